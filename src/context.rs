@@ -1,0 +1,271 @@
+//! The runtime that is running on this thread: its tasks, timers and clock.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::cell::{Message, Owner, Ran};
+use crate::panics::Panics;
+use crate::park::Park;
+use crate::timers::{TimerKey, Timers};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
+}
+
+/// Writes in one poll: then the task lets the others have their turn.
+const WRITES: u32 = 128;
+
+/// Everything of a runtime that its own thread uses.
+pub(crate) struct Context {
+    pub(crate) owner: Owner,
+    pub(crate) park: Park,
+    timers: RefCell<Timers>,
+    /// The time of the last visit. The first poll of a `Sleep` goes by it.
+    now: Cell<Instant>,
+    /// What is left of the writes of this poll.
+    writes: Cell<u32>,
+    /// Set by `Handle::stop`, cleared by the `run` that sees it.
+    stopped: Cell<bool>,
+    propagate_panics: bool,
+    /// Reused by every look at the timers, and at the inbox.
+    wakers: Cell<Vec<Waker>>,
+    messages: Cell<Vec<Message>>,
+}
+
+/// What came of one entry of the ready queue.
+pub(crate) enum Step {
+    Polled,
+    /// It was left over from a task that is over.
+    Nothing,
+    MainIsDone,
+}
+
+/// The runtime that is entered on this thread.
+pub(crate) fn try_current() -> Option<Rc<Context>> {
+    CURRENT
+        .try_with(|current| current.borrow().clone())
+        .ok()
+        .flatten()
+}
+
+/// As [`try_current`], for what cannot be done without one.
+#[track_caller]
+pub(crate) fn current(what: &str) -> Rc<Context> {
+    match try_current() {
+        Some(context) => context,
+        None => panic!("{}", outside(what)),
+    }
+}
+
+/// As [`try_current`], where there is an `io::Result` to return.
+pub(crate) fn current_or_error(what: &str) -> io::Result<Rc<Context>> {
+    try_current().ok_or_else(|| io::Error::other(outside(what)))
+}
+
+fn outside(what: &str) -> String {
+    format!(
+        "{what} outside of a soloist runtime: call it inside of a future that \
+         `soloist::block_on` runs"
+    )
+}
+
+impl Context {
+    pub(crate) fn new(propagate_panics: bool) -> Rc<Context> {
+        let (park, notifier) = Park::new();
+        let now = Instant::now();
+        Rc::new(Context {
+            owner: Owner::new(notifier),
+            park,
+            timers: RefCell::new(Timers::new(now)),
+            now: Cell::new(now),
+            writes: Cell::new(WRITES),
+            stopped: Cell::new(false),
+            propagate_panics,
+            wakers: Cell::new(Vec::new()),
+            messages: Cell::new(Vec::new()),
+        })
+    }
+
+    /// Runs `f` inside this runtime.
+    pub(crate) fn enter<R>(self: &Rc<Self>, f: impl FnOnce() -> R) -> R {
+        struct Leave(Option<Rc<Context>>);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                let outer = self.0.take();
+                // The thread may be ending: then there is nothing to restore.
+                let left = CURRENT.try_with(|current| current.replace(outer));
+                drop(left);
+            }
+        }
+        let inner = Some(self.clone());
+        let outer = CURRENT.try_with(|current| current.replace(inner));
+        let _leave = Leave(outer.ok().flatten());
+        self.owner.enter(f)
+    }
+
+    /// The time of the last visit: cheap, and a little old.
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Looks at the clock.
+    pub(crate) fn look(&self) -> Instant {
+        let now = Instant::now();
+        self.now.set(now);
+        now
+    }
+
+    pub(crate) fn is_never(&self, deadline: Instant) -> bool {
+        self.timers.borrow().is_never(deadline)
+    }
+
+    /// When the next timer fires.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.borrow().next()
+    }
+
+    pub(crate) fn add_timer(&self, deadline: Instant, waker: &Waker) -> TimerKey {
+        // Cloned before the borrow: it is user code.
+        let waker = waker.clone();
+        self.timers.borrow_mut().insert(deadline, waker)
+    }
+
+    pub(crate) fn remove_timer(&self, key: TimerKey) {
+        let waker = self.timers.borrow_mut().remove(key);
+        drop(waker);
+    }
+
+    /// Wakes whoever waits for a timer that has been given up.
+    pub(crate) fn wake_timer(&self, key: TimerKey) {
+        let waker = self.timers.borrow_mut().remove(key);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Sets another deadline, in the last place among equals. A timer that has fired,
+    /// or never will, leaves.
+    pub(crate) fn reset_timer(&self, key: TimerKey, deadline: Instant) -> Option<TimerKey> {
+        let mut timers = self.timers.borrow_mut();
+        let waker = timers.remove(key)?;
+        if timers.is_never(deadline) {
+            drop(timers);
+            drop(waker);
+            return None;
+        }
+        Some(timers.insert(deadline, waker))
+    }
+
+    pub(crate) fn timer_has_fired(&self, key: TimerKey) -> bool {
+        self.timers.borrow().has_fired(key)
+    }
+
+    pub(crate) fn set_timer_waker(&self, key: TimerKey, waker: &Waker) {
+        if self.timers.borrow().will_wake(key, waker) {
+            return;
+        }
+        let waker = waker.clone();
+        let old = self.timers.borrow_mut().set_waker(key, waker);
+        drop(old);
+    }
+
+    /// Wakes whose time has come, by the time of the last look at the clock.
+    pub(crate) fn expire_timers(&self) {
+        let mut wakers = self.wakers.take();
+        self.timers.borrow_mut().expire(self.now.get(), &mut wakers);
+        let mut panics = Panics::default();
+        for waker in wakers.drain(..) {
+            panics.catch(|| waker.wake());
+        }
+        self.wakers.set(wakers);
+        panics.resume();
+    }
+
+    /// Does what other threads have asked for.
+    pub(crate) fn read_inbox(&self) {
+        let inbox = self.owner.home().inbox();
+        if !inbox.is_filled() {
+            return;
+        }
+        let mut messages = self.messages.take();
+        inbox.take(&mut messages);
+        let mut panics = Panics::default();
+        for message in messages.drain(..) {
+            match message {
+                Message::Wake(task) => self.owner.admit(task),
+                // It may drop a waker, which is user code.
+                Message::Call(call) => panics.catch(call),
+                Message::Stop => self.stopped.set(true),
+            }
+        }
+        self.messages.set(messages);
+        panics.resume();
+    }
+
+    /// Whether `stop` was called.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    /// Whether `stop` was called; it counts no more.
+    pub(crate) fn take_stopped(&self) -> bool {
+        self.stopped.take()
+    }
+
+    /// Runs one entry of the ready queue. `main` polls the future of a `block_on`, and
+    /// says whether it is done.
+    pub(crate) fn run_one(&self, main: &mut dyn FnMut() -> bool) -> Step {
+        let Some(task) = self.owner.ready().pop() else {
+            return Step::Nothing;
+        };
+        self.writes.set(WRITES);
+        match self.owner.run(task) {
+            Ran::Task => Step::Polled,
+            Ran::Stale => Step::Nothing,
+            Ran::Main if main() => Step::MainIsDone,
+            Ran::Main => Step::Polled,
+            Ran::Orphan(payload, who) => {
+                if self.propagate_panics {
+                    std::panic::resume_unwind(payload);
+                }
+                report(&who, payload);
+                Step::Polled
+            }
+        }
+    }
+
+    /// Whether this poll may write once more.
+    pub(crate) fn may_write(&self) -> bool {
+        let left = self.writes.get();
+        self.writes.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// The runtime goes: drops all tasks, inside of it.
+    pub(crate) fn close(self: &Rc<Self>, panics: &mut Panics) {
+        self.enter(|| {
+            self.owner.close(panics);
+            let wakers = self.timers.borrow_mut().disarm();
+            for waker in wakers {
+                panics.catch(|| drop(waker));
+            }
+        });
+    }
+}
+
+/// What is said of a panic that nobody can await.
+pub(crate) fn report(who: &dyn fmt::Display, payload: Box<dyn Any + Send>) {
+    eprintln!("soloist: {who} has panicked; it was detached, so nobody awaits it");
+    crate::panics::discard(payload);
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.owner.fmt(f)
+    }
+}

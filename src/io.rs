@@ -1,0 +1,356 @@
+//! Input and output: [`Async`] makes any pollable object awaitable, and the traits
+//! and helpers of `futures-lite` work on all sockets of this crate.
+
+use std::fmt;
+use std::io;
+use std::task::{Context as TaskContext, Poll};
+
+pub use futures_lite::io::*;
+
+use crate::reactor::Direction;
+use crate::socket::{Socket, set_nonblocking};
+use crate::source::AsRaw;
+
+/// An I/O object that tells when it is ready: a pipe, a socket, a terminal, an
+/// inotify or perf fd, whatever the system can poll.
+///
+/// It is put into nonblocking mode, and registered with the thread's reactor until it
+/// is dropped. Where `&T` is [`Read`](std::io::Read) or [`Write`](std::io::Write), the
+/// `Async` is [`AsyncRead`] or [`AsyncWrite`].
+///
+/// It gives out `&T` only: whoever could replace or close the object behind the
+/// reactor's back would break the registration.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(unix)] {
+/// use std::os::unix::net::UnixStream;
+/// use soloist::{block_on, io::{Async, AsyncReadExt, AsyncWriteExt}};
+///
+/// block_on(async {
+///     let (a, b) = UnixStream::pair()?;
+///     let (mut a, mut b) = (Async::new(a)?, Async::new(b)?);
+///     a.write_all(b"hello").await?;
+///     let mut buf = [0; 5];
+///     b.read_exact(&mut buf).await?;
+///     assert_eq!(&buf, b"hello");
+///     Ok::<(), std::io::Error>(())
+/// })?;
+/// # }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Async<T> {
+    socket: Socket<T>,
+}
+
+impl<T: AsRaw> Async<T> {
+    /// Registers an object with this thread's reactor, and puts it into nonblocking
+    /// mode (for all who share its file description).
+    ///
+    /// # Errors
+    ///
+    /// Outside of a runtime; and if the system cannot poll the object, as with regular
+    /// files: those are always ready, so use them as they are.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::net::TcpListener;
+    /// use soloist::{block_on, io::Async};
+    ///
+    /// block_on(async {
+    ///     let listener = Async::new(TcpListener::bind("127.0.0.1:0")?)?;
+    ///     println!("listening on {}", listener.get_ref().local_addr()?);
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn new(io: T) -> io::Result<Async<T>> {
+        set_nonblocking(&io)?;
+        let socket = Socket::new(io, "`Async::new`")?;
+        socket.add().map_err(|error| {
+            let text = format!("this object cannot be polled for readiness: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
+        Ok(Async { socket })
+    }
+}
+
+impl<T> Async<T> {
+    /// The object itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, io::Async};
+    /// # block_on(async {
+    /// let listener = Async::new(std::net::TcpListener::bind("127.0.0.1:0")?)?;
+    /// assert!(listener.get_ref().local_addr()?.ip().is_loopback());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn get_ref(&self) -> &T {
+        self.socket.get_ref()
+    }
+
+    /// Ends the registration, and gives the object back. It stays in nonblocking mode.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, io::Async};
+    /// # block_on(async {
+    /// let listener = Async::new(std::net::TcpListener::bind("127.0.0.1:0")?)?;
+    /// let listener: std::net::TcpListener = listener.into_inner();
+    /// listener.set_nonblocking(false)?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn into_inner(self) -> T {
+        match self.socket.into_inner() {
+            Ok(io) => io,
+            Err(_) => unreachable!("an `Async` has no clones"),
+        }
+    }
+
+    /// Waits until the object is reported readable: at the end of the stream and after
+    /// an error it is, too. It may be so by mistake: be ready for a read to block.
+    ///
+    /// # Errors
+    ///
+    /// Outside of a runtime, and if the object belongs to another thread where somebody
+    /// waits for it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, io::Async};
+    /// # block_on(async {
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let _client = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// let listener = Async::new(listener)?;
+    /// listener.readable().await?;
+    /// let (_stream, _from) = listener.get_ref().accept()?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket.ready(Direction::Read).await
+    }
+
+    /// Waits until the object is reported writable.
+    ///
+    /// # Errors
+    ///
+    /// As for [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, io::Async};
+    /// # block_on(async {
+    /// let socket = Async::new(std::net::UdpSocket::bind("127.0.0.1:0")?)?;
+    /// socket.writable().await?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub async fn writable(&self) -> io::Result<()> {
+        self.socket.ready(Direction::Write).await
+    }
+
+    /// Ready after the object has been reported readable to a call of this that waited
+    /// for it. If it is pending, the task is woken then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`readable`](Async::readable).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, io::Async};
+    /// # block_on(async {
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let _client = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// let listener = Async::new(listener)?;
+    /// std::future::poll_fn(|cx| listener.poll_readable(cx)).await?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn poll_readable(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_ready(Direction::Read, cx)
+    }
+
+    /// Ready after the object has been reported writable to a call of this that waited
+    /// for it. If it is pending, the task is woken then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`readable`](Async::readable).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, io::Async};
+    /// # block_on(async {
+    /// let socket = Async::new(std::net::UdpSocket::bind("127.0.0.1:0")?)?;
+    /// std::future::poll_fn(|cx| socket.poll_writable(cx)).await?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn poll_writable(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_ready(Direction::Write, cx)
+    }
+
+    /// Calls `read`, now and whenever the object is reported readable, until it does
+    /// not fail with [`WouldBlock`](io::ErrorKind::WouldBlock).
+    ///
+    /// # Errors
+    ///
+    /// What `read` fails with, and as for [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is done, `read` has read nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, io::Async};
+    /// # block_on(async {
+    /// let socket = Async::new(std::net::UdpSocket::bind("127.0.0.1:0")?)?;
+    /// let to = socket.get_ref().local_addr()?;
+    /// socket.write_with(|socket| socket.send_to(b"hello", to)).await?;
+    /// let mut buf = [0; 16];
+    /// let (n, from) = socket.read_with(|socket| socket.recv_from(&mut buf)).await?;
+    /// assert_eq!((&buf[..n], from), (&b"hello"[..], to));
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub async fn read_with<R>(&self, read: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        self.socket.read_with(read).await
+    }
+
+    /// Calls `write`, now and whenever the object is reported writable, until it does
+    /// not fail with [`WouldBlock`](io::ErrorKind::WouldBlock).
+    ///
+    /// # Errors
+    ///
+    /// What `write` fails with, and as for [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is done, `write` has written nothing.
+    ///
+    /// # Examples
+    ///
+    /// See [`read_with`](Async::read_with).
+    pub async fn write_with<R>(&self, write: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        self.socket.write_with(write).await
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Async<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Async").field(self.get_ref()).finish()
+    }
+}
+
+impl<T> AsRef<T> for Async<T> {
+    fn as_ref(&self) -> &T {
+        self.get_ref()
+    }
+}
+
+#[cfg(unix)]
+impl<T: AsRaw> std::os::fd::AsFd for Async<T> {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.get_ref().as_fd()
+    }
+}
+
+#[cfg(windows)]
+impl<T: AsRaw> std::os::windows::io::AsSocket for Async<T> {
+    fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+        self.get_ref().as_socket()
+    }
+}
+
+/// Implements `AsyncRead` and `AsyncWrite`, by value and by shared reference, for a
+/// type with a field `socket: Socket<_>` whose object is read and written by `&`.
+/// `stream` says that it carries bytes without boundaries.
+macro_rules! futures_io {
+    ($type:ty $(, $T:ident)?; stream: $stream:literal, close: $close:expr) => {
+        $crate::io::futures_io!(@impl [$($T)?] $type, true, $stream, $close);
+        $crate::io::futures_io!(@impl [$($T)?] &$type, false, $stream, $close);
+    };
+    (@impl [$($T:ident)?] $type:ty, $exclusive:literal, $stream:literal, $close:expr) => {
+        impl<$($T)?> $crate::io::AsyncRead for $type
+        $(where for<'a> &'a $T: std::io::Read)?
+        {
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let room = buf.len();
+                let read = |mut io: &_| std::io::Read::read(&mut io, buf);
+                self.socket.poll_read(cx, $exclusive, $stream, room, read)
+            }
+
+            fn poll_read_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let room = bufs.iter().map(|buf| buf.len()).sum();
+                let read = |mut io: &_| std::io::Read::read_vectored(&mut io, bufs);
+                self.socket.poll_read(cx, $exclusive, $stream, room, read)
+            }
+        }
+
+        impl<$($T)?> $crate::io::AsyncWrite for $type
+        $(where for<'a> &'a $T: std::io::Write)?
+        {
+            fn poll_write(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let write = |mut io: &_| std::io::Write::write(&mut io, buf);
+                self.socket.poll_write(cx, $exclusive, write)
+            }
+
+            fn poll_write_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                let write = |mut io: &_| std::io::Write::write_vectored(&mut io, bufs);
+                self.socket.poll_write(cx, $exclusive, write)
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                let flush = |mut io: &_| std::io::Write::flush(&mut io);
+                self.socket.poll_write(cx, $exclusive, flush)
+            }
+
+            fn poll_close(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::ready!(self.as_mut().poll_flush(cx))?;
+                let close: fn(&Self) -> std::io::Result<()> = $close;
+                std::task::Poll::Ready(close(&self))
+            }
+        }
+    };
+}
+pub(crate) use futures_io;
+
+futures_io!(Async<T>, T; stream: false, close: |_| Ok(()));

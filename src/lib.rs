@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+mod cell;
+mod context;
+pub mod io;
+pub mod net;
+mod panics;
+mod park;
+mod reactor;
+mod ready;
+pub mod runtime;
+mod socket;
+mod source;
+mod sync;
+pub mod task;
+pub mod time;
+mod timers;
+
+pub use runtime::{Handle, Runtime, block_on};
+pub use task::{Task, spawn};

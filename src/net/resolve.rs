@@ -1,0 +1,146 @@
+//! From what users write to socket addresses.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// What can name the address of a socket: a [`SocketAddr`], an IP address and a port,
+/// `"127.0.0.1:80"`, `"[::1]:80"`, `"example.org:80"`, `("example.org", 80)`.
+///
+/// Numeric addresses are understood at once. A host name is looked up by the system's
+/// resolver on the calling thread: **that blocks all its tasks** until the answer is
+/// there.
+///
+/// It is implemented for the types that std's trait of this name is implemented for,
+/// and cannot be implemented elsewhere.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, net::{TcpListener, TcpStream}};
+///
+/// block_on(async {
+///     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+///     let _stream = TcpStream::connect(listener.local_addr()?).await?;
+///     Ok::<(), std::io::Error>(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub trait ToSocketAddrs: sealed::Lookup {}
+
+impl<T: sealed::Lookup + ?Sized> ToSocketAddrs for T {}
+
+mod sealed {
+    use super::*;
+
+    /// What an argument asks for.
+    #[derive(Debug)]
+    pub enum Target {
+        Addresses(Vec<SocketAddr>),
+        Name(String, u16),
+    }
+
+    pub trait Lookup {
+        fn target(&self) -> io::Result<Target>;
+    }
+}
+
+pub(crate) use self::sealed::{Lookup, Target};
+
+/// The addresses that an argument stands for: at least one.
+pub(super) fn addresses(target: &impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+    let (addresses, name) = match target.target()? {
+        Target::Addresses(addresses) => (addresses, None),
+        Target::Name(host, port) => {
+            let found = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
+            let found = found.map_err(|error| {
+                let text = format!("the host name `{host}` could not be resolved: {error}");
+                io::Error::new(error.kind(), text)
+            })?;
+            (found.collect(), Some(host))
+        }
+    };
+    if addresses.is_empty() {
+        let text = match name {
+            Some(host) => format!("the host name `{host}` has no address"),
+            None => "no address was given".to_string(),
+        };
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(addresses)
+}
+
+fn one(address: impl Into<SocketAddr>) -> io::Result<Target> {
+    Ok(Target::Addresses(vec![address.into()]))
+}
+
+macro_rules! addresses {
+    ($($type:ty),*) => {$(
+        impl Lookup for $type {
+            fn target(&self) -> io::Result<Target> {
+                one(*self)
+            }
+        }
+    )*};
+}
+
+addresses!(
+    SocketAddr,
+    SocketAddrV4,
+    SocketAddrV6,
+    (IpAddr, u16),
+    (Ipv4Addr, u16),
+    (Ipv6Addr, u16)
+);
+
+impl Lookup for (&str, u16) {
+    fn target(&self) -> io::Result<Target> {
+        let (host, port) = *self;
+        match host.parse::<IpAddr>() {
+            Ok(ip) => one((ip, port)),
+            Err(_) => Ok(Target::Name(host.to_string(), port)),
+        }
+    }
+}
+
+impl Lookup for (String, u16) {
+    fn target(&self) -> io::Result<Target> {
+        (self.0.as_str(), self.1).target()
+    }
+}
+
+impl Lookup for str {
+    fn target(&self) -> io::Result<Target> {
+        if let Ok(address) = self.parse::<SocketAddr>() {
+            return one(address);
+        }
+        let parts = self.rsplit_once(':');
+        let parts = parts.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+        match parts {
+            Some((host, port)) if !host.is_empty() && !host.contains([':', '/', '[', ']']) => {
+                (host, port).target()
+            }
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("`{self}` is not an address: write `host:port`, or `[ipv6]:port`"),
+            )),
+        }
+    }
+}
+
+impl Lookup for String {
+    fn target(&self) -> io::Result<Target> {
+        self.as_str().target()
+    }
+}
+
+impl Lookup for [SocketAddr] {
+    fn target(&self) -> io::Result<Target> {
+        Ok(Target::Addresses(self.to_vec()))
+    }
+}
+
+impl<T: Lookup + ?Sized> Lookup for &T {
+    fn target(&self) -> io::Result<Target> {
+        (**self).target()
+    }
+}

@@ -1,0 +1,98 @@
+//! Going idle: on the thread itself, or in the reactor once it exists.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking::{Parker, Unparker};
+
+use crate::ready::{Inbox, Notify};
+use crate::reactor::{Reactor, Shared};
+
+/// How a runtime that is parked is notified.
+#[derive(Clone, Debug)]
+pub(crate) enum Notifier {
+    Thread(Unparker),
+    Reactor(Arc<Shared>),
+}
+
+impl Notify for Notifier {
+    fn notify(&self) {
+        match self {
+            Notifier::Thread(unparker) => {
+                unparker.unpark();
+            }
+            Notifier::Reactor(shared) => {
+                if let Err(error) = shared.notify() {
+                    // Swallowed, it would be a silent hang.
+                    panic!("soloist: the thread of a runtime cannot be woken: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Where a runtime waits.
+pub(crate) struct Park {
+    parker: Parker,
+    /// The reactor that the inbox knows how to notify, 0 for the thread.
+    known: Cell<u64>,
+}
+
+impl Park {
+    pub(crate) fn new() -> (Park, Notifier) {
+        let parker = Parker::new();
+        let notifier = Notifier::Thread(parker.unparker());
+        let known = Cell::new(0);
+        (Park { parker, known }, notifier)
+    }
+
+    /// Visits the reactor without waiting. Returns how much was reported.
+    pub(crate) fn peek(&self, between: bool) -> io::Result<usize> {
+        match Reactor::get() {
+            Some(reactor) if reactor.has_sources() => reactor.visit(Some(Duration::ZERO), between),
+            _ => Ok(0),
+        }
+    }
+
+    /// Waits until something happens or `timeout` has passed (or a little less).
+    /// Does not wait if something has come into the inbox.
+    pub(crate) fn wait<T>(
+        &self,
+        inbox: &Inbox<T, Notifier>,
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        let reactor = Reactor::get();
+        let id = reactor.as_ref().map_or(0, |reactor| reactor.id());
+        if id != self.known.replace(id) {
+            inbox.set_notifier(match &reactor {
+                Some(reactor) => Notifier::Reactor(reactor.shared().clone()),
+                None => Notifier::Thread(self.parker.unparker()),
+            });
+        }
+        if !inbox.park() {
+            return self.peek(false);
+        }
+        let result = match (reactor, timeout) {
+            (Some(reactor), timeout) => reactor.visit(timeout, false),
+            (None, Some(timeout)) => {
+                self.parker.park_timeout(timeout);
+                Ok(0)
+            }
+            (None, None) => {
+                self.parker.park();
+                Ok(0)
+            }
+        };
+        inbox.unpark();
+        result
+    }
+}
+
+impl fmt::Debug for Park {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Park").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,50 @@
+//! The wait everywhere but on Linux: the poller's own, and its own notifier.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Event;
+use crate::source::Polling;
+
+/// Ends the wait, from any thread.
+#[derive(Debug)]
+pub(super) struct Alarm;
+
+impl Alarm {
+    pub(super) fn notify(&self, polling: &Polling) -> io::Result<()> {
+        polling.poller().notify()
+    }
+}
+
+pub(super) struct Wait {
+    events: polling::Events,
+}
+
+impl Wait {
+    pub(super) fn new(_: &Arc<Polling>) -> io::Result<(Wait, Alarm)> {
+        let wait = Wait {
+            events: polling::Events::new(),
+        };
+        Ok((wait, Alarm))
+    }
+
+    pub(super) fn wait(
+        &mut self,
+        polling: &Arc<Polling>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        self.events.clear();
+        polling.poller().wait(&mut self.events, timeout)?;
+        Ok(())
+    }
+
+    /// What the last wait has reported of sources.
+    pub(super) fn events(&self) -> impl Iterator<Item = Event> + '_ {
+        self.events.iter().map(|event| Event {
+            key: event.key,
+            readable: event.readable,
+            writable: event.writable,
+        })
+    }
+}

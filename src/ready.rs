@@ -1,0 +1,193 @@
+//! What is ready to run: the queue of this thread, and the inbox where other
+//! threads leave word for it.
+//!
+//! Both are generic: they know no task. [`ReadyQueue`] is plain data of one
+//! thread. [`Inbox`] holds, under one mutex, what other threads have sent *and*
+//! whether the owner is parked, so that a push either is seen by the owner
+//! before it parks, or finds it parked and notifies it. There is no third case.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, lock};
+
+/// First in, first out, with a way to let what a visit in the middle of a
+/// generation wakes go before the rest of that generation.
+#[derive(Debug)]
+pub(crate) struct ReadyQueue<T> {
+    queue: RefCell<VecDeque<T>>,
+    /// What is pushed while `diverted` is set.
+    urgent: RefCell<Vec<T>>,
+    /// Set only for the length of [`ReadyQueue::ahead`].
+    diverted: Cell<bool>,
+}
+
+impl<T> ReadyQueue<T> {
+    pub(crate) fn new() -> Self {
+        ReadyQueue {
+            queue: RefCell::new(VecDeque::new()),
+            urgent: RefCell::new(Vec::new()),
+            diverted: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn push(&self, item: T) {
+        if self.diverted.get() {
+            self.urgent.borrow_mut().push(item);
+        } else {
+            self.queue.borrow_mut().push_back(item);
+        }
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.queue.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.borrow().len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Runs `f`; what it pushes goes to the front of the queue, in the order of
+    /// the pushes. Returns how many there were, beside what `f` returned.
+    pub(crate) fn ahead<R>(&self, f: impl FnOnce() -> R) -> (R, usize) {
+        /// Also when a waker panics: what has been woken must not get stuck.
+        struct Merge<'a, T>(&'a ReadyQueue<T>);
+        impl<T> Merge<'_, T> {
+            fn merge(&self) -> usize {
+                self.0.diverted.set(false);
+                let mut urgent = self.0.urgent.borrow_mut();
+                let count = urgent.len();
+                let mut queue = self.0.queue.borrow_mut();
+                for item in urgent.drain(..).rev() {
+                    queue.push_front(item);
+                }
+                count
+            }
+        }
+        impl<T> Drop for Merge<'_, T> {
+            fn drop(&mut self) {
+                self.merge();
+            }
+        }
+        self.diverted.set(true);
+        let merge = Merge(self);
+        let result = f();
+        (result, merge.merge())
+    }
+}
+
+/// How a parked thread is notified.
+pub(crate) trait Notify: Clone {
+    /// Ends the wait of the thread that parked with this.
+    fn notify(&self);
+}
+
+/// Where other threads leave word for the owner.
+#[derive(Debug)]
+pub(crate) struct Inbox<T, N> {
+    /// Set under the lock by a push, cleared under it when all is taken. The
+    /// owner reads it without the lock, in every generation: at worst it sees a
+    /// push one generation late, for parking looks under the lock.
+    filled: AtomicBool,
+    state: Mutex<State<T, N>>,
+}
+
+#[derive(Debug)]
+struct State<T, N> {
+    items: Vec<T>,
+    /// Set by the owner, only while `items` is empty; cleared by the first push
+    /// after that (which is the one that notifies), or by the owner when it is
+    /// awake again.
+    parked: bool,
+    /// How to notify the owner when it is parked. Replaced only by the owner,
+    /// which is not parked then.
+    notifier: N,
+    /// Set once, when the runtime goes: nothing is taken in any more.
+    closed: bool,
+}
+
+impl<T, N: Notify> Inbox<T, N> {
+    pub(crate) fn new(notifier: N) -> Self {
+        Inbox {
+            filled: AtomicBool::new(false),
+            state: Mutex::new(State {
+                items: Vec::new(),
+                parked: false,
+                notifier,
+                closed: false,
+            }),
+        }
+    }
+
+    /// Leaves `item` for the owner, and notifies it if it is parked. From any
+    /// thread. A closed inbox gives the item back.
+    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+        let notifier = {
+            let mut state = lock(&self.state);
+            if state.closed {
+                // The lock is dropped before the caller drops the item.
+                return Err(item);
+            }
+            state.items.push(item);
+            self.filled.store(true, Ordering::Release);
+            std::mem::take(&mut state.parked).then(|| state.notifier.clone())
+        };
+        if let Some(notifier) = notifier {
+            notifier.notify();
+        }
+        Ok(())
+    }
+
+    /// Whether something has come. The owner asks in every generation.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.filled.load(Ordering::Acquire)
+    }
+
+    /// Moves what has come to the end of `into`, and is no longer parked.
+    pub(crate) fn take(&self, into: &mut Vec<T>) {
+        let mut state = lock(&self.state);
+        state.parked = false;
+        self.filled.store(false, Ordering::Relaxed);
+        if into.is_empty() {
+            // The usual case: the two vectors change places, nothing moves.
+            std::mem::swap(&mut state.items, into);
+        } else {
+            into.append(&mut state.items);
+        }
+    }
+
+    /// Says that the owner is about to wait. False if something has come: then
+    /// it must not.
+    pub(crate) fn park(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.parked = state.items.is_empty();
+        state.parked
+    }
+
+    /// Says that the owner is awake again.
+    pub(crate) fn unpark(&self) {
+        lock(&self.state).parked = false;
+    }
+
+    /// From now on the owner is notified this way.
+    pub(crate) fn set_notifier(&self, notifier: N) {
+        let old = {
+            let mut state = lock(&self.state);
+            std::mem::replace(&mut state.notifier, notifier)
+        };
+        drop(old);
+    }
+
+    /// Takes nothing in any more. Returns what was left.
+    pub(crate) fn close(&self) -> Vec<T> {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        self.filled.store(false, Ordering::Relaxed);
+        std::mem::take(&mut state.items)
+    }
+}

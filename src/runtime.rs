@@ -1,0 +1,507 @@
+//! The turn loop: [`Runtime`], its [`Builder`], and the [`Handle`] through which
+//! other threads reach it.
+//!
+//! Most programs need only [`block_on`](crate::block_on). A [`Runtime`] of one's own
+//! keeps its tasks from one call to the next, can be run until no task is left
+//! ([`Runtime::run`]), or turn by turn from a loop that is not ours
+//! ([`Runtime::turn`]).
+//!
+//! # A turn
+//!
+//! Tasks run in generations: all that are ready now, each once. At the end of a
+//! generation, when nothing is ready or after enough polls, the runtime looks at the
+//! clock, wakes those whose time has come, and visits the reactor: without waiting if
+//! there is work, else until the next deadline. When a generation takes long, the
+//! visit happens in between, and what it wakes runs at once.
+
+mod handle;
+mod valve;
+
+use std::future::Future;
+use std::io;
+use std::panic::Location;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+pub use self::handle::{Handle, RemoteTask};
+use self::valve::Valve;
+use crate::context::{self, Context, Step};
+use crate::panics::Panics;
+use crate::reactor::Reactor;
+use crate::task::Task;
+
+/// Polls after which the reactor is visited even if there is more work.
+const BUDGET: u32 = 128;
+
+/// Runs a future, and all that it spawns, on this thread until it is done.
+///
+/// This is what a `main` function calls. It makes a runtime, starts no thread, and
+/// returns the future's output. Tasks that are still alive then are cancelled (their
+/// futures dropped) before it returns.
+///
+/// # Panics
+///
+/// Inside of a running runtime: a thread that waits here could not go on with the
+/// tasks that it waits for. Use `.await` instead. A panic of the future itself goes
+/// through to the caller.
+///
+/// # Examples
+///
+/// ```
+/// let sum = soloist::block_on(async {
+///     let task = soloist::spawn(async { 40 });
+///     task.await + 2
+/// });
+/// assert_eq!(sum, 42);
+/// ```
+#[track_caller]
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    check_not_inside("block_on");
+    Runtime::new().block_on(future)
+}
+
+/// One thread's executor: its tasks, its clock, its queue.
+///
+/// It stays on its thread (`!Send`); a [`Handle`] reaches it from others. Dropping it
+/// drops all its tasks, inside of it: their destructors may use it, but what they
+/// spawn is dropped at once.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::Runtime;
+///
+/// let runtime = Runtime::new();
+/// // Tasks stay from one call to the next.
+/// let task = runtime.spawn(async { 1 + 1 });
+/// assert_eq!(runtime.block_on(task), 2);
+/// ```
+#[derive(Debug)]
+pub struct Runtime {
+    context: Rc<Context>,
+    valve: Valve,
+}
+
+impl Runtime {
+    /// Makes a runtime. It opens no file descriptor: that waits for the first socket.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// assert_eq!(runtime.block_on(async { 7 }), 7);
+    /// ```
+    pub fn new() -> Runtime {
+        Runtime::builder().build()
+    }
+
+    /// A runtime with settings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::builder().propagate_panics(true).build();
+    /// # drop(runtime);
+    /// ```
+    pub fn builder() -> Builder {
+        Builder {
+            propagate_panics: false,
+        }
+    }
+
+    /// A handle to this runtime, for other threads.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// let handle = runtime.handle();
+    /// let thread = std::thread::spawn(move || {
+    ///     let task = handle.spawn(|| async { 6 * 7 });
+    ///     let answer = task.wait();
+    ///     handle.stop();
+    ///     answer
+    /// });
+    /// runtime.run_forever();
+    /// assert_eq!(thread.join().unwrap().unwrap(), 42);
+    /// ```
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.context.owner.home().clone())
+    }
+
+    /// Runs a future on this thread until it is done, and all tasks of this runtime
+    /// beside it. The tasks that are left are there for the next call.
+    ///
+    /// # Panics
+    ///
+    /// Inside of a running runtime: use `.await` there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{Runtime, time::sleep};
+    ///
+    /// let runtime = Runtime::new();
+    /// let task = runtime.spawn(async {
+    ///     sleep(Duration::from_millis(2)).await;
+    ///     "done"
+    /// });
+    /// runtime.block_on(async { sleep(Duration::from_millis(1)).await });
+    /// // The task has been left half way: it goes on now.
+    /// assert_eq!(runtime.block_on(task), "done");
+    /// ```
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        check_not_inside("block_on");
+        self.enter(|| {
+            // In here, so that it is dropped inside of the runtime, also by a panic.
+            let mut future = pin!(future);
+            let main = self.context.owner.main();
+            let mut cx = TaskContext::from_waker(main.waker());
+            let mut output = None;
+            while output.is_none() {
+                let mut poll = || match future.as_mut().poll(&mut cx) {
+                    Poll::Ready(value) => {
+                        output = Some(value);
+                        true
+                    }
+                    Poll::Pending => false,
+                };
+                self.pass(None, &mut poll).unwrap_or_else(|error| lost(&error));
+            }
+            output.expect("the loop ends when there is one")
+        })
+    }
+
+    /// Puts a future on the queue of this runtime. It is polled when the runtime next
+    /// runs, never in here; what is spawned first is polled first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// runtime.spawn(async { println!("hello") }).detach();
+    /// runtime.run();
+    /// ```
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let raw = self.context.owner.spawn(future, None, Location::caller());
+        Task::new(raw)
+    }
+
+    /// Runs until no task is left, or until [`Handle::stop`].
+    ///
+    /// A stop that comes while nothing runs is remembered: the next `run` lets
+    /// everything that is ready have its turn once, without waiting, and returns.
+    ///
+    /// # Panics
+    ///
+    /// Inside of a running runtime: await the tasks there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    ///
+    /// let runtime = soloist::Runtime::new();
+    /// let sum = Rc::new(Cell::new(0));
+    /// for n in 1..=10 {
+    ///     let sum = sum.clone();
+    ///     runtime.spawn(async move { sum.set(sum.get() + n) }).detach();
+    /// }
+    /// runtime.run();
+    /// assert_eq!(sum.get(), 55);
+    /// ```
+    #[track_caller]
+    pub fn run(&self) {
+        check_not_inside("run");
+        self.run_until_stopped(true);
+    }
+
+    /// Runs until [`Handle::stop`], also while there is no task.
+    ///
+    /// # Panics
+    ///
+    /// Inside of a running runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{Handle, Runtime, time::sleep};
+    ///
+    /// let runtime = Runtime::new();
+    /// runtime.spawn(async {
+    ///     sleep(Duration::from_millis(1)).await;
+    ///     Handle::current().stop();
+    /// }).detach();
+    /// runtime.run_forever();
+    /// ```
+    #[track_caller]
+    pub fn run_forever(&self) {
+        check_not_inside("run_forever");
+        self.run_until_stopped(false);
+    }
+
+    /// Makes one pass: polls what is ready, each once; if nothing is, waits for up to
+    /// `max_wait` (`None`: for as long as it takes) until something is.
+    ///
+    /// For programs that have a loop of their own. `Some(Duration::ZERO)` never waits.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses to wait for events. What is ready stays so, and the next
+    /// call goes on with it.
+    ///
+    /// # Panics
+    ///
+    /// Inside of a running runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = soloist::Runtime::new();
+    /// let task = runtime.spawn(soloist::task::yield_now());
+    /// let turn = runtime.turn(Some(Duration::ZERO))?;
+    /// assert_eq!((turn.polled, turn.ready), (1, 1));
+    /// let turn = runtime.turn(Some(Duration::ZERO))?;
+    /// assert_eq!((turn.polled, turn.ready), (1, 0));
+    /// assert!(task.is_finished());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn turn(&self, max_wait: Option<Duration>) -> io::Result<Turn> {
+        check_not_inside("turn");
+        let end = max_wait.and_then(|wait| Instant::now().checked_add(wait));
+        let mut wait = max_wait;
+        self.enter(|| {
+            loop {
+                let polled = self.pass(wait, &mut || false)?;
+                // A wait may end early, or for nothing.
+                wait = end.map(|end| end.saturating_duration_since(Instant::now()));
+                if polled > 0 || wait == Some(Duration::ZERO) || self.context.is_stopped() {
+                    return Ok(Turn {
+                        polled,
+                        ready: self.context.owner.ready().len(),
+                        next_deadline: self.context.next_deadline(),
+                    });
+                }
+            }
+        })
+    }
+
+    /// When the next timer is due, if any is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// assert_eq!(runtime.next_deadline(), None);
+    /// ```
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.context.next_deadline()
+    }
+
+    fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
+        Reactor::check_fork();
+        self.context.enter(f)
+    }
+
+    fn run_until_stopped(&self, or_empty: bool) {
+        self.enter(|| {
+            let context = &self.context;
+            loop {
+                context.read_inbox();
+                if or_empty && context.owner.live() == 0 {
+                    context.take_stopped();
+                    return;
+                }
+                let wait = context.is_stopped().then_some(Duration::ZERO);
+                let result = self.pass(wait, &mut || false);
+                result.unwrap_or_else(|error| lost(&error));
+                context.read_inbox();
+                if context.take_stopped() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The visit that the last generation has left to do, and one generation. Returns
+    /// how many polls there were. `main` polls the future of a `block_on`, and says
+    /// whether it is done.
+    fn pass(&self, wait: Option<Duration>, main: &mut dyn FnMut() -> bool) -> io::Result<usize> {
+        self.context.read_inbox();
+        if self.context.owner.ready().is_empty() || self.valve.polls() >= BUDGET {
+            self.visit(wait)?;
+            self.context.read_inbox();
+        }
+        self.generation(main)
+    }
+
+    /// Runs all that is ready now, each once; what is woken meanwhile is for the next.
+    fn generation(&self, main: &mut dyn FnMut() -> bool) -> io::Result<usize> {
+        let mut left = self.context.owner.ready().len();
+        let mut polled = 0;
+        while left > 0 {
+            left -= 1;
+            match self.context.run_one(main) {
+                Step::Polled => polled += 1,
+                Step::Nothing => continue,
+                // The others are there for the next call.
+                Step::MainIsDone => return Ok(polled + 1),
+            }
+            if self.valve.is_due_after_poll() {
+                left += self.visit_between()?;
+            }
+        }
+        Ok(polled)
+    }
+
+    /// Between generations: wakes whose time has come and whose socket is ready; waits
+    /// if that leaves nothing to do.
+    fn visit(&self, wait: Option<Duration>) -> io::Result<()> {
+        let context = &self.context;
+        if !context.owner.ready().is_empty() {
+            context.look();
+            context.expire_timers();
+            context.park.peek(false)?;
+        } else {
+            let wait = self.until_next_timer(wait);
+            context.park.wait(context.owner.home().inbox(), wait)?;
+            context.look();
+            context.expire_timers();
+        }
+        self.valve.visited(context.now(), true);
+        Ok(())
+    }
+
+    /// In the middle of a long generation. Returns how many it has woken: they run
+    /// next, and only then the valve opens again.
+    fn visit_between(&self) -> io::Result<usize> {
+        let context = &self.context;
+        let (result, woken) = context.owner.ready().ahead(|| {
+            context.read_inbox();
+            context.look();
+            context.expire_timers();
+            context.park.peek(true)
+        });
+        self.valve.visited(context.now(), false);
+        self.valve.hold(woken);
+        result.map(|_| woken)
+    }
+
+    /// How long to wait: not past the next deadline, and not past `wait`.
+    fn until_next_timer(&self, wait: Option<Duration>) -> Option<Duration> {
+        let Some(deadline) = self.context.next_deadline() else {
+            return wait;
+        };
+        let timer = deadline.saturating_duration_since(self.context.look());
+        Some(wait.map_or(timer, |wait| wait.min(timer)))
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Runtime::new()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        self.context.close(&mut panics);
+        panics.resume();
+    }
+}
+
+/// What came of a [`Runtime::turn`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let turn = soloist::Runtime::new().turn(Some(Duration::ZERO))?;
+/// assert_eq!((turn.polled, turn.ready, turn.next_deadline), (0, 0, None));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Turn {
+    /// How many polls there were.
+    pub polled: usize,
+    /// How many tasks are ready for the next turn.
+    pub ready: usize,
+    /// When the next timer is due, if any is set.
+    pub next_deadline: Option<Instant>,
+}
+
+/// Settings of a [`Runtime`].
+///
+/// # Examples
+///
+/// ```
+/// let runtime = soloist::Runtime::builder().propagate_panics(true).build();
+/// assert_eq!(runtime.block_on(async { 1 }), 1);
+/// ```
+#[derive(Debug)]
+#[must_use = "call `build` to make the runtime"]
+pub struct Builder {
+    propagate_panics: bool,
+}
+
+impl Builder {
+    /// Whether a detached task's panic ends the running `block_on` or `run` with the
+    /// same panic. By default it is as for a detached thread: the panic hook reports
+    /// it, and the others run on.
+    ///
+    /// # Examples
+    ///
+    /// ```should_panic
+    /// let runtime = soloist::Runtime::builder().propagate_panics(true).build();
+    /// runtime.spawn(async { panic!("this must not go unnoticed") }).detach();
+    /// runtime.run();
+    /// ```
+    pub fn propagate_panics(mut self, propagate: bool) -> Builder {
+        self.propagate_panics = propagate;
+        self
+    }
+
+    /// Makes the runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::builder().build();
+    /// assert_eq!(runtime.block_on(async { 1 }), 1);
+    /// ```
+    pub fn build(self) -> Runtime {
+        let context = Context::new(self.propagate_panics);
+        let valve = Valve::new(context.now());
+        Runtime { context, valve }
+    }
+}
+
+#[track_caller]
+fn check_not_inside(what: &str) {
+    assert!(
+        context::try_current().is_none(),
+        "`{what}` inside of a running soloist runtime would stop the thread that runs it: \
+         use `.await` there, or another thread"
+    );
+}
+
+/// Without the reactor nothing would ever wake the tasks again.
+fn lost(error: &io::Error) -> ! {
+    panic!("soloist: waiting for events has failed: {error}")
+}

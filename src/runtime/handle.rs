@@ -1,0 +1,402 @@
+//! How other threads reach a runtime.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, resume_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use futures_lite::FutureExt;
+
+use crate::cell::{About, Home, Message, RemoteRef};
+use crate::context::{self, report};
+use crate::panics::Payload;
+use crate::sync::{Mutex, lock};
+use crate::task::JoinError;
+
+/// Reaches a [`Runtime`](crate::Runtime) from any thread.
+///
+/// It keeps nothing alive: when the runtime is gone, what it spawns is cancelled, and
+/// `stop` does nothing.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{Handle, block_on};
+///
+/// let answer = block_on(async {
+///     let handle = Handle::current();
+///     let thread = std::thread::spawn(move || handle.spawn(|| async { 42 }));
+///     thread.join().unwrap().await
+/// });
+/// assert_eq!(answer.unwrap(), 42);
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    home: Arc<Home>,
+}
+
+impl Handle {
+    pub(super) fn new(home: Arc<Home>) -> Handle {
+        Handle { home }
+    }
+
+    /// The handle of the runtime that runs on this thread.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime; [`try_current`](Handle::try_current) does not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     let handle = soloist::Handle::current();
+    ///     handle.spawn(|| async { println!("hello") }).detach();
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn current() -> Handle {
+        Handle::new(context::current("`Handle::current`").owner.home().clone())
+    }
+
+    /// The handle of the runtime that runs on this thread, if one does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(soloist::Handle::try_current().is_none());
+    /// ```
+    pub fn try_current() -> Option<Handle> {
+        let context = context::try_current()?;
+        Some(Handle::new(context.owner.home().clone()))
+    }
+
+    /// Has the runtime's thread call `make`, and run the future that it returns.
+    ///
+    /// The future need not be `Send`: it is made, polled and dropped on that thread.
+    /// On a runtime that is gone the task is cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    /// use soloist::Runtime;
+    ///
+    /// let runtime = Runtime::new();
+    /// let task = runtime.handle().spawn(|| async {
+    ///     let local = Rc::new(5);
+    ///     soloist::task::yield_now().await;
+    ///     *local
+    /// });
+    /// assert_eq!(runtime.block_on(task).unwrap(), 5);
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, Fut, T>(&self, make: F) -> RemoteTask<T>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
+        let spawned_at = Location::caller();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                result: None,
+                over: false,
+                abandoned: false,
+                detached: false,
+                waker: None,
+                task: None,
+            }),
+        });
+        let completion = Completion {
+            shared: Some(shared.clone()),
+            spawned_at,
+        };
+        let start = move || completion.start(make);
+        // A closed inbox gives it back, and dropping it cancels the task.
+        let refused = self.home.inbox().push(Message::Call(Box::new(start)));
+        drop(refused);
+        RemoteTask {
+            shared,
+            home: self.home.clone(),
+        }
+    }
+
+    /// Makes [`Runtime::run`](crate::Runtime::run) or
+    /// [`run_forever`](crate::Runtime::run_forever) return at the end of its turn. If
+    /// neither runs, the next one sees it; `block_on` does not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// runtime.handle().stop();
+    /// runtime.run_forever();
+    /// ```
+    pub fn stop(&self) {
+        // A runtime that is gone has stopped.
+        let _ = self.home.inbox().push(Message::Stop);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.home).finish()
+    }
+}
+
+/// A task that was spawned through a [`Handle`]. It can be awaited anywhere, also on
+/// another executor, or waited for by a thread.
+///
+/// Dropping it cancels the task when its runtime next turns;
+/// [`detach`](RemoteTask::detach) lets it run on. The output is an error if the task
+/// panicked, was aborted, or its runtime is gone.
+///
+/// # Cancel safety
+///
+/// Dropping the future cancels the task. To keep the task, await `&mut task`.
+///
+/// # Examples
+///
+/// ```
+/// let runtime = soloist::Runtime::new();
+/// let task = runtime.handle().spawn(|| async { "hello" });
+/// assert_eq!(runtime.block_on(task).unwrap(), "hello");
+/// ```
+#[must_use = "dropping a task cancels it: await it, or call `detach`"]
+pub struct RemoteTask<T> {
+    shared: Arc<Shared<T>>,
+    home: Arc<Home>,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    /// Set once, when the future has been dropped; taken by the handle.
+    result: Option<Result<T, JoinError>>,
+    /// Set with `result`, and stays.
+    over: bool,
+    /// Set when the handle aborts or goes: a task that has not started never does.
+    abandoned: bool,
+    /// Set when the handle detaches.
+    detached: bool,
+    waker: Option<Waker>,
+    /// Set when the task starts.
+    task: Option<RemoteRef>,
+}
+
+impl<T> RemoteTask<T> {
+    /// Lets the task run on with nobody to await it. If it panics, that is reported
+    /// on standard error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// runtime.handle().spawn(|| async { println!("on my own") }).detach();
+    /// runtime.run();
+    /// ```
+    pub fn detach(self) {
+        let result = {
+            let mut state = lock(&self.shared.state);
+            state.detached = true;
+            state.result.take()
+        };
+        if let Some(Err(error)) = result {
+            let who = error.to_string();
+            if let Ok(payload) = error.try_into_panic() {
+                report(&who, payload);
+            }
+        }
+    }
+
+    /// Has the task's future dropped when its runtime next turns. What has finished by
+    /// then has finished.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// let task = runtime.handle().spawn(std::future::pending::<()>);
+    /// task.abort();
+    /// assert!(runtime.block_on(task).unwrap_err().is_cancelled());
+    /// ```
+    pub fn abort(&self) {
+        let task = {
+            let mut state = lock(&self.shared.state);
+            state.abandoned = true;
+            state.task.clone()
+        };
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+
+    /// Waits on this thread until the task is over.
+    ///
+    /// # Errors
+    ///
+    /// If the task panicked, was aborted, or its runtime is gone.
+    ///
+    /// # Panics
+    ///
+    /// On the runtime's own thread, which would wait for itself: use `.await` there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// let handle = runtime.handle();
+    /// let thread = std::thread::spawn(move || handle.spawn(|| async { 3 }).wait());
+    /// while !thread.is_finished() {
+    ///     runtime.turn(Some(std::time::Duration::from_millis(1)))?;
+    /// }
+    /// assert_eq!(thread.join().unwrap().unwrap(), 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn wait(self) -> Result<T, JoinError> {
+        let over = lock(&self.shared.state).over;
+        assert!(
+            over || std::thread::current().id() != self.home.thread(),
+            "`RemoteTask::wait` on the runtime's own thread would wait for itself: `.await` it"
+        );
+        futures_lite::future::block_on(self)
+    }
+}
+
+impl<T> Future for RemoteTask<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        // Cloned and dropped outside of the lock: it is user code.
+        let mut waker = Some(cx.waker().clone());
+        let result = {
+            let mut state = lock(&self.shared.state);
+            let result = state.result.take();
+            if result.is_none() {
+                assert!(!state.over, "a `RemoteTask` was polled after it was done");
+                std::mem::swap(&mut state.waker, &mut waker);
+            }
+            result
+        };
+        drop(waker);
+        match result {
+            Some(result) => Poll::Ready(result),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T> Drop for RemoteTask<T> {
+    fn drop(&mut self) {
+        let (result, waker, abort) = {
+            let mut state = lock(&self.shared.state);
+            (
+                state.result.take(),
+                state.waker.take(),
+                !state.over && !state.detached,
+            )
+        };
+        drop(waker);
+        drop(result);
+        if abort {
+            self.abort();
+        }
+    }
+}
+
+impl<T> fmt::Debug for RemoteTask<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let over = lock(&self.shared.state).over;
+        f.debug_struct("RemoteTask").field("is_finished", &over).finish_non_exhaustive()
+    }
+}
+
+/// The task's end of the line. Dropped on the way, it says that the task is cancelled.
+struct Completion<T> {
+    shared: Option<Arc<Shared<T>>>,
+    spawned_at: &'static Location<'static>,
+}
+
+impl<T: Send + 'static> Completion<T> {
+    /// On the runtime's thread, inside of it. It calls nothing of the user's: that is
+    /// for the task, whose panics are its own.
+    fn start<F, Fut>(self, make: F)
+    where
+        F: FnOnce() -> Fut + 'static,
+        Fut: Future<Output = T> + 'static,
+    {
+        let Some(shared) = self.shared.clone() else {
+            return;
+        };
+        let spawned_at = self.spawned_at;
+        let context = context::current("`Handle::spawn`");
+        let future = async move {
+            let future = async move { make().await };
+            let result = AssertUnwindSafe(future).catch_unwind().await;
+            // By now the future has been dropped.
+            self.finish(result);
+        };
+        let task = context.owner.spawn(future, None, spawned_at);
+        let abandoned = {
+            let mut state = lock(&shared.state);
+            state.task = Some(task.remote());
+            state.abandoned
+        };
+        if abandoned {
+            task.cancel();
+        }
+        drop(task.release());
+    }
+}
+
+impl<T> Completion<T> {
+    fn finish(mut self, result: Result<T, Payload>) {
+        let Some(shared) = self.shared.take() else {
+            return;
+        };
+        match result {
+            Ok(output) => shared.complete(Ok(output)),
+            // Nobody can await it: it is the runtime that is told.
+            Err(payload) if lock(&shared.state).detached => resume_unwind(payload),
+            Err(payload) => {
+                let who = shared.about(self.spawned_at);
+                shared.complete(Err(JoinError::panicked(who, payload)));
+            }
+        }
+    }
+}
+
+impl<T> Drop for Completion<T> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            let who = shared.about(self.spawned_at);
+            shared.complete(Err(JoinError::cancelled(who)));
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    fn about(&self, spawned_at: &'static Location<'static>) -> About {
+        let task = lock(&self.state).task.clone();
+        task.map_or(About::not_started(spawned_at), |task| task.about())
+    }
+
+    fn complete(&self, result: Result<T, JoinError>) {
+        let (waker, task) = {
+            let mut state = lock(&self.state);
+            state.result = Some(result);
+            state.over = true;
+            (state.waker.take(), state.task.take())
+        };
+        drop(task);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

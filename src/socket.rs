@@ -1,0 +1,261 @@
+//! What all sockets have in common: try, wait for the reactor's word, try again.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use socket2::SockRef;
+
+use crate::context;
+use crate::reactor::{Direction, Reactor, Source};
+use crate::source::AsRaw;
+use crate::sync::atomic::Ordering;
+
+/// A registered I/O object that its clones share.
+#[derive(Debug)]
+pub(crate) struct Socket<T> {
+    source: Arc<Source<T>>,
+}
+
+impl<T> Clone for Socket<T> {
+    fn clone(&self) -> Self {
+        Socket {
+            source: self.source.clone(),
+        }
+    }
+}
+
+impl<T: AsRaw> Socket<T> {
+    /// Takes over an object that is in nonblocking mode already. `what` is for the
+    /// error outside of a runtime.
+    pub(crate) fn new(io: T, what: &str) -> io::Result<Socket<T>> {
+        context::current_or_error(what)?;
+        Ok(Socket {
+            source: Arc::new(Source::new(io)?),
+        })
+    }
+
+    /// Adds it to the poller now, and not when somebody first waits.
+    pub(crate) fn add(&self) -> io::Result<()> {
+        self.source.add()
+    }
+}
+
+/// Puts it into nonblocking mode.
+#[cfg(unix)]
+pub(crate) fn set_nonblocking(io: &impl std::os::fd::AsFd) -> io::Result<()> {
+    SockRef::from(io).set_nonblocking(true)
+}
+
+/// Puts it into nonblocking mode.
+#[cfg(windows)]
+pub(crate) fn set_nonblocking(io: &impl std::os::windows::io::AsSocket) -> io::Result<()> {
+    SockRef::from(io).set_nonblocking(true)
+}
+
+impl<T> Socket<T> {
+    pub(crate) fn get_ref(&self) -> &T {
+        self.source.get_ref()
+    }
+
+    /// The object itself, if this is the only clone.
+    pub(crate) fn into_inner(self) -> Result<T, Socket<T>> {
+        match Arc::try_unwrap(self.source) {
+            Ok(source) => Ok(source.into_inner()),
+            Err(source) => Err(Socket { source }),
+        }
+    }
+
+    /// Makes sure that it belongs to this thread. `exclusive`: the caller has it by
+    /// `&mut`, so that a waker which an earlier poll left elsewhere is nobody's.
+    fn claim(&self, exclusive: bool) -> io::Result<()> {
+        self.source.claim(Arc::strong_count(&self.source) == 1, exclusive)
+    }
+
+    /// Reads bytes, or has the task woken if that would block. `stream`: bytes without
+    /// boundaries, so that a read of less than there was `room` for has emptied it.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut TaskContext<'_>,
+        exclusive: bool,
+        stream: bool,
+        room: usize,
+        read: impl FnMut(&T) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(self.poll_read_with(cx, exclusive, stream, read));
+        // 0 is the end of the stream: it stays there to be read.
+        if stream && result.as_ref().is_ok_and(|&n| 0 < n && n < room) {
+            self.source.note_drained();
+        }
+        Poll::Ready(result)
+    }
+
+    /// Tries to read or accept, and has the task woken if that would block. `trusting`:
+    /// not even tried while the last short read says that there is nothing.
+    pub(crate) fn poll_read_with<R>(
+        &self,
+        cx: &mut TaskContext<'_>,
+        exclusive: bool,
+        trusting: bool,
+        mut read: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        self.claim(exclusive)?;
+        while self.source.may_read(trusting) {
+            match read(self.source.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                result => {
+                    self.source.note_read();
+                    return Poll::Ready(result);
+                }
+            }
+        }
+        self.wait_polled(Direction::Read, cx)
+    }
+
+    /// Tries to write, and has the task woken if that would block.
+    pub(crate) fn poll_write<R>(
+        &self,
+        cx: &mut TaskContext<'_>,
+        exclusive: bool,
+        mut write: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        self.claim(exclusive)?;
+        if !context::current_or_error("writing to a socket")?.may_write() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        loop {
+            match write(self.source.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                result => return Poll::Ready(result),
+            }
+        }
+        self.wait_polled(Direction::Write, cx)
+    }
+
+    /// Leaves the waker behind: nobody takes it back.
+    fn wait_polled<R>(
+        &self,
+        direction: Direction,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<io::Result<R>> {
+        context::current_or_error("waiting for a socket")?;
+        let reactor = Reactor::get_or_new()?;
+        reactor.wait_polled(self.source.registration(), direction, cx.waker())?;
+        Poll::Pending
+    }
+
+    /// Ready once after each report for which a call of this waited.
+    pub(crate) fn poll_ready(
+        &self,
+        direction: Direction,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.claim(false)?;
+        let reactor = Reactor::get_or_new()?;
+        if reactor.take_fired(self.source.registration(), direction) {
+            return Poll::Ready(Ok(()));
+        }
+        self.wait_polled(direction, cx)
+    }
+
+    /// Waits for the reactor's word.
+    pub(crate) fn ready(&self, direction: Direction) -> Ready<'_, T> {
+        Ready {
+            socket: self,
+            direction,
+            entry: None,
+        }
+    }
+
+    /// Tries a read or an accept until it does not block.
+    pub(crate) async fn read_with<R>(
+        &self,
+        mut read: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {
+            self.claim(false)?;
+            while self.source.may_read(false) {
+                match read(self.source.get_ref()) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    result => {
+                        self.source.note_read();
+                        return result;
+                    }
+                }
+            }
+            self.ready(Direction::Read).await?;
+        }
+    }
+
+    /// Tries a write until it does not block.
+    pub(crate) async fn write_with<R>(
+        &self,
+        mut write: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {
+            self.claim(false)?;
+            if !context::current_or_error("writing to a socket")?.may_write() {
+                crate::task::yield_now().await;
+                continue;
+            }
+            match write(self.source.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready(Direction::Write).await?;
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+/// Waits until a direction is reported. It has an entry of its own, which leaves
+/// with it.
+#[derive(Debug)]
+pub(crate) struct Ready<'a, T> {
+    socket: &'a Socket<T>,
+    direction: Direction,
+    /// The key of the source, and the number of the entry there.
+    entry: Option<(usize, u32)>,
+}
+
+impl<T> Future for Ready<'_, T> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        context::current_or_error("waiting for a socket")?;
+        self.socket.claim(false)?;
+        let reactor = Reactor::get_or_new()?;
+        let registration = self.socket.source.registration();
+        let mut id = self.entry.map(|(_, id)| id);
+        let waits = reactor.wait_entry(registration, self.direction, &mut id, cx.waker());
+        let key = registration.key.load(Ordering::Relaxed);
+        self.entry = id.map(|id| (key, id));
+        if waits? {
+            return Poll::Pending;
+        }
+        self.entry = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T> Drop for Ready<'_, T> {
+    fn drop(&mut self) {
+        if let Some((key, id)) = self.entry {
+            // On another thread it stays, until the next report takes it along.
+            let registration = self.socket.source.registration();
+            match Reactor::get() {
+                Some(here) if here.id() == registration.reactor.load(Ordering::Relaxed) => {
+                    here.leave_entry(key, self.direction, id);
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,641 @@
+//! Tasks: futures that run beside each other on one thread.
+//!
+//! [`spawn`] puts a future on the runtime's queue and returns a [`Task`], the handle
+//! to its output. Await it to get the output, [`detach`](Task::detach) it to let it
+//! run on by itself, drop it to cancel it.
+//!
+//! # Ways to end a task
+//!
+//! | | when its future is dropped | from where | what one hears of it |
+//! |---|---|---|---|
+//! | dropping the [`Task`] | at once; at the end of its poll if it is running | its thread | nothing |
+//! | [`cancel().await`](Task::cancel) | the same | its thread | resolves after the drop, with the output if it had finished |
+//! | [`AbortHandle::abort`] | when the runtime next turns | anywhere | [`join`](Task::join) returns an error, `.await` panics |
+//!
+//! In each case the future's destructors run, at the `.await` where it waits.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{Location, resume_unwind};
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context as TaskContext, Poll};
+
+use crate::cell::{About, Failure, RemoteRef, TaskRef};
+use crate::context::{self, report};
+use crate::panics::{Payload, discard};
+
+/// Runs a future beside the one that calls this, on the same thread.
+///
+/// It is put at the end of the queue, and never polled in here. Nothing needs to be
+/// `Send`. Dropping the [`Task`] cancels it.
+///
+/// # Panics
+///
+/// Outside of a runtime. Use [`Runtime::spawn`](crate::Runtime::spawn) there.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, spawn};
+///
+/// block_on(async {
+///     let a = spawn(async { 1 });
+///     let b = spawn(async { 2 });
+///     assert_eq!(a.await + b.await, 3);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn<F>(future: F) -> Task<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    Builder::new().spawn(future)
+}
+
+/// Gives a task a name before it is spawned.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, task};
+///
+/// block_on(async {
+///     let task = task::Builder::new().name("fetch /index").spawn(async { panic!("no") });
+///     let error = task.join().await.unwrap_err();
+///     assert!(error.to_string().starts_with("task `fetch /index`"));
+/// });
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "call `spawn` to run a future"]
+pub struct Builder {
+    name: Option<Box<str>>,
+}
+
+impl Builder {
+    /// A task without a name of its own: it goes by its number, as `task-1`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     assert_eq!(soloist::task::Builder::new().spawn(async { 1 }).await, 1);
+    /// });
+    /// ```
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// The name under which the task appears in errors.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     let task = soloist::task::Builder::new().name("sum").spawn(async { 1 + 1 });
+    ///     assert_eq!(task.await, 2);
+    /// });
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into().into_boxed_str());
+        self
+    }
+
+    /// Spawns as [`spawn`] does.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     soloist::task::Builder::new().name("log").spawn(async {}).detach();
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn spawn<F>(self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let context = context::current("`spawn`");
+        Task::new(context.owner.spawn(future, self.name, Location::caller()))
+    }
+}
+
+/// The handle to a spawned task: a future of its output.
+///
+/// If the task panicked, `.await` goes on with that panic; [`join`](Task::join) returns
+/// it as an error instead.
+///
+/// # Panics
+///
+/// Awaiting it panics if the task was aborted, or its runtime is gone.
+///
+/// # Cancel safety
+///
+/// Dropping the handle cancels the task. To keep the task, await `&mut task`: then
+/// nothing is lost.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, spawn};
+///
+/// let total: u32 = block_on(async {
+///     let tasks: Vec<_> = (1..=4).map(|n| spawn(async move { n * n })).collect();
+///     let mut total = 0;
+///     for task in tasks {
+///         total += task.await;
+///     }
+///     total
+/// });
+/// assert_eq!(total, 30);
+/// ```
+#[must_use = "dropping a task cancels it: await it, or call `detach`"]
+pub struct Task<T> {
+    raw: TaskRef<T>,
+    detached: bool,
+}
+
+impl<T> Task<T> {
+    pub(crate) fn new(raw: TaskRef<T>) -> Task<T> {
+        Task {
+            raw,
+            detached: false,
+        }
+    }
+
+    /// Lets the task run on with nobody to await it.
+    ///
+    /// If it panics, the panic hook reports it, a line on standard error names the
+    /// task, and the others run on; see
+    /// [`propagate_panics`](crate::runtime::Builder::propagate_panics).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{block_on, spawn, task::yield_now};
+    ///
+    /// block_on(async {
+    ///     spawn(async { println!("in the background") }).detach();
+    ///     yield_now().await;
+    /// });
+    /// ```
+    pub fn detach(mut self) {
+        self.detached = true;
+        if let Some(payload) = self.raw.release() {
+            report(&self.raw.about(), payload);
+        }
+    }
+
+    /// Cancels the task: its future is dropped now, or at the end of its poll if it is
+    /// the one running. The future that this returns resolves after the drop, with the
+    /// output if the task had finished.
+    ///
+    /// # Cancel safety
+    ///
+    /// The task is cancelled in any case; dropping the future only means not to wait
+    /// for the end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{block_on, spawn, task::yield_now};
+    ///
+    /// block_on(async {
+    ///     let endless = spawn(std::future::pending::<()>());
+    ///     assert_eq!(endless.cancel().await, None);
+    ///
+    ///     let quick = spawn(async { 5 });
+    ///     yield_now().await;
+    ///     assert_eq!(quick.cancel().await, Some(5));
+    /// });
+    /// ```
+    pub fn cancel(self) -> impl Future<Output = Option<T>> {
+        self.raw.cancel();
+        Cancel { task: self }
+    }
+
+    /// The output, or why there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the task panicked, was aborted, or its runtime is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{block_on, spawn};
+    ///
+    /// let error = block_on(spawn_and_join()).unwrap_err();
+    /// assert!(error.is_panic());
+    ///
+    /// async fn spawn_and_join() -> Result<(), soloist::task::JoinError> {
+    ///     spawn(async { panic!("oh no") }).join().await
+    /// }
+    /// ```
+    pub fn join(self) -> impl Future<Output = Result<T, JoinError>> {
+        Join { task: self }
+    }
+
+    /// Whether the task is over: finished, panicked or cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{block_on, spawn, task::yield_now};
+    ///
+    /// block_on(async {
+    ///     let task = spawn(async { 1 });
+    ///     assert!(!task.is_finished());
+    ///     yield_now().await;
+    ///     assert!(task.is_finished());
+    /// });
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        self.raw.is_over()
+    }
+
+    /// The task's number: 1 for the first that a runtime spawns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     let task = soloist::spawn(async {});
+    ///     assert_eq!(task.id().to_string(), "1");
+    /// });
+    /// ```
+    pub fn id(&self) -> TaskId {
+        TaskId(self.raw.number())
+    }
+
+    /// A handle that can end the task from anywhere.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     let task = soloist::spawn(std::future::pending::<()>());
+    ///     let handle = task.abort_handle();
+    ///     std::thread::spawn(move || handle.abort());
+    ///     assert!(task.join().await.unwrap_err().is_cancelled());
+    /// });
+    /// ```
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle {
+            raw: self.raw.remote(),
+        }
+    }
+
+    fn poll_join(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<T, JoinError>> {
+        self.raw.poll(cx).map(|result| {
+            result.map_err(|failure| match failure {
+                Failure::Cancelled => JoinError::cancelled(self.raw.about()),
+                Failure::Panicked(payload) => JoinError::panicked(self.raw.about(), payload),
+            })
+        })
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<T> {
+        self.raw.poll(cx).map(|result| match result {
+            Ok(output) => output,
+            Err(Failure::Panicked(payload)) => resume_unwind(payload),
+            Err(Failure::Cancelled) => panic!(
+                "{} was cancelled, or awaited twice: `join().await` returns an error instead",
+                self.raw.about()
+            ),
+        })
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        if !self.detached {
+            // The output first: a cancelled task must find that nobody wants it.
+            discard(self.raw.release());
+            self.raw.cancel();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("id", &self.raw.number())
+            .field("is_finished", &self.raw.is_over())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Join<T> {
+    task: Task<T>,
+}
+
+impl<T> Future for Join<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.task.poll_join(cx)
+    }
+}
+
+struct Cancel<T> {
+    task: Task<T>,
+}
+
+impl<T> Future for Cancel<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<T>> {
+        self.task.poll_join(cx).map(Result::ok)
+    }
+}
+
+/// A task's number: counted from 1 in each runtime.
+///
+/// # Examples
+///
+/// ```
+/// soloist::block_on(async {
+///     let (a, b) = (soloist::spawn(async {}), soloist::spawn(async {}));
+///     assert!(a.id() < b.id());
+/// });
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TaskId(u64);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Ends a task from anywhere: it marks the task and wakes it, no more.
+///
+/// # Examples
+///
+/// ```
+/// soloist::block_on(async {
+///     let task = soloist::spawn(std::future::pending::<()>());
+///     task.abort_handle().abort();
+///     let error = task.join().await.unwrap_err();
+///     assert!(error.is_cancelled());
+/// });
+/// ```
+#[derive(Clone)]
+pub struct AbortHandle {
+    raw: RemoteRef,
+}
+
+impl AbortHandle {
+    /// Has the task's future dropped, on its own thread, when the runtime next turns.
+    /// A task that is over stays as it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     let task = soloist::spawn(async { 1 });
+    ///     let handle = task.abort_handle();
+    ///     assert_eq!(task.await, 1);
+    ///     handle.abort();
+    /// });
+    /// ```
+    pub fn abort(&self) {
+        self.raw.abort();
+    }
+
+    /// The number of the task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     let task = soloist::spawn(async {});
+    ///     assert_eq!(task.abort_handle().id(), task.id());
+    /// });
+    /// ```
+    pub fn id(&self) -> TaskId {
+        TaskId(self.raw.about().number)
+    }
+}
+
+impl fmt::Debug for AbortHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AbortHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// Why a task has no output: it panicked, or it was cancelled.
+///
+/// Its text names the task and where it was spawned.
+///
+/// # Examples
+///
+/// ```
+/// soloist::block_on(async {
+///     let error = soloist::spawn(async { panic!("out of ink") }).join().await.unwrap_err();
+///     assert!(error.to_string().ends_with("panicked: out of ink"));
+/// });
+/// ```
+pub struct JoinError {
+    about: About,
+    kind: Kind,
+}
+
+enum Kind {
+    Cancelled,
+    /// In a mutex only to be `Sync`: payloads need not be.
+    Panicked(Mutex<Payload>),
+}
+
+impl JoinError {
+    pub(crate) fn cancelled(about: About) -> JoinError {
+        JoinError {
+            about,
+            kind: Kind::Cancelled,
+        }
+    }
+
+    pub(crate) fn panicked(about: About, payload: Payload) -> JoinError {
+        JoinError {
+            about,
+            kind: Kind::Panicked(Mutex::new(payload)),
+        }
+    }
+
+    /// Whether the task was cancelled, aborted, or lost its runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// let task = runtime.spawn(async {});
+    /// drop(runtime);
+    /// assert!(soloist::block_on(task.join()).unwrap_err().is_cancelled());
+    /// ```
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.kind, Kind::Cancelled)
+    }
+
+    /// Whether the task panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     let error = soloist::spawn(async { panic!("no") }).join().await.unwrap_err();
+    ///     assert!(error.is_panic());
+    /// });
+    /// ```
+    pub fn is_panic(&self) -> bool {
+        matches!(self.kind, Kind::Panicked(_))
+    }
+
+    /// What the task panicked with, for [`std::panic::resume_unwind`].
+    ///
+    /// # Panics
+    ///
+    /// If the task did not panic: ask [`is_panic`](JoinError::is_panic) first, or use
+    /// [`try_into_panic`](JoinError::try_into_panic).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     let error = soloist::spawn(async { panic!("no") }).join().await.unwrap_err();
+    ///     assert_eq!(error.into_panic().downcast_ref(), Some(&"no"));
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn std::any::Any + Send + 'static> {
+        match self.try_into_panic() {
+            Ok(payload) => payload,
+            Err(error) => panic!("`into_panic` on another error: {error}"),
+        }
+    }
+
+    /// What the task panicked with.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, if the task did not panic.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     let task = soloist::spawn(std::future::pending::<()>());
+    ///     task.abort_handle().abort();
+    ///     let error = task.join().await.unwrap_err();
+    ///     assert!(error.try_into_panic().is_err());
+    /// });
+    /// ```
+    pub fn try_into_panic(self) -> Result<Box<dyn std::any::Any + Send + 'static>, JoinError> {
+        match self.kind {
+            Kind::Panicked(payload) => {
+                Ok(payload.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
+            }
+            Kind::Cancelled => Err(self),
+        }
+    }
+
+    /// The number of the task; `None` if it was cancelled before it started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::block_on(async {
+    ///     let task = soloist::spawn(async { panic!("no") });
+    ///     let id = task.id();
+    ///     assert_eq!(task.join().await.map_err(|error| error.id()), Err::<(), _>(Some(id)));
+    /// });
+    /// ```
+    pub fn id(&self) -> Option<TaskId> {
+        (self.about.number > 0).then_some(TaskId(self.about.number))
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let payload = match &self.kind {
+            Kind::Cancelled => return write!(f, "{} was cancelled", self.about),
+            Kind::Panicked(payload) => payload,
+        };
+        let payload = payload.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        match message {
+            Some(message) => write!(f, "{} panicked: {message}", self.about),
+            None => write!(f, "{} panicked", self.about),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> io::Error {
+        io::Error::other(error)
+    }
+}
+
+/// Lets all others that are ready have their turn first.
+///
+/// # Cancel safety
+///
+/// Nothing is lost.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, spawn, task::yield_now};
+///
+/// block_on(async {
+///     let task = spawn(async {});
+///     yield_now().await;
+///     assert!(task.is_finished());
+/// });
+/// ```
+pub fn yield_now() -> impl Future<Output = ()> {
+    YieldNow { yielded: false }
+}
+
+struct YieldNow {
+    yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        if self.yielded {
+            return Poll::Ready(());
+        }
+        self.yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,625 @@
+//! Time: [`sleep`], [`timeout`], [`interval`].
+//!
+//! Timers belong to the runtime that polls them. One that is dropped leaves at once;
+//! one that never fires costs no system call. They fire late by microseconds, never
+//! early. A duration that is too long for the clock means "never".
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+use futures_lite::Stream;
+use pin_project_lite::pin_project;
+
+use crate::cell::{Home, Message};
+use crate::context::{self, Context};
+use crate::timers::{TimerKey, saturating_add};
+
+/// The time by the clock of the runtime that runs on this thread.
+///
+/// # Panics
+///
+/// Outside of a runtime.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{block_on, time};
+///
+/// block_on(async {
+///     let start = time::now();
+///     time::sleep(Duration::from_millis(1)).await;
+///     assert!(time::now() - start >= Duration::from_millis(1));
+/// });
+/// ```
+#[track_caller]
+pub fn now() -> Instant {
+    context::current("`time::now`");
+    Instant::now()
+}
+
+/// Waits for a duration. Too long for the clock, it waits for ever.
+///
+/// # Panics
+///
+/// Outside of a runtime: so write `block_on(async { sleep(...).await })`.
+///
+/// # Cancel safety
+///
+/// Nothing is lost: dropping it takes the timer out.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{block_on, time::sleep};
+///
+/// block_on(async {
+///     sleep(Duration::from_millis(1)).await;
+/// });
+/// ```
+#[track_caller]
+pub fn sleep(duration: Duration) -> Sleep {
+    context::current("`sleep`");
+    Sleep::new(saturating_add(Instant::now(), duration))
+}
+
+/// Waits until an instant of the runtime's clock. One that has passed is due at once.
+///
+/// # Panics
+///
+/// Outside of a runtime.
+///
+/// # Cancel safety
+///
+/// Nothing is lost.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{block_on, time};
+///
+/// block_on(async {
+///     let start = time::now();
+///     time::sleep_until(start + Duration::from_millis(1)).await;
+/// });
+/// ```
+#[track_caller]
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    context::current("`sleep_until`");
+    Sleep::new(deadline)
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+///
+/// It can be polled by any runtime: its timer goes where it is polled.
+///
+/// # Panics
+///
+/// Polled outside of a runtime.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{block_on, time::sleep};
+///
+/// block_on(async {
+///     let mut sleep = sleep(Duration::from_secs(3600));
+///     // On second thought:
+///     sleep.reset(soloist::time::now());
+///     sleep.await;
+/// });
+/// ```
+#[derive(Debug)]
+#[must_use = "futures do nothing unless you `.await` them"]
+pub struct Sleep {
+    deadline: Instant,
+    entry: Option<Entry>,
+    /// The first poll goes by the time of the last visit, which costs nothing. It may
+    /// be a little old, so that later ones look at the clock.
+    polled: bool,
+}
+
+/// A timer in the heap of a runtime.
+#[derive(Debug)]
+struct Entry {
+    home: Arc<Home>,
+    key: TimerKey,
+}
+
+impl Entry {
+    fn is_of(&self, context: &Context) -> bool {
+        self.home.id() == context.owner.home().id()
+    }
+
+    /// Has the runtime that the entry belongs to do this. One that is gone has no
+    /// timers any more.
+    fn tell(self, what: fn(&Context, TimerKey)) {
+        match context::try_current() {
+            Some(context) if self.is_of(&context) => what(&context, self.key),
+            _ => {
+                let key = self.key;
+                let call = move || {
+                    if let Some(context) = context::try_current() {
+                        what(&context, key);
+                    }
+                };
+                let refused = self.home.inbox().push(Message::Call(Box::new(call)));
+                drop(refused);
+            }
+        }
+    }
+}
+
+impl Sleep {
+    fn new(deadline: Instant) -> Sleep {
+        Sleep {
+            deadline,
+            entry: None,
+            polled: false,
+        }
+    }
+
+    /// When it is due. For one that waits for ever this is far off, and means nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{block_on, time};
+    ///
+    /// block_on(async {
+    ///     let now = time::now();
+    ///     assert_eq!(time::sleep_until(now).deadline(), now);
+    /// });
+    /// ```
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Sets another deadline. Also one that is done can be used again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{block_on, time};
+    ///
+    /// block_on(async {
+    ///     let mut sleep = time::sleep(Duration::ZERO);
+    ///     (&mut sleep).await;
+    ///     sleep.reset(time::now() + Duration::from_millis(1));
+    ///     sleep.await;
+    /// });
+    /// ```
+    pub fn reset(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+        self.polled = false;
+        let Some(entry) = self.entry.take() else {
+            return;
+        };
+        match context::try_current() {
+            // Who waits for it is woken at the new time, without another poll.
+            Some(context) if entry.is_of(&context) => {
+                let key = context.reset_timer(entry.key, deadline);
+                self.entry = key.map(|key| Entry { key, ..entry });
+            }
+            // Who waits for it is woken now, and comes to know.
+            _ => entry.tell(Context::wake_timer),
+        }
+    }
+
+    /// Whether it is due; if not, the waker is woken when it is.
+    fn poll_until(&mut self, context: &Context, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let now = if self.polled {
+            Instant::now()
+        } else {
+            context.now()
+        };
+        self.polled = true;
+        if self.deadline <= now {
+            self.leave();
+            return Poll::Ready(());
+        }
+        match &self.entry {
+            Some(entry) if entry.is_of(context) && !context.timer_has_fired(entry.key) => {
+                context.set_timer_waker(entry.key, cx.waker());
+            }
+            _ => {
+                // Another runtime's, or none yet.
+                self.leave();
+                if !context.is_never(self.deadline) {
+                    self.entry = Some(Entry {
+                        home: context.owner.home().clone(),
+                        key: context.add_timer(self.deadline, cx.waker()),
+                    });
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn leave(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            entry.tell(Context::remove_timer);
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let context = context::current("polling a `Sleep`");
+        self.poll_until(&context, cx)
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Waits for a future, for as long as `duration` at most.
+///
+/// The future is polled first: if it is ready when the time is up, it wins.
+///
+/// # Errors
+///
+/// [`Elapsed`] when the time is up. It turns into an [`io::Error`] with `?`.
+///
+/// # Panics
+///
+/// Outside of a runtime.
+///
+/// # Cancel safety
+///
+/// As the future's own. When the time is up, the future is dropped with the `Timeout`.
+///
+/// # Examples
+///
+/// ```
+/// use std::{future::pending, time::Duration};
+/// use soloist::{block_on, time::timeout};
+///
+/// block_on(async {
+///     assert_eq!(timeout(Duration::from_secs(1), async { 5 }).await, Ok(5));
+///     assert!(timeout(Duration::from_millis(1), pending::<()>()).await.is_err());
+/// });
+/// ```
+#[track_caller]
+pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
+    let sleep = sleep(duration);
+    Timeout { future, sleep }
+}
+
+/// Waits for a future, until `deadline` at most.
+///
+/// # Errors
+///
+/// [`Elapsed`] when the time is up.
+///
+/// # Panics
+///
+/// Outside of a runtime.
+///
+/// # Cancel safety
+///
+/// As the future's own.
+///
+/// # Examples
+///
+/// ```
+/// use std::{future::pending, time::Duration};
+/// use soloist::{block_on, time::{now, timeout_at}};
+///
+/// block_on(async {
+///     let soon = now() + Duration::from_millis(1);
+///     assert!(timeout_at(soon, pending::<()>()).await.is_err());
+/// });
+/// ```
+#[track_caller]
+pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
+    let sleep = sleep_until(deadline);
+    Timeout { future, sleep }
+}
+
+pin_project! {
+    /// The future of [`timeout`] and [`timeout_at`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{block_on, time::timeout};
+    ///
+    /// block_on(async {
+    ///     assert_eq!(timeout(Duration::from_secs(1), async { "quick" }).await, Ok("quick"));
+    /// });
+    /// ```
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless you `.await` them"]
+    pub struct Timeout<F> {
+        #[pin]
+        future: F,
+        sleep: Sleep,
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        Pin::new(this.sleep).poll(cx).map(|()| Err(Elapsed(())))
+    }
+}
+
+/// The time was up before the future was done.
+///
+/// # Examples
+///
+/// ```
+/// use std::{future::pending, io, time::Duration};
+/// use soloist::{block_on, time::timeout};
+///
+/// let result: io::Result<()> = block_on(async {
+///     timeout(Duration::from_millis(1), pending::<()>()).await?;
+///     Ok(())
+/// });
+/// assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elapsed(());
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the time was up before the operation was done")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    fn from(elapsed: Elapsed) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}
+
+/// Ticks at once, and then every `period`.
+///
+/// # Panics
+///
+/// Outside of a runtime, and if `period` is zero: use
+/// [`yield_now`](crate::task::yield_now) to run again as soon as possible.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{block_on, time::interval};
+///
+/// block_on(async {
+///     let mut interval = interval(Duration::from_millis(1));
+///     let first = interval.tick().await;
+///     let second = interval.tick().await;
+///     assert!(second - first >= Duration::from_millis(1));
+/// });
+/// ```
+#[track_caller]
+pub fn interval(period: Duration) -> Interval {
+    interval_at(now(), period)
+}
+
+/// Ticks at `start`, and then every `period`.
+///
+/// # Panics
+///
+/// Outside of a runtime, and if `period` is zero.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{block_on, time};
+///
+/// block_on(async {
+///     let start = time::now() + Duration::from_millis(2);
+///     let mut interval = time::interval_at(start, Duration::from_millis(1));
+///     assert_eq!(interval.tick().await, start);
+/// });
+/// ```
+#[track_caller]
+pub fn interval_at(start: Instant, period: Duration) -> Interval {
+    assert!(
+        !period.is_zero(),
+        "the period of an interval must not be zero: use `task::yield_now` to run again as soon \
+         as possible"
+    );
+    Interval {
+        sleep: sleep_until(start),
+        period,
+        missed_tick_behavior: MissedTickBehavior::default(),
+    }
+}
+
+/// What [`interval`] and [`interval_at`] return. Also a [`Stream`] of its ticks.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use futures_lite::StreamExt;
+/// use soloist::{block_on, time::interval};
+///
+/// block_on(async {
+///     let ticks = interval(Duration::from_millis(1)).take(3);
+///     assert_eq!(ticks.count().await, 3);
+/// });
+/// ```
+#[derive(Debug)]
+pub struct Interval {
+    sleep: Sleep,
+    period: Duration,
+    missed_tick_behavior: MissedTickBehavior,
+}
+
+/// A tick that is taken later than this (or than its period, if that is shorter) has
+/// been missed.
+const TOLERANCE: Duration = Duration::from_millis(5);
+
+impl Interval {
+    /// Waits for the next tick, and returns when it was due.
+    ///
+    /// # Cancel safety
+    ///
+    /// No tick is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{block_on, time::interval};
+    ///
+    /// block_on(async {
+    ///     let mut interval = interval(Duration::from_millis(1));
+    ///     for _ in 0..3 {
+    ///         interval.tick().await;
+    ///     }
+    /// });
+    /// ```
+    pub async fn tick(&mut self) -> Instant {
+        std::future::poll_fn(|cx| self.poll_tick(cx)).await
+    }
+
+    /// Polls for the next tick.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{future::poll_fn, time::Duration};
+    /// use soloist::{block_on, time::interval};
+    ///
+    /// block_on(async {
+    ///     let mut interval = interval(Duration::from_millis(1));
+    ///     poll_fn(|cx| interval.poll_tick(cx)).await;
+    /// });
+    /// ```
+    pub fn poll_tick(&mut self, cx: &mut TaskContext<'_>) -> Poll<Instant> {
+        let due = self.sleep.deadline();
+        let now = Instant::now();
+        if now < due {
+            std::task::ready!(Pin::new(&mut self.sleep).poll(cx));
+        }
+        let late = now.saturating_duration_since(due);
+        let next = if late > TOLERANCE.min(self.period) {
+            match self.missed_tick_behavior {
+                MissedTickBehavior::Burst => saturating_add(due, self.period),
+                MissedTickBehavior::Delay => saturating_add(now, self.period),
+                MissedTickBehavior::Skip => {
+                    // The next that is on schedule.
+                    let over = late.as_nanos() % self.period.as_nanos();
+                    let over = Duration::from_nanos(over.try_into().unwrap_or(u64::MAX));
+                    saturating_add(now, self.period.saturating_sub(over))
+                }
+            }
+        } else {
+            saturating_add(due, self.period)
+        };
+        // The old entry goes: the tick has been taken, nobody waits.
+        self.sleep.leave();
+        self.sleep.reset(next);
+        Poll::Ready(due)
+    }
+
+    /// Starts anew: the next tick is a period from now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{block_on, time::{interval, now}};
+    ///
+    /// block_on(async {
+    ///     let mut interval = interval(Duration::from_millis(2));
+    ///     let start = now();
+    ///     interval.reset();
+    ///     assert!(interval.tick().await >= start + Duration::from_millis(2));
+    /// });
+    /// ```
+    pub fn reset(&mut self) {
+        self.sleep.reset(saturating_add(Instant::now(), self.period));
+    }
+
+    /// The time from one tick to the next.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{block_on, time::interval};
+    ///
+    /// block_on(async {
+    ///     let period = Duration::from_secs(1);
+    ///     assert_eq!(interval(period).period(), period);
+    /// });
+    /// ```
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// What happens with ticks that were not taken in time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{block_on, time::{interval, MissedTickBehavior}};
+    ///
+    /// block_on(async {
+    ///     let mut interval = interval(Duration::from_secs(1));
+    ///     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    /// });
+    /// ```
+    pub fn set_missed_tick_behavior(&mut self, behavior: MissedTickBehavior) {
+        self.missed_tick_behavior = behavior;
+    }
+}
+
+impl Stream for Interval {
+    type Item = Instant;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Instant>> {
+        self.poll_tick(cx).map(Some)
+    }
+}
+
+/// What an [`Interval`] does with ticks that were not taken in time.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::time::MissedTickBehavior;
+///
+/// assert_eq!(MissedTickBehavior::default(), MissedTickBehavior::Delay);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MissedTickBehavior {
+    /// The missed ticks follow at once, one after the other.
+    Burst,
+    /// The next tick is a period after the late one: a shifted schedule.
+    #[default]
+    Delay,
+    /// The missed ticks are left out: the old schedule.
+    Skip,
+}

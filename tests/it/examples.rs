@@ -1,0 +1,738 @@
+//! The example programs as a user runs them, against servers and clients that owe them nothing.
+
+use socket2::{Domain, SockRef, Socket, Type};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().unwrap().parent().unwrap();
+    let program = profile.join("examples").join(name);
+    let program = program.with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(
+        program.exists(),
+        "there is no {}: `cargo build --examples` makes it, a plain `cargo test` does too",
+        program.display()
+    );
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+struct KillOnDrop(Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Output {
+    status: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Output {
+    /// The line for this page, whether it was fetched or not.
+    fn line(&self, url: &str) -> &str {
+        let failed = format!(" {url}: ");
+        let mut lines = self.out.lines();
+        lines
+            .find(|line| line.ends_with(&format!(" {url}")) || line.contains(&failed))
+            .unwrap_or_else(|| panic!("no line for {url} in:\n{}{}", self.out, self.err))
+    }
+
+    #[track_caller]
+    fn assert_fetched(&self, url: &str, bytes: usize) {
+        let line = self.line(url);
+        let words: Vec<_> = line.split_whitespace().take(3).collect();
+        assert_eq!(words, ["200", &bytes.to_string(), "bytes"], "{line}");
+    }
+
+    #[track_caller]
+    fn assert_failed(&self, url: &str, why: &str) {
+        let line = self.line(url);
+        assert!(
+            line.starts_with("fail ") && line.contains(&format!(" {url}: {why}")),
+            "{line}"
+        );
+    }
+}
+
+fn run(command: &mut Command) -> Output {
+    run_with_input(command, "")
+}
+
+fn run_with_input(command: &mut Command, input: &str) -> Output {
+    command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = KillOnDrop(command.spawn().unwrap());
+    let mut stdin = child.0.stdin.take().unwrap();
+    // Whoever ignores its input may be gone before all of it is written.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let out = read_to_end(child.0.stdout.take().unwrap());
+    let err = read_to_end(child.0.stderr.take().unwrap());
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(started.elapsed() < WATCHDOG, "{command:?} does not end");
+        thread::sleep(Duration::from_millis(5));
+    };
+    Output {
+        status: status.code(),
+        out: out.join().unwrap(),
+        err: err.join().unwrap(),
+    }
+}
+
+fn read_to_end(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = String::new();
+        from.read_to_string(&mut text).unwrap();
+        text
+    })
+}
+
+#[test]
+fn hello_says_hello() {
+    let output = run(&mut example("hello"));
+    assert_eq!(
+        (output.status, output.out.as_str()),
+        (Some(0), "hello\nworld\n")
+    );
+}
+
+/// Calls `serve` with each connection and its request, on a thread for each.
+fn http_server(
+    address: &str,
+    serve: impl Fn(TcpStream, &str) + Send + Sync + 'static,
+) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address)?;
+    let address = listener.local_addr()?;
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, serve) = (stream.unwrap(), serve.clone());
+            thread::spawn(move || {
+                let lines = BufReader::new(&stream).lines().map(Result::unwrap);
+                let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+                serve(stream, &head.join("\n"));
+            });
+        }
+    });
+    Ok(address)
+}
+
+fn reply(mut stream: TcpStream, body: &[u8]) {
+    let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+}
+
+fn path(request: &str) -> &str {
+    request.split(' ').nth(1).unwrap()
+}
+
+fn urls(server: SocketAddr, pages: usize) -> Vec<String> {
+    (0..pages)
+        .map(|page| format!("http://{server}/{page}"))
+        .collect()
+}
+
+#[test]
+fn fetch_without_arguments_fetches_ten_pages_of_its_own() {
+    let output = run(&mut example("fetch"));
+    assert_eq!(output.status, Some(0), "{}", output.err);
+    let lines: Vec<_> = output.out.lines().collect();
+    assert_eq!(lines.len(), 11, "{}", output.out);
+    assert!(
+        lines[..10].iter().all(|line| line.starts_with(" 200 ")),
+        "{}",
+        output.out
+    );
+    for path in ["/", "/1", "/2", "/3", "/4", "/5", "/6", "/7", "/8", "/9"] {
+        assert!(
+            lines[..10].iter().any(|line| line.ends_with(path)),
+            "{path}: {}",
+            output.out
+        );
+    }
+    assert!(lines[10].starts_with("10 pages, "), "{}", output.out);
+}
+
+#[test]
+fn fetch_has_all_pages_in_flight_at_once() {
+    let all_are_here = Barrier::new(10);
+    let server = http_server("127.0.0.1:0", move |stream, _| {
+        all_are_here.wait();
+        reply(stream, b"together");
+    })
+    .unwrap();
+    let output = run(example("fetch").args(urls(server, 10)));
+    assert_eq!(output.status, Some(0), "{}", output.out);
+}
+
+#[test]
+fn fetch_jobs_bounds_how_many_are_in_flight() {
+    let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let two_are_here = Barrier::new(2);
+    let seen = most.clone();
+    let server = http_server("127.0.0.1:0", move |stream, _| {
+        seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        two_are_here.wait();
+        // Time for a third one to come, if there is a third one.
+        thread::sleep(Duration::from_millis(20));
+        now.fetch_sub(1, Ordering::SeqCst);
+        reply(stream, b"in pairs");
+    })
+    .unwrap();
+    let output = run(example("fetch")
+        .args(["--jobs", "2"])
+        .args(urls(server, 12)));
+    assert_eq!(output.status, Some(0), "{}", output.out);
+    assert_eq!(most.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn fetch_gives_each_failure_its_line_and_harms_no_other_page() {
+    let server = http_server("127.0.0.1:0", |mut stream, request| match path(request) {
+        "/reset" => SockRef::from(&stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap(),
+        "/silent" => assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0),
+        "/empty" => {}
+        "/half-a-head" => stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Len").unwrap(),
+        "/ssh" => stream
+            .write_all(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n")
+            .unwrap(),
+        "/truncated" => {
+            stream
+                .write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 1000\r\n\r\n0123456789")
+                .unwrap();
+        }
+        "/bad-length" => {
+            stream
+                .write_all(b"HTTP/1.0 200 OK\r\nContent-Length: ten\r\n\r\n0123456789")
+                .unwrap();
+        }
+        "/chunked" => {
+            let reply = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+            stream.write_all(reply).unwrap();
+        }
+        "/headers" => {
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n");
+            while stream.write_all(b"Another: one\r\n").is_ok() {}
+        }
+        _ => reply(stream, b"unharmed"),
+    })
+    .unwrap();
+    // Bound, so that nobody else gets the port, and never listening.
+    let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    nobody
+        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+        .unwrap();
+    let nobody = nobody.local_addr().unwrap().as_socket().unwrap();
+
+    let refused = format!("http://{nobody}/");
+    let malformed = "127.0.0.1:8000/page";
+    let failures = [
+        (&*refused, "cannot connect: "),
+        (malformed, "malformed URL: it does not begin with http://"),
+        ("https://127.0.0.1/", "https is not supported"),
+        ("/reset", "lost before the reply: "),
+        ("/silent", "timed out after 3 s"),
+        ("/empty", "closed without a reply"),
+        ("/half-a-head", "closed before the reply's headers ended"),
+        ("/ssh", "not an HTTP reply: "),
+        ("/truncated", "closed after 10 of 1000 bytes"),
+        ("/bad-length", "Content-Length is \"ten\""),
+        ("/chunked", "Transfer-Encoding \"chunked\""),
+        ("/headers", "more than 1024 headers"),
+    ]
+    .map(|(url, why)| match url.strip_prefix('/') {
+        Some(path) => (format!("http://{server}/{path}"), why),
+        None => (url.to_string(), why),
+    });
+    let mut fetch = example("fetch");
+    fetch.args(["--timeout", "3"]);
+    for (number, (url, _)) in failures.iter().enumerate() {
+        fetch.args([url, &format!("http://{server}/{number}")]);
+    }
+    let output = run(&mut fetch);
+
+    assert_eq!(output.status, Some(1), "{}", output.err);
+    for (number, (url, why)) in failures.iter().enumerate() {
+        output.assert_failed(url, why);
+        output.assert_fetched(&format!("http://{server}/{number}"), 8);
+    }
+    let total = output.out.lines().last().unwrap();
+    assert!(
+        total.starts_with("12 pages, 96 bytes, 12 failed, "),
+        "{total}"
+    );
+}
+
+#[test]
+fn fetch_says_what_is_wrong_with_a_url() {
+    let wrong = [
+        (
+            "ftp://127.0.0.1/",
+            "malformed URL: it does not begin with http://",
+        ),
+        (
+            "HTTPS://127.0.0.1/",
+            "https is not supported, only plain http is",
+        ),
+        ("http://", "malformed URL: there is no host"),
+        ("http:///path", "malformed URL: there is no host"),
+        ("http://:80/", "malformed URL: there is no host"),
+        (
+            "http://127.0.0.1:http/",
+            "malformed URL: \"http\" is not a port",
+        ),
+        (
+            "http://127.0.0.1:65536/",
+            "malformed URL: \"65536\" is not a port",
+        ),
+        (
+            "http://127.0.0.1:+80/",
+            "malformed URL: \"+80\" is not a port",
+        ),
+        ("http://127.0.0.1:/", "malformed URL: \"\" is not a port"),
+        (
+            "http://::1/",
+            "malformed URL: an IPv6 address must be in brackets",
+        ),
+        (
+            "http://[::1/",
+            "malformed URL: there is no IPv6 address in the brackets",
+        ),
+        (
+            "http://[127.0.0.1]/",
+            "malformed URL: there is no IPv6 address in the brackets",
+        ),
+        (
+            "http://127.0.0.1/a b",
+            "malformed URL: ' ' must be percent-encoded",
+        ),
+        (
+            "http://127.0.0.1/\r\nX: y",
+            "malformed URL: '\\r' must be percent-encoded",
+        ),
+        (
+            "http://127.0.0.1/ä",
+            "malformed URL: 'ä' must be percent-encoded",
+        ),
+        (
+            "http://me:secret@127.0.0.1/",
+            "user names in URLs are not supported",
+        ),
+    ];
+    for (url, why) in wrong {
+        let output = run(example("fetch").arg(url));
+        assert_eq!(output.status, Some(1), "{url:?}");
+        assert!(
+            output.out.contains(&format!("  {url}: {why}\n")),
+            "{url:?}: {}",
+            output.out
+        );
+    }
+}
+
+#[test]
+fn fetch_asks_in_http_1_0_and_names_the_host() {
+    let (tell, told) = mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let server = http_server("127.0.0.1:0", move |stream, request| {
+        tell.lock().unwrap().send(request.to_string()).unwrap();
+        reply(stream, b"");
+    })
+    .unwrap();
+    let port = server.port();
+    for (url, path, host) in [
+        (
+            format!("http://127.0.0.1:{port}"),
+            "/",
+            format!("127.0.0.1:{port}"),
+        ),
+        (
+            format!("HTTP://127.0.0.1:{port}/a/b?c=d#e"),
+            "/a/b?c=d",
+            format!("127.0.0.1:{port}"),
+        ),
+        (
+            format!("http://localhost:{port}?c=d"),
+            "/?c=d",
+            format!("localhost:{port}"),
+        ),
+    ] {
+        let output = run(example("fetch").arg(&url));
+        assert_eq!(output.status, Some(0), "{}", output.out);
+        let request = told.recv_timeout(WATCHDOG).unwrap();
+        assert!(
+            request.starts_with(&format!("GET {path} HTTP/1.0\nHost: {host}\n")),
+            "{request}"
+        );
+    }
+}
+
+#[test]
+fn fetch_connects_to_ipv6_addresses() {
+    let Ok(server) = http_server("[::1]:0", |stream, _| reply(stream, b"six")) else {
+        eprintln!("skipped: this machine has no IPv6");
+        return;
+    };
+    let url = format!("http://{server}/");
+    let output = run(example("fetch").arg(&url));
+    assert_eq!(output.status, Some(0), "{}", output.out);
+    output.assert_fetched(&url, 3);
+}
+
+#[test]
+fn fetch_writes_what_it_fetched() {
+    let pages: Arc<[Vec<u8>]> = [0, 1, 100, 65_536, 1 << 20]
+        .map(|size| {
+            let mut bytes = vec![0; size];
+            Random(size as u64).fill(&mut bytes);
+            bytes
+        })
+        .into();
+    let served = pages.clone();
+    let server = http_server("127.0.0.1:0", move |mut stream, request| {
+        match path(request)[1..].parse::<usize>() {
+            Ok(page) if page < served.len() => reply(stream, &served[page]),
+            // No length, and more headers than the first guess has room for, in small pieces.
+            Ok(page) => {
+                stream.set_nodelay(true).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r").unwrap();
+                for header in 0..200 {
+                    write!(stream, "\nHeader-{header}: {header}\r").unwrap();
+                }
+                stream.write_all(b"\n\r\n").unwrap();
+                stream.write_all(&served[page - served.len()]).unwrap();
+            }
+            Err(_) => stream
+                .write_all(b"HTTP/1.0 404 Not Found\r\n\r\nno such page")
+                .unwrap(),
+        }
+    })
+    .unwrap();
+
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fetch-{}", std::process::id()));
+    let bad = format!("http://{server}:bad/");
+    let list = format!("# pages\n\n  {}  \n{bad}\r\n", urls(server, 10).join("\n"));
+    let mut fetch = example("fetch");
+    fetch.arg(format!("http://{server}/none"));
+    fetch
+        .args(["--jobs", "3", "--from", "-", "--output"])
+        .arg(&dir);
+    let output = run_with_input(&mut fetch, &list);
+    let file = |number: usize| fs::read(dir.join(number.to_string()));
+    let missing = file(1).unwrap();
+    let files: Vec<_> = (2..12).map(|number| file(number).unwrap()).collect();
+    let failed = file(12);
+    fs::remove_dir_all(&dir).unwrap();
+
+    assert_eq!(output.status, Some(1), "{}", output.err);
+    assert!(
+        output
+            .line(&format!("http://{server}/none"))
+            .starts_with(" 404          12 bytes")
+    );
+    assert_eq!(missing, b"no such page");
+    for (page, file) in files.iter().enumerate() {
+        output.assert_fetched(&format!("http://{server}/{page}"), pages[page % 5].len());
+        assert!(
+            *file == pages[page % 5],
+            "page {page} has other bytes in its file"
+        );
+    }
+    assert!(failed.is_err());
+}
+
+#[test]
+fn wrong_arguments_get_the_usage_and_status_2() {
+    let wrong: [(&str, &[&str]); 15] = [
+        ("fetch", &["--jobs"]),
+        ("fetch", &["--jobs", "0"]),
+        ("fetch", &["--jobs", "many"]),
+        ("fetch", &["--timeout", "0"]),
+        ("fetch", &["--timeout", "-1"]),
+        ("fetch", &["--timeout", "NaN"]),
+        ("fetch", &["--timeout", "soon"]),
+        ("fetch", &["--from", "/no/such/file"]),
+        ("fetch", &["--from", "-"]),
+        ("fetch", &["--nonsense"]),
+        ("echo_server", &["--nonsense"]),
+        ("echo_server", &["127.0.0.1:0", "127.0.0.1:0"]),
+        ("echo_client", &["--nonsense"]),
+        ("echo_client", &["--size", "0"]),
+        ("echo_client", &["--messages"]),
+    ];
+    for (program, args) in wrong {
+        let output = run(example(program).args(args));
+        assert_eq!(output.status, Some(2), "{program} {args:?}: {}", output.err);
+        assert!(
+            output.err.starts_with(&format!("{program}: ")),
+            "{}",
+            output.err
+        );
+        assert!(
+            output.err.contains(&format!("\n\nusage: {program} ")),
+            "{}",
+            output.err
+        );
+        assert_eq!(output.out, "", "{program} {args:?}");
+    }
+    for program in ["fetch", "echo_server", "echo_client"] {
+        let output = run(example(program).arg("--help"));
+        assert_eq!(output.status, Some(0));
+        assert!(
+            output.out.starts_with(&format!("usage: {program} ")),
+            "{}",
+            output.out
+        );
+    }
+}
+
+/// splitmix64
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        bytes.fill_with(|| self.next() as u8);
+    }
+}
+
+struct EchoServer {
+    _child: KillOnDrop,
+    address: SocketAddr,
+    lines: mpsc::Receiver<String>,
+}
+
+impl EchoServer {
+    fn start(args: &[&str]) -> EchoServer {
+        let mut child = KillOnDrop(example("echo_server").args(args).spawn().unwrap());
+        let stdout = BufReader::new(child.0.stdout.take().unwrap());
+        let (tell, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _ = tell.send(line);
+            }
+        });
+        let first = lines.recv_timeout(WATCHDOG).unwrap();
+        let address = first
+            .strip_prefix("listening on ")
+            .unwrap()
+            .parse()
+            .unwrap();
+        EchoServer {
+            _child: child,
+            address,
+            lines,
+        }
+    }
+
+    #[track_caller]
+    fn assert_says(&self, line: &str) {
+        assert_eq!(self.lines.recv_timeout(WATCHDOG).unwrap(), line);
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+        stream.set_write_timeout(Some(WATCHDOG)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+}
+
+#[track_caller]
+fn assert_echoes(mut stream: &TcpStream, message: &[u8]) {
+    let mut echo = vec![0; message.len()];
+    stream.write_all(message).unwrap();
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!(echo, message);
+}
+
+#[test]
+fn echo_server_says_who_came_and_who_went() {
+    let server = EchoServer::start(&["127.0.0.1:0"]);
+    let stream = server.connect();
+    let name = stream.local_addr().unwrap();
+    server.assert_says(&format!("{name} came"));
+    assert_echoes(&stream, b"twelve bytes");
+    drop(stream);
+    server.assert_says(&format!("{name} went after 12 bytes"));
+}
+
+#[test]
+fn echo_server_can_be_quiet() {
+    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
+    for _ in 0..3 {
+        let mut stream = server.connect();
+        assert_echoes(&stream, b"hush");
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    assert_eq!(server.lines.try_recv(), Err(mpsc::TryRecvError::Empty));
+}
+
+#[test]
+fn echo_server_sends_every_byte_back() {
+    const SIZE: usize = 4 << 20;
+    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let stream = server.connect();
+            scope.spawn(move || {
+                let mut sent = vec![0; SIZE];
+                Random(seed).fill(&mut sent);
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let mut random = Random(!seed);
+                        let mut rest = &sent[..];
+                        while !rest.is_empty() {
+                            let size = (1 + random.next() as usize % 100_000).min(rest.len());
+                            (&stream).write_all(&rest[..size]).unwrap();
+                            rest = &rest[size..];
+                        }
+                    });
+                    let mut echo = vec![0; SIZE];
+                    (&stream).read_exact(&mut echo).unwrap();
+                    assert!(echo == sent, "client {seed} got other bytes back");
+                });
+            });
+        }
+    });
+}
+
+#[test]
+fn echo_server_sends_everything_to_a_client_that_has_closed_its_half() {
+    let server = EchoServer::start(&["127.0.0.1:0"]);
+    let mut stream = server.connect();
+    let name = stream.local_addr().unwrap();
+    // Little enough for the sockets' buffers: it is all written before the first byte is read.
+    let mut sent = vec![0; 50_000];
+    Random(0).fill(&mut sent);
+    stream.write_all(&sent).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    server.assert_says(&format!("{name} came"));
+    server.assert_says(&format!("{name} went after 50000 bytes"));
+    let mut echo = Vec::new();
+    stream.read_to_end(&mut echo).unwrap();
+    assert!(echo == sent);
+}
+
+#[test]
+fn echo_server_serves_on_when_a_client_vanishes() {
+    let server = EchoServer::start(&["127.0.0.1:0"]);
+    let witness = server.connect();
+    assert_echoes(&witness, b"before");
+    server.assert_says(&format!("{} came", witness.local_addr().unwrap()));
+
+    let stream = server.connect();
+    let name = stream.local_addr().unwrap();
+    assert_echoes(&stream, b"gone");
+    SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(stream);
+    server.assert_says(&format!("{name} came"));
+    let line = server.lines.recv_timeout(WATCHDOG).unwrap();
+    assert!(
+        line.starts_with(&format!("{name} was lost after 4 bytes: ")),
+        "{line}"
+    );
+
+    assert_echoes(&witness, b"after");
+    assert_echoes(&server.connect(), b"and a new one");
+}
+
+#[test]
+fn echo_server_serves_on_beside_clients_that_say_nothing_or_do_not_read() {
+    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
+    let _silent: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    let deaf = server.connect();
+    deaf.set_nonblocking(true).unwrap();
+    // Until no buffer on the way to the server and back has room left.
+    let mut refusals = 0;
+    while refusals < 10 {
+        match (&deaf).write(&[0; 65536]) {
+            Ok(_) => refusals = 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                refusals += 1;
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    for _ in 0..3 {
+        assert_echoes(&server.connect(), b"I am here");
+    }
+}
+
+#[test]
+fn echo_client_checks_what_comes_back() {
+    let output = run(example("echo_client").args(["--connections", "3", "--messages", "20"]));
+    assert_eq!(output.status, Some(0), "{}", output.err);
+    assert!(
+        output.out.starts_with("3 connections, 60 messages, "),
+        "{}",
+        output.out
+    );
+
+    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
+    let address = server.address.to_string();
+    let output =
+        run(example("echo_client").args(["--messages", "5", "--size", "400000", &address]));
+    assert_eq!(output.status, Some(0), "{}", output.err);
+    let output = run(example("echo_client").args([&address, "Hello World!", "--bye"]));
+    assert_eq!(
+        (output.status, output.out.as_str()),
+        (Some(0), "Hello World!\n--bye\n")
+    );
+}
+
+#[test]
+fn echo_client_notices_an_echo_that_is_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let answers: [&[u8]; 3] = [b"hella\n", b"hello\n and more", b"hel"];
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 6]).unwrap();
+            stream.write_all(answer).unwrap();
+        }
+    });
+    for complaint in [
+        "something else came back",
+        "more came back than was sent",
+        "",
+    ] {
+        let output = run(example("echo_client").args([&address, "hello"]));
+        assert_eq!(output.status, Some(1), "{}", output.out);
+        let begin = format!("echo_client: {address}: {complaint}");
+        assert!(output.err.starts_with(&begin), "{}", output.err);
+    }
+}

@@ -1,0 +1,189 @@
+//! What the tests share: a watchdog, probes, budgets.
+
+#![allow(dead_code)]
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+/// Runs a test on a thread of its own, so that every runtime and reactor in it is new,
+/// and ends the whole process if it hangs.
+#[track_caller]
+pub fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
+    let (done, wait) = mpsc::channel();
+    let name = thread::current().name().unwrap_or("test").to_string();
+    let thread = thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            let result = test();
+            let _ = done.send(());
+            result
+        })
+        .expect("a thread for the test");
+    if let Err(mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(Duration::from_secs(60)) {
+        eprintln!("the test `{name}` hangs");
+        std::process::abort();
+    }
+    match thread.join() {
+        Ok(result) => result,
+        Err(payload) => std::panic::resume_unwind(payload),
+    }
+}
+
+/// Runs `test` in a child process, whose exit status is returned, with what it wrote on
+/// standard error. `name` is the path of the calling test, as `cargo test` prints it.
+/// In the child, `test` is called and the process exits with 0 after it.
+pub fn in_child(name: &str, test: impl FnOnce()) -> Option<std::process::Output> {
+    if std::env::var("SOLOIST_TEST_CHILD").as_deref() == Ok(name) {
+        test();
+        std::process::exit(0);
+    }
+    let child = std::process::Command::new(std::env::current_exe().expect("the test binary"))
+        .args([name, "--exact", "--nocapture", "--include-ignored"])
+        .env("SOLOIST_TEST_CHILD", name)
+        .output()
+        .expect("a child process");
+    Some(child)
+}
+
+/// What a [`Probe`] has seen.
+#[derive(Default)]
+pub struct Seen {
+    pub polls: Cell<usize>,
+    pub drops: Cell<usize>,
+    pub dropped_on: Cell<Option<ThreadId>>,
+    /// The waker of the last poll.
+    pub waker: RefCell<Option<Waker>>,
+    /// Whether the next poll is to be ready.
+    pub ready: Cell<bool>,
+}
+
+impl Seen {
+    pub fn new() -> Rc<Seen> {
+        Rc::new(Seen::default())
+    }
+
+    /// A future that records here.
+    pub fn probe(self: &Rc<Self>) -> Probe {
+        Probe { seen: self.clone() }
+    }
+
+    pub fn waker(&self) -> Waker {
+        self.waker.borrow().clone().expect("it has been polled")
+    }
+
+    /// Lets the probe be done at its next poll, and wakes it.
+    pub fn finish(&self) {
+        self.ready.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A future that records its polls, its waker, its drop and the dropping thread.
+pub struct Probe {
+    seen: Rc<Seen>,
+}
+
+impl Future for Probe {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.seen.polls.set(self.seen.polls.get() + 1);
+        let old = self.seen.waker.replace(Some(cx.waker().clone()));
+        drop(old);
+        if self.seen.ready.get() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.seen.drops.set(self.seen.drops.get() + 1);
+        self.seen.dropped_on.set(Some(thread::current().id()));
+    }
+}
+
+/// Calls a closure when it is dropped.
+pub struct OnDrop<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// A waker that counts how often it is woken.
+#[derive(Default)]
+pub struct CountWakes(pub AtomicUsize);
+
+impl CountWakes {
+    pub fn new() -> (Arc<CountWakes>, Waker) {
+        let count = Arc::new(CountWakes::default());
+        let waker = Waker::from(count.clone());
+        (count, waker)
+    }
+
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for CountWakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A waker that calls a closure when it is woken.
+pub struct CallOnWake<F: Fn() + Send + Sync + 'static>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for CallOnWake<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+pub fn waker_fn(f: impl Fn() + Send + Sync + 'static) -> Waker {
+    Waker::from(Arc::new(CallOnWake(f)))
+}
+
+/// Counts the polls of a future.
+pub async fn count_polls<F: Future>(counter: &Cell<usize>, future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        counter.set(counter.get() + 1);
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// Polls a future once.
+pub async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+/// The open file descriptors of this process. Other tests open some at the same time:
+/// for exact counts, ask in a child process ([`in_child`]).
+#[cfg(target_os = "linux")]
+pub fn open_fds() -> usize {
+    // One of them is that of the directory that is being read.
+    std::fs::read_dir("/proc/self/fd").expect("/proc").count() - 1
+}
+
+/// The CPU time that this thread has used, user and system.
+#[cfg(target_os = "linux")]
+pub fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
