@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use parking::{Parker, Unparker};
 
-use crate::ready::{Inbox, Notify};
 use crate::reactor::{Reactor, Shared};
+use crate::ready::{Inbox, Notify};
 
 /// How a runtime that is parked is notified.
 #[derive(Clone, Debug)]

@@ -342,17 +342,14 @@ impl Reactor {
     }
 
     /// The slot of a source of this reactor, made now if it has none.
-    fn with_slot<R>(
-        &self,
-        registration: &Arc<Registration>,
-        f: impl FnOnce(&mut Slot) -> R,
-    ) -> R {
+    fn with_slot<R>(&self, registration: &Arc<Registration>, f: impl FnOnce(&mut Slot) -> R) -> R {
         let mut slots = self.slots.borrow_mut();
         let key = registration.key.load(Ordering::Relaxed);
         if slot(&mut slots, key).is_none_or(|slot| !Arc::ptr_eq(&slot.registration, registration)) {
             let entry = slots.vacant_entry();
             let owner = self.next_owner.get();
-            self.next_owner.set(if owner < OWNERS { owner + 1 } else { 1 });
+            self.next_owner
+                .set(if owner < OWNERS { owner + 1 } else { 1 });
             let key = (owner << INDEX_BITS) | entry.key();
             registration.key.store(key, Ordering::Relaxed);
             return f(entry.insert(Slot {
@@ -376,7 +373,11 @@ impl Reactor {
         let known = self.with_slot(registration, |slot| {
             let side = &mut slot.sides[direction as usize];
             side.fired = false;
-            side.armed && side.waiters.polled().any(|waiter| waiter.waker.will_wake(waker))
+            side.armed
+                && side
+                    .waiters
+                    .polled()
+                    .any(|waiter| waiter.waker.will_wake(waker))
         });
         if known {
             return Ok(());
@@ -391,7 +392,10 @@ impl Reactor {
                 crowd = side.waiters.split_polled();
             }
             let waiter = Waiter { id: 0, waker };
-            let known = side.waiters.polled().any(|known| known.waker.will_wake(&waiter.waker));
+            let known = side
+                .waiters
+                .polled()
+                .any(|known| known.waker.will_wake(&waiter.waker));
             if known {
                 spare = Some(waiter);
             } else {
@@ -595,7 +599,9 @@ impl<T: AsRaw> Source<T> {
     /// Adds the fd to the poller now, so that one which cannot be polled is refused.
     pub(crate) fn add(&self) -> io::Result<()> {
         let reactor = Reactor::get_or_new()?;
-        reactor.with_slot(&self.slot.0, |slot| reactor.ensure_armed(slot, Direction::Read))
+        reactor.with_slot(&self.slot.0, |slot| {
+            reactor.ensure_armed(slot, Direction::Read)
+        })
     }
 }
 
@@ -650,7 +656,10 @@ impl<T> Source<T> {
     /// Notes a read or accept that went through.
     pub(crate) fn note_read(&self) {
         let spree = &self.slot.0.spree;
-        spree.store(spree.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        spree.store(
+            spree.load(Ordering::Relaxed).saturating_add(1),
+            Ordering::Relaxed,
+        );
     }
 
     /// Notes that a stream gave less than there was room for.

@@ -170,7 +170,8 @@ impl Runtime {
                     }
                     Poll::Pending => false,
                 };
-                self.pass(None, &mut poll).unwrap_or_else(|error| lost(&error));
+                self.pass(None, &mut poll)
+                    .unwrap_or_else(|error| lost(&error));
             }
             output.expect("the loop ends when there is one")
         })

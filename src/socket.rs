@@ -71,7 +71,8 @@ impl<T> Socket<T> {
     /// Makes sure that it belongs to this thread. `exclusive`: the caller has it by
     /// `&mut`, so that a waker which an earlier poll left elsewhere is nobody's.
     fn claim(&self, exclusive: bool) -> io::Result<()> {
-        self.source.claim(Arc::strong_count(&self.source) == 1, exclusive)
+        self.source
+            .claim(Arc::strong_count(&self.source) == 1, exclusive)
     }
 
     /// Reads bytes, or has the task woken if that would block. `stream`: bytes without

@@ -9,5 +9,7 @@ pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
 /// Locks, whether or not a thread has panicked with the lock held: no code of
 /// ours leaves a half-made change behind a lock, and no user code runs under one.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

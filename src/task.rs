@@ -436,7 +436,9 @@ impl AbortHandle {
 
 impl fmt::Debug for AbortHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AbortHandle").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("AbortHandle")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -547,9 +549,9 @@ impl JoinError {
     /// ```
     pub fn try_into_panic(self) -> Result<Box<dyn std::any::Any + Send + 'static>, JoinError> {
         match self.kind {
-            Kind::Panicked(payload) => {
-                Ok(payload.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
-            }
+            Kind::Panicked(payload) => Ok(payload
+                .into_inner()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())),
             Kind::Cancelled => Err(self),
         }
     }
@@ -576,7 +578,9 @@ impl fmt::Display for JoinError {
             Kind::Cancelled => return write!(f, "{} was cancelled", self.about),
             Kind::Panicked(payload) => payload,
         };
-        let payload = payload.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let payload = payload
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let message = payload
             .downcast_ref::<&str>()
             .copied()

@@ -558,7 +558,8 @@ impl Interval {
     /// });
     /// ```
     pub fn reset(&mut self) {
-        self.sleep.reset(saturating_add(Instant::now(), self.period));
+        self.sleep
+            .reset(saturating_add(Instant::now(), self.period));
     }
 
     /// The time from one tick to the next.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use futures_lite::Stream;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use super::resolve::{ToSocketAddrs, addresses};
 use super::IntoStdError;
+use super::resolve::{ToSocketAddrs, addresses};
 use crate::io::futures_io;
 use crate::reactor::Direction;
 use crate::socket::{Socket, set_nonblocking};
@@ -101,7 +101,7 @@ impl TcpStream {
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
         let socket = new_socket(address)?;
-        let blocks = match socket.connect(&SockAddr::from(address)) {
+        let started = match socket.connect(&SockAddr::from(address)) {
             Ok(()) => false,
             Err(error) if in_progress(&error) => true,
             Err(error) => return Err(error),
@@ -109,22 +109,27 @@ impl TcpStream {
         let stream = TcpStream {
             socket: Socket::new(socket.into(), "`TcpStream::connect`")?,
         };
-        while blocks {
-            stream.socket.ready(Direction::Write).await?;
-            // The reactor's word may be a mistake: it is connected when it has a peer,
-            // and if it has none, it has failed when there is an error.
-            let io = stream.socket.get_ref();
-            match io.peer_addr() {
-                Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                    if let Some(error) = io.take_error()? {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(io.take_error()?.unwrap_or(error)),
-            }
+        if started {
+            stream.connected().await?;
         }
         Ok(stream)
+    }
+
+    /// Waits until the connection stands. The reactor's word may be a mistake: it
+    /// stands when there is a peer, and if there is none, it has failed when there is
+    /// an error.
+    async fn connected(&self) -> io::Result<()> {
+        loop {
+            self.socket.ready(Direction::Write).await?;
+            match self.peer_addr() {
+                Ok(_) => return Ok(()),
+                Err(no_peer) => match self.get_ref().take_error()? {
+                    Some(error) => return Err(error),
+                    None if no_peer.kind() == io::ErrorKind::NotConnected => {}
+                    None => return Err(no_peer),
+                },
+            }
+        }
     }
 
     /// The address of this side.
@@ -519,7 +524,9 @@ impl TcpListener {
     fn pause(&self) -> Option<Sleep> {
         match self.starved.load(Ordering::Relaxed) {
             0 => None,
-            times => Some(sleep(Duration::from_millis(10 << (times - 1).min(7)).min(LONGEST))),
+            times => Some(sleep(
+                Duration::from_millis(10 << (times - 1).min(7)).min(LONGEST),
+            )),
         }
     }
 
@@ -531,7 +538,8 @@ impl TcpListener {
             Ok(accepted) => accepted,
             Err(error) => {
                 let times = self.starved.load(Ordering::Relaxed);
-                self.starved.store(times.saturating_add(1), Ordering::Relaxed);
+                self.starved
+                    .store(times.saturating_add(1), Ordering::Relaxed);
                 return Err(error);
             }
         };

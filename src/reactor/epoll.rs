@@ -149,10 +149,16 @@ mod tests {
         let events: Vec<_> = wait.events().map(|e| (e.key, e.readable)).collect();
         assert_eq!(events, [(key, true)]);
 
-        ours.registration().disarm(&polling, key, false, false).unwrap();
+        ours.registration()
+            .disarm(&polling, key, false, false)
+            .unwrap();
         alarm.notify(&polling).unwrap();
         wait.wait(&polling, None).unwrap();
-        assert_eq!(wait.events().count(), 0, "the alarm is not a source's event");
+        assert_eq!(
+            wait.events().count(),
+            0,
+            "the alarm is not a source's event"
+        );
         assert_eq!(wait.events.len(), 1);
         // Edge-triggered: reported once, though nobody reads it.
         wait.wait(&polling, Some(Duration::ZERO)).unwrap();
@@ -167,7 +173,8 @@ mod tests {
         let polling = Arc::new(Polling::new(2).unwrap());
         let (mut wait, _alarm) = Wait::new(&polling).unwrap();
         let start = std::time::Instant::now();
-        wait.wait(&polling, Some(Duration::from_micros(700))).unwrap();
+        wait.wait(&polling, Some(Duration::from_micros(700)))
+            .unwrap();
         assert!(start.elapsed() >= Duration::from_micros(700));
         assert_eq!(wait.events.len(), 1, "the timer");
         assert_eq!(wait.events().count(), 0);

@@ -313,7 +313,9 @@ impl<T> Drop for RemoteTask<T> {
 impl<T> fmt::Debug for RemoteTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let over = lock(&self.shared.state).over;
-        f.debug_struct("RemoteTask").field("is_finished", &over).finish_non_exhaustive()
+        f.debug_struct("RemoteTask")
+            .field("is_finished", &over)
+            .finish_non_exhaustive()
     }
 }
 

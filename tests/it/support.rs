@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Runs a test on a thread of its own, so that every runtime and reactor in it is new,
 /// and ends the whole process if it hangs.
 #[track_caller]
-pub fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
+pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, wait) = mpsc::channel();
     let name = thread::current().name().unwrap_or("test").to_string();
     let thread = thread::Builder::new()
@@ -39,7 +39,7 @@ pub fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) ->
 /// Runs `test` in a child process, whose exit status is returned, with what it wrote on
 /// standard error. `name` is the path of the calling test, as `cargo test` prints it.
 /// In the child, `test` is called and the process exits with 0 after it.
-pub fn in_child(name: &str, test: impl FnOnce()) -> Option<std::process::Output> {
+pub(crate) fn in_child(name: &str, test: impl FnOnce()) -> Option<std::process::Output> {
     if std::env::var("SOLOIST_TEST_CHILD").as_deref() == Ok(name) {
         test();
         std::process::exit(0);
@@ -54,32 +54,32 @@ pub fn in_child(name: &str, test: impl FnOnce()) -> Option<std::process::Output>
 
 /// What a [`Probe`] has seen.
 #[derive(Default)]
-pub struct Seen {
-    pub polls: Cell<usize>,
-    pub drops: Cell<usize>,
-    pub dropped_on: Cell<Option<ThreadId>>,
+pub(crate) struct Seen {
+    pub(crate) polls: Cell<usize>,
+    pub(crate) drops: Cell<usize>,
+    pub(crate) dropped_on: Cell<Option<ThreadId>>,
     /// The waker of the last poll.
-    pub waker: RefCell<Option<Waker>>,
+    pub(crate) waker: RefCell<Option<Waker>>,
     /// Whether the next poll is to be ready.
-    pub ready: Cell<bool>,
+    pub(crate) ready: Cell<bool>,
 }
 
 impl Seen {
-    pub fn new() -> Rc<Seen> {
+    pub(crate) fn new() -> Rc<Seen> {
         Rc::new(Seen::default())
     }
 
     /// A future that records here.
-    pub fn probe(self: &Rc<Self>) -> Probe {
+    pub(crate) fn probe(self: &Rc<Self>) -> Probe {
         Probe { seen: self.clone() }
     }
 
-    pub fn waker(&self) -> Waker {
+    pub(crate) fn waker(&self) -> Waker {
         self.waker.borrow().clone().expect("it has been polled")
     }
 
     /// Lets the probe be done at its next poll, and wakes it.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.ready.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -88,7 +88,7 @@ impl Seen {
 }
 
 /// A future that records its polls, its waker, its drop and the dropping thread.
-pub struct Probe {
+pub(crate) struct Probe {
     seen: Rc<Seen>,
 }
 
@@ -115,7 +115,7 @@ impl Drop for Probe {
 }
 
 /// Calls a closure when it is dropped.
-pub struct OnDrop<F: FnMut()>(pub F);
+pub(crate) struct OnDrop<F: FnMut()>(pub(crate) F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
@@ -125,16 +125,16 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 
 /// A waker that counts how often it is woken.
 #[derive(Default)]
-pub struct CountWakes(pub AtomicUsize);
+pub(crate) struct CountWakes(pub(crate) AtomicUsize);
 
 impl CountWakes {
-    pub fn new() -> (Arc<CountWakes>, Waker) {
+    pub(crate) fn new() -> (Arc<CountWakes>, Waker) {
         let count = Arc::new(CountWakes::default());
         let waker = Waker::from(count.clone());
         (count, waker)
     }
 
-    pub fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
@@ -146,7 +146,7 @@ impl Wake for CountWakes {
 }
 
 /// A waker that calls a closure when it is woken.
-pub struct CallOnWake<F: Fn() + Send + Sync + 'static>(F);
+pub(crate) struct CallOnWake<F: Fn() + Send + Sync + 'static>(F);
 
 impl<F: Fn() + Send + Sync + 'static> Wake for CallOnWake<F> {
     fn wake(self: Arc<Self>) {
@@ -154,12 +154,12 @@ impl<F: Fn() + Send + Sync + 'static> Wake for CallOnWake<F> {
     }
 }
 
-pub fn waker_fn(f: impl Fn() + Send + Sync + 'static) -> Waker {
+pub(crate) fn waker_fn(f: impl Fn() + Send + Sync + 'static) -> Waker {
     Waker::from(Arc::new(CallOnWake(f)))
 }
 
 /// Counts the polls of a future.
-pub async fn count_polls<F: Future>(counter: &Cell<usize>, future: F) -> F::Output {
+pub(crate) async fn count_polls<F: Future>(counter: &Cell<usize>, future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|cx| {
         counter.set(counter.get() + 1);
@@ -169,21 +169,21 @@ pub async fn count_polls<F: Future>(counter: &Cell<usize>, future: F) -> F::Outp
 }
 
 /// Polls a future once.
-pub async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
 
 /// The open file descriptors of this process. Other tests open some at the same time:
 /// for exact counts, ask in a child process ([`in_child`]).
 #[cfg(target_os = "linux")]
-pub fn open_fds() -> usize {
+pub(crate) fn open_fds() -> usize {
     // One of them is that of the directory that is being read.
     std::fs::read_dir("/proc/self/fd").expect("/proc").count() - 1
 }
 
 /// The CPU time that this thread has used, user and system.
 #[cfg(target_os = "linux")]
-pub fn thread_cpu_time() -> Duration {
+pub(crate) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
