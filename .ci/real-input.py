@@ -95,8 +95,11 @@ class EchoServer:
             return f"{spent:.2f} s of CPU in {seconds} s"
         return "CPU not measured"
 
+    def reports(self):
+        """The first lines that it has written to standard error."""
+        return os.pread(self.errors.fileno(), MIB, 0).decode().splitlines()
+
     def check_alive(self, when):
-        check(self.process.poll() is None, f"{when} echo_server was gone: {self.process.returncode}")
         try:
             with self.connect() as stream:
                 echo(stream, b"still there?")
@@ -117,7 +120,16 @@ def echo_server(examples, *, wrap=()):
     with tempfile.TemporaryFile() as errors:
         command = [*wrap, examples / "echo_server", "--quiet", "127.0.0.1:0"]
         with running(command, stdout=subprocess.PIPE, stderr=errors) as process:
-            yield EchoServer(process, errors)
+            server = EchoServer(process, errors)
+            try:
+                yield server
+            except (Failed, OSError) as failure:
+                time.sleep(0.2)
+                if process.poll() is None:
+                    raise
+                last = " / ".join(server.reports()[-3:])
+                sentence = f"{failure}; echo_server ended with status {process.returncode}: {last}"
+                raise Failed(sentence) from failure
 
 
 def echo(stream, message):
@@ -393,19 +405,16 @@ def limit(args):
             refused = stream.connect_ex(server.address)
             check(refused in (0, errno.EINPROGRESS), f"cannot connect: {os.strerror(refused)}")
 
-        def reports():
-            return os.pread(server.errors.fileno(), MIB, 0).decode().splitlines()
-
         deadline = time.monotonic() + 10
-        while not reports():
+        while not server.reports():
             check(time.monotonic() < deadline, "echo_server has 200 clients, room for 64, and reports nothing")
             time.sleep(0.05)
         expected = os.strerror(errno.EMFILE)
-        check(expected in reports()[0], f"echo_server reports {reports()[0]!r}, not {expected!r}")
+        check(expected in server.reports()[0], f"echo_server reports {server.reports()[0]!r}, not {expected!r}")
 
-        before = len(reports())
+        before = len(server.reports())
         idle = server.check_idle("at the limit of open files", 2, 0.5)
-        lines = len(reports()) - before
+        lines = len(server.reports()) - before
         echo(witness, b"at the limit")
         stack.close()
         server.check_alive("when there was room again")

@@ -64,6 +64,9 @@ impl Park {
         inbox: &Inbox<T, Notifier>,
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
+        if timeout == Some(Duration::ZERO) {
+            return self.peek(false);
+        }
         let reactor = Reactor::get();
         let id = reactor.as_ref().map_or(0, |reactor| reactor.id());
         if id != self.known.replace(id) {

@@ -20,8 +20,10 @@
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 mod epoll;
+mod object;
 #[cfg(not(all(target_os = "linux", not(soloist_portable))))]
 mod portable;
+mod waiters;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -36,10 +38,12 @@ use slab::Slab;
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 use self::epoll::{Alarm, Wait};
+pub(crate) use self::object::Source;
 #[cfg(not(all(target_os = "linux", not(soloist_portable))))]
 use self::portable::{Alarm, Wait};
+use self::waiters::{Waiter, Waiters};
 use crate::panics::Panics;
-use crate::source::{AsRaw, Polling, RawSource, Registration, elsewhere};
+use crate::source::{Polling, Registration};
 use crate::sync::atomic::Ordering;
 
 thread_local! {
@@ -49,11 +53,6 @@ thread_local! {
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// Reads and accepts in a row without a word from the reactor: then the task waits
-/// for it, so that a socket that is always ready starves nobody. In level mode the
-/// word comes at the next visit if there is more.
-const SPREE: u8 = 16;
 
 /// Wakers that `poll_*` calls leave behind: beyond this all are woken.
 const POLLED: usize = 32;
@@ -120,66 +119,6 @@ struct Side {
     armed: bool,
     /// Set when a `poll_*` waiter has been woken, until one of them is told.
     fired: bool,
-}
-
-/// Who waits for one direction of a source.
-#[derive(Debug, Default)]
-struct Waiters {
-    /// Costs no allocation.
-    first: Option<Waiter>,
-    rest: Option<Box<Rest>>,
-}
-
-#[derive(Debug, Default)]
-struct Rest {
-    list: Vec<Waiter>,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    /// 0 for a `poll_*` call: nobody takes that one back.
-    id: u32,
-    waker: Waker,
-}
-
-impl Waiters {
-    fn is_empty(&self) -> bool {
-        self.first.is_none() && self.rest.as_ref().is_none_or(|rest| rest.list.is_empty())
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Waiter> {
-        let rest = self.rest.as_ref().map(|rest| rest.list.iter());
-        self.first.iter().chain(rest.into_iter().flatten())
-    }
-
-    /// What `poll_*` calls have left.
-    fn polled(&self) -> impl Iterator<Item = &Waiter> {
-        self.iter().filter(|waiter| waiter.id == 0)
-    }
-
-    fn push(&mut self, waiter: Waiter) {
-        if self.first.is_none() {
-            self.first = Some(waiter);
-        } else {
-            self.rest.get_or_insert_default().list.push(waiter);
-        }
-    }
-
-    fn remove(&mut self, id: u32) -> Option<Waker> {
-        if self.first.as_ref().is_some_and(|first| first.id == id) {
-            return self.first.take().map(|first| first.waker);
-        }
-        let list = &mut self.rest.as_mut()?.list;
-        let index = list.iter().position(|waiter| waiter.id == id)?;
-        Some(list.swap_remove(index).waker)
-    }
-
-    fn wake(self, panics: &mut Panics) {
-        let rest = self.rest.map(|rest| rest.list);
-        for waiter in self.first.into_iter().chain(rest.into_iter().flatten()) {
-            panics.catch(|| waiter.waker.wake());
-        }
-    }
 }
 
 impl Reactor {
@@ -521,23 +460,6 @@ impl Slot {
     }
 }
 
-impl Waiters {
-    /// Takes out what `poll_*` calls have left.
-    fn split_polled(&mut self) -> Waiters {
-        let mut polled = Waiters::default();
-        let rest = self.rest.take().map(|rest| rest.list);
-        let all = self.first.take().into_iter();
-        for waiter in all.chain(rest.into_iter().flatten()) {
-            if waiter.id == 0 {
-                polled.push(waiter);
-            } else {
-                self.push(waiter);
-            }
-        }
-        polled
-    }
-}
-
 impl Drop for Reactor {
     fn drop(&mut self) {
         if ID.get() == self.id() {
@@ -551,119 +473,5 @@ impl fmt::Debug for Reactor {
         f.debug_struct("Reactor")
             .field("id", &self.id())
             .finish_non_exhaustive()
-    }
-}
-
-/// A registered I/O object: what sockets and `Async` are made of.
-#[derive(Debug)]
-pub(crate) struct Source<T> {
-    // Dropped first: the slot goes before the registration that tells where it is.
-    slot: SlotGuard,
-    raw: RawSource<T>,
-}
-
-#[derive(Debug)]
-struct SlotGuard(Arc<Registration>);
-
-impl Drop for SlotGuard {
-    fn drop(&mut self) {
-        let key = self.0.key.load(Ordering::Relaxed);
-        if key == 0 {
-            return;
-        }
-        match Reactor::get() {
-            Some(here) if here.id() == self.0.reactor.load(Ordering::Relaxed) => {
-                let mut panics = Panics::default();
-                here.free(key, &mut panics);
-                panics.resume();
-            }
-            _ => self.0.orphan(),
-        }
-    }
-}
-
-impl<T: AsRaw> Source<T> {
-    /// A source of this thread's reactor, which is made now if need be. The fd is
-    /// added to the poller when somebody first waits for it.
-    pub(crate) fn new(io: T) -> io::Result<Source<T>> {
-        let reactor = Reactor::get_or_new()?;
-        let raw = RawSource::new(io);
-        let registration = raw.registration().clone();
-        registration.reactor.store(reactor.id(), Ordering::Relaxed);
-        Ok(Source {
-            slot: SlotGuard(registration),
-            raw,
-        })
-    }
-
-    /// Adds the fd to the poller now, so that one which cannot be polled is refused.
-    pub(crate) fn add(&self) -> io::Result<()> {
-        let reactor = Reactor::get_or_new()?;
-        reactor.with_slot(&self.slot.0, |slot| {
-            reactor.ensure_armed(slot, Direction::Read)
-        })
-    }
-}
-
-impl<T> Source<T> {
-    pub(crate) fn get_ref(&self) -> &T {
-        self.raw.get_ref()
-    }
-
-    pub(crate) fn registration(&self) -> &Arc<Registration> {
-        &self.slot.0
-    }
-
-    pub(crate) fn into_inner(self) -> T {
-        let Source { slot, raw } = self;
-        drop(slot);
-        raw.into_inner()
-    }
-
-    /// Makes sure that the source belongs to this thread: a look-up and a compare
-    /// in the usual case. One that does not, and that nobody else uses, moves here;
-    /// `exclusive` says that the caller has proven that by a `&mut`.
-    pub(crate) fn claim(&self, unique: bool, exclusive: bool) -> io::Result<()> {
-        if self.slot.0.reactor.load(Ordering::Relaxed) == ID.get() && ID.get() != 0 {
-            return Ok(());
-        }
-        self.adopt(unique, exclusive)
-    }
-
-    #[cold]
-    fn adopt(&self, unique: bool, exclusive: bool) -> io::Result<()> {
-        let registration = &self.slot.0;
-        if !unique || (!exclusive && registration.waiting.load(Ordering::Relaxed)) {
-            return Err(elsewhere());
-        }
-        let here = Reactor::get_or_new()?;
-        registration.leave()?;
-        registration.key.store(0, Ordering::Relaxed);
-        registration.waiting.store(false, Ordering::Relaxed);
-        registration.spree.store(0, Ordering::Relaxed);
-        registration.drained.store(false, Ordering::Relaxed);
-        registration.reactor.store(here.id(), Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Whether a read is worth a try: something may be there, and its turn is not over.
-    pub(crate) fn may_read(&self, trusting: bool) -> bool {
-        let registration = &self.slot.0;
-        registration.spree.load(Ordering::Relaxed) < SPREE
-            && !(trusting && registration.drained.load(Ordering::Relaxed))
-    }
-
-    /// Notes a read or accept that went through.
-    pub(crate) fn note_read(&self) {
-        let spree = &self.slot.0.spree;
-        spree.store(
-            spree.load(Ordering::Relaxed).saturating_add(1),
-            Ordering::Relaxed,
-        );
-    }
-
-    /// Notes that a stream gave less than there was room for.
-    pub(crate) fn note_drained(&self) {
-        self.slot.0.drained.store(true, Ordering::Relaxed);
     }
 }

@@ -104,9 +104,9 @@ struct State<T, N> {
     /// after that (which is the one that notifies), or by the owner when it is
     /// awake again.
     parked: bool,
-    /// How to notify the owner when it is parked. Replaced only by the owner,
-    /// which is not parked then.
-    notifier: N,
+    /// How to notify the owner when it is parked. Replaced only by the owner, which is
+    /// not parked then, and dropped when the inbox closes.
+    notifier: Option<N>,
     /// Set once, when the runtime goes: nothing is taken in any more.
     closed: bool,
 }
@@ -118,7 +118,7 @@ impl<T, N: Notify> Inbox<T, N> {
             state: Mutex::new(State {
                 items: Vec::new(),
                 parked: false,
-                notifier,
+                notifier: Some(notifier),
                 closed: false,
             }),
         }
@@ -135,7 +135,9 @@ impl<T, N: Notify> Inbox<T, N> {
             }
             state.items.push(item);
             self.filled.store(true, Ordering::Release);
-            std::mem::take(&mut state.parked).then(|| state.notifier.clone())
+            std::mem::take(&mut state.parked)
+                .then(|| state.notifier.clone())
+                .flatten()
         };
         if let Some(notifier) = notifier {
             notifier.notify();
@@ -178,16 +180,20 @@ impl<T, N: Notify> Inbox<T, N> {
     pub(crate) fn set_notifier(&self, notifier: N) {
         let old = {
             let mut state = lock(&self.state);
-            std::mem::replace(&mut state.notifier, notifier)
+            state.notifier.replace(notifier)
         };
         drop(old);
     }
 
     /// Takes nothing in any more. Returns what was left.
     pub(crate) fn close(&self) -> Vec<T> {
-        let mut state = lock(&self.state);
-        state.closed = true;
-        self.filled.store(false, Ordering::Relaxed);
-        std::mem::take(&mut state.items)
+        let (items, notifier) = {
+            let mut state = lock(&self.state);
+            state.closed = true;
+            self.filled.store(false, Ordering::Relaxed);
+            (std::mem::take(&mut state.items), state.notifier.take())
+        };
+        drop(notifier);
+        items
     }
 }

@@ -202,7 +202,7 @@ impl<T> Socket<T> {
         loop {
             self.claim(false)?;
             if !context::current_or_error("writing to a socket")?.may_write() {
-                crate::task::yield_now().await;
+                futures_lite::future::yield_now().await;
                 continue;
             }
             match write(self.source.get_ref()) {

@@ -11,13 +11,13 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use futures_lite::Stream;
-use socket2::{Domain, Protocol, SockAddr, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::IntoStdError;
 use super::resolve::{ToSocketAddrs, addresses};
 use crate::io::futures_io;
 use crate::reactor::Direction;
-use crate::socket::{Socket, set_nonblocking};
+use crate::socket::Socket;
 use crate::time::{Sleep, sleep};
 
 /// A TCP connection.
@@ -101,13 +101,13 @@ impl TcpStream {
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
         let socket = new_socket(address)?;
-        let started = match socket.connect(&SockAddr::from(address)) {
+        let started = match SockRef::from(&socket).connect(&SockAddr::from(address)) {
             Ok(()) => false,
             Err(error) if in_progress(&error) => true,
             Err(error) => return Err(error),
         };
         let stream = TcpStream {
-            socket: Socket::new(socket.into(), "`TcpStream::connect`")?,
+            socket: Socket::new(socket, "`TcpStream::connect`")?,
         };
         if started {
             stream.connected().await?;
@@ -350,7 +350,7 @@ impl TryFrom<std::net::TcpStream> for TcpStream {
     type Error = io::Error;
 
     fn try_from(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-        set_nonblocking(&stream)?;
+        stream.set_nonblocking(true)?;
         Ok(TcpStream {
             socket: Socket::new(stream, "`TcpStream::try_from`")?,
         })
@@ -576,7 +576,7 @@ impl TryFrom<std::net::TcpListener> for TcpListener {
     type Error = io::Error;
 
     fn try_from(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        set_nonblocking(&listener)?;
+        listener.set_nonblocking(true)?;
         Ok(TcpListener {
             socket: Socket::new(listener, "`TcpListener::bind`")?,
             starved: Arc::new(AtomicU32::new(0)),
@@ -620,9 +620,10 @@ impl Stream for Incoming<'_> {
 }
 
 /// A nonblocking socket for a connection to this address.
-fn new_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+fn new_socket(address: SocketAddr) -> io::Result<std::net::TcpStream> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    let socket = std::net::TcpStream::from(socket);
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

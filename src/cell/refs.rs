@@ -1,0 +1,160 @@
+//! What holds a cell from outside: the handle's reference, other threads' references,
+//! and who the task is. Nothing here is unsafe: the cell decides what may be touched.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::{Joinable, NotSend, Raw, State};
+use crate::panics::{Payload, discard};
+use crate::sync::atomic::Ordering;
+
+/// Who a task is.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) number: u64,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) spawned_at: &'static Location<'static>,
+}
+
+impl About {
+    /// A task that never came as far as its runtime.
+    pub(crate) fn not_started(spawned_at: &'static Location<'static>) -> About {
+        About {
+            number: 0,
+            name: None,
+            spawned_at,
+        }
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "task `{name}`")?,
+            None if self.number == 0 => write!(f, "a task that has not started")?,
+            None => write!(f, "task `task-{}`", self.number)?,
+        }
+        write!(f, " (spawned at {})", self.spawned_at)
+    }
+}
+
+/// A task as other threads know it: they can wake it, and mark it.
+#[derive(Clone)]
+pub(crate) struct RemoteRef {
+    pub(super) cell: Arc<dyn Raw>,
+}
+
+impl RemoteRef {
+    /// Marks the task and wakes it; its own thread drops the future.
+    pub(crate) fn abort(&self) {
+        self.cell.header().aborted.store(true, Ordering::Release);
+        self.cell.clone().wake();
+    }
+
+    pub(crate) fn about(&self) -> About {
+        self.cell.header().about()
+    }
+}
+
+/// Why there is no output.
+pub(crate) enum Failure {
+    Cancelled,
+    Panicked(Payload),
+}
+
+/// The handle's reference. Its owner decides what becomes of the task: exactly
+/// one of `cancel` and `detach` ends its interest, or the output is taken.
+pub(crate) struct TaskRef<T> {
+    cell: Arc<dyn Joinable<T>>,
+    _not_send: NotSend,
+}
+
+impl<T> TaskRef<T> {
+    /// On the owner's thread only.
+    pub(super) fn new(cell: Arc<dyn Joinable<T>>) -> TaskRef<T> {
+        TaskRef {
+            cell,
+            _not_send: PhantomData,
+        }
+    }
+
+    pub(crate) fn about(&self) -> About {
+        self.cell.header().about()
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.cell.header().number
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.cell.header().is_over()
+    }
+
+    /// Drops the future now, or at the end of the poll that is under way. What its
+    /// destructor panics with has been reported by the panic hook, and ends there.
+    pub(crate) fn cancel(&self) {
+        discard(self.cell.cancel_now());
+    }
+
+    /// Nobody will take the output: drops it if it is there. Returns what the
+    /// task panicked with, if it did and nobody has been told.
+    pub(crate) fn release(&self) -> Option<Payload> {
+        let header = self.cell.header();
+        header.held.set(false);
+        // Out of the cell before it is dropped: that runs user code.
+        let joiner = header.joiner.take();
+        drop(joiner);
+        match self.cell.take_output() {
+            Some(Err(payload)) => Some(payload),
+            Some(Ok(output)) => {
+                discard(output);
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// The output, or why there is none, or who is to be woken when that is known.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
+        let header = self.cell.header();
+        match header.state.get() {
+            State::Done => {}
+            State::Gone => return Poll::Ready(Err(Failure::Cancelled)),
+            State::Idle | State::Running | State::Dropping => {
+                let old = header.joiner.take();
+                let new = match old {
+                    Some(old) if old.will_wake(cx.waker()) => old,
+                    // Cloning and dropping wakers is user code: the slot is empty
+                    // meanwhile, and the state is looked at again after it.
+                    old => {
+                        let new = cx.waker().clone();
+                        drop(old);
+                        new
+                    }
+                };
+                if !header.is_over() {
+                    let raced = header.joiner.replace(Some(new));
+                    drop(raced);
+                    return Poll::Pending;
+                }
+                return self.poll(cx);
+            }
+        }
+        match self.cell.take_output() {
+            Some(Ok(output)) => Poll::Ready(Ok(output)),
+            Some(Err(payload)) => Poll::Ready(Err(Failure::Panicked(payload))),
+            None => Poll::Ready(Err(Failure::Cancelled)),
+        }
+    }
+}
+
+impl<T> TaskRef<T> {
+    pub(crate) fn remote(&self) -> RemoteRef {
+        RemoteRef {
+            cell: self.cell.clone().erase(),
+        }
+    }
+}

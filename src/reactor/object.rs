@@ -1,0 +1,128 @@
+//! An I/O object of the reactor: its registration, its slot, the thread it belongs to.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Direction, ID, Reactor};
+use crate::panics::Panics;
+use crate::source::{AsRaw, RawSource, Registration, elsewhere};
+use crate::sync::atomic::Ordering;
+
+/// Reads and accepts in a row without a word from the reactor: then the task waits
+/// for it, so that a socket that is always ready starves nobody. In level mode the
+/// word comes at the next visit if there is more.
+const SPREE: u8 = 16;
+
+/// A registered I/O object: what sockets and `Async` are made of.
+#[derive(Debug)]
+pub(crate) struct Source<T> {
+    // Dropped first: the slot goes before the registration that tells where it is.
+    slot: SlotGuard,
+    raw: RawSource<T>,
+}
+
+#[derive(Debug)]
+struct SlotGuard(Arc<Registration>);
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        let key = self.0.key.load(Ordering::Relaxed);
+        if key == 0 {
+            return;
+        }
+        match Reactor::get() {
+            Some(here) if here.id() == self.0.reactor.load(Ordering::Relaxed) => {
+                let mut panics = Panics::default();
+                here.free(key, &mut panics);
+                panics.resume();
+            }
+            _ => self.0.orphan(),
+        }
+    }
+}
+
+impl<T: AsRaw> Source<T> {
+    /// A source of this thread's reactor, which is made now if need be. The fd is
+    /// added to the poller when somebody first waits for it.
+    pub(crate) fn new(io: T) -> io::Result<Source<T>> {
+        let reactor = Reactor::get_or_new()?;
+        let raw = RawSource::new(io);
+        let registration = raw.registration().clone();
+        registration.reactor.store(reactor.id(), Ordering::Relaxed);
+        Ok(Source {
+            slot: SlotGuard(registration),
+            raw,
+        })
+    }
+
+    /// Adds the fd to the poller now, so that one which cannot be polled is refused.
+    pub(crate) fn add(&self) -> io::Result<()> {
+        let reactor = Reactor::get_or_new()?;
+        reactor.with_slot(&self.slot.0, |slot| {
+            reactor.ensure_armed(slot, Direction::Read)
+        })
+    }
+}
+
+impl<T> Source<T> {
+    pub(crate) fn get_ref(&self) -> &T {
+        self.raw.get_ref()
+    }
+
+    pub(crate) fn registration(&self) -> &Arc<Registration> {
+        &self.slot.0
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        let Source { slot, raw } = self;
+        drop(slot);
+        raw.into_inner()
+    }
+
+    /// Makes sure that the source belongs to this thread: a look-up and a compare
+    /// in the usual case. One that does not, and that nobody else uses, moves here;
+    /// `exclusive` says that the caller has proven that by a `&mut`.
+    pub(crate) fn claim(&self, unique: bool, exclusive: bool) -> io::Result<()> {
+        if self.slot.0.reactor.load(Ordering::Relaxed) == ID.get() && ID.get() != 0 {
+            return Ok(());
+        }
+        self.adopt(unique, exclusive)
+    }
+
+    #[cold]
+    fn adopt(&self, unique: bool, exclusive: bool) -> io::Result<()> {
+        let registration = &self.slot.0;
+        if !unique || (!exclusive && registration.waiting.load(Ordering::Relaxed)) {
+            return Err(elsewhere());
+        }
+        let here = Reactor::get_or_new()?;
+        registration.leave()?;
+        registration.key.store(0, Ordering::Relaxed);
+        registration.waiting.store(false, Ordering::Relaxed);
+        registration.spree.store(0, Ordering::Relaxed);
+        registration.drained.store(false, Ordering::Relaxed);
+        registration.reactor.store(here.id(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether a read is worth a try: something may be there, and its turn is not over.
+    pub(crate) fn may_read(&self, trusting: bool) -> bool {
+        let registration = &self.slot.0;
+        registration.spree.load(Ordering::Relaxed) < SPREE
+            && !(trusting && registration.drained.load(Ordering::Relaxed))
+    }
+
+    /// Notes a read or accept that went through.
+    pub(crate) fn note_read(&self) {
+        let spree = &self.slot.0.spree;
+        spree.store(
+            spree.load(Ordering::Relaxed).saturating_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Notes that a stream gave less than there was room for.
+    pub(crate) fn note_drained(&self) {
+        self.slot.0.drained.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,149 @@
+//! The architecture as a test: the floor plan in ARCHITECTURE.md, held against src/.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The only files with `unsafe` in them.
+const UNSAFE_ROOMS: [&str; 2] = ["cell.rs", "source.rs"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The files of the plan, from the top down.
+fn plan() -> Vec<String> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let start = text.find("```text\nsrc/\n").expect("the floor plan");
+    let plan = &text[start + "```text\nsrc/\n".len()..];
+    let plan = &plan[..plan.find("```").expect("its end")];
+    let first_words = plan
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    first_words
+        .filter(|word| word.ends_with(".rs"))
+        .map(str::to_string)
+        .collect()
+}
+
+/// All source files, relative to src/, with their text.
+fn sources() -> BTreeMap<String, String> {
+    fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let src = root().join("src");
+    let mut files = Vec::new();
+    collect(&src, &mut files);
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(&src).unwrap().to_str().unwrap();
+        (name.replace('\\', "/"), fs::read_to_string(&path).unwrap())
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// The code, without comments and documentation.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+}
+
+/// The module at the top of the crate that a file belongs to: `net/tcp.rs` is of `net`.
+fn module(file: &str) -> &str {
+    file.split(['/', '.']).next().unwrap()
+}
+
+#[test]
+fn every_file_is_in_the_floor_plan() {
+    let mut planned = plan();
+    planned.sort();
+    let files: Vec<String> = sources().into_keys().collect();
+    assert_eq!(planned, files, "left: ARCHITECTURE.md, right: src/");
+}
+
+#[test]
+fn imports_point_down() {
+    let plan = plan();
+    let floor = |wanted: &str| plan.iter().position(|file| module(file) == wanted);
+    for (file, text) in sources() {
+        let own = module(&file);
+        if own == "lib" {
+            continue;
+        }
+        for line in code(&text) {
+            for (at, _) in line.match_indices("crate::") {
+                // A macro's path is resolved where it is used.
+                if line[..at].ends_with('$') {
+                    continue;
+                }
+                let path = &line[at + "crate::".len()..];
+                let end = path.find(|c: char| !c.is_alphanumeric() && c != '_');
+                let target = &path[..end.unwrap_or(path.len())];
+                let to = floor(target);
+                let to = to.unwrap_or_else(|| panic!("{file}: no module `{target}` in the plan"));
+                assert!(
+                    target == own || floor(own).unwrap() < to,
+                    "{file} imports from `{target}`, which is above it: {line}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_its_two_rooms() {
+    for (file, text) in sources() {
+        let has = code(&text).any(|line| {
+            let line = line.split("//").next().unwrap();
+            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            words.any(|word| word == "unsafe" || word == "allow_unsafe")
+        });
+        let allowed = UNSAFE_ROOMS.contains(&file.as_str());
+        assert_eq!(has, allowed, "`unsafe` in src/{file}");
+        let lifted = text.contains("unsafe_code");
+        assert_eq!(
+            lifted, allowed,
+            "the lint against unsafe code is lifted in src/{file}"
+        );
+    }
+}
+
+#[test]
+fn each_use_of_unsafe_says_why() {
+    for room in UNSAFE_ROOMS {
+        let text = &sources()[room];
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            let starts = line.trim_start();
+            if starts.starts_with("//") || !starts.contains("unsafe ") {
+                continue;
+            }
+            let before = lines[..number].iter().rev();
+            let comment: Vec<&&str> = before
+                .take_while(|line| !line.trim().is_empty() && !line.trim().ends_with('}'))
+                .collect();
+            assert!(
+                comment.iter().any(|line| line.contains("SAFETY:")),
+                "src/{room}:{}: no SAFETY comment above: {line}",
+                number + 1
+            );
+        }
+    }
+}
+
+#[test]
+fn files_are_short_enough_to_read() {
+    for (file, text) in sources() {
+        let lines = code(&text).filter(|line| !line.trim().is_empty()).count();
+        assert!(
+            lines <= 520,
+            "src/{file} has {lines} lines of code: split it"
+        );
+    }
+}
