@@ -6,6 +6,7 @@ pub mod io;
 pub mod net;
 mod panics;
 mod park;
+pub mod promise;
 mod reactor;
 mod ready;
 pub mod runtime;

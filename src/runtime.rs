@@ -1,7 +1,7 @@
 //! The turn loop: [`Runtime`], its [`Builder`], and the [`Handle`] through which
 //! other threads reach it.
 //!
-//! Most programs need only [`block_on`](crate::block_on). A [`Runtime`] of one's own
+//! Most programs need only [`block_on`]. A [`Runtime`] of one's own
 //! keeps its tasks from one call to the next, can be run until no task is left
 //! ([`Runtime::run`]), or turn by turn from a loop that is not ours
 //! ([`Runtime::turn`]).

@@ -14,6 +14,8 @@
 //!
 //! In each case the future's destructors run, at the `.await` where it waits.
 
+mod local;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -22,6 +24,7 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context as TaskContext, Poll};
 
+pub use self::local::LocalKey;
 use crate::cell::{About, Failure, RemoteRef, TaskRef};
 use crate::context::{self, report};
 use crate::panics::{Payload, discard};

@@ -187,3 +187,39 @@ pub(crate) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
+
+/// What a panic says.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a payload that is no text".to_string())
+}
+
+/// Calls `f`, which must panic, and returns what it says.
+#[track_caller]
+pub(crate) fn panic_of<R>(f: impl FnOnce() -> R) -> String {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+        Ok(_) => panic!("it did not panic"),
+        Err(payload) => panic_text(&*payload),
+    }
+}
+
+/// Runs `test` as [`in_child`] does, checks that it came to its end, and returns what
+/// it wrote on standard error.
+#[track_caller]
+pub(crate) fn passes_in_child(name: &str, test: impl FnOnce()) -> String {
+    const DONE: &str = "the child is done";
+    let child = in_child(name, || {
+        test();
+        eprintln!("{DONE}");
+    });
+    let child = child.expect("the child exits");
+    let stderr = String::from_utf8_lossy(&child.stderr).into_owned();
+    assert!(
+        child.status.success() && stderr.contains(DONE),
+        "{}: {}\n{stderr}",
+        child.status,
+        String::from_utf8_lossy(&child.stdout)
+    );
+    stderr
+}

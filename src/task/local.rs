@@ -1,0 +1,224 @@
+//! Values that belong to a task: what asyncio calls context variables.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+use std::thread;
+
+use pin_project_lite::pin_project;
+
+/// Declares values that belong to a task: set for the length of a future, seen by all
+/// that runs in it, and by nobody else.
+///
+/// A spawned task does not inherit them: pass the value on, with
+/// `spawn(KEY.scope(KEY.get(), future))`.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, spawn, task::yield_now, task_local};
+///
+/// task_local! {
+///     /// The request that is being answered.
+///     static REQUEST: u32;
+/// }
+///
+/// async fn log(text: &str) -> String {
+///     yield_now().await;
+///     REQUEST.with(|request| format!("request {request}: {text}"))
+/// }
+///
+/// block_on(async {
+///     let a = spawn(REQUEST.scope(1, log("came")));
+///     let b = spawn(REQUEST.scope(2, log("came, too")));
+///     assert_eq!(a.await, "request 1: came");
+///     assert_eq!(b.await, "request 2: came, too");
+/// });
+/// ```
+#[macro_export]
+macro_rules! task_local {
+    ($($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty);+ $(;)?) => {$(
+        $(#[$attribute])*
+        $visibility static $name: $crate::task::LocalKey<$type> = {
+            ::std::thread_local! {
+                static VALUE: ::std::cell::RefCell<::std::option::Option<$type>> =
+                    const { ::std::cell::RefCell::new(::std::option::Option::None) };
+            }
+            $crate::task::LocalKey::__new(&VALUE)
+        };
+    )+};
+}
+
+/// A value that belongs to a task, declared with [`task_local!`](crate::task_local).
+///
+/// # Examples
+///
+/// ```
+/// soloist::task_local! {
+///     static USER: String;
+/// }
+///
+/// soloist::block_on(USER.scope("ada".to_string(), async {
+///     assert_eq!(USER.get(), "ada");
+/// }));
+/// ```
+pub struct LocalKey<T: 'static> {
+    /// Holds the value while a future of its scope is polled or dropped.
+    value: &'static thread::LocalKey<RefCell<Option<T>>>,
+}
+
+impl<T: 'static> LocalKey<T> {
+    #[doc(hidden)]
+    pub const fn __new(value: &'static thread::LocalKey<RefCell<Option<T>>>) -> LocalKey<T> {
+        LocalKey { value }
+    }
+
+    /// Runs `future` with this value. A scope in a scope hides the outer value.
+    ///
+    /// The future is dropped inside of the scope, too: its destructors see the value.
+    ///
+    /// # Cancel safety
+    ///
+    /// As the future's own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::task_local! {
+    ///     static DEPTH: u32;
+    /// }
+    ///
+    /// soloist::block_on(DEPTH.scope(1, async {
+    ///     DEPTH.scope(2, async { assert_eq!(DEPTH.get(), 2) }).await;
+    ///     assert_eq!(DEPTH.get(), 1);
+    /// }));
+    /// ```
+    pub fn scope<F: Future>(&'static self, value: T, future: F) -> impl Future<Output = F::Output> {
+        Scope {
+            key: self,
+            value: Some(value),
+            future: Some(future),
+        }
+    }
+
+    /// Calls `f` with the value.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a scope; [`try_with`](LocalKey::try_with) does not. Polling another
+    /// scope of the same key inside of `f`.
+    ///
+    /// # Examples
+    ///
+    /// See [`task_local!`](crate::task_local).
+    #[track_caller]
+    pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        match self.try_with(f) {
+            Some(result) => result,
+            None => panic!("a task-local value outside of its scope: run the future in `scope`"),
+        }
+    }
+
+    /// Calls `f` with the value, if there is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// soloist::task_local! {
+    ///     static USER: String;
+    /// }
+    ///
+    /// assert_eq!(USER.try_with(|user| user.len()), None);
+    /// ```
+    pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        let call = |value: &RefCell<Option<T>>| value.borrow().as_ref().map(f);
+        self.value.try_with(call).ok().flatten()
+    }
+
+    /// A copy of the value.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a scope.
+    ///
+    /// # Examples
+    ///
+    /// See [`LocalKey`].
+    #[track_caller]
+    pub fn get(&'static self) -> T
+    where
+        T: Clone,
+    {
+        self.with(T::clone)
+    }
+
+    /// Runs `f` with `value` in its place, and puts what was there back.
+    fn enter<R>(&'static self, value: &mut Option<T>, f: impl FnOnce() -> R) -> R {
+        struct Leave<'a, T: 'static> {
+            key: &'static LocalKey<T>,
+            value: &'a mut Option<T>,
+        }
+        impl<T> Leave<'_, T> {
+            fn swap(&mut self) {
+                let swap =
+                    |held: &RefCell<Option<T>>| std::mem::swap(&mut *held.borrow_mut(), self.value);
+                // The thread may be ending: then nobody can see the value any more.
+                let _ = self.key.value.try_with(swap);
+            }
+        }
+        impl<T> Drop for Leave<'_, T> {
+            fn drop(&mut self) {
+                self.swap();
+            }
+        }
+        let mut leave = Leave { key: self, value };
+        leave.swap();
+        f()
+    }
+}
+
+impl<T: 'static> fmt::Debug for LocalKey<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalKey").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    struct Scope<T, F>
+    where
+        T: 'static,
+    {
+        key: &'static LocalKey<T>,
+        // Here while the future is at rest.
+        value: Option<T>,
+        #[pin]
+        future: Option<F>,
+    }
+
+    impl<T, F> PinnedDrop for Scope<T, F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            this.key.enter(this.value, || this.future.set(None));
+        }
+    }
+}
+
+impl<T: 'static, F: Future> Future for Scope<T, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
+        let mut this = self.project();
+        this.key.enter(this.value, || {
+            let future = this.future.as_mut().as_pin_mut();
+            let output = future
+                .expect("a scope was polled after it was done")
+                .poll(cx);
+            if output.is_ready() {
+                this.future.set(None);
+            }
+            output
+        })
+    }
+}
