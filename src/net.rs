@@ -4,6 +4,25 @@
 //! thread that made them, not to one `block_on`; one without clones moves to another
 //! thread by being used there.
 
+/// `AsFd`, or `AsSocket` on Windows, for a type with a field `socket: Socket<_>`.
+macro_rules! impl_as_raw {
+    ($type:ty) => {
+        #[cfg(unix)]
+        impl std::os::fd::AsFd for $type {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                self.socket.get_ref().as_fd()
+            }
+        }
+
+        #[cfg(windows)]
+        impl std::os::windows::io::AsSocket for $type {
+            fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+                self.socket.get_ref().as_socket()
+            }
+        }
+    };
+}
+
 mod resolve;
 mod tcp;
 

@@ -408,7 +408,7 @@ impl TcpListener {
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         let mut last = None;
         for address in addresses(&address)? {
-            match std::net::TcpListener::bind(address) {
+            match listen(address) {
                 Ok(listener) => return TcpListener::try_from(listener),
                 Err(error) => {
                     let text = format!("listening at {address} failed: {error}");
@@ -548,6 +548,9 @@ impl TcpListener {
     }
 }
 
+impl_as_raw!(TcpStream);
+impl_as_raw!(TcpListener);
+
 /// The longest pause after an accept that failed.
 const LONGEST: Duration = Duration::from_secs(1);
 
@@ -617,6 +620,21 @@ impl Stream for Incoming<'_> {
         self.pause = listener.pause();
         Poll::Ready(Some(result))
     }
+}
+
+/// Connections that wait to be accepted: the system takes less if that is too many.
+/// std's 128 overflow when a tool opens a thousand at once.
+const BACKLOG: i32 = 4096;
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    // As std does: elsewhere the option means something else.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// A nonblocking socket for a connection to this address.

@@ -28,6 +28,17 @@ const TIMER: usize = usize::MAX - 2;
 /// As many as are fetched at once; more wait for the next visit.
 const CAPACITY: usize = 1024;
 
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Whole milliseconds, which is what the wait can express.
+fn millis(timeout: Duration) -> Timespec {
+    let millis = timeout.as_millis().min(i32::MAX as u128) as i64;
+    Timespec {
+        tv_sec: millis / 1000,
+        tv_nsec: millis % 1000 * 1_000_000,
+    }
+}
+
 /// Ends the wait, from any thread.
 #[derive(Debug)]
 pub(super) struct Alarm {
@@ -43,8 +54,8 @@ impl Alarm {
 
 pub(super) struct Wait {
     events: Vec<epoll::Event>,
-    /// Made when a timeout first comes to its last millisecond.
-    timer: Option<RawSource<OwnedFd>>,
+    /// Made at once: when it is needed, no fd may be free.
+    timer: RawSource<OwnedFd>,
 }
 
 impl Wait {
@@ -52,9 +63,12 @@ impl Wait {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let eventfd = RawSource::new(eventfd);
         watch_edges(&eventfd, polling, ALARM)?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = RawSource::new(timerfd_create(TimerfdClockId::Monotonic, flags)?);
+        watch_edges(&timer, polling, TIMER)?;
         let wait = Wait {
             events: Vec::with_capacity(CAPACITY),
-            timer: None,
+            timer,
         };
         Ok((wait, Alarm { eventfd }))
     }
@@ -66,19 +80,13 @@ impl Wait {
     ) -> io::Result<()> {
         self.events.clear();
         let timeout = match timeout {
+            None => None,
             // Rounded down: what is left is waited for the next time, with the timer.
-            Some(timeout) if timeout.is_zero() || timeout.as_millis() > 0 => {
-                let millis = timeout.as_millis().min(i32::MAX as u128) as i64;
-                Some(Timespec {
-                    tv_sec: millis / 1000,
-                    tv_nsec: millis % 1000 * 1_000_000,
-                })
-            }
+            Some(timeout) if timeout.is_zero() || timeout >= MILLISECOND => Some(millis(timeout)),
             Some(timeout) => {
-                self.set_timer(polling, timeout)?;
+                self.set_timer(timeout)?;
                 None
             }
-            None => None,
         };
         let epoll = polling.poller().as_fd();
         match epoll::wait(epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
@@ -88,28 +96,18 @@ impl Wait {
         }
     }
 
-    fn set_timer(&mut self, polling: &Arc<Polling>, timeout: Duration) -> io::Result<()> {
-        let timer = match &mut self.timer {
-            Some(timer) => timer,
-            slot => {
-                let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-                let timer = RawSource::new(timerfd_create(TimerfdClockId::Monotonic, flags)?);
-                watch_edges(&timer, polling, TIMER)?;
-                slot.insert(timer)
-            }
-        };
-        let never = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+    fn set_timer(&self, timeout: Duration) -> io::Result<()> {
         let once = Itimerspec {
-            it_interval: never,
+            it_interval: Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
             it_value: Timespec {
                 tv_sec: 0,
                 tv_nsec: i64::from(timeout.subsec_nanos()),
             },
         };
-        timerfd_settime(timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+        timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
         Ok(())
     }
 
