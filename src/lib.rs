@@ -1,7 +1,10 @@
+// The picture, for where the README finds no file: the first definition of a link counts.
+#![doc = include_str!("../docs/wake-up.link")]
 #![doc = include_str!("../README.md")]
 
 mod cell;
 mod context;
+pub mod guide;
 pub mod io;
 pub mod net;
 mod panics;

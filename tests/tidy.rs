@@ -147,3 +147,67 @@ fn files_are_short_enough_to_read() {
         );
     }
 }
+
+#[test]
+fn every_line_of_the_tables_for_asyncio_is_compiled() {
+    let text = fs::read_to_string(root().join("docs/coming-from-asyncio.md")).unwrap();
+    let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (mut inside, mut compiled) = (false, String::new());
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = line == "```rust";
+        } else if inside {
+            compiled.push_str(line);
+            compiled.push('\n');
+        }
+    }
+    let compiled = squeeze(&compiled);
+    let mut rows = 0;
+    for row in text
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains('`'))
+    {
+        let row = row.replace("\\|", "\u{1}");
+        let cell = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        let code = cell.trim().trim_matches('`').replace('\u{1}', "|");
+        assert!(
+            compiled.contains(&squeeze(&code)),
+            "in no block of code: {code}"
+        );
+        rows += 1;
+    }
+    assert!(rows > 50, "only {rows} rows were found");
+}
+
+#[test]
+fn the_picture_in_the_documentation_is_the_one_in_the_file() {
+    let svg = fs::read(root().join("docs/wake-up.svg")).unwrap();
+    let link = fs::read_to_string(root().join("docs/wake-up.link")).unwrap();
+    let encoded = link
+        .trim_end()
+        .strip_prefix("[wake-up]: data:image/svg+xml;base64,")
+        .unwrap();
+    assert_eq!(
+        decode_base64(encoded),
+        svg,
+        "encode docs/wake-up.svg into docs/wake-up.link anew"
+    );
+}
+
+fn decode_base64(text: &str) -> Vec<u8> {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |byte: u8| {
+        alphabet
+            .iter()
+            .position(|&known| known == byte)
+            .map(|at| at as u32)
+    };
+    let mut bytes = Vec::new();
+    for chunk in text.as_bytes().chunks(4) {
+        let digits: Vec<u32> = chunk.iter().filter_map(|&byte| digit(byte)).collect();
+        let value = digits.iter().fold(0, |value, digit| value << 6 | digit);
+        let value = value << (6 * (4 - digits.len()));
+        bytes.extend(&value.to_be_bytes()[1..digits.len()]);
+    }
+    bytes
+}

@@ -1,0 +1,8 @@
+//! The guide: pages about the crate as a whole.
+
+#[doc = include_str!("../docs/coming-from-asyncio.md")]
+pub mod coming_from_asyncio {}
+
+#[doc = include_str!("../docs/wake-up.link")]
+#[doc = include_str!("../docs/a-wake-up.md")]
+pub mod a_wake_up {}
