@@ -500,3 +500,103 @@ impl From<Cancelled> for io::Error {
         io::Error::other(cancelled)
     }
 }
+
+/// Every interleaving of the two halves, under loom.
+#[cfg(all(test, soloist_loom))]
+mod models {
+    use std::task::Wake;
+
+    use loom::future::block_on;
+    use loom::sync::atomic::AtomicUsize;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn model_set_against_poll() {
+        loom::model(|| {
+            let (promise, promised) = promise();
+            let thread = thread::spawn(move || promise.set(1));
+            assert_eq!(block_on(promised), Ok(1));
+            assert_eq!(thread.join().unwrap(), Ok(()));
+        });
+    }
+
+    #[test]
+    fn model_drop_of_the_promise_against_poll() {
+        loom::model(|| {
+            let (promise, promised) = promise::<u32>();
+            let thread = thread::spawn(move || drop(promise));
+            assert_eq!(block_on(promised), Err(Cancelled(())));
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn model_set_against_drop_of_the_promised() {
+        loom::model(|| {
+            // The value is dropped once, whoever has it in the end.
+            let value = Arc::new(());
+            let (promise, promised) = promise();
+            let sent = value.clone();
+            let thread = thread::spawn(move || drop(promise.set(sent)));
+            drop(promised);
+            thread.join().unwrap();
+            assert_eq!(Arc::strong_count(&value), 1);
+        });
+    }
+
+    #[test]
+    fn model_set_against_two_waiters() {
+        loom::model(|| {
+            let (promise, first) = promise();
+            let second = first.clone();
+            let thread = thread::spawn(move || block_on(second));
+            promise.set(5).unwrap();
+            assert_eq!(block_on(first), Ok(5));
+            assert_eq!(thread.join().unwrap(), Ok(5));
+        });
+    }
+
+    #[test]
+    fn model_set_against_a_callback() {
+        loom::model(|| {
+            let (promise, promised) = promise();
+            let calls = Arc::new(AtomicUsize::new(0));
+            let counted = calls.clone();
+            let thread = thread::spawn(move || promise.set(3));
+            promised.on_done(move |result| {
+                assert_eq!(result, Ok(3));
+                counted.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(thread.join().unwrap(), Ok(()));
+            assert_eq!(calls.load(Ordering::Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn model_a_waker_that_is_replaced_is_not_the_one_that_is_woken() {
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        loom::model(|| {
+            let (promise, mut promised) = promise();
+            let wakers = [(); 2].map(|()| Arc::new(Count(AtomicUsize::new(0))));
+            let thread = thread::spawn(move || promise.set(1));
+            let polled = wakers.clone().map(|waker| {
+                let waker = Waker::from(waker);
+                let mut cx = TaskContext::from_waker(&waker);
+                !promised.taken.load(Ordering::Relaxed)
+                    && Pin::new(&mut promised).poll(&mut cx).is_pending()
+            });
+            thread.join().unwrap().unwrap();
+            // Whoever was told last to wait has been woken, exactly once.
+            if polled == [true, true] {
+                assert_eq!(wakers[1].0.load(Ordering::SeqCst), 1);
+            }
+        });
+    }
+}

@@ -197,3 +197,139 @@ impl<T, N: Notify> Inbox<T, N> {
         items
     }
 }
+
+/// Every interleaving of a push and a park, under loom.
+#[cfg(all(test, soloist_loom))]
+mod models {
+    use std::sync::Arc;
+
+    use loom::sync::{Condvar, Mutex};
+    use loom::thread;
+
+    use super::*;
+
+    /// Stands for the parked thread's parker: a token, and a wait for it.
+    #[derive(Clone)]
+    struct Parker(Arc<(Mutex<usize>, Condvar)>);
+
+    impl Parker {
+        fn new() -> Parker {
+            Parker(Arc::new((Mutex::new(0), Condvar::new())))
+        }
+
+        fn park(&self) {
+            let mut tokens = self.0.0.lock().unwrap();
+            while *tokens == 0 {
+                tokens = self.0.1.wait(tokens).unwrap();
+            }
+            *tokens -= 1;
+        }
+
+        fn tokens(&self) -> usize {
+            *self.0.0.lock().unwrap()
+        }
+    }
+
+    impl Notify for Parker {
+        fn notify(&self) {
+            *self.0.0.lock().unwrap() += 1;
+            self.0.1.notify_one();
+        }
+    }
+
+    type TestInbox = Inbox<u32, Parker>;
+
+    fn inbox() -> (Arc<TestInbox>, Parker) {
+        let parker = Parker::new();
+        (Arc::new(Inbox::new(parker.clone())), parker)
+    }
+
+    /// Parks until `count` items have come. A lost notification is a deadlock, which
+    /// loom reports.
+    fn receive(inbox: &TestInbox, parker: &Parker, count: usize) -> Vec<u32> {
+        let mut items = Vec::new();
+        while items.len() < count {
+            if inbox.park() {
+                parker.park();
+                inbox.unpark();
+            }
+            inbox.take(&mut items);
+        }
+        items
+    }
+
+    #[test]
+    fn model_a_push_against_parking_is_never_lost() {
+        loom::model(|| {
+            let (inbox, parker) = inbox();
+            let other = inbox.clone();
+            let thread = thread::spawn(move || other.push(1).unwrap());
+            assert_eq!(receive(&inbox, &parker, 1), [1]);
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn model_two_pushes_notify_once_per_park() {
+        loom::model(|| {
+            let (inbox, parker) = inbox();
+            let threads = [1, 2].map(|n| {
+                let inbox = inbox.clone();
+                thread::spawn(move || inbox.push(n).unwrap())
+            });
+            let mut items = receive(&inbox, &parker, 2);
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            items.sort();
+            assert_eq!(items, [1, 2]);
+            assert!(parker.tokens() <= 1);
+        });
+    }
+
+    #[test]
+    fn model_the_notifier_changes_against_a_push() {
+        loom::model(|| {
+            let (inbox, _first) = inbox();
+            let other = inbox.clone();
+            let thread = thread::spawn(move || other.push(1).unwrap());
+            // As when the reactor is made: from now on the thread parks there.
+            let second = Parker::new();
+            inbox.set_notifier(second.clone());
+            assert_eq!(receive(&inbox, &second, 1), [1]);
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn model_closing_against_a_push_loses_nothing() {
+        loom::model(|| {
+            let (inbox, _parker) = inbox();
+            let other = inbox.clone();
+            let thread = thread::spawn(move || other.push(1));
+            let left = inbox.close();
+            match thread.join().unwrap() {
+                Ok(()) => assert_eq!(left, [1]),
+                Err(refused) => assert_eq!((refused, left.len()), (1, 0)),
+            }
+        });
+    }
+
+    #[test]
+    fn model_what_was_stored_before_the_push_is_seen_after_the_take() {
+        use loom::sync::atomic::AtomicU32;
+
+        loom::model(|| {
+            let (inbox, parker) = inbox();
+            let data = Arc::new(AtomicU32::new(0));
+            let (other, written) = (inbox.clone(), data.clone());
+            let thread = thread::spawn(move || {
+                written.store(7, Ordering::Relaxed);
+                other.push(1).unwrap();
+            });
+            receive(&inbox, &parker, 1);
+            assert_eq!(data.load(Ordering::Relaxed), 7);
+            thread.join().unwrap();
+        });
+    }
+}
