@@ -5,15 +5,20 @@
 //!
 //! A cell is an `Arc<TaskCell<F>>`. It is referred to by
 //!
-//! * the registry of its runtime, while a future is in place;
+//! * the registry of its runtime, while a future is in place ([`LocalRef`], `!Send`:
+//!   can run); for the length of a poll it is taken out of there;
 //! * the task's handle ([`TaskRef`], `!Send`);
-//! * entries of the ready queue ([`LocalRef`], `!Send`: can run);
 //! * entries of the inbox and abort handles ([`RemoteRef`], `Send`: can only wake
 //!   and mark);
 //! * wakers, anywhere, for as long as they like.
 //!
-//! All of these know the runtime through its [`Home`], an `Arc` whose local half
-//! only the runtime's own thread touches.
+//! The ready queue holds no references, but [`Entry`]s: the task's place in the
+//! registry, and its number, which is never used again. So to wake and to run a task on
+//! its own thread touches no count.
+//!
+//! All of these know the runtime through its [`Home`]: a pointer that needs no count,
+//! and the runtime's id. What it points to is never freed, but used again by a later
+//! runtime, under another id; its local half only the runtime's own thread touches.
 //!
 //! # States
 //!
@@ -31,10 +36,14 @@
 //!
 //! # Invariants
 //!
-//! * **\[THREAD\]** The stage (future, output), the `Cell`s of the header and
-//!   `Home::local` are touched only on the thread of the `Owner`. It is proven by
-//!   one of: an `&Owner`, a `LocalRef` or a `TaskRef` (all `!Send`, made only
-//!   there), or `CURRENT == home.id` (set only by [`Owner::enter`]).
+//! * **\[THREAD\]** The stage (future, output) and the `Cell`s of the header are touched
+//!   only on the thread of the `Owner`. It is proven by one of: an `&Owner`, a `LocalRef`
+//!   or a `TaskRef` (all `!Send`, made only there), or `CURRENT == home.id` (set only by
+//!   [`Owner::enter`]).
+//! * **\[LOCAL\]** `Shared::local` is touched only on that thread, and only while the
+//!   `Owner` lives, or a cell of its runtime is RUNNING or DROPPING: those are counted in
+//!   `Local::busy`, and an `Owner` that goes while one is busy does not give its `Shared`
+//!   back. After that all cells are DONE or GONE, and touch it no more.
 //! * **\[STAGE\]** `stage.future` is initialised exactly in IDLE, RUNNING and
 //!   DROPPING; `stage.output` exactly in DONE; nothing in GONE. Drop glue never
 //!   touches either: a mistake elsewhere leaks, and drops nothing on a foreign
@@ -61,261 +70,30 @@
     reason = "room 1: the stage of the cell, and the claim that it may cross threads"
 )]
 
+mod home;
 mod refs;
 
-use std::cell::{Cell, RefCell, UnsafeCell};
-use std::fmt;
+use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::ThreadId;
 
-use slab::Slab;
-
+use self::home::{Entry, Polled, Shared};
+pub(crate) use self::home::{Home, Message, Owner, Ran};
 pub(crate) use self::refs::{About, Failure, RemoteRef, TaskRef};
-use crate::panics::{Panics, Payload, discard};
-use crate::park::Notifier;
-use crate::ready::{Inbox, ReadyQueue};
+use crate::panics::{Payload, discard};
 use crate::sync::atomic::{AtomicBool, Ordering};
-
-thread_local! {
-    /// The id of the runtime that is entered on this thread, 0 for none. Const
-    /// and without a destructor: wakers work inside TLS destructors.
-    static CURRENT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// [ID]
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Makes a type `!Send` and `!Sync`.
 type NotSend = PhantomData<*const ()>;
 
-/// What other threads send to a runtime.
-pub(crate) enum Message {
-    /// A task (or main) is to be polled.
-    Wake(RemoteRef),
-    /// To be called on the runtime's thread, inside the runtime. Where it is about
-    /// something of the user's, it spawns that.
-    Call(Box<dyn FnOnce() + Send>),
-    /// `run` is to return.
-    Stop,
-}
-
-/// A runtime, as its tasks and handles see it.
-pub(crate) struct Home {
-    id: u64,
-    thread: ThreadId,
-    inbox: Inbox<Message, Notifier>,
-    /// [THREAD]
-    local: Local,
-}
-
-/// The half of a runtime that only its own thread touches.
-struct Local {
-    ready: ReadyQueue<LocalRef>,
-    /// One strong reference for each cell with a future in place.
-    tasks: RefCell<Slab<LocalRef>>,
-    spawned: Cell<u64>,
-    /// Set when the runtime starts to go: what is spawned then is dropped at once.
-    closing: Cell<bool>,
-}
-
-// SAFETY: `id`, `thread` and `inbox` are Sync. `local` is touched only on the
-// owner's thread [THREAD]. When the last reference goes elsewhere, dropping
-// `local` drops `LocalRef`s, which drops counts, never a future or output [STAGE].
-unsafe impl Sync for Home {}
-// SAFETY: as above.
-unsafe impl Send for Home {}
-
-impl Home {
-    pub(crate) fn id(&self) -> u64 {
-        self.id
-    }
-
-    pub(crate) fn thread(&self) -> ThreadId {
-        self.thread
-    }
-
-    pub(crate) fn inbox(&self) -> &Inbox<Message, Notifier> {
-        &self.inbox
-    }
-
-    /// Whether this is the runtime that is entered on this thread.
-    pub(crate) fn is_current(&self) -> bool {
-        CURRENT.get() == self.id
-    }
-}
-
-impl fmt::Debug for Home {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("id", &self.id).finish()
-    }
-}
-
-/// The proof of being on the runtime's thread: one per runtime, `!Send`, not
-/// `Clone`.
-pub(crate) struct Owner {
-    home: Arc<Home>,
-    _not_send: NotSend,
-}
-
-impl Owner {
-    pub(crate) fn new(notifier: Notifier) -> Owner {
-        let home = Home {
-            id: NEXT_ID.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
-            thread: std::thread::current().id(),
-            inbox: Inbox::new(notifier),
-            local: Local {
-                ready: ReadyQueue::new(),
-                tasks: RefCell::new(Slab::new()),
-                spawned: Cell::new(0),
-                closing: Cell::new(false),
-            },
-        };
-        Owner {
-            home: Arc::new(home),
-            _not_send: PhantomData,
-        }
-    }
-
-    pub(crate) fn home(&self) -> &Arc<Home> {
-        &self.home
-    }
-
-    /// Runs `f` with this runtime as the one that is entered on this thread. A
-    /// closure, not a guard: what is entered last is left first, also by a panic.
-    pub(crate) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Leave(u64);
-        impl Drop for Leave {
-            fn drop(&mut self) {
-                CURRENT.set(self.0);
-            }
-        }
-        let _leave = Leave(CURRENT.replace(self.home.id));
-        f()
-    }
-
-    pub(crate) fn ready(&self) -> &ReadyQueue<LocalRef> {
-        &self.home.local.ready
-    }
-
-    /// How many tasks have a future in place.
-    pub(crate) fn live(&self) -> usize {
-        self.home.local.tasks.borrow().len()
-    }
-
-    /// Puts `future` into a cell of its own and queues it: never polled here.
-    pub(crate) fn spawn<F>(
-        &self,
-        future: F,
-        name: Option<Box<str>>,
-        spawned_at: &'static Location<'static>,
-    ) -> TaskRef<F::Output>
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
-        let local = &self.home.local;
-        let number = local.spawned.get() + 1;
-        local.spawned.set(number);
-        let mut header = Header::new(self.home.clone(), number, name, spawned_at);
-        let cell = if local.closing.get() {
-            let cell = Arc::new(TaskCell::new(header, future));
-            discard(cell.cancel_now());
-            cell
-        } else {
-            let mut tasks = local.tasks.borrow_mut();
-            let entry = tasks.vacant_entry();
-            header.slot = entry.key();
-            let cell = Arc::new(TaskCell::new(header, future));
-            entry.insert(LocalRef::new(cell.clone()));
-            drop(tasks);
-            local.ready.push(LocalRef::new(cell.clone()));
-            cell
-        };
-        TaskRef::new(cell)
-    }
-
-    /// A cell without a future, for the future that a `block_on` keeps on its
-    /// stack: its wakes go the way of all wakes. It is queued at once.
-    pub(crate) fn main(&self) -> Main {
-        let header = Header::new(self.home.clone(), 0, None, Location::caller());
-        let cell = Arc::new(MainCell { header });
-        self.home.local.ready.push(LocalRef::new(cell.clone()));
-        Main {
-            waker: Waker::from(cell.clone()),
-            cell,
-            _not_send: PhantomData,
-        }
-    }
-
-    /// Polls the task, unless it is over.
-    pub(crate) fn run(&self, task: LocalRef) -> Ran {
-        task.cell.run()
-    }
-
-    /// Queues a task that was woken from elsewhere.
-    pub(crate) fn admit(&self, task: RemoteRef) {
-        let header = task.cell.header();
-        // A LocalRef is made only on the thread of the cell's own runtime [THREAD].
-        assert!(header.home.id == self.home.id, "a task of another runtime");
-        if header.is_over() {
-            return;
-        }
-        // After the entry was taken out of the inbox, before the poll.
-        header.sent.swap(false, Ordering::AcqRel);
-        if !header.queued.replace(true) {
-            self.home.local.ready.push(LocalRef {
-                cell: task.cell,
-                _not_send: PhantomData,
-            });
-        }
-    }
-
-    /// Drops every future in place. Each panic is caught, so that all are dropped
-    /// here, on their own thread, and not by whoever holds the last waker.
-    pub(crate) fn close(&self, panics: &mut Panics) {
-        let local = &self.home.local;
-        local.closing.set(true);
-        // Out of the lock before it is dropped: it may hold things of the user's.
-        for message in self.home.inbox.close() {
-            panics.catch(|| drop(message));
-        }
-        let tasks = std::mem::take(&mut *local.tasks.borrow_mut());
-        for (_, task) in tasks {
-            if let Some(payload) = task.cell.cancel_now() {
-                panics.keep(payload);
-            }
-        }
-        while let Some(entry) = local.ready.pop() {
-            panics.catch(|| drop(entry));
-        }
-    }
-}
-
-impl fmt::Debug for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.home.fmt(f)
-    }
-}
-
-/// What came of running an entry of the ready queue.
-pub(crate) enum Ran {
-    /// A task was polled, or dropped.
-    Task,
-    /// Nothing: the task was over already.
-    Stale,
-    /// It is the main cell of the `block_on` that is under way (an earlier one's is
-    /// stale): its future is to be polled.
-    Main,
-    /// A task panicked that nobody can await.
-    Orphan(Payload, About),
-}
+// SAFETY: `inbox` is Sync. `local` is touched by one thread at a time [LOCAL]: it goes
+// from one to the next through the mutex of `SPARE`, without tasks.
+unsafe impl Sync for Shared {}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -328,7 +106,7 @@ enum State {
 
 /// What does not depend on the type of the future.
 struct Header {
-    home: Arc<Home>,
+    home: Home,
     number: u64,
     name: Option<Box<str>>,
     spawned_at: &'static Location<'static>,
@@ -354,8 +132,10 @@ struct Header {
 }
 
 impl Header {
+    #[inline(always)]
     fn new(
-        home: Arc<Home>,
+        home: Home,
+        slot: usize,
         number: u64,
         name: Option<Box<str>>,
         spawned_at: &'static Location<'static>,
@@ -366,7 +146,7 @@ impl Header {
             name,
             spawned_at,
             joiner: Cell::new(None),
-            slot: usize::MAX,
+            slot,
             state: Cell::new(State::Idle),
             queued: Cell::new(true),
             held: Cell::new(true),
@@ -374,6 +154,26 @@ impl Header {
             sent: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
         }
+    }
+
+    fn entry(&self) -> Entry {
+        Entry {
+            slot: self.slot,
+            number: self.number,
+        }
+    }
+
+    /// Wakes on the cell's own thread. Elsewhere: whether a reference to it is to be
+    /// left in the inbox.
+    fn wake(&self) -> bool {
+        if self.home.is_current() {
+            // The owner's thread, by [THREAD].
+            if !self.queued.replace(true) {
+                self.home.local().ready.push(self.entry());
+            }
+            return false;
+        }
+        !self.sent.swap(true, Ordering::AcqRel)
     }
 
     fn about(&self) -> About {
@@ -389,20 +189,31 @@ impl Header {
         matches!(self.state.get(), State::Done | State::Gone)
     }
 
+    /// For the length of a poll, or of a drop. [LOCAL]
+    fn busy(&self) -> Busy {
+        let local = self.home.local();
+        local.busy.set(local.busy.get() + 1);
+        Busy(&local.busy)
+    }
+
     /// From now on nobody queues this cell.
     fn silence(&self) {
         self.queued.set(true);
-        self.sent.swap(true, Ordering::AcqRel);
+        // Whoever has swapped it before this leaves an entry that `admit` throws away.
+        self.sent.store(true, Ordering::Release);
     }
 
     /// Takes the cell out of the registry.
     fn unregister(&self) {
-        let entry = {
-            let mut tasks = self.home.local.tasks.borrow_mut();
-            tasks.try_remove(self.slot)
+        let place = {
+            let mut tasks = self.home.local().tasks.borrow_mut();
+            match tasks.get(self.slot) {
+                Some(place) if place.number == self.number => Some(tasks.remove(self.slot)),
+                _ => None,
+            }
         };
         // After the borrow: it may be the last reference.
-        drop(entry);
+        drop(place);
     }
 
     fn wake_joiner(&self) {
@@ -412,22 +223,34 @@ impl Header {
     }
 }
 
-/// What a cell can do whatever its future is.
-trait Raw: Send + Sync {
+struct Busy(&'static Cell<usize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// What everybody can do with a cell.
+trait Wakeable: Send + Sync {
     fn header(&self) -> &Header;
-    /// Polls. Called on the owner's thread only [THREAD].
-    fn run(self: Arc<Self>) -> Ran;
+}
+
+/// What a cell with a future can do, whatever that is.
+trait Raw: Wakeable {
+    /// Polls. Called on the owner's thread only [THREAD], with the reference that was
+    /// taken out of the registry.
+    fn run(self: Arc<Self>) -> Polled;
     /// Drops the future if it is at rest; marks it if it is running. Returns what
     /// its destructor panicked with. Called on the owner's thread only [THREAD].
     fn cancel_now(&self) -> Option<Payload>;
-    fn wake(self: Arc<Self>);
 }
 
 /// What a handle can do with the output.
 trait Joinable<T>: Raw {
     /// The output, if it is in place. Called on the owner's thread only [THREAD].
     fn take_output(&self) -> Option<Result<T, Payload>>;
-    fn erase(self: Arc<Self>) -> Arc<dyn Raw>;
+    fn erase(self: Arc<Self>) -> Arc<dyn Wakeable>;
 }
 
 /// The future, then its output, in one place. Neither has drop glue [STAGE].
@@ -450,18 +273,10 @@ unsafe impl<F: Future> Sync for TaskCell<F> {}
 unsafe impl<F: Future> Send for TaskCell<F> {}
 
 impl<F: Future> TaskCell<F> {
-    fn new(header: Header, future: F) -> TaskCell<F> {
-        TaskCell {
-            header,
-            stage: UnsafeCell::new(Stage {
-                future: ManuallyDrop::new(future),
-            }),
-        }
-    }
-
     /// Drops the future. Returns what its destructor panicked with.
     fn drop_future(&self) -> Option<Payload> {
         debug_assert_eq!(self.header.state.get(), State::Dropping);
+        let _busy = self.header.busy();
         catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: DROPPING, so the future is in place [STAGE] and nobody else
             // touches it [PINNED]. The caller leaves DROPPING right after this,
@@ -513,48 +328,47 @@ impl<F: Future> TaskCell<F> {
     }
 }
 
+impl<F: Future> Wakeable for TaskCell<F> {
+    fn header(&self) -> &Header {
+        &self.header
+    }
+}
+
 impl<F: Future + 'static> Raw for TaskCell<F>
 where
     F::Output: 'static,
 {
-    fn header(&self) -> &Header {
-        &self.header
-    }
-
-    fn run(self: Arc<Self>) -> Ran {
-        let this = Arc::as_ptr(&self);
-        // The entry's own reference becomes the waker: no count is touched.
-        let waker = Waker::from(self);
-        // SAFETY: `waker` holds a reference to the cell until the end of this
-        // function, and nothing hands out `&mut` to the cell.
-        let this = unsafe { &*this };
-        let header = &this.header;
-        if header.state.get() != State::Idle {
-            return Ran::Stale;
-        }
+    fn run(self: Arc<Self>) -> Polled {
+        let header = &self.header;
+        debug_assert_eq!(header.state.get(), State::Idle);
+        // SAFETY: the pointer comes from an `Arc`. The waker takes over a count that is
+        // not its own, but is never dropped, and `self` outlives it: no count is touched.
+        let waker = ManuallyDrop::new(Waker::from(unsafe { Arc::from_raw(Arc::as_ptr(&self)) }));
         // Before the poll: a wake from now on leads to another one.
         header.queued.set(false);
         if header.aborted.load(Ordering::Acquire) {
-            discard(this.cancel_now());
-            return Ran::Task;
+            discard(self.cancel_now());
+            return Polled::Over(Ran::Task);
         }
         header.state.set(State::Running);
+        let _busy = header.busy();
         let polled = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: it was IDLE, so the future is in place [STAGE]; it is pinned
             // by its cell, and RUNNING keeps everyone else away [PINNED].
-            let future = unsafe { Pin::new_unchecked(&mut *(*this.stage.get()).future) };
+            let future = unsafe { Pin::new_unchecked(&mut *(*self.stage.get()).future) };
             future.poll(&mut Context::from_waker(&waker))
         }));
         match polled {
             Ok(Poll::Pending) => {
                 header.state.set(State::Idle);
                 if header.cancel.get() || header.aborted.load(Ordering::Acquire) {
-                    discard(this.cancel_now());
+                    discard(self.cancel_now());
+                    return Polled::Over(Ran::Task);
                 }
-                Ran::Task
+                Polled::Pending(self)
             }
-            Ok(Poll::Ready(output)) => this.finish(Ok(output)),
-            Err(payload) => this.finish(Err(payload)),
+            Ok(Poll::Ready(output)) => Polled::Over(self.finish(Ok(output))),
+            Err(payload) => Polled::Over(self.finish(Err(payload))),
         }
     }
 
@@ -576,10 +390,6 @@ where
         header.wake_joiner();
         payload
     }
-
-    fn wake(self: Arc<Self>) {
-        Wake::wake(self);
-    }
 }
 
 impl<F: Future + 'static> Joinable<F::Output> for TaskCell<F>
@@ -596,46 +406,29 @@ where
         Some(unsafe { ManuallyDrop::take(&mut (*self.stage.get()).output) })
     }
 
-    fn erase(self: Arc<Self>) -> Arc<dyn Raw> {
+    fn erase(self: Arc<Self>) -> Arc<dyn Wakeable> {
         self
     }
 }
 
-impl<F: Future + 'static> Wake for TaskCell<F>
-where
-    F::Output: 'static,
-{
+impl<F: Future + 'static> Wake for TaskCell<F> {
     fn wake(self: Arc<Self>) {
-        let header = &self.header;
-        if header.home.is_current() {
-            // The owner's thread, by [THREAD].
-            if !header.queued.replace(true) {
-                let home: *const Home = &*header.home;
-                // SAFETY: the cell that is pushed keeps its home alive.
-                let home = unsafe { &*home };
-                home.local.ready.push(LocalRef::new(self));
-            }
-        } else if !header.sent.swap(true, Ordering::AcqRel) {
+        if self.header.wake() {
             send(self);
         }
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let header = &self.header;
-        if header.home.is_current() {
-            if !header.queued.replace(true) {
-                header.home.local.ready.push(LocalRef::new(self.clone()));
-            }
-        } else if !header.sent.swap(true, Ordering::AcqRel) {
+        if self.header.wake() {
             send(self.clone());
         }
     }
 }
 
 /// Leaves word in the inbox of the cell's runtime. A closed inbox gives it back.
-fn send(cell: Arc<dyn Raw>) {
-    let home = cell.header().home.clone();
-    let refused = home.inbox.push(Message::Wake(RemoteRef { cell }));
+fn send(cell: Arc<dyn Wakeable>) {
+    let home = cell.header().home;
+    let refused = home.push(Message::Wake(RemoteRef { cell }));
     drop(refused);
 }
 
@@ -652,66 +445,60 @@ unsafe impl Sync for MainCell {}
 // SAFETY: as above.
 unsafe impl Send for MainCell {}
 
-impl Raw for MainCell {
+impl Wakeable for MainCell {
     fn header(&self) -> &Header {
         &self.header
-    }
-
-    fn run(self: Arc<Self>) -> Ran {
-        if self.header.state.get() != State::Idle {
-            return Ran::Stale;
-        }
-        self.header.queued.set(false);
-        Ran::Main
-    }
-
-    fn cancel_now(&self) -> Option<Payload> {
-        None
-    }
-
-    fn wake(self: Arc<Self>) {
-        Wake::wake(self);
     }
 }
 
 impl Wake for MainCell {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        if self.header.wake() {
+            send(self);
+        }
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let header = &self.header;
-        if header.home.is_current() {
-            if !header.queued.replace(true) {
-                header.home.local.ready.push(LocalRef::new(self.clone()));
-            }
-        } else if !header.sent.swap(true, Ordering::AcqRel) {
+        if self.header.wake() {
             send(self.clone());
         }
     }
 }
 
 /// The main cell of one `block_on`, for the length of that call.
-pub(crate) struct Main {
-    waker: Waker,
+pub(crate) struct Main<'a> {
+    owner: &'a Owner,
     cell: Arc<MainCell>,
-    _not_send: NotSend,
 }
 
-impl Main {
-    pub(crate) fn waker(&self) -> &Waker {
-        &self.waker
+impl Main<'_> {
+    /// Polls the future that main stands for.
+    pub(crate) fn poll<F: Future>(&self, future: Pin<&mut F>) -> Poll<F::Output> {
+        // Before the poll: a wake from now on leads to another one.
+        self.cell.header.queued.set(false);
+        // SAFETY: as in `TaskCell::run`: `self.cell` outlives the waker, which is never
+        // dropped.
+        let waker = unsafe { Arc::from_raw(Arc::as_ptr(&self.cell)) };
+        let waker = ManuallyDrop::new(Waker::from(waker));
+        future.poll(&mut Context::from_waker(&waker))
     }
 }
 
-impl Drop for Main {
+impl Drop for Main<'_> {
     fn drop(&mut self) {
         self.cell.header.state.set(State::Gone);
         self.cell.header.silence();
+        let old = self
+            .owner
+            .home
+            .local()
+            .spare_main
+            .replace(Some(self.cell.clone()));
+        drop(old);
     }
 }
 
-/// An entry of the ready queue or the registry: can run.
+/// The registry's reference: can run.
 pub(crate) struct LocalRef {
     cell: Arc<dyn Raw>,
     _not_send: NotSend,

@@ -188,7 +188,7 @@ impl Context {
 
     /// Does what other threads have asked for.
     pub(crate) fn read_inbox(&self) {
-        let inbox = self.owner.home().inbox();
+        let inbox = self.owner.inbox();
         if !inbox.is_filled() {
             return;
         }

@@ -1,12 +1,17 @@
 //! Input and output: [`Async`] makes any pollable object awaitable, and the traits
 //! and helpers of `futures-lite` work on all sockets of this crate.
 
+#[cfg(unix)]
+mod stdin;
+
 use std::fmt;
 use std::io;
 use std::task::{Context as TaskContext, Poll};
 
 pub use futures_lite::io::*;
 
+#[cfg(unix)]
+pub use self::stdin::{Stdin, stdin};
 use crate::reactor::Direction;
 use crate::socket::{Socket, set_nonblocking};
 use crate::source::AsRaw;

@@ -1,7 +1,10 @@
 // The picture, for where the README finds no file: the first definition of a link counts.
 #![doc = include_str!("../docs/wake-up.link")]
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod cell;
 mod context;
 pub mod guide;
@@ -9,10 +12,16 @@ pub mod io;
 pub mod net;
 mod panics;
 mod park;
+#[cfg(all(unix, feature = "process"))]
+#[cfg_attr(docsrs, doc(cfg(all(unix, feature = "process"))))]
+pub mod process;
 pub mod promise;
 mod reactor;
 mod ready;
 pub mod runtime;
+#[cfg(feature = "signal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
+pub mod signal;
 mod socket;
 mod source;
 mod sync;
@@ -20,5 +29,7 @@ pub mod task;
 pub mod time;
 mod timers;
 
+#[cfg(feature = "blocking")]
+pub use blocking::unblock;
 pub use runtime::{Handle, Runtime, block_on};
 pub use task::{Task, spawn};

@@ -1,8 +1,19 @@
-//! TCP: [`TcpStream`], [`TcpListener`].
+//! The sockets of a network tool.
+//!
+//! * TCP: [`TcpStream`], [`TcpListener`], with [`TcpListenerBuilder`] for what must be set
+//!   before it listens.
+//! * UDP: [`UdpSocket`].
+//! * Unix sockets, at paths and abstract names: `unix`, on systems that have them.
+//! * Host names: [`resolve`], and whatever takes [`ToSocketAddrs`].
 //!
 //! Methods have std's names, and are async where std's block. Sockets belong to the
 //! thread that made them, not to one `block_on`; one without clones moves to another
-//! thread by being used there.
+//! thread by being used there. They are `AsFd` (`AsSocket` on Windows), so that options
+//! which have no method here can be set with `socket2::SockRef`.
+//!
+//! Setting a socket up fails with an error that says what was tried, and with the
+//! [`ErrorKind`](io::ErrorKind) of the cause. Reads, writes, sends and receives give the
+//! system's error as it is; only a datagram to a Unix path that fails names the path.
 
 /// `AsFd`, or `AsSocket` on Windows, for a type with a field `socket: Socket<_>`.
 macro_rules! impl_as_raw {
@@ -23,14 +34,24 @@ macro_rules! impl_as_raw {
     };
 }
 
+mod connect;
+mod incoming;
 mod resolve;
+mod sigpipe;
+mod split;
 mod tcp;
-
-pub use self::resolve::ToSocketAddrs;
-pub use self::tcp::{Incoming, TcpListener, TcpStream};
+mod udp;
+#[cfg(unix)]
+pub mod unix;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+
+pub use self::resolve::{ToSocketAddrs, resolve};
+pub use self::split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
+pub use self::tcp::{Incoming, TcpListener, TcpListenerBuilder, TcpStream};
+pub use self::udp::UdpSocket;
 
 /// A socket could not be turned into its std type, for it has clones. It is given
 /// back.
@@ -84,4 +105,26 @@ impl<S> From<IntoStdError<S>> for io::Error {
     fn from(error: IntoStdError<S>) -> io::Error {
         io::Error::other(error.to_string())
     }
+}
+
+/// Does something with the first of the addresses for which it works; or returns the last
+/// error, with the address in its text.
+async fn first_that_works<R>(
+    address: impl ToSocketAddrs,
+    what: &str,
+    mut attempt: impl FnMut(SocketAddr) -> io::Result<R>,
+) -> io::Result<R> {
+    let mut last = None;
+    for address in resolve(address).await? {
+        match attempt(address) {
+            Ok(done) => return Ok(done),
+            Err(error) => last = Some(failed(what, address, &error)),
+        }
+    }
+    Err(last.expect("there is at least one address"))
+}
+
+/// An error that says what was tried.
+fn failed(what: &str, with: impl fmt::Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what} {with} failed: {error}"))
 }

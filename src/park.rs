@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +53,9 @@ impl Park {
     /// Visits the reactor without waiting. Returns how much was reported.
     pub(crate) fn peek(&self, between: bool) -> io::Result<usize> {
         match Reactor::get() {
-            Some(reactor) if reactor.has_sources() => reactor.visit(Some(Duration::ZERO), between),
+            Some(reactor) if reactor.is_worth_a_visit() => {
+                reactor.visit(Some(Duration::ZERO), between)
+            }
             _ => Ok(0),
         }
     }
@@ -67,14 +70,7 @@ impl Park {
         if timeout == Some(Duration::ZERO) {
             return self.peek(false);
         }
-        let reactor = Reactor::get();
-        let id = reactor.as_ref().map_or(0, |reactor| reactor.id());
-        if id != self.known.replace(id) {
-            inbox.set_notifier(match &reactor {
-                Some(reactor) => Notifier::Reactor(reactor.shared().clone()),
-                None => Notifier::Thread(self.parker.unparker()),
-            });
-        }
+        let reactor = self.reactor_for(inbox);
         if !inbox.park() {
             return self.peek(false);
         }
@@ -91,6 +87,29 @@ impl Park {
         };
         inbox.unpark();
         result
+    }
+}
+
+impl Park {
+    /// The thread's reactor, if there is one. From now on the inbox notifies it, or else
+    /// the thread.
+    fn reactor_for<T>(&self, inbox: &Inbox<T, Notifier>) -> Option<Rc<Reactor>> {
+        let reactor = Reactor::get();
+        let id = reactor.as_ref().map_or(0, |reactor| reactor.id());
+        if id != self.known.replace(id) {
+            inbox.set_notifier(match &reactor {
+                Some(reactor) => Notifier::Reactor(reactor.shared().clone()),
+                None => Notifier::Thread(self.parker.unparker()),
+            });
+        }
+        reactor
+    }
+
+    /// For a guest: whatever comes into the inbox between two turns notifies.
+    #[cfg(unix)]
+    pub(crate) fn stay_parked<T>(&self, inbox: &Inbox<T, Notifier>) {
+        self.reactor_for(inbox);
+        inbox.park();
     }
 }
 

@@ -100,6 +100,8 @@ pub(crate) struct Reactor {
     /// Counts the visits at the end of a generation.
     generation: Cell<u32>,
     next_owner: Cell<usize>,
+    /// Whether a runtime of this thread is a guest in a foreign loop.
+    guest: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -168,6 +170,7 @@ impl Reactor {
             slots: RefCell::new(Slab::new()),
             generation: Cell::new(1),
             next_owner: Cell::new(1),
+            guest: Cell::new(false),
         })
     }
 
@@ -179,9 +182,43 @@ impl Reactor {
         &self.shared
     }
 
-    /// Whether anything can be reported.
-    pub(crate) fn has_sources(&self) -> bool {
-        !self.slots.borrow().is_empty()
+    /// Whether a visit can find anything. A guest's must also take the word that made
+    /// the foreign loop call.
+    pub(crate) fn is_worth_a_visit(&self) -> bool {
+        self.guest.get() || !self.slots.borrow().is_empty()
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn poller(&self) -> &polling::Poller {
+        self.shared.polling.poller()
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn has_guest(&self) -> bool {
+        self.guest.get()
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn set_guest(&self, guest: bool) {
+        self.guest.set(guest);
+    }
+
+    /// Makes the poller's own fd readable, for the loop that watches it.
+    #[cfg(unix)]
+    pub(crate) fn tell_guest(&self) {
+        if let Err(error) = self.shared.notify() {
+            panic!("soloist: the loop around the runtime cannot be told: {error}");
+        }
+    }
+
+    /// Makes the poller's own fd readable when this has passed, where that is possible.
+    #[cfg(unix)]
+    pub(crate) fn arm_timer(&self, after: Option<Duration>) {
+        if let Some(wait) = self.wait.take() {
+            // Without it the foreign loop comes late, by the next deadline at most.
+            let _ = wait.arm_timer(after);
+            self.wait.set(Some(wait));
+        }
     }
 
     /// Waits until something is reported, or the thread is notified, or `timeout`

@@ -52,6 +52,12 @@ impl<T> ReadyQueue<T> {
         self.len() == 0
     }
 
+    /// Empties the queue, and gives its memory back.
+    pub(crate) fn clear(&self) {
+        let old = (self.queue.take(), self.urgent.take());
+        drop(old);
+    }
+
     /// Runs `f`; what it pushes goes to the front of the queue, in the order of
     /// the pushes. Returns how many there were, beside what `f` returned.
     pub(crate) fn ahead<R>(&self, f: impl FnOnce() -> R) -> (R, usize) {
@@ -107,29 +113,37 @@ struct State<T, N> {
     /// How to notify the owner when it is parked. Replaced only by the owner, which is
     /// not parked then, and dropped when the inbox closes.
     notifier: Option<N>,
-    /// Set once, when the runtime goes: nothing is taken in any more.
-    closed: bool,
+    /// Whose inbox it is, 0 while it is nobody's: what is for somebody else is refused.
+    id: u64,
 }
 
 impl<T, N: Notify> Inbox<T, N> {
-    pub(crate) fn new(notifier: N) -> Self {
+    /// An inbox that is nobody's.
+    pub(crate) fn new() -> Self {
         Inbox {
             filled: AtomicBool::new(false),
             state: Mutex::new(State {
                 items: Vec::new(),
                 parked: false,
-                notifier: Some(notifier),
-                closed: false,
+                notifier: None,
+                id: 0,
             }),
         }
     }
 
-    /// Leaves `item` for the owner, and notifies it if it is parked. From any
-    /// thread. A closed inbox gives the item back.
-    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+    /// From now on it is the inbox of `id`, which has not been used before.
+    pub(crate) fn open(&self, id: u64, notifier: N) {
+        let mut state = lock(&self.state);
+        state.id = id;
+        state.notifier = Some(notifier);
+    }
+
+    /// Leaves `item` for the owner, if that is `id`, and notifies it if it is parked.
+    /// From any thread. Else it gives the item back.
+    pub(crate) fn push(&self, id: u64, item: T) -> Result<(), T> {
         let notifier = {
             let mut state = lock(&self.state);
-            if state.closed {
+            if state.id != id {
                 // The lock is dropped before the caller drops the item.
                 return Err(item);
             }
@@ -189,7 +203,8 @@ impl<T, N: Notify> Inbox<T, N> {
     pub(crate) fn close(&self) -> Vec<T> {
         let (items, notifier) = {
             let mut state = lock(&self.state);
-            state.closed = true;
+            state.id = 0;
+            state.parked = false;
             self.filled.store(false, Ordering::Relaxed);
             (std::mem::take(&mut state.items), state.notifier.take())
         };
@@ -237,11 +252,15 @@ mod models {
         }
     }
 
+    const ID: u64 = 1;
+
     type TestInbox = Inbox<u32, Parker>;
 
     fn inbox() -> (Arc<TestInbox>, Parker) {
         let parker = Parker::new();
-        (Arc::new(Inbox::new(parker.clone())), parker)
+        let inbox = Inbox::new();
+        inbox.open(ID, parker.clone());
+        (Arc::new(inbox), parker)
     }
 
     /// Parks until `count` items have come. A lost notification is a deadlock, which
@@ -263,7 +282,7 @@ mod models {
         loom::model(|| {
             let (inbox, parker) = inbox();
             let other = inbox.clone();
-            let thread = thread::spawn(move || other.push(1).unwrap());
+            let thread = thread::spawn(move || other.push(ID, 1).unwrap());
             assert_eq!(receive(&inbox, &parker, 1), [1]);
             thread.join().unwrap();
         });
@@ -275,7 +294,7 @@ mod models {
             let (inbox, parker) = inbox();
             let threads = [1, 2].map(|n| {
                 let inbox = inbox.clone();
-                thread::spawn(move || inbox.push(n).unwrap())
+                thread::spawn(move || inbox.push(ID, n).unwrap())
             });
             let mut items = receive(&inbox, &parker, 2);
             for thread in threads {
@@ -292,7 +311,7 @@ mod models {
         loom::model(|| {
             let (inbox, _first) = inbox();
             let other = inbox.clone();
-            let thread = thread::spawn(move || other.push(1).unwrap());
+            let thread = thread::spawn(move || other.push(ID, 1).unwrap());
             // As when the reactor is made: from now on the thread parks there.
             let second = Parker::new();
             inbox.set_notifier(second.clone());
@@ -306,7 +325,7 @@ mod models {
         loom::model(|| {
             let (inbox, _parker) = inbox();
             let other = inbox.clone();
-            let thread = thread::spawn(move || other.push(1));
+            let thread = thread::spawn(move || other.push(ID, 1));
             let left = inbox.close();
             match thread.join().unwrap() {
                 Ok(()) => assert_eq!(left, [1]),
@@ -325,7 +344,7 @@ mod models {
             let (other, written) = (inbox.clone(), data.clone());
             let thread = thread::spawn(move || {
                 written.store(7, Ordering::Relaxed);
-                other.push(1).unwrap();
+                other.push(ID, 1).unwrap();
             });
             receive(&inbox, &parker, 1);
             assert_eq!(data.load(Ordering::Relaxed), 7);

@@ -14,6 +14,8 @@
 //! there is work, else until the next deadline. When a generation takes long, the
 //! visit happens in between, and what it wakes runs at once.
 
+#[cfg(unix)]
+mod guest;
 mod handle;
 mod valve;
 
@@ -22,7 +24,7 @@ use std::io;
 use std::panic::Location;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
@@ -82,6 +84,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 pub struct Runtime {
     context: Rc<Context>,
     valve: Valve,
+    #[cfg(unix)]
+    guest: guest::Guest,
 }
 
 impl Runtime {
@@ -128,7 +132,7 @@ impl Runtime {
     /// assert_eq!(thread.join().unwrap().unwrap(), 42);
     /// ```
     pub fn handle(&self) -> Handle {
-        Handle::new(self.context.owner.home().clone())
+        Handle::new(self.context.owner.home(), std::thread::current().id())
     }
 
     /// Runs a future on this thread until it is done, and all tasks of this runtime
@@ -160,10 +164,9 @@ impl Runtime {
             // In here, so that it is dropped inside of the runtime, also by a panic.
             let mut future = pin!(future);
             let main = self.context.owner.main();
-            let mut cx = TaskContext::from_waker(main.waker());
             let mut output = None;
             while output.is_none() {
-                let mut poll = || match future.as_mut().poll(&mut cx) {
+                let mut poll = || match main.poll(future.as_mut()) {
                     Poll::Ready(value) => {
                         output = Some(value);
                         true
@@ -194,6 +197,9 @@ impl Runtime {
         F::Output: 'static,
     {
         let raw = self.context.owner.spawn(future, None, Location::caller());
+        if !self.context.owner.home().is_current() {
+            self.tell_host();
+        }
         Task::new(raw)
     }
 
@@ -313,8 +319,21 @@ impl Runtime {
     }
 
     fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Leave<'a>(&'a Runtime);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.tell_host();
+            }
+        }
         Reactor::check_fork();
+        let _leave = Leave(self);
         self.context.enter(f)
+    }
+
+    /// Lets a foreign loop know, if there is one, what is left to do.
+    fn tell_host(&self) {
+        #[cfg(unix)]
+        self.guest.rearm(&self.context);
     }
 
     fn run_until_stopped(&self, or_empty: bool) {
@@ -359,7 +378,11 @@ impl Runtime {
                 Step::Polled => polled += 1,
                 Step::Nothing => continue,
                 // The others are there for the next call.
-                Step::MainIsDone => return Ok(polled + 1),
+                Step::MainIsDone => {
+                    // Counted, so that many short calls come to a visit, too.
+                    self.valve.count_poll();
+                    return Ok(polled + 1);
+                }
             }
             if self.valve.is_due_after_poll() {
                 left += self.visit_between()?;
@@ -378,7 +401,7 @@ impl Runtime {
             context.park.peek(false)?;
         } else {
             let wait = self.until_next_timer(wait);
-            context.park.wait(context.owner.home().inbox(), wait)?;
+            context.park.wait(context.owner.inbox(), wait)?;
             context.look();
             context.expire_timers();
         }
@@ -419,6 +442,8 @@ impl Default for Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        #[cfg(unix)]
+        self.guest.leave();
         let mut panics = Panics::default();
         self.context.close(&mut panics);
         panics.resume();
@@ -489,7 +514,12 @@ impl Builder {
     pub fn build(self) -> Runtime {
         let context = Context::new(self.propagate_panics);
         let valve = Valve::new(context.now());
-        Runtime { context, valve }
+        Runtime {
+            context,
+            valve,
+            #[cfg(unix)]
+            guest: guest::Guest::default(),
+        }
     }
 }
 

@@ -60,6 +60,11 @@ impl<T> Socket<T> {
         self.source.get_ref()
     }
 
+    /// Whether both are handles of the same object.
+    pub(crate) fn is_same(&self, other: &Socket<T>) -> bool {
+        Arc::ptr_eq(&self.source, &other.source)
+    }
+
     /// The object itself, if this is the only clone.
     pub(crate) fn into_inner(self) -> Result<T, Socket<T>> {
         match Arc::try_unwrap(self.source) {

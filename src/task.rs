@@ -14,6 +14,7 @@
 //!
 //! In each case the future's destructors run, at the `.await` where it waits.
 
+mod group;
 mod local;
 
 use std::fmt;
@@ -24,10 +25,11 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context as TaskContext, Poll};
 
+pub use self::group::{Spawner, TaskGroup};
 pub use self::local::LocalKey;
 use crate::cell::{About, Failure, RemoteRef, TaskRef};
 use crate::context::{self, report};
-use crate::panics::{Payload, discard};
+use crate::panics::{Panics, Payload, discard};
 
 /// Runs a future beside the one that calls this, on the same thread.
 ///
@@ -328,9 +330,12 @@ impl<T> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         if !self.detached {
-            // The output first: a cancelled task must find that nobody wants it.
-            discard(self.raw.release());
-            self.raw.cancel();
+            let mut panics = Panics::default();
+            // The output first: a cancelled task must find that nobody wants it. A waker
+            // that panics does not save the task.
+            panics.catch(|| discard(self.raw.release()));
+            panics.catch(|| self.raw.cancel());
+            panics.resume();
         }
     }
 }

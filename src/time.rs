@@ -8,7 +8,6 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
@@ -130,7 +129,7 @@ pub struct Sleep {
 /// A timer in the heap of a runtime.
 #[derive(Debug)]
 struct Entry {
-    home: Arc<Home>,
+    home: Home,
     key: TimerKey,
 }
 
@@ -151,7 +150,7 @@ impl Entry {
                         what(&context, key);
                     }
                 };
-                let refused = self.home.inbox().push(Message::Call(Box::new(call)));
+                let refused = self.home.push(Message::Call(Box::new(call)));
                 drop(refused);
             }
         }
@@ -236,7 +235,7 @@ impl Sleep {
                 self.leave();
                 if !context.is_never(self.deadline) {
                     self.entry = Some(Entry {
-                        home: context.owner.home().clone(),
+                        home: context.owner.home(),
                         key: context.add_timer(self.deadline, cx.waker()),
                     });
                 }

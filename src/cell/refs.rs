@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Joinable, NotSend, Raw, State};
+use super::{Joinable, NotSend, State, Wakeable, send};
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::Ordering;
 
@@ -44,14 +44,16 @@ impl fmt::Display for About {
 /// A task as other threads know it: they can wake it, and mark it.
 #[derive(Clone)]
 pub(crate) struct RemoteRef {
-    pub(super) cell: Arc<dyn Raw>,
+    pub(super) cell: Arc<dyn Wakeable>,
 }
 
 impl RemoteRef {
     /// Marks the task and wakes it; its own thread drops the future.
     pub(crate) fn abort(&self) {
         self.cell.header().aborted.store(true, Ordering::Release);
-        self.cell.clone().wake();
+        if self.cell.header().wake() {
+            send(self.cell.clone());
+        }
     }
 
     pub(crate) fn about(&self) -> About {

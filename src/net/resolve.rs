@@ -7,8 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 /// `"127.0.0.1:80"`, `"[::1]:80"`, `"example.org:80"`, `("example.org", 80)`.
 ///
 /// Numeric addresses are understood at once. A host name is looked up by the system's
-/// resolver on the calling thread: **that blocks all its tasks** until the answer is
-/// there.
+/// resolver; see [`resolve`].
 ///
 /// It is implemented for the types that std's trait of this name is implemented for,
 /// and cannot be implemented elsewhere.
@@ -47,16 +46,38 @@ mod sealed {
 pub(crate) use self::sealed::{Lookup, Target};
 
 /// The addresses that an argument stands for: at least one.
-pub(super) fn addresses(target: &impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
-    let (addresses, name) = match target.target()? {
+///
+/// A host name is asked of the system's resolver, on the pool of threads of
+/// [`unblock`](crate::unblock) (without the feature `blocking`: on this thread). A
+/// numeric address never leaves the thread.
+///
+/// # Errors
+///
+/// If the argument is no address, or the name is not known.
+///
+/// # Cancel safety
+///
+/// The resolver cannot be interrupted; what it finds is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, net::resolve};
+///
+/// let addresses = block_on(resolve("127.0.0.1:80"))?;
+/// assert_eq!(addresses, ["127.0.0.1:80".parse().unwrap()]);
+/// assert!(block_on(resolve("localhost:80"))?[0].ip().is_loopback());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub async fn resolve(address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+    let (addresses, name) = match address.target()? {
         Target::Addresses(addresses) => (addresses, None),
         Target::Name(host, port) => {
-            let found = std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port));
-            let found = found.map_err(|error| {
+            let found = look_up(host.clone(), port).await.map_err(|error| {
                 let text = format!("the host name `{host}` could not be resolved: {error}");
                 io::Error::new(error.kind(), text)
             })?;
-            (found.collect(), Some(host))
+            (found, Some(host))
         }
     };
     if addresses.is_empty() {
@@ -67,6 +88,21 @@ pub(super) fn addresses(target: &impl ToSocketAddrs) -> io::Result<Vec<SocketAdd
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(addresses)
+}
+
+#[cfg(feature = "blocking")]
+async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    crate::blocking::unblock(move || ask_system(&host, port)).await
+}
+
+#[cfg(not(feature = "blocking"))]
+async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    ask_system(&host, port)
+}
+
+fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = std::net::ToSocketAddrs::to_socket_addrs(&(host, port))?;
+    Ok(found.collect())
 }
 
 fn one(address: impl Into<SocketAddr>) -> io::Result<Target> {

@@ -1,24 +1,24 @@
 //! TCP streams and listeners.
 
+mod listener;
+
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
-use futures_lite::Stream;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
+pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
 use super::IntoStdError;
-use super::resolve::{ToSocketAddrs, addresses};
+use super::connect::first_to_connect;
+use super::resolve::{ToSocketAddrs, resolve};
+use super::sigpipe::NoSigpipe;
+use super::split::{self, OwnedReadHalf, OwnedWriteHalf, Stream};
+use crate::context;
 use crate::io::futures_io;
 use crate::reactor::Direction;
 use crate::socket::Socket;
-use crate::time::{Sleep, sleep};
 
 /// A TCP connection.
 ///
@@ -54,19 +54,20 @@ use crate::time::{Sleep, sleep};
 /// ```
 #[derive(Clone)]
 pub struct TcpStream {
-    socket: Socket<std::net::TcpStream>,
+    socket: Socket<NoSigpipe<std::net::TcpStream>>,
 }
 
 impl TcpStream {
-    /// Opens a connection: to the first of the addresses that takes it.
+    /// Opens a connection.
     ///
-    /// A host name is looked up on the calling thread, which blocks; see
-    /// [`ToSocketAddrs`].
+    /// Where there are several addresses, it tries them side by side (Happy Eyeballs, RFC
+    /// 8305): the families take turns, each attempt has 250 ms for itself, the next one
+    /// starts at once when one fails. The first to connect wins, the others are closed.
     ///
     /// # Errors
     ///
-    /// The last error, if no address could be connected to, with the address in its
-    /// text. Outside of a runtime.
+    /// If no address could be connected to: one error that lists every attempt. If the
+    /// host name is not known (see [`resolve`]). Outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -86,29 +87,19 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        let mut last = None;
-        for address in addresses(&address)? {
-            match TcpStream::connect_to(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => {
-                    let text = format!("connecting to {address} failed: {error}");
-                    last = Some(io::Error::new(error.kind(), text));
-                }
-            }
-        }
-        Err(last.expect("there is at least one address"))
+        first_to_connect(resolve(address).await?, TcpStream::connect_to).await
     }
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+        // Before anybody is called.
+        context::current_or_error(CONNECT)?;
         let socket = new_socket(address)?;
         let started = match SockRef::from(&socket).connect(&SockAddr::from(address)) {
             Ok(()) => false,
             Err(error) if in_progress(&error) => true,
             Err(error) => return Err(error),
         };
-        let stream = TcpStream {
-            socket: Socket::new(socket, "`TcpStream::connect`")?,
-        };
+        let stream = TcpStream::from_nonblocking(socket, CONNECT)?;
         if started {
             stream.connected().await?;
         }
@@ -224,7 +215,7 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.socket.read_with(|io| io.peek(buf)).await
+        self.socket.read_with(|io| io.get_ref().peek(buf)).await
     }
 
     /// Whether small writes are sent at once ([`set_nodelay`](TcpStream::set_nodelay)).
@@ -302,6 +293,153 @@ impl TcpStream {
         self.get_ref().set_ttl(ttl)
     }
 
+    /// How long the connection goes on after the stream was dropped with bytes still on
+    /// their way (`SO_LINGER`). `None`: the system goes on by itself.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// See [`set_linger`](TcpStream::set_linger).
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        SockRef::from(self.get_ref()).linger()
+    }
+
+    /// Sets what becomes of bytes that are still on their way when the stream is dropped
+    /// (`SO_LINGER`).
+    ///
+    /// * `None`, the default: the system goes on sending them, and the drop returns at
+    ///   once.
+    /// * `Some(Duration::ZERO)`: they are thrown away, and the other side sees a reset.
+    /// * Any other time, in whole seconds: **the drop blocks the thread**, with all its
+    ///   tasks, until they have arrived or the time is over.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::{io, time::Duration};
+    /// # use soloist::{block_on, net::{TcpListener, TcpStream}, io::AsyncReadExt};
+    /// # block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// let (mut other, _) = listener.accept().await?;
+    /// stream.set_linger(Some(Duration::ZERO))?;
+    /// drop(stream);
+    /// let error = other.read(&mut [0; 8]).await.unwrap_err();
+    /// assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        SockRef::from(self.get_ref()).set_linger(linger)
+    }
+
+    /// How long the connection may be silent before the system asks whether the other
+    /// side is still there (`SO_KEEPALIVE`, `TCP_KEEPIDLE`). `None`: it never asks.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell: Windows and OpenBSD only know whether it asks at all.
+    ///
+    /// # Examples
+    ///
+    /// See [`set_keepalive`](TcpStream::set_keepalive).
+    pub fn keepalive(&self) -> io::Result<Option<Duration>> {
+        let socket = SockRef::from(self.get_ref());
+        if !socket.keepalive()? {
+            return Ok(None);
+        }
+        keepalive_time(&socket).map(Some)
+    }
+
+    /// Has the system ask whether the other side is still there when the connection has
+    /// been silent for so long (`SO_KEEPALIVE`, `TCP_KEEPIDLE`): if it is not, reads and
+    /// writes fail with [`TimedOut`](io::ErrorKind::TimedOut) in the end. `None`, the
+    /// default: it never asks.
+    ///
+    /// The time is rounded up to whole seconds. How often it asks, and for how long, is
+    /// the system's.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses: Linux takes at most 32,767 seconds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+    /// # block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// stream.set_keepalive(Some(Duration::from_secs(60)))?;
+    /// # #[cfg(unix)]
+    /// assert_eq!(stream.keepalive()?, Some(Duration::from_secs(60)));
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
+        let socket = SockRef::from(self.get_ref());
+        let Some(after) = after else {
+            return socket.set_keepalive(false);
+        };
+        // 0 seconds are refused.
+        let part = after.subsec_nanos() > 0 || after.is_zero();
+        let seconds = after.as_secs().saturating_add(part.into());
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(seconds)))
+    }
+
+    /// The error that waits for the connection, if there is one; after that it is gone.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+    /// # block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// assert!(stream.take_error()?.is_none());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.get_ref().take_error()
+    }
+
+    /// The stream in two halves, each with an owner of its own: one task reads while
+    /// another writes. The other side reads the end of the stream when the half that
+    /// writes is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, spawn, net::{TcpListener, TcpStream}};
+    /// # use soloist::io::{AsyncReadExt, AsyncWriteExt};
+    /// # block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// # let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// # let (other, _) = listener.accept().await?;
+    /// let (mut read, mut write) = stream.into_split();
+    /// let writer = spawn(async move { write.write_all(b"hello").await });
+    /// let echo = spawn(async move { soloist::io::copy(&other, &other).await });
+    /// let mut text = String::new();
+    /// read.read_to_string(&mut text).await?;
+    /// assert_eq!(text, "hello");
+    /// # writer.await?;
+    /// # echo.await?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        split::halves(self)
+    }
+
     /// The std stream, still in nonblocking mode.
     ///
     /// # Errors
@@ -320,24 +458,42 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn into_std(self) -> Result<std::net::TcpStream, IntoStdError<TcpStream>> {
-        self.socket.into_inner().map_err(|socket| IntoStdError {
+        let stream = self.socket.into_inner().map_err(|socket| IntoStdError {
             socket: TcpStream { socket },
+        })?;
+        Ok(stream.into_inner())
+    }
+
+    /// `what` is for the error outside of a runtime.
+    fn from_nonblocking(stream: std::net::TcpStream, what: &str) -> io::Result<TcpStream> {
+        Ok(TcpStream {
+            socket: Socket::new(NoSigpipe::new(stream), what)?,
         })
     }
 
     fn get_ref(&self) -> &std::net::TcpStream {
-        self.socket.get_ref()
+        self.socket.get_ref().get_ref()
     }
 }
 
 futures_io!(
     TcpStream; stream: true,
-    close: |stream| match stream.shutdown(Shutdown::Write) {
-        // Closed already.
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-        result => result,
-    }
+    close: |stream| stream.shut_down_writing()
 );
+
+impl Stream for TcpStream {
+    fn shut_down_writing(&self) -> io::Result<()> {
+        match self.shutdown(Shutdown::Write) {
+            // Closed already.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.socket.is_same(&other.socket)
+    }
+}
 
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -351,291 +507,14 @@ impl TryFrom<std::net::TcpStream> for TcpStream {
 
     fn try_from(stream: std::net::TcpStream) -> io::Result<TcpStream> {
         stream.set_nonblocking(true)?;
-        Ok(TcpStream {
-            socket: Socket::new(stream, "`TcpStream::try_from`")?,
-        })
-    }
-}
-
-/// Waits for TCP connections.
-///
-/// # Examples
-///
-/// ```
-/// use soloist::{block_on, net::{TcpListener, TcpStream}};
-///
-/// block_on(async {
-///     let listener = TcpListener::bind("127.0.0.1:0").await?;
-///     let client = TcpStream::connect(listener.local_addr()?).await?;
-///     let (_stream, from) = listener.accept().await?;
-///     assert_eq!(from, client.local_addr()?);
-///     Ok::<(), std::io::Error>(())
-/// })?;
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Clone)]
-pub struct TcpListener {
-    socket: Socket<std::net::TcpListener>,
-    /// Accepts in a row that failed for want of file descriptors or memory.
-    starved: Arc<AtomicU32>,
-}
-
-impl TcpListener {
-    /// Listens at the first of the addresses that is free. Port 0 lets the system
-    /// choose one.
-    ///
-    /// # Errors
-    ///
-    /// The last error, if no address could be bound to, with the address in its text.
-    /// Outside of a runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// It never waits.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use soloist::{block_on, net::TcpListener};
-    ///
-    /// block_on(async {
-    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    ///     assert_ne!(listener.local_addr()?.port(), 0);
-    ///     Ok::<(), std::io::Error>(())
-    /// })?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub async fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        let mut last = None;
-        for address in addresses(&address)? {
-            match listen(address) {
-                Ok(listener) => return TcpListener::try_from(listener),
-                Err(error) => {
-                    let text = format!("listening at {address} failed: {error}");
-                    last = Some(io::Error::new(error.kind(), text));
-                }
-            }
-        }
-        Err(last.expect("there is at least one address"))
-    }
-
-    /// Waits for the next connection.
-    ///
-    /// # Errors
-    ///
-    /// When the process or the system is out of file descriptors or memory, and outside
-    /// of a runtime. After an error of the first kind the next call waits a while, so
-    /// that a loop which goes on does not spin: 10 ms, and longer each time, up to a
-    /// second.
-    ///
-    /// # Cancel safety
-    ///
-    /// No connection is lost.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
-    /// let (stream, from) = listener.accept().await?;
-    /// println!("{from} came, at {}", stream.local_addr()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        if let Some(pause) = self.pause() {
-            pause.await;
-        }
-        let accepted = self.socket.read_with(accept).await;
-        self.finish(accepted)
-    }
-
-    /// The connections that come, as a [`Stream`] without an end.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// use futures_lite::StreamExt;
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
-    /// let mut incoming = listener.incoming();
-    /// while let Some(stream) = incoming.next().await {
-    ///     println!("{} came", stream?.peer_addr()?);
-    /// #   break;
-    /// }
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming {
-            listener: self,
-            pause: None,
-        }
-    }
-
-    /// The address that it listens at.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::TcpListener};
-    /// # block_on(async {
-    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// println!("listening at {}", listener.local_addr()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
-
-    /// The std listener, still in nonblocking mode.
-    ///
-    /// # Errors
-    ///
-    /// While it has clones: the error carries the listener.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::TcpListener};
-    /// # block_on(async {
-    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let listener: std::net::TcpListener = listener.into_std()?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_std(self) -> Result<std::net::TcpListener, IntoStdError<TcpListener>> {
-        let starved = self.starved;
-        self.socket.into_inner().map_err(|socket| IntoStdError {
-            socket: TcpListener { socket, starved },
-        })
-    }
-
-    fn get_ref(&self) -> &std::net::TcpListener {
-        self.socket.get_ref()
-    }
-
-    /// How long to leave it alone.
-    fn pause(&self) -> Option<Sleep> {
-        match self.starved.load(Ordering::Relaxed) {
-            0 => None,
-            times => Some(sleep(
-                Duration::from_millis(10 << (times - 1).min(7)).min(LONGEST),
-            )),
-        }
-    }
-
-    fn finish(
-        &self,
-        accepted: io::Result<(std::net::TcpStream, SocketAddr)>,
-    ) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, from) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                let times = self.starved.load(Ordering::Relaxed);
-                self.starved
-                    .store(times.saturating_add(1), Ordering::Relaxed);
-                return Err(error);
-            }
-        };
-        self.starved.store(0, Ordering::Relaxed);
-        Ok((TcpStream::try_from(stream)?, from))
+        TcpStream::from_nonblocking(stream, "`TcpStream::try_from`")
     }
 }
 
 impl_as_raw!(TcpStream);
-impl_as_raw!(TcpListener);
 
-/// The longest pause after an accept that failed.
-const LONGEST: Duration = Duration::from_secs(1);
-
-/// A connection that went while it waited is no error of the listener's.
-fn accept(listener: &std::net::TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
-    loop {
-        match listener.accept() {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-                ) => {}
-            result => return result,
-        }
-    }
-}
-
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get_ref().fmt(f)
-    }
-}
-
-/// Registers a std listener with this thread's reactor, in nonblocking mode.
-impl TryFrom<std::net::TcpListener> for TcpListener {
-    type Error = io::Error;
-
-    fn try_from(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        listener.set_nonblocking(true)?;
-        Ok(TcpListener {
-            socket: Socket::new(listener, "`TcpListener::bind`")?,
-            starved: Arc::new(AtomicU32::new(0)),
-        })
-    }
-}
-
-/// The stream of [`TcpListener::incoming`].
-///
-/// It never ends. An error does not end it either: it waits a while after one that
-/// comes from a lack of file descriptors or memory, and goes on.
-///
-/// # Cancel safety
-///
-/// No connection is lost.
-///
-/// # Examples
-///
-/// See [`TcpListener::incoming`].
-#[derive(Debug)]
-#[must_use = "streams do nothing unless they are polled"]
-pub struct Incoming<'a> {
-    listener: &'a TcpListener,
-    pause: Option<Sleep>,
-}
-
-impl Stream for Incoming<'_> {
-    type Item = io::Result<TcpStream>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(pause) = &mut self.pause {
-            ready!(Pin::new(pause).poll(cx));
-            self.pause = None;
-        }
-        let listener = self.listener;
-        let accepted = ready!(listener.socket.poll_read_with(cx, false, false, accept));
-        let result = listener.finish(accepted).map(|(stream, _)| stream);
-        self.pause = listener.pause();
-        Poll::Ready(Some(result))
-    }
-}
-
-/// Connections that wait to be accepted: the system takes less if that is too many.
-/// std's 128 overflow when a tool opens a thousand at once.
-const BACKLOG: i32 = 4096;
-
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let domain = Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    // As std does: elsewhere the option means something else.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
+/// For the error outside of a runtime.
+const CONNECT: &str = "`TcpStream::connect`";
 
 /// A nonblocking socket for a connection to this address.
 fn new_socket(address: SocketAddr) -> io::Result<std::net::TcpStream> {
@@ -652,4 +531,17 @@ fn in_progress(error: &io::Error) -> bool {
     return rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS);
     #[cfg(not(unix))]
     return error.kind() == io::ErrorKind::WouldBlock;
+}
+
+#[cfg(not(any(windows, target_os = "openbsd")))]
+fn keepalive_time(socket: &socket2::Socket) -> io::Result<Duration> {
+    socket.tcp_keepalive_time()
+}
+
+#[cfg(any(windows, target_os = "openbsd"))]
+fn keepalive_time(_: &socket2::Socket) -> io::Result<Duration> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this system cannot tell after which time it asks",
+    ))
 }

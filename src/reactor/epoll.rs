@@ -84,7 +84,7 @@ impl Wait {
             // Rounded down: what is left is waited for the next time, with the timer.
             Some(timeout) if timeout.is_zero() || timeout >= MILLISECOND => Some(millis(timeout)),
             Some(timeout) => {
-                self.set_timer(timeout)?;
+                self.arm_timer(Some(timeout))?;
                 None
             }
         };
@@ -96,15 +96,17 @@ impl Wait {
         }
     }
 
-    fn set_timer(&self, timeout: Duration) -> io::Result<()> {
+    /// Sets the timer; `None` disarms it.
+    pub(super) fn arm_timer(&self, after: Option<Duration>) -> io::Result<()> {
+        let after = after.unwrap_or_default();
         let once = Itimerspec {
             it_interval: Timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
             },
             it_value: Timespec {
-                tv_sec: 0,
-                tv_nsec: i64::from(timeout.subsec_nanos()),
+                tv_sec: after.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: after.subsec_nanos().into(),
             },
         };
         timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;

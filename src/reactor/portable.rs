@@ -39,6 +39,12 @@ impl Wait {
         Ok(())
     }
 
+    /// There is no timer: the foreign loop watches `next_deadline`.
+    #[cfg(unix)]
+    pub(super) fn arm_timer(&self, _: Option<Duration>) -> io::Result<()> {
+        Ok(())
+    }
+
     /// What the last wait has reported of sources.
     pub(super) fn events(&self) -> impl Iterator<Item = Event> + '_ {
         self.events.iter().map(|event| Event {

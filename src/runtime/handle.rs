@@ -6,12 +6,13 @@ use std::panic::{AssertUnwindSafe, Location, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::thread::{self, ThreadId};
 
 use futures_lite::FutureExt;
 
 use crate::cell::{About, Home, Message, RemoteRef};
 use crate::context::{self, report};
-use crate::panics::Payload;
+use crate::panics::{Panics, Payload, discard};
 use crate::sync::{Mutex, lock};
 use crate::task::JoinError;
 
@@ -34,12 +35,14 @@ use crate::task::JoinError;
 /// ```
 #[derive(Clone)]
 pub struct Handle {
-    home: Arc<Home>,
+    home: Home,
+    /// The runtime's own.
+    thread: ThreadId,
 }
 
 impl Handle {
-    pub(super) fn new(home: Arc<Home>) -> Handle {
-        Handle { home }
+    pub(super) fn new(home: Home, thread: ThreadId) -> Handle {
+        Handle { home, thread }
     }
 
     /// The handle of the runtime that runs on this thread.
@@ -58,7 +61,8 @@ impl Handle {
     /// ```
     #[track_caller]
     pub fn current() -> Handle {
-        Handle::new(context::current("`Handle::current`").owner.home().clone())
+        let context = context::current("`Handle::current`");
+        Handle::new(context.owner.home(), thread::current().id())
     }
 
     /// The handle of the runtime that runs on this thread, if one does.
@@ -70,7 +74,7 @@ impl Handle {
     /// ```
     pub fn try_current() -> Option<Handle> {
         let context = context::try_current()?;
-        Some(Handle::new(context.owner.home().clone()))
+        Some(Handle::new(context.owner.home(), thread::current().id()))
     }
 
     /// Has the runtime's thread call `make`, and run the future that it returns.
@@ -116,11 +120,11 @@ impl Handle {
         };
         let start = move || completion.start(make);
         // A closed inbox gives it back, and dropping it cancels the task.
-        let refused = self.home.inbox().push(Message::Call(Box::new(start)));
+        let refused = self.home.push(Message::Call(Box::new(start)));
         drop(refused);
         RemoteTask {
             shared,
-            home: self.home.clone(),
+            thread: self.thread,
         }
     }
 
@@ -137,7 +141,7 @@ impl Handle {
     /// ```
     pub fn stop(&self) {
         // A runtime that is gone has stopped.
-        let _ = self.home.inbox().push(Message::Stop);
+        let _ = self.home.push(Message::Stop);
     }
 }
 
@@ -168,7 +172,8 @@ impl fmt::Debug for Handle {
 #[must_use = "dropping a task cancels it: await it, or call `detach`"]
 pub struct RemoteTask<T> {
     shared: Arc<Shared<T>>,
-    home: Arc<Home>,
+    /// The runtime's own.
+    thread: ThreadId,
 }
 
 struct Shared<T> {
@@ -206,11 +211,14 @@ impl<T> RemoteTask<T> {
             state.detached = true;
             state.result.take()
         };
-        if let Some(Err(error)) = result {
-            let who = error.to_string();
-            if let Ok(payload) = error.try_into_panic() {
-                report(&who, payload);
+        match result {
+            Some(Err(error)) => {
+                let who = error.to_string();
+                if let Ok(payload) = error.try_into_panic() {
+                    report(&who, payload);
+                }
             }
+            unwanted => discard(unwanted),
         }
     }
 
@@ -262,7 +270,7 @@ impl<T> RemoteTask<T> {
     pub fn wait(self) -> Result<T, JoinError> {
         let over = lock(&self.shared.state).over;
         assert!(
-            over || std::thread::current().id() != self.home.thread(),
+            over || thread::current().id() != self.thread,
             "`RemoteTask::wait` on the runtime's own thread would wait for itself: `.await` it"
         );
         futures_lite::future::block_on(self)
@@ -302,11 +310,14 @@ impl<T> Drop for RemoteTask<T> {
                 !state.over && !state.detached,
             )
         };
-        drop(waker);
-        drop(result);
+        let mut panics = Panics::default();
+        panics.catch(|| drop(waker));
+        // Its destructor's panic has been reported by the panic hook.
+        discard(result);
         if abort {
-            self.abort();
+            panics.catch(|| self.abort());
         }
+        panics.resume();
     }
 }
 

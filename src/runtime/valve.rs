@@ -43,9 +43,13 @@ impl Valve {
         self.polls.get()
     }
 
+    pub(super) fn count_poll(&self) {
+        self.polls.set(self.polls.get().saturating_add(1));
+    }
+
     /// Counts a poll. Returns whether it is time for a visit.
     pub(super) fn is_due_after_poll(&self) -> bool {
-        self.polls.set(self.polls.get().saturating_add(1));
+        self.count_poll();
         let left = self.left.get() - 1;
         self.left.set(left);
         left == 0 && self.look()

@@ -3,5 +3,28 @@
 //! Names that begin with `b` and a number are regressions: each is a bug that a system
 //! of this kind has had.
 
+mod cancellation;
+mod echo;
 mod examples;
+mod panics;
+#[cfg(all(unix, feature = "process"))]
+mod process;
+mod promise;
+mod reentrancy;
+mod runtime;
+mod send;
+#[cfg(all(unix, feature = "signal"))]
+mod signal;
 mod support;
+#[cfg(unix)]
+mod sys;
+mod task_local;
+mod tasks;
+mod tcp_options;
+mod teardown;
+mod ten_pages;
+mod udp;
+#[cfg(unix)]
+mod unix;
+mod verbs;
+mod wakes;

@@ -223,3 +223,96 @@ pub(crate) fn passes_in_child(name: &str, test: impl FnOnce()) -> String {
     );
     stderr
 }
+
+/// How often this thread has gone to sleep in the kernel.
+#[cfg(target_os = "linux")]
+pub(crate) fn kernel_waits() -> usize {
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("/proc");
+    let mut lines = status.lines();
+    let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    let count = count.expect("the count").trim();
+    count.parse().expect("a number")
+}
+
+/// Sleeps for `time`, and checks that the thread has been idle meanwhile.
+pub(crate) async fn assert_idle(time: Duration) {
+    #[cfg(target_os = "linux")]
+    let before = thread_cpu_time();
+    soloist::time::sleep(time).await;
+    #[cfg(target_os = "linux")]
+    {
+        let used = thread_cpu_time() - before;
+        assert!(used < time / 10, "{used:?} of CPU time in {time:?}");
+    }
+}
+
+/// Keeps the thread busy.
+pub(crate) fn compute_for(time: Duration) {
+    let start = std::time::Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// Both ends of a TCP connection.
+pub(crate) fn tcp_pair() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let client = std::net::TcpStream::connect(address).expect("a connection");
+    let (server, from) = listener.accept().expect("the other end");
+    assert_eq!(from, client.local_addr().expect("its address"));
+    (client, server)
+}
+
+/// splitmix64.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// Runs `f` on a thread of its own. The future that this returns is done when `f` is.
+pub(crate) fn on_thread<R: Send + 'static>(
+    f: impl FnOnce() -> R + Send + 'static,
+) -> impl Future<Output = R> {
+    struct Shared<R> {
+        result: Option<thread::Result<R>>,
+        waker: Option<Waker>,
+    }
+    let shared = Arc::new(std::sync::Mutex::new(Shared {
+        result: None,
+        waker: None,
+    }));
+    let there = shared.clone();
+    thread::spawn(move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        let waker = {
+            let mut shared = there.lock().unwrap();
+            shared.result = Some(result);
+            shared.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    });
+    std::future::poll_fn(move |cx| {
+        let mut shared = shared.lock().unwrap();
+        match shared.result.take() {
+            Some(Ok(result)) => Poll::Ready(result),
+            Some(Err(payload)) => std::panic::resume_unwind(payload),
+            None => {
+                shared.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    })
+}

@@ -1,0 +1,372 @@
+//! A runtime, as its tasks see it, and the proof of being on its thread.
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use slab::Slab;
+
+use super::{
+    About, Header, LocalRef, Main, MainCell, NotSend, Raw, RemoteRef, Stage, State, TaskCell,
+    TaskRef,
+};
+use crate::panics::{Panics, Payload, discard};
+use crate::park::Notifier;
+use crate::ready::{Inbox, ReadyQueue};
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+thread_local! {
+    /// The id of the runtime that is entered on this thread, 0 for none. Const
+    /// and without a destructor: wakers work inside TLS destructors.
+    static CURRENT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// [ID]
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What other threads send to a runtime.
+pub(crate) enum Message {
+    /// A task (or main) is to be polled.
+    Wake(RemoteRef),
+    /// To be called on the runtime's thread, inside the runtime. Where it is about
+    /// something of the user's, it spawns that.
+    Call(Box<dyn FnOnce() + Send>),
+    /// `run` is to return.
+    Stop,
+}
+
+/// A runtime, as its tasks and handles see it.
+#[derive(Clone, Copy)]
+pub(crate) struct Home {
+    shared: &'static Shared,
+    id: u64,
+}
+
+/// What the parts of a runtime share. When the runtime is gone it goes to `SPARE`, for
+/// the next one: so a `Home` needs no count.
+pub(super) struct Shared {
+    /// Open to one id at a time.
+    inbox: Inbox<Message, Notifier>,
+    /// [LOCAL]
+    local: Local,
+}
+
+/// What gone runtimes have left: empty, and closed.
+static SPARE: std::sync::Mutex<Vec<&'static Shared>> = std::sync::Mutex::new(Vec::new());
+
+/// The half of a runtime that only its own thread touches.
+pub(super) struct Local {
+    pub(super) ready: ReadyQueue<Entry>,
+    pub(super) tasks: RefCell<Slab<Place>>,
+    spawned: Cell<u64>,
+    /// The number of the `block_on` that is under way. An entry of an earlier one is
+    /// stale.
+    pub(super) main: Cell<u64>,
+    /// The cell of the last `block_on`, if nothing refers to it any more.
+    pub(super) spare_main: Cell<Option<Arc<MainCell>>>,
+    /// Set when the runtime starts to go: what is spawned then is dropped at once.
+    closing: Cell<bool>,
+    /// Cells whose future is being polled or dropped right now.
+    pub(super) busy: Cell<usize>,
+}
+
+/// A task's place in the registry.
+pub(super) struct Place {
+    pub(super) number: u64,
+    /// One strong reference while a future is in place; taken out while it is polled.
+    task: Option<LocalRef>,
+}
+
+/// An entry of the ready queue: nothing but numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(super) slot: usize,
+    pub(super) number: u64,
+}
+
+/// The slot of what is not in the registry: main, and what was never put there.
+pub(super) const NO_SLOT: usize = usize::MAX;
+
+impl Home {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Leaves word for the runtime's thread. One that is gone gives it back.
+    pub(crate) fn push(&self, message: Message) -> Result<(), Message> {
+        self.shared.inbox.push(self.id, message)
+    }
+
+    /// Whether this is the runtime that is entered on this thread.
+    pub(crate) fn is_current(&self) -> bool {
+        CURRENT.get() == self.id
+    }
+
+    /// On the owner's thread only, by [LOCAL].
+    pub(super) fn local(&self) -> &'static Local {
+        &self.shared.local
+    }
+}
+
+impl fmt::Debug for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("id", &self.id).finish()
+    }
+}
+
+/// The proof of being on the runtime's thread: one per runtime, `!Send`, not
+/// `Clone`.
+pub(crate) struct Owner {
+    pub(super) home: Home,
+    _not_send: NotSend,
+}
+
+impl Owner {
+    pub(crate) fn new(notifier: Notifier) -> Owner {
+        let id = NEXT_ID.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let spare = spare().pop();
+        let shared = spare.unwrap_or_else(|| {
+            Box::leak(Box::new(Shared {
+                inbox: Inbox::new(),
+                local: Local {
+                    ready: ReadyQueue::new(),
+                    tasks: RefCell::new(Slab::new()),
+                    spawned: Cell::new(0),
+                    main: Cell::new(0),
+                    spare_main: Cell::new(None),
+                    closing: Cell::new(false),
+                    busy: Cell::new(0),
+                },
+            }))
+        });
+        shared.local.spawned.set(0);
+        shared.local.closing.set(false);
+        shared.inbox.open(id, notifier);
+        Owner {
+            home: Home { shared, id },
+            _not_send: PhantomData,
+        }
+    }
+
+    pub(crate) fn home(&self) -> Home {
+        self.home
+    }
+
+    pub(crate) fn inbox(&self) -> &Inbox<Message, Notifier> {
+        &self.home.shared.inbox
+    }
+
+    /// Runs `f` with this runtime as the one that is entered on this thread. A
+    /// closure, not a guard: what is entered last is left first, also by a panic.
+    pub(crate) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Leave(u64);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                CURRENT.set(self.0);
+            }
+        }
+        let _leave = Leave(CURRENT.replace(self.home.id));
+        f()
+    }
+
+    pub(crate) fn ready(&self) -> &ReadyQueue<Entry> {
+        &self.home.local().ready
+    }
+
+    /// How many tasks have a future in place.
+    pub(crate) fn live(&self) -> usize {
+        self.home.local().tasks.borrow().len()
+    }
+
+    /// Puts `future` into a cell of its own and queues it: never polled here.
+    pub(crate) fn spawn<F>(
+        &self,
+        future: F,
+        name: Option<Box<str>>,
+        spawned_at: &'static Location<'static>,
+    ) -> TaskRef<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let local = self.home.local();
+        let number = local.spawned.get() + 1;
+        local.spawned.set(number);
+        let closing = local.closing.get();
+        let slot = if closing {
+            NO_SLOT
+        } else {
+            local.tasks.borrow().vacant_key()
+        };
+        // In one expression, so that it is built where it stays.
+        let cell = Arc::new(TaskCell {
+            header: Header::new(self.home, slot, number, name, spawned_at),
+            stage: UnsafeCell::new(Stage {
+                future: ManuallyDrop::new(future),
+            }),
+        });
+        if closing {
+            discard(cell.cancel_now());
+            return TaskRef::new(cell);
+        }
+        let place = Place {
+            number,
+            task: Some(LocalRef::new(cell.clone())),
+        };
+        local.tasks.borrow_mut().insert(place);
+        local.ready.push(Entry { slot, number });
+        TaskRef::new(cell)
+    }
+
+    /// A cell without a future, for the future that a `block_on` keeps on its
+    /// stack: its wakes go the way of all wakes. It is queued at once.
+    pub(crate) fn main(&self) -> Main<'_> {
+        let local = self.home.local();
+        let number = local.main.get() + 1;
+        local.main.set(number);
+        let mut spare = local.spare_main.take();
+        let cell = match spare.as_mut().and_then(Arc::get_mut) {
+            Some(cell) => {
+                cell.header.number = number;
+                cell.header.state.set(State::Idle);
+                cell.header.sent = AtomicBool::new(false);
+                spare
+            }
+            None => None,
+        };
+        let cell = cell.unwrap_or_else(|| {
+            let header = Header::new(self.home, NO_SLOT, number, None, Location::caller());
+            Arc::new(MainCell { header })
+        });
+        local.ready.push(cell.header.entry());
+        Main { owner: self, cell }
+    }
+
+    /// Polls the task, unless it is over.
+    pub(crate) fn run(&self, entry: Entry) -> Ran {
+        let local = self.home.local();
+        if entry.slot == NO_SLOT {
+            let current = entry.number == local.main.get();
+            return if current { Ran::Main } else { Ran::Stale };
+        }
+        let task = {
+            let mut tasks = local.tasks.borrow_mut();
+            let place = tasks.get_mut(entry.slot);
+            let place = place.filter(|place| place.number == entry.number);
+            place.and_then(|place| place.task.take())
+        };
+        let Some(task) = task else {
+            return Ran::Stale;
+        };
+        match task.cell.run() {
+            Polled::Pending(cell) => {
+                self.put_back(entry, LocalRef::new(cell));
+                Ran::Task
+            }
+            Polled::Over(ran) => ran,
+        }
+    }
+
+    /// Puts a task that was polled back into its place.
+    fn put_back(&self, entry: Entry, task: LocalRef) {
+        let mut tasks = self.home.local().tasks.borrow_mut();
+        let place = tasks.get_mut(entry.slot);
+        match place.filter(|place| place.number == entry.number) {
+            Some(place) => place.task = Some(task),
+            None => {
+                // The runtime was emptied meanwhile.
+                drop(tasks);
+                discard(task.cell.cancel_now());
+            }
+        }
+    }
+
+    /// Queues a task that was woken from elsewhere.
+    pub(crate) fn admit(&self, task: RemoteRef) {
+        let header = task.cell.header();
+        // The cell's local half is touched only on its own runtime's thread [THREAD].
+        assert!(header.home.id == self.home.id, "a task of another runtime");
+        if header.is_over() {
+            return;
+        }
+        // After the entry was taken out of the inbox, before the poll.
+        header.sent.swap(false, Ordering::AcqRel);
+        if !header.queued.replace(true) {
+            self.home.local().ready.push(header.entry());
+        }
+    }
+
+    /// Drops every future in place. Each panic is caught, so that all are dropped
+    /// here, on their own thread, and not by whoever holds the last waker.
+    pub(crate) fn close(&self, panics: &mut Panics) {
+        let local = self.home.local();
+        local.closing.set(true);
+        // Out of the lock before it is dropped: it may hold things of the user's.
+        for message in self.inbox().close() {
+            panics.catch(|| drop(message));
+        }
+        let tasks = std::mem::take(&mut *local.tasks.borrow_mut());
+        for task in tasks.into_iter().filter_map(|(_, place)| place.task) {
+            let mut payload = None;
+            // It wakes who awaits the task: that waker may panic, too.
+            panics.catch(|| payload = task.cell.cancel_now());
+            if let Some(payload) = payload {
+                panics.keep(payload);
+            }
+            // Its join waker goes with it, if this is the last reference.
+            panics.catch(|| drop(task));
+        }
+        local.ready.clear();
+        let spare = local.spare_main.take();
+        drop(spare);
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        // For a runtime that was not closed; else there is nothing left to do.
+        self.close(&mut panics);
+        if self.home.local().busy.get() == 0 {
+            spare().push(self.home.shared);
+        }
+        panics.resume();
+    }
+}
+
+fn spare() -> std::sync::MutexGuard<'static, Vec<&'static Shared>> {
+    SPARE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.home.fmt(f)
+    }
+}
+
+/// What came of a poll.
+pub(super) enum Polled {
+    /// It is to be put back into the registry.
+    Pending(Arc<dyn Raw>),
+    Over(Ran),
+}
+
+/// What came of running an entry of the ready queue.
+pub(crate) enum Ran {
+    /// A task was polled, or dropped.
+    Task,
+    /// Nothing: the task was over already.
+    Stale,
+    /// It is the main cell of the `block_on` that is under way (an earlier one's is
+    /// stale): its future is to be polled.
+    Main,
+    /// A task panicked that nobody can await.
+    Orphan(Payload, About),
+}

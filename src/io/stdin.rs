@@ -1,0 +1,107 @@
+//! Standard input that a program can leave without an answer.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use super::AsyncRead;
+use crate::reactor::Direction;
+use crate::socket::Socket;
+
+/// Standard input.
+///
+/// A terminal, a pipe or a socket is polled: no thread waits in a read, so the program
+/// can end while somebody might still type. A file is read as it is.
+///
+/// Its mode is left alone, for it is shared with the shell and with the other streams:
+/// one read for each time that it is reported readable. If another process reads from
+/// the same terminal or pipe at the same time, a read can block.
+///
+/// Do not mix it with [`std::io::stdin`], which reads ahead.
+///
+/// # Errors
+///
+/// Outside of a runtime.
+///
+/// # Examples
+///
+/// ```no_run
+/// use futures_lite::StreamExt;
+/// use soloist::{block_on, io::{self, AsyncBufReadExt, BufReader}};
+///
+/// block_on(async {
+///     let mut lines = BufReader::new(io::stdin()?).lines();
+///     while let Some(line) = lines.next().await {
+///         println!("you typed {}", line?);
+///     }
+///     Ok::<(), std::io::Error>(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn stdin() -> io::Result<Stdin> {
+    // A descriptor of our own: closing it leaves standard input open.
+    let fd = std::io::stdin().as_fd().try_clone_to_owned()?;
+    Stdin::new(fd)
+}
+
+/// What [`stdin`] returns.
+///
+/// # Cancel safety
+///
+/// A read that is dropped before it is done has read nothing.
+///
+/// # Examples
+///
+/// See [`stdin`].
+#[derive(Debug)]
+pub struct Stdin {
+    input: Input,
+}
+
+#[derive(Debug)]
+enum Input {
+    Polled(Socket<OwnedFile>),
+    /// The system cannot poll it: a regular file, which never keeps one waiting long.
+    File(File),
+}
+
+#[derive(Debug)]
+struct OwnedFile(File);
+
+impl AsFd for OwnedFile {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Stdin {
+    fn new(fd: OwnedFd) -> io::Result<Stdin> {
+        let file = File::from(fd);
+        let spare = file.try_clone()?;
+        let socket = Socket::new(OwnedFile(file), "`io::stdin`")?;
+        let input = match socket.add() {
+            Ok(()) => Input::Polled(socket),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Input::File(spare),
+            Err(error) => return Err(error),
+        };
+        Ok(Stdin { input })
+    }
+}
+
+impl AsyncRead for Stdin {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match &self.input {
+            Input::Polled(socket) => {
+                ready!(socket.poll_ready(Direction::Read, cx))?;
+                Poll::Ready((&socket.get_ref().0).read(buf))
+            }
+            Input::File(file) => Poll::Ready((&*file).read(buf)),
+        }
+    }
+}

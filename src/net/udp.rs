@@ -1,0 +1,611 @@
+//! UDP sockets.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::resolve::{ToSocketAddrs, resolve};
+use super::{IntoStdError, first_that_works};
+use crate::socket::Socket;
+
+/// A UDP socket.
+///
+/// Each call sends or receives one whole datagram. An empty one is a datagram too: 0
+/// bytes are not the end of anything. A clone is another handle to the same socket, so
+/// that one task can receive while another sends.
+///
+/// # Datagrams that are longer than the buffer
+///
+/// The buffer gets the beginning, and **the rest is gone**. Nothing says so: make the
+/// buffer longer than what you expect (65,535 bytes hold every datagram). On Windows the
+/// receive fails instead, and the datagram is gone as well.
+///
+/// # Errors from the network
+///
+/// A datagram that found nobody may be reported to a later call: to a socket that is
+/// connected, as [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) (on Windows,
+/// `ConnectionReset`). The socket is as good as before, so a loop that receives should
+/// go on after an error. A socket that is not connected hears nothing of it.
+///
+/// # Cancel safety
+///
+/// A receive that is dropped before it is done has taken no datagram, and a send has sent
+/// none.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, net::UdpSocket, spawn};
+///
+/// block_on(async {
+///     let server = UdpSocket::bind("127.0.0.1:0").await?;
+///     let address = server.local_addr()?;
+///     let echo = spawn(async move {
+///         let mut buf = [0; 1500];
+///         let (n, from) = server.recv_from(&mut buf).await?;
+///         server.send_to(&buf[..n], from).await
+///     });
+///     let client = UdpSocket::bind("127.0.0.1:0").await?;
+///     client.send_to(b"hello", address).await?;
+///     let mut buf = [0; 1500];
+///     let (n, from) = client.recv_from(&mut buf).await?;
+///     assert_eq!((&buf[..n], from), (&b"hello"[..], address));
+///     echo.await
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct UdpSocket {
+    socket: Socket<std::net::UdpSocket>,
+}
+
+impl UdpSocket {
+    /// Binds a socket to the first of the addresses that is free. Port 0 lets the system
+    /// choose one.
+    ///
+    /// # Errors
+    ///
+    /// The last error, if no address could be bound to, with the address in its text.
+    /// Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// It waits for nothing but the look-up of a host name, and binds only after that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert_ne!(socket.local_addr()?.port(), 0);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub async fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
+        let bind = |address: SocketAddr| std::net::UdpSocket::bind(address);
+        UdpSocket::try_from(first_that_works(address, "binding to", bind).await?)
+    }
+
+    /// Makes the first of the addresses that it can be the one that [`send`](Self::send)
+    /// sends to and [`recv`](Self::recv) receives from. Nothing is sent. It may be called
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// The last error, if no address would do, with the address in its text.
+    ///
+    /// # Cancel safety
+    ///
+    /// It waits for nothing but the look-up of a host name, and connects only after that.
+    ///
+    /// # Examples
+    ///
+    /// See [`send`](Self::send).
+    pub async fn connect(&self, address: impl ToSocketAddrs) -> io::Result<()> {
+        let connect = |address: SocketAddr| self.get_ref().connect(address);
+        first_that_works(address, "connecting to", connect).await
+    }
+
+    /// Sends a datagram to the address that it is connected to, and returns its length.
+    ///
+    /// # Errors
+    ///
+    /// If it is not connected, if the datagram is too long, and what the network had to
+    /// say of earlier ones; see [`UdpSocket`]. Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it has sent nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let one = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let other = UdpSocket::bind("127.0.0.1:0").await?;
+    /// one.connect(other.local_addr()?).await?;
+    /// other.connect(one.local_addr()?).await?;
+    /// assert_eq!(one.send(b"hello").await?, 5);
+    /// let mut buf = [0; 1500];
+    /// let n = other.recv(&mut buf).await?;
+    /// assert_eq!(&buf[..n], b"hello");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        self.socket.write_with(|io| io.send(buf)).await
+    }
+
+    /// Receives a datagram from the address that it is connected to, and returns its
+    /// length. What does not fit into the buffer is gone; see [`UdpSocket`].
+    ///
+    /// # Errors
+    ///
+    /// What the network had to say of datagrams that were sent; see [`UdpSocket`].
+    /// Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// No datagram is lost.
+    ///
+    /// # Examples
+    ///
+    /// See [`send`](Self::send).
+    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.read_with(|io| io.recv(buf)).await
+    }
+
+    /// Sends a datagram to the first of the addresses, and returns its length.
+    ///
+    /// # Errors
+    ///
+    /// If the datagram is too long, if the address is of the other family, and for a
+    /// broadcast without [`set_broadcast`](Self::set_broadcast). Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it has sent nothing.
+    ///
+    /// # Examples
+    ///
+    /// See [`UdpSocket`].
+    pub async fn send_to(&self, buf: &[u8], address: impl ToSocketAddrs) -> io::Result<usize> {
+        let to = resolve(address).await?[0];
+        self.socket.write_with(|io| io.send_to(buf, to)).await
+    }
+
+    /// Receives a datagram, and returns its length and where it came from. What does not
+    /// fit into the buffer is gone; see [`UdpSocket`].
+    ///
+    /// # Errors
+    ///
+    /// If the system is out of memory, and for a socket that is connected as
+    /// [`recv`](Self::recv). Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// No datagram is lost.
+    ///
+    /// # Examples
+    ///
+    /// See [`UdpSocket`].
+    pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let receive = |io: &std::net::UdpSocket| passed_over(io.recv_from(buf));
+        self.socket.read_with(receive).await
+    }
+
+    /// As [`recv`](Self::recv), and the next receive gets the datagram again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// # let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// # socket.connect(socket.local_addr()?).await?;
+    /// socket.send(b"hello").await?;
+    /// let mut buf = [0; 1500];
+    /// assert_eq!(socket.peek(&mut buf).await?, 5);
+    /// assert_eq!(socket.recv(&mut buf).await?, 5);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.read_with(|io| io.peek(buf)).await
+    }
+
+    /// As [`recv_from`](Self::recv_from), and the next receive gets the datagram again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_from`](Self::recv_from).
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// # let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// # let address = socket.local_addr()?;
+    /// socket.send_to(b"hello", address).await?;
+    /// let mut buf = [0; 1500];
+    /// assert_eq!(socket.peek_from(&mut buf).await?, (5, address));
+    /// assert_eq!(socket.recv_from(&mut buf).await?, (5, address));
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let peek = |io: &std::net::UdpSocket| passed_over(io.peek_from(buf));
+        self.socket.read_with(peek).await
+    }
+
+    /// The address that it is bound to.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// See [`bind`](Self::bind).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().local_addr()
+    }
+
+    /// The address that it is connected to.
+    ///
+    /// # Errors
+    ///
+    /// If it is not connected.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert!(socket.peer_addr().is_err());
+    /// socket.connect("127.0.0.1:53").await?;
+    /// assert_eq!(socket.peer_addr()?.port(), 53);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().peer_addr()
+    }
+
+    /// Whether it may send to broadcast addresses (`SO_BROADCAST`).
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// See [`set_broadcast`](Self::set_broadcast).
+    pub fn broadcast(&self) -> io::Result<bool> {
+        self.get_ref().broadcast()
+    }
+
+    /// Lets it send to broadcast addresses (`SO_BROADCAST`). Without that such a send
+    /// fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert!(!socket.broadcast()?);
+    /// socket.set_broadcast(true)?;
+    /// assert!(socket.broadcast()?);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
+        self.get_ref().set_broadcast(broadcast)
+    }
+
+    /// Has it receive what is sent to an IPv4 multicast group. `interface` is an address
+    /// of the interface to listen at; with [`UNSPECIFIED`](Ipv4Addr::UNSPECIFIED) the
+    /// system chooses.
+    ///
+    /// # Errors
+    ///
+    /// If the address is not of a group, if there is no such interface, and if it is in
+    /// the group already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::net::Ipv4Addr;
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("0.0.0.0:0").await?;
+    /// let group = Ipv4Addr::new(224, 0, 0, 123);
+    /// socket.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST)?;
+    /// socket.leave_multicast_v4(&group, &Ipv4Addr::LOCALHOST)?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
+        self.get_ref().join_multicast_v4(group, interface)
+    }
+
+    /// Leaves an IPv4 multicast group.
+    ///
+    /// # Errors
+    ///
+    /// If it is not in the group, at that interface.
+    ///
+    /// # Examples
+    ///
+    /// See [`join_multicast_v4`](Self::join_multicast_v4).
+    pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
+        self.get_ref().leave_multicast_v4(group, interface)
+    }
+
+    /// Has it receive what is sent to an IPv6 multicast group. `interface` is the index
+    /// of the interface to listen at; with 0 the system chooses.
+    ///
+    /// # Errors
+    ///
+    /// If the address is not of a group, if there is no such interface, if it is in the
+    /// group already, and for a socket of IPv4.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::net::Ipv6Addr;
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("[::]:5353").await?;
+    /// let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
+    /// socket.join_multicast_v6(&group, 0)?;
+    /// socket.leave_multicast_v6(&group, 0)?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        self.get_ref().join_multicast_v6(group, interface)
+    }
+
+    /// Leaves an IPv6 multicast group.
+    ///
+    /// # Errors
+    ///
+    /// If it is not in the group, at that interface.
+    ///
+    /// # Examples
+    ///
+    /// See [`join_multicast_v6`](Self::join_multicast_v6).
+    pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        self.get_ref().leave_multicast_v6(group, interface)
+    }
+
+    /// Whether what it sends to IPv4 groups is received on this machine, too
+    /// (`IP_MULTICAST_LOOP`).
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// See [`set_multicast_loop_v4`](Self::set_multicast_loop_v4).
+    pub fn multicast_loop_v4(&self) -> io::Result<bool> {
+        self.get_ref().multicast_loop_v4()
+    }
+
+    /// Sets whether what it sends to IPv4 groups is received on this machine, too
+    /// (`IP_MULTICAST_LOOP`). On Windows it is a setting of the receiver.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert!(socket.multicast_loop_v4()?);
+    /// socket.set_multicast_loop_v4(false)?;
+    /// assert!(!socket.multicast_loop_v4()?);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn set_multicast_loop_v4(&self, on: bool) -> io::Result<()> {
+        self.get_ref().set_multicast_loop_v4(on)
+    }
+
+    /// How many hops the packets may make that it sends to IPv4 groups
+    /// (`IP_MULTICAST_TTL`).
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// See [`set_multicast_ttl_v4`](Self::set_multicast_ttl_v4).
+    pub fn multicast_ttl_v4(&self) -> io::Result<u32> {
+        self.get_ref().multicast_ttl_v4()
+    }
+
+    /// Sets how many hops the packets may make that it sends to IPv4 groups
+    /// (`IP_MULTICAST_TTL`). With 1, the default, they stay in the local network.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert_eq!(socket.multicast_ttl_v4()?, 1);
+    /// socket.set_multicast_ttl_v4(4)?;
+    /// assert_eq!(socket.multicast_ttl_v4()?, 4);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn set_multicast_ttl_v4(&self, ttl: u32) -> io::Result<()> {
+        self.get_ref().set_multicast_ttl_v4(ttl)
+    }
+
+    /// Whether what it sends to IPv6 groups is received on this machine, too
+    /// (`IPV6_MULTICAST_LOOP`).
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell, as for a socket of IPv4.
+    ///
+    /// # Examples
+    ///
+    /// See [`set_multicast_loop_v6`](Self::set_multicast_loop_v6).
+    pub fn multicast_loop_v6(&self) -> io::Result<bool> {
+        self.get_ref().multicast_loop_v6()
+    }
+
+    /// Sets whether what it sends to IPv6 groups is received on this machine, too
+    /// (`IPV6_MULTICAST_LOOP`). On Windows it is a setting of the receiver.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses, as for a socket of IPv4.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("[::1]:0").await?;
+    /// assert!(socket.multicast_loop_v6()?);
+    /// socket.set_multicast_loop_v6(false)?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn set_multicast_loop_v6(&self, on: bool) -> io::Result<()> {
+        self.get_ref().set_multicast_loop_v6(on)
+    }
+
+    /// How many hops its packets may make (`IP_TTL`).
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// See [`set_ttl`](Self::set_ttl).
+    pub fn ttl(&self) -> io::Result<u32> {
+        self.get_ref().ttl()
+    }
+
+    /// Sets how many hops its packets may make (`IP_TTL`).
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// socket.set_ttl(64)?;
+    /// assert_eq!(socket.ttl()?, 64);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        self.get_ref().set_ttl(ttl)
+    }
+
+    /// The error that waits for the socket, if there is one; after that it is gone.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert!(socket.take_error()?.is_none());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.get_ref().take_error()
+    }
+
+    /// The std socket, still in nonblocking mode.
+    ///
+    /// # Errors
+    ///
+    /// While it has clones: the error carries the socket.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::UdpSocket};
+    /// # block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let socket: std::net::UdpSocket = socket.into_std()?;
+    /// socket.set_nonblocking(false)?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn into_std(self) -> Result<std::net::UdpSocket, IntoStdError<UdpSocket>> {
+        self.socket.into_inner().map_err(|socket| IntoStdError {
+            socket: UdpSocket { socket },
+        })
+    }
+
+    fn get_ref(&self) -> &std::net::UdpSocket {
+        self.socket.get_ref()
+    }
+}
+
+impl_as_raw!(UdpSocket);
+
+impl fmt::Debug for UdpSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get_ref().fmt(f)
+    }
+}
+
+/// Registers a std socket with this thread's reactor, in nonblocking mode.
+impl TryFrom<std::net::UdpSocket> for UdpSocket {
+    type Error = io::Error;
+
+    fn try_from(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+        socket.set_nonblocking(true)?;
+        Ok(UdpSocket {
+            socket: Socket::new(socket, "`UdpSocket::bind`")?,
+        })
+    }
+}
+
+/// Windows tells a socket without a peer that something it sent has found nobody, by
+/// failing a receive, and not whom it had been sent to. Other systems pass it over.
+fn passed_over<R>(received: io::Result<R>) -> io::Result<R> {
+    match received {
+        Err(error) if cfg!(windows) && error.kind() == io::ErrorKind::ConnectionReset => {
+            Err(io::ErrorKind::Interrupted.into())
+        }
+        received => received,
+    }
+}

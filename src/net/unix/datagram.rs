@@ -1,0 +1,423 @@
+//! Unix datagrams.
+
+use std::fmt;
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::SocketAddr;
+use std::path::Path;
+
+use super::{Pauses, at, text};
+use crate::context;
+use crate::net::{IntoStdError, failed};
+use crate::socket::Socket;
+
+/// A socket for datagrams between programs of one machine. They arrive, and in order.
+///
+/// Each call sends or receives one whole datagram. An empty one is a datagram too: 0
+/// bytes are not the end of anything. A clone is another handle to the same socket, so
+/// that one task can receive while another sends.
+///
+/// A datagram that is longer than the buffer of a receive is cut off: the buffer gets
+/// the beginning, and **the rest is gone**. Nothing says so.
+///
+/// # A receiver that does not keep up
+///
+/// Its queue is short (10 datagrams are Linux's default, `net.unix.max_dgram_qlen`). A
+/// send to a queue that is full waits: [`send`](UnixDatagram::send) until the system says
+/// that there is room. [`send_to`](UnixDatagram::send_to) is told nothing of a queue that
+/// is not its peer's, and asks again: after a millisecond, and then after pauses that
+/// grow to 64 ms. (Systems other than Linux fail instead, with `ENOBUFS`.)
+///
+/// # Cancel safety
+///
+/// A receive that is dropped before it is done has taken no datagram, and a send has sent
+/// none.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, net::unix::UnixDatagram};
+///
+/// # let dir = std::env::temp_dir().join(format!("soloist-doc-datagram-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir)?;
+/// # let path = dir.join("log");
+/// block_on(async {
+///     let _ = std::fs::remove_file(&path);
+///     let log = UnixDatagram::bind(&path)?;
+///     let program = UnixDatagram::unbound()?;
+///     program.send_to(b"hello", &path).await?;
+///     let mut buf = [0; 1500];
+///     let (n, from) = log.recv_from(&mut buf).await?;
+///     assert_eq!(&buf[..n], b"hello");
+///     assert!(from.is_unnamed());
+///     std::fs::remove_file(&path)
+/// })?;
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct UnixDatagram {
+    socket: Socket<std::os::unix::net::UnixDatagram>,
+}
+
+impl UnixDatagram {
+    /// Binds a socket to a path, and makes the file there. Nothing removes it.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be done, with the path in its text: `AddrInUse` if there is a file,
+    /// `NotFound` if there is no such directory, `InvalidInput` if the path is too long for
+    /// a socket. Outside of a runtime.
+    ///
+    /// # Examples
+    ///
+    /// See [`UnixDatagram`].
+    pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
+        UnixDatagram::bind_addr(&at(BINDING, path.as_ref())?)
+    }
+
+    /// Binds a socket to an address: a path, or on Linux an abstract name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind`](UnixDatagram::bind).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use std::os::linux::net::SocketAddrExt;
+    /// use std::os::unix::net::SocketAddr;
+    /// use soloist::{block_on, net::unix::UnixDatagram};
+    ///
+    /// block_on(async {
+    ///     let name = format!("soloist-example-{}", std::process::id());
+    ///     let address = SocketAddr::from_abstract_name(name)?;
+    ///     let receiver = UnixDatagram::bind_addr(&address)?;
+    ///     let sender = UnixDatagram::unbound()?;
+    ///     sender.send_to_addr(b"hello", &address).await?;
+    ///     assert_eq!(receiver.recv(&mut [0; 8]).await?, 5);
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn bind_addr(address: &SocketAddr) -> io::Result<UnixDatagram> {
+        // Before there is a file.
+        context::current_or_error(BIND)?;
+        let socket = std::os::unix::net::UnixDatagram::bind_addr(address);
+        UnixDatagram::try_from(socket.map_err(|error| failed(BINDING, text(address), &error))?)
+    }
+
+    /// A socket without an address: it can send, and nobody can answer.
+    ///
+    /// # Errors
+    ///
+    /// If the process has no file descriptors left, and outside of a runtime.
+    ///
+    /// # Examples
+    ///
+    /// See [`UnixDatagram`].
+    pub fn unbound() -> io::Result<UnixDatagram> {
+        UnixDatagram::try_from(std::os::unix::net::UnixDatagram::unbound()?)
+    }
+
+    /// Two sockets that are connected to each other.
+    ///
+    /// # Errors
+    ///
+    /// If the process has no file descriptors left, and outside of a runtime.
+    ///
+    /// # Examples
+    ///
+    /// See [`send`](UnixDatagram::send).
+    pub fn pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
+        let (one, other) = std::os::unix::net::UnixDatagram::pair()?;
+        Ok((UnixDatagram::try_from(one)?, UnixDatagram::try_from(other)?))
+    }
+
+    /// Makes the socket at a path the one that [`send`](UnixDatagram::send) sends to. It
+    /// may be called again. From then on it receives from there only.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such socket, with the path in its text: `NotFound` if there is no
+    /// file, `ConnectionRefused` if it is no socket or nobody has it any more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixDatagram};
+    /// # let dir = std::env::temp_dir().join(format!("soloist-doc-dgconn-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&dir)?;
+    /// # let path = dir.join("log");
+    /// # let _ = std::fs::remove_file(&path);
+    /// # block_on(async {
+    /// let log = UnixDatagram::bind(&path)?;
+    /// let program = UnixDatagram::unbound()?;
+    /// program.connect(&path)?;
+    /// program.send(b"hello").await?;
+    /// assert_eq!(log.recv(&mut [0; 8]).await?, 5);
+    /// # Ok::<(), std::io::Error>(()) })?;
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.connect_addr(&at(CONNECTING, path.as_ref())?)
+    }
+
+    /// As [`connect`](UnixDatagram::connect), to an address: a path, or on Linux an
+    /// abstract name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](UnixDatagram::connect).
+    ///
+    /// # Examples
+    ///
+    /// See [`connect`](UnixDatagram::connect), and [`bind_addr`](UnixDatagram::bind_addr).
+    pub fn connect_addr(&self, address: &SocketAddr) -> io::Result<()> {
+        let connect = self.get_ref().connect_addr(address);
+        connect.map_err(|error| failed(CONNECTING, text(address), &error))
+    }
+
+    /// Sends a datagram to the socket that it is connected to, and returns its length.
+    ///
+    /// # Errors
+    ///
+    /// If it is not connected, if the other socket is gone (`ConnectionRefused`), and if
+    /// the datagram is too long. Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it has sent nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixDatagram};
+    /// # block_on(async {
+    /// let (one, other) = UnixDatagram::pair()?;
+    /// assert_eq!(one.send(b"hello").await?, 5);
+    /// let mut buf = [0; 1500];
+    /// let n = other.recv(&mut buf).await?;
+    /// assert_eq!(&buf[..n], b"hello");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        self.socket.write_with(|io| io.send(buf)).await
+    }
+
+    /// Receives a datagram, and returns its length. What does not fit into the buffer is
+    /// gone.
+    ///
+    /// # Errors
+    ///
+    /// Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// No datagram is lost.
+    ///
+    /// # Examples
+    ///
+    /// See [`send`](UnixDatagram::send).
+    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.read_with(|io| io.recv(buf)).await
+    }
+
+    /// Sends a datagram to the socket at a path, and returns its length. While the queue
+    /// there is full, it asks again from time to time; see [`UnixDatagram`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such socket, and if the datagram is too long, with the path in its
+    /// text. Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it has sent nothing.
+    ///
+    /// # Examples
+    ///
+    /// See [`UnixDatagram`].
+    pub async fn send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
+        self.send_to_addr(buf, &at(SENDING, path.as_ref())?).await
+    }
+
+    /// As [`send_to`](UnixDatagram::send_to), to an address: a path, or on Linux an
+    /// abstract name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_to`](UnixDatagram::send_to).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it has sent nothing.
+    ///
+    /// # Examples
+    ///
+    /// See [`bind_addr`](UnixDatagram::bind_addr).
+    pub async fn send_to_addr(&self, buf: &[u8], address: &SocketAddr) -> io::Result<usize> {
+        // `None`: the queue is full. Writable is what the reactor says of a socket whose
+        // peer's queue has room, and this is another's.
+        let attempt = |io: &std::os::unix::net::UnixDatagram| match io.send_to_addr(buf, address) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            result => result.map(Some),
+        };
+        let mut pauses = Pauses::default();
+        loop {
+            match self.socket.write_with(attempt).await {
+                Ok(Some(n)) => return Ok(n),
+                Ok(None) => pauses.next().await,
+                Err(error) => return Err(failed(SENDING, text(address), &error)),
+            }
+        }
+    }
+
+    /// Receives a datagram, and returns its length and where it came from. What does not
+    /// fit into the buffer is gone.
+    ///
+    /// # Errors
+    ///
+    /// Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// No datagram is lost.
+    ///
+    /// # Examples
+    ///
+    /// See [`UnixDatagram`].
+    pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.read_with(|io| io.recv_from(buf)).await
+    }
+
+    /// The address that it is bound to: without a name, if it is not.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixDatagram};
+    /// # block_on(async {
+    /// assert!(UnixDatagram::unbound()?.local_addr()?.is_unnamed());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().local_addr()
+    }
+
+    /// The address of the socket that it is connected to.
+    ///
+    /// # Errors
+    ///
+    /// If it is not connected.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixDatagram};
+    /// # block_on(async {
+    /// assert!(UnixDatagram::unbound()?.peer_addr().is_err());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().peer_addr()
+    }
+
+    /// Shuts a direction down. After `Write`, sends fail; after `Read`, receives return 0
+    /// bytes when what has arrived is taken.
+    ///
+    /// # Errors
+    ///
+    /// If it is not connected.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::net::Shutdown;
+    /// # use soloist::{block_on, net::unix::UnixDatagram};
+    /// # block_on(async {
+    /// let (one, other) = UnixDatagram::pair()?;
+    /// one.shutdown(Shutdown::Write)?;
+    /// assert!(one.send(b"hello").await.is_err());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.get_ref().shutdown(how)
+    }
+
+    /// The error that waits for the socket, if there is one; after that it is gone.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixDatagram};
+    /// # block_on(async {
+    /// assert!(UnixDatagram::unbound()?.take_error()?.is_none());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.get_ref().take_error()
+    }
+
+    /// The std socket, still in nonblocking mode.
+    ///
+    /// # Errors
+    ///
+    /// While it has clones: the error carries the socket.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixDatagram};
+    /// # block_on(async {
+    /// let socket = UnixDatagram::unbound()?;
+    /// let socket: std::os::unix::net::UnixDatagram = socket.into_std()?;
+    /// socket.set_nonblocking(false)?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn into_std(self) -> Result<std::os::unix::net::UnixDatagram, IntoStdError<UnixDatagram>> {
+        self.socket.into_inner().map_err(|socket| IntoStdError {
+            socket: UnixDatagram { socket },
+        })
+    }
+
+    fn get_ref(&self) -> &std::os::unix::net::UnixDatagram {
+        self.socket.get_ref()
+    }
+}
+
+const BINDING: &str = "binding to";
+const CONNECTING: &str = "connecting to";
+const SENDING: &str = "sending to";
+const BIND: &str = "`UnixDatagram::bind`";
+
+impl_as_raw!(UnixDatagram);
+
+impl fmt::Debug for UnixDatagram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get_ref().fmt(f)
+    }
+}
+
+/// Registers a std socket with this thread's reactor, in nonblocking mode.
+impl TryFrom<std::os::unix::net::UnixDatagram> for UnixDatagram {
+    type Error = io::Error;
+
+    fn try_from(socket: std::os::unix::net::UnixDatagram) -> io::Result<UnixDatagram> {
+        socket.set_nonblocking(true)?;
+        Ok(UnixDatagram {
+            socket: Socket::new(socket, BIND)?,
+        })
+    }
+}

@@ -1,0 +1,251 @@
+//! Unix listeners.
+
+use std::fmt;
+use std::io;
+use std::os::unix::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use futures_lite::Stream;
+
+use super::{UnixStream, at, text};
+use crate::context;
+use crate::net::incoming::{Accept, Listening, Turn};
+use crate::net::{IntoStdError, failed};
+
+/// Waits for connections from programs of the same machine.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, net::unix::{UnixListener, UnixStream}};
+///
+/// # let dir = std::env::temp_dir().join(format!("soloist-doc-listener-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir)?;
+/// # let path = dir.join("socket");
+/// block_on(async {
+///     let _ = std::fs::remove_file(&path);
+///     let listener = UnixListener::bind(&path)?;
+///     let _client = UnixStream::connect(&path).await?;
+///     let (_stream, from) = listener.accept().await?;
+///     assert!(from.is_unnamed());
+///     std::fs::remove_file(&path)
+/// })?;
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct UnixListener {
+    socket: Listening<std::os::unix::net::UnixListener>,
+}
+
+impl UnixListener {
+    /// Listens at a path, and makes the file there. Nothing removes it.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be done, with the path in its text: `AddrInUse` if there is a file,
+    /// `NotFound` if there is no such directory, `InvalidInput` if the path is too long for
+    /// a socket. Outside of a runtime.
+    ///
+    /// # Examples
+    ///
+    /// See [`UnixListener`].
+    pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
+        UnixListener::bind_addr(&at(LISTENING, path.as_ref())?)
+    }
+
+    /// Listens at an address: a path, or on Linux an abstract name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind`](UnixListener::bind).
+    ///
+    /// # Examples
+    ///
+    /// See [`UnixStream::connect_addr`].
+    pub fn bind_addr(address: &SocketAddr) -> io::Result<UnixListener> {
+        // Before there is a file.
+        context::current_or_error(BIND)?;
+        let listener = std::os::unix::net::UnixListener::bind_addr(address);
+        UnixListener::try_from(listener.map_err(|error| failed(LISTENING, text(address), &error))?)
+    }
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    ///
+    /// When the process or the system is out of file descriptors or memory, and outside
+    /// of a runtime. After an error of the first kind the next call waits a while, so
+    /// that a loop which goes on does not spin: 10 ms, and longer each time, up to a
+    /// second.
+    ///
+    /// # Cancel safety
+    ///
+    /// No connection is lost.
+    ///
+    /// # Examples
+    ///
+    /// See [`UnixListener`].
+    pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        let (stream, from) = self.socket.accept().await?;
+        Ok((UnixStream::try_from(stream)?, from))
+    }
+
+    /// The connections that come, as a [`Stream`] without an end.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use futures_lite::StreamExt;
+    /// use soloist::{block_on, io, net::unix::UnixListener, spawn};
+    ///
+    /// block_on(async {
+    ///     let listener = UnixListener::bind("/run/echo/socket")?;
+    ///     let mut incoming = listener.incoming();
+    ///     while let Some(stream) = incoming.next().await {
+    ///         let stream = stream?;
+    ///         spawn(async move { io::copy(&stream, &stream).await }).detach();
+    ///     }
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming {
+            listener: self,
+            turn: Turn::default(),
+        }
+    }
+
+    /// The address that it listens at.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixListener};
+    /// # let dir = std::env::temp_dir().join(format!("soloist-doc-local-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&dir)?;
+    /// # let path = dir.join("socket");
+    /// # let _ = std::fs::remove_file(&path);
+    /// # block_on(async {
+    /// let listener = UnixListener::bind(&path)?;
+    /// assert_eq!(listener.local_addr()?.as_pathname(), Some(path.as_path()));
+    /// # Ok::<(), std::io::Error>(()) })?;
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().local_addr()
+    }
+
+    /// The error that waits for the listener, if there is one; after that it is gone.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use soloist::{block_on, net::unix::UnixListener};
+    /// # block_on(async {
+    /// let listener = UnixListener::bind("/run/echo/socket")?;
+    /// assert!(listener.take_error()?.is_none());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.get_ref().take_error()
+    }
+
+    /// The std listener, still in nonblocking mode.
+    ///
+    /// # Errors
+    ///
+    /// While it has clones: the error carries the listener.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use soloist::{block_on, net::unix::UnixListener};
+    /// # block_on(async {
+    /// let listener = UnixListener::bind("/run/echo/socket")?;
+    /// let listener: std::os::unix::net::UnixListener = listener.into_std()?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn into_std(self) -> Result<std::os::unix::net::UnixListener, IntoStdError<UnixListener>> {
+        self.socket.into_inner().map_err(|socket| IntoStdError {
+            socket: UnixListener { socket },
+        })
+    }
+
+    fn get_ref(&self) -> &std::os::unix::net::UnixListener {
+        self.socket.get_ref()
+    }
+}
+
+const LISTENING: &str = "listening at";
+const BIND: &str = "`UnixListener::bind`";
+
+impl_as_raw!(UnixListener);
+
+impl Accept for std::os::unix::net::UnixListener {
+    type Accepted = (std::os::unix::net::UnixStream, SocketAddr);
+
+    fn accept(&self) -> io::Result<Self::Accepted> {
+        self.accept()
+    }
+}
+
+impl fmt::Debug for UnixListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get_ref().fmt(f)
+    }
+}
+
+/// Registers a std listener with this thread's reactor, in nonblocking mode.
+impl TryFrom<std::os::unix::net::UnixListener> for UnixListener {
+    type Error = io::Error;
+
+    fn try_from(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+        listener.set_nonblocking(true)?;
+        Ok(UnixListener {
+            socket: Listening::new(listener, BIND)?,
+        })
+    }
+}
+
+/// The stream of [`UnixListener::incoming`].
+///
+/// It never ends. An error does not end it either: it waits a while after one that
+/// comes from a lack of file descriptors or memory, and goes on.
+///
+/// # Cancel safety
+///
+/// No connection is lost.
+///
+/// # Examples
+///
+/// See [`UnixListener::incoming`].
+#[derive(Debug)]
+#[must_use = "streams do nothing unless they are polled"]
+pub struct Incoming<'a> {
+    listener: &'a UnixListener,
+    turn: Turn,
+}
+
+impl Stream for Incoming<'_> {
+    type Item = io::Result<UnixStream>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let listener = self.listener;
+        let accepted = ready!(listener.socket.poll_accept(cx, &mut self.turn));
+        let stream = accepted.and_then(|(stream, _)| UnixStream::try_from(stream));
+        Poll::Ready(Some(stream))
+    }
+}

@@ -1,0 +1,350 @@
+//! Unix streams.
+
+use std::fmt;
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::SocketAddr;
+use std::path::Path;
+
+use socket2::{Domain, SockAddr, SockRef, Type};
+
+use super::{Pauses, at, text};
+use crate::io::futures_io;
+use crate::net::sigpipe::NoSigpipe;
+use crate::net::split::{self, OwnedReadHalf, OwnedWriteHalf, Stream};
+use crate::net::{IntoStdError, failed};
+use crate::socket::Socket;
+
+/// A connection between two programs of one machine.
+///
+/// It is [`AsyncRead`](crate::io::AsyncRead) and [`AsyncWrite`](crate::io::AsyncWrite),
+/// by value and by shared reference: one task can read `&stream` while another writes.
+/// A clone is another handle to the same connection. Closing it (`close().await`)
+/// shuts the sending direction down; the connection itself ends with the last clone.
+///
+/// # Cancel safety
+///
+/// A read or write that is dropped before it is done has moved no byte. For helpers
+/// that make several, as `read_exact` and `write_all`, that holds for each of them.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::{block_on, spawn, net::unix::UnixStream};
+/// use soloist::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// block_on(async {
+///     let (mut one, mut other) = UnixStream::pair()?;
+///     let writer = spawn(async move { one.write_all(b"hello").await });
+///     let mut text = String::new();
+///     other.read_to_string(&mut text).await?;
+///     assert_eq!(text, "hello");
+///     writer.await
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct UnixStream {
+    socket: Socket<NoSigpipe<std::os::unix::net::UnixStream>>,
+}
+
+impl UnixStream {
+    /// Connects to the listener at a path.
+    ///
+    /// If more connections wait there than the listener has room for, it tries again
+    /// until one has been accepted: the system does not say when, so it asks after a
+    /// millisecond, and then after pauses that grow to 64 ms. (Systems other than Linux
+    /// refuse the connection instead.)
+    ///
+    /// # Errors
+    ///
+    /// If there is no listener, with the path in its text: `NotFound` if there is no file,
+    /// `ConnectionRefused` if it is no socket or nobody listens, `InvalidInput` if the path
+    /// is too long for a socket. Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, it has not connected.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{block_on, net::unix::{UnixListener, UnixStream}};
+    ///
+    /// # let dir = std::env::temp_dir().join(format!("soloist-doc-connect-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&dir)?;
+    /// # let path = dir.join("socket");
+    /// # let _ = std::fs::remove_file(&path);
+    /// block_on(async {
+    ///     let listener = UnixListener::bind(&path)?;
+    ///     let stream = UnixStream::connect(&path).await?;
+    ///     assert_eq!(stream.peer_addr()?.as_pathname(), Some(path.as_path()));
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
+        UnixStream::connect_addr(&at(CONNECTING, path.as_ref())?).await
+    }
+
+    /// Connects to the listener at an address: a path, or on Linux an abstract name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](UnixStream::connect).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`connect`](UnixStream::connect).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use std::os::linux::net::SocketAddrExt;
+    /// use std::os::unix::net::SocketAddr;
+    /// use soloist::{block_on, net::unix::{UnixListener, UnixStream}};
+    ///
+    /// block_on(async {
+    ///     let name = format!("soloist-example-{}", std::process::id());
+    ///     let address = SocketAddr::from_abstract_name(name)?;
+    ///     let listener = UnixListener::bind_addr(&address)?;
+    ///     let _client = UnixStream::connect_addr(&address).await?;
+    ///     let (_stream, _from) = listener.accept().await?;
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn connect_addr(address: &SocketAddr) -> io::Result<UnixStream> {
+        let connect = UnixStream::connect_to(address).await;
+        connect.map_err(|error| failed(CONNECTING, text(address), &error))
+    }
+
+    async fn connect_to(address: &SocketAddr) -> io::Result<UnixStream> {
+        // Registered, and so inside of a runtime, before anybody is called.
+        let address = sock_addr(address)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        let stream = UnixStream::from_nonblocking(socket.into(), "`UnixStream::connect`")?;
+        let mut pauses = Pauses::default();
+        loop {
+            match SockRef::from(stream.get_ref()).connect(&address) {
+                // The queue is full. That is not a connection in progress: the socket
+                // would be reported writable at once, and for ever.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => pauses.next().await,
+                result => return result.map(|()| stream),
+            }
+        }
+    }
+
+    /// Two streams that are connected to each other.
+    ///
+    /// # Errors
+    ///
+    /// If the process has no file descriptors left, and outside of a runtime.
+    ///
+    /// # Examples
+    ///
+    /// See [`UnixStream`].
+    pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
+        let (one, other) = std::os::unix::net::UnixStream::pair()?;
+        Ok((UnixStream::try_from(one)?, UnixStream::try_from(other)?))
+    }
+
+    /// The address of this side: without a name, unless it was accepted.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixStream};
+    /// # block_on(async {
+    /// let (one, other) = UnixStream::pair()?;
+    /// assert!(one.local_addr()?.is_unnamed());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().local_addr()
+    }
+
+    /// The address of the other side: that of the listener, for who connected.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is gone.
+    ///
+    /// # Examples
+    ///
+    /// See [`connect`](UnixStream::connect).
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().peer_addr()
+    }
+
+    /// Shuts a direction down. After `Write` the other side reads the end of the
+    /// stream; what is on its way arrives.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::net::Shutdown;
+    /// # use soloist::{block_on, net::unix::UnixStream, io::AsyncReadExt};
+    /// # block_on(async {
+    /// let (one, mut other) = UnixStream::pair()?;
+    /// one.shutdown(Shutdown::Write)?;
+    /// assert_eq!(other.read(&mut [0; 8]).await?, 0);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.get_ref().shutdown(how)
+    }
+
+    /// The error that waits for the connection, if there is one; after that it is gone.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixStream};
+    /// # block_on(async {
+    /// let (one, other) = UnixStream::pair()?;
+    /// assert!(one.take_error()?.is_none());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.get_ref().take_error()
+    }
+
+    /// The stream in two halves, each with an owner of its own: one task reads while
+    /// another writes. The other side reads the end of the stream when the half that
+    /// writes is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixStream};
+    /// # use soloist::io::{AsyncReadExt, AsyncWriteExt};
+    /// # block_on(async {
+    /// let (stream, other) = UnixStream::pair()?;
+    /// let (mut read, mut write) = stream.into_split();
+    /// write.write_all(b"hello").await?;
+    /// drop(write);
+    /// soloist::io::copy(&other, &other).await?;
+    /// drop(other);
+    /// let mut text = String::new();
+    /// read.read_to_string(&mut text).await?;
+    /// assert_eq!(text, "hello");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn into_split(self) -> (OwnedReadHalf<UnixStream>, OwnedWriteHalf<UnixStream>) {
+        split::halves(self)
+    }
+
+    /// The std stream, still in nonblocking mode.
+    ///
+    /// # Errors
+    ///
+    /// While it has clones: the error carries the stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, net::unix::UnixStream};
+    /// # block_on(async {
+    /// let (one, other) = UnixStream::pair()?;
+    /// let one: std::os::unix::net::UnixStream = one.into_std()?;
+    /// one.set_nonblocking(false)?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn into_std(self) -> Result<std::os::unix::net::UnixStream, IntoStdError<UnixStream>> {
+        let stream = self.socket.into_inner().map_err(|socket| IntoStdError {
+            socket: UnixStream { socket },
+        })?;
+        Ok(stream.into_inner())
+    }
+
+    /// `what` is for the error outside of a runtime.
+    fn from_nonblocking(
+        stream: std::os::unix::net::UnixStream,
+        what: &str,
+    ) -> io::Result<UnixStream> {
+        Ok(UnixStream {
+            socket: Socket::new(NoSigpipe::new(stream), what)?,
+        })
+    }
+
+    fn get_ref(&self) -> &std::os::unix::net::UnixStream {
+        self.socket.get_ref().get_ref()
+    }
+}
+
+const CONNECTING: &str = "connecting to";
+
+/// The address in the form that a nonblocking connect takes.
+fn sock_addr(address: &SocketAddr) -> io::Result<SockAddr> {
+    if let Some(path) = address.as_pathname() {
+        return SockAddr::unix(path);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use std::ffi::OsStr;
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::ffi::OsStrExt;
+
+        if let Some(name) = address.as_abstract_name() {
+            return SockAddr::unix(OsStr::from_bytes(&[b"\0", name].concat()));
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the address has no name",
+    ))
+}
+
+futures_io!(
+    UnixStream; stream: true,
+    close: |stream| stream.shut_down_writing()
+);
+
+impl Stream for UnixStream {
+    fn shut_down_writing(&self) -> io::Result<()> {
+        match self.shutdown(Shutdown::Write) {
+            // Closed already.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.socket.is_same(&other.socket)
+    }
+}
+
+impl_as_raw!(UnixStream);
+
+impl fmt::Debug for UnixStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get_ref().fmt(f)
+    }
+}
+
+/// Registers a std stream with this thread's reactor, in nonblocking mode.
+impl TryFrom<std::os::unix::net::UnixStream> for UnixStream {
+    type Error = io::Error;
+
+    fn try_from(stream: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
+        stream.set_nonblocking(true)?;
+        UnixStream::from_nonblocking(stream, "`UnixStream::try_from`")
+    }
+}

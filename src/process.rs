@@ -1,0 +1,545 @@
+//! Child processes: [`Command`] starts them, [`Child`] talks to them and waits for their
+//! end. Needs the feature `process`, and Unix: on Windows this module does not exist.
+//!
+//! It is std's `process`, async where that blocks: the pipes to a child are streams, and
+//! waiting for its end leaves the thread to the other tasks. On Linux the runtime waits
+//! for a child through its pidfd, elsewhere it listens to `SIGCHLD`, and so it does where
+//! there are no pidfds (Linux before 5.3, some sandboxes).
+//!
+//! # No zombies
+//!
+//! A child whose handle is dropped runs on, unless it is killed by that
+//! ([`Command::kill_on_drop`]), and somebody has to take note of its end: until then it is
+//! a zombie. The runtime does that on its own thread, as soon as the child ends. What is
+//! left when no runtime runs there any more is taken care of by the next, by the next
+//! [`Command::spawn`] on any thread, and by the end of the thread. No thread is started
+//! for it.
+//!
+//! # Examples
+//!
+//! ```
+//! use soloist::{block_on, process::Command};
+//!
+//! block_on(async {
+//!     let output = Command::new("echo").arg("hello").output().await?;
+//!     assert!(output.status.success());
+//!     assert_eq!(output.stdout, b"hello\n");
+//!     Ok::<(), std::io::Error>(())
+//! })?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod child;
+mod exit;
+mod orphans;
+mod pipe;
+mod sigchld;
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{CommandArgs, CommandEnvs};
+
+pub use std::process::{ExitStatus, Output, Stdio};
+
+pub use self::child::Child;
+pub use self::pipe::{ChildStderr, ChildStdin, ChildStdout};
+use crate::context;
+
+/// Says which program to run, and how: std's [`Command`](std::process::Command), whose
+/// methods these are.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{block_on, process::Command, time::timeout};
+///
+/// block_on(async {
+///     let mut make = Command::new("sh");
+///     make.args(["-c", "exit 3"]).env("LANG", "C").kill_on_drop(true);
+///     let status = timeout(Duration::from_secs(60), make.status()).await??;
+///     assert_eq!(status.code(), Some(3));
+///     Ok::<(), std::io::Error>(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Command {
+    std: std::process::Command,
+    /// Whether standard input, output and error have been set.
+    set: [bool; 3],
+    kill_on_drop: bool,
+}
+
+impl Command {
+    /// Will run this program, which is searched for in `PATH`, with no arguments, this
+    /// process's environment and directory, and its standard streams.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// assert!(Command::new("true").status().await?.success());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn new(program: impl AsRef<OsStr>) -> Command {
+        std::process::Command::new(program).into()
+    }
+
+    /// Adds an argument. No shell looks at it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let output = Command::new("echo").arg("-n").arg("a  *").output().await?;
+    /// assert_eq!(output.stdout, b"a  *");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
+        self.std.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    ///
+    /// # Examples
+    ///
+    /// See [`Command`].
+    pub fn args<I, S>(&mut self, args: I) -> &mut Command
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        self.std.args(args);
+        self
+    }
+
+    /// Sets the first word of its command line, in the place of the program's name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let output = Command::new("sh").arg0("a shell").args(["-c", "echo $0"]).output().await?;
+    /// assert_eq!(output.stdout, b"a shell\n");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
+        self.std.arg0(arg);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let mut echo = Command::new("sh");
+    /// echo.args(["-c", "echo $A$B"]).env("A", "1").envs([("A", "2"), ("B", "3")]);
+    /// assert_eq!(echo.output().await?.stdout, b"23\n");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Command {
+        self.std.env(key, value);
+        self
+    }
+
+    /// Sets variables of its environment.
+    ///
+    /// # Examples
+    ///
+    /// See [`env`](Command::env).
+    pub fn envs<I, K, V>(&mut self, vars: I) -> &mut Command
+    where
+        I: IntoIterator<Item = (K, V)>,
+        K: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        self.std.envs(vars);
+        self
+    }
+
+    /// Takes a variable out of its environment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let mut echo = Command::new("sh");
+    /// echo.args(["-c", "echo ${HOME-homeless}"]).env_remove("HOME");
+    /// assert_eq!(echo.output().await?.stdout, b"homeless\n");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Command {
+        self.std.env_remove(key);
+        self
+    }
+
+    /// Starts it with an empty environment, but for what is set after this.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let output = Command::new("/usr/bin/env").env_clear().env("A", "1").output().await?;
+    /// assert_eq!(output.stdout, b"A=1\n");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn env_clear(&mut self) -> &mut Command {
+        self.std.env_clear();
+        self
+    }
+
+    /// Sets the directory that it starts in.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let output = Command::new("pwd").current_dir("/").output().await?;
+    /// assert_eq!(output.stdout, b"/\n");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Command {
+        self.std.current_dir(dir);
+        self
+    }
+
+    /// Sets its standard input: [`Stdio::piped`] to write into it, [`Stdio::null`] for
+    /// none, [`Stdio::inherit`] for that of this process, or a file.
+    ///
+    /// By default it is inherited; for [`output`](Command::output) there is none.
+    ///
+    /// # Examples
+    ///
+    /// See [`ChildStdin`].
+    pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Command {
+        self.std.stdin(stdin);
+        self.set[0] = true;
+        self
+    }
+
+    /// Sets its standard output: [`Stdio::piped`] to read it, [`Stdio::null`] to lose it,
+    /// [`Stdio::inherit`] for that of this process, or a file.
+    ///
+    /// By default it is inherited; for [`output`](Command::output) it is piped.
+    ///
+    /// # Examples
+    ///
+    /// See [`ChildStdout`].
+    pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Command {
+        self.std.stdout(stdout);
+        self.set[1] = true;
+        self
+    }
+
+    /// Sets its standard error: as for [`stdout`](Command::stdout).
+    ///
+    /// # Examples
+    ///
+    /// See [`ChildStderr`].
+    pub fn stderr(&mut self, stderr: impl Into<Stdio>) -> &mut Command {
+        self.std.stderr(stderr);
+        self.set[2] = true;
+        self
+    }
+
+    /// Whether a child is killed when its [`Child`], or the future of
+    /// [`output`](Command::output) or [`status`](Command::status), is dropped before it
+    /// has ended. By default it runs on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let child = Command::new("sleep").arg("1000").kill_on_drop(true).spawn()?;
+    /// drop(child);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn kill_on_drop(&mut self, kill: bool) -> &mut Command {
+        self.kill_on_drop = kill;
+        self
+    }
+
+    /// Sets the user that it runs as.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// Command::new("id").uid(65534).gid(65534).status().await?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn uid(&mut self, id: u32) -> &mut Command {
+        self.std.uid(id);
+        self
+    }
+
+    /// Sets the group that it runs as.
+    ///
+    /// # Examples
+    ///
+    /// See [`uid`](Command::uid).
+    pub fn gid(&mut self, id: u32) -> &mut Command {
+        self.std.gid(id);
+        self
+    }
+
+    /// Sets its process group, 0 for one of its own: signals of the terminal, as that of
+    /// Ctrl-C, go to a group.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let status = Command::new("true").process_group(0).status().await?;
+    /// assert!(status.success());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn process_group(&mut self, group: i32) -> &mut Command {
+        self.std.process_group(group);
+        self
+    }
+
+    /// Starts a child process.
+    ///
+    /// It blocks until the program has been found and started, as std does; that takes
+    /// about a millisecond.
+    ///
+    /// # Errors
+    ///
+    /// If the program cannot be started; the text says which, and where. Outside of a
+    /// runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let mut child = Command::new("true").spawn()?;
+    /// assert!(child.wait().await?.success());
+    ///
+    /// let error = Command::new("/no/such/program").spawn().unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    /// assert!(error.to_string().starts_with("starting `/no/such/program` failed"));
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn spawn(&mut self) -> io::Result<Child> {
+        context::current_or_error("`Command::spawn`")?;
+        orphans::sweep();
+        let child = self.std.spawn().map_err(|error| self.explain(&error))?;
+        Child::new(child, self.kill_on_drop)
+    }
+
+    /// Starts a child process, and waits for its end and for all that it writes: into
+    /// the [`Output`], unless [`stdout`](Command::stdout) and
+    /// [`stderr`](Command::stderr) have been set to something else.
+    ///
+    /// It is started at once, not when the future is first polled.
+    ///
+    /// # Errors
+    ///
+    /// As for [`spawn`](Command::spawn). A child that fails is no error here: look at
+    /// the status.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, what the child has written is lost, and the child runs
+    /// on, unless [`kill_on_drop`](Command::kill_on_drop) is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let output = Command::new("sh").args(["-c", "echo out; echo err >&2"]).output().await?;
+    /// assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn output(&mut self) -> impl Future<Output = io::Result<Output>> + use<> {
+        let [stdin, stdout, stderr] = self.set;
+        self.fill_in(Stdio::null(), Stdio::piped(), Stdio::piped());
+        let child = self.spawn();
+        self.set = [stdin, stdout, stderr];
+        self.fill_in(Stdio::inherit(), Stdio::inherit(), Stdio::inherit());
+        async move { child?.wait_with_output().await }
+    }
+
+    /// Starts a child process, and waits for its end. Pipes to it are closed.
+    ///
+    /// It is started at once, not when the future is first polled.
+    ///
+    /// # Errors
+    ///
+    /// As for [`spawn`](Command::spawn). A child that fails is no error here: look at
+    /// the status.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the child runs on, unless
+    /// [`kill_on_drop`](Command::kill_on_drop) is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let status = Command::new("false").status().await?;
+    /// assert_eq!(status.code(), Some(1));
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn status(&mut self) -> impl Future<Output = io::Result<ExitStatus>> + use<> {
+        let child = self.spawn();
+        async move {
+            let mut child = child?;
+            drop((child.stdin.take(), child.stdout.take(), child.stderr.take()));
+            child.wait().await
+        }
+    }
+
+    /// The program.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// assert_eq!(Command::new("ls").get_program(), "ls");
+    /// ```
+    pub fn get_program(&self) -> &OsStr {
+        self.std.get_program()
+    }
+
+    /// The arguments.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// let mut ls = Command::new("ls");
+    /// ls.arg("-l").arg("/");
+    /// assert_eq!(ls.get_args().collect::<Vec<_>>(), ["-l", "/"]);
+    /// ```
+    pub fn get_args(&self) -> CommandArgs<'_> {
+        self.std.get_args()
+    }
+
+    /// What has been set in the environment, and, as `None`, what has been removed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// let mut ls = Command::new("ls");
+    /// ls.env("LANG", "C").env_remove("HOME");
+    /// assert_eq!(ls.get_envs().filter(|(_, value)| value.is_none()).count(), 1);
+    /// ```
+    pub fn get_envs(&self) -> CommandEnvs<'_> {
+        self.std.get_envs()
+    }
+
+    /// The directory that it starts in, if one has been set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// assert_eq!(Command::new("ls").get_current_dir(), None);
+    /// ```
+    pub fn get_current_dir(&self) -> Option<&Path> {
+        self.std.get_current_dir()
+    }
+
+    /// Whether a child is killed when its handle is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// assert!(!Command::new("ls").get_kill_on_drop());
+    /// ```
+    pub fn get_kill_on_drop(&self) -> bool {
+        self.kill_on_drop
+    }
+
+    /// The std command inside.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// assert_eq!(Command::new("ls").as_std().get_program(), "ls");
+    /// ```
+    pub fn as_std(&self) -> &std::process::Command {
+        &self.std
+    }
+
+    /// The std command inside, for what it can do and this cannot, as `pre_exec`. Set the
+    /// standard streams here, not there: [`output`](Command::output) would not know.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// let mut ls = Command::new("ls");
+    /// ls.as_std_mut().arg("-l");
+    /// assert_eq!(ls.get_args().count(), 1);
+    /// ```
+    pub fn as_std_mut(&mut self) -> &mut std::process::Command {
+        &mut self.std
+    }
+
+    /// Sets the standard streams that have not been set.
+    fn fill_in(&mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) {
+        let [has_stdin, has_stdout, has_stderr] = self.set;
+        if !has_stdin {
+            self.std.stdin(stdin);
+        }
+        if !has_stdout {
+            self.std.stdout(stdout);
+        }
+        if !has_stderr {
+            self.std.stderr(stderr);
+        }
+    }
+
+    /// Says what could not be started: the system's error names neither the program nor
+    /// the directory, either of which may be what it did not find.
+    fn explain(&self, error: &io::Error) -> io::Error {
+        let program = Path::new(self.get_program()).display();
+        let text = match self.get_current_dir() {
+            None => format!("starting `{program}` failed: {error}"),
+            Some(dir) => {
+                let dir = dir.display();
+                format!("starting `{program}` in the directory `{dir}` failed: {error}")
+            }
+        };
+        io::Error::new(error.kind(), text)
+    }
+}
+
+/// What has been set on the std command's standard streams is not known here:
+/// [`output`](Command::output) sets them anew.
+impl From<std::process::Command> for Command {
+    fn from(std: std::process::Command) -> Command {
+        Command {
+            std,
+            set: [false; 3],
+            kill_on_drop: false,
+        }
+    }
+}

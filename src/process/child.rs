@@ -1,0 +1,217 @@
+//! A child process: its pipes, its end.
+
+use std::future::poll_fn;
+use std::io;
+use std::process::{ExitStatus, Output};
+
+use futures_lite::future::try_zip;
+
+use super::exit::Process;
+use super::orphans;
+use super::pipe::{ChildStderr, ChildStdin, ChildStdout};
+use crate::io::{AsyncRead, AsyncReadExt};
+
+/// A child process that [`Command::spawn`](super::Command::spawn) has started.
+///
+/// Dropped before the child has ended, it leaves it running, unless
+/// [`kill_on_drop`](super::Command::kill_on_drop) is set; it becomes no zombie.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::io::{AsyncReadExt, AsyncWriteExt};
+/// use soloist::{block_on, process::{Command, Stdio}};
+///
+/// block_on(async {
+///     let mut child = Command::new("tr").args(["a-z", "A-Z"])
+///         .stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+///     let mut stdin = child.stdin.take().unwrap();
+///     stdin.write_all(b"hello").await?;
+///     drop(stdin);
+///     let mut text = String::new();
+///     child.stdout.take().unwrap().read_to_string(&mut text).await?;
+///     assert_eq!(text, "HELLO");
+///     assert!(child.wait().await?.success());
+///     Ok::<(), std::io::Error>(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Child {
+    /// Its standard input, if that is piped.
+    pub stdin: Option<ChildStdin>,
+    /// Its standard output, if that is piped.
+    pub stdout: Option<ChildStdout>,
+    /// Its standard error, if that is piped.
+    pub stderr: Option<ChildStderr>,
+    kill_on_drop: bool,
+    /// Taken by the drop.
+    process: Option<Process>,
+}
+
+impl Child {
+    pub(super) fn new(mut child: std::process::Child, kill_on_drop: bool) -> io::Result<Child> {
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let mut child = Child {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            // If a pipe cannot be registered, the caller gets no child.
+            kill_on_drop: true,
+            process: Some(Process::new(child)),
+        };
+        child.stdin = stdin.map(ChildStdin::new).transpose()?;
+        child.stdout = stdout.map(ChildStdout::new).transpose()?;
+        child.stderr = stderr.map(ChildStderr::new).transpose()?;
+        child.kill_on_drop = kill_on_drop;
+        Ok(child)
+    }
+
+    fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("only the drop takes it")
+    }
+
+    /// The number of the process. When its end has been noted (by a wait that was ready),
+    /// the system may give that number to another.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let child = Command::new("true").spawn()?;
+    /// println!("process {} runs", child.id());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("only the drop takes it").id()
+    }
+
+    /// Kills it (`SIGKILL`). [`wait`](Child::wait) tells when it has ended. If that has
+    /// been noted already, nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses, as for a program that runs as another user.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// use std::os::unix::process::ExitStatusExt;
+    /// # block_on(async {
+    /// let mut child = Command::new("sleep").arg("1000").spawn()?;
+    /// child.kill()?;
+    /// assert_eq!(child.wait().await?.signal(), Some(9));
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.process().kill()
+    }
+
+    /// Waits until it has ended, after closing the pipe to its standard input, for which
+    /// it may wait. Any number of waits give the same status.
+    ///
+    /// Nobody reads its output meanwhile: if that is piped and much, the child waits for
+    /// a reader and never ends. Read it first, or use
+    /// [`wait_with_output`](Child::wait_with_output).
+    ///
+    /// # Errors
+    ///
+    /// If the status went to somebody else: the process ignores `SIGCHLD`, or other code
+    /// in it waits for all children. Outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost, but standard input has been closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let mut child = Command::new("sh").args(["-c", "exit 7"]).spawn()?;
+    /// assert_eq!(child.wait().await?.code(), Some(7));
+    /// assert_eq!(child.wait().await?.code(), Some(7));
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        drop(self.stdin.take());
+        let process = self.process();
+        poll_fn(|cx| process.poll_wait(cx)).await
+    }
+
+    /// Its status, if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Child::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// # block_on(async {
+    /// let mut child = Command::new("sleep").arg("1000").kill_on_drop(true).spawn()?;
+    /// assert_eq!(child.try_wait()?, None);
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.process().try_wait()
+    }
+
+    /// Reads all that it writes, as far as that is piped, until it and whoever has
+    /// inherited its output have closed it; then waits for its end. Its standard input is
+    /// closed first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Child::wait), and if reading fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// What has been read is lost. The child is dropped, see [`Child`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::{Command, Stdio}};
+    /// # block_on(async {
+    /// let child = Command::new("echo").arg("hello").stdout(Stdio::piped()).spawn()?;
+    /// assert_eq!(child.wait_with_output().await?.stdout, b"hello\n");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub async fn wait_with_output(mut self) -> io::Result<Output> {
+        drop(self.stdin.take());
+        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let (stdout, stderr) = try_zip(read_all(stdout), read_all(stderr)).await?;
+        let status = self.wait().await?;
+        Ok(Output {
+            status,
+            stdout,
+            stderr,
+        })
+    }
+}
+
+async fn read_all(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        pipe.read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
+        if self.kill_on_drop {
+            // It fails if the child has ended, and if it runs as another user.
+            let _ = process.kill();
+        }
+        orphans::adopt(process);
+    }
+}

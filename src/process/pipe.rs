@@ -1,0 +1,279 @@
+//! The pipes to a child.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::process::Stdio;
+use std::task::{Context as TaskContext, Poll};
+
+use socket2::SockRef;
+
+use crate::io::{AsyncRead, AsyncWrite};
+use crate::socket::{Socket, set_nonblocking};
+
+/// The pipe to a child's standard input. Dropping or closing it is the end of the input.
+///
+/// When the child has closed its end, writing fails with
+/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). (As with std, that takes that the process
+/// ignores `SIGPIPE`, as Rust programs do from their start.)
+///
+/// # Cancel safety
+///
+/// A write that is dropped before it is done has moved no byte. For helpers that make
+/// several, as `write_all`, that holds for each of them.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::io::AsyncWriteExt;
+/// use soloist::{block_on, process::{Command, Stdio}};
+///
+/// block_on(async {
+///     let mut sort = Command::new("sort").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+///     let mut stdin = sort.stdin.take().unwrap();
+///     stdin.write_all(b"b\na\n").await?;
+///     stdin.close().await?;
+///     assert_eq!(sort.wait_with_output().await?.stdout, b"a\nb\n");
+///     Ok::<(), std::io::Error>(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct ChildStdin {
+    /// None when it has been closed.
+    socket: Option<Socket<std::process::ChildStdin>>,
+}
+
+impl ChildStdin {
+    pub(super) fn new(pipe: std::process::ChildStdin) -> io::Result<ChildStdin> {
+        set_nonblocking(&pipe)?;
+        let socket = Some(Socket::new(pipe, "`Command::spawn`")?);
+        Ok(ChildStdin { socket })
+    }
+
+    fn socket(&self) -> io::Result<&Socket<std::process::ChildStdin>> {
+        self.socket.as_ref().ok_or_else(closed)
+    }
+
+    /// The std pipe, back in blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// If it has been closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::{Command, Stdio}};
+    /// # use std::io::Write;
+    /// # block_on(async {
+    /// # let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    /// let mut stdin: std::process::ChildStdin = child.stdin.take().unwrap().into_std()?;
+    /// stdin.write_all(b"hello")?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn into_std(self) -> io::Result<std::process::ChildStdin> {
+        into_blocking(self.socket.ok_or_else(closed)?)
+    }
+}
+
+impl AsyncWrite for ChildStdin {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let write = |mut pipe: &std::process::ChildStdin| Write::write(&mut pipe, buf);
+        self.socket()?.poll_write(cx, true, write)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let write = |mut pipe: &std::process::ChildStdin| Write::write_vectored(&mut pipe, bufs);
+        self.socket()?.poll_write(cx, true, write)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        self.socket = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// So that another child can write into this one's standard input.
+impl TryFrom<ChildStdin> for Stdio {
+    type Error = io::Error;
+
+    fn try_from(pipe: ChildStdin) -> io::Result<Stdio> {
+        pipe.into_std().map(Stdio::from)
+    }
+}
+
+/// The end of a pipe that is read.
+macro_rules! output_pipe {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name {
+            /// A `File`, for that can be read by `&`.
+            socket: Socket<File>,
+        }
+
+        impl $name {
+            pub(super) fn new(pipe: std::process::$name) -> io::Result<$name> {
+                set_nonblocking(&pipe)?;
+                let file = File::from(OwnedFd::from(pipe));
+                let socket = Socket::new(file, "`Command::spawn`")?;
+                Ok($name { socket })
+            }
+
+            /// The std pipe, back in blocking mode.
+            ///
+            /// # Errors
+            ///
+            /// If the system refuses that.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use soloist::{block_on, process::{Command, Stdio}};
+            /// # use std::io::Read;
+            /// # block_on(async {
+            /// # let mut child = Command::new("true")
+            /// #     .stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+            /// let stdout: std::process::ChildStdout = child.stdout.take().unwrap().into_std()?;
+            /// let stderr: std::process::ChildStderr = child.stderr.take().unwrap().into_std()?;
+            /// # Ok::<(), std::io::Error>(()) }).unwrap();
+            /// ```
+            pub fn into_std(self) -> io::Result<std::process::$name> {
+                Ok(OwnedFd::from(into_blocking(self.socket)?).into())
+            }
+        }
+
+        impl AsyncRead for $name {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut TaskContext<'_>,
+                buf: &mut [u8],
+            ) -> Poll<io::Result<usize>> {
+                let room = buf.len();
+                let read = |mut file: &File| Read::read(&mut file, buf);
+                self.socket.poll_read(cx, true, true, room, read)
+            }
+
+            fn poll_read_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut TaskContext<'_>,
+                bufs: &mut [IoSliceMut<'_>],
+            ) -> Poll<io::Result<usize>> {
+                let room = bufs.iter().map(|buf| buf.len()).sum();
+                let read = |mut file: &File| Read::read_vectored(&mut file, bufs);
+                self.socket.poll_read(cx, true, true, room, read)
+            }
+        }
+
+        impl AsFd for $name {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.socket.get_ref().as_fd()
+            }
+        }
+
+        /// So that another child can read what this one writes.
+        impl TryFrom<$name> for Stdio {
+            type Error = io::Error;
+
+            fn try_from(pipe: $name) -> io::Result<Stdio> {
+                pipe.into_std().map(Stdio::from)
+            }
+        }
+    };
+}
+
+output_pipe! {
+    /// The pipe from a child's standard output. It ends when the child and whoever has
+    /// inherited its output have closed it.
+    ///
+    /// # Cancel safety
+    ///
+    /// A read that is dropped before it is done has moved no byte. For helpers that make
+    /// several, as `read_exact`, that holds for each of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_lite::StreamExt;
+    /// use soloist::io::{AsyncBufReadExt, BufReader};
+    /// use soloist::{block_on, process::{Command, Stdio}};
+    ///
+    /// block_on(async {
+    ///     let mut seq = Command::new("seq").arg("3").stdout(Stdio::piped()).spawn()?;
+    ///     let mut lines = BufReader::new(seq.stdout.take().unwrap()).lines();
+    ///     while let Some(line) = lines.next().await {
+    ///         println!("{}", line?);
+    ///     }
+    ///     assert!(seq.wait().await?.success());
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// A pipeline, of which this process is no part:
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::{Command, Stdio}};
+    /// # block_on(async {
+    /// let mut seq = Command::new("seq").arg("100").stdout(Stdio::piped()).spawn()?;
+    /// let numbers = Stdio::try_from(seq.stdout.take().unwrap())?;
+    /// let count = Command::new("grep").args(["-c", "7"]).stdin(numbers).output().await?;
+    /// assert_eq!(count.stdout, b"19\n");
+    /// # seq.wait().await?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    ChildStdout
+}
+
+output_pipe! {
+    /// The pipe from a child's standard error. It ends when the child and whoever has
+    /// inherited it have closed it.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`ChildStdout`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::io::AsyncReadExt;
+    /// use soloist::{block_on, process::{Command, Stdio}};
+    ///
+    /// block_on(async {
+    ///     let mut child = Command::new("ls").arg("/no/such/file").stderr(Stdio::piped()).spawn()?;
+    ///     let mut text = String::new();
+    ///     child.stderr.take().unwrap().read_to_string(&mut text).await?;
+    ///     assert!(text.contains("/no/such/file"));
+    ///     assert!(!child.wait().await?.success());
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ChildStderr
+}
+
+fn into_blocking<T: AsFd>(socket: Socket<T>) -> io::Result<T> {
+    let Ok(pipe) = socket.into_inner() else {
+        unreachable!("pipes have no clones");
+    };
+    SockRef::from(&pipe).set_nonblocking(false)?;
+    Ok(pipe)
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "this pipe has been closed")
+}

@@ -1,0 +1,725 @@
+//! Panics of tasks, destructors, outputs and wakers: each ends where it should, and the
+//! rest goes on.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::net::UdpSocket;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_lite::FutureExt;
+use soloist::io::Async;
+use soloist::task::{Builder, yield_now};
+use soloist::time::{Sleep, sleep, sleep_until};
+use soloist::{Handle, Runtime, block_on, spawn};
+
+use crate::support::{
+    CountWakes, OnDrop, Seen, in_child, panic_of, passes_in_child, waker_fn, watchdog,
+};
+
+/// A payload that is told from all others.
+#[derive(Debug, PartialEq)]
+struct Payload(u32);
+
+/// Panics when it is dropped, as an output or as a payload.
+struct PanicsOnDrop(Rc<Cell<usize>>);
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+        panic!("the destructor of a value");
+    }
+}
+
+/// As [`PanicsOnDrop`], for what goes to other threads.
+struct PanicsOnDropThere(Arc<AtomicUsize>);
+
+impl Drop for PanicsOnDropThere {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic!("the destructor of a value");
+    }
+}
+
+/// Polls a future once, with this waker.
+fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
+/// Panics in `wake`.
+fn panics_on_wake() -> Waker {
+    waker_fn(|| panic!("the wake of a waker"))
+}
+
+/// Panics when its last clone is dropped.
+fn panics_on_drop() -> Waker {
+    struct Fragile;
+    impl Wake for Fragile {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            panic!("the drop of a waker");
+        }
+    }
+    Waker::from(Arc::new(Fragile))
+}
+
+/// Panics in `clone`.
+#[expect(unsafe_code, reason = "the clone of a safe waker cannot panic")]
+fn panics_on_clone() -> Waker {
+    use std::task::RawWakerVTable;
+    static VTABLE: RawWakerVTable =
+        RawWakerVTable::new(|_| panic!("the clone of a waker"), |_| (), |_| (), |_| ());
+    // SAFETY: the functions do not use the pointer.
+    unsafe { Waker::new(std::ptr::null(), &VTABLE) }
+}
+
+#[test]
+fn b23_the_panic_of_a_detached_task_ends_only_that_task() {
+    watchdog(|| {
+        let finished = Rc::new(Cell::new(0));
+        let dropped = Rc::new(Cell::new(0));
+        let runtime = Runtime::new();
+        for number in 0..10 {
+            let (finished, dropped) = (finished.clone(), dropped.clone());
+            runtime
+                .spawn(async move {
+                    let _guard = OnDrop(move || dropped.set(dropped.get() + 1));
+                    yield_now().await;
+                    assert!(number % 2 == 0, "an odd one");
+                    yield_now().await;
+                    finished.set(finished.get() + 1);
+                })
+                .detach();
+        }
+        runtime.run();
+        assert_eq!((finished.get(), dropped.get()), (5, 10));
+    });
+}
+
+#[test]
+fn b23_who_awaits_a_task_that_panicked_gets_its_payload() {
+    watchdog(|| {
+        block_on(async {
+            let task = spawn(async { panic_any(Payload(1)) });
+            let payload = AssertUnwindSafe(task).catch_unwind().await.unwrap_err();
+            assert_eq!(payload.downcast_ref(), Some(&Payload(1)));
+
+            let task = spawn(async { panic_any(Payload(2)) });
+            let error = task.join().await.unwrap_err();
+            assert_eq!(error.into_panic().downcast_ref(), Some(&Payload(2)));
+
+            // One that has panicked long before.
+            let task = spawn(async { panic_any(Payload(3)) });
+            yield_now().await;
+            assert!(task.is_finished());
+            let payload = AssertUnwindSafe(task).catch_unwind().await.unwrap_err();
+            assert_eq!(payload.downcast_ref(), Some(&Payload(3)));
+        });
+
+        // Through `block_on`, to the caller.
+        let outcome = catch_unwind(|| {
+            block_on(async { spawn(async { panic_any(Payload(4)) }).await });
+        });
+        assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&Payload(4)));
+    });
+}
+
+#[test]
+fn b23_what_nobody_awaits_is_reported_with_the_name_of_its_task() {
+    let test = || {
+        block_on(async {
+            let line = line!() + 1;
+            let task = Builder::new().name("ink").spawn(async { panic!("no ink") });
+            eprintln!("expected {line} ink");
+            task.detach();
+
+            let line = line!() + 1;
+            let task = spawn(async { panic!("no paper") });
+            eprintln!("expected {line} task-2");
+            task.detach();
+
+            let handle = Handle::current();
+            let line = line!() + 1;
+            let task = handle.spawn(|| async { panic!("far away") });
+            eprintln!("expected {line} task-3");
+            task.detach();
+            yield_now().await;
+            yield_now().await;
+
+            let line = line!() + 1;
+            let task = spawn(async { panic!("before its handle goes") });
+            eprintln!("expected {line} task-4");
+            yield_now().await;
+            task.detach();
+
+            // Not these: somebody is told, or has lost interest.
+            let task = spawn(async { panic!("joined") });
+            assert!(task.join().await.is_err());
+            let task = spawn(async { panic!("dropped") });
+            yield_now().await;
+            drop(task);
+        });
+    };
+    watchdog(move || {
+        let name = "panics::b23_what_nobody_awaits_is_reported_with_the_name_of_its_task";
+        let stderr = passes_in_child(name, test);
+        let expected = stderr
+            .lines()
+            .filter_map(|line| line.strip_prefix("expected "));
+        for expected in expected {
+            let (line, name) = expected.split_once(' ').unwrap();
+            let start = format!("soloist: task `{name}` (spawned at {}:{line}:", file!());
+            let mut reported = stderr.lines().filter(|line| line.starts_with(&start));
+            let reported = reported
+                .next()
+                .unwrap_or_else(|| panic!("{start}: {stderr}"));
+            assert!(reported.contains(" has panicked"), "{reported}");
+        }
+        assert_eq!(stderr.matches("\nsoloist: ").count(), 4, "{stderr}");
+        // The panic hook has reported each of them, once.
+        let texts = [
+            "no ink",
+            "no paper",
+            "far away",
+            "before its handle goes",
+            "joined",
+            "dropped",
+        ];
+        for text in texts {
+            let count = stderr.lines().filter(|&line| line == text).count();
+            assert_eq!(count, 1, "{text}: {stderr}");
+        }
+    });
+}
+
+#[test]
+fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task() {
+    watchdog(|| {
+        let dropped = Rc::new(Cell::new(0));
+        let runtime = Runtime::new();
+        let make = || {
+            let output = dropped.clone();
+            runtime.spawn(async move { PanicsOnDrop(output) })
+        };
+        let idle = || while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {};
+
+        // Finished, then dropped or detached.
+        let (one, two) = (make(), make());
+        idle();
+        drop(one);
+        two.detach();
+        assert_eq!(dropped.get(), 2);
+        // Detached, then finished.
+        make().detach();
+        idle();
+        assert_eq!(dropped.get(), 3);
+        // The futures that would have returned it.
+        let (one, two) = (make(), make());
+        idle();
+        drop(one.join());
+        drop(two.cancel());
+        assert_eq!(dropped.get(), 5);
+        // Dropped by itself, in the poll that finishes it.
+        let own = Rc::new(RefCell::new(None));
+        let (output, handle) = (dropped.clone(), own.clone());
+        let task = runtime.spawn(async move {
+            drop(handle.take());
+            PanicsOnDrop(output)
+        });
+        *own.borrow_mut() = Some(task);
+        idle();
+        assert_eq!(dropped.get(), 6);
+        // A payload.
+        let payload = PanicsOnDropThere(Arc::default());
+        let count = payload.0.clone();
+        let task = runtime.spawn(async { panic_any(payload) });
+        idle();
+        drop(task);
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        // While the thread unwinds already, a second panic would end the process.
+        let task = make();
+        idle();
+        let text = panic_of(|| {
+            let _task = task;
+            panic!("the first");
+        });
+        assert_eq!((text.as_str(), dropped.get()), ("the first", 7));
+    });
+}
+
+#[test]
+fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_elsewhere() {
+    watchdog(|| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let runtime = Runtime::new();
+        let handle = runtime.handle();
+        let make = || {
+            let output = dropped.clone();
+            handle.spawn(move || async { PanicsOnDropThere(output) })
+        };
+        let idle = || while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {};
+        let quietly = |f: &dyn Fn()| catch_unwind(AssertUnwindSafe(f)).is_ok();
+        let task = Cell::new(Some(make()));
+        idle();
+        assert!(quietly(&|| drop(task.take())));
+        task.set(Some(make()));
+        idle();
+        assert!(quietly(&|| task.take().unwrap().detach()));
+        assert_eq!(dropped.load(Ordering::SeqCst), 2);
+        make().detach();
+        idle();
+        assert_eq!(dropped.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[test]
+fn b24_a_payload_that_panics_in_its_destructor_ends_only_its_task() {
+    watchdog(|| {
+        let count = Arc::new(AtomicUsize::new(0));
+        let finished = block_on(async {
+            let payload = PanicsOnDropThere(count.clone());
+            spawn(async { panic_any(payload) }).detach();
+            let sibling = spawn(async {
+                yield_now().await;
+                "finished"
+            });
+            sibling.await
+        });
+        assert_eq!((finished, count.load(Ordering::SeqCst)), ("finished", 1));
+    });
+}
+
+#[test]
+fn b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding() {
+    let test = || {
+        block_on(async {
+            for number in 0..3 {
+                let guard = OnDrop(move || {
+                    eprintln!(
+                        "dropped {number}, inside: {}",
+                        Handle::try_current().is_some()
+                    );
+                    // What destructors do: the runtime is being dropped, by a panic.
+                    if Handle::try_current().is_some() {
+                        spawn(async {}).detach();
+                        drop(sleep(Duration::from_secs(1)));
+                    }
+                });
+                spawn(async move {
+                    let _guard = guard;
+                    sleep(Duration::from_secs(3600)).await;
+                })
+                .detach();
+            }
+            // A second panic must not turn the first into an abort.
+            spawn(async {
+                let _guard = OnDrop(|| panic!("the destructor of a task"));
+                pending::<()>().await;
+            })
+            .detach();
+            let _guard = OnDrop(|| eprintln!("dropped main"));
+            yield_now().await;
+            yield_now().await;
+            panic!("main has had enough");
+        });
+    };
+    watchdog(move || {
+        let name = "panics::b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding";
+        let child = in_child(name, test).unwrap();
+        let stderr = String::from_utf8_lossy(&child.stderr);
+        assert_eq!(child.status.code(), Some(101), "{stderr}");
+        for text in [
+            "main has had enough",
+            "dropped main",
+            "the destructor of a task",
+            "dropped 0, inside: true",
+            "dropped 1, inside: true",
+            "dropped 2, inside: true",
+        ] {
+            let count = stderr.lines().filter(|&line| line == text).count();
+            assert_eq!(count, 1, "{text}: {stderr}");
+        }
+    });
+}
+
+#[test]
+fn b26_sleeps_that_outlive_their_runtime_hold_nothing_and_do_nothing() {
+    watchdog(|| {
+        let token = Rc::new(());
+        let (wakes, waker) = CountWakes::new();
+        let runtime = Runtime::new();
+        let sleeps: Vec<Sleep> = runtime.block_on(async {
+            for millis in [0, 1, 3_600_000] {
+                let token = token.clone();
+                spawn(async move {
+                    sleep(Duration::from_millis(millis)).await;
+                    pending::<()>().await;
+                    drop(token);
+                })
+                .detach();
+            }
+            yield_now().await;
+            (0..3)
+                .map(|_| {
+                    let mut sleep = sleep(Duration::from_millis(1));
+                    assert!(poll_with(&mut sleep, &waker).is_pending());
+                    sleep
+                })
+                .collect()
+        });
+        drop(runtime);
+        assert_eq!(Rc::strong_count(&token), 1);
+        drop(waker);
+        // The timers are gone, and the wakers with them.
+        assert_eq!(Arc::strong_count(&wakes), 1);
+        thread::sleep(Duration::from_millis(2));
+        assert_eq!(wakes.get(), 0);
+        // They can be dropped anywhere, and awaited by another runtime.
+        let mut sleeps = sleeps.into_iter();
+        drop(sleeps.next());
+        let there = sleeps.next();
+        thread::spawn(move || drop(there)).join().unwrap();
+        let mut last = sleeps.next().unwrap();
+        block_on(async {
+            (&mut last).await;
+            last.reset(Instant::now() + Duration::from_millis(1));
+            (&mut last).await;
+        });
+        drop(last);
+    });
+}
+
+/// Starts to wait five times, the second time with a waker that panics, and has all of it
+/// happen in one batch: the panic comes through, and the others have been woken.
+fn rest_of_the_batch<S: 'static>(
+    start: impl Fn(&Waker) -> S + Send + 'static,
+    happen: impl Fn(&[S]) + Send + 'static,
+) {
+    watchdog(move || {
+        let runtime = Runtime::new();
+        let (wakes, waker) = CountWakes::new();
+        let waiting = runtime.block_on(async {
+            let mut waiting = vec![start(&waker), start(&panics_on_wake())];
+            waiting.extend((0..3).map(|_| start(&waker)));
+            happen(&waiting);
+            waiting
+        });
+        let text = panic_of(|| {
+            while wakes.get() == 0 {
+                runtime.turn(Some(Duration::ZERO)).unwrap();
+            }
+        });
+        assert_eq!((text.as_str(), wakes.get()), ("the wake of a waker", 4));
+        // And it works on.
+        runtime.block_on(async { sleep(Duration::from_millis(1)).await });
+        drop(waiting);
+    });
+}
+
+#[test]
+fn b27_a_waker_that_panics_keeps_no_timer_of_its_batch_from_waking() {
+    rest_of_the_batch(
+        |waker| {
+            let mut sleep = sleep_until(Instant::now() + Duration::from_millis(2));
+            assert!(poll_with(&mut sleep, waker).is_pending());
+            sleep
+        },
+        |_| thread::sleep(Duration::from_millis(5)),
+    );
+}
+
+#[test]
+fn b27_a_waker_that_panics_keeps_no_socket_of_its_batch_from_waking() {
+    rest_of_the_batch(
+        |waker| {
+            let socket = Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+            let mut cx = Context::from_waker(waker);
+            assert!(socket.poll_readable(&mut cx).is_pending());
+            socket
+        },
+        |sockets: &[Async<UdpSocket>]| {
+            let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for socket in sockets {
+                let to = socket.get_ref().local_addr().unwrap();
+                sender.send_to(b"to all", to).unwrap();
+            }
+        },
+    );
+}
+
+#[test]
+fn b27_a_waker_that_panics_when_a_task_ends_leaves_the_tasks_behind_it_ready() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let (wakes, waker) = CountWakes::new();
+        let mut tasks: Vec<_> = (0..5).map(|n| runtime.spawn(async move { n })).collect();
+        for (number, task) in tasks.iter_mut().enumerate() {
+            let waker = if number == 1 {
+                panics_on_wake()
+            } else {
+                waker.clone()
+            };
+            assert!(poll_with(task, &waker).is_pending());
+        }
+        let text = panic_of(|| runtime.turn(Some(Duration::ZERO)));
+        assert_eq!((text.as_str(), wakes.get()), ("the wake of a waker", 1));
+        // Also the task whose end that was.
+        assert!(tasks[1].is_finished());
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 3);
+        assert_eq!(wakes.get(), 4);
+        for (number, task) in tasks.into_iter().enumerate() {
+            assert_eq!(runtime.block_on(task), number);
+        }
+    });
+}
+
+#[test]
+fn b27_wakers_that_panic_when_the_runtime_is_dropped_keep_no_future_from_it() {
+    watchdog(|| {
+        for fragile in [panics_on_wake, panics_on_drop] {
+            let runtime = Runtime::new();
+            let all: Vec<_> = (0..4).map(|_| Seen::new()).collect();
+            let mut tasks: Vec<_> = all.iter().map(|seen| runtime.spawn(seen.probe())).collect();
+            let (wakes, waker) = CountWakes::new();
+            let sleep = runtime.block_on(async {
+                assert!(poll_with(&mut tasks[0], &fragile()).is_pending());
+                assert!(poll_with(&mut tasks[1], &waker).is_pending());
+                let mut one = sleep(Duration::from_secs(1));
+                assert!(poll_with(&mut one, &fragile()).is_pending());
+                let mut two = sleep(Duration::from_secs(1));
+                assert!(poll_with(&mut two, &waker).is_pending());
+                (one, two)
+            });
+            let text = panic_of(|| drop(runtime));
+            assert!(text.ends_with("of a waker"), "{text}");
+            for seen in &all {
+                assert_eq!(seen.drops.get(), 1);
+            }
+            // Who awaited a task has been told, and no timer is left.
+            assert_eq!(wakes.get(), 1);
+            drop((sleep, tasks, waker));
+            assert_eq!(Arc::strong_count(&wakes), 1);
+        }
+    });
+}
+
+#[test]
+fn b27_a_waker_that_panics_when_it_is_dropped_saves_no_task_from_its_end() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let local = Seen::new();
+        let mut task = runtime.spawn(local.probe());
+        assert!(poll_with(&mut task, &panics_on_drop()).is_pending());
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
+        assert_eq!(local.drops.get(), 1);
+
+        let token = Arc::new(());
+        let there = token.clone();
+        let mut task = runtime.handle().spawn(|| async move {
+            pending::<()>().await;
+            drop(there);
+        });
+        assert!(poll_with(&mut task, &panics_on_drop()).is_pending());
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(Arc::strong_count(&token), 1);
+    });
+}
+
+#[test]
+fn b27_a_waker_that_panics_when_it_is_dropped_leaves_no_timer_behind() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        runtime.block_on(async {
+            let mut one = sleep(Duration::from_secs(3600));
+            assert!(poll_with(&mut one, &panics_on_drop()).is_pending());
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(one)));
+            assert_eq!(runtime.next_deadline(), None);
+
+            // Replaced by another waker, in the poll of a sleep that goes on.
+            let (wakes, waker) = CountWakes::new();
+            let mut two = sleep(Duration::from_secs(3600));
+            assert!(poll_with(&mut two, &panics_on_drop()).is_pending());
+            let _ = catch_unwind(AssertUnwindSafe(|| poll_with(&mut two, &waker)));
+            two.reset(Instant::now());
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(wakes.get(), 1);
+            two.await;
+        });
+    });
+}
+
+#[test]
+fn b27_a_waker_that_panics_when_it_is_cloned_leaves_all_as_it_was() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let (_, waker) = CountWakes::new();
+        let text = "the clone of a waker";
+        runtime.block_on(async {
+            let mut task = spawn(yield_now());
+            assert_eq!(panic_of(|| poll_with(&mut task, &panics_on_clone())), text);
+            assert!(poll_with(&mut task, &waker).is_pending());
+            assert_eq!(panic_of(|| poll_with(&mut task, &panics_on_clone())), text);
+            assert!(poll_with(&mut task, &waker).is_pending());
+            task.await;
+
+            let mut task = Handle::current().spawn(yield_now);
+            assert_eq!(panic_of(|| poll_with(&mut task, &panics_on_clone())), text);
+            assert!(poll_with(&mut task, &waker).is_pending());
+            task.await.unwrap();
+
+            let mut sleep = sleep(Duration::from_secs(3600));
+            assert_eq!(panic_of(|| poll_with(&mut sleep, &panics_on_clone())), text);
+            assert!(poll_with(&mut sleep, &waker).is_pending());
+            assert_eq!(panic_of(|| poll_with(&mut sleep, &panics_on_clone())), text);
+            sleep.reset(Instant::now() + Duration::from_millis(1));
+            sleep.await;
+
+            let socket = Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+            let mut fragile = Box::pin(socket.writable());
+            assert_eq!(
+                panic_of(|| poll_with(&mut fragile, &panics_on_clone())),
+                text
+            );
+            let mut polled = poll_fn(|cx| socket.poll_writable(cx));
+            assert_eq!(
+                panic_of(|| poll_with(&mut polled, &panics_on_clone())),
+                text
+            );
+            polled.await.unwrap();
+            socket.writable().await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
+    watchdog(|| {
+        let dropped = Rc::new(Cell::new(0));
+        let runtime = Runtime::new();
+        let works = || {
+            assert!(Handle::try_current().is_none());
+            let task = runtime.spawn(async { sleep(Duration::from_micros(10)).await });
+            let remote = runtime.handle().spawn(|| async { 7 });
+            runtime.block_on(async {
+                task.await;
+                assert_eq!(remote.await.unwrap(), 7);
+            });
+        };
+        // Of main's future.
+        let guard = PanicsOnDrop(dropped.clone());
+        let text = panic_of(|| {
+            runtime.block_on(poll_fn(move |_| {
+                let _guard = &guard;
+                Poll::Ready(())
+            }))
+        });
+        assert_eq!(
+            (text.as_str(), dropped.get()),
+            ("the destructor of a value", 1)
+        );
+        works();
+
+        // Of what a closure from elsewhere has taken along, and never used.
+        let there = Arc::new(AtomicUsize::new(0));
+        let taken = PanicsOnDropThere(there.clone());
+        let remote = runtime.handle().spawn(move || async move { drop(taken) });
+        drop(remote);
+        works();
+        assert_eq!(there.load(Ordering::SeqCst), 1);
+
+        // Of a socket's waker, when the socket goes.
+        runtime.block_on(async {
+            let socket = Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+            let waker = panics_on_drop();
+            let mut cx = Context::from_waker(&waker);
+            assert!(socket.poll_readable(&mut cx).is_pending());
+            std::mem::forget(waker.clone());
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(socket)));
+        });
+        works();
+    });
+}
+
+#[test]
+fn b28_what_was_never_started_is_dropped_with_its_runtime_whatever_panics() {
+    watchdog(|| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let runtime = Runtime::new();
+        let tasks: Vec<_> = (0..3)
+            .map(|_| {
+                let taken = PanicsOnDropThere(dropped.clone());
+                runtime.handle().spawn(move || async move { drop(taken) })
+            })
+            .collect();
+        let text = panic_of(|| drop(runtime));
+        assert_eq!(text, "the destructor of a value");
+        assert_eq!(dropped.load(Ordering::SeqCst), 3);
+        for task in tasks {
+            assert!(task.wait().unwrap_err().is_cancelled());
+        }
+    });
+}
+
+#[test]
+fn b30_tasks_behind_a_main_that_panics_run_in_the_next_call() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let add = |number| {
+            let order = order.clone();
+            runtime
+                .spawn(async move { order.borrow_mut().push(number) })
+                .detach();
+        };
+        (0..3).for_each(add);
+        let text = panic_of(|| {
+            runtime.block_on(async {
+                // In the middle of the second batch.
+                yield_now().await;
+                (3..6).for_each(add);
+                spawn(yield_now()).detach();
+                panic!("main");
+            })
+        });
+        assert_eq!((text.as_str(), order.borrow().len()), ("main", 3));
+        runtime.block_on(yield_now());
+        assert_eq!(*order.borrow(), [0, 1, 2, 3, 4, 5]);
+        runtime.run();
+    });
+}
+
+#[test]
+fn b30_tasks_behind_one_whose_panic_ends_the_call_run_in_the_next() {
+    watchdog(|| {
+        let runtime = Runtime::builder().propagate_panics(true).build();
+        let order = Rc::new(RefCell::new(Vec::new()));
+        for number in 0..10 {
+            let order = order.clone();
+            runtime
+                .spawn(async move {
+                    order.borrow_mut().push(number);
+                    if number % 4 == 1 {
+                        panic_any(Payload(number));
+                    }
+                })
+                .detach();
+        }
+        for number in [1, 5, 9] {
+            let outcome = catch_unwind(AssertUnwindSafe(|| runtime.run()));
+            assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&Payload(number)));
+            assert_eq!(order.borrow().len() as u32, number + 1);
+        }
+        runtime.run();
+        assert_eq!(*order.borrow(), (0..10).collect::<Vec<_>>());
+    });
+}

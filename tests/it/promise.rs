@@ -1,0 +1,1079 @@
+//! A future that is completed by hand: by a callback, a thread, another task.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use soloist::io::Async;
+use soloist::promise::{Cancelled, Promise, Promised, promise};
+use soloist::task::yield_now;
+use soloist::time::sleep;
+use soloist::{block_on, spawn};
+
+use crate::support::{
+    CountWakes, OnDrop, Random, count_polls, panic_of, panic_text, tcp_pair, waker_fn, watchdog,
+};
+
+fn poll<T>(promised: &mut Promised<T>, waker: &Waker) -> Poll<Result<T, Cancelled>> {
+    Pin::new(promised).poll(&mut Context::from_waker(waker))
+}
+
+/// A value that counts its clones, and how many of it there are.
+#[derive(Default)]
+struct Counts {
+    clones: AtomicUsize,
+    alive: AtomicUsize,
+}
+
+struct Counted(Arc<Counts>);
+
+impl Counted {
+    fn new() -> (Counted, Arc<Counts>) {
+        let counts = Arc::new(Counts::default());
+        counts.alive.fetch_add(1, Ordering::SeqCst);
+        (Counted(counts.clone()), counts)
+    }
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Counted {
+        self.0.clones.fetch_add(1, Ordering::SeqCst);
+        self.0.alive.fetch_add(1, Ordering::SeqCst);
+        Counted(self.0.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Counts {
+    fn clones(&self) -> usize {
+        self.clones.load(Ordering::SeqCst)
+    }
+
+    fn alive(&self) -> usize {
+        self.alive.load(Ordering::SeqCst)
+    }
+}
+
+/// Calls its closure whenever it is cloned.
+struct OnClone(Arc<dyn Fn() + Send + Sync>);
+
+impl OnClone {
+    fn new(f: impl Fn() + Send + Sync + 'static) -> OnClone {
+        OnClone(Arc::new(f))
+    }
+}
+
+impl Clone for OnClone {
+    fn clone(&self) -> OnClone {
+        (self.0)();
+        OnClone(self.0.clone())
+    }
+}
+
+#[test]
+fn three_waiters_get_one_result() {
+    watchdog(|| {
+        block_on(async {
+            let (promise, promised) = promise();
+            let trace = Rc::new(RefCell::new(Vec::new()));
+            let polls: Rc<[Cell<usize>; 3]> = Rc::default();
+            let waiters: Vec<_> = (0..3)
+                .map(|n| {
+                    let (promised, trace, polls) = (promised.clone(), trace.clone(), polls.clone());
+                    spawn(async move {
+                        let result = count_polls(&polls[n], promised).await;
+                        trace.borrow_mut().push((n, result.clone()));
+                        result
+                    })
+                })
+                .collect();
+            drop(promised);
+            yield_now().await;
+            assert_eq!(polls.each_ref().map(Cell::get), [1, 1, 1]);
+
+            promise.set("the result".to_string()).unwrap();
+            assert!(
+                trace.borrow().is_empty(),
+                "nobody is polled inside of `set`"
+            );
+            let expected = Ok("the result".to_string());
+            for waiter in waiters {
+                assert_eq!(waiter.await, expected);
+            }
+            assert_eq!(polls.each_ref().map(Cell::get), [2, 2, 2]);
+            assert_eq!(
+                *trace.borrow(),
+                [0, 1, 2].map(|n| (n, expected.clone())),
+                "who waited first is woken first"
+            );
+        });
+    });
+}
+
+#[test]
+fn errors_travel_as_results() {
+    watchdog(|| {
+        let (promise, promised) = promise::<Result<u32, String>>();
+        promise.set(Err("no such page".into())).unwrap();
+        assert_eq!(block_on(promised), Ok(Err("no such page".to_string())));
+    });
+}
+
+/// As the tutorials' `fake_io_read`: sets the promise a while after it was first awaited.
+fn set_when_it_waits<T: Send + 'static>(
+    promise: Promise<T>,
+    value: T,
+) -> (mpsc::Sender<()>, thread::JoinHandle<Result<(), T>>) {
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        told.recv().unwrap();
+        // Until the runtime is parked.
+        thread::sleep(Duration::from_millis(30));
+        promise.set(value)
+    });
+    (tell, thread)
+}
+
+#[test]
+fn setting_it_on_another_thread_wakes_a_parked_runtime() {
+    watchdog(|| {
+        let (promise, promised) = promise();
+        let (waits, thread) = set_when_it_waits(promise, 42);
+        let polls = Cell::new(0);
+        let result = block_on(count_polls(&polls, async {
+            waits.send(()).unwrap();
+            promised.await
+        }));
+        assert_eq!((result, polls.get()), (Ok(42), 2));
+        assert_eq!(thread.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn setting_it_on_another_thread_wakes_a_runtime_that_waits_for_a_socket() {
+    watchdog(|| {
+        let (promise, promised) = promise();
+        let (waits, thread) = set_when_it_waits(promise, 42);
+        let (silent, _other_end) = tcp_pair();
+        let result = block_on(async {
+            let silent = Async::new(silent).unwrap();
+            let reader = spawn(async move { silent.readable().await });
+            yield_now().await;
+            waits.send(()).unwrap();
+            let result = promised.await;
+            assert!(!reader.is_finished());
+            result
+        });
+        assert_eq!(result, Ok(42));
+        assert_eq!(thread.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn dropping_it_on_another_thread_wakes_a_parked_runtime() {
+    watchdog(|| {
+        let (promise, promised) = promise::<u32>();
+        let (tell, told) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let _promise = promise;
+            told.recv().unwrap();
+            thread::sleep(Duration::from_millis(30));
+            panic!("the thread has failed");
+        });
+        let result = block_on(async {
+            tell.send(()).unwrap();
+            promised.await
+        });
+        assert!(result.is_err());
+        let payload = thread.join().unwrap_err();
+        assert_eq!(panic_text(&*payload), "the thread has failed");
+    });
+}
+
+#[test]
+fn an_abandoned_promise_gives_the_value_back() {
+    watchdog(|| {
+        let (promise, promised) = promise();
+        let clone = promised.clone();
+        assert!(!promise.is_abandoned());
+        drop(promised);
+        assert!(!promise.is_abandoned(), "there is a clone");
+        drop(clone);
+        assert!(promise.is_abandoned());
+
+        let value = Box::new(7);
+        let address: *const i32 = &*value;
+        let back = promise.set(value).unwrap_err();
+        assert!(std::ptr::eq(&*back, address), "it is the value itself");
+    });
+}
+
+#[test]
+fn a_waiter_that_is_cancelled_abandons_the_promise() {
+    watchdog(|| {
+        block_on(async {
+            let (promise, promised) = promise();
+            let waiter = spawn(promised);
+            yield_now().await;
+            assert!(!promise.is_abandoned());
+            drop(waiter);
+            assert!(promise.is_abandoned());
+            assert_eq!(promise.set(1), Err(1));
+        });
+    });
+}
+
+#[test]
+fn a_callback_does_not_abandon_the_promise() {
+    watchdog(|| {
+        let (promise, promised) = promise();
+        promised.on_done(|result| assert_eq!(result, Ok(1)));
+        assert!(!promise.is_abandoned());
+        assert_eq!(promise.set(1), Ok(()));
+    });
+}
+
+#[test]
+fn dropping_the_promise_cancels() {
+    watchdog(|| {
+        block_on(async {
+            let (promise, promised) = promise::<u32>();
+            let waiters: Vec<_> = (0..3).map(|_| spawn(promised.clone())).collect();
+            let taker = promised.clone();
+            let (tell, told) = mpsc::channel();
+            promised
+                .clone()
+                .on_done(move |result| tell.send(result).unwrap());
+            yield_now().await;
+            assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
+
+            drop(promise);
+            let cancelled = told.try_recv().unwrap();
+            let error = cancelled.unwrap_err();
+            for waiter in waiters {
+                assert_eq!(waiter.await, Err(error));
+            }
+            assert_eq!(taker.try_take(), Some(Err(error)));
+            assert_eq!(taker.try_take(), None);
+            // A clone that comes late hears of it, too.
+            assert_eq!(promised.clone().await, Err(error));
+            assert_eq!(promised.await, Err(error));
+
+            let text = "the promise was dropped before it was set";
+            assert_eq!(error.to_string(), text);
+            assert_eq!(io::Error::from(error).to_string(), text);
+        });
+    });
+}
+
+#[test]
+fn a_callback_runs_on_the_completing_thread_before_set_returns() {
+    watchdog(|| {
+        let here = thread::current().id();
+        let (promise, promised) = promise();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        for _ in 0..2 {
+            let calls = calls.clone();
+            promised.clone().on_done(move |result| {
+                calls.lock().unwrap().push((thread::current().id(), result));
+            });
+        }
+        drop(promised);
+        assert!(calls.lock().unwrap().is_empty());
+
+        let seen = calls.clone();
+        let thread = thread::spawn(move || {
+            promise.set("read").unwrap();
+            assert_eq!(seen.lock().unwrap().len(), 2);
+        });
+        let there = thread.thread().id();
+        thread.join().unwrap();
+        assert_ne!(here, there);
+        assert_eq!(*calls.lock().unwrap(), [(there, Ok("read")); 2]);
+    });
+}
+
+#[test]
+fn a_callback_of_a_promise_that_is_complete_runs_here_and_now() {
+    watchdog(|| {
+        let here = thread::current().id();
+        for set in [true, false] {
+            let (promise, promised) = promise();
+            thread::spawn(move || if set { promise.set(5) } else { Err(0) })
+                .join()
+                .unwrap()
+                .unwrap_or_else(|_| assert!(!set));
+            let (tell, told) = mpsc::channel();
+            let _other = promised.clone();
+            promised.on_done(move |result| {
+                tell.send((thread::current().id(), result.ok())).unwrap();
+            });
+            assert_eq!(told.try_recv(), Ok((here, set.then_some(5))));
+            assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+        }
+    });
+}
+
+#[test]
+fn a_callback_needs_no_runtime_and_may_spawn_into_one() {
+    watchdog(|| {
+        let runtime = soloist::Runtime::new();
+        let handle = runtime.handle();
+        let (promise, promised) = promise();
+        promised.on_done(move |result| {
+            handle
+                .spawn(move || async move { assert_eq!(result, Ok(3)) })
+                .detach();
+            handle.stop();
+        });
+        let thread = thread::spawn(move || promise.set(3));
+        runtime.run_forever();
+        assert_eq!(thread.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn a_callback_that_panics_keeps_nobody_from_theirs() {
+    watchdog(|| {
+        block_on(async {
+            let (promise, promised) = promise();
+            let (tell, told) = mpsc::channel();
+            let waiter = spawn(promised.clone());
+            yield_now().await;
+            for n in 0..4 {
+                let tell = tell.clone();
+                promised.clone().on_done(move |result| {
+                    tell.send((n, result)).unwrap();
+                    assert!(n % 2 == 0, "callback {n} has failed");
+                });
+            }
+            let late = spawn(promised);
+            yield_now().await;
+
+            let text = panic_of(|| promise.set(1));
+            assert_eq!(text, "callback 1 has failed", "the first panic goes on");
+            let called: Vec<_> = told.try_iter().collect();
+            assert_eq!(called, [(0, Ok(1)), (1, Ok(1)), (2, Ok(1)), (3, Ok(1))]);
+            assert_eq!((waiter.await, late.await), (Ok(1), Ok(1)));
+        });
+    });
+}
+
+#[test]
+fn a_callback_that_panics_during_a_panic_is_swallowed() {
+    watchdog(|| {
+        let (promise, promised) = promise::<u32>();
+        let (tell, told) = mpsc::channel();
+        promised
+            .clone()
+            .on_done(|_| panic!("the callback has failed, too"));
+        promised.on_done(move |result| tell.send(result).unwrap());
+        let thread = thread::spawn(move || {
+            let _promise = promise;
+            panic!("the thread has failed");
+        });
+        let payload = thread.join().unwrap_err();
+        assert_eq!(panic_text(&*payload), "the thread has failed");
+        assert!(told.try_recv().unwrap().is_err());
+    });
+}
+
+#[test]
+fn a_result_whose_clone_panics_is_there_for_the_others() {
+    watchdog(|| {
+        // With callbacks and tasks, and whoever is the unlucky one.
+        for unlucky in 0..3 {
+            let (promise, promised) = promise();
+            let clones = Arc::new(AtomicUsize::new(0));
+            let count = clones.clone();
+            let value = OnClone::new(move || {
+                let n = count.fetch_add(1, Ordering::SeqCst);
+                assert_ne!(n, unlucky, "no clone");
+            });
+            let receivers: Vec<_> = (0..4).map(|_| promised.clone()).collect();
+            drop(promised);
+            assert!(promise.set(value).is_ok());
+            let mut got = Vec::new();
+            for receiver in receivers {
+                got.push(catch_unwind(AssertUnwindSafe(|| block_on(receiver).is_ok())).ok());
+            }
+            let mut expected = [Some(true); 4];
+            expected[unlucky] = None;
+            assert_eq!(got, expected);
+            // The last one gets the value itself.
+            assert_eq!(clones.load(Ordering::SeqCst), 3);
+        }
+    });
+}
+
+#[test]
+fn a_result_whose_clone_panics_is_there_for_tasks_and_callbacks() {
+    watchdog(|| {
+        block_on(async {
+            let (promise, promised) = promise();
+            let first = Arc::new(AtomicBool::new(true));
+            let value = OnClone::new(move || {
+                assert!(!first.swap(false, Ordering::SeqCst), "no clone");
+            });
+            let (tell, told) = mpsc::channel();
+            for n in 0..3 {
+                let tell = tell.clone();
+                promised
+                    .clone()
+                    .on_done(move |result| tell.send((n, result.is_ok())).unwrap());
+            }
+            let tasks = [0, 1].map(|_| spawn(promised.clone()));
+            drop(promised);
+            yield_now().await;
+            let text = panic_of(|| promise.set(value).is_ok());
+            assert_eq!(text, "no clone");
+            assert_eq!(told.try_iter().collect::<Vec<_>>(), [(1, true), (2, true)]);
+            for task in tasks {
+                assert!(task.await.is_ok());
+            }
+        });
+    });
+}
+
+#[test]
+fn the_clone_of_a_result_may_use_the_promise() {
+    watchdog(|| {
+        let slot: Arc<Mutex<Vec<Promised<OnClone>>>> = Arc::default();
+        let (promise, promised) = promise();
+        *slot.lock().unwrap() = (0..4).map(|_| promised.clone()).collect();
+        let (tell, told) = mpsc::channel();
+        let (count, wakes) = CountWakes::new();
+        let used = slot.clone();
+        let first = AtomicBool::new(true);
+        let value = OnClone::new(move || {
+            if !first.swap(false, Ordering::SeqCst) {
+                return;
+            }
+            let mut handles = std::mem::take(&mut *used.lock().unwrap());
+            // It is out being cloned, so nobody else can have it now.
+            let mut polled = handles.pop().unwrap();
+            assert!(poll(&mut polled, &wakes).is_pending());
+            let kept = polled.clone();
+            assert!(kept.try_take().is_none());
+            let tell = tell.clone();
+            handles
+                .pop()
+                .unwrap()
+                .on_done(move |result| tell.send(result.is_ok()).unwrap());
+            drop(handles.pop());
+            assert!(format!("{:?}", handles[0]).contains("set"));
+            used.lock().unwrap().extend([polled, kept]);
+        });
+        assert!(promise.set(value).is_ok());
+        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
+        assert!(block_on(promised).is_ok());
+        assert_eq!(told.try_recv(), Ok(true));
+        assert_eq!(count.get(), 1, "it is put back, and that is told");
+        let left = std::mem::take(&mut *slot.lock().unwrap());
+        assert_eq!(left.len(), 2);
+        for promised in left {
+            assert!(promised.try_take().is_some_and(|result| result.is_ok()));
+        }
+    });
+}
+
+#[test]
+fn a_callback_that_comes_while_the_result_is_cloned_elsewhere_is_called() {
+    watchdog(|| {
+        let (promise, mut original) = promise();
+        let callback = original.clone();
+        let mut other = original.clone();
+
+        // The other thread has the result out for cloning until it may go on.
+        let (cloning, is_cloning) = mpsc::channel();
+        let (go, may_go) = mpsc::channel::<()>();
+        let (cloning, may_go) = (Mutex::new(cloning), Mutex::new(may_go));
+        let value = OnClone::new(move || {
+            if cloning.lock().unwrap().send(()).is_ok() {
+                let _ = may_go.lock().unwrap().recv();
+            }
+        });
+        let is_cloning = Mutex::new(is_cloning);
+        let (woken, is_woken) = mpsc::channel();
+        let woken = Mutex::new(woken);
+        let waker = waker_fn(move || {
+            woken.lock().unwrap().send(()).unwrap();
+            is_cloning.lock().unwrap().recv().unwrap();
+        });
+        assert!(poll(&mut other, &waker).is_pending());
+        let thread = thread::spawn(move || {
+            is_woken.recv().unwrap();
+            other.try_take().is_some_and(|result| result.is_ok())
+        });
+        let (tell, told) = mpsc::channel();
+        callback.on_done(move |result| tell.send(result.is_ok()).unwrap());
+
+        // The waker is woken first, so the callback finds the result gone.
+        assert!(promise.set(value).is_ok());
+        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
+        let (count, waker) = CountWakes::new();
+        assert!(poll(&mut original, &waker).is_pending());
+        drop(go);
+        assert!(thread.join().unwrap());
+        assert_eq!(told.try_recv(), Ok(true));
+        assert_eq!(count.get(), 1);
+        assert!(poll(&mut original, &waker).is_ready());
+    });
+}
+
+#[test]
+fn try_take_takes_it_once_for_each_clone() {
+    watchdog(|| {
+        let (promise, promised) = promise();
+        let clone = promised.clone();
+        assert_eq!(promised.try_take(), None);
+        promise.set("it").unwrap();
+        assert_eq!(promised.try_take(), Some(Ok("it")));
+        assert_eq!(promised.try_take(), None);
+        // A clone of one that has had it has had it, too.
+        assert_eq!(promised.clone().try_take(), None);
+        assert_eq!(clone.try_take(), Some(Ok("it")));
+        assert_eq!(clone.try_take(), None);
+        // And it has no callback to call.
+        clone.on_done(|_| panic!("a second result"));
+
+        let (promise, promised) = soloist::promise::promise::<u32>();
+        let clone = promised.clone();
+        drop(promise);
+        assert!(promised.try_take().is_some_and(|result| result.is_err()));
+        assert_eq!(promised.clone().try_take(), None);
+        promised.on_done(|_| panic!("a second result"));
+        assert!(clone.try_take().is_some_and(|result| result.is_err()));
+    });
+}
+
+#[test]
+fn polling_it_after_its_result_was_taken_panics() {
+    watchdog(|| {
+        let (promise, mut promised) = promise();
+        promise.set(1).unwrap();
+        assert_eq!(poll(&mut promised, Waker::noop()), Poll::Ready(Ok(1)));
+        let text = panic_of(|| poll(&mut promised, Waker::noop()));
+        assert_eq!(text, "a `Promised` was polled after its result was taken");
+    });
+}
+
+#[test]
+fn a_wait_that_is_given_up_loses_nothing() {
+    watchdog(|| {
+        block_on(async {
+            let (promise, mut promised) = promise();
+            let waited = futures_lite::future::or(async { Some((&mut promised).await) }, async {
+                sleep(Duration::from_millis(1)).await;
+                None
+            })
+            .await;
+            assert_eq!(waited, None);
+            promise.set(8).unwrap();
+            assert_eq!(promised.await, Ok(8));
+        });
+    });
+}
+
+#[test]
+fn a_waker_is_replaced_dropped_and_woken_exactly_once() {
+    watchdog(|| {
+        let (promise, mut promised) = promise();
+        let mut clone = promised.clone();
+        let (first, first_waker) = CountWakes::new();
+        let (second, second_waker) = CountWakes::new();
+        let (third, third_waker) = CountWakes::new();
+        // One is ours, one is the `Waker`'s.
+        let held = |count: &Arc<CountWakes>| Arc::strong_count(count) - 2;
+
+        assert!(poll(&mut promised, &first_waker).is_pending());
+        assert!(poll(&mut promised, &first_waker).is_pending());
+        assert_eq!((held(&first), first.get()), (1, 0), "kept once");
+        assert!(poll(&mut promised, &second_waker).is_pending());
+        assert_eq!((held(&first), first.get()), (0, 0), "replaced, not woken");
+        assert_eq!(held(&second), 1);
+
+        assert!(poll(&mut clone, &third_waker).is_pending());
+        assert_eq!(
+            (held(&second), held(&third)),
+            (1, 1),
+            "each clone has its own"
+        );
+        let gone = {
+            let mut gone = clone.clone();
+            assert!(poll(&mut gone, &first_waker).is_pending());
+            assert_eq!(held(&first), 1);
+            gone
+        };
+        drop(gone);
+        assert_eq!(
+            (held(&first), first.get()),
+            (0, 0),
+            "it goes with its `Promised`"
+        );
+        // A callback takes the place of the waker.
+        let mut called = clone.clone();
+        assert!(poll(&mut called, &first_waker).is_pending());
+        called.on_done(|result| assert_eq!(result, Ok(6)));
+        assert_eq!((held(&first), first.get()), (0, 0));
+
+        promise.set(6).unwrap();
+        assert_eq!((first.get(), second.get(), third.get()), (0, 1, 1));
+        assert_eq!((held(&second), held(&third)), (0, 0));
+        assert_eq!(poll(&mut promised, &second_waker), Poll::Ready(Ok(6)));
+        assert_eq!(poll(&mut clone, &third_waker), Poll::Ready(Ok(6)));
+        assert_eq!((second.get(), third.get()), (1, 1));
+        assert_eq!((held(&second), held(&third)), (0, 0));
+    });
+}
+
+#[test]
+fn dropping_the_promise_wakes_each_waiter_once() {
+    watchdog(|| {
+        let (promise, mut promised) = promise::<()>();
+        let mut clone = promised.clone();
+        let (first, first_waker) = CountWakes::new();
+        let (second, second_waker) = CountWakes::new();
+        assert!(poll(&mut promised, &first_waker).is_pending());
+        assert!(poll(&mut clone, &second_waker).is_pending());
+        drop(promise);
+        assert_eq!((first.get(), second.get()), (1, 1));
+        assert_eq!(Arc::strong_count(&first), 2);
+        assert!(matches!(
+            poll(&mut promised, &first_waker),
+            Poll::Ready(Err(_))
+        ));
+        drop(clone);
+        assert_eq!(Arc::strong_count(&second), 2);
+        assert_eq!((first.get(), second.get()), (1, 1));
+    });
+}
+
+/// A waker that uses the promise when it is woken, and when it is dropped.
+struct Meddler {
+    promised: Mutex<Promised<u32>>,
+    woken: Mutex<Vec<Option<Result<u32, Cancelled>>>>,
+    dropped: Arc<AtomicUsize>,
+}
+
+impl Wake for Meddler {
+    fn wake(self: Arc<Self>) {
+        let result = self.promised.lock().unwrap().clone().try_take();
+        self.woken.lock().unwrap().push(result);
+    }
+}
+
+impl Drop for Meddler {
+    fn drop(&mut self) {
+        drop(self.promised.get_mut().unwrap().clone());
+        self.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn wakers_may_use_the_promise_when_they_are_woken_and_dropped() {
+    watchdog(|| {
+        let (promise, mut promised) = promise();
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let meddler = || {
+            Arc::new(Meddler {
+                promised: Mutex::new(promised.clone()),
+                woken: Mutex::default(),
+                dropped: dropped.clone(),
+            })
+        };
+        let wakers = [(); 3].map(|()| Waker::from(meddler()));
+        let last = meddler();
+        let mut clone = promised.clone();
+        assert!(poll(&mut clone, &wakers[0]).is_pending());
+        let [first, second, third] = wakers;
+        drop(first);
+        assert_eq!(dropped.load(Ordering::SeqCst), 0);
+        // Replaced; replaced by a callback; dropped with its `Promised`.
+        assert!(poll(&mut clone, &second).is_pending());
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        drop(second);
+        clone.on_done(|result| assert_eq!(result, Ok(9)));
+        assert_eq!(dropped.load(Ordering::SeqCst), 2);
+        let mut clone = promised.clone();
+        assert!(poll(&mut clone, &third).is_pending());
+        drop(third);
+        drop(clone);
+        assert_eq!(dropped.load(Ordering::SeqCst), 3);
+
+        assert!(poll(&mut promised, &Waker::from(last.clone())).is_pending());
+        promise.set(9).unwrap();
+        assert_eq!(*last.woken.lock().unwrap(), [Some(Ok(9))]);
+        drop(last);
+        assert_eq!(dropped.load(Ordering::SeqCst), 4);
+    });
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_from_being_woken() {
+    watchdog(|| {
+        let (promise, mut promised) = promise();
+        let mut clone = promised.clone();
+        let (count, waker) = CountWakes::new();
+        assert!(poll(&mut promised, &waker_fn(|| panic!("a bad waker"))).is_pending());
+        assert!(poll(&mut clone, &waker).is_pending());
+        assert_eq!(panic_of(|| promise.set(2)), "a bad waker");
+        assert_eq!(count.get(), 1);
+        assert_eq!((block_on(promised), block_on(clone)), (Ok(2), Ok(2)));
+    });
+}
+
+#[test]
+fn a_value_that_is_not_clone_goes_through() {
+    struct Unique(Counted);
+    watchdog(|| {
+        let (value, counts) = Counted::new();
+        let (promise, promised) = promise();
+        assert!(promise.set(Unique(value)).is_ok());
+        let Ok(Unique(value)) = block_on(promised) else {
+            panic!("it was set");
+        };
+        assert_eq!((counts.clones(), counts.alive()), (0, 1));
+        drop(value);
+        assert_eq!(counts.alive(), 0);
+    });
+}
+
+#[test]
+fn it_is_cloned_for_all_but_the_last() {
+    watchdog(|| {
+        let (value, counts) = Counted::new();
+        let (promise, promised) = promise();
+        let clones = [promised.clone(), promised.clone(), promised.clone()];
+        drop(promised);
+        assert!(promise.set(value).is_ok());
+        assert_eq!((counts.clones(), counts.alive()), (0, 1));
+        let results = clones.map(block_on);
+        assert!(results.iter().all(Result::is_ok));
+        assert_eq!((counts.clones(), counts.alive()), (2, 3));
+        drop(results);
+        assert_eq!(counts.alive(), 0);
+    });
+}
+
+#[test]
+fn who_has_had_the_result_counts_no_more() {
+    watchdog(|| {
+        let (value, counts) = Counted::new();
+        let (promise, first) = promise();
+        let (second, third) = (first.clone(), first.clone());
+        assert!(promise.set(value).is_ok());
+        let taken = first.try_take();
+        let late = first.clone();
+        assert_eq!((counts.clones(), counts.alive()), (1, 2));
+        let result = block_on(second);
+        assert_eq!((counts.clones(), counts.alive()), (2, 3));
+        // The last one goes, and with it what it could have had.
+        drop(third);
+        assert_eq!((counts.clones(), counts.alive()), (2, 2));
+        drop((taken, result));
+        assert_eq!(counts.alive(), 0);
+        assert!(late.try_take().is_none());
+    });
+}
+
+#[test]
+fn a_result_that_nobody_takes_is_dropped_with_the_last_who_could() {
+    watchdog(|| {
+        let (value, counts) = Counted::new();
+        let (promise, promised) = promise();
+        let clone = promised.clone();
+        assert!(promise.set(value).is_ok());
+        drop(promised);
+        assert_eq!(counts.alive(), 1);
+        drop(clone);
+        assert_eq!((counts.clones(), counts.alive()), (0, 0));
+    });
+}
+
+#[test]
+fn a_result_may_use_the_promise_when_it_is_dropped() {
+    watchdog(|| {
+        type Slot = Rc<RefCell<Option<Promised<OnDrop<Box<dyn FnMut()>>>>>>;
+        let slot = Slot::default();
+        let (promise, promised) = promise();
+        let drops = Rc::new(Cell::new(0));
+        let (held, count) = (slot.clone(), drops.clone());
+        let value: Box<dyn FnMut()> = Box::new(move || {
+            count.set(count.get() + 1);
+            assert!(
+                held.take().is_none(),
+                "it is this one that is being dropped"
+            );
+        });
+        assert!(promise.set(OnDrop(value)).is_ok());
+        *slot.borrow_mut() = Some(promised);
+        let promised = slot.take();
+        drop(promised);
+        assert_eq!(drops.get(), 1);
+    });
+}
+
+#[test]
+fn a_value_that_is_not_send_goes_from_task_to_task() {
+    watchdog(|| {
+        block_on(async {
+            let (promise, promised) = promise();
+            let waiters = [promised.clone(), promised].map(spawn);
+            let value = Rc::new(Cell::new(1));
+            let setter = spawn({
+                let value = value.clone();
+                async move {
+                    yield_now().await;
+                    promise.set(value).unwrap();
+                }
+            });
+            for waiter in waiters {
+                let got = waiter.await.unwrap();
+                assert!(Rc::ptr_eq(&got, &value));
+            }
+            setter.await;
+        });
+    });
+}
+
+/// The two halves meet in every order that two threads come up with.
+#[test]
+fn ten_thousand_races_between_setting_dropping_and_polling() {
+    const ROUNDS: u64 = if cfg!(miri) { 50 } else { 10_000 };
+    const THREADS: usize = 3;
+
+    /// One receiver's end of a round. Returns whether it got a value; `None` if it went
+    /// without a look, or left that to a callback.
+    fn receive(mut promised: Promised<Counted>, how: u64, results: &Tally) -> Option<bool> {
+        match how % 6 {
+            0 => Some(block_on(promised).is_ok()),
+            1 => {
+                drop(promised);
+                None
+            }
+            2 => loop {
+                if let Some(result) = promised.try_take() {
+                    return Some(result.is_ok());
+                }
+                thread::yield_now();
+            },
+            3 => {
+                let results = results.clone();
+                promised.on_done(move |result| results.add(Some(result.is_ok())));
+                None
+            }
+            4 => {
+                // Gives up after one look.
+                match poll(&mut promised, Waker::noop()) {
+                    Poll::Ready(result) => Some(result.is_ok()),
+                    Poll::Pending => None,
+                }
+            }
+            _ => {
+                // Has another waker first, and waits for a clone in the end.
+                if let Poll::Ready(result) = poll(&mut promised, Waker::noop()) {
+                    return Some(result.is_ok());
+                }
+                let clone = promised.clone();
+                drop(promised);
+                Some(block_on(clone).is_ok())
+            }
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Tally(Arc<(AtomicUsize, AtomicUsize)>);
+
+    impl Tally {
+        fn add(&self, result: Option<bool>) {
+            match result {
+                Some(true) => self.0.0.fetch_add(1, Ordering::SeqCst),
+                Some(false) => self.0.1.fetch_add(1, Ordering::SeqCst),
+                None => 0,
+            };
+        }
+
+        fn get(&self) -> (usize, usize) {
+            (
+                self.0.0.load(Ordering::SeqCst),
+                self.0.1.load(Ordering::SeqCst),
+            )
+        }
+    }
+
+    type Job = Box<dyn FnOnce() + Send>;
+
+    watchdog(|| {
+        let start = Arc::new(Barrier::new(THREADS));
+        let (done, all_done) = mpsc::channel();
+        let workers: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let (give, jobs) = mpsc::channel::<Job>();
+                let (start, done) = (start.clone(), done.clone());
+                let thread = thread::spawn(move || {
+                    for job in jobs {
+                        start.wait();
+                        job();
+                        done.send(()).unwrap();
+                    }
+                });
+                (give, thread)
+            })
+            .collect();
+
+        let mut random = Random(1);
+        // How often each outcome came, so that none is only imagined.
+        let mut seen = HashMap::new();
+        for round in 0..ROUNDS {
+            let (promise, promised) = promise();
+            let (value, counts) = Counted::new();
+            let tally = Tally::default();
+            let refused = Arc::new(AtomicBool::new(false));
+            let set = random.below(4) > 0;
+            let mut delays = [(); THREADS].map(|()| random.below(200));
+            if random.below(8) == 0 {
+                delays[random.below(3) as usize] = 50_000;
+            }
+            let rotate = random.below(3) as usize;
+            let hows = [random.below(6), random.below(6)];
+
+            let refusal = refused.clone();
+            let completer: Job = Box::new(move || {
+                if set {
+                    refusal.store(promise.set(value).is_err(), Ordering::SeqCst);
+                } else {
+                    drop((promise, value));
+                }
+            });
+            let receivers = [promised.clone(), promised].into_iter().zip(hows);
+            let receivers = receivers.map(|(promised, how)| {
+                let tally = tally.clone();
+                Box::new(move || tally.add(receive(promised, how, &tally))) as Job
+            });
+            let jobs = std::iter::once(completer).chain(receivers);
+            // The last to be told is the first to run.
+            let turns = workers.iter().cycle().skip(rotate);
+            for (((give, _), job), delay) in turns.zip(jobs).zip(delays) {
+                let delayed = move || {
+                    for _ in 0..delay {
+                        std::hint::spin_loop();
+                    }
+                    job();
+                };
+                give.send(Box::new(delayed)).unwrap();
+            }
+            for _ in 0..THREADS {
+                all_done.recv().unwrap();
+            }
+
+            let about = format!("round {round}: set {set}, receivers {hows:?}");
+            let (got, cancelled) = tally.get();
+            let refused = refused.load(Ordering::SeqCst);
+            // 0, 2, 3 and 5 stay until they have it; 1 never looks; 4 may be too early.
+            let sure = hows.iter().filter(|how| ![1, 4].contains(how)).count();
+            let may = hows.iter().filter(|how| **how != 1).count();
+            let told = got + cancelled;
+            assert!((sure..=may).contains(&told), "{about}: {told} were told");
+            assert!(if set { cancelled == 0 } else { got == 0 }, "{about}");
+            if refused {
+                assert_eq!(told, 0, "{about}: nobody could receive it");
+            }
+            assert_eq!(counts.alive(), 0, "{about}: each value is dropped once");
+            assert!(counts.clones() < 2, "{about}");
+            *seen.entry((set, refused, told)).or_insert(0) += 1;
+        }
+        for (give, thread) in workers {
+            drop(give);
+            thread.join().unwrap();
+        }
+        if cfg!(miri) {
+            return;
+        }
+        for told in 0..=2 {
+            assert!(seen.contains_key(&(true, false, told)), "{seen:?}");
+            assert!(seen.contains_key(&(false, false, told)), "{seen:?}");
+        }
+        assert!(seen.contains_key(&(true, true, 0)), "{seen:?}");
+    });
+}
+
+/// Whoever comes by reference while the result is being taken, from a waker here or from
+/// another thread, is still the same receiver.
+#[test]
+fn a_promised_has_one_result_also_while_it_is_being_taken() {
+    watchdog(|| {
+        let (promise, shared) = promise();
+        let (shared, other) = (Arc::new(shared.clone()), shared);
+        let waiting = Arc::new(Mutex::new(other));
+        let (tell, told) = mpsc::channel();
+        let (taken, tell) = (shared.clone(), Mutex::new(tell));
+        let waker = waker_fn(move || {
+            let again = (taken.try_take(), Promised::clone(&taken).try_take());
+            let again = (again.0.is_some(), again.1.is_some());
+            tell.lock().unwrap().send(again).unwrap();
+        });
+        let (first, polled) = (AtomicBool::new(true), waiting.clone());
+        let value = OnClone::new(move || {
+            if first.swap(false, Ordering::SeqCst) {
+                assert!(poll(&mut polled.lock().unwrap(), &waker).is_pending());
+            }
+        });
+        assert!(promise.set(value).is_ok());
+        assert!(shared.try_take().is_some());
+        // The waker came when the result was back, and before `try_take` returned.
+        assert_eq!(told.try_recv(), Ok((false, false)));
+        assert!(shared.try_take().is_none());
+        assert!(waiting.lock().unwrap().try_take().is_some());
+    });
+}
+
+mod auto_traits {
+    use super::*;
+
+    macro_rules! assert_not_impl {
+        ($type:ty: $trait:path) => {
+            // Ambiguous, and so no code, if the type does implement the trait.
+            const _: fn() = || {
+                trait Ambiguous<A> {
+                    fn name() {}
+                }
+                impl<T> Ambiguous<()> for T {}
+                struct Other;
+                impl<T: $trait> Ambiguous<Other> for T {}
+                let _ = <$type as Ambiguous<_>>::name;
+            };
+        };
+    }
+
+    const fn assert_impl<T: Send + Sync + Unpin>() {}
+
+    const _: () = assert_impl::<Promise<String>>();
+    const _: () = assert_impl::<Promised<String>>();
+    // It is passed on, and not shared.
+    const _: () = assert_impl::<Promise<Cell<u32>>>();
+    const _: () = assert_impl::<Promised<Cell<u32>>>();
+    const _: () = assert_impl::<Cancelled>();
+    assert_not_impl!(Promise<Rc<u32>>: Send);
+    assert_not_impl!(Promise<Rc<u32>>: Sync);
+    assert_not_impl!(Promised<Rc<u32>>: Send);
+    assert_not_impl!(Promised<Rc<u32>>: Sync);
+    // Completing it twice is impossible.
+    assert_not_impl!(Promise<u32>: Clone);
+    // A clone of the future needs a clone of the result.
+    assert_not_impl!(Promised<Mutex<u32>>: Clone);
+}

@@ -1,0 +1,732 @@
+//! Code of the user's that runs inside of ours: destructors and wakers that call back.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::net::UdpSocket;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use soloist::io::Async;
+use soloist::task::{Task, yield_now};
+use soloist::time::{Sleep, interval, now, sleep, sleep_until};
+use soloist::{Handle, Runtime, block_on, spawn};
+
+use crate::support::{CountWakes, OnDrop, Seen, panic_of, waker_fn, watchdog};
+
+/// Polls a future once, with this waker.
+fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
+fn socket() -> Async<UdpSocket> {
+    Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap()
+}
+
+/// Which runtime is entered here. Handles have no other way to be compared.
+fn current() -> String {
+    format!("{:?}", Handle::try_current())
+}
+
+/// Turns that do not wait, until nothing is left to do.
+fn idle(runtime: &Runtime) {
+    while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {}
+}
+
+#[test]
+fn b31_a_wake_under_a_lock_that_the_task_takes_does_not_poll_it() {
+    watchdog(|| {
+        let lock = Arc::new(Mutex::new(0));
+        let inside = lock.clone();
+        let seen = Seen::new();
+        let mut probe = seen.probe();
+        let runtime = Runtime::new();
+        let task = runtime.spawn(poll_fn(move |cx| {
+            // Held by another thread for a moment at most: never by this one.
+            *inside.lock().unwrap() += 1;
+            Pin::new(&mut probe).poll(cx)
+        }));
+        runtime.block_on(async {
+            yield_now().await;
+            for round in 1..=3 {
+                {
+                    let count = lock.lock().unwrap();
+                    seen.waker().wake();
+                    assert_eq!(*count, round);
+                }
+                yield_now().await;
+                assert_eq!(*lock.lock().unwrap(), round + 1);
+            }
+            let (there, waker) = (lock.clone(), seen.waker());
+            thread::spawn(move || {
+                let _held = there.lock().unwrap();
+                waker.wake();
+            })
+            .join()
+            .unwrap();
+            let held = lock.lock().unwrap();
+            seen.finish();
+            task.abort_handle().abort();
+            drop(held);
+        });
+        assert_eq!(*lock.lock().unwrap(), 4);
+        assert!(runtime.block_on(task.join()).unwrap_err().is_cancelled());
+    });
+}
+
+thread_local! {
+    /// What a [`Reentrant`] waker resets and wakes.
+    static TIMER: RefCell<Option<Sleep>> = const { RefCell::new(None) };
+    static TASK: RefCell<Option<Waker>> = const { RefCell::new(None) };
+}
+
+/// A waker that calls back when it is woken, and when it is dropped.
+struct Reentrant {
+    calls: Arc<AtomicUsize>,
+    ran: Arc<AtomicUsize>,
+}
+
+impl Reentrant {
+    fn call_back(&self) {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let ran = self.ran.clone();
+        spawn(async move { _ = ran.fetch_add(1, Ordering::SeqCst) }).detach();
+        let ran = self.ran.clone();
+        let there =
+            Handle::current().spawn(move || async move { ran.fetch_add(1, Ordering::SeqCst) });
+        there.detach();
+        drop(spawn(pending::<()>()));
+        TASK.with_borrow(|task| task.as_ref().unwrap().wake_by_ref());
+        TIMER.with_borrow_mut(|timer| {
+            let timer = timer.as_mut().unwrap();
+            timer.reset(now() + Duration::from_secs(3600));
+            let _ = poll_with(timer, Waker::noop());
+        });
+        let mut other = sleep(Duration::from_secs(1));
+        assert!(poll_with(&mut other, Waker::noop()).is_pending());
+        let socket = socket();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(socket.poll_readable(&mut cx).is_pending());
+    }
+}
+
+impl Wake for Reentrant {
+    fn wake(self: Arc<Self>) {
+        self.call_back();
+    }
+}
+
+impl Drop for Reentrant {
+    fn drop(&mut self) {
+        self.call_back();
+    }
+}
+
+#[test]
+fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() {
+    watchdog(|| {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let ran = Arc::new(AtomicUsize::new(0));
+        let seen = Seen::new();
+        let waker = || {
+            Waker::from(Arc::new(Reentrant {
+                calls: calls.clone(),
+                ran: ran.clone(),
+            }))
+        };
+        /// Polls twice, with a waker each, and then once more to its end, or not.
+        async fn twice<F: Future + Unpin>(mut future: F, waker: &dyn Fn() -> Waker, finish: bool) {
+            assert!(poll_with(&mut future, &waker()).is_pending());
+            // A busy machine may have taken its time: then a timer is due.
+            if poll_with(&mut future, &waker()).is_pending() && finish {
+                future.await;
+            }
+        }
+        let runtime = Runtime::new();
+        runtime.block_on(async {
+            spawn(seen.probe()).detach();
+            yield_now().await;
+            TASK.set(Some(seen.waker()));
+            TIMER.set(Some(sleep(Duration::from_secs(3600))));
+
+            for finish in [true, false] {
+                twice(sleep(Duration::from_millis(1)), &waker, finish).await;
+                twice(spawn(yield_now()), &waker, finish).await;
+                twice(Box::pin(spawn(yield_now()).join()), &waker, finish).await;
+                twice(Handle::current().spawn(yield_now), &waker, finish).await;
+                let mut interval = interval(Duration::from_millis(1));
+                interval.tick().await;
+                twice(Box::pin(interval.tick()), &waker, finish).await;
+                let socket = socket();
+                twice(Box::pin(socket.writable()), &waker, finish).await;
+                let poll_writable = poll_fn(|cx| socket.poll_writable(cx));
+                twice(poll_writable, &waker, finish).await;
+                drop(socket);
+            }
+            // 14 futures, two wakers each; what they have spawned runs.
+            for _ in 0..10 {
+                yield_now().await;
+            }
+        });
+        let calls_inside = calls.load(Ordering::SeqCst);
+        assert!(calls_inside >= 2 * 14, "{calls_inside}");
+        assert_eq!(ran.load(Ordering::SeqCst), 2 * calls_inside);
+        assert!(seen.polls.get() > 1);
+        // All timers have been given up but the one that was reset so often.
+        let timer = TIMER.take().unwrap();
+        assert_eq!(runtime.next_deadline(), Some(timer.deadline()));
+        runtime.block_on(async { drop(timer) });
+        assert_eq!(runtime.next_deadline(), None);
+
+        // The last of them go with their runtime.
+        let timers = runtime.block_on(async {
+            TIMER.set(Some(sleep(Duration::from_secs(3600))));
+            let mut task = spawn(pending::<()>());
+            assert!(poll_with(&mut task, &waker()).is_pending());
+            let mut sleep = sleep(Duration::from_secs(1));
+            assert!(poll_with(&mut sleep, &waker()).is_pending());
+            task.detach();
+            [sleep]
+        });
+        drop(runtime);
+        assert!(calls.load(Ordering::SeqCst) >= calls_inside + 2);
+        drop(timers);
+        TIMER.set(None);
+        TASK.set(None);
+    });
+}
+
+/// A future that does in its destructor whatever can be done.
+struct Busy {
+    spawned: Rc<Cell<usize>>,
+    unspawned: Rc<Cell<usize>>,
+    sibling: Waker,
+    victim: Option<Task<()>>,
+    socket: Option<Async<UdpSocket>>,
+    sleep: Option<Sleep>,
+    done: bool,
+    panics: bool,
+}
+
+impl Future for Busy {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let socket = self.socket.get_or_insert_with(socket);
+        assert!(socket.poll_readable(cx).is_pending());
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| sleep(Duration::from_secs(3600)));
+        assert!(Pin::new(sleep).poll(cx).is_pending());
+        assert!(!self.panics, "busy");
+        if self.done {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let (spawned, dropped) = (self.spawned.clone(), self.unspawned.clone());
+        let guard = OnDrop(move || dropped.set(dropped.get() + 1));
+        spawn(async move {
+            let _guard = guard;
+            yield_now().await;
+            spawned.set(spawned.get() + 1);
+        })
+        .detach();
+        self.sibling.wake_by_ref();
+        drop(self.victim.take());
+        drop(self.socket.take());
+        drop(self.sleep.take());
+        let mut sleep = sleep(Duration::from_secs(1));
+        assert!(poll_with(&mut sleep, &self.sibling).is_pending());
+        let socket = socket();
+        let mut cx = Context::from_waker(&self.sibling);
+        assert!(socket.poll_readable(&mut cx).is_pending());
+        self.sleep = Some(sleep);
+        Handle::current().spawn(|| async {}).detach();
+    }
+}
+
+#[test]
+fn b33_a_destructor_may_spawn_wake_cancel_deregister_and_set_timers() {
+    /// How the task ends.
+    type End = fn(Task<()>) -> Pin<Box<dyn Future<Output = ()>>>;
+    let ends: [(End, bool, bool); 6] = [
+        (
+            |task| {
+                drop(task);
+                Box::pin(async {})
+            },
+            false,
+            false,
+        ),
+        (
+            |task| Box::pin(async { _ = task.cancel().await }),
+            false,
+            false,
+        ),
+        (
+            |task| {
+                task.abort_handle().abort();
+                Box::pin(async { _ = task.join().await })
+            },
+            false,
+            false,
+        ),
+        (|task| Box::pin(task), true, false),
+        (
+            |task| Box::pin(async { assert!(task.join().await.unwrap_err().is_panic()) }),
+            false,
+            true,
+        ),
+        // With the runtime.
+        (
+            |task| {
+                task.detach();
+                Box::pin(async {})
+            },
+            false,
+            false,
+        ),
+    ];
+    watchdog(move || {
+        for (number, (end, done, panics)) in ends.into_iter().enumerate() {
+            let spawned = Rc::new(Cell::new(0));
+            let unspawned = Rc::new(Cell::new(0));
+            let (sibling, victim) = (Seen::new(), Seen::new());
+            let runtime = Runtime::new();
+            runtime.block_on(async {
+                spawn(sibling.probe()).detach();
+                let victim_task = spawn(victim.probe());
+                yield_now().await;
+                let task = spawn(Busy {
+                    spawned: spawned.clone(),
+                    unspawned: unspawned.clone(),
+                    sibling: sibling.waker(),
+                    victim: Some(victim_task),
+                    socket: None,
+                    sleep: None,
+                    done,
+                    panics,
+                });
+                if !done && !panics {
+                    yield_now().await;
+                }
+                end(task).await;
+                for _ in 0..4 {
+                    yield_now().await;
+                }
+            });
+            let with_runtime = number == 5;
+            let expected = if with_runtime {
+                (0, 0, 0, 1)
+            } else {
+                (1, 1, 1, 2)
+            };
+            let got = (
+                spawned.get(),
+                unspawned.get(),
+                victim.drops.get(),
+                sibling.polls.get(),
+            );
+            assert_eq!(got, expected, "end {number}");
+            // Neither timers nor sockets are left behind.
+            assert_eq!(runtime.next_deadline().is_some(), with_runtime);
+            drop(runtime);
+            let got = (spawned.get(), unspawned.get(), victim.drops.get());
+            let expected = if with_runtime { (0, 1, 1) } else { (1, 1, 1) };
+            assert_eq!(got, expected, "end {number}");
+            assert_eq!(sibling.drops.get(), 1);
+        }
+    });
+}
+
+#[test]
+fn b34_a_ring_of_destructors_that_wake_and_spawn_ends() {
+    watchdog(|| {
+        let size = 50;
+        let runtime = Runtime::new();
+        let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
+        let ring: Vec<_> = (0..size).map(|_| Seen::new()).collect();
+        let late: Vec<_> = (0..size).map(|_| Seen::new()).collect();
+        for number in 0..size {
+            let (probe, wakers) = (ring[number].probe(), wakers.clone());
+            let late = late[number].clone();
+            let guard = OnDrop(move || {
+                wakers.borrow()[(number + 1) % size].wake_by_ref();
+                spawn(late.probe()).detach();
+                wakers.borrow()[(number + size - 1) % size].wake_by_ref();
+            });
+            runtime
+                .spawn(async move {
+                    let _guard = guard;
+                    probe.await;
+                })
+                .detach();
+        }
+        idle(&runtime);
+        wakers
+            .borrow_mut()
+            .extend(ring.iter().map(|seen| seen.waker()));
+        drop(runtime);
+        for (ring, late) in ring.iter().zip(&late) {
+            assert_eq!((ring.polls.get(), ring.drops.get()), (1, 1));
+            assert_eq!((late.polls.get(), late.drops.get()), (0, 1));
+        }
+    });
+}
+
+#[test]
+fn b34_destructors_that_spawn_the_next_one_come_to_an_end() {
+    /// Spawns another of its kind when it is dropped, so many times.
+    struct Chain {
+        left: usize,
+        dropped: Rc<Cell<usize>>,
+    }
+    impl Future for Chain {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
+    impl Drop for Chain {
+        fn drop(&mut self) {
+            self.dropped.set(self.dropped.get() + 1);
+            if self.left > 0 {
+                let task = spawn(Chain {
+                    left: self.left - 1,
+                    dropped: self.dropped.clone(),
+                });
+                // The runtime is being dropped: it is over at once.
+                assert!(task.is_finished());
+                task.detach();
+            }
+        }
+    }
+    watchdog(|| {
+        let dropped = Rc::new(Cell::new(0));
+        let runtime = Runtime::new();
+        for left in [0, 1, 100] {
+            let dropped = dropped.clone();
+            runtime.spawn(Chain { left, dropped }).detach();
+        }
+        idle(&runtime);
+        drop(runtime);
+        assert_eq!(dropped.get(), 1 + 2 + 101);
+    });
+}
+
+#[test]
+fn b35_destructors_that_run_at_the_end_are_inside_of_their_runtime() {
+    watchdog(|| {
+        let checked = Rc::new(Cell::new(0));
+        let guard = || {
+            let checked = checked.clone();
+            OnDrop(move || {
+                let late = Seen::new();
+                let task = spawn(late.probe());
+                // Here nothing is polled any more.
+                assert_eq!(late.polls.get(), 0);
+                let _ = sleep(Duration::from_millis(1)).deadline();
+                assert!(now() <= now());
+                drop(task);
+                assert_eq!(late.drops.get(), 1);
+                Handle::current().spawn(|| async {}).detach();
+                checked.set(checked.get() + 1);
+            })
+        };
+        // Of tasks: the free function, a runtime of one's own, after a panic of main.
+        let holds = |guard: OnDrop<_>| async move {
+            let _guard = guard;
+            pending::<()>().await;
+        };
+        block_on(async {
+            spawn(holds(guard())).detach();
+            spawn(holds(guard())).detach();
+            yield_now().await;
+            spawn(holds(guard())).detach();
+        });
+        assert_eq!(checked.take(), 3);
+        let runtime = Runtime::new();
+        runtime.spawn(holds(guard())).detach();
+        drop(runtime);
+        assert_eq!(checked.take(), 1);
+        panic_of(|| {
+            block_on(async {
+                let _main = guard();
+                spawn(holds(guard())).detach();
+                yield_now().await;
+                panic!("main");
+            })
+        });
+        assert_eq!(checked.take(), 2);
+        // Of main's future, when it is done: what it has moved in.
+        let moved = guard();
+        block_on(poll_fn(move |_| {
+            let _moved = &moved;
+            Poll::Ready(())
+        }));
+        assert_eq!(checked.take(), 1);
+    });
+}
+
+#[test]
+fn b36_runtimes_and_handles_are_dropped_inside_of_tasks_and_on_other_threads() {
+    watchdog(|| {
+        let inner = Seen::new();
+        let other = Runtime::new();
+        other.spawn(inner.probe()).detach();
+        idle(&other);
+        let handle = other.handle();
+        let waker = inner.waker();
+        let outer = Rc::new(Runtime::new());
+        let own = outer.clone();
+        let task = outer.spawn(async move {
+            // One that belongs to this thread, in a task of another one.
+            drop(other);
+            // A reference to our own: not the last, since it runs.
+            drop(own);
+            yield_now().await;
+            waker.wake();
+            handle.stop();
+            // The last handle, and with it all that was left.
+            drop(handle);
+            spawn(async { 7 }).await
+        });
+        assert_eq!(outer.block_on(task), 7);
+        assert_eq!((inner.polls.get(), inner.drops.get()), (1, 1));
+        assert_eq!(inner.dropped_on.get(), Some(thread::current().id()));
+
+        // The last handle elsewhere, with messages that nobody has read.
+        let handle = outer.handle();
+        let token = Arc::new(());
+        let there = token.clone();
+        let (remote, handle) = thread::spawn(move || {
+            let remote = handle.spawn(move || async move { drop(there) });
+            (remote, handle)
+        })
+        .join()
+        .unwrap();
+        drop(outer);
+        assert_eq!(Arc::strong_count(&token), 1);
+        thread::spawn(move || {
+            drop(handle);
+            assert!(remote.wait().unwrap_err().is_cancelled());
+        })
+        .join()
+        .unwrap();
+    });
+}
+
+#[test]
+fn b37_a_nested_block_on_panics_wherever_it_is_called() {
+    watchdog(|| {
+        let check = || {
+            let texts = [
+                panic_of(|| block_on(async {})),
+                panic_of(|| Runtime::new().block_on(async {})),
+            ];
+            for text in texts {
+                assert!(text.starts_with("`block_on` inside of a running"), "{text}");
+                assert!(text.contains("use `.await` there"), "{text}");
+            }
+        };
+        let checked = Rc::new(Cell::new(0));
+        let guard = || {
+            let checked = checked.clone();
+            OnDrop(move || {
+                check();
+                checked.set(checked.get() + 1);
+            })
+        };
+        block_on(async {
+            // In main, in a task, in the destructor of one that is cancelled or finished.
+            check();
+            spawn(async move { check() }).await;
+            let guarded = guard();
+            let task = spawn(async move {
+                let _guard = guarded;
+                pending::<()>().await;
+            });
+            yield_now().await;
+            drop(task);
+            assert_eq!(checked.get(), 1);
+            let guarded = guard();
+            spawn(async move { drop(guarded) }).await;
+            assert_eq!(checked.get(), 2);
+            // In a waker, when a timer and a task come to their end.
+            let woken = Arc::new(AtomicUsize::new(0));
+            let count = woken.clone();
+            let waker = waker_fn(move || {
+                check();
+                count.fetch_add(1, Ordering::SeqCst);
+            });
+            let mut timer = sleep(Duration::from_millis(1));
+            assert!(poll_with(&mut timer, &waker).is_pending());
+            let mut task = spawn(yield_now());
+            assert!(poll_with(&mut task, &waker).is_pending());
+            while woken.load(Ordering::SeqCst) < 2 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            // In a destructor while the runtime is dropped.
+            let guarded = guard();
+            spawn(async move {
+                let _guard = guarded;
+                pending::<()>().await;
+            })
+            .detach();
+        });
+        assert_eq!(checked.get(), 3);
+        // A thread of its own is fine, and so is this one afterwards.
+        let sum = block_on(async { thread::spawn(|| block_on(async { 1 })).join().unwrap() + 1 });
+        assert_eq!(sum, 2);
+        assert_eq!(block_on(async { 3 }), 3);
+    });
+}
+
+#[test]
+fn b38_a_runtime_that_is_entered_inside_of_another_leaves_it_current() {
+    async fn hold<G>(_guard: G) {
+        pending::<()>().await;
+    }
+    watchdog(|| {
+        assert_eq!(current(), "None");
+        let log: Rc<RefCell<Vec<String>>> = Rc::default();
+        let note = || {
+            let log = log.clone();
+            move || log.borrow_mut().push(current())
+        };
+        let name = |runtime: &Runtime| format!("{:?}", Some(runtime.handle()));
+        let (one, two, three) = (Runtime::new(), Runtime::new(), Runtime::new());
+        let names = [name(&one), name(&two), name(&three)];
+        let entered = note();
+        let guard = OnDrop(move || {
+            entered();
+            panic!("a destructor in the third");
+        });
+        three.spawn(hold(guard)).detach();
+        // The second one's task owns the third.
+        let (entered, mut three) = (note(), Some(three));
+        let guard = OnDrop(move || {
+            entered();
+            let text = panic_of(|| drop(three.take()));
+            assert_eq!(text, "a destructor in the third");
+            entered();
+        });
+        two.spawn(hold(guard)).detach();
+
+        let seen = Seen::new();
+        one.block_on(async {
+            assert_eq!(current(), names[0]);
+            drop(two);
+            assert_eq!(current(), names[0]);
+            // It is this one's queue that this goes to.
+            spawn(seen.probe()).detach();
+            yield_now().await;
+        });
+        assert_eq!(seen.polls.get(), 1);
+        assert_eq!(current(), "None");
+        let [_, two, three] = names;
+        assert_eq!(*log.borrow(), [two.clone(), three, two]);
+    });
+}
+
+#[test]
+fn b39_a_source_that_its_reader_drops_in_an_event_for_both_still_tells_the_writer() {
+    watchdog(|| {
+        block_on(async {
+            let shared = Arc::new(Mutex::new(Some(socket())));
+            let there = shared.clone();
+            let read = Arc::new(AtomicUsize::new(0));
+            let count = read.clone();
+            let reader = waker_fn(move || {
+                count.fetch_add(1, Ordering::SeqCst);
+                let source = there.lock().unwrap().take();
+                drop(source);
+                // The fd, and the slot, have a new owner at once.
+                let new = socket();
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(new.poll_writable(&mut cx).is_pending());
+                *there.lock().unwrap() = Some(new);
+            });
+            let (wrote, writer) = CountWakes::new();
+            {
+                let source = shared.lock().unwrap();
+                let source = source.as_ref().unwrap();
+                let (mut read, mut write) =
+                    (Context::from_waker(&reader), Context::from_waker(&writer));
+                assert!(source.poll_readable(&mut read).is_pending());
+                assert!(source.poll_writable(&mut write).is_pending());
+                let to = source.get_ref().local_addr().unwrap();
+                source.get_ref().send_to(b"to itself", to).unwrap();
+            }
+            while wrote.get() == 0 || read.load(Ordering::SeqCst) == 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            for _ in 0..3 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!((read.load(Ordering::SeqCst), wrote.get()), (1, 1));
+        });
+    });
+}
+
+#[test]
+fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let fired = Arc::new(AtomicUsize::new(0));
+        let (late, late_waker) = CountWakes::new();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let due = runtime.block_on(async { now() + Duration::from_millis(2) });
+        // Dropped, reset and made by the first waker of the batch.
+        let timers: Arc<Mutex<Vec<Sleep>>> = Arc::default();
+        let (count, there, run) = (fired.clone(), timers.clone(), ran.clone());
+        let waker = waker_fn(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            assert!(now() >= due);
+            let run = run.clone();
+            spawn(async move { _ = run.fetch_add(1, Ordering::SeqCst) }).detach();
+            let mut timers = there.lock().unwrap();
+            timers.pop();
+            timers[0].reset(due + Duration::from_secs(3600));
+            let mut new = sleep(Duration::ZERO);
+            assert!(poll_with(&mut new, &late_waker).is_pending());
+            timers.push(new);
+        });
+        runtime.block_on(async {
+            for number in 0..4 {
+                let mut timer = sleep_until(due);
+                let own = if number == 0 { &waker } else { Waker::noop() };
+                assert!(poll_with(&mut timer, own).is_pending());
+                timers.lock().unwrap().push(timer);
+            }
+            thread::sleep(Duration::from_millis(4));
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(fired.load(Ordering::SeqCst), 1);
+            // The dropped one, the one that was reset, and the new one.
+            let new = {
+                let mut timers = timers.lock().unwrap();
+                assert_eq!(timers.len(), 4);
+                assert!(poll_with(&mut timers[0], Waker::noop()).is_pending());
+                timers.remove(3)
+            };
+            new.await;
+        });
+        assert_eq!(ran.load(Ordering::SeqCst), 1);
+        assert_eq!(late.get(), 1);
+        assert_eq!(
+            runtime.next_deadline(),
+            Some(due + Duration::from_secs(3600))
+        );
+    });
+}

@@ -1,0 +1,1076 @@
+//! `block_on`, `run`, `turn`, handles, and the order in which tasks run.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn, ready};
+use std::net::UdpSocket;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
+use soloist::net::{TcpListener, TcpStream};
+use soloist::task::{Builder, yield_now};
+use soloist::time::{interval, now, sleep, sleep_until, timeout};
+use soloist::{Handle, Runtime, block_on, spawn};
+
+use crate::support::{OnDrop, Seen, count_polls, panic_of, passes_in_child, watchdog};
+
+const ZERO: Option<Duration> = Some(Duration::ZERO);
+
+/// Runs `f` on another thread, to its end.
+fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
+    thread::spawn(f).join().expect("nothing panics there")
+}
+
+/// A log that tasks write to.
+type Log<T> = Rc<RefCell<Vec<T>>>;
+
+#[test]
+fn block_on_returns_the_output_of_a_future_that_borrows() {
+    watchdog(|| {
+        let words = [String::from("on"), String::from("loan")];
+        let mut count = 0;
+        let longest = block_on(async {
+            yield_now().await;
+            count += words.len();
+            words.iter().max_by_key(|word| word.len()).unwrap()
+        });
+        assert_eq!((longest.as_str(), count), ("loan", 2));
+    });
+}
+
+#[test]
+fn block_on_polls_a_ready_future_once_and_no_task_beside_it() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let seen = Seen::new();
+        let _task = runtime.spawn(seen.probe());
+        let polls = Cell::new(0);
+        assert_eq!(runtime.block_on(count_polls(&polls, async { 3 })), 3);
+        // The task was there first, and main has had its turn right after it.
+        assert_eq!((polls.get(), seen.polls.get()), (1, 1));
+        assert_eq!(runtime.block_on(count_polls(&polls, async { 4 })), 4);
+        assert_eq!((polls.get(), seen.polls.get()), (2, 1));
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let test = move || {
+        let before = (threads(), crate::support::open_fds());
+        let runtime = Runtime::new();
+        runtime.block_on(async {
+            let tasks: Vec<_> = (0..10)
+                .map(|millis| spawn(sleep(Duration::from_millis(millis % 3))))
+                .collect();
+            for task in tasks {
+                task.await;
+            }
+            let remote = Handle::current().spawn(|| async { 1 });
+            remote.await.unwrap();
+            _ = timeout(Duration::from_millis(1), pending::<()>()).await;
+            assert_eq!((threads(), crate::support::open_fds()), before);
+        });
+        // Then the thread's poller is made, and still no thread.
+        runtime.block_on(async {
+            let _listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            assert_eq!(threads(), before.0);
+            assert!(crate::support::open_fds() > before.1);
+        });
+    };
+    watchdog(move || {
+        passes_in_child(
+            "runtime::block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket",
+            test,
+        )
+    });
+}
+
+#[test]
+fn a_runtime_keeps_its_tasks_from_one_block_on_to_the_next() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let seen = Seen::new();
+        runtime.block_on(async {
+            spawn(seen.probe()).detach();
+            yield_now().await;
+        });
+        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+        runtime.block_on(async {
+            seen.finish();
+            yield_now().await;
+        });
+        assert_eq!((seen.polls.get(), seen.drops.get()), (2, 1));
+    });
+}
+
+#[test]
+fn mains_future_is_dropped_inside_of_the_runtime_and_before_block_on_returns() {
+    watchdog(|| {
+        let dropped = Rc::new(Cell::new(false));
+        let there = dropped.clone();
+        let guard = OnDrop(move || {
+            assert!(Handle::try_current().is_some());
+            there.set(true);
+        });
+        let runtime = Runtime::new();
+        runtime.block_on(poll_fn(move |_| {
+            let _guard = &guard;
+            Poll::Ready(())
+        }));
+        assert!(dropped.get());
+    });
+}
+
+#[test]
+fn sockets_belong_to_the_thread_and_not_to_one_block_on() {
+    watchdog(|| {
+        let (listener, mut client) = block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap())
+                .await
+                .unwrap();
+            (listener, client)
+        });
+        let runtime = Runtime::new();
+        let mut server = runtime.block_on(async { listener.accept().await.unwrap().0 });
+        block_on(async { client.write_all(b"carried over").await.unwrap() });
+        let mut buf = [0; 12];
+        runtime.block_on(async { server.read_exact(&mut buf).await.unwrap() });
+        assert_eq!(&buf, b"carried over");
+    });
+}
+
+#[test]
+fn tasks_run_first_in_first_out() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let log: Log<usize> = Rc::default();
+        for number in 0..1_000 {
+            let log = log.clone();
+            runtime
+                .spawn(async move { log.borrow_mut().push(number) })
+                .detach();
+        }
+        runtime.run();
+        assert_eq!(*log.borrow(), (0..1_000).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn woken_tasks_run_in_the_order_of_their_wakes() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let log: Log<usize> = Rc::default();
+        let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
+        for number in 0..6 {
+            let (log, wakers) = (log.clone(), wakers.clone());
+            let mut started = false;
+            runtime
+                .spawn(poll_fn(move |cx| {
+                    if std::mem::replace(&mut started, true) {
+                        log.borrow_mut().push(number);
+                    } else {
+                        wakers.borrow_mut().push(cx.waker().clone());
+                    }
+                    Poll::<()>::Pending
+                }))
+                .detach();
+        }
+        let order = [4, 0, 5, 2, 2, 4, 1, 3];
+        let expected = [4, 0, 5, 2, 1, 3];
+        runtime.turn(ZERO).unwrap();
+        runtime.block_on(async {
+            order.iter().for_each(|&n| wakers.borrow()[n].wake_by_ref());
+            yield_now().await;
+        });
+        assert_eq!(log.take(), expected);
+        // From elsewhere.
+        let there = wakers.borrow().clone();
+        elsewhere(move || order.iter().for_each(|&n| there[n].wake_by_ref()));
+        runtime.turn(ZERO).unwrap();
+        assert_eq!(log.take(), expected);
+    });
+}
+
+#[test]
+fn spawn_polls_nothing() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let (one, two, three) = (Seen::new(), Seen::new(), Seen::new());
+        let polls = || [&one, &two, &three].map(|seen| seen.polls.get());
+        let _one = runtime.spawn(one.probe());
+        assert_eq!(polls(), [0, 0, 0]);
+        runtime.block_on(async {
+            let _two = spawn(two.probe());
+            let handle = Handle::current();
+            let there = three.clone();
+            PROBE.set(Some(there));
+            let _three = handle.spawn(|| PROBE.take().unwrap().probe());
+            assert_eq!(polls(), [1, 0, 0]);
+            yield_now().await;
+            yield_now().await;
+            assert_eq!(polls(), [1, 1, 1]);
+        });
+    });
+    thread_local! {
+        static PROBE: Cell<Option<Rc<Seen>>> = const { Cell::new(None) };
+    }
+}
+
+#[test]
+fn tasks_run_in_generations() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let log: Log<char> = Rc::default();
+        for name in ['a', 'b', 'c'] {
+            let log = log.clone();
+            runtime
+                .spawn(async move {
+                    for _ in 0..3 {
+                        log.borrow_mut().push(name);
+                        yield_now().await;
+                    }
+                })
+                .detach();
+        }
+        runtime.run();
+        assert_eq!(log.borrow().iter().collect::<String>(), "abcabcabc");
+    });
+}
+
+#[test]
+fn a_turn_runs_what_was_ready_when_it_began_each_once() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let log: Log<&str> = Rc::default();
+        let (inner, outer) = (log.clone(), log.clone());
+        runtime
+            .spawn(async move {
+                outer.borrow_mut().push("parent");
+                for _ in 0..10 {
+                    let inner = inner.clone();
+                    spawn(async move { inner.borrow_mut().push("child") }).detach();
+                }
+                yield_now().await;
+                outer.borrow_mut().push("parent");
+            })
+            .detach();
+        let other = log.clone();
+        runtime
+            .spawn(async move {
+                for _ in 0..2 {
+                    other.borrow_mut().push("other");
+                    yield_now().await;
+                }
+            })
+            .detach();
+        let turn = runtime.turn(ZERO).unwrap();
+        // Ten children, the parent, which yielded after them, and the other.
+        assert_eq!((turn.polled, turn.ready), (2, 12));
+        assert_eq!(log.take(), ["parent", "other"]);
+        let turn = runtime.turn(ZERO).unwrap();
+        assert_eq!((turn.polled, turn.ready), (12, 1));
+        let log = log.take();
+        assert!(log[..10].iter().all(|&name| name == "child"));
+        assert_eq!(log[10..], ["parent", "other"]);
+        assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+    });
+}
+
+#[test]
+fn a_task_that_wakes_itself_for_ever_keeps_no_one_from_running() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let polls = Rc::new(Cell::new(0));
+        let count = polls.clone();
+        runtime
+            .spawn(poll_fn(move |cx| {
+                count.set(count.get() + 1);
+                cx.waker().wake_by_ref();
+                Poll::<()>::Pending
+            }))
+            .detach();
+        let task = runtime.spawn(async {
+            for _ in 0..10 {
+                yield_now().await;
+            }
+        });
+        runtime.block_on(task);
+        // Turn and turn about.
+        assert!((10..=13).contains(&polls.get()), "{}", polls.get());
+    });
+}
+
+#[test]
+fn run_returns_when_no_task_is_left() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        runtime.run();
+        let done = Rc::new(Cell::new(0));
+        let (outer, inner) = (done.clone(), done.clone());
+        runtime
+            .spawn(async move {
+                sleep(Duration::from_millis(1)).await;
+                // Also what is spawned meanwhile.
+                spawn(async move {
+                    sleep(Duration::from_millis(1)).await;
+                    inner.set(inner.get() + 1);
+                })
+                .detach();
+                outer.set(outer.get() + 1);
+            })
+            .detach();
+        // A handle that is kept does not keep its task: this one is done.
+        let kept = runtime.spawn(async { 5 });
+        // What other threads have sent before it began.
+        let handle = runtime.handle();
+        let remote = elsewhere(move || handle.spawn(|| async { 6 }));
+        runtime.run();
+        assert_eq!(done.get(), 2);
+        assert!(kept.is_finished());
+        assert_eq!(
+            runtime.block_on(async { (kept.await, remote.await.unwrap()) }),
+            (5, 6)
+        );
+    });
+}
+
+#[test]
+fn run_returns_when_the_last_task_is_cancelled_or_aborted() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let aborted = runtime.spawn(pending::<()>());
+        let cancelled = runtime.spawn(pending::<()>());
+        let abort = aborted.abort_handle();
+        runtime
+            .spawn(async move {
+                sleep(Duration::from_millis(1)).await;
+                drop(cancelled);
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(5));
+                    abort.abort();
+                });
+            })
+            .detach();
+        runtime.run();
+        assert!(aborted.is_finished());
+    });
+}
+
+#[test]
+fn run_returns_on_stop_and_the_next_one_goes_on() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let polls = Rc::new(Cell::new(0));
+        let count = polls.clone();
+        let task = runtime.spawn(async move {
+            loop {
+                count.set(count.get() + 1);
+                if count.get() == 5 {
+                    Handle::current().stop();
+                }
+                if count.get() == 9 {
+                    return;
+                }
+                yield_now().await;
+            }
+        });
+        runtime.run();
+        assert_eq!(polls.get(), 5);
+        runtime.run();
+        assert_eq!(polls.get(), 9);
+        assert!(task.is_finished());
+    });
+}
+
+#[test]
+fn run_forever_returns_on_stop_only() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let handle = runtime.handle();
+        let stopped = Arc::new(AtomicUsize::new(0));
+        let there = stopped.clone();
+        let thread = thread::spawn(move || {
+            // It has no task, or has had some: it waits for more.
+            for number in 0..3 {
+                thread::sleep(Duration::from_millis(number));
+                assert!(handle.spawn(|| async {}).wait().is_ok());
+            }
+            there.store(1, Ordering::SeqCst);
+            handle.stop();
+        });
+        runtime.run_forever();
+        assert_eq!(stopped.load(Ordering::SeqCst), 1);
+        thread.join().unwrap();
+
+        runtime.spawn(async { Handle::current().stop() }).detach();
+        let endless = runtime.spawn(pending::<()>());
+        runtime.run_forever();
+        assert!(!endless.is_finished());
+    });
+}
+
+#[test]
+fn a_stop_is_remembered_until_a_run_sees_it() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let polls = Rc::new(Cell::new(0));
+        let count = polls.clone();
+        let spins = runtime.spawn(async move {
+            loop {
+                count.set(count.get() + 1);
+                yield_now().await;
+            }
+        });
+        for forever in [false, true] {
+            let before = polls.get();
+            // More than one is one.
+            runtime.handle().stop();
+            runtime.handle().stop();
+            if forever {
+                runtime.run_forever();
+            } else {
+                runtime.run();
+            }
+            // What was ready had its turn, once.
+            assert_eq!(polls.get(), before + 1);
+        }
+        drop(spins);
+
+        // `block_on` ignores it, and leaves it to a run.
+        runtime.handle().stop();
+        runtime.block_on(async { sleep(Duration::from_millis(1)).await });
+        runtime.run_forever();
+
+        // It has been used up, also by a run without tasks.
+        runtime.handle().stop();
+        runtime.run();
+        let (done, there) = (Rc::new(Cell::new(false)), Handle::clone(&runtime.handle()));
+        let inside = done.clone();
+        runtime
+            .spawn(async move {
+                sleep(Duration::from_millis(3)).await;
+                inside.set(true);
+                there.stop();
+            })
+            .detach();
+        runtime.run_forever();
+        assert!(done.get());
+    });
+}
+
+#[test]
+fn a_stop_from_within_a_block_on_is_for_the_next_run() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let polls = runtime.block_on(async {
+            Handle::current().stop();
+            let mut polls = 0;
+            while polls < 5 {
+                yield_now().await;
+                polls += 1;
+            }
+            polls
+        });
+        assert_eq!(polls, 5);
+        let endless = runtime.spawn(pending::<()>());
+        runtime.run_forever();
+        drop(endless);
+    });
+}
+
+#[test]
+fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
+    watchdog(|| {
+        let handle = Runtime::new().handle();
+        handle.stop();
+        let token = Arc::new(());
+        let there = token.clone();
+        let task = handle.spawn(move || async move { drop(there) });
+        assert_eq!(Arc::strong_count(&token), 1);
+        // Also here, where its thread was: nobody is waited for.
+        let error = task.wait().unwrap_err();
+        assert!(error.is_cancelled());
+        assert_eq!(error.id(), None);
+        let text = error.to_string();
+        assert!(
+            text.starts_with("a task that has not started (spawned at "),
+            "{text}"
+        );
+        assert!(text.ends_with(") was cancelled"), "{text}");
+        let task = handle.spawn(|| async { 5 });
+        assert!(block_on(task).unwrap_err().is_cancelled());
+        handle.spawn(|| async {}).detach();
+    });
+}
+
+#[test]
+fn a_turn_does_not_wait_when_it_must_not_or_when_there_is_work() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let turn = runtime.turn(ZERO).unwrap();
+        assert_eq!((turn.polled, turn.ready, turn.next_deadline), (0, 0, None));
+        runtime.spawn(pending::<()>()).detach();
+        // For ever, if it waited.
+        assert_eq!(runtime.turn(None).unwrap().polled, 1);
+        let turn = runtime.turn(ZERO).unwrap();
+        assert_eq!((turn.polled, turn.ready), (0, 0));
+    });
+}
+
+#[test]
+fn a_turn_waits_for_timers_sockets_and_other_threads() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let task = runtime.spawn(async {
+            let deadline = now() + Duration::from_millis(3);
+            sleep_until(deadline).await;
+            deadline
+        });
+        // One turn starts it; another one, as a rule, ends it.
+        while !task.is_finished() {
+            assert!(runtime.turn(None).unwrap().polled > 0);
+        }
+        assert_eq!(runtime.next_deadline(), None);
+        assert!(runtime.block_on(task) <= Instant::now());
+
+        let handle = runtime.handle();
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(3));
+            handle.spawn(|| async { 1 }).wait().unwrap()
+        });
+        assert_eq!(runtime.turn(None).unwrap().polled, 1);
+        assert_eq!(thread.join().unwrap(), 1);
+
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = socket.local_addr().unwrap();
+        let task = runtime.spawn(async move {
+            let socket = Async::new(socket).unwrap();
+            socket
+                .read_with(|socket| socket.recv(&mut [0; 8]))
+                .await
+                .unwrap()
+        });
+        assert_eq!(runtime.turn(None).unwrap().polled, 1);
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(3));
+            UdpSocket::bind("127.0.0.1:0")
+                .unwrap()
+                .send_to(b"hello", to)
+                .unwrap()
+        });
+        assert_eq!(runtime.turn(None).unwrap().polled, 1);
+        assert_eq!(runtime.block_on(task), 5);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_turn_waits_for_as_long_as_it_may_and_no_shorter() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        for millis in [1, 7] {
+            let wait = Duration::from_millis(millis);
+            let start = Instant::now();
+            assert_eq!(runtime.turn(Some(wait)).unwrap().polled, 0);
+            assert!(start.elapsed() >= wait);
+        }
+        // Too long for the clock is for ever.
+        let task = runtime.spawn(sleep_for(Duration::from_millis(1)));
+        while !task.is_finished() {
+            assert!(runtime.turn(Some(Duration::MAX)).unwrap().polled > 0);
+        }
+    });
+}
+
+/// A sleep that is made where it is awaited.
+async fn sleep_for(duration: Duration) {
+    sleep(duration).await;
+}
+
+#[test]
+fn the_next_deadline_is_that_of_the_first_timer() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        assert_eq!(runtime.next_deadline(), None);
+        let start = Instant::now() + Duration::from_secs(100);
+        let at = move |seconds| start + Duration::from_secs(seconds);
+        let tasks: Vec<_> = [30, 10, 20]
+            .into_iter()
+            .map(|seconds| runtime.spawn(async move { sleep_until(at(seconds)).await }))
+            .collect();
+        assert_eq!(runtime.next_deadline(), None);
+        let turn = runtime.turn(ZERO).unwrap();
+        assert_eq!(turn.next_deadline, Some(at(10)));
+        assert_eq!(runtime.next_deadline(), Some(at(10)));
+        let mut tasks = tasks.into_iter();
+        let (thirty, ten) = (tasks.next(), tasks.next());
+        // Inside of the runtime: a timer that is given up leaves at once.
+        runtime.block_on(async { drop(ten) });
+        assert_eq!(runtime.next_deadline(), Some(at(20)));
+        runtime.block_on(async { drop(tasks) });
+        assert_eq!(runtime.next_deadline(), Some(at(30)));
+        // Outside of it: when it next turns.
+        drop(thirty);
+        assert_eq!(runtime.turn(ZERO).unwrap().next_deadline, None);
+        assert_eq!(runtime.next_deadline(), None);
+    });
+}
+
+#[test]
+fn turns_fire_timers_beside_tasks_that_are_always_ready() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        runtime
+            .spawn(async {
+                loop {
+                    yield_now().await;
+                }
+            })
+            .detach();
+        let task = runtime.spawn(sleep_for(Duration::from_millis(1)));
+        runtime.turn(ZERO).unwrap();
+        thread::sleep(Duration::from_millis(3));
+        // Due for certain: after so many polls at the latest the timers are looked at.
+        let mut turns = 0;
+        while !task.is_finished() {
+            assert_eq!(runtime.turn(None).unwrap().ready, 1);
+            turns += 1;
+            assert!(turns < 300, "the timers are never looked at");
+        }
+    });
+}
+
+#[test]
+fn the_current_handle_is_that_of_the_runtime_that_runs() {
+    watchdog(|| {
+        let name = |handle: &Handle| format!("{handle:?}");
+        assert!(Handle::try_current().is_none());
+        let (one, two) = (Runtime::new(), Runtime::new());
+        assert_ne!(name(&one.handle()), name(&two.handle()));
+        for runtime in [&one, &two, &one] {
+            let expected = name(&runtime.handle());
+            runtime.block_on(async {
+                assert_eq!(name(&Handle::current()), expected);
+                assert_eq!(name(&Handle::try_current().unwrap()), expected);
+                spawn(async move { assert_eq!(name(&Handle::current()), expected) }).await;
+            });
+        }
+        assert!(Handle::try_current().is_none());
+        // Not on other threads: they are outside.
+        one.block_on(async { assert!(elsewhere(|| Handle::try_current().is_none())) });
+    });
+}
+
+#[test]
+fn a_remote_task_is_made_polled_and_dropped_on_the_runtimes_thread() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let handle = runtime.handle();
+        let here = thread::current().id();
+        let thread = thread::spawn(move || {
+            let task = handle.spawn(move || {
+                assert_eq!(thread::current().id(), here);
+                // Nothing of this is Send.
+                let local = Rc::new(Cell::new(1));
+                let dropped = OnDrop(move || assert_eq!(thread::current().id(), here));
+                async move {
+                    let _dropped = dropped;
+                    yield_now().await;
+                    spawn(async move { local.set(local.get() + 1) }).await;
+                    assert_eq!(thread::current().id(), here);
+                    "made here"
+                }
+            });
+            let output = task.wait();
+            handle.stop();
+            output
+        });
+        runtime.run_forever();
+        assert_eq!(thread.join().unwrap().unwrap(), "made here");
+    });
+}
+
+#[test]
+fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let handle = runtime.handle();
+        let thread = thread::spawn(move || {
+            let sum = |a, b| {
+                handle.spawn(move || async move {
+                    yield_now().await;
+                    a + b
+                })
+            };
+            let one = sum(1, 2).wait().unwrap();
+            let two = block_on(sum(3, 4)).unwrap();
+            let three = futures_lite::future::block_on(sum(5, 6)).unwrap();
+            // By reference: it is kept.
+            let mut task = sum(7, 8);
+            let four = block_on(async { (&mut task).await }).unwrap();
+            handle.stop();
+            [one, two, three, four]
+        });
+        runtime.run_forever();
+        assert_eq!(thread.join().unwrap(), [3, 7, 11, 15]);
+
+        let own = runtime.block_on(async { Handle::current().spawn(|| async { 9 }).await });
+        assert_eq!(own.unwrap(), 9);
+    });
+}
+
+#[test]
+fn a_remote_task_that_is_aborted_before_it_starts_is_never_made() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let handle = runtime.handle();
+        let made = Arc::new(AtomicUsize::new(0));
+        let count = made.clone();
+        let aborted = elsewhere(move || {
+            let make = || {
+                let count = count.clone();
+                move || async move { _ = count.fetch_add(1, Ordering::SeqCst) }
+            };
+            let aborted = handle.spawn(make());
+            aborted.abort();
+            aborted.abort();
+            drop(handle.spawn(make()));
+            aborted
+        });
+        runtime.run();
+        assert_eq!(made.load(Ordering::SeqCst), 0);
+        assert_eq!(Arc::strong_count(&made), 1);
+        let error = runtime.block_on(aborted).unwrap_err();
+        assert!(error.is_cancelled());
+    });
+}
+
+#[test]
+fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let spawn_counted = || {
+            let token = Arc::new(());
+            let there = token.clone();
+            let task = runtime.handle().spawn(move || async move {
+                let _there = there;
+                pending::<()>().await;
+            });
+            (task, token)
+        };
+        let [(aborted, a), (dropped, b), (detached, c)] = [(); 3].map(|()| spawn_counted());
+        runtime.turn(ZERO).unwrap();
+        elsewhere(move || {
+            aborted.abort();
+            drop(dropped);
+            detached.detach();
+            // Nothing has happened yet: their runtime has not turned.
+        });
+        let counts = || [&a, &b, &c].map(Arc::strong_count);
+        assert_eq!(counts(), [2, 2, 2]);
+        runtime.turn(ZERO).unwrap();
+        assert_eq!(counts(), [1, 1, 2]);
+        drop(runtime);
+        assert_eq!(counts(), [1, 1, 1]);
+    });
+}
+
+#[test]
+fn a_remote_task_that_is_over_stays_so() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let task = runtime.handle().spawn(|| async { String::from("kept") });
+        runtime.run();
+        task.abort();
+        runtime.turn(ZERO).unwrap();
+        // Here, where it could wait for ever; but it need not wait.
+        assert_eq!(task.wait().unwrap(), "kept");
+        let task = runtime.handle().spawn(|| async { "dropped" });
+        runtime.run();
+        drop(runtime);
+        assert_eq!(task.wait().unwrap(), "dropped");
+    });
+}
+
+#[test]
+fn to_wait_for_a_remote_task_on_its_own_thread_panics_and_cancels_it() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let expected = "`RemoteTask::wait` on the runtime's own thread would wait for itself: \
+                        `.await` it";
+        let seen = Arc::new(AtomicUsize::new(0));
+        let there = seen.clone();
+        let make = move || async move { _ = there.fetch_add(1, Ordering::SeqCst) };
+        let task = runtime.handle().spawn(make.clone());
+        assert_eq!(panic_of(|| task.wait()), expected);
+        runtime.block_on(async {
+            let task = Handle::current().spawn(make);
+            assert_eq!(panic_of(|| task.wait()), expected);
+            yield_now().await;
+            yield_now().await;
+        });
+        assert_eq!(seen.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn a_thread_that_waits_when_the_runtime_goes_is_told_that_its_task_is_cancelled() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let handle = runtime.handle();
+        let (send, receive) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let task = handle.spawn(pending::<()>);
+            send.send(()).unwrap();
+            task.wait()
+        });
+        receive.recv().unwrap();
+        runtime.turn(ZERO).unwrap();
+        drop(runtime);
+        let error = thread.join().unwrap().unwrap_err();
+        assert!(error.is_cancelled());
+        assert!(error.to_string().starts_with("task `task-1` (spawned at "));
+    });
+}
+
+#[test]
+fn the_panic_of_a_remote_task_is_kept_for_who_awaits_it() {
+    watchdog(|| {
+        let runtime = Runtime::builder().propagate_panics(true).build();
+        let handle = runtime.handle();
+        let thread = thread::spawn(move || {
+            let line = line!() + 1;
+            let task = handle.spawn(|| async { panic!("in the future") });
+            let in_future = (task.wait().unwrap_err(), line);
+            let line = line!() + 1;
+            let task = handle.spawn(|| -> std::future::Ready<()> { panic!("in the making") });
+            let in_making = (task.wait().unwrap_err(), line);
+            handle.stop();
+            [(in_future, "in the future"), (in_making, "in the making")]
+        });
+        runtime.run_forever();
+        for (number, ((error, line), text)) in thread.join().unwrap().into_iter().enumerate() {
+            assert!(error.is_panic());
+            let said = error.to_string();
+            let start = format!("task `task-{}` (spawned at {}:{line}:", number + 1, file!());
+            assert!(said.starts_with(&start), "{said}: not {start}");
+            assert!(said.ends_with(&format!(") panicked: {text}")), "{said}");
+            assert_eq!(error.into_panic().downcast_ref(), Some(&text));
+        }
+    });
+}
+
+/// What ends with the panic of a detached task.
+fn calls() -> [fn(&Runtime); 4] {
+    [
+        |runtime| runtime.run(),
+        |runtime| runtime.run_forever(),
+        |runtime| runtime.block_on(pending()),
+        |runtime| drop(runtime.turn(None)),
+    ]
+}
+
+#[test]
+fn propagated_panics_end_whatever_runs_and_leave_the_other_tasks_intact() {
+    watchdog(|| {
+        for call in calls() {
+            for remote in [false, true] {
+                let runtime = Runtime::builder().propagate_panics(true).build();
+                let (before, after) = (Seen::new(), Seen::new());
+                runtime.spawn(before.probe()).detach();
+                if remote {
+                    runtime
+                        .handle()
+                        .spawn(|| async { panic_any(String::from("loud")) })
+                        .detach();
+                } else {
+                    runtime
+                        .spawn(async { panic_any(String::from("loud")) })
+                        .detach();
+                }
+                runtime.spawn(after.probe()).detach();
+                let outcome = catch_unwind(AssertUnwindSafe(|| call(&runtime)));
+                let payload = outcome.unwrap_err().downcast::<String>().unwrap();
+                assert_eq!(*payload, "loud");
+                assert!(Handle::try_current().is_none());
+                before.finish();
+                after.finish();
+                runtime.run();
+                let drops = (before.drops.get(), after.drops.get());
+                assert_eq!(drops, (1, 1));
+                assert_eq!(before.polls.get(), 2);
+                assert!(after.polls.get() <= 2);
+            }
+        }
+    });
+}
+
+#[test]
+fn only_panics_that_nobody_can_await_are_propagated() {
+    watchdog(|| {
+        for propagate in [false, true] {
+            let runtime = Runtime::builder().propagate_panics(propagate).build();
+            let held = runtime.spawn(async { panic!("held") });
+            let joined = runtime.spawn(async { panic!("joined") });
+            let remote = runtime.handle().spawn(|| async { panic!("remote") });
+            runtime.run();
+            runtime.block_on(async {
+                assert!(joined.join().await.unwrap_err().is_panic());
+                assert!(remote.await.unwrap_err().is_panic());
+            });
+            drop(held);
+            runtime.run();
+            // And a detached one without the setting.
+            if !propagate {
+                runtime.spawn(async { panic!("detached") }).detach();
+                runtime.run();
+            }
+        }
+    });
+}
+
+#[test]
+fn nothing_that_blocks_can_be_called_inside_of_a_running_runtime() {
+    watchdog(|| {
+        let other = Runtime::new();
+        let seen = Seen::new();
+        other.spawn(seen.probe()).detach();
+        block_on(async {
+            let texts = [
+                ("block_on", panic_of(|| block_on(async {}))),
+                ("block_on", panic_of(|| other.block_on(async {}))),
+                ("run", panic_of(|| other.run())),
+                ("run_forever", panic_of(|| other.run_forever())),
+                ("turn", panic_of(|| other.turn(ZERO))),
+            ];
+            for (name, text) in texts {
+                let start = format!("`{name}` inside of a running soloist runtime would stop");
+                assert!(text.starts_with(&start), "{text}");
+                assert!(text.contains("use `.await` there"), "{text}");
+            }
+            // All is as before.
+            spawn(async {}).await;
+        });
+        assert_eq!(seen.polls.get(), 0);
+        other.turn(ZERO).unwrap();
+        assert_eq!(seen.polls.get(), 1);
+    });
+}
+
+#[test]
+fn misuse_is_blamed_on_its_caller() {
+    let test = || {
+        /// Calls `f`, and notes where that is.
+        #[track_caller]
+        fn blame<R>(f: impl FnOnce() -> R) {
+            let place = std::panic::Location::caller();
+            eprintln!("expected {}:{}:", place.file(), place.line());
+            panic_of(f);
+        }
+        let runtime = Runtime::new();
+        block_on(async {
+            blame(|| block_on(async {}));
+            blame(|| runtime.block_on(async {}));
+            blame(|| runtime.run());
+            blame(|| runtime.run_forever());
+            blame(|| runtime.turn(ZERO));
+        });
+        blame(|| drop(spawn(ready(()))));
+        blame(|| drop(Builder::new().spawn(ready(()))));
+        blame(|| sleep(Duration::ZERO));
+        blame(|| sleep_until(Instant::now()));
+        blame(|| timeout(Duration::ZERO, ready(())));
+        blame(|| interval(Duration::from_secs(1)));
+        blame(|| now());
+        blame(|| Handle::current());
+        blame(|| runtime.handle().spawn(|| async {}).wait());
+    };
+    watchdog(move || {
+        let stderr = passes_in_child("runtime::misuse_is_blamed_on_its_caller", test);
+        let mut lines = stderr.lines();
+        let mut checked = 0;
+        while let Some(line) = lines.next() {
+            let Some(place) = line.strip_prefix("expected ") else {
+                continue;
+            };
+            // `thread '...' panicked at src/main.rs:1:2:`
+            let said = lines.find(|line| line.contains(" panicked at ")).unwrap();
+            assert!(said.contains(place), "{said}: not {place}");
+            checked += 1;
+        }
+        assert_eq!(checked, 14);
+    });
+}
+
+#[test]
+fn what_needs_a_runtime_says_so_outside_of_one() {
+    watchdog(|| {
+        let deadline = Instant::now();
+        let texts = [
+            ("`spawn`", panic_of(|| drop(spawn(ready(()))))),
+            (
+                "`spawn`",
+                panic_of(|| drop(Builder::new().spawn(ready(())))),
+            ),
+            ("`sleep`", panic_of(|| sleep(Duration::ZERO))),
+            ("`sleep_until`", panic_of(|| sleep_until(deadline))),
+            ("", panic_of(|| timeout(Duration::ZERO, ready(())))),
+            ("", panic_of(|| interval(Duration::from_secs(1)))),
+            ("`time::now`", panic_of(now)),
+            ("`Handle::current`", panic_of(Handle::current)),
+        ];
+        for (what, text) in texts {
+            let what = format!("{what} outside of a soloist runtime: ");
+            assert!(text.contains(&what), "{text}");
+            assert!(text.contains("`soloist::block_on`"), "{text}");
+        }
+        let [mut sleep] = block_on(async { [sleep(Duration::from_secs(1))] });
+        let text = panic_of(|| Pin::new(&mut sleep).poll(&mut Context::from_waker(Waker::noop())));
+        assert!(text.contains("outside of a soloist runtime"), "{text}");
+    });
+}
+
+#[test]
+fn what_needs_a_runtime_and_can_return_an_error_does_so_outside_of_one() {
+    watchdog(|| {
+        fn now_or_never<F: Future>(future: F) -> F::Output {
+            let mut future = std::pin::pin!(future);
+            match future
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+            {
+                Poll::Ready(output) => output,
+                Poll::Pending => panic!("it waits"),
+            }
+        }
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let errors = [
+            now_or_never(TcpListener::bind("127.0.0.1:0")).unwrap_err(),
+            now_or_never(TcpStream::connect(address)).unwrap_err(),
+            TcpListener::try_from(listener).unwrap_err(),
+            TcpStream::try_from(client).unwrap_err(),
+            Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap_err(),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(text.contains("outside of a soloist runtime"), "{text}");
+            assert!(text.contains("`soloist::block_on`"), "{text}");
+        }
+        // And the use of one that was made inside.
+        let listener = block_on(async { TcpListener::bind("127.0.0.1:0").await.unwrap() });
+        let text = now_or_never(listener.accept()).unwrap_err().to_string();
+        assert!(text.contains("outside of a soloist runtime"), "{text}");
+    });
+}

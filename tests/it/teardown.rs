@@ -1,0 +1,657 @@
+//! The end of tasks and runtimes, while wakers, handles and other threads live on.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::net::UdpSocket;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use soloist::io::Async;
+use soloist::task::{AbortHandle, yield_now};
+use soloist::{Handle, Runtime, block_on, spawn};
+
+use crate::support::{CountWakes, OnDrop, Seen, panic_of, poll_once, waker_fn, watchdog};
+
+/// Runs `f` on another thread, to its end.
+fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
+    thread::spawn(f).join().expect("nothing panics there")
+}
+
+#[track_caller]
+fn assert_dropped_here(seen: &Seen) {
+    assert_eq!(seen.drops.get(), 1);
+    assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
+}
+
+/// What other threads know of a runtime.
+struct Known {
+    handle: Handle,
+    waker: Waker,
+    abort: AbortHandle,
+    token: Arc<()>,
+}
+
+#[test]
+fn b12_other_threads_use_all_that_they_know_of_a_runtime_while_it_is_dropped() {
+    watchdog(|| {
+        let (send, receive) = mpsc::channel::<Known>();
+        let (done, wait) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            for known in receive {
+                known.waker.wake_by_ref();
+                let token = known.token;
+                let task = known.handle.spawn(move || async move { drop(token) });
+                known.abort.abort();
+                known.waker.wake();
+                known.handle.stop();
+                done.send(task.wait()).unwrap();
+            }
+        });
+        for round in 0..2_000 {
+            let runtime = Runtime::new();
+            let seen = Seen::new();
+            let task = runtime.spawn(seen.probe());
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+            let token = Arc::new(());
+            let known = Known {
+                handle: runtime.handle(),
+                waker: seen.waker.take().unwrap(),
+                abort: task.abort_handle(),
+                token: token.clone(),
+            };
+            task.detach();
+            send.send(known).unwrap();
+            for _ in 0..round % 20 * 50 {
+                std::hint::spin_loop();
+            }
+            drop(runtime);
+            assert_dropped_here(&seen);
+            assert_eq!(seen.polls.get(), 1);
+            assert!(wait.recv().unwrap().unwrap_err().is_cancelled());
+            assert_eq!(Arc::strong_count(&token), 1);
+        }
+        drop(send);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn b13_the_last_reference_to_a_task_is_woken_after_its_runtime_is_gone() {
+    /// What is done with the waker.
+    type End = fn(Waker);
+    let ends: [End; 4] = [
+        Waker::wake,
+        |waker| elsewhere(move || waker.wake()),
+        |waker| elsewhere(move || drop(waker)),
+        // Inside of another runtime.
+        |waker| block_on(async { waker.wake() }),
+    ];
+    watchdog(move || {
+        for end in ends {
+            let seen = Seen::new();
+            let runtime = Runtime::new();
+            runtime.spawn(seen.probe()).detach();
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+            drop(runtime);
+            assert_dropped_here(&seen);
+            end(seen.waker.take().unwrap());
+
+            // And of a main.
+            end(block_on(poll_fn(|cx| Poll::Ready(cx.waker().clone()))));
+            assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+        }
+    });
+}
+
+/// A probe whose destructor panics.
+struct PanicsOnDrop {
+    probe: crate::support::Probe,
+}
+
+impl PanicsOnDrop {
+    fn new(seen: &Rc<Seen>) -> PanicsOnDrop {
+        let probe = seen.probe();
+        PanicsOnDrop { probe }
+    }
+}
+
+impl Future for PanicsOnDrop {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.probe).poll(cx)
+    }
+}
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        panic!("the destructor of a future");
+    }
+}
+
+#[test]
+fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let all: Vec<_> = (0..4).map(|_| Seen::new()).collect();
+        let mut tasks: Vec<_> = all
+            .iter()
+            .map(|seen| runtime.spawn(PanicsOnDrop::new(seen)))
+            .collect();
+        let sibling = Seen::new();
+        let sibling_task = runtime.spawn(sibling.probe());
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+
+        // The panic hook has reported it, and there it ends.
+        drop(tasks.remove(0));
+        assert_eq!(runtime.block_on(tasks.remove(0).cancel()), None);
+        tasks[0].abort_handle().abort();
+        let error = runtime.block_on(tasks.remove(0).join()).unwrap_err();
+        assert!(error.is_cancelled());
+        // One that is done tells who awaits it.
+        all[3].finish();
+        let error = runtime.block_on(tasks.remove(0).join()).unwrap_err();
+        assert!(error.to_string().ends_with("the destructor of a future"));
+
+        for seen in &all {
+            assert_dropped_here(seen);
+            if let Some(waker) = seen.waker.take() {
+                waker.wake_by_ref();
+                elsewhere(move || waker.wake());
+            }
+        }
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert!(all.iter().all(|seen| seen.drops.get() == 1));
+        sibling.finish();
+        runtime.block_on(sibling_task);
+    });
+}
+
+#[test]
+fn b14_futures_that_panic_when_the_runtime_is_dropped_are_all_dropped_here() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let all: Vec<_> = (0..3).map(|_| Seen::new()).collect();
+        for seen in &all {
+            runtime.spawn(PanicsOnDrop::new(seen)).detach();
+        }
+        let last = Seen::new();
+        runtime.spawn(last.probe()).detach();
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        let wakers: Vec<_> = all.iter().filter_map(|seen| seen.waker.take()).collect();
+        let (hold, released) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            released.recv().unwrap();
+            wakers.into_iter().for_each(Waker::wake);
+        });
+        // The first panic goes on when all are gone.
+        let text = panic_of(|| drop(runtime));
+        assert_eq!(text, "the destructor of a future");
+        all.iter().for_each(|seen| assert_dropped_here(seen));
+        assert_dropped_here(&last);
+        hold.send(()).unwrap();
+        thread.join().unwrap();
+        assert!(all.iter().all(|seen| seen.drops.get() == 1));
+    });
+}
+
+#[test]
+fn b15_a_waker_in_a_static_outlives_its_runtime() {
+    static LEAKED: Mutex<Vec<Waker>> = Mutex::new(Vec::new());
+    watchdog(|| {
+        let seen = Seen::new();
+        block_on(async {
+            spawn(seen.probe()).detach();
+            poll_fn(|cx| {
+                LEAKED.lock().unwrap().push(cx.waker().clone());
+                Poll::Ready(())
+            })
+            .await;
+            yield_now().await;
+            LEAKED.lock().unwrap().push(seen.waker());
+        });
+        assert_dropped_here(&seen);
+        let count = elsewhere(|| {
+            let mut wakers = LEAKED.lock().unwrap();
+            wakers.iter().for_each(Waker::wake_by_ref);
+            wakers.drain(..).map(Waker::wake).count()
+        });
+        assert_eq!(count, 2);
+        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+    });
+}
+
+#[test]
+fn b16_wakers_of_a_thread_that_has_ended_do_nothing() {
+    watchdog(|| {
+        // A main's, a task's, and that of the executor that waits for a `RemoteTask`:
+        // it keeps its waker in a thread-local.
+        let runtime = Runtime::new();
+        let handle = runtime.handle();
+        let (mut task, wakers) = elsewhere(move || {
+            let mut task = handle.spawn(yield_now);
+            let pending = futures_lite::future::block_on(poll_once(&mut task)).is_pending();
+            assert!(pending);
+            let wakers = block_on(async {
+                let main = poll_fn(|cx| Poll::Ready(cx.waker().clone()));
+                let task = spawn(poll_fn(|cx| Poll::Ready(cx.waker().clone())));
+                [main.await, task.await]
+            });
+            (task, wakers)
+        });
+        wakers.iter().for_each(Waker::wake_by_ref);
+        wakers.into_iter().for_each(Waker::wake);
+        runtime.run();
+        assert!(runtime.block_on(&mut task).is_ok());
+    });
+}
+
+#[test]
+fn b17_abort_and_drop_from_other_threads_drop_the_future_here() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let (aborted, remote, unpolled) = (Seen::new(), Seen::new(), Seen::new());
+        let task = runtime.spawn(aborted.probe());
+        let unpolled_task = runtime.spawn(unpolled.probe());
+        thread_local! {
+            static HERE: RefCell<Option<Rc<Seen>>> = const { RefCell::new(None) };
+        }
+        HERE.set(Some(remote.clone()));
+        let handle = runtime.handle();
+        let remote_task = elsewhere(move || {
+            handle.spawn(|| HERE.with_borrow(|seen| seen.clone().unwrap().probe()))
+        });
+
+        // Before the first poll.
+        let abort = unpolled_task.abort_handle();
+        elsewhere(move || abort.abort());
+        assert_eq!(unpolled.drops.get(), 0);
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        assert_dropped_here(&unpolled);
+        assert_eq!(unpolled.polls.get(), 0);
+
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!((aborted.polls.get(), remote.polls.get()), (1, 1));
+        let (abort, wakers) = (task.abort_handle(), [aborted.waker(), remote.waker()]);
+        elsewhere(move || {
+            abort.abort();
+            drop(remote_task);
+            wakers.into_iter().for_each(Waker::wake);
+        });
+        assert_eq!((aborted.drops.get(), remote.drops.get()), (0, 0));
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        assert_dropped_here(&aborted);
+        assert_dropped_here(&remote);
+        assert_eq!((aborted.polls.get(), remote.polls.get()), (1, 1));
+        assert!(task.is_finished());
+    });
+}
+
+#[test]
+fn b18_no_future_goes_with_a_foreign_waker_while_the_runtime_is_dropped() {
+    watchdog(|| {
+        let (send, receive) = mpsc::channel::<Vec<Waker>>();
+        let thread = thread::spawn(move || {
+            for wakers in receive {
+                wakers.iter().for_each(Waker::wake_by_ref);
+                wakers.into_iter().for_each(Waker::wake);
+            }
+        });
+        for round in 0..300 {
+            let runtime = Runtime::new();
+            let all: Vec<_> = (0..20).map(|_| Seen::new()).collect();
+            for seen in &all {
+                runtime.spawn(seen.probe()).detach();
+            }
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+            send.send(all.iter().filter_map(|seen| seen.waker.take()).collect())
+                .unwrap();
+            // Some are polled once more, some are just being woken.
+            for _ in 0..round % 3 {
+                runtime.turn(Some(Duration::ZERO)).unwrap();
+            }
+            drop(runtime);
+            all.iter().for_each(|seen| assert_dropped_here(seen));
+        }
+        drop(send);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn b19_a_foreign_wake_in_the_final_poll_leads_to_no_other() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let polls = Rc::new(Cell::new(0));
+        let drops = Rc::new(Cell::new(0));
+        let (count, guard) = (polls.clone(), drops.clone());
+        let guard = OnDrop(move || guard.set(guard.get() + 1));
+        let task = runtime.spawn(poll_fn(move |cx| {
+            let _guard = &guard;
+            count.set(count.get() + 1);
+            cx.waker().wake_by_ref();
+            let waker = cx.waker().clone();
+            elsewhere(move || {
+                waker.wake_by_ref();
+                waker.wake();
+            });
+            Poll::Ready("done")
+        }));
+        runtime.run();
+        for _ in 0..3 {
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+        }
+        assert_eq!((polls.get(), drops.get()), (1, 1));
+        assert_eq!(runtime.block_on(task), "done");
+    });
+}
+
+#[test]
+fn b19_foreign_wakes_around_the_final_poll_leave_one_drop_and_no_poll_after_it() {
+    watchdog(|| {
+        let (send, receive) = mpsc::channel::<Waker>();
+        let thread = thread::spawn(move || {
+            for waker in receive {
+                waker.wake_by_ref();
+                waker.wake();
+            }
+        });
+        block_on(async {
+            for _ in 0..1_000 {
+                let (seen, send) = (Seen::new(), send.clone());
+                let mut probe = seen.probe();
+                let task = spawn(poll_fn(move |cx| {
+                    send.send(cx.waker().clone()).unwrap();
+                    Pin::new(&mut probe).poll(cx)
+                }));
+                yield_now().await;
+                seen.ready.set(true);
+                task.await;
+                let polls = seen.polls.get();
+                for _ in 0..3 {
+                    yield_now().await;
+                }
+                assert_eq!((seen.polls.get(), seen.drops.get()), (polls, 1));
+            }
+        });
+        drop(send);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn b20_wakers_are_counted_right_in_every_state_of_their_task() {
+    /// What is done with a waker, and whether that wakes.
+    type Use = (fn(Waker), bool);
+    const USES: [Use; 6] = [
+        (|waker| waker.wake(), true),
+        (|waker| waker.wake_by_ref(), true),
+        (
+            |waker| {
+                let other = waker.clone();
+                drop(waker);
+                other.wake();
+            },
+            true,
+        ),
+        (
+            |waker| {
+                waker.wake_by_ref();
+                waker.wake_by_ref();
+                let other = waker.clone();
+                waker.wake();
+                drop(other);
+            },
+            true,
+        ),
+        (|waker| drop(waker.clone()), false),
+        (drop, false),
+    ];
+    /// Where it is done.
+    type Place = fn(fn(Waker), Waker);
+    const PLACES: [Place; 2] = [
+        |then, waker| then(waker),
+        |then, waker| elsewhere(move || then(waker)),
+    ];
+    watchdog(|| {
+        for (then, wakes) in USES {
+            for place in PLACES {
+                let runtime = Runtime::new();
+                let (between, within) = (Seen::new(), Seen::new());
+                runtime.spawn(between.probe()).detach();
+                let mut probe = within.probe();
+                let mut first = true;
+                runtime
+                    .spawn(poll_fn(move |cx| {
+                        let result = Pin::new(&mut probe).poll(cx);
+                        if std::mem::take(&mut first) {
+                            place(then, cx.waker().clone());
+                        }
+                        result
+                    }))
+                    .detach();
+                runtime.turn(Some(Duration::ZERO)).unwrap();
+                place(then, between.waker());
+                for _ in 0..3 {
+                    runtime.turn(Some(Duration::ZERO)).unwrap();
+                }
+                let expected = 1 + usize::from(wakes);
+                assert_eq!(between.polls.get(), expected);
+                assert_eq!(within.polls.get(), expected);
+
+                // Inside of the runtime.
+                runtime.block_on(async {
+                    place(then, between.waker());
+                    yield_now().await;
+                    yield_now().await;
+                });
+                let expected = expected + usize::from(wakes);
+                assert_eq!(between.polls.get(), expected);
+
+                // Done, and gone.
+                let wakers = [between.waker(), within.waker()];
+                between.finish();
+                for _ in 0..3 {
+                    runtime.turn(Some(Duration::ZERO)).unwrap();
+                }
+                let polls = between.polls.get();
+                place(then, wakers[0].clone());
+                runtime.turn(Some(Duration::ZERO)).unwrap();
+                drop(runtime);
+                for waker in wakers {
+                    place(then, waker.clone());
+                    place(then, waker);
+                }
+                assert_eq!(between.polls.get(), polls);
+                assert_dropped_here(&between);
+                assert_dropped_here(&within);
+            }
+        }
+    });
+}
+
+#[test]
+fn b21_an_event_of_a_source_that_was_dropped_in_its_batch_hits_no_other() {
+    fn socket() -> (Async<UdpSocket>, std::net::SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        (Async::new(socket).unwrap(), address)
+    }
+    watchdog(|| {
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        block_on(async {
+            // Whose event comes first drops the other, and makes a third in its place.
+            let sockets = Arc::new(Mutex::new(Vec::<Option<Async<UdpSocket>>>::new()));
+            let third = Arc::new(Mutex::new(None));
+            let (wakes, count) = CountWakes::new();
+            let events = Arc::new(AtomicUsize::new(0));
+            let mut addresses = Vec::new();
+            for own in 0..2 {
+                let (sockets_there, third, count) = (sockets.clone(), third.clone(), count.clone());
+                let events = events.clone();
+                let waker = waker_fn(move || {
+                    // The one that is dropped is woken too, to find out.
+                    if events.fetch_add(1, Ordering::SeqCst) > 0 {
+                        return;
+                    }
+                    let other = sockets_there.lock().unwrap()[1 - own].take();
+                    drop(other);
+                    let (new, address) = socket();
+                    let mut cx = Context::from_waker(&count);
+                    assert!(new.poll_readable(&mut cx).is_pending());
+                    *third.lock().unwrap() = Some((new, address));
+                });
+                let (socket, address) = socket();
+                let mut cx = Context::from_waker(&waker);
+                assert!(socket.poll_readable(&mut cx).is_pending());
+                sockets.lock().unwrap().push(Some(socket));
+                addresses.push(address);
+            }
+            for address in addresses {
+                sender.send_to(b"both in one batch", address).unwrap();
+            }
+            for _ in 0..300 {
+                yield_now().await;
+            }
+            assert_eq!(events.load(Ordering::SeqCst), 2);
+            assert_eq!(wakes.get(), 0, "the third has got an event of the second");
+            let address = third.lock().unwrap().as_ref().expect("it was made").1;
+            sender.send_to(b"for the third", address).unwrap();
+            while wakes.get() == 0 {
+                yield_now().await;
+            }
+            assert_eq!(wakes.get(), 1);
+        });
+    });
+}
+
+#[test]
+fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
+    /// Counts where any thread can read it.
+    #[derive(Default)]
+    struct Counts {
+        polls: AtomicUsize,
+        drops: AtomicUsize,
+    }
+    watchdog(|| {
+        let mut last: Option<(Waker, AbortHandle, Handle)> = None;
+        let all: Vec<Arc<Counts>> = (0..20).map(|_| Arc::default()).collect();
+        for counts in &all {
+            let counts = counts.clone();
+            // The system gives the number of the thread that has just ended to the next.
+            last = Some(elsewhere(move || {
+                let runtime = Runtime::new();
+                let waker = Rc::new(Cell::new(None));
+                let (there, on_drop) = (waker.clone(), counts.clone());
+                let guard = OnDrop(move || _ = on_drop.drops.fetch_add(1, Ordering::SeqCst));
+                let task = runtime.spawn(poll_fn(move |cx| {
+                    let _guard = &guard;
+                    counts.polls.fetch_add(1, Ordering::SeqCst);
+                    there.set(Some(cx.waker().clone()));
+                    Poll::<()>::Pending
+                }));
+                runtime.turn(Some(Duration::ZERO)).unwrap();
+                // The runtime before this was never dropped: its task is still there,
+                // with the same number as ours, and must not be touched.
+                if let Some((waker, abort, handle)) = last {
+                    waker.wake_by_ref();
+                    abort.abort();
+                    runtime.block_on(async {
+                        waker.wake();
+                        abort.abort();
+                        handle.spawn(|| async {}).detach();
+                        yield_now().await;
+                    });
+                    runtime.turn(Some(Duration::ZERO)).unwrap();
+                }
+                let known = (waker.take().unwrap(), task.abort_handle(), runtime.handle());
+                task.detach();
+                std::mem::forget(runtime);
+                known
+            }));
+        }
+        drop(last);
+        for counts in all {
+            assert_eq!(counts.polls.load(Ordering::SeqCst), 1);
+            assert_eq!(counts.drops.load(Ordering::SeqCst), 0);
+        }
+    });
+}
+
+#[test]
+fn what_block_on_leaves_is_dropped_inside_of_it_before_it_returns() {
+    watchdog(|| {
+        let all: Vec<_> = (0..3).map(|_| Seen::new()).collect();
+        let inside = Rc::new(Cell::new(0));
+        block_on(async {
+            // Polled, not polled, and with its handle kept.
+            spawn(all[0].probe()).detach();
+            yield_now().await;
+            spawn(all[1].probe()).detach();
+            let inside = inside.clone();
+            let guard = OnDrop(move || {
+                assert!(Handle::try_current().is_some());
+                inside.set(inside.get() + 1);
+            });
+            spawn(async move {
+                let _guard = guard;
+                pending::<()>().await;
+            })
+            .detach();
+            std::mem::forget(spawn(all[2].probe()));
+        });
+        let polls: Vec<_> = all.iter().map(|seen| seen.polls.get()).collect();
+        assert_eq!(polls, [1, 0, 0]);
+        all.iter().for_each(|seen| assert_dropped_here(seen));
+        assert_eq!(inside.get(), 1);
+    });
+}
+
+#[test]
+fn nothing_of_a_runtime_stays_behind_but_what_is_held() {
+    watchdog(|| {
+        let token = Rc::new(());
+        let (kept, done) = {
+            let runtime = Runtime::new();
+            let future = |token: Rc<()>| async move {
+                pending::<()>().await;
+                drop(token);
+            };
+            let kept = runtime.spawn(future(token.clone()));
+            runtime.spawn(future(token.clone())).detach();
+            let mut gone = runtime.spawn(future(token.clone()));
+            let output = token.clone();
+            let done = runtime.spawn(async move { output });
+            runtime.block_on(async { assert!(poll_once(&mut gone).await.is_pending()) });
+            drop(gone);
+            (kept, done)
+        };
+        // The output, and ours.
+        assert_eq!(Rc::strong_count(&token), 2);
+        assert!(kept.is_finished() && done.is_finished());
+        assert!(block_on(kept.join()).unwrap_err().is_cancelled());
+        drop(block_on(done));
+        assert_eq!(Rc::strong_count(&token), 1);
+    });
+}
+
+#[test]
+fn a_runtime_whose_task_panics_in_its_destructor_can_be_dropped_in_a_catch() {
+    watchdog(|| {
+        let seen = Seen::new();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            block_on(async { spawn(PanicsOnDrop::new(&seen)).detach() });
+        }));
+        assert!(outcome.is_err());
+        assert_dropped_here(&seen);
+        // The thread is as good as new.
+        assert!(Handle::try_current().is_none());
+        assert_eq!(block_on(async { spawn(async { 5 }).await }), 5);
+    });
+}

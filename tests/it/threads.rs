@@ -1,0 +1,489 @@
+//! Threads that end, threads that call from elsewhere, and forks.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::future::{pending, poll_fn};
+use std::io::{Read, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use soloist::net::{TcpListener, TcpStream};
+use soloist::task::yield_now;
+use soloist::time::{sleep, timeout};
+use soloist::{Handle, Runtime, block_on, spawn};
+
+use crate::support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+// Destructors of thread-locals.
+
+thread_local! {
+    /// Dropped when the thread ends: before what soloist keeps there, or after it.
+    static KEPT: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a thread can leave behind.
+fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
+    let ended = || {
+        let ends = ends.clone();
+        OnDrop(move || {
+            ends.fetch_add(1, Ordering::SeqCst);
+        })
+    };
+    let runtime = Runtime::new();
+    // A task that waits for everything there is, and spawns and wakes when it goes.
+    let (guard, second) = (ended(), ended());
+    let task = runtime.spawn(async move {
+        let (ours, _theirs) = tcp_pair();
+        let mut stream = TcpStream::try_from(ours).unwrap();
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let _last = OnDrop(move || {
+            waker.wake_by_ref();
+            if let Some(handle) = Handle::try_current() {
+                handle.spawn(pending::<()>).detach();
+                spawn(async {}).detach();
+                drop(sleep(MS));
+            }
+        });
+        let _guard = guard;
+        futures_lite::future::or(sleep(Duration::from_secs(60)), async {
+            stream.read(&mut [0]).await.unwrap();
+        })
+        .await;
+    });
+    runtime
+        .spawn(async move {
+            let _guard = second;
+            pending::<()>().await;
+        })
+        .detach();
+    let done = runtime.spawn(async { Rc::new(5) });
+    let (ours, theirs) = tcp_pair();
+    let (waker, remote, timer, stream, listener) = runtime.block_on(async {
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let remote = Handle::current().spawn(pending::<()>);
+        let mut timer = sleep(Duration::from_secs(60));
+        assert!(poll_once(&mut timer).await.is_pending());
+        let mut stream = TcpStream::try_from(ours).unwrap();
+        let read = timeout(MS, stream.read(&mut [0])).await;
+        assert!(read.is_err());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        (waker, remote, timer, stream, listener)
+    });
+    let ready = done.is_finished();
+    assert!(ready);
+    let abort = task.abort_handle();
+    let wake = {
+        let (waker, handle) = (waker.clone(), runtime.handle());
+        OnDrop(move || {
+            waker.wake_by_ref();
+            handle.spawn(async || {}).detach();
+            handle.stop();
+            abort.abort();
+        })
+    };
+    let new_one = OnDrop(|| {
+        let runtime = Runtime::new();
+        let task = runtime.spawn(async { 2 });
+        drop(runtime.handle());
+        drop(task);
+        // With what is left of the thread it works, or says that it does not.
+        let _ = std::panic::catch_unwind(|| {
+            block_on(async {
+                spawn(async {}).await;
+                sleep(MS).await;
+                drop(TcpListener::bind("127.0.0.1:0").await);
+            });
+        });
+        assert_eq!(block_on(async { 3 }), 3);
+    });
+    let mut left: Vec<Box<dyn Any>> = vec![
+        Box::new(wake),
+        Box::new(timer),
+        Box::new(waker),
+        Box::new(theirs),
+        Box::new(stream),
+        Box::new(remote),
+        Box::new(task),
+        Box::new(runtime),
+        Box::new(listener),
+        Box::new(done),
+        Box::new(new_one),
+    ];
+    left.push(Box::new(ended()));
+    left
+}
+
+#[test]
+fn b81_everything_can_be_dropped_while_its_thread_ends() {
+    let name = "threads::b81_everything_can_be_dropped_while_its_thread_ends";
+    watchdog(move || {
+        passes_in_child(name, || {
+            for first in [true, false] {
+                for reversed in [true, false] {
+                    let ends = Arc::new(AtomicUsize::new(0));
+                    let count = ends.clone();
+                    let thread = thread::spawn(move || {
+                        if first {
+                            KEPT.with(|_| {});
+                        }
+                        let mut left = leave_behind(&count);
+                        if reversed {
+                            left.reverse();
+                        }
+                        KEPT.with(|kept| {
+                            for one in left {
+                                kept.borrow_mut().push(one);
+                            }
+                        });
+                    });
+                    thread.join().unwrap();
+                    assert_eq!(ends.load(Ordering::SeqCst), 3, "all of it is dropped");
+                }
+            }
+        })
+    });
+}
+
+#[test]
+fn b81_a_runtime_in_a_thread_local_is_usable_until_the_end() {
+    let name = "threads::b81_a_runtime_in_a_thread_local_is_usable_until_the_end";
+    thread_local! {
+        static RUNTIME: Runtime = Runtime::new();
+    }
+    watchdog(move || {
+        passes_in_child(name, || {
+            for _ in 0..3 {
+                let dropped = Arc::new(AtomicUsize::new(0));
+                let count = dropped.clone();
+                let thread = thread::spawn(move || {
+                    let guard = OnDrop(move || {
+                        count.fetch_add(1, Ordering::SeqCst);
+                    });
+                    RUNTIME.with(|runtime| {
+                        runtime
+                            .spawn(async move {
+                                let _guard = guard;
+                                pending::<()>().await;
+                            })
+                            .detach();
+                        runtime.block_on(async {
+                            yield_now().await;
+                            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                            let waiting = async move { listener.accept().await.map(drop) };
+                            spawn(waiting).detach();
+                            sleep(MS).await;
+                        });
+                    });
+                });
+                thread.join().unwrap();
+                assert_eq!(dropped.load(Ordering::SeqCst), 1);
+            }
+        })
+    });
+}
+
+// Calls from other threads while the runtime goes idle.
+
+/// The runtime waits on its thread until it has had a socket, and in the reactor then.
+fn with_both_ways_to_wait(test: impl Fn() + Clone + Send + 'static) {
+    watchdog(test.clone());
+    watchdog(move || {
+        block_on(async {
+            TcpListener::bind("127.0.0.1:0").await.unwrap();
+        });
+        test();
+    });
+}
+
+fn call_while_it_goes_idle(calls: usize) {
+    with_both_ways_to_wait(move || {
+        let runtime = Runtime::new();
+        let handle = runtime.handle();
+        let caller = thread::spawn(move || {
+            let mut random = Random(82);
+            for n in 0..calls {
+                // Each time it has just gone idle, or is about to.
+                let task = handle.spawn(move || async move { n });
+                assert_eq!(task.wait().unwrap(), n);
+                for _ in 0..random.below(300) {
+                    std::hint::spin_loop();
+                }
+            }
+            handle.stop();
+        });
+        runtime.run_forever();
+        caller.join().unwrap();
+    });
+}
+
+#[test]
+fn b82_a_call_that_races_with_going_idle_is_not_lost() {
+    call_while_it_goes_idle(5000);
+}
+
+#[test]
+#[ignore = "takes half a minute: a million calls"]
+fn b82_none_of_a_million_calls_is_lost() {
+    call_while_it_goes_idle(500_000);
+}
+
+#[test]
+fn b82_floods_of_calls_are_all_served() {
+    const CALLS: usize = 20_000;
+
+    with_both_ways_to_wait(|| {
+        let runtime = Runtime::new();
+        let served = Arc::new(AtomicUsize::new(0));
+        let callers: Vec<_> = (0..3)
+            .map(|seed| {
+                let (handle, served) = (runtime.handle(), served.clone());
+                thread::spawn(move || {
+                    let mut random = Random(seed);
+                    for _ in 0..CALLS {
+                        let served = served.clone();
+                        handle
+                            .spawn(async move || {
+                                served.fetch_add(1, Ordering::SeqCst);
+                            })
+                            .detach();
+                        if random.below(100) == 0 {
+                            thread::sleep(Duration::from_micros(random.below(100)));
+                        }
+                    }
+                })
+            })
+            .collect();
+        let stop = runtime.handle();
+        let end = thread::spawn(move || {
+            for caller in callers {
+                caller.join().unwrap();
+            }
+            stop.spawn(async || {}).wait().unwrap();
+            stop.stop();
+        });
+        runtime.run_forever();
+        end.join().unwrap();
+        assert_eq!(served.load(Ordering::SeqCst), 3 * CALLS);
+    });
+}
+
+#[test]
+fn b82_wakes_of_one_task_from_several_threads_are_not_lost() {
+    with_both_ways_to_wait(|| {
+        const WAKES: usize = 5000;
+        block_on(async {
+            let turn = Arc::new(AtomicUsize::new(0));
+            let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+            let threads: Vec<_> = (0..2)
+                .map(|n| {
+                    let (turn, waker) = (turn.clone(), waker.clone());
+                    thread::spawn(move || {
+                        for round in 0..WAKES {
+                            // Until it has seen the last one.
+                            while turn.load(Ordering::Acquire) != 4 * round + 2 * n {
+                                std::thread::yield_now();
+                            }
+                            turn.fetch_add(1, Ordering::Release);
+                            waker.wake_by_ref();
+                        }
+                    })
+                })
+                .collect();
+            let mut seen = 0;
+            poll_fn(|_| {
+                let now = turn.load(Ordering::Acquire);
+                if now % 2 == 1 {
+                    turn.fetch_add(1, Ordering::Release);
+                    seen += 1;
+                }
+                match seen {
+                    n if n == 2 * WAKES => Poll::Ready(()),
+                    _ => Poll::Pending,
+                }
+            })
+            .await;
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        });
+    });
+}
+
+// Forks.
+
+#[cfg(unix)]
+mod forks {
+    use super::*;
+    use crate::sys;
+
+    /// A server's end that answers, in a thread of the parent that a fork leaves behind.
+    fn echo(theirs: std::net::TcpStream) {
+        thread::spawn(move || {
+            let mut buf = [0; 64];
+            while let Ok(n @ 1..) = (&theirs).read(&mut buf) {
+                (&theirs).write_all(&buf[..n]).unwrap();
+            }
+        });
+    }
+
+    async fn assert_echoes(stream: &mut TcpStream) {
+        for round in 0..10 {
+            stream.write_all(&[round]).await.unwrap();
+            let mut buf = [0];
+            let answer = timeout(Duration::from_secs(10), stream.read_exact(&mut buf));
+            answer.await.expect("no answer").unwrap();
+            assert_eq!(buf, [round]);
+        }
+    }
+
+    /// It has waited, and is registered.
+    async fn echoing_stream() -> TcpStream {
+        let (ours, theirs) = tcp_pair();
+        echo(theirs);
+        let mut stream = TcpStream::try_from(ours).unwrap();
+        assert_echoes(&mut stream).await;
+        stream
+    }
+
+    async fn fresh_sockets_work() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        sleep(2 * MS).await;
+        stream.write_all(b"fresh").await.unwrap();
+        drop(stream);
+        assert_eq!(client.await, "fresh");
+    }
+
+    #[test]
+    fn b84_a_child_that_drops_its_copies_leaves_the_parents_alone() {
+        let name = "threads::forks::b84_a_child_that_drops_its_copies_leaves_the_parents_alone";
+        watchdog(move || {
+            passes_in_child(name, || {
+                let runtime = Runtime::new();
+                let mut other = runtime.block_on(echoing_stream());
+                // A task of the parent's waits meanwhile.
+                let (ours, mut theirs) = tcp_pair();
+                let waiting = runtime.spawn(async move {
+                    let mut stream = TcpStream::try_from(ours).unwrap();
+                    stream.read(&mut [0]).await.unwrap()
+                });
+                runtime.block_on(async { sleep(MS).await });
+                let listener = block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+                let mut kept = Some((runtime, waiting, listener));
+                let child = sys::fork(|| {
+                    // Closed, and not taken out of what the parent waits with.
+                    drop(kept.take());
+                    block_on(fresh_sockets_work());
+                    let error = block_on(other.read(&mut [0])).unwrap_err();
+                    assert!(error.to_string().contains("fork"), "{error}");
+                    block_on(fresh_sockets_work());
+                });
+                assert_eq!(child.wait(), 0);
+                let (runtime, waiting, listener) = kept.unwrap();
+                runtime.block_on(async {
+                    assert!(!waiting.is_finished());
+                    theirs.write_all(b"x").unwrap();
+                    let read = timeout(Duration::from_secs(10), waiting);
+                    assert_eq!(read.await.expect("it is still registered"), 1);
+                    assert_echoes(&mut other).await;
+                    let mut stream = echoing_stream().await;
+                    assert_echoes(&mut stream).await;
+                    let client = std::net::TcpStream::connect(listener.local_addr().unwrap());
+                    timeout(Duration::from_secs(10), listener.accept())
+                        .await
+                        .unwrap()
+                        .unwrap();
+                    drop(client);
+                });
+            })
+        });
+    }
+
+    #[test]
+    fn b84_a_child_that_is_forked_by_a_task_may_drop_what_it_has() {
+        let name = "threads::forks::b84_a_child_that_is_forked_by_a_task_may_drop_what_it_has";
+        watchdog(move || {
+            passes_in_child(name, || {
+                block_on(async {
+                    let mut stream = echoing_stream().await;
+                    let waiting = {
+                        let (ours, theirs) = tcp_pair();
+                        let mut ours = TcpStream::try_from(ours).unwrap();
+                        let task = spawn(async move { ours.read(&mut [0]).await.unwrap() });
+                        yield_now().await;
+                        (task, theirs)
+                    };
+                    let mut kept = Some((waiting, echoing_stream().await));
+                    let child = sys::fork(|| drop(kept.take()));
+                    assert_eq!(child.wait(), 0);
+                    let ((task, mut theirs), mut other) = kept.unwrap();
+                    assert_echoes(&mut stream).await;
+                    assert_echoes(&mut other).await;
+                    theirs.write_all(b"x").unwrap();
+                    let read = timeout(Duration::from_secs(10), task);
+                    assert_eq!(read.await.expect("it is still registered"), 1);
+                });
+            })
+        });
+    }
+
+    /// It waits with what is the parent's as well: it may fail, and must not disturb.
+    #[test]
+    fn b84_a_child_that_goes_on_in_a_task_does_not_disturb_the_parent() {
+        let name = "threads::forks::b84_a_child_that_goes_on_in_a_task_does_not_disturb_the_parent";
+        watchdog(move || {
+            passes_in_child(name, || {
+                let parent = std::process::id();
+                let result = std::panic::catch_unwind(|| {
+                    block_on(async {
+                        let (ours, theirs) = tcp_pair();
+                        let mut stream = TcpStream::try_from(ours).unwrap();
+                        let read = timeout(MS, stream.read(&mut [0])).await;
+                        assert!(read.is_err(), "it is registered now");
+                        let Some(child) = sys::fork_here() else {
+                            // Whatever comes is not for the child.
+                            for _ in 0..20 {
+                                sleep(5 * MS).await;
+                            }
+                            return;
+                        };
+                        thread::sleep(20 * MS);
+                        (&theirs).write_all(b"x").unwrap();
+                        child.wait();
+                        assert_eq!(stream.read(&mut [0]).await.unwrap(), 1);
+                        // The next one comes while it waits. Nothing else wakes it.
+                        let read = spawn(async move { stream.read(&mut [0]).await });
+                        let writer = thread::spawn(move || {
+                            thread::sleep(5 * MS);
+                            (&theirs).write_all(b"y").unwrap();
+                            theirs
+                        });
+                        let read = timeout(Duration::from_secs(3), read).await;
+                        assert_eq!(read.expect("it is still registered").unwrap(), 1);
+                        drop(writer);
+                    });
+                });
+                if std::process::id() != parent {
+                    sys::exit();
+                }
+                if let Err(payload) = result {
+                    std::panic::resume_unwind(payload);
+                }
+            })
+        });
+    }
+}

@@ -1,0 +1,649 @@
+//! Wake-ups: none is lost, and none is made up.
+
+use std::cell::Cell;
+use std::future::{Future, pending, poll_fn, ready};
+use std::io::{Read, Write};
+use std::net::UdpSocket;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use futures_lite::future::or;
+use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
+use soloist::net::TcpStream;
+use soloist::task::yield_now;
+use soloist::time::sleep;
+use soloist::{Runtime, block_on, spawn};
+
+use crate::support::{Seen, count_polls, watchdog};
+
+/// Runs a test twice: on a thread that idles in the parker, and, when it has had a
+/// socket, in the reactor.
+fn with_both_waits(test: impl Fn() + Send + 'static) {
+    watchdog(move || {
+        test();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        block_on(async { drop(Async::new(socket).unwrap()) });
+        test();
+    });
+}
+
+/// One thread's word for a future.
+#[derive(Default)]
+struct Line {
+    sent: AtomicUsize,
+    seen: AtomicUsize,
+}
+
+impl Line {
+    /// Waits until a poll has seen this round: for a moment without sleeping, so that
+    /// the next wake often comes while that poll is under way.
+    fn wait(&self, round: usize) {
+        let mut spins = 0;
+        while self.seen.load(Ordering::Relaxed) < round {
+            if spins < 200 {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                thread::park();
+            }
+        }
+    }
+}
+
+/// A future that each of `threads` threads wakes `rounds` times. A thread wakes it anew
+/// as soon as a poll has seen the word of its last wake, often while that poll is under
+/// way, and goes on only when that has led to another poll.
+fn woken_by(threads: usize, rounds: usize, polls: &Rc<Cell<usize>>) -> impl Future + use<> {
+    let polls = polls.clone();
+    let mut lines: Vec<(Arc<Line>, Thread)> = Vec::new();
+    poll_fn(move |cx| {
+        polls.set(polls.get() + 1);
+        if lines.is_empty() {
+            for _ in 0..threads {
+                let line = Arc::new(Line::default());
+                let (there, waker) = (line.clone(), cx.waker().clone());
+                let thread = thread::spawn(move || {
+                    for round in 1..=rounds {
+                        there.sent.store(round, Ordering::Relaxed);
+                        waker.wake_by_ref();
+                        there.wait(round);
+                    }
+                });
+                lines.push((line, thread.thread().clone()));
+            }
+            return Poll::Pending;
+        }
+        let mut over = true;
+        for (line, thread) in &lines {
+            let sent = line.sent.load(Ordering::Relaxed);
+            line.seen.store(sent, Ordering::Relaxed);
+            thread.unpark();
+            over &= sent == rounds;
+        }
+        if over { Poll::Ready(()) } else { Poll::Pending }
+    })
+}
+
+#[test]
+fn b01_each_wake_after_a_poll_began_leads_to_another() {
+    with_both_waits(|| {
+        let rounds = 2_000;
+        let polls = Rc::new(Cell::new(0));
+        block_on(async {
+            spawn(woken_by(2, rounds, &polls)).await;
+        });
+        let as_task = polls.take();
+        assert!((1 + rounds..=1 + 2 * rounds).contains(&as_task));
+        block_on(woken_by(2, rounds, &polls));
+        let as_main = polls.take();
+        assert!((1 + rounds..=1 + 2 * rounds).contains(&as_main));
+    });
+}
+
+#[test]
+fn a_thousand_wakes_from_each_of_four_threads_are_a_thousand_polls_each() {
+    with_both_waits(|| {
+        let polls: Vec<_> = (0..4).map(|_| Rc::new(Cell::new(0))).collect();
+        block_on(async {
+            let tasks: Vec<_> = polls.iter().map(|p| spawn(woken_by(1, 1_000, p))).collect();
+            for task in tasks {
+                task.await;
+            }
+        });
+        for polls in polls {
+            assert_eq!(polls.get(), 1 + 1_000);
+        }
+    });
+}
+
+#[test]
+fn many_wakes_before_a_poll_are_one() {
+    with_both_waits(|| {
+        let runtime = Runtime::new();
+        let seen = Seen::new();
+        runtime.spawn(seen.probe()).detach();
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+
+        // From this thread, but not inside of the runtime.
+        for _ in 0..100 {
+            seen.waker().wake();
+        }
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(seen.polls.get(), 2);
+
+        // From another thread.
+        let waker = seen.waker();
+        thread::spawn(move || (0..100).for_each(|_| waker.wake_by_ref()))
+            .join()
+            .unwrap();
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(seen.polls.get(), 3);
+
+        // Inside of the runtime.
+        runtime.block_on(async {
+            (0..100).for_each(|_| seen.waker().wake());
+            yield_now().await;
+        });
+        assert_eq!(seen.polls.get(), 4);
+    });
+}
+
+#[test]
+fn wakes_from_here_and_from_another_thread_before_one_poll_are_one() {
+    with_both_waits(|| {
+        let seen = Seen::new();
+        block_on(async {
+            spawn(seen.probe()).detach();
+            yield_now().await;
+            for _ in 0..10 {
+                seen.waker().wake();
+                let waker = seen.waker();
+                thread::spawn(move || waker.wake()).join().unwrap();
+            }
+            for _ in 0..3 {
+                yield_now().await;
+            }
+        });
+        assert_eq!(seen.polls.get(), 2);
+    });
+}
+
+#[test]
+fn b02_a_wake_while_another_runtime_runs_is_kept_for_its_own() {
+    with_both_waits(|| {
+        let seen = Seen::new();
+        let one = Runtime::new();
+        one.spawn(seen.probe()).detach();
+        one.block_on(yield_now());
+        assert_eq!(seen.polls.get(), 1);
+
+        let other = Runtime::new();
+        other.block_on(async {
+            seen.waker().wake();
+            for _ in 0..3 {
+                yield_now().await;
+            }
+        });
+        assert_eq!(seen.polls.get(), 1);
+
+        one.block_on(yield_now());
+        assert_eq!(seen.polls.get(), 2);
+    });
+}
+
+#[test]
+fn b02_what_one_block_on_leaves_half_way_the_next_goes_on_with() {
+    with_both_waits(|| {
+        let runtime = Runtime::new();
+        let all: Vec<_> = (0..5).map(|_| Seen::new()).collect();
+        runtime.block_on(async {
+            for seen in &all {
+                spawn(seen.probe()).detach();
+            }
+        });
+        assert!(all.iter().all(|seen| seen.polls.get() == 0));
+        runtime.block_on(yield_now());
+        assert!(all.iter().all(|seen| seen.polls.get() == 1));
+
+        // Woken, and left: main is done before their turn comes.
+        runtime.block_on(async { all.iter().for_each(|seen| seen.waker().wake()) });
+        assert!(all.iter().all(|seen| seen.polls.get() == 1));
+        runtime.run_until_idle();
+        assert!(all.iter().all(|seen| seen.polls.get() == 2));
+    });
+}
+
+/// Turns that do not wait, until nothing is left to do.
+trait UntilIdle {
+    fn run_until_idle(&self);
+}
+
+impl UntilIdle for Runtime {
+    fn run_until_idle(&self) {
+        while self.turn(Some(Duration::ZERO)).unwrap().polled > 0 {}
+    }
+}
+
+#[test]
+fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
+    /// How to be woken.
+    type Wake = fn(&Waker);
+    let ways: [Wake; 5] = [
+        |waker| waker.wake_by_ref(),
+        |waker| {
+            let [one, two] = [waker.clone(), waker.clone()];
+            one.wake();
+            two.wake();
+        },
+        |waker| {
+            waker.wake_by_ref();
+            waker.wake_by_ref();
+        },
+        |waker| {
+            let waker = waker.clone();
+            thread::spawn(move || waker.wake()).join().unwrap();
+        },
+        |waker| {
+            waker.wake_by_ref();
+            let waker = waker.clone();
+            thread::spawn(move || waker.wake()).join().unwrap();
+        },
+    ];
+    with_both_waits(move || {
+        for wake in ways {
+            let polls = Rc::new(Cell::new(0));
+            let count = polls.clone();
+            let once = move || {
+                let count = count.clone();
+                poll_fn(move |cx| {
+                    count.set(count.get() + 1);
+                    if count.get() > 1 {
+                        return Poll::Ready(());
+                    }
+                    wake(cx.waker());
+                    Poll::Pending
+                })
+            };
+            block_on(once());
+            assert_eq!(polls.take(), 2);
+            block_on(async { spawn(once()).await });
+            assert_eq!(polls.take(), 2);
+        }
+    });
+}
+
+#[test]
+fn b04_a_spawn_from_a_sibling_branch_does_not_wait_for_another_event() {
+    with_both_waits(|| {
+        let done = Rc::new(Cell::new(false));
+        let waiting: Rc<Cell<Option<Waker>>> = Rc::default();
+        let waits = poll_fn(|cx| {
+            waiting.set(Some(cx.waker().clone()));
+            if done.get() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        let spawns = async {
+            let (done, waiting) = (done.clone(), waiting.clone());
+            spawn(async move {
+                done.set(true);
+                waiting.take().expect("the first branch waits").wake();
+            })
+            .detach();
+            pending().await
+        };
+        let polls = Cell::new(0);
+        block_on(count_polls(&polls, or(waits, spawns)));
+        assert_eq!(polls.get(), 2);
+    });
+}
+
+#[test]
+fn b04_a_spawn_through_a_handle_wakes_an_idle_runtime() {
+    with_both_waits(|| {
+        let runtime = Runtime::new();
+        for pause in [0, 1, 20] {
+            let handle = runtime.handle();
+            let thread = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(pause));
+                let answer = handle.spawn(|| async { 42 }).wait();
+                handle.stop();
+                answer.unwrap()
+            });
+            // It has nothing else to do.
+            runtime.run_forever();
+            assert_eq!(thread.join().unwrap(), 42);
+        }
+    });
+}
+
+#[test]
+fn b05_timers_fire_over_many_tiny_block_ons() {
+    with_both_waits(|| {
+        let runtime = Runtime::new();
+        let task = runtime.spawn(async {
+            let sleep = sleep(Duration::from_millis(5));
+            let deadline = sleep.deadline();
+            sleep.await;
+            deadline
+        });
+        let mut spun = 0;
+        while spun < 10_000 {
+            runtime.block_on(ready(()));
+            spun += 1;
+        }
+        // Now it is due for certain: a visit comes after so many polls at the latest.
+        thread::sleep(Duration::from_millis(10));
+        let mut extra = 0;
+        while !task.is_finished() {
+            runtime.block_on(ready(()));
+            extra += 1;
+            assert!(extra < 300, "the timers are never looked at");
+        }
+        assert!(runtime.block_on(task) <= Instant::now());
+    });
+}
+
+#[test]
+fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = socket.local_addr().unwrap();
+        let task = runtime.spawn(async move {
+            let socket = Async::new(socket).unwrap();
+            socket
+                .read_with(|socket| socket.recv(&mut [0; 8]))
+                .await
+                .unwrap()
+        });
+        runtime.run_until_idle();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(b"now", to).unwrap();
+        let mut spun = 0;
+        while !task.is_finished() {
+            runtime.block_on(ready(()));
+            spun += 1;
+            assert!(spun < 300, "the reactor is never visited");
+        }
+        assert_eq!(runtime.block_on(task), 3);
+    });
+}
+
+#[test]
+fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
+    with_both_waits(|| {
+        let rung = Rc::new(Cell::new(0));
+        let listening: Rc<Cell<Option<Waker>>> = Rc::default();
+        let main = async {
+            let busy: Vec<_> = (0..1_000)
+                .map(|_| {
+                    spawn(async {
+                        for _ in 0..10 {
+                            yield_now().await;
+                        }
+                    })
+                })
+                .collect();
+            let bell = (rung.clone(), listening.clone());
+            spawn(async move {
+                for _ in 0..3 {
+                    yield_now().await;
+                    yield_now().await;
+                    bell.0.set(bell.0.get() + 1);
+                    bell.1.take().expect("main listens").wake();
+                }
+            })
+            .detach();
+            poll_fn(|cx| {
+                listening.set(Some(cx.waker().clone()));
+                if rung.get() == 3 {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            assert!(!busy[0].is_finished());
+        };
+        let polls = Cell::new(0);
+        block_on(count_polls(&polls, main));
+        assert_eq!(polls.get(), 1 + 3);
+    });
+}
+
+#[test]
+fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
+    with_both_waits(|| {
+        let polls = Rc::new(Cell::new(0));
+        let count = polls.clone();
+        let future = move || {
+            let count = count.clone();
+            poll_fn(move |cx| {
+                count.set(count.get() + 1);
+                if count.get() > 1 {
+                    return Poll::Ready(());
+                }
+                let (waker, me) = (cx.waker().clone(), thread::current());
+                thread::spawn(move || {
+                    waker.wake();
+                    me.unpark();
+                })
+                .join()
+                .unwrap();
+                thread::park_timeout(Duration::from_millis(1));
+                // Another executor's parker, on this thread.
+                let mut yielded = false;
+                futures_lite::future::block_on(poll_fn(|cx| {
+                    let waker = cx.waker().clone();
+                    thread::spawn(move || waker.wake()).join().unwrap();
+                    if std::mem::replace(&mut yielded, true) {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    }
+                }));
+                Poll::Pending
+            })
+        };
+        block_on(future());
+        assert_eq!(polls.take(), 2);
+        block_on(async { spawn(future()).await });
+        assert_eq!(polls.take(), 2);
+    });
+}
+
+#[test]
+fn b09_each_wait_for_a_socket_that_is_always_writable_takes_one_report() {
+    watchdog(|| {
+        block_on(async {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let socket = Async::new(socket).unwrap();
+            let polls = Cell::new(0);
+            for _ in 0..1_000 {
+                let writable = poll_fn(|cx| socket.poll_writable(cx));
+                count_polls(&polls, writable).await.unwrap();
+            }
+            // One that waits, and one that is told.
+            assert_eq!(polls.get(), 2 * 1_000);
+        });
+    });
+}
+
+#[test]
+fn b10_what_comes_right_after_a_read_that_would_block_is_reported() {
+    watchdog(|| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.set_nodelay(true).unwrap();
+            for round in 0..5_000_u32 {
+                let sent = round.to_le_bytes();
+                let mut back = [0; 4];
+                stream.write_all(&sent).unwrap();
+                stream.read_exact(&mut back).unwrap();
+                assert_eq!(sent, back);
+            }
+        });
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        let echoed = block_on(async {
+            let mut stream = TcpStream::try_from(stream).unwrap();
+            // Reads come back short, and the next bytes while the loop goes on.
+            let mut buf = [0; 64];
+            let mut echoed = 0;
+            loop {
+                let n = stream.read(&mut buf).await.unwrap();
+                if n == 0 {
+                    return echoed;
+                }
+                stream.write_all(&buf[..n]).await.unwrap();
+                echoed += n;
+            }
+        });
+        peer.join().unwrap();
+        assert_eq!(echoed, 4 * 5_000);
+    });
+}
+
+/// Fills the counters of all eventfds, so that every notification fails from then on.
+#[cfg(all(target_os = "linux", not(soloist_portable)))]
+fn break_notifications() -> usize {
+    let mut filled = 0;
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(kind) = std::fs::read_link(&path) else {
+            continue;
+        };
+        if kind.to_string_lossy() != "anon_inode:[eventfd]" {
+            continue;
+        }
+        let number = path.file_name().unwrap().to_str().unwrap();
+        let number = number.parse().unwrap();
+        #[expect(unsafe_code, reason = "the fd is private to the reactor")]
+        // SAFETY: the list has just named it, and the reactor lives until the process
+        // ends: it is open.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+        let most = u64::MAX - 1;
+        assert_eq!(rustix::io::write(fd, &most.to_ne_bytes()), Ok(8));
+        filled += 1;
+    }
+    filled
+}
+
+#[test]
+#[cfg(all(target_os = "linux", not(soloist_portable)))]
+fn b11_a_notification_that_fails_is_not_swallowed() {
+    use crate::support::{panic_of, passes_in_child};
+
+    let test = || {
+        block_on(async {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let _socket = Async::new(socket).unwrap();
+            sleep(Duration::from_millis(1)).await;
+            assert!(break_notifications() >= 1);
+            let handle = soloist::Handle::current();
+            let thread = thread::spawn(move || {
+                panic_of(|| {
+                    // Only who finds the runtime parked has to notify it.
+                    for _ in 0..1_000 {
+                        handle.spawn(|| async {}).detach();
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                })
+            });
+            while !thread.is_finished() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            let said = thread.join().expect("the notification must fail loudly");
+            assert!(said.contains("cannot be woken"), "{said}");
+        });
+    };
+    watchdog(move || {
+        passes_in_child(
+            "wakes::b11_a_notification_that_fails_is_not_swallowed",
+            test,
+        )
+    });
+}
+
+#[test]
+fn wakers_of_finished_and_cancelled_tasks_do_nothing() {
+    with_both_waits(|| {
+        let runtime = Runtime::new();
+        let (finished, cancelled) = (Seen::new(), Seen::new());
+        let task = runtime.spawn(cancelled.probe());
+        runtime.spawn(finished.probe()).detach();
+        runtime.run_until_idle();
+        let wakers = [finished.waker(), cancelled.waker()];
+        drop(task);
+        finished.finish();
+        runtime.run_until_idle();
+        assert_eq!((finished.polls.get(), cancelled.polls.get()), (2, 1));
+
+        for waker in &wakers {
+            waker.wake_by_ref();
+        }
+        let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!((turn.polled, turn.ready), (0, 0));
+        runtime.block_on(async {
+            wakers.iter().for_each(Waker::wake_by_ref);
+            yield_now().await;
+        });
+        let thread = thread::spawn(move || wakers.into_iter().for_each(Waker::wake));
+        thread.join().unwrap();
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!((finished.polls.get(), cancelled.polls.get()), (2, 1));
+        assert_eq!((finished.drops.get(), cancelled.drops.get()), (1, 1));
+    });
+}
+
+#[test]
+fn the_waker_of_an_earlier_main_does_not_wake_a_later_one() {
+    with_both_waits(|| {
+        let runtime = Runtime::new();
+        let old = runtime.block_on(poll_fn(|cx| Poll::Ready(cx.waker().clone())));
+        let polls = Cell::new(0);
+        runtime.block_on(count_polls(&polls, async {
+            old.wake_by_ref();
+            let old = old.clone();
+            thread::spawn(move || old.wake()).join().unwrap();
+            spawn(async {
+                for _ in 0..3 {
+                    yield_now().await;
+                }
+            })
+            .await;
+        }));
+        assert_eq!(polls.get(), 2);
+    });
+}
+
+#[test]
+fn foreign_wakes_go_on_when_the_reactor_is_made_between_two_of_them() {
+    watchdog(|| {
+        let polls = Rc::new(Cell::new(0));
+        let mut socket = None;
+        let mut woken = pin!(woken_by(1, 500, &polls));
+        block_on(poll_fn(|cx| {
+            if polls.get() == 250 {
+                // It has waited in the parker until now.
+                let bound = UdpSocket::bind("127.0.0.1:0").unwrap();
+                socket = Some(Async::new(bound).unwrap());
+            }
+            woken.as_mut().poll(cx).map(drop)
+        }));
+        assert!(socket.is_some());
+        assert_eq!(polls.get(), 1 + 500);
+    });
+}
