@@ -156,6 +156,7 @@ impl Header {
         }
     }
 
+    #[inline]
     fn entry(&self) -> Entry {
         Entry {
             slot: self.slot,
@@ -165,6 +166,7 @@ impl Header {
 
     /// Wakes on the cell's own thread. Elsewhere: whether a reference to it is to be
     /// left in the inbox.
+    #[inline]
     fn wake(&self) -> bool {
         if self.home.is_current() {
             // The owner's thread, by [THREAD].
@@ -185,11 +187,13 @@ impl Header {
     }
 
     /// On the owner's thread only.
+    #[inline]
     fn is_over(&self) -> bool {
         matches!(self.state.get(), State::Done | State::Gone)
     }
 
     /// For the length of a poll, or of a drop. [LOCAL]
+    #[inline]
     fn busy(&self) -> Busy {
         let local = self.home.local();
         local.busy.set(local.busy.get() + 1);
@@ -197,6 +201,7 @@ impl Header {
     }
 
     /// From now on nobody queues this cell.
+    #[inline]
     fn silence(&self) {
         self.queued.set(true);
         // Whoever has swapped it before this leaves an entry that `admit` throws away.
@@ -204,6 +209,7 @@ impl Header {
     }
 
     /// Takes the cell out of the registry.
+    #[inline]
     fn unregister(&self) {
         let place = {
             let mut tasks = self.home.local().tasks.borrow_mut();
@@ -216,6 +222,7 @@ impl Header {
         drop(place);
     }
 
+    #[inline]
     fn wake_joiner(&self) {
         if let Some(joiner) = self.joiner.take() {
             joiner.wake();
@@ -319,7 +326,9 @@ impl<F: Future> TaskCell<F> {
         header.state.set(State::Gone);
         header.unregister();
         match result {
-            Err(payload) if !header.cancel.get() => Ran::Orphan(payload, header.about()),
+            Err(payload) if !header.cancel.get() => {
+                Ran::Orphan(Box::new((payload, header.about())))
+            }
             unwanted => {
                 discard(unwanted);
                 Ran::Task

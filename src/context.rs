@@ -62,6 +62,14 @@ pub(crate) fn current(what: &str) -> Rc<Context> {
     }
 }
 
+/// Panics outside of a runtime.
+#[track_caller]
+pub(crate) fn check_inside(what: &str) {
+    if !Owner::is_any_entered() {
+        panic!("{}", outside(what));
+    }
+}
+
 /// As [`try_current`], where there is an `io::Result` to return.
 pub(crate) fn current_or_error(what: &str) -> io::Result<Rc<Context>> {
     try_current().ok_or_else(|| io::Error::other(outside(what)))
@@ -120,19 +128,16 @@ impl Context {
         now
     }
 
-    pub(crate) fn is_never(&self, deadline: Instant) -> bool {
-        self.timers.borrow().is_never(deadline)
-    }
-
     /// When the next timer fires.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers.borrow().next()
     }
 
-    pub(crate) fn add_timer(&self, deadline: Instant, waker: &Waker) -> TimerKey {
-        // Cloned before the borrow: it is user code.
-        let waker = waker.clone();
-        self.timers.borrow_mut().insert(deadline, waker)
+    /// Has `waker` woken at `deadline`; one that is too far off is not kept.
+    pub(crate) fn add_timer(&self, deadline: Instant, waker: Waker) -> Option<TimerKey> {
+        let added = self.timers.borrow_mut().insert(deadline, waker);
+        // What comes back is dropped outside of the borrow: it is user code.
+        added.ok()
     }
 
     pub(crate) fn remove_timer(&self, key: TimerKey) {
@@ -151,14 +156,8 @@ impl Context {
     /// Sets another deadline, in the last place among equals. A timer that has fired,
     /// or never will, leaves.
     pub(crate) fn reset_timer(&self, key: TimerKey, deadline: Instant) -> Option<TimerKey> {
-        let mut timers = self.timers.borrow_mut();
-        let waker = timers.remove(key)?;
-        if timers.is_never(deadline) {
-            drop(timers);
-            drop(waker);
-            return None;
-        }
-        Some(timers.insert(deadline, waker))
+        let waker = self.timers.borrow_mut().remove(key)?;
+        self.add_timer(deadline, waker)
     }
 
     pub(crate) fn timer_has_fired(&self, key: TimerKey) -> bool {
@@ -187,6 +186,7 @@ impl Context {
     }
 
     /// Does what other threads have asked for.
+    #[inline]
     pub(crate) fn read_inbox(&self) {
         let inbox = self.owner.inbox();
         if !inbox.is_filled() {
@@ -219,6 +219,7 @@ impl Context {
 
     /// Runs one entry of the ready queue. `main` polls the future of a `block_on`, and
     /// says whether it is done.
+    #[inline]
     pub(crate) fn run_one(&self, main: &mut dyn FnMut() -> bool) -> Step {
         let Some(task) = self.owner.ready().pop() else {
             return Step::Nothing;
@@ -229,7 +230,8 @@ impl Context {
             Ran::Stale => Step::Nothing,
             Ran::Main if main() => Step::MainIsDone,
             Ran::Main => Step::Polled,
-            Ran::Orphan(payload, who) => {
+            Ran::Orphan(orphan) => {
+                let (payload, who) = *orphan;
                 if self.propagate_panics {
                     std::panic::resume_unwind(payload);
                 }

@@ -52,7 +52,7 @@ pub fn promise<T>() -> (Promise<T>, Promised<T>) {
             receivers: 1,
             clone: None,
             waiters: Vec::new(),
-            next_id: 1,
+            next_id: 2,
         }),
     });
     let promise = Promise {
@@ -60,7 +60,7 @@ pub fn promise<T>() -> (Promise<T>, Promised<T>) {
     };
     let promised = Promised {
         shared,
-        id: 0,
+        id: 1,
         taken: AtomicBool::new(false),
     };
     (promise, promised)
@@ -125,6 +125,7 @@ struct State<T> {
     /// How to clone the result. Set by the first clone of a `Promised`, where it is
     /// known that this is possible.
     clone: Option<fn(&T) -> T>,
+    /// By the id of the `Promised`; 0 for a callback, whose `Promised` is gone.
     waiters: Vec<(u64, Waiter<T>)>,
     next_id: u64,
 }
@@ -231,15 +232,16 @@ impl<T> Promised<T> {
     /// assert_eq!(promised.try_take(), None);
     /// ```
     pub fn try_take(&self) -> Option<Result<T, Cancelled>> {
-        if self.taken.load(Ordering::Relaxed) {
+        // Before the result is cloned, which may call this again, or panic.
+        if self.taken.swap(true, Ordering::Relaxed) {
             return None;
         }
         match self.shared.receive(None) {
-            Received::Result(result) => {
-                self.taken.store(true, Ordering::Relaxed);
-                Some(result)
+            Received::Result(result) => Some(result),
+            Received::NotYet => {
+                self.taken.store(false, Ordering::Relaxed);
+                None
             }
-            Received::NotYet => None,
         }
     }
 
@@ -266,8 +268,7 @@ impl<T> Promised<T> {
             if matches!(state.value, Value::Awaited | Value::Out) {
                 let old = state.take_waiter(self.id);
                 let waiter = callback.take().map(Waiter::Callback);
-                let id = self.id;
-                state.waiters.extend(waiter.map(|waiter| (id, waiter)));
+                state.waiters.extend(waiter.map(|waiter| (0, waiter)));
                 old
             } else {
                 None
@@ -396,17 +397,17 @@ impl<T> Future for Promised<T> {
     type Output = Result<T, Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let waiter = (self.id, cx.waker().clone());
         assert!(
-            !self.taken.load(Ordering::Relaxed),
+            !self.taken.swap(true, Ordering::Relaxed),
             "a `Promised` was polled after its result was taken"
         );
-        let waiter = (self.id, cx.waker().clone());
         match self.shared.receive(Some(waiter)) {
-            Received::Result(result) => {
-                self.taken.store(true, Ordering::Relaxed);
-                Poll::Ready(result)
+            Received::Result(result) => Poll::Ready(result),
+            Received::NotYet => {
+                self.taken.store(false, Ordering::Relaxed);
+                Poll::Pending
             }
-            Received::NotYet => Poll::Pending,
         }
     }
 }

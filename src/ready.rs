@@ -32,6 +32,7 @@ impl<T> ReadyQueue<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn push(&self, item: T) {
         if self.diverted.get() {
             self.urgent.borrow_mut().push(item);
@@ -40,14 +41,17 @@ impl<T> ReadyQueue<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn pop(&self) -> Option<T> {
         self.queue.borrow_mut().pop_front()
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queue.borrow().len()
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -160,6 +164,7 @@ impl<T, N: Notify> Inbox<T, N> {
     }
 
     /// Whether something has come. The owner asks in every generation.
+    #[inline]
     pub(crate) fn is_filled(&self) -> bool {
         self.filled.load(Ordering::Acquire)
     }

@@ -329,7 +329,8 @@ impl<T> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        if !self.detached {
+        // The usual case first: its output has been taken.
+        if !self.detached && !self.raw.is_spent() {
             let mut panics = Panics::default();
             // The output first: a cancelled task must find that nobody wants it. A waker
             // that panics does not save the task.

@@ -38,7 +38,7 @@ use crate::timers::{TimerKey, saturating_add};
 /// ```
 #[track_caller]
 pub fn now() -> Instant {
-    context::current("`time::now`");
+    context::check_inside("`time::now`");
     Instant::now()
 }
 
@@ -64,7 +64,7 @@ pub fn now() -> Instant {
 /// ```
 #[track_caller]
 pub fn sleep(duration: Duration) -> Sleep {
-    context::current("`sleep`");
+    context::check_inside("`sleep`");
     Sleep::new(saturating_add(Instant::now(), duration))
 }
 
@@ -91,7 +91,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// ```
 #[track_caller]
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    context::current("`sleep_until`");
+    context::check_inside("`sleep_until`");
     Sleep::new(deadline)
 }
 
@@ -233,12 +233,11 @@ impl Sleep {
             _ => {
                 // Another runtime's, or none yet.
                 self.leave();
-                if !context.is_never(self.deadline) {
-                    self.entry = Some(Entry {
-                        home: context.owner.home(),
-                        key: context.add_timer(self.deadline, cx.waker()),
-                    });
-                }
+                let key = context.add_timer(self.deadline, cx.waker().clone());
+                self.entry = key.map(|key| Entry {
+                    home: context.owner.home(),
+                    key,
+                });
             }
         }
         Poll::Pending

@@ -69,23 +69,27 @@ impl Timers {
         }
     }
 
-    /// Whether this deadline is too far off to be kept.
-    pub(crate) fn is_never(&self, deadline: Instant) -> bool {
-        deadline.saturating_duration_since(self.base) >= NEVER
-    }
-
-    /// Has `waker` woken at `deadline`.
-    pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> TimerKey {
+    /// Has `waker` woken at `deadline`. One that is too far off is not kept: the waker
+    /// comes back.
+    pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> Result<TimerKey, Waker> {
+        let after = deadline.saturating_duration_since(self.base);
+        if after >= NEVER {
+            return Err(waker);
+        }
         let place = self.heap.len();
         let key = self.entries.insert(Entry {
             place: place as u32,
             waker: Some(waker),
         });
         assert!(key < FIRED as usize, "more than 4,294,967,294 timers");
-        let node = self.node(deadline, key as u32);
-        self.heap.push(node);
+        self.sequence += 1;
+        self.heap.push(Node {
+            when: nanos(after),
+            sequence: self.sequence,
+            key: key as u32,
+        });
         self.sift_up(place);
-        TimerKey(key as u32)
+        Ok(TimerKey(key as u32))
     }
 
     /// Takes the entry out. The waker is for the caller to drop, outside of any borrow.
@@ -152,15 +156,6 @@ impl Timers {
                 entry.waker.take()
             })
             .collect()
-    }
-
-    fn node(&mut self, deadline: Instant, key: u32) -> Node {
-        self.sequence += 1;
-        Node {
-            when: nanos(deadline.saturating_duration_since(self.base)),
-            sequence: self.sequence,
-            key,
-        }
     }
 
     /// Takes the node at `place` out of the heap.
@@ -260,7 +255,8 @@ mod tests {
                 0..4 => {
                     let when = now + random(50);
                     let waker = waker();
-                    let key = timers.insert(base + Duration::from_nanos(when), waker.clone());
+                    let deadline = base + Duration::from_nanos(when);
+                    let key = timers.insert(deadline, waker.clone()).unwrap();
                     order += 1;
                     model.insert((when, order), (key, waker));
                 }
@@ -303,17 +299,17 @@ mod tests {
     #[test]
     fn far_deadlines_are_never() {
         let now = Instant::now();
-        let timers = Timers::new(now);
+        let mut timers = Timers::new(now);
         for far in [
             Duration::MAX,
             Duration::from_nanos(u64::MAX),
             Duration::from_millis(u64::MAX),
             Duration::from_secs(u64::MAX),
         ] {
-            assert!(timers.is_never(saturating_add(now, far)));
+            assert!(timers.insert(saturating_add(now, far), waker()).is_err());
         }
         let years = Duration::from_secs(68 * 365 * 24 * 60 * 60);
-        assert!(!timers.is_never(saturating_add(now, years)));
+        assert!(timers.insert(saturating_add(now, years), waker()).is_ok());
         assert_eq!(saturating_add(now, years), now + years);
     }
 }

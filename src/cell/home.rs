@@ -103,11 +103,13 @@ impl Home {
     }
 
     /// Whether this is the runtime that is entered on this thread.
+    #[inline]
     pub(crate) fn is_current(&self) -> bool {
         CURRENT.get() == self.id
     }
 
     /// On the owner's thread only, by [LOCAL].
+    #[inline]
     pub(super) fn local(&self) -> &'static Local {
         &self.shared.local
     }
@@ -161,6 +163,11 @@ impl Owner {
         &self.home.shared.inbox
     }
 
+    /// Whether a runtime is entered on this thread.
+    pub(crate) fn is_any_entered() -> bool {
+        CURRENT.get() != 0
+    }
+
     /// Runs `f` with this runtime as the one that is entered on this thread. A
     /// closure, not a guard: what is entered last is left first, also by a panic.
     pub(crate) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
@@ -174,6 +181,7 @@ impl Owner {
         f()
     }
 
+    #[inline]
     pub(crate) fn ready(&self) -> &ReadyQueue<Entry> {
         &self.home.local().ready
     }
@@ -248,6 +256,7 @@ impl Owner {
     }
 
     /// Polls the task, unless it is over.
+    #[inline]
     pub(crate) fn run(&self, entry: Entry) -> Ran {
         let local = self.home.local();
         if entry.slot == NO_SLOT {
@@ -273,6 +282,7 @@ impl Owner {
     }
 
     /// Puts a task that was polled back into its place.
+    #[inline]
     fn put_back(&self, entry: Entry, task: LocalRef) {
         let mut tasks = self.home.local().tasks.borrow_mut();
         let place = tasks.get_mut(entry.slot);
@@ -368,5 +378,5 @@ pub(crate) enum Ran {
     /// stale): its future is to be polled.
     Main,
     /// A task panicked that nobody can await.
-    Orphan(Payload, About),
+    Orphan(Box<(Payload, About)>),
 }

@@ -95,6 +95,13 @@ impl<T> TaskRef<T> {
         self.cell.header().is_over()
     }
 
+    /// Whether nothing is left, of the task or of who awaits it.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        // Whoever awaited it was woken, and taken out, before it was gone.
+        self.cell.header().state.get() == State::Gone
+    }
+
     /// Drops the future now, or at the end of the poll that is under way. What its
     /// destructor panics with has been reported by the panic hook, and ends there.
     pub(crate) fn cancel(&self) {
@@ -120,6 +127,7 @@ impl<T> TaskRef<T> {
     }
 
     /// The output, or why there is none, or who is to be woken when that is known.
+    #[inline]
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
         let header = self.cell.header();
         match header.state.get() {
@@ -138,8 +146,7 @@ impl<T> TaskRef<T> {
                     }
                 };
                 if !header.is_over() {
-                    let raced = header.joiner.replace(Some(new));
-                    drop(raced);
+                    header.joiner.set(Some(new));
                     return Poll::Pending;
                 }
                 return self.poll(cx);

@@ -39,15 +39,18 @@ impl Valve {
     }
 
     /// Polls since the last visit at the end of a generation.
+    #[inline]
     pub(super) fn polls(&self) -> u32 {
         self.polls.get()
     }
 
+    #[inline]
     pub(super) fn count_poll(&self) {
         self.polls.set(self.polls.get().saturating_add(1));
     }
 
     /// Counts a poll. Returns whether it is time for a visit.
+    #[inline]
     pub(super) fn is_due_after_poll(&self) -> bool {
         self.count_poll();
         let left = self.left.get() - 1;

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::mpsc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::thread;
 
 use soloist::task::{AbortHandle, Builder, JoinError, yield_now};
@@ -217,7 +217,7 @@ async fn ends_itself<T: 'static>(
             let _guard = guard;
             result.set(Some(end(slot.take().unwrap())));
             trace.push("goes on");
-            let () = trace.push("waits");
+            trace.push("waits");
             pending::<()>().await;
             trace.push("never");
             "never"
@@ -680,9 +680,10 @@ fn an_error_arrives_through_tasks_and_promises() {
 fn a_join_error_is_a_source_like_any_other() {
     watchdog(|| {
         block_on(async {
-            let task = spawn(async { std::panic::resume_unwind(Box::new("out of ink")) });
-            let error = task.join().await.map_err(while_doing("printing"));
-            let error: Failure = error.map(|()| ()).unwrap_err();
+            let panics = async { std::panic::resume_unwind(Box::new("out of ink")) };
+            let task: Task<()> = spawn(panics);
+            let result = task.join().await.map_err(while_doing("printing"));
+            let error = result.unwrap_err();
             let source = error.source().unwrap().downcast_ref::<JoinError>().unwrap();
             assert!(source.is_panic());
             assert_eq!(
@@ -752,8 +753,8 @@ fn the_place_is_that_of_the_spawn_whoever_spawns() {
 fn a_payload_that_is_no_text_goes_to_whoever_awaits() {
     watchdog(|| {
         block_on(async {
-            let boom = || spawn(async { std::panic::panic_any(42) });
-            let error = boom().join().await.map(|()| ()).unwrap_err();
+            let boom = || -> Task<()> { spawn(async { std::panic::panic_any(42) }) };
+            let error = boom().join().await.unwrap_err();
             assert!(error.to_string().ends_with(") panicked"), "{error}");
             assert_eq!(error.into_panic().downcast_ref(), Some(&42));
             // `.await` goes on with the very same.
@@ -761,7 +762,7 @@ fn a_payload_that_is_no_text_goes_to_whoever_awaits() {
             yield_now().await;
             let mut task = pin!(task);
             let awaited = catch_unwind(AssertUnwindSafe(|| {
-                let poll: Poll<()> = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                let poll = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 poll.is_ready()
             }));
             assert_eq!(awaited.unwrap_err().downcast_ref(), Some(&42));
@@ -781,13 +782,13 @@ fn a_panic_runs_the_destructors_and_leaves_the_others_alone() {
                 "unharmed"
             });
             let guards = (trace.on_drop("captured"), trace.on_drop("variable"));
-            let task = spawn(async move {
+            let task: Task<()> = spawn(async move {
                 let (_captured, variable) = (&guards.0, guards.1);
                 yield_now().await;
                 let _variable = variable;
                 std::panic::resume_unwind(Box::new("no"));
             });
-            let error = task.join().await.map(|()| ()).unwrap_err();
+            let error = task.join().await.unwrap_err();
             trace.assert(&["variable", "captured"]);
             assert!(error.is_panic());
             assert_eq!(other.await, "unharmed");

@@ -1042,6 +1042,31 @@ fn a_promised_has_one_result_also_while_it_is_being_taken() {
     });
 }
 
+#[test]
+fn a_clone_that_is_made_while_another_thread_looks_for_the_result_gets_it() {
+    const ROUNDS: usize = if cfg!(miri) { 10 } else { 500 };
+    watchdog(|| {
+        for round in 0..ROUNDS {
+            let (promise, shared) = promise();
+            let start = Barrier::new(2);
+            let clones = thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    for _ in 0..50 {
+                        assert_eq!(shared.try_take(), None);
+                    }
+                });
+                start.wait();
+                (0..50).map(|_| shared.clone()).collect::<Vec<_>>()
+            });
+            promise.set(round).unwrap();
+            for clone in clones {
+                assert_eq!(clone.try_take(), Some(Ok(round)));
+            }
+        }
+    });
+}
+
 mod auto_traits {
     use super::*;
 

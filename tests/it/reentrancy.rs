@@ -140,9 +140,13 @@ fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() 
         };
         /// Polls twice, with a waker each, and then once more to its end, or not.
         async fn twice<F: Future + Unpin>(mut future: F, waker: &dyn Fn() -> Waker, finish: bool) {
-            assert!(poll_with(&mut future, &waker()).is_pending());
-            // A busy machine may have taken its time: then a timer is due.
-            if poll_with(&mut future, &waker()).is_pending() && finish {
+            for _ in 0..2 {
+                if poll_with(&mut future, &waker()).is_ready() {
+                    // A timer, on a machine that is busy.
+                    return;
+                }
+            }
+            if finish {
                 future.await;
             }
         }
@@ -524,6 +528,30 @@ fn b36_runtimes_and_handles_are_dropped_inside_of_tasks_and_on_other_threads() {
         })
         .join()
         .unwrap();
+    });
+}
+
+#[test]
+fn b36_a_future_that_owns_its_runtime_takes_it_along() {
+    watchdog(|| {
+        let other = Seen::new();
+        let owned: Rc<RefCell<Option<Runtime>>> = Rc::default();
+        let runtime = Runtime::new();
+        runtime.spawn(other.probe()).detach();
+        let inside = owned.clone();
+        let task = runtime.spawn(async move {
+            let _owned = inside;
+            pending::<()>().await;
+        });
+        idle(&runtime);
+        let handle = runtime.handle();
+        *owned.borrow_mut() = Some(runtime);
+        drop(owned);
+        // The task's future goes, with it the runtime, and with that all tasks.
+        drop(task);
+        assert_eq!((other.polls.get(), other.drops.get()), (1, 1));
+        assert!(handle.spawn(|| async {}).wait().unwrap_err().is_cancelled());
+        assert_eq!(block_on(async { spawn(async { 6 }).await }), 6);
     });
 }
 

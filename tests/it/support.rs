@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::io::Write;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +28,8 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
         })
         .expect("a thread for the test");
     if let Err(mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(Duration::from_secs(60)) {
-        eprintln!("the test `{name}` hangs");
+        // Not `eprintln`: what that says is captured, and lost with the process.
+        let _ = writeln!(std::io::stderr(), "the test `{name}` hangs");
         std::process::abort();
     }
     match thread.join() {

@@ -1,7 +1,7 @@
 //! Values that belong to a task.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use std::thread;
 
 use soloist::task::yield_now;
 use soloist::time::sleep;
-use soloist::{Runtime, block_on, spawn, task_local};
+use soloist::{Runtime, Task, block_on, spawn, task_local};
 
 use crate::support::{OnDrop, panic_of, watchdog};
 
@@ -158,14 +158,25 @@ fn destructors_see_the_value() {
             DEPTH.scope(100, async move { drop(waiting) }).await;
             // Cancelled before it was ever polled.
             drop(held("not polled", 2));
-            // Done: what the future has captured, and what it has in its variables.
-            let guards = (look("variable"), look("captured"));
-            let mut done = pin!(DEPTH.scope(3, async move {
-                let (variable, _captured) = (guards.0, &guards.1);
+            // Done: a variable on the way, and at the end what the future itself holds.
+            let guards = (look("variable"), look("held"));
+            let mut steps = Box::pin(async move {
+                let _variable = guards.0;
                 yield_now().await;
-                drop(variable);
-            }));
+            });
+            let mut done = pin!(DEPTH.scope(
+                3,
+                poll_fn(move |cx| {
+                    let _held = &guards.1;
+                    steps.as_mut().poll(cx)
+                })
+            ));
             done.as_mut().await;
+            assert_eq!(
+                seen.borrow().len(),
+                4,
+                "it does not wait for the scope to go"
+            );
             // With a scope in it.
             let nested = spawn(DEPTH.scope(4, held("nested", 5)));
             yield_now().await;
@@ -176,7 +187,7 @@ fn destructors_see_the_value() {
             ("waiting", Some(1)),
             ("not polled", Some(2)),
             ("variable", Some(3)),
-            ("captured", Some(3)),
+            ("held", Some(3)),
             ("nested", Some(5)),
         ];
         assert_eq!(*seen.borrow(), expected);
@@ -230,8 +241,8 @@ fn a_panic_in_a_scope_restores_the_value_outside() {
             assert_eq!(depth(), Some(1));
 
             // The same in a task, whose neighbours share the thread.
-            let task = spawn(DEPTH.scope(3, async { panic!("in a task") }));
-            let error = task.join().await.map(|()| ()).unwrap_err();
+            let task: Task<()> = spawn(DEPTH.scope(3, async { panic!("in a task") }));
+            let error = task.join().await.unwrap_err();
             assert!(error.is_panic());
             assert_eq!(depth(), Some(1));
         }));

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use soloist::io::Async;
 use soloist::task::{AbortHandle, yield_now};
+use soloist::time::sleep;
 use soloist::{Handle, Runtime, block_on, spawn};
 
 use crate::support::{CountWakes, OnDrop, Seen, panic_of, poll_once, waker_fn, watchdog};
@@ -638,6 +639,80 @@ fn nothing_of_a_runtime_stays_behind_but_what_is_held() {
         assert!(block_on(kept.join()).unwrap_err().is_cancelled());
         drop(block_on(done));
         assert_eq!(Rc::strong_count(&token), 1);
+    });
+}
+
+#[test]
+fn what_is_left_of_a_runtime_does_nothing_to_the_next_one() {
+    watchdog(|| {
+        // The next one on this thread, and one on another thread.
+        for other_thread in [false, true] {
+            let runtime = Runtime::new();
+            let old = Seen::new();
+            let mut task = runtime.spawn(old.probe());
+            let mut timer = runtime.block_on(async {
+                yield_now().await;
+                let mut timer = sleep(Duration::from_secs(3600));
+                assert!(poll_once(&mut timer).await.is_pending());
+                assert!(poll_once(&mut task).await.is_pending());
+                [timer]
+            });
+            let main = runtime.block_on(poll_fn(|cx| Poll::Ready(cx.waker().clone())));
+            let mut remote = runtime.handle().spawn(pending::<()>);
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+            let (handle, abort, waker) = (runtime.handle(), task.abort_handle(), old.waker());
+            drop(runtime);
+            let disturb = move || {
+                for waker in [&main, &waker] {
+                    waker.wake_by_ref();
+                    waker.clone().wake();
+                }
+                abort.abort();
+                remote.abort();
+                handle.stop();
+                timer[0].reset(Instant::now());
+                let token = Arc::new(());
+                let there = token.clone();
+                let spawned = handle.spawn(move || async move { drop(there) });
+                assert_eq!(Arc::strong_count(&token), 1);
+                assert!(spawned.wait().unwrap_err().is_cancelled());
+                let lost = futures_lite::future::block_on(&mut remote);
+                assert!(lost.unwrap_err().is_cancelled());
+                drop((timer, remote));
+            };
+            let check = |disturb: &mut dyn FnMut()| {
+                let runtime = Runtime::new();
+                let new = Seen::new();
+                // Of the same number, in the same place.
+                let task = runtime.spawn(new.probe());
+                runtime.block_on(yield_now());
+                assert_eq!((task.id().to_string(), new.polls.get()), ("1".into(), 1));
+                disturb();
+                let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
+                assert_eq!((turn.polled, turn.ready), (0, 0));
+                assert_eq!((new.polls.get(), new.drops.get()), (1, 0));
+                // Also no stop.
+                let mut left = 3;
+                let busy = runtime.spawn(async move {
+                    while left > 0 {
+                        left -= 1;
+                        yield_now().await;
+                    }
+                });
+                drop(task);
+                runtime.run();
+                assert!(busy.is_finished());
+            };
+            let mut disturb = Some(disturb);
+            if other_thread {
+                elsewhere(move || check(&mut || disturb.take().unwrap()()));
+            } else {
+                check(&mut || disturb.take().unwrap()());
+            }
+            assert_dropped_here(&old);
+            assert_eq!(old.polls.get(), 1);
+            assert!(block_on(task.join()).unwrap_err().is_cancelled());
+        }
     });
 }
 

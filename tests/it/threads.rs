@@ -208,11 +208,22 @@ fn call_while_it_goes_idle(calls: usize) {
         let handle = runtime.handle();
         let caller = thread::spawn(move || {
             let mut random = Random(82);
-            for n in 0..calls {
-                // Each time it has just gone idle, or is about to.
-                let task = handle.spawn(move || async move { n });
-                assert_eq!(task.wait().unwrap(), n);
-                for _ in 0..random.below(300) {
+            let served = Arc::new(AtomicUsize::new(0));
+            for n in 1..=calls {
+                let count = served.clone();
+                handle
+                    .spawn(async move || {
+                        count.fetch_add(1, Ordering::SeqCst);
+                    })
+                    .detach();
+                // As soon as it is served: the runtime is about to go idle.
+                while served.load(Ordering::SeqCst) < n {
+                    std::hint::spin_loop();
+                    if random.below(10_000) == 0 {
+                        thread::yield_now();
+                    }
+                }
+                for _ in 0..random.below(200) {
                     std::hint::spin_loop();
                 }
             }
@@ -225,7 +236,7 @@ fn call_while_it_goes_idle(calls: usize) {
 
 #[test]
 fn b82_a_call_that_races_with_going_idle_is_not_lost() {
-    call_while_it_goes_idle(5000);
+    call_while_it_goes_idle(20_000);
 }
 
 #[test]
@@ -348,6 +359,7 @@ mod forks {
         let (ours, theirs) = tcp_pair();
         echo(theirs);
         let mut stream = TcpStream::try_from(ours).unwrap();
+        assert!(timeout(MS, stream.read(&mut [0])).await.is_err());
         assert_echoes(&mut stream).await;
         stream
     }

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use soloist::io::Async;
-use soloist::runtime::Turn;
+use soloist::runtime::{RemoteTask, Turn};
 use soloist::task::{Builder, yield_now};
 use soloist::time::{sleep, sleep_until};
 use soloist::{Handle, Runtime, block_on, spawn};
@@ -524,8 +524,8 @@ fn ids_are_counted_from_1_in_each_runtime() {
             // A name makes no difference.
             let named = async { Builder::new().name("named").spawn(async {}).id() };
             ids.push(runtime.block_on(named));
-            let remote = runtime.handle().spawn(|| async { panic!("no") });
-            let error = runtime.block_on(remote).map(|()| ()).unwrap_err();
+            let remote: RemoteTask<()> = runtime.handle().spawn(|| async { panic!("no") });
+            let error = runtime.block_on(remote).unwrap_err();
             ids.push(error.id().unwrap());
             ids.push(runtime.spawn(async {}).id());
             let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();

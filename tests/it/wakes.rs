@@ -630,6 +630,27 @@ fn the_waker_of_an_earlier_main_does_not_wake_a_later_one() {
 }
 
 #[test]
+fn what_an_earlier_main_has_left_in_the_queue_is_no_poll() {
+    with_both_waits(|| {
+        let runtime = Runtime::new();
+        let woken_and_done = || {
+            poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                let waker = cx.waker().clone();
+                thread::spawn(move || waker.wake()).join().unwrap();
+                Poll::Ready(())
+            })
+        };
+        runtime.block_on(woken_and_done());
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        runtime.block_on(woken_and_done());
+        let polls = Cell::new(0);
+        runtime.block_on(count_polls(&polls, yield_now()));
+        assert_eq!(polls.get(), 2);
+    });
+}
+
+#[test]
 fn foreign_wakes_go_on_when_the_reactor_is_made_between_two_of_them() {
     watchdog(|| {
         let polls = Rc::new(Cell::new(0));
