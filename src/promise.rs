@@ -110,7 +110,8 @@ pub struct Promised<T> {
     shared: Arc<Shared<T>>,
     /// Tells its waker from those of its clones.
     id: u64,
-    /// Set when the result has been taken; the clones count without it then.
+    /// Set, under the lock, when the result has been taken; the clones count without it
+    /// then.
     taken: AtomicBool,
 }
 
@@ -232,16 +233,9 @@ impl<T> Promised<T> {
     /// assert_eq!(promised.try_take(), None);
     /// ```
     pub fn try_take(&self) -> Option<Result<T, Cancelled>> {
-        // Before the result is cloned, which may call this again, or panic.
-        if self.taken.swap(true, Ordering::Relaxed) {
-            return None;
-        }
-        match self.shared.receive(None) {
+        match self.shared.receive(Some(&self.taken), None) {
             Received::Result(result) => Some(result),
-            Received::NotYet => {
-                self.taken.store(false, Ordering::Relaxed);
-                None
-            }
+            Received::NotYet => None,
         }
     }
 
@@ -304,7 +298,7 @@ impl<T> Shared<T> {
     }
 
     fn call(&self, callback: Callback<T>) {
-        match self.receive(None) {
+        match self.receive(None, None) {
             Received::Result(result) => callback(result),
             Received::NotYet => {
                 // Another receiver is cloning it, and will tell.
@@ -323,10 +317,19 @@ impl<T> Shared<T> {
         }
     }
 
-    /// The result for one receiver, or `waiter` is left behind under its id.
-    fn receive(&self, mut waiter: Option<(u64, Waker)>) -> Received<T> {
+    /// The result for one receiver, or `waiter` is left behind under its id. `taken` is
+    /// the receiver's, and set before the result is cloned: that may use the receiver
+    /// again, or panic.
+    fn receive(&self, taken: Option<&AtomicBool>, mut waiter: Option<(u64, Waker)>) -> Received<T> {
         let (value, clone) = {
             let mut state = lock(&self.state);
+            let is_complete = matches!(state.value, Value::Set(_) | Value::Cancelled);
+            if let Some(taken) = taken {
+                if taken.load(Ordering::Relaxed) {
+                    return Received::NotYet;
+                }
+                taken.store(is_complete, Ordering::Relaxed);
+            }
             match std::mem::replace(&mut state.value, Value::Out) {
                 Value::Set(value) => {
                     state.receivers -= 1;
@@ -399,23 +402,20 @@ impl<T> Future for Promised<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let waiter = (self.id, cx.waker().clone());
         assert!(
-            !self.taken.swap(true, Ordering::Relaxed),
+            !self.taken.load(Ordering::Relaxed),
             "a `Promised` was polled after its result was taken"
         );
-        match self.shared.receive(Some(waiter)) {
+        match self.shared.receive(Some(&self.taken), Some(waiter)) {
             Received::Result(result) => Poll::Ready(result),
-            Received::NotYet => {
-                self.taken.store(false, Ordering::Relaxed);
-                Poll::Pending
-            }
+            Received::NotYet => Poll::Pending,
         }
     }
 }
 
 impl<T: Clone> Clone for Promised<T> {
     fn clone(&self) -> Self {
-        let taken = self.taken.load(Ordering::Relaxed);
         let mut state = lock(&self.shared.state);
+        let taken = self.taken.load(Ordering::Relaxed);
         state.clone = Some(T::clone);
         let id = state.next_id;
         state.next_id += 1;
