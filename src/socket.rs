@@ -227,8 +227,16 @@ impl<T> Socket<T> {
 pub(crate) struct Ready<'a, T> {
     socket: &'a Socket<T>,
     direction: Direction,
-    /// The key of the source, and the number of the entry there.
-    entry: Option<(usize, u32)>,
+    entry: Option<Entry>,
+}
+
+/// Where a wait is written down. Keys are the reactor's own: the same one means another
+/// source elsewhere.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    reactor: u64,
+    key: usize,
+    id: u32,
 }
 
 impl<T> Future for Ready<'_, T> {
@@ -239,10 +247,21 @@ impl<T> Future for Ready<'_, T> {
         self.socket.claim(false)?;
         let reactor = Reactor::get_or_new()?;
         let registration = self.socket.source.registration();
-        let mut id = self.entry.map(|(_, id)| id);
+        if self
+            .entry
+            .is_some_and(|entry| entry.reactor != reactor.id())
+        {
+            // The socket has moved on, which ends the wait: whoever waited looks again.
+            self.entry = None;
+            return Poll::Ready(Ok(()));
+        }
+        let mut id = self.entry.map(|entry| entry.id);
         let waits = reactor.wait_entry(registration, self.direction, &mut id, cx.waker());
-        let key = registration.key.load(Ordering::Relaxed);
-        self.entry = id.map(|id| (key, id));
+        self.entry = id.map(|id| Entry {
+            reactor: reactor.id(),
+            key: registration.key.load(Ordering::Relaxed),
+            id,
+        });
         if waits? {
             return Poll::Pending;
         }
@@ -253,15 +272,10 @@ impl<T> Future for Ready<'_, T> {
 
 impl<T> Drop for Ready<'_, T> {
     fn drop(&mut self) {
-        if let Some((key, id)) = self.entry {
-            // On another thread it stays, until the next report takes it along.
-            let registration = self.socket.source.registration();
-            match Reactor::get() {
-                Some(here) if here.id() == registration.reactor.load(Ordering::Relaxed) => {
-                    here.leave_entry(key, self.direction, id);
-                }
-                _ => {}
-            }
+        let Some(entry) = self.entry else { return };
+        // On another thread it stays, until the next report takes it along.
+        if let Some(here) = Reactor::get().filter(|here| here.id() == entry.reactor) {
+            here.leave_entry(entry.key, self.direction, entry.id);
         }
     }
 }

@@ -3,13 +3,17 @@
 //! Names that begin with `b` and a number are regressions: each is a bug that a system
 //! of this kind has had.
 
+mod cancel;
 mod cancellation;
 mod echo;
 mod examples;
+mod fairness;
+mod net;
 mod panics;
 #[cfg(all(unix, feature = "process"))]
 mod process;
 mod promise;
+mod reactor;
 mod reentrancy;
 mod runtime;
 mod send;
@@ -23,6 +27,8 @@ mod tasks;
 mod tcp_options;
 mod teardown;
 mod ten_pages;
+mod threads;
+mod timers;
 mod udp;
 #[cfg(unix)]
 mod unix;

@@ -954,3 +954,50 @@ fn a_wait_that_is_dropped_elsewhere_harms_nobody() {
         });
     });
 }
+
+/// A future that waited on one thread is dropped, or polled, on the one that the socket
+/// has gone to, where it is not known.
+#[test]
+fn a_wait_that_moves_with_its_socket_is_not_taken_for_another_one() {
+    for drop_it in [true, false] {
+        watchdog(move || {
+            let (ours, mut theirs) = tcp_pair();
+            let (other, mut other_peer) = tcp_pair();
+            let source = block_on(async { Async::new(ours).unwrap() });
+            let source = &source;
+            let wait = block_on(async {
+                let mut wait = Box::pin(source.readable());
+                assert!(poll_once(&mut wait).await.is_pending());
+                theirs.write_all(b"x").unwrap();
+                // It is told, and does not look.
+                sleep(2 * MS).await;
+                source.read_with(|mut io| io.read(&mut [0])).await.unwrap();
+                wait
+            });
+            let there = move || {
+                block_on(async {
+                    // The first one that this thread waits for, as that was there.
+                    let other = Async::new(other).unwrap();
+                    let waiting = spawn(async move { other.readable().await.unwrap() });
+                    yield_now().await;
+                    // The socket comes here.
+                    let mut wait = wait;
+                    assert!(
+                        poll_once(&mut Box::pin(source.readable()))
+                            .await
+                            .is_pending()
+                    );
+                    if drop_it {
+                        drop(wait);
+                    } else {
+                        let _ = poll_once(&mut wait).await;
+                    }
+                    other_peer.write_all(b"x").unwrap();
+                    let told = timeout(Duration::from_secs(3), waiting).await;
+                    told.expect("the other one waits for ever");
+                });
+            };
+            thread::scope(|scope| scope.spawn(there).join().unwrap());
+        });
+    }
+}
