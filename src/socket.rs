@@ -247,10 +247,9 @@ impl<T> Future for Ready<'_, T> {
         self.socket.claim(false)?;
         let reactor = Reactor::get_or_new()?;
         let registration = self.socket.source.registration();
-        if self
-            .entry
-            .is_some_and(|entry| entry.reactor != reactor.id())
-        {
+        let key = registration.key.load(Ordering::Relaxed);
+        let is_here = |entry: Entry| entry.reactor == reactor.id() && entry.key == key;
+        if self.entry.is_some_and(|entry| !is_here(entry)) {
             // The socket has moved on, which ends the wait: whoever waited looks again.
             self.entry = None;
             return Poll::Ready(Ok(()));
