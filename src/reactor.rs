@@ -54,7 +54,9 @@ thread_local! {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// Wakers that `poll_*` calls leave behind: beyond this all are woken.
+/// Wakers that `poll_*` calls leave behind: beyond this all are woken, and those that
+/// still wait come again. If they are as many again at once, the limit doubles: so many
+/// do wait.
 const POLLED: usize = 32;
 
 /// A key holds the index of a slot, and a number that tells its owners apart.
@@ -117,6 +119,10 @@ struct Side {
     waiters: Waiters,
     /// The generation in which tasks were last woken.
     delivered: u32,
+    /// The generation in which there were too many `poll_*` waiters.
+    crowded: u32,
+    /// How often `POLLED` has been doubled.
+    doubled: u8,
     /// Whether the poller reports this direction.
     armed: bool,
     /// Set when a `poll_*` waiter has been woken, until one of them is told.
@@ -364,8 +370,13 @@ impl Reactor {
         let waker = waker.clone();
         let result = self.with_slot(registration, |slot| {
             let side = &mut slot.sides[direction as usize];
-            if side.waiters.polled().count() >= POLLED {
+            if side.waiters.polled().count() >= POLLED << side.doubled {
                 crowd = side.waiters.split_polled();
+                let generation = self.generation.get();
+                if generation.wrapping_sub(side.crowded) <= 2 {
+                    side.doubled += 1;
+                }
+                side.crowded = generation;
             }
             let waiter = Waiter { id: 0, waker };
             let known = side

@@ -292,6 +292,10 @@ impl Runtime {
         let mut wait = max_wait;
         self.enter(|| {
             loop {
+                self.context.read_inbox();
+                if self.context.is_stopped() {
+                    wait = Some(Duration::ZERO);
+                }
                 let polled = self.pass(wait, &mut || false)?;
                 // A wait may end early, or for nothing.
                 wait = end.map(|end| end.saturating_duration_since(Instant::now()));

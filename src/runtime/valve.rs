@@ -79,7 +79,9 @@ impl Valve {
 
     /// Lets this many polls pass before the next look.
     pub(super) fn hold(&self, polls: usize) {
-        let polls = u32::try_from(polls).unwrap_or(u32::MAX);
+        // And one of those that were interrupted: else they would never be polled when
+        // each visit wakes somebody whose poll takes longer than this.
+        let polls = u32::try_from(polls).unwrap_or(u32::MAX).saturating_add(1);
         if polls > self.left.get() {
             self.left.set(polls);
             self.stretch.set(polls);

@@ -103,12 +103,13 @@ impl<T: 'static> LocalKey<T> {
         }
     }
 
-    /// Calls `f` with the value.
+    /// Calls `f` with the value. A scope of the same key that is dropped inside of `f`
+    /// sees this value, and not its own.
     ///
     /// # Panics
     ///
-    /// Outside of a scope; [`try_with`](LocalKey::try_with) does not. Polling another
-    /// scope of the same key inside of `f`.
+    /// Outside of a scope; [`try_with`](LocalKey::try_with) does not. Polling a scope of
+    /// the same key inside of `f`.
     ///
     /// # Examples
     ///
@@ -154,28 +155,29 @@ impl<T: 'static> LocalKey<T> {
         self.with(T::clone)
     }
 
-    /// Runs `f` with `value` in its place, and puts what was there back.
+    /// Runs `f` with `value` in its place, and puts what was there back. Inside of `with`
+    /// the value there cannot be replaced: `f` runs with that one.
     fn enter<R>(&'static self, value: &mut Option<T>, f: impl FnOnce() -> R) -> R {
         struct Leave<'a, T: 'static> {
             key: &'static LocalKey<T>,
             value: &'a mut Option<T>,
         }
-        impl<T> Leave<'_, T> {
-            fn swap(&mut self) {
-                let swap =
-                    |held: &RefCell<Option<T>>| std::mem::swap(&mut *held.borrow_mut(), self.value);
-                // The thread may be ending: then nobody can see the value any more.
-                let _ = self.key.value.try_with(swap);
-            }
-        }
         impl<T> Drop for Leave<'_, T> {
             fn drop(&mut self) {
-                self.swap();
+                self.key.swap(self.value);
             }
         }
-        let mut leave = Leave { key: self, value };
-        leave.swap();
+        let _leave = self.swap(value).then(|| Leave { key: self, value });
         f()
+    }
+
+    /// Whether it could be done: not inside of `with`, nor when the thread is ending.
+    fn swap(&'static self, value: &mut Option<T>) -> bool {
+        let swap = |held: &RefCell<Option<T>>| {
+            let held = held.try_borrow_mut();
+            held.map(|mut held| std::mem::swap(&mut *held, value))
+        };
+        matches!(self.value.try_with(swap), Ok(Ok(())))
     }
 }
 
@@ -210,6 +212,11 @@ impl<T: 'static, F: Future> Future for Scope<T, F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
         let mut this = self.project();
+        let is_free = |held: &RefCell<Option<T>>| held.try_borrow_mut().is_ok();
+        assert!(
+            this.key.value.try_with(is_free).unwrap_or(true),
+            "a scope was polled inside of `with` of the same key: let go of the value first"
+        );
         this.key.enter(this.value, || {
             let future = this.future.as_mut().as_pin_mut();
             let output = future

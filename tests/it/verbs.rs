@@ -292,6 +292,22 @@ fn a_stop_is_remembered_until_a_run_sees_it() {
 }
 
 #[test]
+fn a_run_without_tasks_sees_the_stop_too() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        runtime.handle().stop();
+        runtime.run();
+        // Now it is forgotten.
+        let task = runtime.spawn(async {
+            yield_now().await;
+            yield_now().await;
+        });
+        runtime.run();
+        assert!(task.is_finished());
+    });
+}
+
+#[test]
 fn run_is_stopped_with_tasks_left_and_goes_on_with_them() {
     watchdog(|| {
         let runtime = Runtime::new();
