@@ -260,7 +260,8 @@ impl Runtime {
     /// Makes one pass: polls what is ready, each once; if nothing is, waits for up to
     /// `max_wait` (`None`: for as long as it takes) until something is.
     ///
-    /// For programs that have a loop of their own. `Some(Duration::ZERO)` never waits.
+    /// For programs that have a loop of their own. `Some(Duration::ZERO)` never waits; nor
+    /// does any other after [`Handle::stop`], until a `run` has seen that.
     ///
     /// # Errors
     ///

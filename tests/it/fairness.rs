@@ -55,14 +55,18 @@ fn b76_a_task_that_yields_lets_the_reactor_have_its_turn() {
             let (ours, mut theirs) = pipe();
             let (got, _reader) = spawn_reader(ours);
             let yielding = Rc::new(Cell::new(0));
-            for in_main in [true, false] {
-                let count = yielding.clone();
-                let _other = spawn(async move {
-                    while !in_main {
-                        count.set(count.get() + 1);
-                        yield_now().await;
-                    }
-                });
+            for others in [0, 1, 10] {
+                let _others: Vec<Task<()>> = (0..others)
+                    .map(|_| {
+                        let count = yielding.clone();
+                        spawn(async move {
+                            loop {
+                                count.set(count.get() + 1);
+                                yield_now().await;
+                            }
+                        })
+                    })
+                    .collect();
                 for _ in 0..50 {
                     let (before, wanted) = (yielding.get(), got.get() + 1);
                     theirs.write_all(b"x").unwrap();

@@ -559,6 +559,34 @@ fn b27_a_waker_that_panics_when_it_is_dropped_leaves_no_timer_behind() {
 }
 
 #[test]
+fn b27_a_waker_that_panics_for_another_thread_keeps_no_wake_behind_it() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let seen = Seen::new();
+        runtime.spawn(seen.probe()).detach();
+        let sleep = runtime.block_on(async {
+            yield_now().await;
+            let mut sleep = sleep(Duration::from_secs(3600));
+            assert!(poll_with(&mut sleep, &panics_on_drop()).is_pending());
+            [sleep]
+        });
+        let waker = seen.waker();
+        thread::spawn(move || {
+            // The timer, and its waker, go when the runtime next turns.
+            drop(sleep);
+            waker.wake();
+        })
+        .join()
+        .unwrap();
+        let text = panic_of(|| runtime.turn(Some(Duration::ZERO)));
+        assert_eq!(text, "the drop of a waker");
+        assert_eq!(runtime.next_deadline(), None);
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(seen.polls.get(), 2);
+    });
+}
+
+#[test]
 fn b27_a_waker_that_panics_when_it_is_cloned_leaves_all_as_it_was() {
     watchdog(|| {
         let runtime = Runtime::new();

@@ -556,6 +556,46 @@ fn b36_a_future_that_owns_its_runtime_takes_it_along() {
 }
 
 #[test]
+fn b36_a_runtime_that_goes_with_one_of_its_futures_leaves_the_next_alone() {
+    /// Dropped in this order.
+    struct Owns<G> {
+        _runtime: Rc<RefCell<Option<Runtime>>>,
+        _guard: G,
+    }
+    watchdog(|| {
+        let owned: Rc<RefCell<Option<Runtime>>> = Rc::default();
+        let runtime = Runtime::new();
+        let next: Rc<RefCell<Option<Runtime>>> = Rc::default();
+        let (seen, made) = (Seen::new(), next.clone());
+        let there = seen.clone();
+        let owns = Owns {
+            _runtime: owned.clone(),
+            // The old runtime has just gone, and its future is not dropped yet.
+            _guard: OnDrop(move || {
+                let runtime = Runtime::new();
+                runtime.spawn(there.probe()).detach();
+                *made.borrow_mut() = Some(runtime);
+            }),
+        };
+        let task = runtime.spawn(async move {
+            let _owns = owns;
+            pending::<()>().await;
+        });
+        idle(&runtime);
+        *owned.borrow_mut() = Some(runtime);
+        drop(owned);
+        drop(task);
+        // Its first task has the number, and the place, that the last one had.
+        let next = next.take().unwrap();
+        idle(&next);
+        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+        seen.finish();
+        next.run();
+        assert_eq!((seen.polls.get(), seen.drops.get()), (2, 1));
+    });
+}
+
+#[test]
 fn b37_a_nested_block_on_panics_wherever_it_is_called() {
     watchdog(|| {
         let check = || {
@@ -655,13 +695,16 @@ fn b38_a_runtime_that_is_entered_inside_of_another_leaves_it_current() {
         let seen = Seen::new();
         one.block_on(async {
             assert_eq!(current(), names[0]);
-            drop(two);
-            assert_eq!(current(), names[0]);
-            // It is this one's queue that this goes to.
             spawn(seen.probe()).detach();
             yield_now().await;
+            drop(two);
+            assert_eq!(current(), names[0]);
+            // It is this one's queue that these go to, in their order.
+            seen.waker().wake();
+            let order = seen.clone();
+            spawn(async move { assert_eq!(order.polls.get(), 2) }).await;
         });
-        assert_eq!(seen.polls.get(), 1);
+        assert_eq!(seen.polls.get(), 2);
         assert_eq!(current(), "None");
         let [_, two, three] = names;
         assert_eq!(*log.borrow(), [two.clone(), three, two]);

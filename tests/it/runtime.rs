@@ -19,7 +19,7 @@ use soloist::task::{Builder, yield_now};
 use soloist::time::{interval, now, sleep, sleep_until, timeout};
 use soloist::{Handle, Runtime, block_on, spawn};
 
-use crate::support::{OnDrop, Seen, count_polls, panic_of, passes_in_child, watchdog};
+use crate::support::{OnDrop, Seen, count_polls, panic_of, passes_in_child, poll_once, watchdog};
 
 const ZERO: Option<Duration> = Some(Duration::ZERO);
 
@@ -575,6 +575,28 @@ fn a_turn_waits_for_timers_sockets_and_other_threads() {
 }
 
 #[test]
+fn a_turn_waits_on_when_it_was_notified_for_nothing() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let timer = runtime.block_on(async {
+            let mut timer = sleep(Duration::from_secs(3600));
+            assert!(poll_once(&mut timer).await.is_pending());
+            [timer]
+        });
+        let handle = runtime.handle();
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(5));
+            // The runtime takes it out, and that is all.
+            drop(timer);
+            thread::sleep(Duration::from_millis(5));
+            handle.spawn(|| async {}).wait().unwrap();
+        });
+        assert_eq!(runtime.turn(None).unwrap().polled, 1);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
 fn a_turn_waits_for_as_long_as_it_may_and_no_shorter() {
     watchdog(|| {
         let runtime = Runtime::new();
@@ -584,6 +606,12 @@ fn a_turn_waits_for_as_long_as_it_may_and_no_shorter() {
             assert_eq!(runtime.turn(Some(wait)).unwrap().polled, 0);
             assert!(start.elapsed() >= wait);
         }
+        // Beside a timer that is far off.
+        runtime.spawn(sleep_for(Duration::from_secs(3600))).detach();
+        let started = runtime.turn(Some(Duration::from_millis(1))).unwrap();
+        assert_eq!(started.polled, 1);
+        let turn = runtime.turn(Some(Duration::from_millis(1))).unwrap();
+        assert_eq!(turn.polled, 0);
         // Too long for the clock is for ever.
         let task = runtime.spawn(sleep_for(Duration::from_millis(1)));
         while !task.is_finished() {

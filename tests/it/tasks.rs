@@ -120,6 +120,25 @@ fn dropping_a_task_drops_its_future_at_once() {
 }
 
 #[test]
+fn a_task_that_is_dropped_while_it_is_ready_costs_the_next_one_no_poll() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let (ready, next) = (Seen::new(), Seen::new());
+        let task = runtime.spawn(ready.probe());
+        runtime.turn(ZERO).unwrap();
+        runtime.block_on(async {
+            ready.waker().wake();
+            drop(task);
+            spawn(next.probe()).detach();
+        });
+        let turn = runtime.turn(ZERO).unwrap();
+        assert_eq!((turn.polled, turn.ready), (1, 0));
+        assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
+        assert_eq!((ready.polls.get(), next.polls.get()), (1, 1));
+    });
+}
+
+#[test]
 fn a_detached_task_runs_on() {
     watchdog(|| {
         let (seen, output) = (Seen::new(), Rc::new(()));

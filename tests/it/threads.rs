@@ -91,7 +91,6 @@ fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
     let new_one = OnDrop(|| {
         let runtime = Runtime::new();
         let task = runtime.spawn(async { 2 });
-        drop(runtime.handle());
         drop(task);
         // With what is left of the thread it works, or says that it does not.
         let _ = std::panic::catch_unwind(|| {
