@@ -11,9 +11,9 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const WATCHDOG: Duration = Duration::from_secs(60);
+pub(crate) const WATCHDOG: Duration = Duration::from_secs(60);
 
-fn example(name: &str) -> Command {
+pub(crate) fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().unwrap().parent().unwrap();
     let program = profile.join("examples").join(name);
@@ -28,7 +28,7 @@ fn example(name: &str) -> Command {
     command
 }
 
-struct KillOnDrop(Child);
+pub(crate) struct KillOnDrop(pub(crate) Child);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
@@ -37,15 +37,15 @@ impl Drop for KillOnDrop {
     }
 }
 
-struct Output {
-    status: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Output {
+    pub(crate) status: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Output {
     /// The line for this page, whether it was fetched or not.
-    fn line(&self, url: &str) -> &str {
+    pub(crate) fn line(&self, url: &str) -> &str {
         let failed = format!(" {url}: ");
         let mut lines = self.out.lines();
         lines
@@ -54,14 +54,14 @@ impl Output {
     }
 
     #[track_caller]
-    fn assert_fetched(&self, url: &str, bytes: usize) {
+    pub(crate) fn assert_fetched(&self, url: &str, bytes: usize) {
         let line = self.line(url);
         let words: Vec<_> = line.split_whitespace().take(3).collect();
         assert_eq!(words, ["200", &bytes.to_string(), "bytes"], "{line}");
     }
 
     #[track_caller]
-    fn assert_failed(&self, url: &str, why: &str) {
+    pub(crate) fn assert_failed(&self, url: &str, why: &str) {
         let line = self.line(url);
         assert!(
             line.starts_with("fail ") && line.contains(&format!(" {url}: {why}")),
@@ -70,7 +70,7 @@ impl Output {
     }
 }
 
-fn run(command: &mut Command) -> Output {
+pub(crate) fn run(command: &mut Command) -> Output {
     run_with_input(command, "")
 }
 

@@ -8,6 +8,9 @@ mod cancellation;
 mod echo;
 mod examples;
 mod fairness;
+#[cfg(all(unix, feature = "blocking", feature = "signal"))]
+mod http_server;
+mod https;
 mod net;
 mod panics;
 #[cfg(all(unix, feature = "process"))]
