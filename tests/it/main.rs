@@ -5,7 +5,10 @@
 
 mod cancel;
 mod cancellation;
+#[cfg(unix)]
+mod crawl;
 mod echo;
+mod ecosystem;
 mod examples;
 mod fairness;
 #[cfg(all(unix, feature = "blocking", feature = "signal"))]
@@ -17,6 +20,8 @@ mod panics;
 mod process;
 mod promise;
 mod reactor;
+#[cfg(unix)]
+mod redis_server;
 mod reentrancy;
 mod runtime;
 mod send;
@@ -37,3 +42,5 @@ mod udp;
 mod unix;
 mod verbs;
 mod wakes;
+#[cfg(unix)]
+mod websocket;

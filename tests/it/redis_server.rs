@@ -1,0 +1,158 @@
+//! A real Redis for the tests that need one, and what the example says to it.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
+
+use crate::examples::{KillOnDrop, example};
+use crate::support::watchdog;
+
+/// A Redis of its own, on a loopback port, with nothing on disk.
+pub(crate) struct RedisServer {
+    pub(crate) address: SocketAddr,
+    shell: Child,
+    /// Closed, also because this process has died, it ends the server.
+    alive: Option<ChildStdin>,
+}
+
+impl RedisServer {
+    /// `None`, with a note, where no `redis-server` is installed.
+    pub(crate) fn start() -> Option<RedisServer> {
+        if Command::new("redis-server")
+            .arg("--version")
+            .output()
+            .is_err()
+        {
+            eprintln!("skipped: there is no redis-server");
+            return None;
+        }
+        // Somebody else may take the port before the server does.
+        let server = (0..20).find_map(|_| RedisServer::try_start());
+        Some(server.expect("a redis-server that listens"))
+    }
+
+    fn try_start() -> Option<RedisServer> {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let port = address.port();
+        let script = format!(
+            "redis-server --port {port} --bind 127.0.0.1 --save '' --appendonly no --dir / &
+            exec >/dev/null
+            read -r _
+            kill -9 $!"
+        );
+        let mut shell = Command::new("sh")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let alive = shell.stdin.take();
+        let mut lines = BufReader::new(shell.stdout.take().unwrap()).lines();
+        let server = RedisServer {
+            address,
+            shell,
+            alive,
+        };
+        let ready = |line: std::io::Result<String>| {
+            line.is_ok_and(|line| line.contains("Ready to accept connections"))
+        };
+        if !lines.by_ref().any(ready) {
+            return None;
+        }
+        // It goes on writing.
+        thread::spawn(move || lines.count());
+        Some(server)
+    }
+
+    /// A connection that blocks.
+    pub(crate) fn connect(&self) -> redis::Connection {
+        let client = redis::Client::open(format!("redis://{}/", self.address)).unwrap();
+        client.get_connection().unwrap()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.alive = None;
+        let _ = self.shell.wait();
+    }
+}
+
+#[test]
+fn redis_ping_speaks_with_a_real_server() {
+    watchdog(|| {
+        let Some(server) = RedisServer::start() else {
+            return;
+        };
+        let output = example("redis_ping")
+            .arg(server.address.to_string())
+            .output()
+            .unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{out}{err}");
+        let lines: Vec<_> = out.lines().collect();
+        assert_eq!(lines.len(), 7, "{out}");
+        assert!(lines[0].starts_with("PING: PONG after "), "{out}");
+        assert_eq!(lines[1], "SET:  OK");
+        assert_eq!(lines[2], r#"GET:  "grüß dich\r\n\0""#);
+        assert!(lines[3].starts_with("INCR: 1000 times in "), "{out}");
+        assert!(lines[4].starts_with("INCR: 1000 times in "), "{out}");
+        assert_eq!(lines[5], r#"GET:  "2000""#);
+        assert_eq!(lines[6], "DEL:  2");
+        let keys: usize = redis::cmd("DBSIZE").query(&mut server.connect()).unwrap();
+        assert_eq!(keys, 0);
+    });
+}
+
+#[test]
+fn redis_ping_without_a_server_says_so() {
+    watchdog(|| {
+        let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = nobody.local_addr().unwrap();
+        drop(nobody);
+        let output = example("redis_ping")
+            .arg(address.to_string())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(err.starts_with("redis_ping: ") && err.contains(&address.to_string()));
+    });
+}
+
+/// Something else listens there: whatever it says, there is an error and an end.
+#[test]
+fn redis_ping_refuses_what_is_not_redis() {
+    let no_redis: [&[u8]; 6] = [
+        b"",
+        b"HTTP/1.0 400 Bad Request\r\n\r\n",
+        b"+PON",
+        b"$999999999999\r\n",
+        b"*2\r\n:1\r\n",
+        b"$5\r\nab",
+    ];
+    for answer in no_redis {
+        watchdog(move || {
+            use std::io::{Read, Write};
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut ping = example("redis_ping");
+            ping.arg(address.to_string()).stderr(Stdio::piped());
+            let mut ping = KillOnDrop(ping.spawn().unwrap());
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(answer).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+            let mut err = String::new();
+            let mut stderr = ping.0.stderr.take().unwrap();
+            stderr.read_to_string(&mut err).unwrap();
+            assert_eq!(ping.0.wait().unwrap().code(), Some(1), "{err}");
+            assert!(err.starts_with("redis_ping: "), "{err}");
+        });
+    }
+}
