@@ -1,6 +1,11 @@
 //! Input and output: [`Async`] makes any pollable object awaitable, and the traits
 //! and helpers of `futures-lite` work on all sockets of this crate.
+//!
+//! Streams are read and written by shared reference, too, and sockets are cheap to clone.
+//! For streams that are not, as those of TLS, [`split`] makes two halves of one.
+//! [`copy`] carries bytes one way, [`copy_bidirectional`] both ways.
 
+mod copy;
 #[cfg(unix)]
 mod stdin;
 
@@ -10,6 +15,7 @@ use std::task::{Context as TaskContext, Poll};
 
 pub use futures_lite::io::*;
 
+pub use self::copy::copy_bidirectional;
 #[cfg(unix)]
 pub use self::stdin::{Stdin, stdin};
 use crate::reactor::Direction;

@@ -31,5 +31,11 @@ mod timers;
 
 #[cfg(feature = "blocking")]
 pub use blocking::unblock;
+/// Helpers for futures, of `futures-lite`: `zip`, `or`, `poll_once`, and more.
+#[doc(inline)]
+pub use futures_lite::future;
+/// Streams and helpers for them, of `futures-lite`: `StreamExt`, `iter`, and more.
+#[doc(inline)]
+pub use futures_lite::stream;
 pub use runtime::{Handle, Runtime, block_on};
 pub use task::{Task, spawn};

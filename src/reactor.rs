@@ -104,6 +104,9 @@ pub(crate) struct Reactor {
     next_owner: Cell<usize>,
     /// Whether a runtime of this thread is a guest in a foreign loop.
     guest: Cell<bool>,
+    /// Whether a visit has taken the guest's word since [`Reactor::take_word`].
+    #[cfg(unix)]
+    took_word: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -177,6 +180,8 @@ impl Reactor {
             generation: Cell::new(1),
             next_owner: Cell::new(1),
             guest: Cell::new(false),
+            #[cfg(unix)]
+            took_word: Cell::new(false),
         })
     }
 
@@ -207,6 +212,13 @@ impl Reactor {
     #[cfg(unix)]
     pub(crate) fn set_guest(&self, guest: bool) {
         self.guest.set(guest);
+    }
+
+    /// Whether what makes the poller's own fd readable, or will, may have been taken by a
+    /// visit since the last call of this.
+    #[cfg(unix)]
+    pub(crate) fn take_word(&self) -> bool {
+        self.took_word.take()
     }
 
     /// Makes the poller's own fd readable, for the loop that watches it.
@@ -242,6 +254,10 @@ impl Reactor {
             return Err(io::Error::other("the reactor is being visited already"));
         };
         let result = wait.wait(&self.shared.polling, timeout);
+        #[cfg(unix)]
+        if wait.took_word() {
+            self.took_word.set(true);
+        }
         let mut reported = 0;
         if result.is_ok() {
             for event in wait.events() {

@@ -56,6 +56,8 @@ pub(super) struct Wait {
     events: Vec<epoll::Event>,
     /// Made at once: when it is needed, no fd may be free.
     timer: RawSource<OwnedFd>,
+    /// Whether a wait has set the timer.
+    took_timer: bool,
 }
 
 impl Wait {
@@ -69,6 +71,7 @@ impl Wait {
         let wait = Wait {
             events: Vec::with_capacity(CAPACITY),
             timer,
+            took_timer: false,
         };
         Ok((wait, Alarm { eventfd }))
     }
@@ -85,6 +88,7 @@ impl Wait {
             Some(timeout) if timeout.is_zero() || timeout >= MILLISECOND => Some(millis(timeout)),
             Some(timeout) => {
                 self.arm_timer(Some(timeout))?;
+                self.took_timer = true;
                 None
             }
         };
@@ -111,6 +115,13 @@ impl Wait {
         };
         timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
         Ok(())
+    }
+
+    /// Whether the last wait has taken the alarm or the timer, which may have been meant
+    /// for somebody else.
+    pub(super) fn took_word(&mut self) -> bool {
+        let own = |event: &epoll::Event| event.data.u64() as usize > SLOT_KEYS;
+        std::mem::take(&mut self.took_timer) || self.events.iter().any(own)
     }
 
     /// What the last wait has reported of sources.

@@ -32,6 +32,7 @@ impl Guest {
                     // Zero would disarm it.
                     wait.max(std::time::Duration::from_nanos(1))
                 });
+                reactor.take_word();
                 reactor.arm_timer(wait);
                 if !context.owner.ready().is_empty() || context.owner.inbox().is_filled() {
                     reactor.tell_guest();
@@ -39,7 +40,8 @@ impl Guest {
             }
             None => {
                 // Ours was the last wait: what came for the guest meanwhile is passed on.
-                if let Some(reactor) = Reactor::get().filter(|reactor| reactor.has_guest()) {
+                let host = Reactor::get().filter(|reactor| reactor.has_guest());
+                if let Some(reactor) = host.filter(|reactor| reactor.take_word()) {
                     reactor.tell_guest();
                 }
             }

@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use pin_project_lite::pin_project;
@@ -17,8 +17,10 @@ use crate::panics::Panics;
 
 /// Tasks that belong together.
 ///
-/// The first of them that returns an error, or panics, cancels the rest. Dropping the
-/// group cancels all. So none outlives it, unless it is waited for.
+/// The first of them that returns an error, or panics, cancels the rest: at once, whether
+/// somebody waits for the group or not. What others had returned before that can still be
+/// taken with [`next`](TaskGroup::next). Dropping the group cancels all. So none outlives
+/// it.
 ///
 /// A child can spawn siblings, through a [`Spawner`].
 ///
@@ -153,11 +155,11 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
 
     /// Waits for the next task that is over, whichever it is. `None` when none is left.
     ///
-    /// The first error cancels all others: they are gone when it is returned.
+    /// The first error has cancelled all others: they are gone when it is returned.
     ///
     /// # Panics
     ///
-    /// With the panic of a task, after it has cancelled the others.
+    /// With the panic of a task, which has cancelled the others.
     ///
     /// # Cancel safety
     ///
@@ -194,7 +196,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     ///
     /// # Panics
     ///
-    /// With the panic of a task, after it has cancelled the others.
+    /// With the panic of a task, which has cancelled the others.
     ///
     /// # Cancel safety
     ///
@@ -292,7 +294,11 @@ impl<T: 'static, E: 'static> Spawner<T, E> {
             number,
         };
         let context = context::current("`TaskGroup::spawn`");
-        let child = Child { future, tell };
+        let child = Child {
+            future,
+            group: Rc::downgrade(group),
+            tell,
+        };
         let task = Task::new(context.owner.spawn(child, None, Location::caller()));
         let old = group.tasks.borrow_mut().insert(number, task);
         debug_assert!(old.is_none(), "numbers are not reused");
@@ -316,15 +322,11 @@ impl<T, E> Group<T, E> {
             let Some(mut task) = task else { continue };
             match task.poll_join(cx) {
                 Poll::Ready(Ok(result)) => {
-                    if result.is_err() {
-                        self.close();
-                    }
                     return Poll::Ready(Some((number, result)));
                 }
                 Poll::Ready(Err(error)) => {
                     // Cancelled with its runtime, it has nothing to say.
                     if let Ok(payload) = error.try_into_panic() {
-                        self.close();
                         resume_unwind(payload);
                     }
                 }
@@ -351,27 +353,64 @@ impl<T, E> Group<T, E> {
         self.closed.set(true);
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         let mut panics = Panics::default();
-        for task in tasks.into_values() {
-            panics.catch(|| drop(task));
-        }
+        cancel(tasks, &mut panics);
         panics.resume();
+    }
+
+    /// Cancels all tasks but those that are over, and the one that has failed, which is
+    /// in its last poll.
+    fn fail(&self, failed: u64, panics: &mut Panics) {
+        self.closed.set(true);
+        let tasks = self.tasks.take();
+        let (stay, go) = tasks
+            .into_iter()
+            .partition(|(number, task)| *number == failed || task.is_finished());
+        self.tasks.replace(stay);
+        cancel(go, panics);
+    }
+}
+
+/// User code: no borrow is held here.
+fn cancel<T, E>(tasks: BTreeMap<u64, Task<Result<T, E>>>, panics: &mut Panics) {
+    for task in tasks.into_values() {
+        panics.catch(|| drop(task));
     }
 }
 
 pin_project! {
     /// A child's future, which tells its end however that comes about.
-    struct Child<F> {
+    struct Child<F, T, E> {
         #[pin]
         future: F,
+        // Weak: the group holds the task, and so its future.
+        group: Weak<Group<T, E>>,
         tell: TellEnd,
     }
 }
 
-impl<F: Future> Future for Child<F> {
-    type Output = F::Output;
+impl<F, T, E> Future for Child<F, T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, E>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
-        self.project().future.poll(cx)
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<T, E>> {
+        let this = self.project();
+        let polled = catch_unwind(AssertUnwindSafe(|| this.future.poll(cx)));
+        let mut panics = Panics::default();
+        let output = match polled {
+            Ok(Poll::Ready(Err(error))) => Some(Poll::Ready(Err(error))),
+            Ok(other) => return other,
+            Err(payload) => {
+                panics.keep(payload);
+                None
+            }
+        };
+        if let Some(group) = this.group.upgrade() {
+            group.fail(this.tell.number, &mut panics);
+        }
+        panics.resume();
+        output.expect("its panic has been resumed")
     }
 }
 

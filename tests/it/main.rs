@@ -3,14 +3,24 @@
 //! Names that begin with `b` and a number are regressions: each is a bug that a system
 //! of this kind has had.
 
+mod all_cores;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod cancel;
 mod cancellation;
+mod connect;
+mod copy;
 #[cfg(unix)]
 mod crawl;
 mod echo;
 mod ecosystem;
+#[cfg(unix)]
+mod embed;
 mod examples;
 mod fairness;
+mod group;
+#[cfg(unix)]
+mod guest;
 #[cfg(all(unix, feature = "blocking", feature = "signal"))]
 mod http_server;
 mod https;
@@ -23,10 +33,13 @@ mod reactor;
 #[cfg(unix)]
 mod redis_server;
 mod reentrancy;
+mod resolve;
 mod runtime;
 mod send;
 #[cfg(all(unix, feature = "signal"))]
 mod signal;
+#[cfg(unix)]
+mod stdin;
 mod support;
 #[cfg(unix)]
 mod sys;

@@ -193,3 +193,30 @@ pub(crate) fn replace_fd(to: RawFd, from: &impl AsRawFd) -> OwnedFd {
         OwnedFd::from_raw_fd(old)
     }
 }
+
+/// Gives up root's rights, which limits do not bind, in all threads.
+#[cfg(target_os = "linux")]
+pub(crate) fn become_nobody() {
+    const NOBODY: libc::uid_t = 65534;
+    // SAFETY: plain numbers.
+    unsafe {
+        if libc::geteuid() == 0 {
+            check(libc::setuid(NOBODY));
+        }
+    }
+}
+
+/// Lets this user have so many threads; `None` is as many as ever.
+#[cfg(target_os = "linux")]
+pub(crate) fn limit_threads(threads: Option<libc::rlim_t>) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointers are to a local.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_NPROC, &mut limit));
+        limit.rlim_cur = threads.unwrap_or(limit.rlim_max);
+        check(libc::setrlimit(libc::RLIMIT_NPROC, &limit));
+    }
+}

@@ -1,0 +1,336 @@
+//! Work that blocks: `unblock` and `Unblock`, and the pool behind them.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, panic_any};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::FutureExt;
+use soloist::blocking::Unblock;
+use soloist::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use soloist::task::yield_now;
+use soloist::{Runtime, block_on, spawn, unblock};
+
+use crate::support::{passes_in_child, poll_once, watchdog};
+
+#[test]
+fn it_runs_elsewhere_and_gives_back_what_it_returned() {
+    watchdog(|| {
+        let here = thread::current().id();
+        let there = block_on(unblock(|| thread::current().id()));
+        assert_ne!(here, there);
+        // Outside of a runtime, too: it is a future like others.
+        assert_eq!(
+            futures_lite::future::block_on(unblock(|| vec![1, 2])),
+            [1, 2]
+        );
+    });
+}
+
+#[test]
+fn it_starts_before_it_is_polled() {
+    watchdog(|| {
+        let (send, receive) = mpsc::channel();
+        let future = unblock(move || send.send(5).unwrap());
+        assert_eq!(receive.recv(), Ok(5));
+        block_on(future);
+    });
+}
+
+#[test]
+fn tasks_go_on_while_it_blocks() {
+    watchdog(|| {
+        block_on(async {
+            let (send, receive) = mpsc::channel::<()>();
+            let mut blocked = pin!(unblock(move || receive.recv().is_ok()));
+            let turns = Rc::new(Cell::new(0));
+            let count = turns.clone();
+            let ticker = spawn(async move {
+                for _ in 0..10 {
+                    count.set(count.get() + 1);
+                    yield_now().await;
+                }
+            });
+            assert!(poll_once(&mut blocked).await.is_pending());
+            ticker.await;
+            assert_eq!(turns.get(), 10);
+            send.send(()).unwrap();
+            assert!(blocked.await);
+        });
+    });
+}
+
+#[test]
+fn b29_a_panic_arrives_where_it_is_awaited_and_the_pool_survives() {
+    // In a child, for 1,000 messages of the panic hook.
+    passes_in_child(
+        "blocking::b29_a_panic_arrives_where_it_is_awaited_and_the_pool_survives",
+        || {
+            watchdog(|| {
+                std::panic::set_hook(Box::new(|_| {}));
+                block_on(async {
+                    for n in 0..1000_u32 {
+                        let task = unblock(move || panic_any(n));
+                        let result: thread::Result<()> =
+                            AssertUnwindSafe(task).catch_unwind().await;
+                        assert_eq!(*result.unwrap_err().downcast::<u32>().unwrap(), n);
+                        assert_eq!(unblock(move || n + 1).await, n + 1);
+                    }
+                });
+            });
+        },
+    );
+}
+
+#[test]
+fn a_panic_that_nobody_awaits_takes_nothing_along() {
+    watchdog(|| {
+        let (send, receive) = mpsc::channel();
+        let future = unblock(move || {
+            let _told = send;
+            panic!("on purpose, unheard");
+        });
+        assert_eq!(receive.recv(), Err::<(), _>(mpsc::RecvError));
+        drop(future);
+        assert_eq!(block_on(unblock(|| 6)), 6);
+    });
+}
+
+/// Keeps all threads of the pool busy in a child of its own; returns what lets them go.
+fn fill_the_pool() -> Vec<mpsc::Sender<()>> {
+    let threads: usize = std::env::var("BLOCKING_MAX_THREADS")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let barrier = Arc::new(Barrier::new(threads + 1));
+    let senders = (0..threads).map(|_| {
+        let (send, receive) = mpsc::channel();
+        let barrier = barrier.clone();
+        let busy = unblock(move || {
+            barrier.wait();
+            let _ = receive.recv();
+        });
+        // Started already: it runs on without its future.
+        (send, busy)
+    });
+    let (senders, busy): (Vec<_>, Vec<_>) = senders.unzip();
+    barrier.wait();
+    drop(busy);
+    senders
+}
+
+#[test]
+fn what_has_not_started_when_it_is_dropped_does_not_run() {
+    const NAME: &str = "blocking::what_has_not_started_when_it_is_dropped_does_not_run";
+    passes_in_child(NAME, || {
+        watchdog(|| {
+            // No thread of the pool is there yet, and nobody else reads it.
+            let pool = std::env::var("BLOCKING_MAX_THREADS");
+            if pool.as_deref() != Ok("2") {
+                let status = std::process::Command::new(std::env::current_exe().unwrap())
+                    .args([NAME, "--exact", "--nocapture"])
+                    .env("BLOCKING_MAX_THREADS", "2")
+                    .status();
+                assert!(status.unwrap().success());
+                return;
+            }
+            let release = fill_the_pool();
+            let ran = Arc::new(AtomicUsize::new(0));
+            let job = || {
+                let ran = ran.clone();
+                unblock(move || ran.fetch_add(1, Ordering::SeqCst))
+            };
+            let (dropped, kept) = (job(), job());
+            block_on(async {
+                let mut polled = pin!(job());
+                assert!(poll_once(&mut polled).await.is_pending());
+            });
+            drop(dropped);
+            drop(release);
+            assert_eq!(block_on(kept), 0);
+            assert_eq!(block_on(unblock(|| 1)), 1);
+            assert_eq!(ran.load(Ordering::SeqCst), 1);
+        });
+    });
+}
+
+#[test]
+fn b97_a_runtime_ends_while_its_closure_blocks() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let (release, wait) = mpsc::channel::<()>();
+        let (started, start) = mpsc::channel();
+        let (ended, end) = mpsc::channel();
+        let task = runtime.spawn(async move {
+            unblock(move || {
+                started.send(()).unwrap();
+                let _ = wait.recv();
+                ended.send("it has run to its end").unwrap();
+            })
+            .await
+        });
+        runtime.block_on(async {
+            while start.try_recv().is_err() {
+                yield_now().await;
+            }
+        });
+        drop(task);
+        // Were it joined here, this would wait for what comes after it.
+        drop(runtime);
+        assert!(end.try_recv().is_err());
+        drop(release);
+        assert_eq!(end.recv(), Ok("it has run to its end"));
+    });
+}
+
+#[test]
+fn b96_many_tiny_jobs_from_many_threads() {
+    const THREADS: usize = 4;
+    watchdog(|| {
+        let sum = Arc::new(AtomicUsize::new(0));
+        let run = |jobs: usize| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    let sum = sum.clone();
+                    thread::spawn(move || {
+                        block_on(async {
+                            for _ in 0..jobs {
+                                let sum = sum.clone();
+                                unblock(move || sum.fetch_add(1, Ordering::Relaxed)).await;
+                            }
+                        });
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
+        };
+        run(5_000);
+        // The pool's threads go after half a second without work: jobs that come just then.
+        for n in 0..6 {
+            thread::sleep(Duration::from_micros(499_000 + n * 500));
+            run(10);
+        }
+        assert_eq!(sum.load(Ordering::Relaxed), THREADS * 5_060);
+    });
+}
+
+#[test]
+fn many_at_once() {
+    watchdog(|| {
+        block_on(async {
+            let jobs: Vec<_> = (0..2_000).map(|n| spawn(unblock(move || n * n))).collect();
+            for (n, job) in jobs.into_iter().enumerate() {
+                assert_eq!(job.await, n * n);
+            }
+        });
+    });
+}
+
+#[test]
+fn its_results_need_not_be_polled_where_it_was_called() {
+    watchdog(|| {
+        let future: std::pin::Pin<Box<dyn Future<Output = u8> + Send>> = Box::pin(unblock(|| 9));
+        let thread = thread::spawn(move || block_on(future));
+        assert_eq!(thread.join().unwrap(), 9);
+    });
+}
+
+#[test]
+fn a_file_through_unblock() {
+    watchdog(|| {
+        let path = std::env::temp_dir().join(format!("soloist-unblock-{}", std::process::id()));
+        let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
+        block_on(async {
+            let file = unblock({
+                let path = path.clone();
+                move || {
+                    std::fs::File::options()
+                        .create(true)
+                        .truncate(true)
+                        .read(true)
+                        .write(true)
+                        .open(path)
+                }
+            });
+            let mut file = Unblock::new(file.await.unwrap());
+            file.write_all(&bytes).await.unwrap();
+            file.flush().await.unwrap();
+            let length = file
+                .with_mut(|file| file.metadata().map(|data| data.len()))
+                .await;
+            assert_eq!(length.unwrap(), bytes.len() as u64);
+            file.seek(std::io::SeekFrom::Start(1000)).await.unwrap();
+            let mut read = Vec::new();
+            file.read_to_end(&mut read).await.unwrap();
+            assert!(read == bytes[1000..]);
+            let _file: std::fs::File = file.into_inner().await;
+            // Not there: the error is the system's.
+            let missing = path.with_extension("missing");
+            let error = unblock(move || std::fs::read(missing)).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        });
+        std::fs::remove_file(path).unwrap();
+    });
+}
+
+#[test]
+fn a_program_without_blocking_work_has_one_thread() {
+    passes_in_child(
+        "blocking::a_program_without_blocking_work_has_one_thread",
+        || {
+            // Beside the test's own and the test harness's.
+            let names = || -> HashSet<String> {
+                let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+                tasks
+                    .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
+                    .collect()
+            };
+            block_on(async { yield_now().await });
+            assert!(!names().iter().any(|name| name.starts_with("blocking-")));
+            block_on(unblock(|| ()));
+            if cfg!(target_os = "linux") {
+                assert!(names().iter().any(|name| name.starts_with("blocking-")));
+            }
+        },
+    );
+}
+
+/// While the system refuses threads, the pool tries again and again, and the job is not
+/// lost.
+#[cfg(target_os = "linux")]
+#[test]
+fn b95_a_job_survives_a_lack_of_threads() {
+    let text = passes_in_child("blocking::b95_a_job_survives_a_lack_of_threads", || {
+        watchdog(|| {
+            let (go, wait) = mpsc::channel();
+            let helper = thread::spawn(move || {
+                wait.recv().unwrap();
+                thread::sleep(Duration::from_millis(50));
+                crate::sys::limit_threads(None);
+            });
+            // root is not limited.
+            crate::sys::become_nobody();
+            crate::sys::limit_threads(Some(1));
+            if thread::Builder::new().spawn(|| ()).is_ok() {
+                eprintln!("this system does not limit threads");
+                return;
+            }
+            go.send(()).unwrap();
+            assert_eq!(block_on(unblock(|| 8)), 8);
+            helper.join().unwrap();
+            eprintln!("the limit was felt");
+        });
+    });
+    assert!(
+        text.contains("the limit was felt") || text.contains("does not limit"),
+        "{text}"
+    );
+}

@@ -1,0 +1,76 @@
+//! The example `embed`: a guest in calloop's loop serves its clients while frames are drawn.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use crate::examples::{KillOnDrop, example};
+use crate::support::watchdog;
+
+/// "frame 30: 0 bytes echoed, 2 turns", as its three numbers.
+fn numbers(line: &str) -> [u64; 3] {
+    let words = line.split(|c: char| !c.is_ascii_digit());
+    let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
+    numbers.try_into().unwrap_or_else(|_| panic!("{line}"))
+}
+
+#[test]
+fn an_echo_while_frames_go_on() {
+    watchdog(|| {
+        let mut command = example("embed");
+        let mut program = KillOnDrop(command.arg("127.0.0.1:0").spawn().unwrap());
+        let mut lines = BufReader::new(program.0.stdout.take().unwrap()).lines();
+        let mut line = || lines.next().unwrap().unwrap();
+        let first = line();
+        let address = first.strip_prefix("listening on ").unwrap();
+        let [frames, echoed, turns] = numbers(&line());
+        assert_eq!((frames, echoed), (30, 0));
+        // Nobody has come: the frames cost the runtime nothing.
+        assert!(turns < 5, "{turns}");
+
+        let mut client = TcpStream::connect(address).unwrap();
+        let mut idle = TcpStream::connect(address).unwrap();
+        for n in 0..50 {
+            let mut echo = [0; 10];
+            client.write_all(&[n; 10]).unwrap();
+            client.read_exact(&mut echo).unwrap();
+            assert_eq!(echo, [n; 10]);
+        }
+        let [frames, _, turns] = loop {
+            let numbers = numbers(&line());
+            if numbers[1] == 500 {
+                break numbers;
+            }
+        };
+        // It is connected and says nothing: no frame costs a turn.
+        let [later, echoed, same] = numbers(&line());
+        assert_eq!((later, echoed), (frames + 30, 500));
+        assert!(same <= turns + 2, "{turns} turns, then {same}");
+
+        idle.write_all(b"last words").unwrap();
+        idle.shutdown(Shutdown::Write).unwrap();
+        let mut echo = String::new();
+        idle.read_to_string(&mut echo).unwrap();
+        assert_eq!(echo, "last words");
+    });
+}
+
+#[test]
+fn it_ends_when_its_time_is_up() {
+    watchdog(|| {
+        let output = example("embed")
+            .args(["--seconds", "1", "127.0.0.1:0"])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("listening on 127.0.0.1:"), "{text}");
+        // A machine that is busy draws fewer, and none draws more.
+        assert!(lines.len() <= 3, "{text}");
+        let output = example("embed")
+            .arg("--what")
+            .stderr(std::process::Stdio::piped())
+            .output();
+        assert_eq!(output.unwrap().status.code(), Some(2));
+    });
+}

@@ -1,0 +1,614 @@
+//! Guest mode: whatever the runtime has to do makes its fd readable, and nothing else does.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::task::Waker;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
+use soloist::task::yield_now;
+use soloist::time::{sleep, sleep_until, timeout};
+use soloist::{Runtime, block_on, spawn};
+
+use crate::support::{Seen, panic_of, watchdog};
+
+const MS: Duration = Duration::from_millis(1);
+const ZERO: Option<Duration> = Some(Duration::ZERO);
+/// Where a timer makes the fd readable.
+const TIMERS: bool = cfg!(all(target_os = "linux", not(soloist_portable)));
+
+/// Waits until the fd is readable, for so long at most; says whether it is.
+fn wait_readable(runtime: &Runtime, wait: Option<Duration>) -> bool {
+    let fd = runtime.poll_fd().unwrap();
+    let wait = wait.map(|wait| Timespec::try_from(wait).unwrap());
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut fds, wait.as_ref()).unwrap() == 1
+}
+
+fn is_readable(runtime: &Runtime) -> bool {
+    wait_readable(runtime, ZERO)
+}
+
+/// Waits until the fd is readable; the watchdog knows how long that may take.
+fn until_readable(runtime: &Runtime) {
+    assert!(wait_readable(runtime, None));
+}
+
+/// Turns until the fd is quiet, and returns how many were needed.
+#[track_caller]
+fn settle(runtime: &Runtime) -> usize {
+    let mut turns = 0;
+    while is_readable(runtime) {
+        runtime.turn(ZERO).unwrap();
+        turns += 1;
+        assert!(turns < 20, "it is readable for ever");
+    }
+    turns
+}
+
+/// A guest that has come to rest, and a probe in it that has been polled once.
+fn guest() -> (Runtime, Rc<Seen>) {
+    let runtime = Runtime::new();
+    let seen = Seen::new();
+    runtime.spawn(seen.probe()).detach();
+    runtime.poll_fd().unwrap();
+    settle(&runtime);
+    assert_eq!(seen.polls.get(), 1);
+    (runtime, seen)
+}
+
+/// The loop of a host that does nothing else: until `done`. Returns the number of turns.
+fn host(runtime: &Runtime, mut done: impl FnMut() -> bool) -> usize {
+    let mut turns = 0;
+    while !done() {
+        let deadline = runtime.next_deadline().filter(|_| !TIMERS);
+        let wait = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let readable = wait_readable(runtime, wait);
+        let due = deadline.is_some_and(|at| at <= Instant::now());
+        // poll(2) waits for whole nanoseconds here: not for less than it was told.
+        assert!(readable || due || wait.is_some());
+        runtime.turn(ZERO).unwrap();
+        turns += 1;
+    }
+    turns
+}
+
+#[test]
+fn nothing_to_do_is_not_readable() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        assert!(!is_readable(&runtime));
+        for _ in 0..10 {
+            let turn = runtime.turn(ZERO).unwrap();
+            assert_eq!((turn.polled, turn.ready), (0, 0));
+            assert!(!is_readable(&runtime));
+        }
+        // Also with a task that waits for what does not come.
+        let (runtime, seen) = {
+            drop(runtime);
+            guest()
+        };
+        for _ in 0..10 {
+            runtime.turn(ZERO).unwrap();
+            assert!(!is_readable(&runtime));
+        }
+        assert_eq!(seen.polls.get(), 1);
+    });
+}
+
+#[test]
+fn what_was_there_before_the_fd_was_asked_for() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let task = runtime.spawn(async { 1 });
+        until_readable(&runtime);
+        runtime.turn(ZERO).unwrap();
+        assert!(task.is_finished());
+        settle(&runtime);
+    });
+}
+
+#[test]
+fn b103_a_wake_from_another_thread() {
+    watchdog(|| {
+        let (runtime, seen) = guest();
+        for n in 2..100 {
+            let waker = seen.waker();
+            let thread = thread::spawn(move || waker.wake());
+            until_readable(&runtime);
+            assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+            assert_eq!(seen.polls.get(), n);
+            thread.join().unwrap();
+            assert!(settle(&runtime) <= 1);
+        }
+    });
+}
+
+#[test]
+fn b103_a_wake_from_this_thread_between_turns() {
+    watchdog(|| {
+        let (runtime, seen) = guest();
+        for n in 2..100 {
+            assert!(!is_readable(&runtime));
+            seen.waker().wake();
+            seen.waker().wake();
+            assert!(is_readable(&runtime));
+            assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+            assert_eq!(seen.polls.get(), n);
+            assert!(settle(&runtime) <= 1);
+        }
+    });
+}
+
+#[test]
+fn b103_a_timer_that_is_due() {
+    watchdog(|| {
+        let (runtime, _) = guest();
+        for wait in [0, 1, 300, 1000, 1500, 20_000].map(Duration::from_micros) {
+            let deadline = Instant::now() + wait;
+            let task = runtime.spawn(async move { sleep_until(deadline).await });
+            let turns = host(&runtime, || task.is_finished());
+            assert!(Instant::now() >= deadline);
+            // To poll it, to find it due, to poll it again; and spurious ones.
+            if TIMERS {
+                assert!(turns <= 5, "{wait:?}: {turns}");
+            }
+            settle(&runtime);
+            assert_eq!(runtime.next_deadline(), None);
+        }
+    });
+}
+
+#[test]
+fn b103_the_fd_is_quiet_until_the_timer_is_due() {
+    watchdog(|| {
+        let (runtime, _) = guest();
+        let far = Instant::now() + Duration::from_secs(1000);
+        let task = runtime.spawn(async move { sleep_until(far).await });
+        settle(&runtime);
+        assert_eq!(runtime.next_deadline(), Some(far));
+        assert!(!wait_readable(&runtime, Some(20 * MS)));
+        // A nearer one takes its place, and it is back when that is gone.
+        let near = runtime.spawn(async { sleep(5 * MS).await });
+        host(&runtime, || near.is_finished());
+        settle(&runtime);
+        assert_eq!(runtime.next_deadline(), Some(far));
+        assert!(!wait_readable(&runtime, Some(20 * MS)));
+        drop(task);
+    });
+}
+
+#[test]
+fn a_timer_that_is_dropped_between_turns_is_forgotten() {
+    watchdog(|| {
+        let (runtime, _) = guest();
+        let task = runtime.spawn(async { sleep(5 * MS).await });
+        settle(&runtime);
+        drop(task);
+        // It leaves word, for outside of its runtime it cannot reach the timers.
+        assert!(is_readable(&runtime));
+        assert!(settle(&runtime) <= 2);
+        assert_eq!(runtime.next_deadline(), None);
+        assert!(!wait_readable(&runtime, Some(30 * MS)));
+    });
+}
+
+#[test]
+fn a_timer_that_is_reset_between_turns() {
+    watchdog(|| {
+        let (runtime, _) = guest();
+        let timer = Rc::new(RefCell::new(None));
+        let inner = timer.clone();
+        let task = runtime.spawn(poll_fn(move |cx| {
+            let mut timer = inner.borrow_mut();
+            let timer = timer.get_or_insert_with(|| sleep(Duration::from_secs(1000)));
+            Pin::new(timer).poll(cx)
+        }));
+        settle(&runtime);
+        assert!(runtime.next_deadline().is_some());
+        timer
+            .borrow_mut()
+            .as_mut()
+            .unwrap()
+            .reset(Instant::now() + 2 * MS);
+        host(&runtime, || task.is_finished());
+        settle(&runtime);
+    });
+}
+
+#[test]
+fn b103_work_that_is_left_over() {
+    watchdog(|| {
+        let (runtime, _) = guest();
+        let polls = Rc::new(Cell::new(0));
+        let count = polls.clone();
+        let task = runtime.spawn(async move {
+            for _ in 0..300 {
+                count.set(count.get() + 1);
+                yield_now().await;
+            }
+        });
+        for n in 1..=300 {
+            assert!(is_readable(&runtime), "{n}");
+            let turn = runtime.turn(ZERO).unwrap();
+            assert_eq!((turn.polled, turn.ready, polls.get()), (1, 1, n));
+        }
+        assert!(is_readable(&runtime));
+        assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+        assert!(task.is_finished());
+        assert!(settle(&runtime) <= 1);
+    });
+}
+
+#[test]
+fn b103_what_is_spawned_between_turns() {
+    watchdog(|| {
+        let (runtime, _) = guest();
+        for n in 0..50 {
+            assert!(!is_readable(&runtime));
+            let task = runtime.spawn(async move { n });
+            assert!(is_readable(&runtime));
+            runtime.turn(ZERO).unwrap();
+            assert!(task.is_finished());
+            assert_eq!(runtime.block_on(task), n);
+            settle(&runtime);
+        }
+        // Through the handle, from this thread and from another.
+        let handle = runtime.handle();
+        let task = handle.spawn(|| async { 1 });
+        assert!(is_readable(&runtime));
+        runtime.turn(ZERO).unwrap();
+        assert_eq!(block_on(task).unwrap(), 1);
+        settle(&runtime);
+        let thread = thread::spawn(move || handle.spawn(|| async { 2 }).wait().unwrap());
+        let mut turns = 0;
+        while !thread.is_finished() {
+            turns += usize::from(wait_readable(&runtime, Some(10 * MS)));
+            runtime.turn(ZERO).unwrap();
+        }
+        assert_eq!(thread.join().unwrap(), 2);
+        assert!(turns >= 1);
+        settle(&runtime);
+    });
+}
+
+#[test]
+fn b103_a_socket_that_is_ready() {
+    watchdog(|| {
+        let (runtime, _) = guest();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let read = Rc::new(Cell::new(0));
+        let count = read.clone();
+        let task = runtime.spawn(async move {
+            let mut ours = Async::new(ours).unwrap();
+            let mut buf = [0; 4];
+            loop {
+                match ours.read(&mut buf).await.unwrap() {
+                    0 => break,
+                    n => count.set(count.get() + n),
+                }
+            }
+        });
+        settle(&runtime);
+        for round in 1..=20 {
+            assert!(!is_readable(&runtime));
+            theirs.write_all(&[7; 10]).unwrap();
+            assert!(is_readable(&runtime));
+            assert!(settle(&runtime) < 10);
+            assert_eq!(read.get(), 10 * round);
+        }
+        drop(theirs);
+        until_readable(&runtime);
+        settle(&runtime);
+        assert!(task.is_finished());
+    });
+}
+
+#[test]
+fn a_socket_that_is_ready_and_that_nobody_reads_does_not_spin() {
+    watchdog(|| {
+        let (runtime, _) = guest();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let ours = runtime.block_on(async { Rc::new(Async::new(ours).unwrap()) });
+        let inner = ours.clone();
+        let task = runtime.spawn(async move { inner.readable().await });
+        settle(&runtime);
+        theirs.write_all(&[7; 10]).unwrap();
+        until_readable(&runtime);
+        assert!(settle(&runtime) < 10);
+        assert!(task.is_finished());
+        // The bytes are still there, and more come; then the other end goes.
+        for _ in 0..3 {
+            theirs.write_all(b"x").unwrap();
+            assert!(settle(&runtime) < 3);
+        }
+        drop(theirs);
+        assert!(settle(&runtime) < 5);
+        assert!(!wait_readable(&runtime, Some(10 * MS)));
+        // Whoever reads now finds all of it.
+        let mut bytes = Vec::new();
+        let task = runtime.spawn(async move {
+            { ours.get_ref() }
+                .read_to_end(&mut bytes)
+                .map(|_| bytes.len())
+        });
+        host(&runtime, || task.is_finished());
+        assert_eq!(runtime.block_on(task).unwrap(), 13);
+    });
+}
+
+#[test]
+fn a_socket_whose_reader_has_gone_does_not_spin() {
+    watchdog(|| {
+        let (runtime, _) = guest();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let ours = runtime.block_on(async { Rc::new(Async::new(ours).unwrap()) });
+        for _ in 0..5 {
+            let inner = ours.clone();
+            let task = runtime.spawn(async move { inner.readable().await });
+            settle(&runtime);
+            // With a byte that lies there, the next reader is done at once.
+            drop(task);
+            theirs.write_all(b"x").unwrap();
+            assert!(settle(&runtime) < 5);
+            assert!(!wait_readable(&runtime, Some(2 * MS)));
+        }
+    });
+}
+
+#[test]
+fn an_echo_between_two_guests_of_two_threads() {
+    const ROUNDS: usize = 500;
+    watchdog(|| {
+        let (one, other) = UnixStream::pair().unwrap();
+        let run = |socket: UnixStream, first: bool| {
+            move || {
+                let runtime = Runtime::new();
+                let task = runtime.spawn(async move {
+                    let mut socket = Async::new(socket).unwrap();
+                    let mut byte = [0];
+                    for n in 0..ROUNDS {
+                        if first {
+                            socket.write_all(&[n as u8]).await.unwrap();
+                        }
+                        socket.read_exact(&mut byte).await.unwrap();
+                        assert_eq!(byte, [n as u8]);
+                        if !first {
+                            socket.write_all(&byte).await.unwrap();
+                        }
+                    }
+                });
+                host(&runtime, || task.is_finished())
+            }
+        };
+        let thread = thread::spawn(run(other, false));
+        let turns = [run(one, true)(), thread.join().unwrap()];
+        // One for the bytes, and one that finds nothing, at the worst.
+        assert!(turns.iter().all(|&turns| turns <= 3 * ROUNDS), "{turns:?}");
+    });
+}
+
+#[test]
+fn idle_tasks_cost_no_turns() {
+    watchdog(|| {
+        let (runtime, seen) = guest();
+        let (mut theirs, _ours) = {
+            let (a, b) = UnixStream::pair().unwrap();
+            runtime
+                .spawn(async move {
+                    let mut socket = Async::new(b).unwrap();
+                    let _ = socket.read(&mut [0]).await;
+                })
+                .detach();
+            (a, ())
+        };
+        for _ in 0..100 {
+            runtime
+                .spawn(async {
+                    let _ = timeout(Duration::from_secs(1000), pending::<()>()).await;
+                })
+                .detach();
+        }
+        settle(&runtime);
+        let mut turns = 0;
+        let end = Instant::now() + 100 * MS;
+        while Instant::now() < end {
+            if wait_readable(&runtime, Some(10 * MS)) {
+                runtime.turn(ZERO).unwrap();
+                turns += 1;
+            }
+        }
+        assert_eq!((turns, seen.polls.get()), (0, 1));
+        theirs.write_all(b"x").unwrap();
+        assert!(is_readable(&runtime));
+    });
+}
+
+#[test]
+fn a_second_guest_is_refused() {
+    watchdog(|| {
+        let first = Runtime::new();
+        first.poll_fd().unwrap();
+        let second = Runtime::new();
+        let error = second.poll_fd().unwrap_err();
+        assert!(error.to_string().contains("a guest already"), "{error}");
+        // As often as it likes; the first is not disturbed, and the second one runs.
+        assert!(second.poll_fd().is_err());
+        assert!(!is_readable(&first));
+        assert_eq!(second.block_on(async { 1 }), 1);
+        // On another thread there is room.
+        thread::spawn(|| Runtime::new().poll_fd().map(drop))
+            .join()
+            .unwrap()
+            .unwrap();
+        drop(first);
+        second.poll_fd().unwrap();
+        let task = second.spawn(async { 2 });
+        host(&second, || task.is_finished());
+        settle(&second);
+    });
+}
+
+#[test]
+fn another_runtime_on_the_thread_passes_the_word_on() {
+    watchdog(|| {
+        let (guest, seen) = guest();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let read = guest.spawn(async move {
+            let mut ours = Async::new(ours).unwrap();
+            ours.read(&mut [0; 8]).await.unwrap()
+        });
+        let timer = guest.spawn(async { sleep(3 * MS).await });
+        settle(&guest);
+        // All that comes for the guest comes while another one waits in the reactor.
+        let waker = seen.waker();
+        block_on(async {
+            // With the last millisecond of a timer, for which it takes the guest's.
+            let thread = thread::spawn(move || {
+                waker.wake();
+                theirs.write_all(b"hello").unwrap();
+                theirs
+            });
+            sleep(Duration::from_micros(5300)).await;
+            let theirs = thread.join().unwrap();
+            // It has a socket of its own.
+            let (a, mut b) = UnixStream::pair().unwrap();
+            b.write_all(b"x").unwrap();
+            Async::new(a).unwrap().readable().await.unwrap();
+            drop(theirs);
+        });
+        assert!(is_readable(&guest));
+        let turns = host(&guest, || timer.is_finished() && read.is_finished());
+        assert!(turns <= 5, "{turns}");
+        assert_eq!(guest.block_on(read), 5);
+        assert_eq!(seen.polls.get(), 2);
+        settle(&guest);
+    });
+}
+
+#[test]
+fn a_timer_of_the_guest_survives_the_waits_of_another_runtime() {
+    watchdog(|| {
+        let (guest, _) = guest();
+        let timer = guest.spawn(async { sleep(20 * MS).await });
+        settle(&guest);
+        for _ in 0..5 {
+            block_on(async {
+                let (a, _b) = UnixStream::pair().unwrap();
+                let a = Async::new(a).unwrap();
+                let _ = timeout(Duration::from_micros(300), a.readable()).await;
+            });
+        }
+        host(&guest, || timer.is_finished());
+        settle(&guest);
+    });
+}
+
+#[test]
+fn another_runtime_whose_turns_find_nothing_does_not_keep_the_guest_busy() {
+    watchdog(|| {
+        let (guest, _) = guest();
+        let other = Runtime::new();
+        let mut readable = 0;
+        for _ in 0..100 {
+            other.turn(ZERO).unwrap();
+            if is_readable(&guest) {
+                readable += 1;
+                guest.turn(ZERO).unwrap();
+            }
+        }
+        // The portable wait does not say whether it has taken a word for the guest.
+        if TIMERS {
+            assert_eq!(readable, 0);
+        }
+    });
+}
+
+#[test]
+fn stop_and_abort_between_turns() {
+    watchdog(|| {
+        let (runtime, seen) = guest();
+        let handle = runtime.handle();
+        handle.stop();
+        assert!(is_readable(&runtime));
+        assert!(settle(&runtime) <= 2);
+        let probe = Seen::new();
+        let task = runtime.spawn(probe.probe());
+        settle(&runtime);
+        task.abort_handle().abort();
+        assert!(is_readable(&runtime));
+        settle(&runtime);
+        assert_eq!((probe.drops.get(), seen.drops.get()), (1, 0));
+        assert!(task.is_finished());
+        // The stop is remembered for a `run`.
+        runtime.run();
+    });
+}
+
+#[test]
+fn a_panic_in_a_turn_leaves_the_word_to_the_host() {
+    watchdog(|| {
+        let runtime = Runtime::builder().propagate_panics(true).build();
+        runtime.poll_fd().unwrap();
+        runtime.spawn(async { panic!("on purpose") }).detach();
+        let task = runtime.spawn(async { 5 });
+        let text = panic_of(|| runtime.turn(ZERO));
+        assert_eq!(text, "on purpose");
+        assert!(is_readable(&runtime));
+        host(&runtime, || task.is_finished());
+        settle(&runtime);
+    });
+}
+
+#[test]
+fn wakes_that_race_with_turns_are_never_lost() {
+    const WAKES: usize = 20_000;
+    watchdog(|| {
+        let (runtime, seen) = guest();
+        let (send, receive) = mpsc::sync_channel::<Waker>(1);
+        let thread = thread::spawn(move || {
+            for waker in receive {
+                waker.wake();
+            }
+        });
+        for n in 2..WAKES {
+            send.send(seen.waker()).unwrap();
+            // Readable until it has been polled, whenever the wake comes.
+            host(&runtime, || seen.polls.get() >= n);
+        }
+        drop(send);
+        thread.join().unwrap();
+        settle(&runtime);
+    });
+}
+
+#[test]
+fn tasks_that_spawn_and_sleep_in_a_guest_all_come_to_their_end() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let done = Rc::new(Cell::new(0));
+        let count = done.clone();
+        runtime
+            .spawn(async move {
+                for n in 0..100u64 {
+                    let count = count.clone();
+                    spawn(async move {
+                        sleep(Duration::from_micros(n * 100)).await;
+                        yield_now().await;
+                        count.set(count.get() + 1);
+                    })
+                    .detach();
+                }
+            })
+            .detach();
+        host(&runtime, || done.get() == 100);
+        settle(&runtime);
+    });
+}
