@@ -497,6 +497,9 @@ impl Drop for Main<'_> {
     fn drop(&mut self) {
         self.cell.header.state.set(State::Gone);
         self.cell.header.silence();
+        // An entry that is left in the queue is nobody's now.
+        let main = &self.owner.home.local().main;
+        main.set(main.get() + 1);
         let old = self
             .owner
             .home

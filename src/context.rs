@@ -133,11 +133,9 @@ impl Context {
         self.timers.borrow().next()
     }
 
-    /// Has `waker` woken at `deadline`; one that is too far off is not kept.
-    pub(crate) fn add_timer(&self, deadline: Instant, waker: Waker) -> Option<TimerKey> {
-        let added = self.timers.borrow_mut().insert(deadline, waker);
-        // What comes back is dropped outside of the borrow: it is user code.
-        added.ok()
+    /// Has `waker` woken at `deadline`.
+    pub(crate) fn add_timer(&self, deadline: Instant, waker: Waker) -> TimerKey {
+        self.timers.borrow_mut().insert(deadline, waker)
     }
 
     pub(crate) fn remove_timer(&self, key: TimerKey) {
@@ -153,11 +151,11 @@ impl Context {
         }
     }
 
-    /// Sets another deadline, in the last place among equals. A timer that has fired,
-    /// or never will, leaves.
+    /// Sets another deadline, in the last place among equals. A timer that has fired
+    /// leaves.
     pub(crate) fn reset_timer(&self, key: TimerKey, deadline: Instant) -> Option<TimerKey> {
         let waker = self.timers.borrow_mut().remove(key)?;
-        self.add_timer(deadline, waker)
+        Some(self.add_timer(deadline, waker))
     }
 
     pub(crate) fn timer_has_fired(&self, key: TimerKey) -> bool {

@@ -233,10 +233,10 @@ impl Sleep {
             _ => {
                 // Another runtime's, or none yet.
                 self.leave();
-                let key = context.add_timer(self.deadline, cx.waker().clone());
-                self.entry = key.map(|key| Entry {
+                self.entry = Some(Entry {
                     home: context.owner.home(),
-                    key,
+                    // Cloned before the timers are borrowed: it is user code.
+                    key: context.add_timer(self.deadline, cx.waker().clone()),
                 });
             }
         }

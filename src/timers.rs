@@ -17,6 +17,8 @@ const ARITY: usize = 4;
 
 /// The place of an entry that has fired.
 const FIRED: u32 = u32::MAX;
+/// The place of an entry that never will, unless it is set anew.
+const UNSET: u32 = u32::MAX - 1;
 
 /// `from + after`, or an instant that is never reached where that overflows.
 pub(crate) fn saturating_add(from: Instant, after: Duration) -> Instant {
@@ -69,19 +71,18 @@ impl Timers {
         }
     }
 
-    /// Has `waker` woken at `deadline`. One that is too far off is not kept: the waker
-    /// comes back.
-    pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> Result<TimerKey, Waker> {
+    /// Has `waker` woken at `deadline`. One that is too far off is no deadline.
+    pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> TimerKey {
         let after = deadline.saturating_duration_since(self.base);
-        if after >= NEVER {
-            return Err(waker);
-        }
         let place = self.heap.len();
         let key = self.entries.insert(Entry {
-            place: place as u32,
+            place: if after < NEVER { place as u32 } else { UNSET },
             waker: Some(waker),
         });
-        assert!(key < FIRED as usize, "more than 4,294,967,294 timers");
+        assert!(key < UNSET as usize, "more than 4,294,967,293 timers");
+        if after >= NEVER {
+            return TimerKey(key as u32);
+        }
         self.sequence += 1;
         self.heap.push(Node {
             when: nanos(after),
@@ -89,14 +90,14 @@ impl Timers {
             key: key as u32,
         });
         self.sift_up(place);
-        Ok(TimerKey(key as u32))
+        TimerKey(key as u32)
     }
 
     /// Takes the entry out. The waker is for the caller to drop, outside of any borrow.
     #[must_use]
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<Waker> {
         let entry = self.entries.try_remove(key.0 as usize)?;
-        if entry.place != FIRED {
+        if entry.place < UNSET {
             self.remove_node(entry.place as usize);
         }
         entry.waker
@@ -256,7 +257,7 @@ mod tests {
                     let when = now + random(50);
                     let waker = waker();
                     let deadline = base + Duration::from_nanos(when);
-                    let key = timers.insert(deadline, waker.clone()).unwrap();
+                    let key = timers.insert(deadline, waker.clone());
                     order += 1;
                     model.insert((when, order), (key, waker));
                 }
@@ -306,10 +307,12 @@ mod tests {
             Duration::from_millis(u64::MAX),
             Duration::from_secs(u64::MAX),
         ] {
-            assert!(timers.insert(saturating_add(now, far), waker()).is_err());
+            timers.insert(saturating_add(now, far), waker());
+            assert_eq!(timers.next(), None);
         }
         let years = Duration::from_secs(68 * 365 * 24 * 60 * 60);
-        assert!(timers.insert(saturating_add(now, years), waker()).is_ok());
+        timers.insert(saturating_add(now, years), waker());
+        assert_eq!(timers.next(), Some(now + years));
         assert_eq!(saturating_add(now, years), now + years);
     }
 }

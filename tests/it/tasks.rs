@@ -135,6 +135,7 @@ fn a_task_that_is_dropped_while_it_is_ready_costs_the_next_one_no_poll() {
         assert_eq!((turn.polled, turn.ready), (1, 0));
         assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
         assert_eq!((ready.polls.get(), next.polls.get()), (1, 1));
+        assert_eq!((ready.drops.get(), next.drops.get()), (1, 0));
     });
 }
 
