@@ -101,6 +101,10 @@ async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    // For Windows it is a name of the machine itself.
+    if host.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is empty"));
+    }
     let found = std::net::ToSocketAddrs::to_socket_addrs(&(host, port))?;
     Ok(found.collect())
 }

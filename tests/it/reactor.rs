@@ -37,6 +37,9 @@ fn pipe() -> (Async<Pipe>, Pipe) {
     (Async::new(ours).unwrap(), theirs)
 }
 
+/// More than the system takes before somebody reads.
+const MORE: usize = if cfg!(unix) { 1 << 20 } else { 1 << 25 };
+
 async fn fails_soon<F: Future>(future: F) {
     assert!(timeout(5 * MS, future).await.is_err());
 }
@@ -990,12 +993,12 @@ fn b69_readers_and_a_writer_of_one_source_each_get_their_turn() {
             let writer = {
                 let ours = ours.clone();
                 // More than fits: it waits, too.
-                spawn(async move { (&*ours).write_all(&vec![0; 1 << 20]).await.unwrap() })
+                spawn(async move { (&*ours).write_all(&vec![0; MORE]).await.unwrap() })
             };
             sleep(2 * MS).await;
             assert!(!writer.is_finished());
             let echo = on_thread(move || {
-                (&theirs).read_exact(&mut vec![0; 1 << 20]).unwrap();
+                (&theirs).read_exact(&mut vec![0; MORE]).unwrap();
                 for _ in 0..5 {
                     (&theirs).write_all(b"x").unwrap();
                     thread::sleep(MS);

@@ -503,7 +503,7 @@ fn b36_runtimes_and_handles_are_dropped_inside_of_tasks_and_on_other_threads() {
             waker.wake();
             handle.stop();
             // The last handle, and with it all that was left.
-            drop(handle);
+            let _ = handle;
             spawn(async { 7 }).await
         });
         assert_eq!(outer.block_on(task), 7);
@@ -523,7 +523,7 @@ fn b36_runtimes_and_handles_are_dropped_inside_of_tasks_and_on_other_threads() {
         drop(outer);
         assert_eq!(Arc::strong_count(&token), 1);
         thread::spawn(move || {
-            drop(handle);
+            let _ = handle;
             assert!(remote.wait().unwrap_err().is_cancelled());
         })
         .join()

@@ -665,7 +665,8 @@ fn what_is_left_of_a_runtime_does_nothing_to_the_next_one() {
             let disturb = move || {
                 for waker in [&main, &waker] {
                     waker.wake_by_ref();
-                    waker.clone().wake();
+                    let clone = waker.clone();
+                    clone.wake();
                 }
                 abort.abort();
                 remote.abort();

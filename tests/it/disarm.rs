@@ -1,0 +1,64 @@
+//! What a socket costs for which nobody waits, on the systems whose clocks can tell.
+
+use std::io::Write;
+use std::pin::pin;
+use std::time::Duration;
+
+use soloist::io::{Async, AsyncReadExt};
+use soloist::time::sleep;
+use soloist::{block_on, net};
+
+use crate::support::{poll_once, tcp_pair, watchdog};
+
+/// User and system time.
+#[cfg(windows)]
+fn thread_cpu_time() -> Duration {
+    cpu_time::ThreadTime::now().as_duration()
+}
+#[cfg(target_os = "linux")]
+use crate::support::thread_cpu_time;
+
+/// The wait does not spin for sockets that are not waited for any more, whatever becomes
+/// of them.
+#[test]
+fn b102_a_disarmed_socket_whose_peer_resets_costs_nothing() {
+    watchdog(|| {
+        block_on(async {
+            let mut kept = Vec::new();
+            for bytes_first in [false, true] {
+                let (ours, mut theirs) = tcp_pair();
+                let ours = Async::new(ours).unwrap();
+                {
+                    // The interest is armed, and the task goes away.
+                    let mut readable = pin!(ours.readable());
+                    assert!(poll_once(&mut readable).await.is_pending());
+                }
+                if bytes_first {
+                    // Nobody waits for it: disarmed.
+                    theirs.write_all(b"x").unwrap();
+                    sleep(Duration::from_millis(50)).await;
+                }
+                let linger = Some(Duration::ZERO);
+                socket2::SockRef::from(&theirs).set_linger(linger).unwrap();
+                drop(theirs);
+                kept.push(ours);
+            }
+            // A socket beside them that is waited for.
+            let (ours, _theirs) = tcp_pair();
+            let mut idle = net::TcpStream::try_from(ours).unwrap();
+            let mut buf = [0];
+            let mut reading = pin!(idle.read(&mut buf));
+            assert!(poll_once(&mut reading).await.is_pending());
+
+            let before = thread_cpu_time();
+            sleep(Duration::from_secs(2)).await;
+            let used = thread_cpu_time() - before;
+            assert!(used < Duration::from_millis(100), "{used:?} in two seconds");
+
+            // They can be waited for again.
+            for ours in kept {
+                ours.readable().await.unwrap();
+            }
+        });
+    });
+}
