@@ -355,13 +355,14 @@ fn a_head_that_comes_in_drops_does_not_start_the_timeout_anew() {
         let server = Server::start(&["--header-timeout", "0.3"]);
         let mut client = server.connect();
         let mut stream = client.0.get_ref().try_clone().unwrap();
+        // First of all: what comes before it is no request.
+        client.send("GET / HTTP/1.1\r\nHost: test");
         thread::spawn(move || {
             // Until the server has had enough: each write is well inside of the timeout.
             while stream.write_all(b"\r\nA: b").is_ok() {
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        client.send("GET / HTTP/1.1\r\nHost: test");
         client.is_closed();
         server.awaits(" was lost: no whole request came in time");
     });

@@ -626,6 +626,27 @@ async fn sleep_for(duration: Duration) {
 }
 
 #[test]
+fn a_turn_does_not_wait_after_a_stop_until_a_run_has_seen_it() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let handle = runtime.handle();
+        runtime.handle().stop();
+        // For ever, if it waited.
+        assert_eq!(runtime.turn(None).unwrap().polled, 0);
+        assert_eq!(runtime.turn(None).unwrap().polled, 0);
+        runtime.run();
+        // One that comes while it waits.
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(5));
+            handle.stop();
+        });
+        assert_eq!(runtime.turn(None).unwrap().polled, 0);
+        thread.join().unwrap();
+        runtime.run_forever();
+    });
+}
+
+#[test]
 fn the_next_deadline_is_that_of_the_first_timer() {
     watchdog(|| {
         let runtime = Runtime::new();
