@@ -1005,3 +1005,38 @@ fn a_wait_that_moves_with_its_socket_is_not_taken_for_another_one() {
         });
     }
 }
+
+/// The place of a socket that has gone is another one's by the time that somebody who
+/// waited for it gives up.
+#[test]
+#[expect(clippy::async_yields_async, reason = "the wait goes elsewhere")]
+fn b21_a_wait_that_is_given_up_late_does_not_hit_the_next_owner_of_the_place() {
+    watchdog(|| {
+        let (ours, mut theirs) = tcp_pair();
+        let source = block_on(async { Async::new(ours).unwrap() });
+        let source = &source;
+        let wait = block_on(async {
+            let mut wait = Box::pin(source.readable());
+            assert!(poll_once(&mut wait).await.is_pending());
+            theirs.write_all(b"x").unwrap();
+            // It is told, and does not look.
+            sleep(2 * MS).await;
+            source.read_with(|mut io| io.read(&mut [0])).await.unwrap();
+            wait
+        });
+        let take = || block_on(fails_soon(source.readable()));
+        thread::scope(|scope| scope.spawn(take).join().unwrap());
+        block_on(async {
+            // The reactor hears that the socket has gone.
+            sleep(MS).await;
+            let (other, mut other_peer) = tcp_pair();
+            let other = Async::new(other).unwrap();
+            let waiting = spawn(async move { other.readable().await.unwrap() });
+            yield_now().await;
+            drop(wait);
+            other_peer.write_all(b"x").unwrap();
+            let told = timeout(Duration::from_secs(3), waiting).await;
+            told.expect("the other one waits for ever");
+        });
+    });
+}
