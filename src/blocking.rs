@@ -1,7 +1,10 @@
 //! Work that blocks, on threads of its own: the pool of the `blocking` crate.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+
+use crate::cell::{Wait, note};
 
 pub use ::blocking::Unblock;
 
@@ -34,9 +37,16 @@ where
     T: Send + 'static,
 {
     // Caught here: on the pool's thread it would take the awaiting task's news along.
-    let task = ::blocking::unblock(move || catch_unwind(AssertUnwindSafe(f)));
+    let mut task = ::blocking::unblock(move || catch_unwind(AssertUnwindSafe(f)));
     async move {
-        match task.await {
+        let result = poll_fn(|cx| {
+            let polled = Pin::new(&mut task).poll(cx);
+            if polled.is_pending() {
+                note(Wait::Job);
+            }
+            polled
+        });
+        match result.await {
             Ok(output) => output,
             Err(payload) => resume_unwind(payload),
         }

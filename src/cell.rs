@@ -52,6 +52,9 @@
 //!   and is dropped in place. No reference to the stage lives across user code but
 //!   the pinned one of the poll, or of the drop, itself: both happen in states
 //!   (RUNNING, DROPPING) in which nobody else touches it.
+//! * **\[POLLED\]** The thread's `POLLED` points to the header of the cell that is being
+//!   polled there, if one is. `Header::polled` sets it and its guard resets it, within the
+//!   lifetime of the reference through which the cell is polled.
 //! * **\[ID\]** The ids of runtimes come from a counter and are never reused.
 //!
 //! # Wake-ups
@@ -72,6 +75,7 @@
 
 mod home;
 mod refs;
+mod waits;
 
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
@@ -79,12 +83,15 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use self::home::{Entry, Polled, Shared};
 pub(crate) use self::home::{Home, Message, Owner, Ran};
 pub(crate) use self::refs::{About, Failure, RemoteRef, TaskRef};
+use self::waits::Waits;
+pub(crate) use self::waits::{Wait, note};
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -94,6 +101,18 @@ type NotSend = PhantomData<*const ()>;
 // SAFETY: `inbox` is Sync. `local` is touched by one thread at a time [LOCAL]: it goes
 // from one to the next through the mutex of `SPARE`, without tasks.
 unsafe impl Sync for Shared {}
+
+thread_local! {
+    /// [POLLED]
+    static POLLED: Cell<Option<NonNull<Header>>> = const { Cell::new(None) };
+}
+
+/// Shows the cell that is being polled on this thread, if one is.
+#[inline]
+fn with_polled<R>(f: impl FnOnce(&Header) -> R) -> Option<R> {
+    // SAFETY: while it is set, the cell is there [POLLED]: we are called by its poll.
+    POLLED.get().map(|header| f(unsafe { header.as_ref() }))
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -125,6 +144,8 @@ struct Header {
     /// Set when the task is to be dropped at the end of the poll (or drop) that
     /// is under way. [THREAD]
     cancel: Cell<bool>,
+    /// For what it waits, as of its last poll. [THREAD]
+    waits: Cell<Waits>,
     /// Set while an entry is in the inbox, and for ever on completion.
     sent: AtomicBool,
     /// Set once by an abort handle.
@@ -151,6 +172,7 @@ impl Header {
             queued: Cell::new(true),
             held: Cell::new(true),
             cancel: Cell::new(false),
+            waits: Cell::new(Waits::default()),
             sent: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
         }
@@ -200,6 +222,16 @@ impl Header {
         Busy(&local.busy)
     }
 
+    /// For the length of a poll: it is the cell that is polled on this thread.
+    #[inline]
+    fn polled(&self) -> Polling<'_> {
+        self.waits.set(Waits::default());
+        Polling {
+            outer: POLLED.replace(Some(NonNull::from(self))),
+            _header: self,
+        }
+    }
+
     /// From now on nobody queues this cell.
     #[inline]
     fn silence(&self) {
@@ -235,6 +267,18 @@ struct Busy(&'static Cell<usize>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+    }
+}
+
+/// [POLLED]
+struct Polling<'a> {
+    outer: Option<NonNull<Header>>,
+    _header: &'a Header,
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        POLLED.set(self.outer);
     }
 }
 
@@ -365,6 +409,7 @@ where
             // SAFETY: it was IDLE, so the future is in place [STAGE]; it is pinned
             // by its cell, and RUNNING keeps everyone else away [PINNED].
             let future = unsafe { Pin::new_unchecked(&mut *(*self.stage.get()).future) };
+            let _polled = header.polled();
             future.poll(&mut Context::from_waker(&waker))
         }));
         match polled {
@@ -489,6 +534,7 @@ impl Main<'_> {
         // dropped.
         let waker = unsafe { Arc::from_raw(Arc::as_ptr(&self.cell)) };
         let waker = ManuallyDrop::new(Waker::from(waker));
+        let _polled = self.cell.header.polled();
         future.poll(&mut Context::from_waker(&waker))
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll, Waker};
 
+use crate::cell::{Wait, note};
 use crate::panics::Panics;
 use crate::sync::{Mutex, lock};
 
@@ -407,7 +408,10 @@ impl<T> Future for Promised<T> {
         );
         match self.shared.receive(Some(&self.taken), Some(waiter)) {
             Received::Result(result) => Poll::Ready(result),
-            Received::NotYet => Poll::Pending,
+            Received::NotYet => {
+                note(Wait::Promise);
+                Poll::Pending
+            }
         }
     }
 }

@@ -8,9 +8,10 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use socket2::SockRef;
 
+use crate::cell::{Wait, note};
 use crate::context;
 use crate::reactor::{Direction, Reactor, Source};
-use crate::source::AsRaw;
+use crate::source::{AsRaw, Registration};
 use crate::sync::atomic::Ordering;
 
 /// A registered I/O object that its clones share.
@@ -151,7 +152,9 @@ impl<T> Socket<T> {
     ) -> Poll<io::Result<R>> {
         context::current_or_error("waiting for a socket")?;
         let reactor = Reactor::get_or_new()?;
-        reactor.wait_polled(self.source.registration(), direction, cx.waker())?;
+        let registration = self.source.registration();
+        reactor.wait_polled(registration, direction, cx.waker())?;
+        note_wait(registration, direction);
         Poll::Pending
     }
 
@@ -221,6 +224,14 @@ impl<T> Socket<T> {
     }
 }
 
+fn note_wait(registration: &Registration, direction: Direction) {
+    let fd = registration.number();
+    note(match direction {
+        Direction::Read => Wait::Read(fd),
+        Direction::Write => Wait::Write(fd),
+    });
+}
+
 /// Waits until a direction is reported. It has an entry of its own, which leaves
 /// with it.
 #[derive(Debug)]
@@ -262,6 +273,7 @@ impl<T> Future for Ready<'_, T> {
             id,
         });
         if waits? {
+            note_wait(registration, self.direction);
             return Poll::Pending;
         }
         self.entry = None;

@@ -171,6 +171,11 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
+    /// The number of the fd, for people to read: it may be another's by now.
+    pub(crate) fn number(&self) -> i64 {
+        self.fd as i64
+    }
+
     /// Has the poller report these directions under `key` from now on.
     pub(crate) fn arm(
         &self,

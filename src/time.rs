@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures_lite::Stream;
 use pin_project_lite::pin_project;
 
-use crate::cell::{Home, Message};
+use crate::cell::{Home, Message, Wait, note};
 use crate::context::{self, Context};
 use crate::timers::{TimerKey, saturating_add};
 
@@ -240,6 +240,7 @@ impl Sleep {
                 });
             }
         }
+        note(Wait::Timer(self.deadline));
         Poll::Pending
     }
 

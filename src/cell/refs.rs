@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Joinable, NotSend, State, Wakeable, send};
+use super::{Joinable, NotSend, State, Wait, Wakeable, note, send};
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::Ordering;
 
@@ -146,6 +146,7 @@ impl<T> TaskRef<T> {
                     }
                 };
                 if !header.is_over() {
+                    note(Wait::Task(header.number));
                     header.joiner.set(Some(new));
                     return Poll::Pending;
                 }

@@ -10,7 +10,7 @@ use std::thread::{self, ThreadId};
 
 use futures_lite::FutureExt;
 
-use crate::cell::{About, Home, Message, RemoteRef};
+use crate::cell::{About, Home, Message, RemoteRef, Wait, note};
 use crate::context::{self, report};
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::{Mutex, lock};
@@ -295,7 +295,10 @@ impl<T> Future for RemoteTask<T> {
         drop(waker);
         match result {
             Some(result) => Poll::Ready(result),
-            None => Poll::Pending,
+            None => {
+                note(Wait::Remote);
+                Poll::Pending
+            }
         }
     }
 }

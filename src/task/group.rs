@@ -12,6 +12,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use pin_project_lite::pin_project;
 
 use super::Task;
+use crate::cell::{Wait, note};
 use crate::context;
 use crate::panics::Panics;
 
@@ -345,6 +346,7 @@ impl<T, E> Group<T, E> {
         }
         let old = self.ends.waker.replace(Some(cx.waker().clone()));
         drop(old);
+        note(Wait::Group);
         Poll::Pending
     }
 

@@ -1,0 +1,69 @@
+//! For what tasks wait: every wait point of the crate says so here, once in each poll
+//! that ends there.
+//!
+//! It costs a store: the task that is being polled keeps one bit per kind of wait, set
+//! anew by each poll. What goes beyond that (which socket, which timer) is looked up when
+//! somebody asks.
+
+use std::time::Instant;
+
+use super::with_polled;
+
+/// For what the task that is being polled waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Something to read, or to accept, on the source with this fd.
+    Read(i64),
+    /// Room to write to the source with this fd.
+    Write(i64),
+    Timer(Instant),
+    /// The end of the task with this number, of the same runtime.
+    Task(u64),
+    /// The end of a task of a group.
+    Group,
+    /// What another thread's runtime does for a `RemoteTask`.
+    Remote,
+    Promise,
+    /// A closure on the pool of threads.
+    Job,
+}
+
+impl Wait {
+    fn bit(self) -> u8 {
+        match self {
+            Wait::Read(_) => Waits::READ,
+            Wait::Write(_) => Waits::WRITE,
+            Wait::Timer(_) => Waits::TIMER,
+            Wait::Task(_) => Waits::TASK,
+            Wait::Group => Waits::GROUP,
+            Wait::Remote => Waits::REMOTE,
+            Wait::Promise => Waits::PROMISE,
+            Wait::Job => Waits::JOB,
+        }
+    }
+}
+
+/// The kinds of waits that a poll has come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waits(u8);
+
+impl Waits {
+    pub(crate) const READ: u8 = 1;
+    pub(crate) const WRITE: u8 = 1 << 1;
+    pub(crate) const TIMER: u8 = 1 << 2;
+    pub(crate) const TASK: u8 = 1 << 3;
+    pub(crate) const GROUP: u8 = 1 << 4;
+    pub(crate) const REMOTE: u8 = 1 << 5;
+    pub(crate) const PROMISE: u8 = 1 << 6;
+    pub(crate) const JOB: u8 = 1 << 7;
+}
+
+/// Says that the task that is being polled on this thread, if one is, will return
+/// `Pending` because of this.
+#[inline]
+pub(crate) fn note(wait: Wait) {
+    with_polled(|header| {
+        let waits = header.waits.get();
+        header.waits.set(Waits(waits.0 | wait.bit()));
+    });
+}
