@@ -353,8 +353,14 @@ impl Runtime {
                 let wait = context.is_stopped().then_some(Duration::ZERO);
                 let result = self.pass(wait, &mut || false);
                 result.unwrap_or_else(|error| lost(&error));
+                let ready = context.owner.ready().len();
                 context.read_inbox();
                 if context.take_stopped() {
+                    if context.owner.ready().len() > ready {
+                        // It was sent before the stop: it has its turn before it.
+                        let result = self.generation(&mut || false);
+                        result.map_or_else(|error| lost(&error), drop);
+                    }
                     return;
                 }
             }

@@ -129,7 +129,8 @@ impl Handle {
     }
 
     /// Makes [`Runtime::run`](crate::Runtime::run) or
-    /// [`run_forever`](crate::Runtime::run_forever) return at the end of its turn. If
+    /// [`run_forever`](crate::Runtime::run_forever) return at the end of its turn. What
+    /// was spawned or woken from other threads before it has its turn first. If
     /// neither runs, the next one sees it; `block_on` does not.
     ///
     /// # Examples
