@@ -89,7 +89,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use self::home::{Entry, Polled, Shared};
 pub(crate) use self::home::{Home, Message, Owner, Ran};
-pub(crate) use self::refs::{About, Failure, RemoteRef, TaskRef};
+pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
 use self::waits::Waits;
 pub(crate) use self::waits::{Wait, note};
 use crate::panics::{Payload, discard};
@@ -127,13 +127,13 @@ enum State {
 struct Header {
     home: Home,
     number: u64,
-    name: Option<Box<str>>,
+    name: Name,
     spawned_at: &'static Location<'static>,
     /// Who awaits the end. Cleared when it is woken, and when the handle goes.
     /// [THREAD]
     joiner: Cell<Option<Waker>>,
     /// Its place in the registry while a future is in place.
-    slot: usize,
+    slot: u32,
     /// [THREAD]
     state: Cell<State>,
     /// Set while an entry is in the ready queue, and for ever on completion. [THREAD]
@@ -156,9 +156,9 @@ impl Header {
     #[inline(always)]
     fn new(
         home: Home,
-        slot: usize,
+        slot: u32,
         number: u64,
-        name: Option<Box<str>>,
+        name: Name,
         spawned_at: &'static Location<'static>,
     ) -> Header {
         Header {
@@ -245,8 +245,10 @@ impl Header {
     fn unregister(&self) {
         let place = {
             let mut tasks = self.home.local().tasks.borrow_mut();
-            match tasks.get(self.slot) {
-                Some(place) if place.number == self.number => Some(tasks.remove(self.slot)),
+            match tasks.get(self.slot as usize) {
+                Some(place) if place.number == self.number => {
+                    Some(tasks.remove(self.slot as usize))
+                }
                 _ => None,
             }
         };

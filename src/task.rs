@@ -27,7 +27,7 @@ use std::task::{Context as TaskContext, Poll};
 
 pub use self::group::{Spawner, TaskGroup};
 pub use self::local::LocalKey;
-use crate::cell::{About, Failure, RemoteRef, TaskRef};
+use crate::cell::{About, Failure, Name, RemoteRef, TaskRef};
 use crate::context::{self, report};
 use crate::panics::{Panics, Payload, discard};
 
@@ -76,7 +76,7 @@ where
 #[derive(Debug, Default)]
 #[must_use = "call `spawn` to run a future"]
 pub struct Builder {
-    name: Option<Box<str>>,
+    name: Name,
 }
 
 impl Builder {
@@ -104,7 +104,7 @@ impl Builder {
     /// });
     /// ```
     pub fn name(mut self, name: impl Into<String>) -> Builder {
-        self.name = Some(name.into().into_boxed_str());
+        self.name = Some(Box::new(name.into().into_boxed_str()));
         self
     }
 

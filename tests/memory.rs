@@ -636,6 +636,20 @@ async fn allocates(most: usize, times: usize, what: &str, f: impl AsyncFn()) {
 }
 
 #[test]
+#[cfg(target_pointer_width = "64")]
+fn the_cell_of_an_empty_future_is_small() {
+    let runtime = Runtime::new();
+    // After this the queue and the registry have room for it.
+    drop(runtime.spawn(async {}));
+    let before = (BYTES.get(), BLOCKS.get());
+    let task = runtime.spawn(async {});
+    let after = (BYTES.get(), BLOCKS.get());
+    drop(task);
+    assert_eq!(after.1 - before.1, 1);
+    assert!(after.0 - before.0 <= 112, "{} bytes", after.0 - before.0);
+}
+
+#[test]
 fn a_task_is_one_allocation_and_its_turns_are_none() {
     watchdog(|| {
         block_on(async {

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use slab::Slab;
 
 use super::{
-    About, Header, LocalRef, Main, MainCell, NotSend, Raw, RemoteRef, Stage, State, TaskCell,
+    About, Header, LocalRef, Main, MainCell, Name, NotSend, Raw, RemoteRef, Stage, State, TaskCell,
     TaskRef,
 };
 use crate::panics::{Panics, Payload, discard};
@@ -85,12 +85,12 @@ pub(super) struct Place {
 /// An entry of the ready queue: nothing but numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub(super) slot: usize,
+    pub(super) slot: u32,
     pub(super) number: u64,
 }
 
 /// The slot of what is not in the registry: main, and what was never put there.
-pub(super) const NO_SLOT: usize = usize::MAX;
+pub(super) const NO_SLOT: u32 = u32::MAX;
 
 impl Home {
     pub(crate) fn id(&self) -> u64 {
@@ -195,7 +195,7 @@ impl Owner {
     pub(crate) fn spawn<F>(
         &self,
         future: F,
-        name: Option<Box<str>>,
+        name: Name,
         spawned_at: &'static Location<'static>,
     ) -> TaskRef<F::Output>
     where
@@ -209,7 +209,10 @@ impl Owner {
         let slot = if closing {
             NO_SLOT
         } else {
-            local.tasks.borrow().vacant_key()
+            let slot = u32::try_from(local.tasks.borrow().vacant_key());
+            slot.ok()
+                .filter(|slot| *slot != NO_SLOT)
+                .expect("fewer than 4,294,967,295 tasks")
         };
         // In one expression, so that it is built where it stays.
         let cell = Arc::new(TaskCell {
@@ -265,7 +268,7 @@ impl Owner {
         }
         let task = {
             let mut tasks = local.tasks.borrow_mut();
-            let place = tasks.get_mut(entry.slot);
+            let place = tasks.get_mut(entry.slot as usize);
             let place = place.filter(|place| place.number == entry.number);
             place.and_then(|place| place.task.take())
         };
@@ -285,7 +288,7 @@ impl Owner {
     #[inline]
     fn put_back(&self, entry: Entry, task: LocalRef) {
         let mut tasks = self.home.local().tasks.borrow_mut();
-        let place = tasks.get_mut(entry.slot);
+        let place = tasks.get_mut(entry.slot as usize);
         match place.filter(|place| place.number == entry.number) {
             Some(place) => place.task = Some(task),
             None => {

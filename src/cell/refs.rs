@@ -11,11 +11,15 @@ use super::{Joinable, NotSend, State, Wait, Wakeable, note, send};
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::Ordering;
 
+/// A task's name, if it was given one. Boxed twice, so that it is one word in every task
+/// that has none.
+pub(crate) type Name = Option<Box<Box<str>>>;
+
 /// Who a task is.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct About {
     pub(crate) number: u64,
-    pub(crate) name: Option<Box<str>>,
+    pub(crate) name: Name,
     pub(crate) spawned_at: &'static Location<'static>,
 }
 
