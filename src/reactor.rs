@@ -291,7 +291,7 @@ impl Reactor {
                 if !reported {
                     continue;
                 }
-                if direction == Direction::Read {
+                if direction == Direction::Read && slot.is_of(self) {
                     slot.registration.spree.store(0, Ordering::Relaxed);
                     slot.registration.drained.store(false, Ordering::Relaxed);
                 }
@@ -305,7 +305,7 @@ impl Reactor {
                     disarm = true;
                 }
             }
-            slot.note_waiting();
+            slot.note_waiting(self);
             let [read, write] = [slot.sides[0].armed, slot.sides[1].armed];
             if disarm {
                 // It fails only for an fd that was closed behind our back; then
@@ -371,11 +371,10 @@ impl Reactor {
         let known = self.with_slot(registration, |slot| {
             let side = &mut slot.sides[direction as usize];
             side.fired = false;
-            side.armed
-                && side
-                    .waiters
-                    .polled()
-                    .any(|waiter| waiter.waker.will_wake(waker))
+            let known = side.armed && side.waiters.polled().any(|one| one.waker.will_wake(waker));
+            // It may be what is left of a wait that is over.
+            slot.note_waiting(self);
+            known
         });
         if known {
             return Ok(());
@@ -404,7 +403,7 @@ impl Reactor {
             } else {
                 side.waiters.push(waiter);
             }
-            slot.note_waiting();
+            slot.note_waiting(self);
             self.ensure_armed(slot, direction)
         });
         drop(spare);
@@ -463,7 +462,7 @@ impl Reactor {
                 id: id.expect("it was set above"),
                 waker: new,
             });
-            slot.note_waiting();
+            slot.note_waiting(self);
             self.ensure_armed(slot, direction).map(|()| true)
         });
         drop(old);
@@ -476,7 +475,7 @@ impl Reactor {
             let mut slots = self.slots.borrow_mut();
             slot(&mut slots, key).and_then(|slot| {
                 let waker = slot.sides[direction as usize].waiters.remove(id);
-                slot.note_waiting();
+                slot.note_waiting(self);
                 waker
             })
         };
@@ -518,9 +517,19 @@ fn slot(slots: &mut Slab<Slot>, key: usize) -> Option<&mut Slot> {
 }
 
 impl Slot {
-    fn note_waiting(&self) {
-        let waiting = self.sides.iter().any(|side| !side.waiters.is_empty());
-        self.registration.waiting.store(waiting, Ordering::Relaxed);
+    /// Whether the source still belongs to this reactor. If it has moved to another
+    /// thread, the slot is waiting to be freed, and what the registration says is about
+    /// the source's life there. A move right after this look does no harm: it costs a
+    /// read that would block, or a refusal to move by `&` that the next report ends.
+    fn is_of(&self, reactor: &Reactor) -> bool {
+        self.registration.reactor.load(Ordering::Relaxed) == reactor.id()
+    }
+
+    fn note_waiting(&self, reactor: &Reactor) {
+        if self.is_of(reactor) {
+            let waiting = self.sides.iter().any(|side| !side.waiters.is_empty());
+            self.registration.waiting.store(waiting, Ordering::Relaxed);
+        }
     }
 }
 

@@ -81,6 +81,14 @@ impl<T> Socket<T> {
             .claim(Arc::strong_count(&self.source) == 1, exclusive)
     }
 
+    /// After a poll that went through, which may have been pending before: with that its
+    /// wait is over, and does not keep the socket on this thread.
+    fn settle(&self, exclusive: bool) {
+        if exclusive && self.source.is_waited_for() && Arc::strong_count(&self.source) == 1 {
+            self.source.note_settled();
+        }
+    }
+
     /// Reads bytes, or has the task woken if that would block. `stream`: bytes without
     /// boundaries, so that a read of less than there was `room` for has emptied it.
     pub(crate) fn poll_read(
@@ -115,6 +123,7 @@ impl<T> Socket<T> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 result => {
                     self.source.note_read();
+                    self.settle(exclusive);
                     return Poll::Ready(result);
                 }
             }
@@ -138,7 +147,10 @@ impl<T> Socket<T> {
             match write(self.source.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                result => return Poll::Ready(result),
+                result => {
+                    self.settle(exclusive);
+                    return Poll::Ready(result);
+                }
             }
         }
         self.wait_polled(Direction::Write, cx)

@@ -105,6 +105,18 @@ impl<T> Source<T> {
         Ok(())
     }
 
+    /// Notes that the caller, who has the only handle by `&mut`, waits no longer: wakers
+    /// that its earlier polls have left behind are nobody's. They stay where they are, for
+    /// a waker alone does not tell whether something else in its task waits, too.
+    pub(crate) fn note_settled(&self) {
+        self.slot.0.waiting.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a task may be waiting for it.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.slot.0.waiting.load(Ordering::Relaxed)
+    }
+
     /// Whether a read is worth a try: something may be there, and its turn is not over.
     pub(crate) fn may_read(&self, trusting: bool) -> bool {
         let registration = &self.slot.0;

@@ -29,6 +29,7 @@ mod guest;
 #[cfg(all(unix, feature = "blocking", feature = "signal"))]
 mod http_server;
 mod https;
+mod moves;
 mod net;
 mod panics;
 #[cfg(all(unix, feature = "process"))]
