@@ -53,8 +53,8 @@
 //!   the pinned one of the poll, or of the drop, itself: both happen in states
 //!   (RUNNING, DROPPING) in which nobody else touches it.
 //! * **\[POLLED\]** The thread's `POLLED` points to the header of the cell that is being
-//!   polled there, if one is. `Header::polled` sets it and its guard resets it, within the
-//!   lifetime of the reference through which the cell is polled.
+//!   polled there, if one is. `Header::begin_poll` sets it and its guard resets it, while the
+//!   caller holds a reference. Polls do not nest: a runtime runs in no other.
 //! * **\[ID\]** The ids of runtimes come from a counter and are never reused.
 //!
 //! # Wake-ups
@@ -222,14 +222,12 @@ impl Header {
         Busy(&local.busy)
     }
 
-    /// For the length of a poll: it is the cell that is polled on this thread.
+    /// A poll begins. The caller holds a reference, and drops `Polling` before it lets go.
     #[inline]
-    fn polled(&self) -> Polling<'_> {
+    fn begin_poll(&self) -> Polling {
         self.waits.set(Waits::default());
-        Polling {
-            outer: POLLED.replace(Some(NonNull::from(self))),
-            _header: self,
-        }
+        POLLED.set(Some(NonNull::from(self)));
+        Polling
     }
 
     /// From now on nobody queues this cell.
@@ -273,14 +271,12 @@ impl Drop for Busy {
 }
 
 /// [POLLED]
-struct Polling<'a> {
-    outer: Option<NonNull<Header>>,
-    _header: &'a Header,
-}
+struct Polling;
 
-impl Drop for Polling<'_> {
+impl Drop for Polling {
+    #[inline]
     fn drop(&mut self) {
-        POLLED.set(self.outer);
+        POLLED.set(None);
     }
 }
 
@@ -407,13 +403,14 @@ where
         }
         header.state.set(State::Running);
         let _busy = header.busy();
+        let polling = header.begin_poll();
         let polled = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: it was IDLE, so the future is in place [STAGE]; it is pinned
             // by its cell, and RUNNING keeps everyone else away [PINNED].
             let future = unsafe { Pin::new_unchecked(&mut *(*self.stage.get()).future) };
-            let _polled = header.polled();
             future.poll(&mut Context::from_waker(&waker))
         }));
+        drop(polling);
         match polled {
             Ok(Poll::Pending) => {
                 header.state.set(State::Idle);
@@ -536,7 +533,7 @@ impl Main<'_> {
         // dropped.
         let waker = unsafe { Arc::from_raw(Arc::as_ptr(&self.cell)) };
         let waker = ManuallyDrop::new(Waker::from(waker));
-        let _polled = self.cell.header.polled();
+        let _polling = self.cell.header.begin_poll();
         future.poll(&mut Context::from_waker(&waker))
     }
 }
