@@ -192,8 +192,12 @@ impl Header {
     fn wake(&self) -> bool {
         if self.home.is_current() {
             // The owner's thread, by [THREAD].
-            if !self.queued.replace(true) {
-                self.home.local().ready.push(self.entry());
+            let local = self.home.local();
+            if self.queued.replace(true) {
+                local.counts.wakes_redundant.add(1);
+            } else {
+                local.counts.wakes_local.add(1);
+                local.ready.push(self.entry());
             }
             return false;
         }
@@ -225,6 +229,7 @@ impl Header {
     /// A poll begins. The caller holds a reference, and drops `Polling` before it lets go.
     #[inline]
     fn begin_poll(&self) -> Polling {
+        self.home.local().counts.polls.add(1);
         self.waits.set(Waits::default());
         POLLED.set(Some(NonNull::from(self)));
         Polling

@@ -133,6 +133,11 @@ impl Context {
         self.timers.borrow().next()
     }
 
+    /// How many timers have still to fire.
+    pub(crate) fn timers_pending(&self) -> usize {
+        self.timers.borrow().len()
+    }
+
     /// Has `waker` woken at `deadline`.
     pub(crate) fn add_timer(&self, deadline: Instant, waker: Waker) -> TimerKey {
         self.timers.borrow_mut().insert(deadline, waker)
@@ -175,6 +180,7 @@ impl Context {
     pub(crate) fn expire_timers(&self) {
         let mut wakers = self.wakers.take();
         self.timers.borrow_mut().expire(self.now.get(), &mut wakers);
+        self.owner.counts().fired.add(wakers.len());
         let mut panics = Panics::default();
         for waker in wakers.drain(..) {
             panics.catch(|| waker.wake());

@@ -7,7 +7,10 @@
 pub mod blocking;
 mod cell;
 mod context;
+mod counts;
 pub mod guide;
+mod info;
+pub mod inspect;
 pub mod io;
 pub mod net;
 mod panics;

@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 pub use self::handle::{Handle, RemoteTask};
 use self::valve::Valve;
 use crate::context::{self, Context, Step};
+use crate::info::Metrics;
 use crate::panics::Panics;
 use crate::reactor::Reactor;
 use crate::task::Task;
@@ -323,6 +324,21 @@ impl Runtime {
         self.context.next_deadline()
     }
 
+    /// What it has counted since it was made.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// runtime.spawn(async {}).detach();
+    /// assert_eq!((runtime.metrics().spawned, runtime.metrics().live), (1, 1));
+    /// runtime.run();
+    /// assert_eq!((runtime.metrics().polls, runtime.metrics().live), (1, 0));
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        crate::info::metrics(&self.context)
+    }
+
     fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
         struct Leave<'a>(&'a Runtime);
         impl Drop for Leave<'_> {
@@ -382,6 +398,11 @@ impl Runtime {
     /// Runs all that is ready now, each once; what is woken meanwhile is for the next.
     fn generation(&self, main: &mut dyn FnMut() -> bool) -> io::Result<usize> {
         let mut left = self.context.owner.ready().len();
+        if left > 0 {
+            let counts = self.context.owner.counts();
+            counts.turns.add(1);
+            counts.longest_queue.raise_to(left);
+        }
         let mut polled = 0;
         while left > 0 {
             left -= 1;
@@ -409,10 +430,15 @@ impl Runtime {
         if !context.owner.ready().is_empty() {
             context.look();
             context.expire_timers();
-            context.park.peek(false)?;
+            let events = context.park.peek(false)?;
+            context.owner.counts().events.add(events);
         } else {
             let wait = self.until_next_timer(wait);
-            context.park.wait(context.owner.inbox(), wait)?;
+            if wait != Some(Duration::ZERO) {
+                context.owner.counts().waits.add(1);
+            }
+            let events = context.park.wait(context.owner.inbox(), wait)?;
+            context.owner.counts().events.add(events);
             context.look();
             context.expire_timers();
         }
@@ -432,7 +458,8 @@ impl Runtime {
         });
         self.valve.visited(context.now(), false);
         self.valve.hold(woken);
-        result.map(|_| woken)
+        context.owner.counts().events.add(result?);
+        Ok(woken)
     }
 
     /// How long to wait: not past the next deadline, and not past `wait`.

@@ -125,6 +125,11 @@ impl Timers {
         }
     }
 
+    /// How many have still to fire.
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// When the first timer fires.
     pub(crate) fn next(&self) -> Option<Instant> {
         let first = self.heap.first()?;

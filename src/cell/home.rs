@@ -15,6 +15,7 @@ use super::{
     About, Header, LocalRef, Main, MainCell, Name, NotSend, Raw, RemoteRef, Stage, State, TaskCell,
     TaskRef,
 };
+use crate::counts::Counts;
 use crate::panics::{Panics, Payload, discard};
 use crate::park::Notifier;
 use crate::ready::{Inbox, ReadyQueue};
@@ -71,6 +72,7 @@ pub(super) struct Local {
     pub(super) spare_main: Cell<Option<Arc<MainCell>>>,
     /// Set when the runtime starts to go: what is spawned then is dropped at once.
     closing: Cell<bool>,
+    pub(super) counts: Counts,
     /// Cells whose future is being polled or dropped right now.
     pub(super) busy: Cell<usize>,
 }
@@ -142,11 +144,13 @@ impl Owner {
                     main: Cell::new(0),
                     spare_main: Cell::new(None),
                     closing: Cell::new(false),
+                    counts: Counts::default(),
                     busy: Cell::new(0),
                 },
             }))
         });
         shared.local.spawned.set(0);
+        shared.local.counts.reset();
         shared.local.closing.set(false);
         shared.inbox.open(id, notifier);
         Owner {
@@ -184,6 +188,16 @@ impl Owner {
     #[inline]
     pub(crate) fn ready(&self) -> &ReadyQueue<Entry> {
         &self.home.local().ready
+    }
+
+    #[inline]
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.home.local().counts
+    }
+
+    /// How many tasks were spawned.
+    pub(crate) fn spawned(&self) -> u64 {
+        self.home.local().spawned.get()
     }
 
     /// How many tasks have a future in place.
@@ -304,12 +318,17 @@ impl Owner {
         let header = task.cell.header();
         // The cell's local half is touched only on its own runtime's thread [THREAD].
         assert!(header.home.id == self.home.id, "a task of another runtime");
+        let counts = &self.home.local().counts;
         if header.is_over() {
+            counts.wakes_redundant.add(1);
             return;
         }
         // After the entry was taken out of the inbox, before the poll.
         header.sent.swap(false, Ordering::AcqRel);
-        if !header.queued.replace(true) {
+        if header.queued.replace(true) {
+            counts.wakes_redundant.add(1);
+        } else {
+            counts.wakes_remote.add(1);
             self.home.local().ready.push(header.entry());
         }
     }

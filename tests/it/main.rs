@@ -30,6 +30,7 @@ mod guest;
 mod http_server;
 mod https;
 mod moves;
+mod metrics;
 mod net;
 mod panics;
 #[cfg(all(unix, feature = "process"))]

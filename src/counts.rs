@@ -1,0 +1,70 @@
+//! What a runtime counts as it goes: plain numbers of its own thread.
+
+use std::cell::Cell;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Count(Cell<u64>);
+
+impl Count {
+    #[inline]
+    pub(crate) fn add(&self, n: usize) {
+        self.0.set(self.0.get().wrapping_add(n as u64));
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.get()
+    }
+
+    /// Grows to `n`, if that is more.
+    #[inline]
+    pub(crate) fn raise_to(&self, n: usize) {
+        if n as u64 > self.0.get() {
+            self.0.set(n as u64);
+        }
+    }
+}
+
+/// The counts of one runtime. `Metrics`, which shows them, says what they mean.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) polls: Count,
+    pub(crate) wakes_local: Count,
+    pub(crate) wakes_remote: Count,
+    pub(crate) wakes_redundant: Count,
+    pub(crate) turns: Count,
+    pub(crate) waits: Count,
+    pub(crate) events: Count,
+    pub(crate) fired: Count,
+    pub(crate) longest_queue: Count,
+}
+
+impl Counts {
+    /// For the next runtime.
+    pub(crate) fn reset(&self) {
+        let Counts {
+            polls,
+            wakes_local,
+            wakes_remote,
+            wakes_redundant,
+            turns,
+            waits,
+            events,
+            fired,
+            longest_queue,
+        } = self;
+        for count in [
+            polls,
+            wakes_local,
+            wakes_remote,
+            wakes_redundant,
+            turns,
+            waits,
+            events,
+            fired,
+            longest_queue,
+        ] {
+            count.0.set(0);
+        }
+    }
+}

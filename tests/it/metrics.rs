@@ -1,0 +1,148 @@
+//! `Runtime::metrics`: exact counts of known workloads.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use soloist::io::{AsyncReadExt, AsyncWriteExt};
+use soloist::net::TcpStream;
+use soloist::task::yield_now;
+use soloist::time::sleep;
+use soloist::{Runtime, inspect, spawn};
+
+use crate::support::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_runtime_that_has_done_nothing_has_counted_nothing() {
+    watchdog(|| {
+        let metrics = Runtime::new().metrics();
+        assert_eq!(format!("{metrics:?}").matches(": 0").count(), 12);
+        // Nor does a runtime go on where another has left off.
+        let first = Runtime::new();
+        first.block_on(async { spawn(yield_now()).await });
+        assert_ne!(first.metrics(), metrics);
+        drop(first);
+        assert_eq!(Runtime::new().metrics(), metrics);
+    });
+}
+
+#[test]
+fn tasks_polls_and_turns() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let yields = 7;
+        let task = runtime.spawn(async move {
+            for _ in 0..yields {
+                yield_now().await;
+            }
+        });
+        runtime.spawn(async {}).detach();
+        let metrics = runtime.metrics();
+        assert_eq!((metrics.spawned, metrics.live, metrics.polls), (2, 2, 0));
+        runtime.block_on(task);
+        let metrics = runtime.metrics();
+        assert_eq!((metrics.spawned, metrics.live), (2, 0));
+        // Main twice: it comes last in the first turn, and is woken in the last.
+        assert_eq!(metrics.polls, (yields + 1) + 1 + 2);
+        assert_eq!(metrics.wakes_local, yields + 1);
+        assert_eq!(metrics.turns, yields + 2);
+        assert_eq!(metrics.longest_queue, 3);
+        assert_eq!((metrics.waits, metrics.wakes_redundant), (0, 0));
+    });
+}
+
+#[test]
+fn wakes_of_what_is_ready_already_are_redundant() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let mut left = 3;
+        let task = runtime.spawn(poll_fn(move |cx| {
+            left -= 1;
+            let waker = cx.waker().clone();
+            for _ in 0..5 {
+                waker.wake_by_ref();
+            }
+            if left == 0 {
+                return Poll::Ready(waker);
+            }
+            Poll::Pending
+        }));
+        let waker = runtime.block_on(task);
+        let metrics = runtime.metrics();
+        // In its last poll, too. And the one of main.
+        assert_eq!(metrics.wakes_local, 3 + 1);
+        assert_eq!(metrics.wakes_redundant, 4 * 3);
+        // The task is over.
+        runtime.block_on(async { waker.wake() });
+        assert_eq!(runtime.metrics().wakes_redundant, 4 * 3 + 1);
+    });
+}
+
+#[test]
+fn wakes_of_other_threads() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let probe = Seen::new();
+        let task = runtime.spawn(probe.probe());
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        let waker = probe.waker();
+        thread::spawn(move || waker.wake()).join().unwrap();
+        assert_eq!(runtime.metrics().wakes_remote, 0, "it has not been seen yet");
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        let metrics = runtime.metrics();
+        assert_eq!((metrics.wakes_remote, metrics.wakes_local), (1, 0));
+        assert_eq!(metrics.polls, 2);
+        drop(task);
+    });
+}
+
+#[test]
+fn timers() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let long = runtime.spawn(sleep_for(HOUR));
+        let never = runtime.spawn(sleep_for(Duration::MAX));
+        runtime.block_on(async {
+            sleep(Duration::from_millis(1)).await;
+            let metrics = inspect::metrics();
+            // One that never fires is not set.
+            assert_eq!((metrics.timers_pending, metrics.timers_fired), (1, 1));
+        });
+        // From outside it is a message that takes the timer out.
+        drop((long, never));
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        let metrics = runtime.metrics();
+        assert_eq!((metrics.timers_pending, metrics.timers_fired), (0, 1));
+        assert!(metrics.waits >= 1);
+        assert_eq!(metrics.events, 0);
+    });
+}
+
+async fn sleep_for(duration: Duration) {
+    sleep(duration).await;
+}
+
+#[test]
+fn what_the_system_reports() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        runtime.block_on(async {
+            let (ours, theirs) = tcp_pair();
+            let mut ours = TcpStream::try_from(ours).unwrap();
+            let mut theirs = TcpStream::try_from(theirs).unwrap();
+            let before = inspect::metrics();
+            let reader = spawn(async move { ours.read(&mut [0; 8]).await.unwrap() });
+            yield_now().await;
+            assert_eq!(inspect::metrics().events, before.events);
+            theirs.write_all(b"hello").await.unwrap();
+            assert_eq!(reader.await, 5);
+            let after = inspect::metrics();
+            assert_eq!(after.events, before.events + 1);
+            // By the event, by the yield, and by the task's end.
+            assert_eq!(after.wakes_local, before.wakes_local + 3);
+        });
+    });
+}
