@@ -29,8 +29,8 @@ mod guest;
 #[cfg(all(unix, feature = "blocking", feature = "signal"))]
 mod http_server;
 mod https;
-mod moves;
 mod metrics;
+mod moves;
 mod net;
 mod panics;
 #[cfg(all(unix, feature = "process"))]

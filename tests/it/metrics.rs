@@ -90,7 +90,11 @@ fn wakes_of_other_threads() {
         runtime.turn(Some(Duration::ZERO)).unwrap();
         let waker = probe.waker();
         thread::spawn(move || waker.wake()).join().unwrap();
-        assert_eq!(runtime.metrics().wakes_remote, 0, "it has not been seen yet");
+        assert_eq!(
+            runtime.metrics().wakes_remote,
+            0,
+            "it has not been seen yet"
+        );
         runtime.turn(Some(Duration::ZERO)).unwrap();
         let metrics = runtime.metrics();
         assert_eq!((metrics.wakes_remote, metrics.wakes_local), (1, 0));
