@@ -73,6 +73,7 @@
     reason = "room 1: the stage of the cell, and the claim that it may cross threads"
 )]
 
+mod census;
 mod home;
 mod refs;
 mod waits;
@@ -87,11 +88,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+pub(crate) use self::census::Seen;
 use self::home::{Entry, Polled, Shared};
 pub(crate) use self::home::{Home, Message, Owner, Ran};
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
-use self::waits::Waits;
-pub(crate) use self::waits::{Wait, note};
+pub(crate) use self::waits::Waits;
+pub(crate) use self::waits::{Wait, Who, note};
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -132,6 +134,10 @@ struct Header {
     /// Who awaits the end. Cleared when it is woken, and when the handle goes.
     /// [THREAD]
     joiner: Cell<Option<Waker>>,
+    /// Which task has left that waker. [THREAD]
+    joined_by: Cell<Who>,
+    /// How often it was polled. [THREAD]
+    polls: Cell<u32>,
     /// Its place in the registry while a future is in place.
     slot: u32,
     /// [THREAD]
@@ -167,6 +173,8 @@ impl Header {
             name,
             spawned_at,
             joiner: Cell::new(None),
+            joined_by: Cell::new(0),
+            polls: Cell::new(0),
             slot,
             state: Cell::new(State::Idle),
             queued: Cell::new(true),
@@ -212,6 +220,15 @@ impl Header {
         }
     }
 
+    #[inline]
+    fn who(&self) -> Who {
+        let number = match self.slot {
+            home::NO_SLOT => !self.number,
+            _ => self.number,
+        };
+        number as u32 ^ (self.home.id() as u32).rotate_left(20)
+    }
+
     /// On the owner's thread only.
     #[inline]
     fn is_over(&self) -> bool {
@@ -230,6 +247,7 @@ impl Header {
     #[inline]
     fn begin_poll(&self) -> Polling {
         self.home.local().counts.polls.add(1);
+        self.polls.set(self.polls.get().saturating_add(1));
         self.waits.set(Waits::default());
         POLLED.set(Some(NonNull::from(self)));
         Polling
@@ -523,40 +541,46 @@ impl Wake for MainCell {
     }
 }
 
-/// The main cell of one `block_on`, for the length of that call.
+/// The main cell of one `block_on`, for the length of that call. The runtime holds it, but
+/// for the length of a poll: as a task's.
 pub(crate) struct Main<'a> {
     owner: &'a Owner,
-    cell: Arc<MainCell>,
 }
 
 impl Main<'_> {
     /// Polls the future that main stands for.
     pub(crate) fn poll<F: Future>(&self, future: Pin<&mut F>) -> Poll<F::Output> {
+        /// Also when the future panics.
+        struct PutBack<'a>(&'a Owner, Option<Arc<MainCell>>);
+        impl Drop for PutBack<'_> {
+            fn drop(&mut self) {
+                self.0.home.local().main_cell.set(self.1.take());
+            }
+        }
+        let cell = self.owner.home.local().main_cell.take();
+        let taken = PutBack(self.owner, cell);
+        let cell = taken.1.as_ref().expect("no other poll is under way");
         // Before the poll: a wake from now on leads to another one.
-        self.cell.header.queued.set(false);
-        // SAFETY: as in `TaskCell::run`: `self.cell` outlives the waker, which is never
+        cell.header.queued.set(false);
+        // SAFETY: as in `TaskCell::run`: `taken` outlives the waker, which is never
         // dropped.
-        let waker = unsafe { Arc::from_raw(Arc::as_ptr(&self.cell)) };
+        let waker = unsafe { Arc::from_raw(Arc::as_ptr(cell)) };
         let waker = ManuallyDrop::new(Waker::from(waker));
-        let _polling = self.cell.header.begin_poll();
+        let _polling = cell.header.begin_poll();
         future.poll(&mut Context::from_waker(&waker))
     }
 }
 
 impl Drop for Main<'_> {
     fn drop(&mut self) {
-        self.cell.header.state.set(State::Gone);
-        self.cell.header.silence();
+        let local = self.owner.home.local();
+        if let Some(cell) = local.main_cell.take() {
+            cell.header.state.set(State::Gone);
+            cell.header.silence();
+            local.main_cell.set(Some(cell));
+        }
         // An entry that is left in the queue is nobody's now.
-        let main = &self.owner.home.local().main;
-        main.set(main.get() + 1);
-        let old = self
-            .owner
-            .home
-            .local()
-            .spare_main
-            .replace(Some(self.cell.clone()));
-        drop(old);
+        local.main.set(local.main.get() + 1);
     }
 }
 

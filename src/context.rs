@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::cell::{Message, Owner, Ran};
+use crate::cell::{Message, Owner, Ran, Who};
 use crate::panics::Panics;
 use crate::park::Park;
 use crate::timers::{TimerKey, Timers};
@@ -138,9 +138,14 @@ impl Context {
         self.timers.borrow().len()
     }
 
+    /// Shows who waits for timers.
+    pub(crate) fn each_timer(&self, f: &mut dyn FnMut(Who, Option<Instant>)) {
+        self.timers.borrow().each_wait(f);
+    }
+
     /// Has `waker` woken at `deadline`.
-    pub(crate) fn add_timer(&self, deadline: Instant, waker: Waker) -> TimerKey {
-        self.timers.borrow_mut().insert(deadline, waker)
+    pub(crate) fn add_timer(&self, deadline: Instant, who: Who, waker: Waker) -> TimerKey {
+        self.timers.borrow_mut().insert(deadline, who, waker)
     }
 
     pub(crate) fn remove_timer(&self, key: TimerKey) {
@@ -159,20 +164,23 @@ impl Context {
     /// Sets another deadline, in the last place among equals. A timer that has fired
     /// leaves.
     pub(crate) fn reset_timer(&self, key: TimerKey, deadline: Instant) -> Option<TimerKey> {
-        let waker = self.timers.borrow_mut().remove(key)?;
-        Some(self.add_timer(deadline, waker))
+        let (who, waker) = {
+            let mut timers = self.timers.borrow_mut();
+            (timers.who(key), timers.remove(key)?)
+        };
+        Some(self.add_timer(deadline, who, waker))
     }
 
     pub(crate) fn timer_has_fired(&self, key: TimerKey) -> bool {
         self.timers.borrow().has_fired(key)
     }
 
-    pub(crate) fn set_timer_waker(&self, key: TimerKey, waker: &Waker) {
+    pub(crate) fn set_timer_waker(&self, key: TimerKey, who: Who, waker: &Waker) {
         if self.timers.borrow().will_wake(key, waker) {
             return;
         }
         let waker = waker.clone();
-        let old = self.timers.borrow_mut().set_waker(key, waker);
+        let old = self.timers.borrow_mut().set_waker(key, who, waker);
         drop(old);
     }
 

@@ -1,6 +1,18 @@
 //! What a runtime tells of itself and its tasks. Users find it in [`crate::inspect`].
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+use socket2::{SockAddr, SockRef};
+
+use crate::cell::{Seen, Waits, Who};
 use crate::context::Context;
+use crate::reactor::{Direction, Reactor};
+use crate::source::Registration;
+use crate::task::TaskId;
 
 /// What a runtime has counted since it was made: [`Runtime::metrics`](crate::Runtime::metrics).
 ///
@@ -83,4 +95,338 @@ pub(crate) fn metrics(context: &Context) -> Metrics {
         timers_fired: counts.fired.get(),
         longest_queue: counts.longest_queue.get() as usize,
     }
+}
+
+/// What a task is doing: from [`Runtime::tasks`](crate::Runtime::tasks) and
+/// [`inspect::dump`](crate::inspect::dump).
+///
+/// As text it is a line.
+///
+/// # Examples
+///
+/// ```
+/// use soloist::inspect::TaskState;
+///
+/// let runtime = soloist::Runtime::new();
+/// let task = runtime.spawn(async {});
+/// let info = &runtime.tasks()[0];
+/// assert_eq!((info.id, info.polls, info.state), (task.id(), 0, TaskState::Ready));
+/// assert!(info.spawned_at.file().ends_with(".rs"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskInfo {
+    /// Its number.
+    pub id: TaskId,
+    /// The name that it was given.
+    pub name: Option<String>,
+    /// Where it was spawned.
+    pub spawned_at: &'static Location<'static>,
+    /// How often it was polled.
+    pub polls: u32,
+    /// What it is doing.
+    pub state: TaskState,
+    /// What may wake it, while it waits. A task that waits for several things at once has
+    /// several; what it has left without taking its waker back is among them.
+    pub waits_for: Vec<WaitsFor>,
+}
+
+/// Whether a task runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskState {
+    /// It is being polled: it is the one that asks.
+    Running,
+    /// It will be polled in the next turn.
+    Ready,
+    /// It waits for something.
+    Waiting,
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            TaskState::Running => "running",
+            TaskState::Ready => "ready",
+            TaskState::Waiting => "waiting",
+        })
+    }
+}
+
+/// For what a task waits.
+///
+/// Sockets, timers and tasks are known exactly. The kinds without details are known from
+/// the task's last poll: a future inside of it that was not polled then (in a
+/// `FuturesUnordered`, say) is not among them.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{Runtime, inspect::WaitsFor, time::sleep};
+///
+/// let runtime = Runtime::new();
+/// let task = runtime.spawn(async { sleep(Duration::from_secs(60)).await });
+/// runtime.turn(Some(Duration::ZERO))?;
+/// match runtime.tasks()[0].waits_for[..] {
+///     [WaitsFor::Timer { left: Some(left), .. }] => assert!(left <= Duration::from_secs(60)),
+///     ref other => panic!("{other:?}"),
+/// }
+/// # drop(task);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitsFor {
+    /// Something to read, or a connection to accept.
+    #[non_exhaustive]
+    Read {
+        /// The number of the file descriptor, or of the socket.
+        fd: i64,
+        /// The other end, of a connected TCP or UDP socket.
+        peer: Option<SocketAddr>,
+        /// This end, of a TCP or UDP socket.
+        local: Option<SocketAddr>,
+    },
+    /// Room to write, or a connection that is being made.
+    #[non_exhaustive]
+    Write {
+        /// The number of the file descriptor, or of the socket.
+        fd: i64,
+        /// The other end, of a connected TCP or UDP socket.
+        peer: Option<SocketAddr>,
+        /// This end, of a TCP or UDP socket.
+        local: Option<SocketAddr>,
+    },
+    /// A timer.
+    #[non_exhaustive]
+    Timer {
+        /// How long still; `None` for one that is too far off to fire.
+        left: Option<Duration>,
+    },
+    /// The end of another task of this runtime.
+    #[non_exhaustive]
+    Task {
+        /// Its number.
+        id: TaskId,
+        /// Its name, if it has one.
+        name: Option<String>,
+    },
+    /// The next end of a task of a `TaskGroup`.
+    Group,
+    /// A `RemoteTask`.
+    RemoteTask,
+    /// A promise.
+    Promise,
+    /// A closure on the pool of threads.
+    Unblock,
+    /// Something that is not of this crate: a channel, a lock, another thread.
+    Outside,
+    /// Nothing: it has returned `Pending`, and nobody has its waker. It will never be
+    /// polled again, unless its abort handle is used.
+    Nothing,
+}
+
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut address = |what: &str, fd: &i64, peer: &Option<_>, local: &Option<_>| {
+            write!(f, "{what} fd {fd}")?;
+            match (peer, local) {
+                (Some(peer), _) => write!(f, " ({peer})"),
+                (None, Some(local)) => write!(f, " (at {local})"),
+                (None, None) => Ok(()),
+            }
+        };
+        match self {
+            WaitsFor::Read { fd, peer, local } => address("to read", fd, peer, local),
+            WaitsFor::Write { fd, peer, local } => address("to write", fd, peer, local),
+            WaitsFor::Timer { left: Some(left) } => write!(f, "a timer, in {}", Short(*left)),
+            WaitsFor::Timer { left: None } => f.write_str("a timer that never fires"),
+            WaitsFor::Task {
+                name: Some(name), ..
+            } => write!(f, "task `{name}`"),
+            WaitsFor::Task { id, name: None } => write!(f, "task `task-{id}`"),
+            WaitsFor::Group => f.write_str("a task of its group"),
+            WaitsFor::RemoteTask => f.write_str("a remote task"),
+            WaitsFor::Promise => f.write_str("a promise"),
+            WaitsFor::Unblock => f.write_str("a job of `unblock`"),
+            WaitsFor::Outside => f.write_str("something outside"),
+            WaitsFor::Nothing => f.write_str("nothing: its waker is gone"),
+        }
+    }
+}
+
+/// A duration, in three digits or so.
+struct Short(Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.as_micros();
+        let text = match micros {
+            0..1_000 => format!("{micros} us"),
+            1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+            1_000_000..600_000_000 => format!("{:.1} s", micros as f64 / 1e6),
+            _ => format!("{} min", micros / 60_000_000),
+        };
+        f.pad(&text)
+    }
+}
+
+impl fmt::Display for TaskInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "task `{name}`")?,
+            None => write!(f, "task `task-{}`", self.id)?,
+        }
+        write!(f, " (spawned at {}): {}", self.spawned_at, self.state)?;
+        if !self.waits_for.is_empty() {
+            write!(f, " for {}", List(&self.waits_for))?;
+        }
+        write!(f, ", {} polls", self.polls)
+    }
+}
+
+struct List<'a>(&'a [WaitsFor]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<_> = self.0.iter().map(WaitsFor::to_string).collect();
+        f.pad(&all.join("; "))
+    }
+}
+
+/// All tasks of a runtime, from [`inspect::dump`](crate::inspect::dump). As text it is a
+/// table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dump {
+    /// The future of the `block_on` that is under way. Its number is 0, and its place that
+    /// of the call.
+    pub main: Option<TaskInfo>,
+    /// The tasks that are not over, in the order in which they were spawned.
+    pub tasks: Vec<TaskInfo>,
+}
+
+impl fmt::Display for Dump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const TITLES: [&str; 5] = ["task", "state", "polls", "waits for", "spawned at"];
+        let row = |info: &TaskInfo, who: String| {
+            let waits = List(&info.waits_for).to_string();
+            let (state, polls) = (info.state.to_string(), info.polls.to_string());
+            [who, state, polls, waits, info.spawned_at.to_string()]
+        };
+        let mut rows = vec![TITLES.map(str::to_string)];
+        rows.extend(self.main.iter().map(|main| row(main, "main".to_string())));
+        rows.extend(self.tasks.iter().map(|info| {
+            let who = match &info.name {
+                Some(name) => format!("{} {name}", info.id),
+                None => info.id.to_string(),
+            };
+            row(info, who)
+        }));
+        let widths = [0, 1, 2, 3].map(|column| {
+            let cells = rows.iter().map(|row| row[column].chars().count());
+            cells.max().unwrap_or_default()
+        });
+        for [who, state, polls, waits, place] in &rows {
+            let [a, b, c, d] = widths;
+            writeln!(f, "{who:a$}  {state:b$}  {polls:>c$}  {waits:d$}  {place}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What all tasks of a runtime are doing, and its main.
+pub(crate) fn dump(context: &Context) -> Dump {
+    let (main, tasks) = (context.owner.see_main(), context.owner.see_tasks());
+    let mut waits = waits(context, &tasks);
+    let mut info = |seen: Seen| TaskInfo {
+        waits_for: match state(&seen) {
+            TaskState::Waiting => waits_of(&seen, waits.remove(&seen.who).unwrap_or_default()),
+            _ => Vec::new(),
+        },
+        state: state(&seen),
+        id: TaskId::new(seen.about.number),
+        name: seen.about.name.map(|name| name.to_string()),
+        spawned_at: seen.about.spawned_at,
+        polls: seen.polls,
+    };
+    let main = main.map(&mut info).map(|main| TaskInfo {
+        id: TaskId::new(0),
+        ..main
+    });
+    let mut tasks: Vec<_> = tasks.into_iter().map(info).collect();
+    tasks.sort_by_key(|info| info.id);
+    Dump { main, tasks }
+}
+
+fn state(seen: &Seen) -> TaskState {
+    if seen.is_polled {
+        TaskState::Running
+    } else if seen.is_queued {
+        TaskState::Ready
+    } else {
+        TaskState::Waiting
+    }
+}
+
+/// Who waits for which socket, timer and task.
+fn waits(context: &Context, tasks: &[Seen]) -> BTreeMap<Who, Vec<WaitsFor>> {
+    let mut waits: BTreeMap<Who, Vec<WaitsFor>> = BTreeMap::new();
+    if let Some(reactor) = Reactor::get() {
+        reactor.each_wait(&mut |who, direction, registration| {
+            let (fd, [peer, local]) = (registration.number(), addresses(registration));
+            waits.entry(who).or_default().push(match direction {
+                Direction::Read => WaitsFor::Read { fd, peer, local },
+                Direction::Write => WaitsFor::Write { fd, peer, local },
+            });
+        });
+    }
+    let now = Instant::now();
+    context.each_timer(&mut |who, deadline| {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let timer = WaitsFor::Timer { left };
+        waits.entry(who).or_default().push(timer);
+    });
+    for seen in tasks {
+        if let Some(who) = seen.joined_by {
+            let id = TaskId::new(seen.about.number);
+            let name = seen.about.name.as_ref().map(|name| name.to_string());
+            let task = WaitsFor::Task { id, name };
+            waits.entry(who).or_default().push(task);
+        }
+    }
+    waits
+}
+
+/// The ends of a socket, as far as there are any.
+fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
+    let address = |address: std::io::Result<SockAddr>| address.ok()?.as_socket();
+    let both = registration.with_fd(|fd| {
+        let socket = SockRef::from(&fd);
+        [address(socket.peer_addr()), address(socket.local_addr())]
+    });
+    both.unwrap_or_default()
+}
+
+/// With what is known of the last poll only.
+fn waits_of(seen: &Seen, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
+    for (kind, wait) in [
+        (Waits::GROUP, WaitsFor::Group),
+        (Waits::REMOTE, WaitsFor::RemoteTask),
+        (Waits::PROMISE, WaitsFor::Promise),
+        (Waits::JOB, WaitsFor::Unblock),
+    ] {
+        if seen.waits.has(kind) {
+            waits.push(wait);
+        }
+    }
+    if waits.is_empty() {
+        waits.push(if seen.has_waker {
+            WaitsFor::Outside
+        } else {
+            WaitsFor::Nothing
+        });
+    }
+    waits
 }

@@ -366,6 +366,7 @@ impl Reactor {
         &self,
         registration: &Arc<Registration>,
         direction: Direction,
+        who: u32,
         waker: &Waker,
     ) -> io::Result<()> {
         let known = self.with_slot(registration, |slot| {
@@ -393,7 +394,7 @@ impl Reactor {
                 }
                 side.crowded = generation;
             }
-            let waiter = Waiter { id: 0, waker };
+            let waiter = Waiter { id: 0, who, waker };
             let known = side
                 .waiters
                 .polled()
@@ -431,6 +432,7 @@ impl Reactor {
         registration: &Arc<Registration>,
         direction: Direction,
         id: &mut Option<u32>,
+        who: u32,
         waker: &Waker,
     ) -> io::Result<bool> {
         if let Some(known) = *id {
@@ -460,6 +462,7 @@ impl Reactor {
             }
             waiters.push(Waiter {
                 id: id.expect("it was set above"),
+                who,
                 waker: new,
             });
             slot.note_waiting(self);
@@ -480,6 +483,17 @@ impl Reactor {
             })
         };
         drop(waker);
+    }
+
+    /// Shows who waits for what.
+    pub(crate) fn each_wait(&self, f: &mut dyn FnMut(u32, Direction, &Registration)) {
+        for (_, slot) in &*self.slots.borrow() {
+            for direction in [Direction::Read, Direction::Write] {
+                for waiter in slot.sides[direction as usize].waiters.iter() {
+                    f(waiter.who, direction, &slot.registration);
+                }
+            }
+        }
     }
 
     fn ensure_armed(&self, slot: &mut Slot, direction: Direction) -> io::Result<()> {

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 pub use self::handle::{Handle, RemoteTask};
 use self::valve::Valve;
 use crate::context::{self, Context, Step};
-use crate::info::Metrics;
+use crate::info::{Metrics, TaskInfo};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
 use crate::task::Task;
@@ -161,10 +161,11 @@ impl Runtime {
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         check_not_inside("block_on");
+        let called_at = Location::caller();
         self.enter(|| {
             // In here, so that it is dropped inside of the runtime, also by a panic.
             let mut future = pin!(future);
-            let main = self.context.owner.main();
+            let main = self.context.owner.main(called_at);
             let mut output = None;
             while output.is_none() {
                 let mut poll = || match main.poll(future.as_mut()) {
@@ -337,6 +338,24 @@ impl Runtime {
     /// ```
     pub fn metrics(&self) -> Metrics {
         crate::info::metrics(&self.context)
+    }
+
+    /// What its tasks are doing, in the order in which they were spawned.
+    ///
+    /// From the inside there is [`inspect::dump`](crate::inspect::dump).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// let task = soloist::task::Builder::new().name("to come");
+    /// let task = runtime.block_on(async { task.spawn(async {}) });
+    /// let tasks = runtime.tasks();
+    /// assert_eq!(tasks[0].name.as_deref(), Some("to come"));
+    /// # drop(task);
+    /// ```
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        crate::info::dump(&self.context).tasks
     }
 
     fn enter<R>(&self, f: impl FnOnce() -> R) -> R {

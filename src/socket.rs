@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use socket2::SockRef;
 
-use crate::cell::{Wait, note};
+use crate::cell::{Wait, Who, note};
 use crate::context;
 use crate::reactor::{Direction, Reactor, Source};
 use crate::source::{AsRaw, Registration};
@@ -165,8 +165,8 @@ impl<T> Socket<T> {
         context::current_or_error("waiting for a socket")?;
         let reactor = Reactor::get_or_new()?;
         let registration = self.source.registration();
-        reactor.wait_polled(registration, direction, cx.waker())?;
-        note_wait(registration, direction);
+        let who = note_wait(registration, direction);
+        reactor.wait_polled(registration, direction, who, cx.waker())?;
         Poll::Pending
     }
 
@@ -236,12 +236,12 @@ impl<T> Socket<T> {
     }
 }
 
-fn note_wait(registration: &Registration, direction: Direction) {
+fn note_wait(registration: &Registration, direction: Direction) -> Who {
     let fd = registration.number();
     note(match direction {
         Direction::Read => Wait::Read(fd),
         Direction::Write => Wait::Write(fd),
-    });
+    })
 }
 
 /// Waits until a direction is reported. It has an entry of its own, which leaves
@@ -278,14 +278,14 @@ impl<T> Future for Ready<'_, T> {
             return Poll::Ready(Ok(()));
         }
         let mut id = self.entry.map(|entry| entry.id);
-        let waits = reactor.wait_entry(registration, self.direction, &mut id, cx.waker());
+        let who = note_wait(registration, self.direction);
+        let waits = reactor.wait_entry(registration, self.direction, &mut id, who, cx.waker());
         self.entry = id.map(|id| Entry {
             reactor: reactor.id(),
             key: registration.key.load(Ordering::Relaxed),
             id,
         });
         if waits? {
-            note_wait(registration, self.direction);
             return Poll::Pending;
         }
         self.entry = None;

@@ -176,6 +176,16 @@ impl Registration {
         self.fd as i64
     }
 
+    /// Shows the fd, unless its owner has let go of it. `f` must not use the reactor.
+    pub(crate) fn with_fd<R>(&self, f: impl FnOnce(raw::Borrowed<'_>) -> R) -> Option<R> {
+        let place = lock(&self.place);
+        if matches!(*place, Place::Closed) {
+            return None;
+        }
+        // SAFETY: not `Closed`, which is decided under this lock: open [OPEN].
+        Some(f(unsafe { raw::Borrowed::borrow_raw(self.fd) }))
+    }
+
     /// Has the poller report these directions under `key` from now on.
     pub(crate) fn arm(
         &self,

@@ -387,6 +387,12 @@ impl<T> Future for Cancel<T> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TaskId(u64);
 
+impl TaskId {
+    pub(crate) fn new(number: u64) -> TaskId {
+        TaskId(number)
+    }
+}
+
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

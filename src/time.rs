@@ -226,9 +226,10 @@ impl Sleep {
             self.leave();
             return Poll::Ready(());
         }
+        let who = note(Wait::Timer(self.deadline));
         match &self.entry {
             Some(entry) if entry.is_of(context) && !context.timer_has_fired(entry.key) => {
-                context.set_timer_waker(entry.key, cx.waker());
+                context.set_timer_waker(entry.key, who, cx.waker());
             }
             _ => {
                 // Another runtime's, or none yet.
@@ -236,11 +237,10 @@ impl Sleep {
                 self.entry = Some(Entry {
                     home: context.owner.home(),
                     // Cloned before the timers are borrowed: it is user code.
-                    key: context.add_timer(self.deadline, cx.waker().clone()),
+                    key: context.add_timer(self.deadline, who, cx.waker().clone()),
                 });
             }
         }
-        note(Wait::Timer(self.deadline));
         Poll::Pending
     }
 

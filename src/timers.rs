@@ -45,6 +45,8 @@ struct Entry {
     /// Its index in `heap`, or `FIRED`: the entry stays until its owner removes
     /// it, or the owner's next word would hit the next owner of the slot.
     place: u32,
+    /// Which task waits, for people to read.
+    who: u32,
     waker: Option<Waker>,
 }
 
@@ -72,11 +74,12 @@ impl Timers {
     }
 
     /// Has `waker` woken at `deadline`. One that is too far off is no deadline.
-    pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> TimerKey {
+    pub(crate) fn insert(&mut self, deadline: Instant, who: u32, waker: Waker) -> TimerKey {
         let after = deadline.saturating_duration_since(self.base);
         let place = self.heap.len();
         let key = self.entries.insert(Entry {
             place: if after < NEVER { place as u32 } else { UNSET },
+            who,
             waker: Some(waker),
         });
         assert!(key < UNSET as usize, "more than 4,294,967,293 timers");
@@ -118,11 +121,35 @@ impl Timers {
 
     /// Sets another waker. Returns what the caller is to drop.
     #[must_use]
-    pub(crate) fn set_waker(&mut self, key: TimerKey, waker: Waker) -> Option<Waker> {
+    pub(crate) fn set_waker(&mut self, key: TimerKey, who: u32, waker: Waker) -> Option<Waker> {
         match self.entries.get_mut(key.0 as usize) {
-            Some(entry) => entry.waker.replace(waker),
+            Some(entry) => {
+                entry.who = who;
+                entry.waker.replace(waker)
+            }
             None => Some(waker),
         }
+    }
+
+    /// Shows who waits, and until when; `None` for what is too far off.
+    pub(crate) fn each_wait(&self, f: &mut dyn FnMut(u32, Option<Instant>)) {
+        for (_, entry) in &self.entries {
+            match entry.place {
+                FIRED => {}
+                UNSET => f(entry.who, None),
+                place => {
+                    let when = Duration::from_nanos(self.heap[place as usize].when);
+                    f(entry.who, Some(self.base + when));
+                }
+            }
+        }
+    }
+
+    /// Which task waits for it.
+    pub(crate) fn who(&self, key: TimerKey) -> u32 {
+        self.entries
+            .get(key.0 as usize)
+            .map_or(0, |entry| entry.who)
     }
 
     /// How many have still to fire.
@@ -262,7 +289,7 @@ mod tests {
                     let when = now + random(50);
                     let waker = waker();
                     let deadline = base + Duration::from_nanos(when);
-                    let key = timers.insert(deadline, waker.clone());
+                    let key = timers.insert(deadline, 0, waker.clone());
                     order += 1;
                     model.insert((when, order), (key, waker));
                 }
@@ -312,11 +339,11 @@ mod tests {
             Duration::from_millis(u64::MAX),
             Duration::from_secs(u64::MAX),
         ] {
-            timers.insert(saturating_add(now, far), waker());
+            timers.insert(saturating_add(now, far), 0, waker());
             assert_eq!(timers.next(), None);
         }
         let years = Duration::from_secs(68 * 365 * 24 * 60 * 60);
-        timers.insert(saturating_add(now, years), waker());
+        timers.insert(saturating_add(now, years), 0, waker());
         assert_eq!(timers.next(), Some(now + years));
         assert_eq!(saturating_add(now, years), now + years);
     }

@@ -68,8 +68,9 @@ pub(super) struct Local {
     /// The number of the `block_on` that is under way. An entry of an earlier one is
     /// stale.
     pub(super) main: Cell<u64>,
-    /// The cell of the last `block_on`, if nothing refers to it any more.
-    pub(super) spare_main: Cell<Option<Arc<MainCell>>>,
+    /// The cell of the `block_on` that is under way, but for the length of a poll, or of
+    /// the last one.
+    pub(super) main_cell: Cell<Option<Arc<MainCell>>>,
     /// Set when the runtime starts to go: what is spawned then is dropped at once.
     closing: Cell<bool>,
     pub(super) counts: Counts,
@@ -81,7 +82,7 @@ pub(super) struct Local {
 pub(super) struct Place {
     pub(super) number: u64,
     /// One strong reference while a future is in place; taken out while it is polled.
-    task: Option<LocalRef>,
+    pub(super) task: Option<LocalRef>,
 }
 
 /// An entry of the ready queue: nothing but numbers.
@@ -142,7 +143,7 @@ impl Owner {
                     tasks: RefCell::new(Slab::new()),
                     spawned: Cell::new(0),
                     main: Cell::new(0),
-                    spare_main: Cell::new(None),
+                    main_cell: Cell::new(None),
                     closing: Cell::new(false),
                     counts: Counts::default(),
                     busy: Cell::new(0),
@@ -250,26 +251,29 @@ impl Owner {
 
     /// A cell without a future, for the future that a `block_on` keeps on its
     /// stack: its wakes go the way of all wakes. It is queued at once.
-    pub(crate) fn main(&self) -> Main<'_> {
+    pub(crate) fn main(&self, called_at: &'static Location<'static>) -> Main<'_> {
         let local = self.home.local();
         let number = local.main.get() + 1;
         local.main.set(number);
-        let mut spare = local.spare_main.take();
+        let mut spare = local.main_cell.take();
         let cell = match spare.as_mut().and_then(Arc::get_mut) {
             Some(cell) => {
                 cell.header.number = number;
+                cell.header.spawned_at = called_at;
                 cell.header.state.set(State::Idle);
+                cell.header.polls.set(0);
                 cell.header.sent = AtomicBool::new(false);
                 spare
             }
             None => None,
         };
         let cell = cell.unwrap_or_else(|| {
-            let header = Header::new(self.home, NO_SLOT, number, None, Location::caller());
+            let header = Header::new(self.home, NO_SLOT, number, None, called_at);
             Arc::new(MainCell { header })
         });
         local.ready.push(cell.header.entry());
-        Main { owner: self, cell }
+        local.main_cell.set(Some(cell));
+        Main { owner: self }
     }
 
     /// Polls the task, unless it is over.
@@ -354,7 +358,7 @@ impl Owner {
             panics.catch(|| drop(task));
         }
         local.ready.clear();
-        let spare = local.spare_main.take();
+        let spare = local.main_cell.take();
         drop(spare);
     }
 }

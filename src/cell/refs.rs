@@ -150,7 +150,7 @@ impl<T> TaskRef<T> {
                     }
                 };
                 if !header.is_over() {
-                    note(Wait::Task(header.number));
+                    header.joined_by.set(note(Wait::Task(header.number)));
                     header.joiner.set(Some(new));
                     return Poll::Pending;
                 }

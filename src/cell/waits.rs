@@ -56,14 +56,25 @@ impl Waits {
     pub(crate) const REMOTE: u8 = 1 << 5;
     pub(crate) const PROMISE: u8 = 1 << 6;
     pub(crate) const JOB: u8 = 1 << 7;
+
+    pub(crate) fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
 }
 
+/// Tells tasks apart where it is written down for what they wait; 0 for nobody. Sources
+/// belong to a thread, and it may have several runtimes: both numbers are in it. It serves
+/// to tell people, and nothing depends on it.
+pub(crate) type Who = u32;
+
 /// Says that the task that is being polled on this thread, if one is, will return
-/// `Pending` because of this.
+/// `Pending` because of this. Returns who that is.
 #[inline]
-pub(crate) fn note(wait: Wait) {
-    with_polled(|header| {
+pub(crate) fn note(wait: Wait) -> Who {
+    let who = with_polled(|header| {
         let waits = header.waits.get();
         header.waits.set(Waits(waits.0 | wait.bit()));
+        header.who()
     });
+    who.unwrap_or_default()
 }

@@ -21,6 +21,8 @@ struct Rest {
 pub(super) struct Waiter {
     /// 0 for a `poll_*` call: nobody takes that one back.
     pub(super) id: u32,
+    /// Which task it is, for people to read.
+    pub(super) who: u32,
     pub(super) waker: Waker,
 }
 

@@ -29,6 +29,7 @@ mod guest;
 #[cfg(all(unix, feature = "blocking", feature = "signal"))]
 mod http_server;
 mod https;
+mod inspect;
 mod metrics;
 mod moves;
 mod net;

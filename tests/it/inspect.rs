@@ -1,0 +1,437 @@
+//! `Runtime::tasks` and `inspect::dump`: who is there, and for what they wait.
+
+use std::cell::RefCell;
+use std::future::{Future, pending, poll_fn};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_lite::future::{or, zip};
+use soloist::inspect::{TaskInfo, TaskState, WaitsFor, dump};
+use soloist::io::{AsyncReadExt, AsyncWriteExt};
+use soloist::net::{TcpListener, TcpStream};
+use soloist::promise::promise;
+use soloist::task::{Builder, TaskGroup, yield_now};
+use soloist::time::sleep;
+use soloist::{Handle, Runtime, block_on, inspect, spawn};
+
+use crate::support::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What the tasks of the running runtime wait for, in the order in which they were spawned,
+/// as text.
+fn waits() -> Vec<Vec<String>> {
+    let tasks = dump().tasks;
+    let of = |info: &TaskInfo| info.waits_for.iter().map(WaitsFor::to_string).collect();
+    tasks.iter().map(of).collect()
+}
+
+/// As [`waits`], of the only task.
+fn wait_of_one() -> String {
+    let waits = waits();
+    assert_eq!(waits.len(), 1, "{waits:?}");
+    waits[0].join(" + ")
+}
+
+#[test]
+fn who_a_task_is() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        assert_eq!(runtime.tasks(), []);
+        let first = runtime.spawn(pending::<()>());
+        let line = line!() - 1;
+        let spawn_second = || Builder::new().name("the second").spawn(async {});
+        let second = runtime.block_on(poll_fn(|_| Poll::Ready(spawn_second())));
+        let tasks = runtime.tasks();
+        assert_eq!(tasks.len(), 2);
+        assert_eq!(tasks[0].id, first.id());
+        assert_eq!(tasks[0].name, None);
+        assert!(tasks[0].spawned_at.file().ends_with("inspect.rs"));
+        assert_eq!(tasks[0].spawned_at.line(), line);
+        assert_eq!(tasks[1].id, second.id());
+        assert_eq!(tasks[1].name.as_deref(), Some("the second"));
+        // The first had its turn beside main; the second came after that.
+        assert_eq!((tasks[0].polls, tasks[1].polls), (1, 0));
+        assert_eq!(tasks[0].state, TaskState::Waiting);
+        assert_eq!(tasks[1].state, TaskState::Ready);
+        assert_eq!(tasks[1].waits_for, []);
+        let text = tasks[0].to_string();
+        assert!(text.starts_with("task `task-1` (spawned at "), "{text}");
+        assert!(
+            text.ends_with("): waiting for nothing: its waker is gone, 1 polls"),
+            "{text}"
+        );
+        drop(first);
+        assert_eq!(runtime.tasks().len(), 1);
+        runtime.block_on(second);
+        assert_eq!(runtime.tasks(), []);
+    });
+}
+
+#[test]
+fn the_one_that_asks_is_running() {
+    watchdog(|| {
+        block_on(async {
+            let task = Builder::new().name("asks").spawn(async {
+                yield_now().await;
+                dump()
+            });
+            let dump = task.await;
+            let main = dump.main.expect("a `block_on` is under way");
+            assert_eq!(dump.tasks.len(), 1);
+            assert_eq!(dump.tasks[0].state, TaskState::Running);
+            assert_eq!(dump.tasks[0].polls, 2);
+            assert_eq!(main.state, TaskState::Waiting);
+            assert_eq!(main.waits_for[0].to_string(), "task `asks`");
+            assert_eq!(main.waits_for.len(), 1);
+            assert!(main.spawned_at.file().ends_with("inspect.rs"));
+            // And now it is main.
+            let dump = inspect::dump();
+            let main = dump.main.expect("a `block_on` is under way");
+            assert_eq!((main.state, main.polls), (TaskState::Running, 2));
+            assert_eq!(dump.tasks, []);
+        });
+    });
+}
+
+#[test]
+fn without_a_block_on_there_is_no_main() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        runtime.block_on(async {});
+        let task = runtime.spawn(async { dump() });
+        runtime.run();
+        let dump = runtime.block_on(task);
+        assert_eq!((dump.main, dump.tasks.len()), (None, 1));
+    });
+}
+
+#[test]
+fn a_future_that_asks_while_it_is_dropped_is_no_more() {
+    watchdog(|| {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        block_on(async {
+            let guard = |what| {
+                let seen = seen.clone();
+                OnDrop(move || seen.borrow_mut().push((what, dump().tasks.len())))
+            };
+            let done = guard("done");
+            spawn(async move { drop(done) }).await;
+            let other = spawn(pending::<()>());
+            // It owns its guard to the end.
+            let inside = guard("after its poll");
+            let mut inside = Some(inside);
+            spawn(poll_fn(move |_| {
+                _ = &mut inside;
+                Poll::Ready(())
+            }))
+            .await;
+            drop(other);
+        });
+        let seen = seen.borrow().clone();
+        assert_eq!(seen, [("done", 1), ("after its poll", 1)]);
+    });
+}
+
+#[test]
+fn a_socket_with_its_peer() {
+    watchdog(|| {
+        block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let at = listener.local_addr().unwrap();
+            let accepting = spawn(async move { listener.accept().await.unwrap() });
+            yield_now().await;
+            let wait = wait_of_one();
+            assert!(wait.starts_with("to read fd "), "{wait}");
+            assert!(wait.ends_with(&format!(" (at {at})")), "{wait}");
+
+            let mut client = TcpStream::connect(at).await.unwrap();
+            let (mut server, from) = accepting.await;
+            let reading = spawn(async move {
+                client.read(&mut [0; 8]).await.unwrap();
+                client
+            });
+            yield_now().await;
+            match &dump().tasks[0].waits_for[..] {
+                [
+                    WaitsFor::Read {
+                        peer, local, fd, ..
+                    },
+                ] => {
+                    assert_eq!((*peer, *local), (Some(at), Some(from)));
+                    assert!(*fd > 0);
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(wait_of_one().ends_with(&format!(" ({at})")));
+            server.write_all(b"x").await.unwrap();
+            let mut client = reading.await;
+
+            // Until there is no room.
+            let writing = spawn(async move {
+                loop {
+                    client.write_all(&[0; 1 << 16]).await.unwrap();
+                }
+            });
+            let is_full = || {
+                let tasks = dump().tasks;
+                let [info] = &tasks[..] else { panic!() };
+                matches!(info.waits_for[..], [WaitsFor::Write { .. }])
+            };
+            while !is_full() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            assert!(wait_of_one().starts_with("to write fd "));
+            drop(writing);
+            drop(server);
+        });
+    });
+}
+
+#[test]
+fn a_timer_and_how_long_still() {
+    watchdog(|| {
+        block_on(async {
+            let task = spawn(async { sleep(2 * MINUTE).await });
+            yield_now().await;
+            let tasks = dump().tasks;
+            let [
+                WaitsFor::Timer {
+                    left: Some(left), ..
+                },
+            ] = tasks[0].waits_for[..]
+            else {
+                panic!("{tasks:?}");
+            };
+            assert!(left <= 2 * MINUTE && left > MINUTE);
+            assert!(
+                wait_of_one().starts_with("a timer, in 1"),
+                "{}",
+                wait_of_one()
+            );
+            drop(task);
+            let never = spawn(async { sleep(Duration::MAX).await });
+            yield_now().await;
+            assert_eq!(wait_of_one(), "a timer that never fires");
+            drop(never);
+        });
+    });
+}
+
+#[test]
+fn tasks_promises_jobs_and_what_is_outside() {
+    watchdog(|| {
+        block_on(async {
+            let (promise, promised) = promise::<()>();
+            let (sender, receiver) = async_channel::bounded::<()>(1);
+            let first = Builder::new().name("first").spawn(async move {
+                _ = promised.await;
+            });
+            let second = spawn(first.join());
+            let third = spawn(second);
+            let fourth = spawn(async move { receiver.recv().await });
+            let fifth = spawn(async {
+                let mut group = TaskGroup::<(), ()>::new();
+                group.spawn(pending());
+                group.next().await;
+            });
+            yield_now().await;
+            yield_now().await;
+            let expected = [
+                "a promise",
+                "task `first`",
+                "task `task-2`",
+                "something outside",
+                "a task of its group",
+                "nothing: its waker is gone",
+            ];
+            assert_eq!(waits(), expected.map(|wait| vec![wait.to_string()]));
+            promise.set(()).unwrap();
+            assert!(third.await.is_ok());
+            drop((fourth, fifth, sender));
+
+            let other = Handle::current().spawn(pending::<()>);
+            let waits_for_it = spawn(async { _ = other.await });
+            yield_now().await;
+            yield_now().await;
+            assert_eq!(waits()[0], ["a remote task"]);
+            drop(waits_for_it);
+        });
+    });
+}
+
+#[test]
+#[cfg(feature = "blocking")]
+fn a_job_of_the_pool() {
+    watchdog(|| {
+        block_on(async {
+            let (go, wait) = std::sync::mpsc::channel::<()>();
+            let job = spawn(soloist::unblock(move || wait.recv()));
+            yield_now().await;
+            assert_eq!(wait_of_one(), "a job of `unblock`");
+            go.send(()).unwrap();
+            job.await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn several_waits_of_one_task() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, theirs) = tcp_pair();
+            let mut ours = TcpStream::try_from(ours).unwrap();
+            let other = Builder::new().name("other").spawn(pending::<()>());
+            let task = spawn(async move {
+                let read = async { _ = ours.read(&mut [0; 8]).await };
+                zip(or(read, sleep(MINUTE)), other).await;
+            });
+            yield_now().await;
+            let waits = &waits()[1];
+            assert_eq!(waits.len(), 3, "{waits:?}");
+            assert!(waits[0].starts_with("to read fd "));
+            assert!(waits[1].starts_with("a timer, in "));
+            assert_eq!(waits[2], "task `other`");
+            drop((task, theirs));
+        });
+    });
+}
+
+/// Polls a future with a waker of its own, as `FuturesUnordered` does.
+fn with_own_waker<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let mut future = Box::pin(future);
+    poll_fn(move |cx| {
+        let outer = cx.waker().clone();
+        let inner = waker_fn(move || outer.wake_by_ref());
+        future
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(&inner))
+    })
+}
+
+#[test]
+fn a_wait_through_another_waker_is_its_tasks() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, theirs) = tcp_pair();
+            let mut ours = TcpStream::try_from(ours).unwrap();
+            let other = spawn(pending::<()>());
+            let task = spawn(async move {
+                let read = with_own_waker(async { _ = ours.read(&mut [0; 8]).await });
+                let timer = with_own_waker(sleep(MINUTE));
+                zip(or(read, timer), with_own_waker(other)).await;
+            });
+            yield_now().await;
+            let waits = &waits()[1];
+            assert_eq!(waits.len(), 3, "{waits:?}");
+            assert_eq!(waits[2], "task `task-1`");
+            drop((task, theirs));
+        });
+    });
+}
+
+#[test]
+fn a_wait_that_is_over_is_not_listed() {
+    watchdog(|| {
+        block_on(async {
+            let task = spawn(async {
+                let mut first = Box::pin(sleep(MINUTE));
+                assert!(poll_once(&mut first).await.is_pending());
+                drop(first);
+                let (_promise, promised) = promise::<()>();
+                let mut promised = Box::pin(promised);
+                assert!(poll_once(&mut promised).await.is_pending());
+                yield_now().await;
+                sleep(Duration::MAX).await;
+            });
+            yield_now().await;
+            yield_now().await;
+            // The timer has been taken out; the promise was of an earlier poll.
+            assert_eq!(wait_of_one(), "a timer that never fires");
+            drop(task);
+        });
+    });
+}
+
+#[test]
+fn two_runtimes_of_a_thread_are_told_apart() {
+    watchdog(|| {
+        let (first, second) = (Runtime::new(), Runtime::new());
+        let (ours, _theirs) = tcp_pair();
+        let reader = first.spawn(async move {
+            let mut ours = TcpStream::try_from(ours).unwrap();
+            _ = ours.read(&mut [0; 8]).await;
+        });
+        let stuck = second.spawn(pending::<()>());
+        for runtime in [&first, &second] {
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+        }
+        assert!(matches!(
+            first.tasks()[0].waits_for[..],
+            [WaitsFor::Read { .. }]
+        ));
+        assert_eq!(second.tasks()[0].waits_for, [WaitsFor::Nothing]);
+        drop((reader, stuck));
+    });
+}
+
+#[test]
+fn a_table() {
+    watchdog(|| {
+        block_on(async {
+            let long = Builder::new()
+                .name("a longer name")
+                .spawn(sleep(Duration::MAX));
+            let short = spawn(long.join());
+            sleep(Duration::from_millis(1)).await;
+            let table = dump().to_string();
+            let lines: Vec<_> = table.lines().collect();
+            let columns = |line: &str| line.split("  ").filter(|cell| !cell.is_empty()).count();
+            assert_eq!(lines.len(), 4, "{table}");
+            assert_eq!(lines[0].trim_end(), lines[0]);
+            assert_eq!(columns(lines[0]), 5, "{table}");
+            // In line with the titles.
+            let places: Vec<_> = ["state", "waits for", "spawned at"]
+                .map(|title| lines[0].find(title).unwrap())
+                .into();
+            assert_eq!(lines[2].find("waiting"), Some(places[0]), "{table}");
+            assert_eq!(
+                lines[2].find("a timer that never"),
+                Some(places[1]),
+                "{table}"
+            );
+            assert_eq!(
+                lines[3].find("task `a longer name`"),
+                Some(places[1]),
+                "{table}"
+            );
+            assert!(lines[1][places[2]..].contains("inspect.rs:"), "{table}");
+            drop(short);
+        });
+    });
+}
+
+#[test]
+fn asking_changes_nothing() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let probe = Seen::new();
+        let task = runtime.spawn(probe.probe());
+        let joins = runtime.spawn(task);
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        for _ in 0..3 {
+            assert_eq!(runtime.tasks()[0].waits_for, [WaitsFor::Outside]);
+        }
+        assert_eq!(probe.polls.get(), 1);
+        probe.finish();
+        runtime.block_on(joins);
+        assert_eq!(probe.polls.get(), 2);
+    });
+}
+
+#[test]
+fn outside_of_a_runtime_there_is_nothing_to_dump() {
+    assert!(panic_of(dump).contains("`inspect::dump` outside of a soloist runtime"));
+    assert!(panic_of(inspect::metrics).contains("`inspect::metrics` outside"));
+}
