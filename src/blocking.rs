@@ -8,6 +8,8 @@ use crate::cell::{Wait, note};
 
 pub use ::blocking::Unblock;
 
+use crate::context;
+
 /// Runs a closure that blocks on a pool of threads, and waits for what it returns.
 ///
 /// It starts at once; the pool makes threads as they are needed, and lets them go when
@@ -36,9 +38,17 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    // It counts as outside until it has run, and then until who waits for it knows.
+    let outside = || context::try_current().map(|context| context.outside());
+    let running = outside();
     // Caught here: on the pool's thread it would take the awaiting task's news along.
-    let mut task = ::blocking::unblock(move || catch_unwind(AssertUnwindSafe(f)));
+    let mut task = ::blocking::unblock(move || {
+        let output = catch_unwind(AssertUnwindSafe(f));
+        drop(running);
+        output
+    });
     async move {
+        let _waiting = outside();
         let result = poll_fn(|cx| {
             let polled = Pin::new(&mut task).poll(cx);
             if polled.is_pending() {

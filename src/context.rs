@@ -1,16 +1,20 @@
 //! The runtime that is running on this thread: its tasks, timers and clock.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cell::{Message, Owner, Ran, Who};
+use crate::clock::{self, AutoAdvance, Clock, VirtualClock};
+use crate::outside::{self, Outside};
 use crate::panics::Panics;
 use crate::park::Park;
+use crate::schedule::{Order, Schedule};
 use crate::timers::{TimerKey, Timers};
 
 thread_local! {
@@ -20,13 +24,32 @@ thread_local! {
 /// Writes in one poll: then the task lets the others have their turn.
 const WRITES: u32 = 128;
 
+/// What a runtime is built with.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) propagate_panics: bool,
+    pub(crate) clock: Clock,
+    pub(crate) auto_advance: AutoAdvance,
+    /// None where the order is of no interest.
+    pub(crate) schedule: Option<Schedule>,
+    /// With a virtual clock: how long to wait in real time when nothing can happen any
+    /// more, as far as we know.
+    pub(crate) patience: Option<Duration>,
+}
+
 /// Everything of a runtime that its own thread uses.
 pub(crate) struct Context {
     pub(crate) owner: Owner,
     pub(crate) park: Park,
     timers: RefCell<Timers>,
-    /// The time of the last visit. The first poll of a `Sleep` goes by it.
+    /// The time of the last visit. The first poll of a `Sleep` goes by it. If the clock is
+    /// virtual, this is the time.
     now: Cell<Instant>,
+    pub(crate) virtual_clock: Option<Box<VirtualClock>>,
+    /// For runs that are to be repeated.
+    pub(crate) order: Option<Rc<Order>>,
+    /// Handles and jobs: made for the first.
+    outside: OnceCell<Arc<outside::Count>>,
     /// What is left of the writes of this poll.
     writes: Cell<u32>,
     /// Set by `Handle::stop`, cleared by the `run` that sees it.
@@ -83,17 +106,26 @@ fn outside(what: &str) -> String {
 }
 
 impl Context {
-    pub(crate) fn new(propagate_panics: bool) -> Rc<Context> {
-        let (park, notifier) = Park::new();
+    pub(crate) fn new(settings: Settings) -> Rc<Context> {
+        let is_virtual = settings.clock == Clock::Virtual;
+        let virtual_clock = is_virtual
+            .then(|| Box::new(VirtualClock::new(settings.auto_advance, settings.patience)));
+        // A virtual clock is for tests: what they do can be written down.
+        let schedule = settings.schedule.or(is_virtual.then_some(Schedule::Fifo));
+        let order = schedule.map(|schedule| Rc::new(Order::new(schedule)));
+        let (park, notifier) = Park::new(order.clone());
         let now = Instant::now();
         Rc::new(Context {
             owner: Owner::new(notifier),
             park,
             timers: RefCell::new(Timers::new(now)),
             now: Cell::new(now),
+            outside: OnceCell::new(),
+            virtual_clock,
+            order,
             writes: Cell::new(WRITES),
             stopped: Cell::new(false),
-            propagate_panics,
+            propagate_panics: settings.propagate_panics,
             wakers: Cell::new(Vec::new()),
             messages: Cell::new(Vec::new()),
         })
@@ -101,9 +133,10 @@ impl Context {
 
     /// Runs `f` inside this runtime.
     pub(crate) fn enter<R>(self: &Rc<Self>, f: impl FnOnce() -> R) -> R {
-        struct Leave(Option<Rc<Context>>);
+        struct Leave(Option<Rc<Context>>, Option<Instant>);
         impl Drop for Leave {
             fn drop(&mut self) {
+                clock::replace(self.1);
                 let outer = self.0.take();
                 // The thread may be ending: then there is nothing to restore.
                 let left = CURRENT.try_with(|current| current.replace(outer));
@@ -112,7 +145,8 @@ impl Context {
         }
         let inner = Some(self.clone());
         let outer = CURRENT.try_with(|current| current.replace(inner));
-        let _leave = Leave(outer.ok().flatten());
+        let time = self.virtual_clock.as_ref().map(|_| self.now.get());
+        let _leave = Leave(outer.ok().flatten(), clock::replace(time));
         self.owner.enter(f)
     }
 
@@ -123,9 +157,30 @@ impl Context {
 
     /// Looks at the clock.
     pub(crate) fn look(&self) -> Instant {
-        let now = Instant::now();
+        let now = clock::now();
         self.now.set(now);
         now
+    }
+
+    /// Moves a virtual clock on, inside of the runtime. It never goes back.
+    pub(crate) fn advance_to(&self, now: Instant) {
+        debug_assert!(self.virtual_clock.is_some());
+        if now > self.now.get() {
+            self.now.set(now);
+            clock::replace(Some(now));
+        }
+    }
+
+    /// For what can act on this runtime from outside, as long as it can.
+    pub(crate) fn outside(&self) -> Outside {
+        let notifies = self.virtual_clock.is_some();
+        let count = self.outside.get_or_init(|| outside::Count::new(notifies));
+        Outside::new(self.owner.home(), count)
+    }
+
+    /// Whether a handle is alive, or a job runs.
+    pub(crate) fn has_outside(&self) -> bool {
+        self.outside.get().is_some_and(|count| !count.is_zero())
     }
 
     /// When the next timer fires.
@@ -187,7 +242,10 @@ impl Context {
     /// Wakes whose time has come, by the time of the last look at the clock.
     pub(crate) fn expire_timers(&self) {
         let mut wakers = self.wakers.take();
-        self.timers.borrow_mut().expire(self.now.get(), &mut wakers);
+        match self.order.as_deref().filter(|order| order.is_shuffled()) {
+            None => self.timers.borrow_mut().expire(self.now.get(), &mut wakers),
+            Some(order) => self.expire_shuffled(order, &mut wakers),
+        }
         self.owner.counts().fired.add(wakers.len());
         let mut panics = Panics::default();
         for waker in wakers.drain(..) {
@@ -195,6 +253,26 @@ impl Context {
         }
         self.wakers.set(wakers);
         panics.resume();
+    }
+
+    /// Those that are due at the same instant in any order.
+    #[cold]
+    fn expire_shuffled(&self, order: &Order, wakers: &mut Vec<Waker>) {
+        let mut timers = self.timers.borrow_mut();
+        while let Some(next) = timers.next().filter(|next| *next <= self.now.get()) {
+            let before = wakers.len();
+            timers.expire(next, wakers);
+            order.shuffle(&mut wakers[before..]);
+        }
+    }
+
+    /// Shuffles the next `count` entries of the ready queue, if they are to be, and writes
+    /// down their order.
+    #[inline]
+    pub(crate) fn arrange(&self, count: usize) {
+        if let Some(order) = &self.order {
+            self.owner.arrange(count, order);
+        }
     }
 
     /// Does what other threads have asked for.

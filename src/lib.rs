@@ -6,6 +6,7 @@
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod cell;
+mod clock;
 mod context;
 mod counts;
 pub mod guide;
@@ -13,6 +14,7 @@ mod info;
 pub mod inspect;
 pub mod io;
 pub mod net;
+mod outside;
 mod panics;
 mod park;
 #[cfg(all(unix, feature = "process"))]
@@ -22,6 +24,7 @@ pub mod promise;
 mod reactor;
 mod ready;
 pub mod runtime;
+mod schedule;
 #[cfg(feature = "signal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
 pub mod signal;
@@ -29,6 +32,7 @@ mod socket;
 mod source;
 mod sync;
 pub mod task;
+pub mod testing;
 pub mod time;
 mod timers;
 

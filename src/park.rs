@@ -11,6 +11,7 @@ use parking::{Parker, Unparker};
 
 use crate::reactor::{Reactor, Shared};
 use crate::ready::{Inbox, Notify};
+use crate::schedule::Order;
 
 /// How a runtime that is parked is notified.
 #[derive(Clone, Debug)]
@@ -40,21 +41,28 @@ pub(crate) struct Park {
     parker: Parker,
     /// The reactor that the inbox knows how to notify, 0 for the thread.
     known: Cell<u64>,
+    /// In which what the reactor reports is delivered.
+    order: Option<Rc<Order>>,
 }
 
 impl Park {
-    pub(crate) fn new() -> (Park, Notifier) {
+    pub(crate) fn new(order: Option<Rc<Order>>) -> (Park, Notifier) {
         let parker = Parker::new();
         let notifier = Notifier::Thread(parker.unparker());
         let known = Cell::new(0);
-        (Park { parker, known }, notifier)
+        let park = Park {
+            parker,
+            known,
+            order,
+        };
+        (park, notifier)
     }
 
     /// Visits the reactor without waiting. Returns how much was reported.
     pub(crate) fn peek(&self, between: bool) -> io::Result<usize> {
         match Reactor::get() {
             Some(reactor) if reactor.is_worth_a_visit() => {
-                reactor.visit(Some(Duration::ZERO), between)
+                reactor.visit(Some(Duration::ZERO), between, self.order.as_deref())
             }
             _ => Ok(0),
         }
@@ -75,7 +83,7 @@ impl Park {
             return self.peek(false);
         }
         let result = match (reactor, timeout) {
-            (Some(reactor), timeout) => reactor.visit(timeout, false),
+            (Some(reactor), timeout) => reactor.visit(timeout, false, self.order.as_deref()),
             (None, Some(timeout)) => {
                 self.parker.park_timeout(timeout);
                 Ok(0)

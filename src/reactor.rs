@@ -43,6 +43,7 @@ pub(crate) use self::object::Source;
 use self::portable::{Alarm, Wait};
 use self::waiters::{Waiter, Waiters};
 use crate::panics::Panics;
+use crate::schedule::Order;
 use crate::source::{Polling, Registration};
 use crate::sync::atomic::Ordering;
 
@@ -199,6 +200,13 @@ impl Reactor {
         self.guest.get() || !self.slots.borrow().is_empty()
     }
 
+    /// Whether somebody waits for a source.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let slots = self.slots.borrow();
+        let mut sides = slots.iter().flat_map(|(_, slot)| &slot.sides);
+        sides.any(|side| !side.waiters.is_empty())
+    }
+
     #[cfg(unix)]
     pub(crate) fn poller(&self) -> &polling::Poller {
         self.shared.polling.poller()
@@ -244,7 +252,12 @@ impl Reactor {
     /// and wakes who waited for it. Returns how much was reported.
     ///
     /// `between` says that this is a visit in the middle of a generation.
-    pub(crate) fn visit(&self, timeout: Option<Duration>, between: bool) -> io::Result<usize> {
+    pub(crate) fn visit(
+        &self,
+        timeout: Option<Duration>,
+        between: bool,
+        order: Option<&Order>,
+    ) -> io::Result<usize> {
         let mut panics = Panics::default();
         self.free_orphans(&mut panics);
         if !between {
@@ -260,9 +273,17 @@ impl Reactor {
         }
         let mut reported = 0;
         if result.is_ok() {
-            for event in wait.events() {
+            let mut deliver = |event| {
                 reported += 1;
                 self.deliver(event, &mut panics);
+            };
+            match order.filter(|order| order.is_shuffled()) {
+                None => wait.events().for_each(deliver),
+                Some(order) => {
+                    let mut events: Vec<Event> = wait.events().collect();
+                    order.shuffle(&mut events);
+                    events.into_iter().for_each(&mut deliver);
+                }
             }
         }
         self.wait.set(Some(wait));

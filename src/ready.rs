@@ -56,6 +56,12 @@ impl<T> ReadyQueue<T> {
         self.len() == 0
     }
 
+    /// Shows the first `count` items, to be put into another order.
+    pub(crate) fn arrange(&self, count: usize, f: impl FnOnce(&mut [T])) {
+        let mut queue = self.queue.borrow_mut();
+        f(&mut queue.make_contiguous()[..count]);
+    }
+
     /// Empties the queue, and gives its memory back.
     pub(crate) fn clear(&self) {
         let old = (self.queue.take(), self.urgent.take());

@@ -17,6 +17,7 @@
 #[cfg(unix)]
 mod guest;
 mod handle;
+mod simulated;
 mod valve;
 
 use std::future::Future;
@@ -29,10 +30,12 @@ use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
 use self::valve::Valve;
-use crate::context::{self, Context, Step};
+pub use crate::clock::{AutoAdvance, Clock};
+use crate::context::{self, Context, Settings, Step};
 use crate::info::{Metrics, TaskInfo};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
+pub use crate::schedule::Schedule;
 use crate::task::Task;
 
 /// Polls after which the reactor is visited even if there is more work.
@@ -112,7 +115,7 @@ impl Runtime {
     /// ```
     pub fn builder() -> Builder {
         Builder {
-            propagate_panics: false,
+            settings: Settings::default(),
         }
     }
 
@@ -133,7 +136,7 @@ impl Runtime {
     /// assert_eq!(thread.join().unwrap().unwrap(), 42);
     /// ```
     pub fn handle(&self) -> Handle {
-        Handle::new(self.context.owner.home(), std::thread::current().id())
+        Handle::new(&self.context)
     }
 
     /// Runs a future on this thread until it is done, and all tasks of this runtime
@@ -418,6 +421,7 @@ impl Runtime {
     fn generation(&self, main: &mut dyn FnMut() -> bool) -> io::Result<usize> {
         let mut left = self.context.owner.ready().len();
         if left > 0 {
+            self.context.arrange(left);
             let counts = self.context.owner.counts();
             counts.turns.add(1);
             counts.longest_queue.raise_to(left);
@@ -451,6 +455,8 @@ impl Runtime {
             context.expire_timers();
             let events = context.park.peek(false)?;
             context.owner.counts().events.add(events);
+        } else if context.virtual_clock.is_some() {
+            return self.visit_virtual(wait);
         } else {
             let wait = self.until_next_timer(wait);
             if wait != Some(Duration::ZERO) {
@@ -461,7 +467,7 @@ impl Runtime {
             context.look();
             context.expire_timers();
         }
-        self.valve.visited(context.now(), true);
+        self.valve.visited(self.real_now(), true);
         Ok(())
     }
 
@@ -475,10 +481,19 @@ impl Runtime {
             context.expire_timers();
             context.park.peek(true)
         });
-        self.valve.visited(context.now(), false);
+        context.arrange(woken);
+        self.valve.visited(self.real_now(), false);
         self.valve.hold(woken);
         context.owner.counts().events.add(result?);
         Ok(woken)
+    }
+
+    /// The time of the last visit, by the system's clock: tasks take real time.
+    fn real_now(&self) -> Instant {
+        match self.context.virtual_clock {
+            None => self.context.now(),
+            Some(_) => Instant::now(),
+        }
     }
 
     /// How long to wait: not past the next deadline, and not past `wait`.
@@ -540,7 +555,7 @@ pub struct Turn {
 #[derive(Debug)]
 #[must_use = "call `build` to make the runtime"]
 pub struct Builder {
-    propagate_panics: bool,
+    settings: Settings,
 }
 
 impl Builder {
@@ -556,7 +571,7 @@ impl Builder {
     /// runtime.run();
     /// ```
     pub fn propagate_panics(mut self, propagate: bool) -> Builder {
-        self.propagate_panics = propagate;
+        self.settings.propagate_panics = propagate;
         self
     }
 
@@ -569,7 +584,7 @@ impl Builder {
     /// assert_eq!(runtime.block_on(async { 1 }), 1);
     /// ```
     pub fn build(self) -> Runtime {
-        let context = Context::new(self.propagate_panics);
+        let context = Context::new(self.settings);
         let valve = Valve::new(context.now());
         Runtime {
             context,

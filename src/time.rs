@@ -15,6 +15,7 @@ use futures_lite::Stream;
 use pin_project_lite::pin_project;
 
 use crate::cell::{Home, Message, Wait, note};
+use crate::clock;
 use crate::context::{self, Context};
 use crate::timers::{TimerKey, saturating_add};
 
@@ -39,7 +40,7 @@ use crate::timers::{TimerKey, saturating_add};
 #[track_caller]
 pub fn now() -> Instant {
     context::check_inside("`time::now`");
-    Instant::now()
+    clock::now()
 }
 
 /// Waits for a duration. Too long for the clock, it waits for ever.
@@ -65,7 +66,7 @@ pub fn now() -> Instant {
 #[track_caller]
 pub fn sleep(duration: Duration) -> Sleep {
     context::check_inside("`sleep`");
-    Sleep::new(saturating_add(Instant::now(), duration))
+    Sleep::new(saturating_add(clock::now(), duration))
 }
 
 /// Waits until an instant of the runtime's clock. One that has passed is due at once.
@@ -217,7 +218,7 @@ impl Sleep {
     /// Whether it is due; if not, the waker is woken when it is.
     fn poll_until(&mut self, context: &Context, cx: &mut TaskContext<'_>) -> Poll<()> {
         let now = if self.polled {
-            Instant::now()
+            clock::now()
         } else {
             context.now()
         };
@@ -516,7 +517,7 @@ impl Interval {
     /// ```
     pub fn poll_tick(&mut self, cx: &mut TaskContext<'_>) -> Poll<Instant> {
         let due = self.sleep.deadline();
-        let now = Instant::now();
+        let now = clock::now();
         if now < due {
             std::task::ready!(Pin::new(&mut self.sleep).poll(cx));
         }
@@ -557,8 +558,7 @@ impl Interval {
     /// });
     /// ```
     pub fn reset(&mut self) {
-        self.sleep
-            .reset(saturating_add(Instant::now(), self.period));
+        self.sleep.reset(saturating_add(clock::now(), self.period));
     }
 
     /// The time from one tick to the next.

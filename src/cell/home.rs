@@ -19,6 +19,7 @@ use crate::counts::Counts;
 use crate::panics::{Panics, Payload, discard};
 use crate::park::Notifier;
 use crate::ready::{Inbox, ReadyQueue};
+use crate::schedule::Order;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
@@ -199,6 +200,19 @@ impl Owner {
     /// How many tasks were spawned.
     pub(crate) fn spawned(&self) -> u64 {
         self.home.local().spawned.get()
+    }
+
+    /// Shuffles the next `count` entries, if they are to be, and writes down their order.
+    #[cold]
+    pub(crate) fn arrange(&self, count: usize, order: &Order) {
+        self.ready().arrange(count, |entries| {
+            order.shuffle(entries);
+            for entry in entries {
+                // 0 for main, whose number is another one on each run.
+                let is_main = entry.slot == NO_SLOT;
+                order.note(if is_main { 0 } else { entry.number });
+            }
+        });
     }
 
     /// How many tasks have a future in place.

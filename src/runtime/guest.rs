@@ -76,7 +76,8 @@ impl Runtime {
     /// # Errors
     ///
     /// If the system refuses a poller, or another runtime of this thread is a guest
-    /// already: they would share one reactor.
+    /// already: they would share one reactor. If the clock is virtual, which no other loop
+    /// can wait for.
     ///
     /// # Examples
     ///
@@ -104,6 +105,12 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn poll_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.context.virtual_clock.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "no other loop can wait for a virtual clock: give the runtime the real one",
+            ));
+        }
         let reactor = match self.guest.reactor.get() {
             Some(reactor) => reactor,
             None => {

@@ -11,7 +11,8 @@ use std::thread::{self, ThreadId};
 use futures_lite::FutureExt;
 
 use crate::cell::{About, Home, Message, RemoteRef, Wait, note};
-use crate::context::{self, report};
+use crate::context::{self, Context, report};
+use crate::outside::Outside;
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::{Mutex, lock};
 use crate::task::JoinError;
@@ -38,11 +39,17 @@ pub struct Handle {
     home: Home,
     /// The runtime's own.
     thread: ThreadId,
+    outside: Outside,
 }
 
 impl Handle {
-    pub(super) fn new(home: Home, thread: ThreadId) -> Handle {
-        Handle { home, thread }
+    /// On the runtime's own thread.
+    pub(super) fn new(context: &Context) -> Handle {
+        Handle {
+            home: context.owner.home(),
+            thread: thread::current().id(),
+            outside: context.outside(),
+        }
     }
 
     /// The handle of the runtime that runs on this thread.
@@ -61,8 +68,7 @@ impl Handle {
     /// ```
     #[track_caller]
     pub fn current() -> Handle {
-        let context = context::current("`Handle::current`");
-        Handle::new(context.owner.home(), thread::current().id())
+        Handle::new(&context::current("`Handle::current`"))
     }
 
     /// The handle of the runtime that runs on this thread, if one does.
@@ -73,8 +79,7 @@ impl Handle {
     /// assert!(soloist::Handle::try_current().is_none());
     /// ```
     pub fn try_current() -> Option<Handle> {
-        let context = context::try_current()?;
-        Some(Handle::new(context.owner.home(), thread::current().id()))
+        Some(Handle::new(&*context::try_current()?))
     }
 
     /// Has the runtime's thread call `make`, and run the future that it returns.
@@ -125,6 +130,7 @@ impl Handle {
         RemoteTask {
             shared,
             thread: self.thread,
+            _outside: self.outside.clone(),
         }
     }
 
@@ -175,6 +181,7 @@ pub struct RemoteTask<T> {
     shared: Arc<Shared<T>>,
     /// The runtime's own.
     thread: ThreadId,
+    _outside: Outside,
 }
 
 struct Shared<T> {

@@ -22,6 +22,7 @@ mod ecosystem;
 #[cfg(unix)]
 mod embed;
 mod examples;
+mod explore;
 mod fairness;
 mod group;
 #[cfg(unix)]
@@ -62,6 +63,7 @@ mod udp;
 #[cfg(unix)]
 mod unix;
 mod verbs;
+mod virtual_time;
 mod wakes;
 #[cfg(unix)]
 mod websocket;

@@ -1,0 +1,65 @@
+//! Who can still act on a runtime from outside of it: the handles and jobs that are
+//! counted, which wakers are not.
+
+use std::sync::Arc;
+
+use crate::cell::{Home, Message};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts what is [`Outside`].
+#[derive(Debug)]
+pub(crate) struct Count {
+    alive: AtomicUsize,
+    /// Whether the runtime wants to know when the last one has gone.
+    notifies: bool,
+}
+
+impl Count {
+    pub(crate) fn new(notifies: bool) -> Arc<Count> {
+        Arc::new(Count {
+            alive: AtomicUsize::new(0),
+            notifies,
+        })
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.alive.load(Ordering::Acquire) == 0
+    }
+}
+
+/// Held by what can act on a runtime from outside, for as long as it can.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    home: Home,
+    count: Arc<Count>,
+}
+
+impl Outside {
+    pub(crate) fn new(home: Home, count: &Arc<Count>) -> Outside {
+        // Relaxed: it is counted by one that is counted, or on the runtime's own thread.
+        count.alive.fetch_add(1, Ordering::Relaxed);
+        Outside {
+            home,
+            count: count.clone(),
+        }
+    }
+}
+
+impl Clone for Outside {
+    fn clone(&self) -> Outside {
+        Outside::new(self.home, &self.count)
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        // Release: what it has done before is seen by the runtime that counts.
+        let last = self.count.alive.fetch_sub(1, Ordering::Release) == 1;
+        if last && self.count.notifies {
+            // A message without contents: the runtime looks around. One that is gone
+            // does not.
+            let refused = self.home.push(Message::Call(Box::new(|| {})));
+            drop(refused);
+        }
+    }
+}

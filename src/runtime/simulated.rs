@@ -1,0 +1,212 @@
+//! What a turn does under a virtual clock when nothing is ready; and the settings for runs
+//! that are to be repeated.
+
+use std::io;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::{AutoAdvance, Builder, Clock, Runtime, Schedule};
+use crate::clock::VirtualClock;
+use crate::panics::Panics;
+use crate::reactor::Reactor;
+
+/// Where a virtual clock goes next.
+enum Jump {
+    ToTimer(Instant),
+    /// As far as somebody has asked for, and there is no timer before that.
+    AsAsked(Instant),
+}
+
+impl Runtime {
+    /// Nothing is ready: moves the clock, or waits in real time.
+    #[cold]
+    pub(super) fn visit_virtual(&self, wait: Option<Duration>) -> io::Result<()> {
+        let context = &self.context;
+        let Some(clock) = &context.virtual_clock else {
+            return Ok(());
+        };
+        // Asked before the inbox is read: who has gone by now has left word there.
+        let outside = self.is_anything_outside();
+        let events = context.park.peek(false)?;
+        context.owner.counts().events.add(events);
+        context.read_inbox();
+        // A `Sleep` may have been set to a time that has passed.
+        context.expire_timers();
+        if context.owner.ready().is_empty() {
+            match self.jump(clock, outside, wait) {
+                Some(Jump::ToTimer(deadline)) => {
+                    context.advance_to(deadline);
+                    context.expire_timers();
+                }
+                Some(Jump::AsAsked(until)) => {
+                    context.advance_to(until);
+                    wake(clock.take_reached(context.now()));
+                }
+                None => self.wait_in_real_time(clock, outside, wait)?,
+            }
+        }
+        self.valve.visited(Instant::now(), true);
+        Ok(())
+    }
+
+    /// The hash of the order of all polls so far, 0 if it is not kept.
+    pub(crate) fn schedule_hash(&self) -> u64 {
+        let order = self.context.order.as_ref();
+        order.map_or(0, |order| order.hash())
+    }
+
+    fn is_anything_outside(&self) -> bool {
+        self.context.has_outside() || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
+    }
+
+    fn jump(&self, clock: &VirtualClock, outside: bool, wait: Option<Duration>) -> Option<Jump> {
+        let next = self.context.next_deadline();
+        if let Some(until) = clock.wanted() {
+            let next = next.filter(|next| *next <= until);
+            return Some(next.map_or(Jump::AsAsked(until), Jump::ToTimer));
+        }
+        let may = match clock.auto_advance {
+            AutoAdvance::WhenIdle => true,
+            AutoAdvance::WhenNoIo => !outside,
+            AutoAdvance::Manual => false,
+        };
+        // Who will not wait at all does not want time to pass.
+        let may = may && wait != Some(Duration::ZERO) && !self.context.is_stopped();
+        next.filter(|_| may).map(Jump::ToTimer)
+    }
+
+    /// The clock runs along, and not past the next deadline: so timers are never late.
+    fn wait_in_real_time(
+        &self,
+        clock: &VirtualClock,
+        outside: bool,
+        wait: Option<Duration>,
+    ) -> io::Result<()> {
+        if wait == Some(Duration::ZERO) {
+            return Ok(());
+        }
+        let context = &self.context;
+        let runs = clock.auto_advance != AutoAdvance::Manual;
+        let deadline = context.next_deadline().filter(|_| runs);
+        let from = context.now();
+        let timer = deadline.map(|deadline| deadline.saturating_duration_since(from));
+        let patience = clock.patience.filter(|_| !outside && timer.is_none());
+        let limits = [wait, timer, patience];
+        let limit = limits.into_iter().flatten().min();
+        let start = Instant::now();
+        loop {
+            let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
+            context.owner.counts().waits.add(1);
+            let events = context.park.wait(context.owner.inbox(), left)?;
+            context.owner.counts().events.add(events);
+            context.read_inbox();
+            if !context.owner.ready().is_empty() || context.is_stopped() {
+                break;
+            }
+            // Out of patience, and of nothing else.
+            let Some(patience) = patience.filter(|_| wait.is_none()) else {
+                break;
+            };
+            // What was said meanwhile may have been that somebody waits outside now.
+            if self.is_anything_outside() {
+                break;
+            }
+            assert!(
+                start.elapsed() < patience,
+                "nothing can happen any more: no task is ready, no timer is set, nobody waits \
+                 for a socket, no job runs, no `Handle` is alive, and no other thread has woken \
+                 a task for {patience:?} (a thread that will, must hold a `Handle` until it has)"
+            );
+        }
+        if runs {
+            let now = from + start.elapsed();
+            context.advance_to(deadline.map_or(now, |deadline| now.min(deadline)));
+            context.expire_timers();
+        }
+        Ok(())
+    }
+}
+
+/// Wakes them all.
+fn wake(wakers: Vec<Waker>) {
+    let mut panics = Panics::default();
+    for waker in wakers {
+        panics.catch(|| waker.wake());
+    }
+    panics.resume();
+}
+
+impl Builder {
+    /// Which clock [`time`](crate::time) runs on. Under [`Clock::Virtual`] a test of a
+    /// schedule of 24 hours takes milliseconds.
+    ///
+    /// Whatever else measures time, such as `Instant::now()`, the time that tasks take to
+    /// run, and `max_wait` of [`Runtime::turn`], stays with the system's clock. Instants of
+    /// the two are not to be mixed. `turn(Some(Duration::ZERO))` never moves the clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::runtime::{Clock, Runtime};
+    /// use soloist::time::{interval, now};
+    ///
+    /// let runtime = Runtime::builder().clock(Clock::Virtual).build();
+    /// runtime.block_on(async {
+    ///     let start = now();
+    ///     let mut hours = interval(Duration::from_secs(3600));
+    ///     for _ in 0..=24 {
+    ///         hours.tick().await;
+    ///     }
+    ///     // To the nanosecond: timers are never late.
+    ///     assert_eq!(now() - start, Duration::from_secs(24 * 3600));
+    /// });
+    /// ```
+    pub fn clock(mut self, clock: Clock) -> Builder {
+        self.settings.clock = clock;
+        self
+    }
+
+    /// When a virtual clock jumps to the next deadline by itself; by default
+    /// [`AutoAdvance::WhenNoIo`]. It means nothing to the system's clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{spawn, testing, time::sleep};
+    /// use soloist::runtime::{AutoAdvance, Clock, Runtime};
+    ///
+    /// let builder = Runtime::builder().clock(Clock::Virtual);
+    /// let runtime = builder.auto_advance(AutoAdvance::Manual).build();
+    /// runtime.block_on(async {
+    ///     let task = spawn(sleep(Duration::from_secs(60)));
+    ///     testing::advance(Duration::from_secs(59)).await;
+    ///     assert!(!task.is_finished());
+    ///     testing::advance(Duration::from_secs(1)).await;
+    ///     assert!(task.is_finished());
+    /// });
+    /// ```
+    pub fn auto_advance(mut self, when: AutoAdvance) -> Builder {
+        self.settings.auto_advance = when;
+        self
+    }
+
+    /// In which order tasks run that are ready at the same time; by default first come,
+    /// first served. A seed finds the races that this order hides, and shows them again:
+    /// see [`testing::explore`](crate::testing::explore).
+    ///
+    /// # Examples
+    ///
+    /// See [`Schedule`].
+    pub fn schedule(mut self, schedule: Schedule) -> Builder {
+        self.settings.schedule = Some(schedule);
+        self
+    }
+
+    /// For tests: panics when nothing can happen any more, after so long in real time.
+    pub(crate) fn patience(mut self, patience: Duration) -> Builder {
+        self.settings.patience = Some(patience);
+        self
+    }
+}

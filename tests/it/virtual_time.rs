@@ -1,0 +1,491 @@
+//! The virtual clock: when it jumps, when it waits, and what moves it.
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::io::{Read, Write};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use soloist::io::{AsyncReadExt, AsyncWriteExt};
+use soloist::net::TcpStream;
+use soloist::runtime::{AutoAdvance, Clock, Runtime};
+use soloist::task::yield_now;
+use soloist::time::{self, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
+use soloist::{Handle, spawn, testing};
+
+use crate::support::{panic_of, tcp_pair, watchdog};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Real time in which something outside happens.
+const A_WHILE: Duration = Duration::from_millis(30);
+
+fn runtime(auto_advance: AutoAdvance) -> Runtime {
+    let builder = Runtime::builder().clock(Clock::Virtual);
+    builder.auto_advance(auto_advance).build()
+}
+
+#[test]
+fn a_day_takes_no_time_and_is_exact() {
+    watchdog(|| {
+        testing::block_on(async {
+            let start = time::now();
+            sleep(DAY).await;
+            assert_eq!(time::now() - start, DAY);
+            assert!(timeout(DAY, pending::<()>()).await.is_err());
+            assert_eq!(time::now() - start, 2 * DAY);
+            assert!(timeout_at(start + 3 * DAY, pending::<()>()).await.is_err());
+            assert_eq!(time::now() - start, 3 * DAY);
+            assert_eq!(timeout(DAY, sleep(HOUR)).await, Ok(()));
+            assert_eq!(time::now() - start, 3 * DAY + HOUR);
+            let mut sleep = sleep(DAY);
+            sleep.reset(time::now() + HOUR);
+            sleep.await;
+            assert_eq!(time::now() - start, 3 * DAY + 2 * HOUR);
+        });
+    });
+}
+
+#[test]
+fn a_retry_schedule_of_a_day_runs_all_its_attempts() {
+    watchdog(|| {
+        testing::block_on(async {
+            let start = time::now();
+            let mut attempts = Vec::new();
+            let mut pause = Duration::from_secs(1);
+            while time::now() - start < DAY {
+                attempts.push((time::now() - start).as_secs());
+                sleep(pause).await;
+                pause = (2 * pause).min(HOUR);
+            }
+            assert_eq!(attempts[..6], [0, 1, 3, 7, 15, 31]);
+            // 4095 s until the pause is an hour, and then every hour.
+            assert_eq!(attempts.len(), 12 + (86_400 - 4095_usize).div_ceil(3600));
+        });
+    });
+}
+
+#[test]
+fn the_clock_stands_still_while_tasks_run() {
+    watchdog(|| {
+        testing::block_on(async {
+            let start = time::now();
+            let due = Rc::new(Cell::new(false));
+            let seen = due.clone();
+            let _task = spawn(async move {
+                sleep(Duration::from_nanos(1)).await;
+                seen.set(true);
+            });
+            thread::sleep(Duration::from_millis(5));
+            // More polls than there are between two visits.
+            for _ in 0..1000 {
+                yield_now().await;
+            }
+            assert_eq!(time::now(), start);
+            assert!(!due.get());
+            sleep(Duration::from_nanos(1)).await;
+            assert!(due.get());
+            assert_eq!(time::now() - start, Duration::from_nanos(1));
+        });
+    });
+}
+
+#[test]
+fn intervals_tick_at_their_own_instants() {
+    watchdog(|| {
+        testing::block_on(async {
+            let start = time::now();
+            let mut ticks = interval(HOUR);
+            for n in 0..24 {
+                assert_eq!(ticks.tick().await, start + n * HOUR);
+                assert_eq!(time::now(), start + n * HOUR);
+            }
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            sleep(2 * HOUR + HOUR / 2).await;
+            assert_eq!(ticks.tick().await, start + 24 * HOUR);
+            assert_eq!(ticks.tick().await, start + 26 * HOUR);
+            ticks.reset();
+            assert_eq!(ticks.tick().await, start + 27 * HOUR);
+        });
+    });
+}
+
+#[test]
+fn a_time_that_has_passed_is_due_at_once() {
+    watchdog(|| {
+        for auto_advance in [AutoAdvance::WhenNoIo, AutoAdvance::Manual] {
+            runtime(auto_advance).block_on(async {
+                let start = time::now();
+                sleep(Duration::ZERO).await;
+                sleep_until(start).await;
+                let mut sleep = std::pin::pin!(sleep(DAY));
+                assert!(soloist::future::poll_once(sleep.as_mut()).await.is_none());
+                sleep.as_mut().reset(start);
+                sleep.await;
+                assert_eq!(time::now(), start);
+            });
+        }
+    });
+}
+
+/// A server that answers after a while.
+fn slow_server() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 4];
+        stream.read_exact(&mut request).unwrap();
+        thread::sleep(A_WHILE);
+        stream.write_all(b"pong").unwrap();
+    });
+    address
+}
+
+async fn ask(address: std::net::SocketAddr) -> std::io::Result<[u8; 4]> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"ping").await?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer)
+}
+
+#[test]
+fn b4522_a_timeout_does_not_run_ahead_of_an_answer_that_comes() {
+    watchdog(|| {
+        runtime(AutoAdvance::WhenNoIo).block_on(async {
+            let start = time::now();
+            let answer = timeout(HOUR, ask(slow_server())).await;
+            assert_eq!(&answer.unwrap().unwrap(), b"pong");
+            // The clock has run along.
+            let took = time::now() - start;
+            assert!(A_WHILE <= took && took < HOUR, "{took:?}");
+        });
+        // This is what one asks for with it.
+        runtime(AutoAdvance::WhenIdle).block_on(async {
+            let start = time::now();
+            let answer = timeout(HOUR, ask(slow_server())).await;
+            assert!(answer.is_err());
+            assert_eq!(time::now() - start, HOUR);
+        });
+    });
+}
+
+#[test]
+fn a_timeout_around_a_dead_socket_takes_its_time_and_fires() {
+    watchdog(|| {
+        let (ours, _theirs) = tcp_pair();
+        runtime(AutoAdvance::WhenNoIo).block_on(async {
+            let (start, real) = (time::now(), Instant::now());
+            let mut stream = TcpStream::try_from(ours).unwrap();
+            let read = timeout(A_WHILE, stream.read(&mut [0; 8])).await;
+            assert!(read.is_err());
+            assert!(real.elapsed() >= A_WHILE);
+            assert_eq!(time::now() - start, A_WHILE, "timers are never late");
+            // Once it is gone, nothing holds the clock.
+            drop(stream);
+            sleep(DAY).await;
+        });
+    });
+}
+
+#[test]
+fn what_the_sockets_have_already_said_comes_before_a_jump() {
+    watchdog(|| {
+        let (ours, mut theirs) = tcp_pair();
+        theirs.write_all(b"x").unwrap();
+        runtime(AutoAdvance::WhenIdle).block_on(async {
+            let start = time::now();
+            let mut stream = TcpStream::try_from(ours).unwrap();
+            // It is there by now: loopback.
+            stream.peek(&mut [0]).await.unwrap();
+            let first = Rc::new(Cell::new(None));
+            let (mut reader, seen) = (stream.clone(), first.clone());
+            let reader = spawn(async move {
+                reader.read_exact(&mut [0; 2]).await.unwrap();
+                seen.set(Some(time::now()));
+            });
+            yield_now().await;
+            theirs.write_all(b"y").unwrap();
+            sleep(HOUR).await;
+            assert_eq!(first.get(), Some(start));
+            reader.await;
+            let _ = stream.close().await;
+        });
+    });
+}
+
+#[cfg(feature = "blocking")]
+#[test]
+fn a_job_that_runs_holds_the_clock_and_one_that_has_run_does_not() {
+    watchdog(|| {
+        testing::block_on(async {
+            let start = time::now();
+            let job = soloist::unblock(|| thread::sleep(A_WHILE));
+            assert_eq!(timeout(HOUR, job).await, Ok(()));
+            let took = time::now() - start;
+            assert!(A_WHILE <= took && took < HOUR, "{took:?}");
+            // Nobody awaits this one: its end is what lets the clock go.
+            let job = soloist::unblock(|| thread::sleep(A_WHILE));
+            sleep(DAY).await;
+            job.await;
+            assert!(time::now() - start >= DAY);
+        });
+    });
+}
+
+#[test]
+fn a_handle_on_another_thread_holds_the_clock() {
+    watchdog(|| {
+        testing::block_on(async {
+            let start = time::now();
+            let handle = Handle::current();
+            let thread = thread::spawn(move || {
+                thread::sleep(A_WHILE);
+                handle.spawn(|| async { time::now() }).wait().unwrap()
+            });
+            sleep(DAY).await;
+            let at = thread.join().unwrap();
+            // It came on the way, and when its handle was gone the clock jumped.
+            assert!(start + A_WHILE <= at && at < start + HOUR);
+            assert_eq!(time::now() - start, DAY);
+        });
+    });
+}
+
+#[test]
+fn a_remote_task_that_somebody_holds_holds_the_clock() {
+    watchdog(|| {
+        testing::block_on(async {
+            let start = time::now();
+            let task = Handle::current().spawn(pending::<()>);
+            let thread = thread::spawn(move || {
+                thread::sleep(A_WHILE);
+                task.abort();
+                // Gone with the thread.
+                soloist::future::block_on(task).unwrap_err().is_cancelled()
+            });
+            sleep(DAY).await;
+            assert!(thread.join().unwrap());
+            assert_eq!(time::now() - start, DAY);
+        });
+    });
+}
+
+#[test]
+fn a_clock_set_by_hand_moves_by_nothing_else() {
+    watchdog(|| {
+        runtime(AutoAdvance::Manual).block_on(async {
+            let start = time::now();
+            let log = Rc::new(RefCell::new(Vec::new()));
+            let seen = log.clone();
+            let _ticks = spawn(async move {
+                let mut ticks = interval(Duration::from_secs(10));
+                loop {
+                    let at = ticks.tick().await - start;
+                    assert_eq!(time::now() - start, at);
+                    // Quiet only after a few polls more.
+                    for _ in 0..5 {
+                        yield_now().await;
+                    }
+                    seen.borrow_mut().push(at.as_secs());
+                }
+            });
+            testing::advance(Duration::ZERO).await;
+            assert_eq!(*log.borrow(), [0]);
+            testing::advance(Duration::from_secs(9)).await;
+            assert_eq!(*log.borrow(), [0]);
+            testing::advance(Duration::from_secs(1)).await;
+            assert_eq!(*log.borrow(), [0, 10]);
+            testing::advance(Duration::from_secs(35)).await;
+            assert_eq!(*log.borrow(), [0, 10, 20, 30, 40]);
+            assert_eq!(time::now() - start, Duration::from_secs(45));
+            // Waiting in real time does not count.
+            let handle = Handle::current();
+            let thread = thread::spawn(move || {
+                thread::sleep(A_WHILE);
+                handle.spawn(|| async {}).wait().unwrap();
+            });
+            let woken = soloist::promise::promise::<()>();
+            let (promise, promised) = woken;
+            thread::spawn(move || {
+                thread.join().unwrap();
+                promise.set(()).unwrap();
+            });
+            promised.await.unwrap();
+            assert_eq!(time::now() - start, Duration::from_secs(45));
+        });
+    });
+}
+
+#[test]
+fn advances_side_by_side_and_given_up() {
+    watchdog(|| {
+        runtime(AutoAdvance::Manual).block_on(async {
+            let start = time::now();
+            let short = spawn(async move {
+                testing::advance(HOUR).await;
+                time::now() - start
+            });
+            let long = spawn(async move {
+                testing::advance(2 * HOUR).await;
+                time::now() - start
+            });
+            // Goes no further than the others have asked for.
+            drop(testing::advance(DAY));
+            assert_eq!((short.await, long.await), (HOUR, 2 * HOUR));
+            assert_eq!(time::now() - start, 2 * HOUR);
+        });
+    });
+}
+
+#[test]
+fn an_advance_does_not_wait_for_what_is_under_way_outside() {
+    watchdog(|| {
+        let (ours, _theirs) = tcp_pair();
+        testing::block_on(async {
+            let start = time::now();
+            let mut stream = TcpStream::try_from(ours).unwrap();
+            let read = spawn(async move {
+                let read = timeout(HOUR, stream.read(&mut [0; 8])).await;
+                (read.is_err(), time::now() - start)
+            });
+            testing::advance(DAY).await;
+            assert_eq!(read.await, (true, HOUR));
+            assert_eq!(time::now() - start, DAY);
+        });
+    });
+}
+
+#[test]
+fn turns_that_may_not_wait_do_not_move_the_clock() {
+    watchdog(|| {
+        let runtime = runtime(AutoAdvance::WhenNoIo);
+        let task = runtime.spawn(sleep_an_hour());
+        let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
+        let due = turn.next_deadline.unwrap();
+        for _ in 0..3 {
+            let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
+            assert_eq!((turn.polled, turn.next_deadline), (0, Some(due)));
+        }
+        let turn = runtime.turn(None).unwrap();
+        assert_eq!((turn.polled, turn.next_deadline), (1, None));
+        assert_eq!(runtime.block_on(async { time::now() }), due);
+        assert_eq!(runtime.block_on(task), HOUR);
+        // A stop lets no time pass, either.
+        let task = runtime.spawn(sleep_an_hour());
+        runtime.handle().stop();
+        runtime.run();
+        assert_eq!(runtime.block_on(async { time::now() }), due);
+        runtime.run();
+        assert!(task.is_finished());
+    });
+}
+
+async fn sleep_an_hour() -> Duration {
+    let start = time::now();
+    sleep(HOUR).await;
+    time::now() - start
+}
+
+#[test]
+fn clocks_of_runtimes_within_each_other_are_kept_apart() {
+    struct Check(Instant);
+    impl Drop for Check {
+        fn drop(&mut self) {
+            // Inside of its own runtime.
+            assert_eq!(time::now(), self.0);
+        }
+    }
+    watchdog(|| {
+        let inner = runtime(AutoAdvance::WhenNoIo);
+        let real = Runtime::new();
+        let before = inner.block_on(async {
+            sleep(DAY).await;
+            time::now()
+        });
+        inner
+            .spawn(async move {
+                let _check = Check(before);
+                pending::<()>().await;
+            })
+            .detach();
+        real.spawn(pending::<()>()).detach();
+        let _ = inner.turn(Some(Duration::ZERO)).unwrap();
+        testing::block_on(async {
+            let start = time::now();
+            drop(real);
+            assert_eq!(time::now(), start);
+            drop(inner);
+            assert_eq!(time::now(), start);
+        });
+        // And the system's again.
+        soloist::block_on(async {
+            let start = time::now();
+            thread::sleep(Duration::from_millis(1));
+            assert!(time::now() - start >= Duration::from_millis(1));
+        });
+    });
+}
+
+#[test]
+fn a_deadlock_is_a_failure() {
+    let text = watchdog(|| panic_of(|| testing::block_on(pending::<()>())));
+    assert!(text.contains("nothing can happen any more"), "{text}");
+    assert!(text.contains("must hold a `Handle`"), "{text}");
+}
+
+#[test]
+fn no_deadlock_while_a_thread_holds_a_handle() {
+    watchdog(|| {
+        testing::block_on(async {
+            let (promise, promised) = soloist::promise::promise();
+            let handle = Handle::current();
+            let (go, wait) = mpsc::channel();
+            let thread = thread::spawn(move || {
+                let _handle = handle;
+                wait.recv().unwrap();
+                // Longer than a test waits when nothing can happen.
+                thread::sleep(Duration::from_millis(3300));
+                promise.set(7).unwrap();
+            });
+            go.send(()).unwrap();
+            assert_eq!(promised.await, Ok(7));
+            thread.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn misuse_says_what_to_do() {
+    watchdog(|| {
+        let text = panic_of(|| soloist::block_on(async { testing::advance(HOUR).await }));
+        assert!(text.contains("Clock::Virtual"), "{text}");
+        let text = panic_of(|| soloist::block_on(async { testing::schedule_hash() }));
+        assert!(text.contains("testing::block_on"), "{text}");
+        let text = panic_of(|| drop(testing::advance(HOUR)));
+        assert!(text.contains("outside of a soloist runtime"), "{text}");
+    });
+    #[cfg(unix)]
+    watchdog(|| {
+        let runtime = runtime(AutoAdvance::WhenNoIo);
+        let error = runtime.poll_fd().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains("real one"), "{error}");
+    });
+}
+
+#[test]
+fn a_detached_tasks_panic_fails_the_test() {
+    let text = watchdog(|| {
+        panic_of(|| {
+            testing::block_on(async {
+                spawn(async { panic!("on my own") }).detach();
+                sleep(HOUR).await;
+            })
+        })
+    });
+    assert_eq!(text, "on my own");
+}
