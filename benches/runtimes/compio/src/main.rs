@@ -1,0 +1,79 @@
+mod rt {
+    use std::future::Future;
+    use std::hint::black_box;
+    use std::time::Duration;
+
+    use compio::runtime::{JoinError, JoinHandle, Runtime};
+
+    #[derive(Clone, Copy)]
+    pub struct Ctx;
+
+    impl Ctx {
+        pub fn spawn<F: Future + 'static>(self, future: F) -> JoinHandle<F::Output> {
+            compio::runtime::spawn(future)
+        }
+
+        pub fn spawn_local<F: Future + 'static>(self, future: F) -> Option<JoinHandle<F::Output>> {
+            Some(self.spawn(future))
+        }
+    }
+
+    fn runtime() -> Runtime {
+        Runtime::new().unwrap_or_else(|error| crate::bodies::measure::refused(error))
+    }
+
+    pub fn output<T>(output: Result<T, JoinError>) -> T {
+        output.unwrap()
+    }
+
+    pub fn detach<T>(task: JoinHandle<T>) {
+        task.detach();
+    }
+
+    pub fn run<F: Future>(main: impl FnOnce(Ctx) -> F) -> F::Output {
+        runtime().block_on(async { main(Ctx).await })
+    }
+
+    pub fn with_runtime(body: impl FnOnce(&mut dyn FnMut() -> u32)) {
+        let runtime = runtime();
+        body(&mut || runtime.block_on(async { black_box(7) }));
+    }
+
+    pub fn fresh_block_on() -> u32 {
+        runtime().block_on(async { black_box(7) })
+    }
+
+    /// It has none of its own.
+    pub fn yield_now() -> impl Future<Output = ()> {
+        crate::bodies::wakes::yield_now()
+    }
+
+    pub fn sleep(duration: Duration) -> impl Future<Output = ()> {
+        compio::time::sleep(duration)
+    }
+
+    pub fn without_budget<F: Future>(future: F) -> F {
+        future
+    }
+}
+
+#[path = "../../../bodies"]
+mod bodies {
+    pub mod measure;
+    pub mod tasks;
+    pub mod timers;
+    pub mod wakes;
+}
+
+fn main() {
+    let (suite, _) = bodies::measure::arguments();
+    match &*suite {
+        "tasks" => bodies::tasks::main(),
+        "memory" => bodies::tasks::memory(),
+        "wakes" => bodies::wakes::main(),
+        "timers" => bodies::timers::main(),
+        "timers-among" => bodies::timers::among_others(),
+        "timers-firing" => bodies::timers::firing(),
+        _ => panic!("no suite {suite}"),
+    }
+}

@@ -1,0 +1,61 @@
+// What both drivers have in common.
+
+use std::future::Future;
+use std::hint::black_box;
+use std::time::Duration;
+
+use monoio::{Runtime, RuntimeBuilder, task::JoinHandle, time::TimeDriver};
+
+#[derive(Clone, Copy)]
+pub struct Ctx;
+
+impl Ctx {
+    pub fn spawn<F: Future + 'static>(self, future: F) -> JoinHandle<F::Output> {
+        monoio::spawn(future)
+    }
+
+    pub fn spawn_local<F: Future + 'static>(self, future: F) -> Option<JoinHandle<F::Output>> {
+        Some(self.spawn(future))
+    }
+}
+
+fn runtime() -> Runtime<TimeDriver<Driver>> {
+    let runtime = RuntimeBuilder::<Driver>::new().enable_timer().build();
+    runtime.unwrap_or_else(|error| crate::bodies::measure::refused(error))
+}
+
+pub fn output<T>(output: T) -> T {
+    output
+}
+
+pub fn detach<T>(task: JoinHandle<T>) {
+    drop(task);
+}
+
+pub fn run<F: Future>(main: impl FnOnce(Ctx) -> F) -> F::Output {
+    let mut runtime = runtime();
+    // `main` may spawn.
+    runtime.block_on(async { main(Ctx).await })
+}
+
+pub fn with_runtime(body: impl FnOnce(&mut dyn FnMut() -> u32)) {
+    let mut runtime = runtime();
+    body(&mut || runtime.block_on(async { black_box(7) }));
+}
+
+pub fn fresh_block_on() -> u32 {
+    runtime().block_on(async { black_box(7) })
+}
+
+/// It has none of its own.
+pub fn yield_now() -> impl Future<Output = ()> {
+    crate::bodies::wakes::yield_now()
+}
+
+pub fn sleep(duration: Duration) -> monoio::time::Sleep {
+    monoio::time::sleep(duration)
+}
+
+pub fn without_budget<F: Future>(future: F) -> F {
+    future
+}

@@ -1,0 +1,84 @@
+//! soloist beside other runtimes: builds a binary for each, runs them in turns, and
+//! compares. See `README.md` here.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+mod options;
+mod results;
+mod rows;
+mod runtimes;
+mod table;
+
+use options::Options;
+use results::Results;
+use runtimes::{RUNTIMES, Runtime};
+
+/// Where the bodies are.
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn main() {
+    let options = Options::of_command_line().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        std::process::exit(2);
+    });
+    let wanted = |runtime: &&Runtime| {
+        let has = options.suites.iter().any(|suite| runtime.has(suite));
+        has && options.wants(runtime.name)
+    };
+    let mut runtimes: Vec<Runtime> = RUNTIMES.iter().filter(wanted).copied().collect();
+    if options.build {
+        runtimes.retain(|runtime| {
+            eprintln!("building {}", runtime.name);
+            let built = runtime.build();
+            built
+                .map_err(|error| eprintln!("left out: {error}"))
+                .is_ok()
+        });
+    }
+    for suite in &options.suites {
+        let results = compute(suite, &runtimes, options.rounds);
+        results.save(suite);
+        table::print(suite, &results);
+    }
+}
+
+/// A suite that is a program's own time.
+fn compute(suite: &str, runtimes: &[Runtime], rounds: usize) -> Results {
+    // What may fail on its own, or needs a process of its own.
+    let parts: &[&str] = match suite {
+        "tasks" => &["tasks", "memory"],
+        "timers" => &["timers", "timers-among", "timers-firing"],
+        _ => &[suite],
+    };
+    let mut results = Results::default();
+    let mut broken = BTreeSet::new();
+    for round in 1..=rounds {
+        eprintln!("{suite}: round {round} of {rounds}");
+        for runtime in runtimes.iter().filter(|runtime| runtime.has(suite)) {
+            for &part in parts {
+                if broken.contains(&(runtime.name, part)) {
+                    continue;
+                }
+                let outcome = runtime.run(&[part], cores());
+                for (row, value) in outcome.values {
+                    results.add(&row, runtime.name, value);
+                }
+                if let Some(why) = outcome.refused {
+                    broken.insert((runtime.name, part));
+                    let what = format!("{}, {part}", runtime.name);
+                    results.refused.insert(what, why);
+                }
+            }
+        }
+    }
+    results
+}
+
+/// One core for what is measured, one for all else, if there are two.
+fn cores() -> Option<(usize, usize)> {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    (cores > 1).then_some((0, 1))
+}

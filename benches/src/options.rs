@@ -1,0 +1,71 @@
+//! The command line.
+
+use crate::rows::SUITES;
+
+pub struct Options {
+    pub suites: Vec<String>,
+    pub rounds: usize,
+    /// Nothing: all runtimes.
+    pub only: Vec<String>,
+    pub build: bool,
+    pub markdown: bool,
+    pub svg: bool,
+}
+
+impl Options {
+    pub fn of_command_line() -> Result<Options, String> {
+        let mut options = Options {
+            suites: Vec::new(),
+            rounds: 5,
+            only: Vec::new(),
+            build: true,
+            markdown: false,
+            svg: false,
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match &*argument {
+                "--rounds" => {
+                    let value = value()?;
+                    let rounds = value.parse().ok().filter(|&rounds| rounds > 0);
+                    options.rounds = rounds.ok_or(format!("not a number of rounds: {value}"))?;
+                }
+                "--only" => options.only = value()?.split(',').map(String::from).collect(),
+                "--no-build" => options.build = false,
+                "--markdown" => options.markdown = true,
+                "--svg" => options.svg = true,
+                "--help" | "-h" => return Err(usage()),
+                suite if SUITES.iter().any(|(name, _)| *name == suite) => {
+                    options.suites.push(suite.into());
+                }
+                other => return Err(format!("what is {other}?\n\n{}", usage())),
+            }
+        }
+        // Without a suite: all, unless the documents alone are wanted.
+        if options.suites.is_empty() && !options.markdown && !options.svg {
+            options.suites = SUITES.iter().map(|(name, _)| name.to_string()).collect();
+        }
+        Ok(options)
+    }
+
+    /// Whether a runtime is to be measured.
+    pub fn wants(&self, runtime: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == runtime)
+    }
+}
+
+fn usage() -> String {
+    let mut text = String::from(
+        "cargo run --release --manifest-path benches/Cargo.toml -- [SUITE ...] [OPTIONS]\n\n",
+    );
+    for (name, what) in SUITES {
+        text += &format!("  {name:<10} {what}\n");
+    }
+    text + "
+  --rounds N    how often each runtime has its turn (5)
+  --only A,B    these runtimes (all)
+  --no-build    the binaries are there
+  --markdown    write docs/benchmarks.md from the last run of each suite
+  --svg         write its charts"
+}

@@ -1,0 +1,148 @@
+//! The figures of many rounds, kept in files, and what the tables show of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use crate::rows::{Against, Row};
+use crate::runtimes::RUNTIMES;
+
+/// All rounds of one suite.
+#[derive(Default)]
+pub struct Results {
+    /// By row and runtime.
+    values: BTreeMap<(String, String), Vec<f64>>,
+    /// By runtime and part of the suite: why there is nothing.
+    pub refused: BTreeMap<String, String>,
+}
+
+/// What the rounds of one runtime came to.
+#[derive(Clone, Copy)]
+pub struct Summary {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Results {
+    pub fn add(&mut self, row: &str, runtime: &str, value: f64) {
+        let key = (row.to_string(), runtime.to_string());
+        self.values.entry(key).or_default().push(value);
+    }
+
+    pub fn get(&self, row: &str, runtime: &str) -> Option<Summary> {
+        let mut values = self.values.get(&(row.into(), runtime.into()))?.clone();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 {
+            values[middle]
+        } else {
+            (values[middle - 1] + values[middle]) / 2.0
+        };
+        let (least, most) = (values[0], values[values.len() - 1]);
+        Some(Summary {
+            median,
+            least,
+            most,
+        })
+    }
+
+    pub fn median(&self, row: &str, runtime: &str) -> Option<f64> {
+        self.get(row, runtime).map(|summary| summary.median)
+    }
+
+    /// Which runtimes have a figure, in the order of the tables.
+    pub fn runtimes(&self) -> Vec<&'static str> {
+        let names = RUNTIMES.iter().map(|runtime| runtime.name);
+        let has = |name: &&str| self.values.keys().any(|(_, runtime)| runtime == name);
+        names.filter(has).collect()
+    }
+
+    /// The peer with the best figure.
+    pub fn best_peer(&self, row: &Row) -> Option<(&'static str, f64)> {
+        self.best(row, |name| name != "soloist" && name != "limit")
+    }
+
+    /// The best of those whose figure it is to be held against.
+    pub fn against(&self, row: &Row, against: Against) -> Option<(&'static str, f64)> {
+        match against {
+            Against::Best => self.best_peer(row),
+            Against::Limit => self.best(row, |name| name == "limit"),
+            Against::One(one) => self.best(row, |name| name == one),
+            Against::Absolute => Some(("", 1.0)),
+        }
+    }
+
+    fn best(&self, row: &Row, who: impl Fn(&str) -> bool) -> Option<(&'static str, f64)> {
+        let figure = |name| Some((name, self.median(row.name, name)?));
+        let all = self.runtimes().into_iter().filter(|name| who(name));
+        all.filter_map(figure).min_by(|(_, a), (_, b)| {
+            let order = a.total_cmp(b);
+            if row.more { order.reverse() } else { order }
+        })
+    }
+
+    // ---- files -------------------------------------------------------------------
+
+    fn path(suite: &str) -> PathBuf {
+        crate::runtimes::program("soloist-bench-results").join(format!("{suite}.tsv"))
+    }
+
+    /// So that the documents can be written from runs at different times.
+    pub fn save(&self, suite: &str) {
+        let mut text = String::new();
+        for ((row, runtime), values) in &self.values {
+            for value in values {
+                text += &format!("{row}\t{runtime}\t{value}\n");
+            }
+        }
+        for (runtime, why) in &self.refused {
+            text += &format!("refused\t{runtime}\t{why}\n");
+        }
+        let path = Self::path(suite);
+        let done = fs::create_dir_all(path.parent().unwrap()).and_then(|()| fs::write(&path, text));
+        done.unwrap_or_else(|error| eprintln!("{}: {error}", path.display()));
+    }
+
+    pub fn load(suite: &str) -> Option<Results> {
+        let mut results = Results::default();
+        for line in fs::read_to_string(Self::path(suite)).ok()?.lines() {
+            let [row, runtime, value] = line.split('\t').collect::<Vec<_>>()[..] else {
+                return None;
+            };
+            match value.parse() {
+                Ok(value) => results.add(row, runtime, value),
+                Err(_) => {
+                    results.refused.insert(runtime.into(), value.into());
+                }
+            }
+        }
+        Some(results)
+    }
+}
+
+impl Summary {
+    /// How far the rounds are from each other: half of their range, in percent.
+    pub fn spread(&self) -> f64 {
+        (self.most - self.least) / 2.0 / self.median * 100.0
+    }
+}
+
+/// Three digits that count, and commas.
+pub fn number(value: f64) -> String {
+    let digits = match value.abs() {
+        v if v >= 99.95 => 0,
+        v if v >= 9.995 => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.digits$}");
+    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let mut out = String::new();
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i) % 3 == 0 && digit.is_ascii_digit() {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out + rest
+}

@@ -1,0 +1,83 @@
+//! Every row of every table: what is measured, in which unit, and what it should reach.
+
+/// What a row's figure is held against.
+#[derive(Clone, Copy)]
+pub enum Against {
+    /// The best of all others, the hand-written loop excepted.
+    Best,
+    /// The hand-written epoll loop.
+    Limit,
+    /// One runtime. There may be several of its kind: the best of them.
+    One(&'static str),
+    /// A number.
+    Absolute,
+}
+
+pub struct Row {
+    pub suite: &'static str,
+    pub name: &'static str,
+    pub unit: &'static str,
+    /// More is better: only requests per second.
+    pub more: bool,
+    pub targets: &'static [(f64, Against)],
+}
+
+const fn row(
+    suite: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    targets: &'static [(f64, Against)],
+) -> Row {
+    Row {
+        suite,
+        name,
+        unit,
+        more: false,
+        targets,
+    }
+}
+
+use Against::{Absolute, Best, Limit, One};
+
+#[rustfmt::skip]
+pub const ROWS: &[Row] = &[
+    row("tasks", "block_on of a ready future", "ns", &[(1.3, One("compio"))]),
+    row("tasks", "new runtime, block_on, drop", "ns", &[(0.2, One("smol"))]),
+    row("tasks", "spawn + await, in a task", "ns", &[(1.0, One("glommio"))]),
+    row("tasks", "spawn + await, from main", "ns", &[(1.2, One("glommio"))]),
+    row("tasks", "100,000 spawned, then awaited", "ns", &[(1.0, One("monoio"))]),
+    row("tasks", "1,000,000 tasks, detached", "ns", &[(1.0, One("monoio"))]),
+    row("tasks", "bytes per waiting task", "B", &[]),
+    row("tasks", "allocations per task", "", &[(1.0, Absolute)]),
+    row("wakes", "yield, 1 task", "ns", &[(0.6, Best)]),
+    row("wakes", "yield, 1,000 tasks", "ns", &[(0.8, Best)]),
+    row("wakes", "the runtime's own yield, 1 task", "ns", &[]),
+    row("wakes", "ping-pong, local channel", "ns", &[(0.6, Best)]),
+    row("wakes", "ping-pong, async-channel", "ns", &[]),
+    row("wakes", "a wake from another thread, and back", "ns", &[(1.0, Best)]),
+    row("timers", "unfired sleep, 0 others", "ns", &[(0.9, One("monoio"))]),
+    row("timers", "unfired sleep, 100,000 others", "ns", &[(0.9, One("monoio"))]),
+    row("timers", "yield beside 10,000 timers", "ns", &[]),
+    row("timers", "100,000 firing: CPU", "ns", &[(0.7, One("tokio"))]),
+    row("timers", "100,000 firing: late, p50", "us", &[]),
+    row("timers", "100,000 firing: late, p99", "us", &[(1.0, One("smol"))]),
+];
+
+pub const SUITES: &[(&str, &str)] = &[
+    (
+        "tasks",
+        "to start a runtime, to spawn tasks and to await them",
+    ),
+    (
+        "wakes",
+        "tasks that wake themselves, each other, and that other threads wake",
+    ),
+    (
+        "timers",
+        "sleeps that are given up, sleeps that end, and tasks beside them",
+    ),
+];
+
+pub fn of(suite: &str) -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().filter(move |row| row.suite == suite)
+}

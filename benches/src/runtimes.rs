@@ -1,0 +1,191 @@
+//! What is measured: one binary for each, so that none pays for another's features.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+#[derive(Clone, Copy)]
+pub struct Runtime {
+    /// As the tables call it.
+    pub name: &'static str,
+    /// The package that has its binary, if it is one that cargo builds.
+    package: &'static str,
+    program: Program,
+    suites: &'static [&'static str],
+}
+
+#[derive(Clone, Copy)]
+enum Program {
+    Binary(&'static str),
+    /// bodies.py, with the module whose event loop is used.
+    Python(&'static str),
+}
+
+const COMPUTE: &[&str] = &["tasks", "wakes"];
+const ALL: &[&str] = &["tasks", "wakes", "timers", "sockets"];
+
+const fn binary(
+    name: &'static str,
+    package: &'static str,
+    binary: &'static str,
+    suites: &'static [&'static str],
+) -> Runtime {
+    Runtime {
+        name,
+        package,
+        program: Program::Binary(binary),
+        suites,
+    }
+}
+
+/// soloist first, since the tables show them in this order.
+pub const RUNTIMES: &[Runtime] = &[
+    binary("soloist", "bench-soloist", "bench-soloist", ALL),
+    binary("tokio", "bench-tokio", "bench-tokio", ALL),
+    binary("tokio-local", "bench-tokio", "bench-tokio-local", ALL),
+    binary("smol", "bench-smol", "bench-smol", ALL),
+    binary("monoio", "bench-monoio", "bench-monoio", ALL),
+    binary("monoio-uring", "bench-monoio", "bench-monoio-uring", ALL),
+    binary("compio", "bench-compio", "bench-compio", ALL),
+    binary("glommio", "bench-glommio", "bench-glommio", ALL),
+    binary(
+        "local-pool",
+        "bench-local-pool",
+        "bench-local-pool",
+        COMPUTE,
+    ),
+    Runtime {
+        name: "asyncio",
+        package: "",
+        program: Program::Python("asyncio"),
+        suites: ALL,
+    },
+    Runtime {
+        name: "uvloop",
+        package: "",
+        program: Program::Python("uvloop"),
+        suites: ALL,
+    },
+    binary("limit", "bench-limit", "bench-limit", &["sockets"]),
+];
+
+/// What came of a run.
+#[derive(Default)]
+pub struct Outcome {
+    /// Names and values.
+    pub values: Vec<(String, f64)>,
+    /// Why there are no (more) values: the system does not let it run, or it failed.
+    pub refused: Option<String>,
+}
+
+impl Runtime {
+    pub fn has(&self, suite: &str) -> bool {
+        self.suites.contains(&suite)
+    }
+
+    pub fn build(&self) -> Result<(), String> {
+        match self.program {
+            Program::Binary(_) => build(self.package),
+            Program::Python(module) => {
+                let import = ["-c", &format!("import {module}")];
+                let done = Command::new("python3")
+                    .args(import)
+                    .stderr(Stdio::null())
+                    .status();
+                match done {
+                    Ok(status) if status.success() => Ok(()),
+                    _ => Err(format!("python3 has no {module}")),
+                }
+            }
+        }
+    }
+
+    /// On the first of `cores`, with all that is not the runtime on the second.
+    pub fn command(&self, cores: Option<(usize, usize)>) -> Command {
+        let mut command = match self.program {
+            Program::Binary(name) => Command::new(program(name)),
+            Program::Python(module) => {
+                let mut command = Command::new("python3");
+                command
+                    .arg(crate::here().join("python/bodies.py"))
+                    .arg(module);
+                command
+            }
+        };
+        if let Some((own, others)) = cores {
+            command.env("BENCH_CORES", format!("{own},{others}"));
+        }
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str], cores: Option<(usize, usize)>) -> Outcome {
+        let mut command = self.command(cores);
+        let output = match command.args(arguments).output() {
+            Ok(output) => output,
+            Err(error) => return Outcome::failed(error.to_string()),
+        };
+        let mut outcome = Outcome::parse(&String::from_utf8_lossy(&output.stdout));
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
+            eprintln!("{} {arguments:?}: {}\n{error}", self.name, output.status);
+            // Of a panic, its message.
+            let mut lines = error
+                .lines()
+                .skip_while(|line| !line.contains("panicked at"));
+            let message = lines.nth(1).unwrap_or("");
+            let short: String = message.chars().take(70).collect();
+            outcome.refused = Some(format!("failed: {short}"));
+        }
+        outcome
+    }
+}
+
+impl Outcome {
+    pub fn failed(why: String) -> Outcome {
+        Outcome {
+            values: Vec::new(),
+            refused: Some(why),
+        }
+    }
+
+    /// The lines that a run has printed.
+    pub fn parse(text: &str) -> Outcome {
+        let mut outcome = Outcome::default();
+        for line in text.lines() {
+            match line.split_once('\t') {
+                Some(("refused", why)) => outcome.refused = Some(format!("refused: {why}")),
+                Some((name, value)) if value.parse::<f64>().is_ok() => {
+                    outcome.values.push((name.into(), value.parse().unwrap()));
+                }
+                _ => outcome.refused = Some(format!("not a result: {line}")),
+            }
+        }
+        outcome
+    }
+}
+
+/// One package of this workspace.
+pub fn build(package: &str) -> Result<(), String> {
+    let cargo = std::env::var("CARGO").unwrap_or("cargo".into());
+    let done = Command::new(cargo)
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--locked",
+            "--package",
+            package,
+        ])
+        .arg("--manifest-path")
+        .arg(crate::here().join("Cargo.toml"))
+        .status();
+    match done {
+        Ok(status) if status.success() => Ok(()),
+        _ => Err(format!("{package} does not build here")),
+    }
+}
+
+/// Beside the runner's own.
+pub fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("the path of this program");
+    own.parent().expect("its directory").join(name)
+}
