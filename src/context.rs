@@ -1,6 +1,5 @@
 //! The runtime that is running on this thread: its tasks, timers and clock.
 
-use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
@@ -9,10 +8,10 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::cell::{Message, Owner, Ran, Who};
+use crate::cell::{Home, Message, Owner, Ran, Who};
 use crate::clock::{self, AutoAdvance, Clock, VirtualClock};
 use crate::outside::{self, Outside};
-use crate::panics::Panics;
+use crate::panics::{Panics, Payload};
 use crate::park::Park;
 use crate::schedule::{Order, Schedule};
 use crate::timers::{TimerKey, Timers};
@@ -322,13 +321,19 @@ impl Context {
             Ran::Main => Step::Polled,
             Ran::Orphan(orphan) => {
                 let (payload, who) = *orphan;
-                if self.propagate_panics {
-                    std::panic::resume_unwind(payload);
-                }
-                report(&who, payload);
+                self.bury(&who, payload);
                 Step::Polled
             }
         }
+    }
+
+    /// A panic that nobody can await ends the call that is under way, if that was asked
+    /// for, or is reported.
+    fn bury(&self, who: &dyn fmt::Display, payload: Payload) {
+        if self.propagate_panics {
+            std::panic::resume_unwind(payload);
+        }
+        report(who, payload);
     }
 
     /// Whether this poll may write once more.
@@ -350,8 +355,49 @@ impl Context {
     }
 }
 
+/// The task `who` of the runtime `home` had panicked when it was detached: from now on
+/// nobody can await that.
+pub(crate) fn orphaned(home: Home, who: String, payload: Payload) {
+    let orphan = Orphan {
+        who,
+        payload: Some(payload),
+    };
+    let here = try_current().filter(|context| context.owner.home().id() == home.id());
+    match here {
+        Some(context) if !context.propagate_panics => drop(orphan),
+        // Not here and now, where it would be the panic of whoever detaches: the runtime
+        // itself is to hear of it.
+        _ => {
+            let refused = home.push(Message::Call(Box::new(move || orphan.arrive())));
+            drop(refused);
+        }
+    }
+}
+
+/// A panic on its way to its runtime. It is reported if it does not arrive there.
+struct Orphan {
+    who: String,
+    payload: Option<Payload>,
+}
+
+impl Orphan {
+    fn arrive(mut self) {
+        if let (Some(context), Some(payload)) = (try_current(), self.payload.take()) {
+            context.bury(&self.who, payload);
+        }
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        if let Some(payload) = self.payload.take() {
+            report(&self.who, payload);
+        }
+    }
+}
+
 /// What is said of a panic that nobody can await.
-pub(crate) fn report(who: &dyn fmt::Display, payload: Box<dyn Any + Send>) {
+fn report(who: &dyn fmt::Display, payload: Payload) {
     eprintln!("soloist: {who} has panicked; it was detached, so nobody awaits it");
     crate::panics::discard(payload);
 }

@@ -560,8 +560,8 @@ pub struct Builder {
 
 impl Builder {
     /// Whether a detached task's panic ends the running `block_on` or `run` with the
-    /// same panic. By default it is as for a detached thread: the panic hook reports
-    /// it, and the others run on.
+    /// same panic, also if the task had panicked before it was detached. By default it is
+    /// as for a detached thread: the panic hook reports it, and the others run on.
     ///
     /// # Examples
     ///

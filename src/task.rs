@@ -28,7 +28,7 @@ use std::task::{Context as TaskContext, Poll};
 pub use self::group::{Spawner, TaskGroup};
 pub use self::local::LocalKey;
 use crate::cell::{About, Failure, Name, RemoteRef, TaskRef};
-use crate::context::{self, report};
+use crate::context;
 use crate::panics::{Panics, Payload, discard};
 
 /// Runs a future beside the one that calls this, on the same thread.
@@ -194,7 +194,7 @@ impl<T> Task<T> {
     pub fn detach(mut self) {
         self.detached = true;
         if let Some(payload) = self.raw.release() {
-            report(&self.raw.about(), payload);
+            context::orphaned(self.raw.home(), self.raw.about().to_string(), payload);
         }
     }
 
@@ -486,6 +486,10 @@ impl JoinError {
             about,
             kind: Kind::Cancelled,
         }
+    }
+
+    pub(crate) fn who(&self) -> &About {
+        &self.about
     }
 
     pub(crate) fn panicked(about: About, payload: Payload) -> JoinError {

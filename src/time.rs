@@ -296,6 +296,7 @@ impl Drop for Sleep {
 /// ```
 #[track_caller]
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
+    context::check_inside("`timeout`");
     let sleep = sleep(duration);
     Timeout { future, sleep }
 }
@@ -327,6 +328,7 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
 /// ```
 #[track_caller]
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
+    context::check_inside("`timeout_at`");
     let sleep = sleep_until(deadline);
     Timeout { future, sleep }
 }
@@ -418,6 +420,7 @@ impl From<Elapsed> for io::Error {
 /// ```
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
+    context::check_inside("`interval`");
     interval_at(now(), period)
 }
 
@@ -446,6 +449,7 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
         "the period of an interval must not be zero: use `task::yield_now` to run again as soon \
          as possible"
     );
+    context::check_inside("`interval_at`");
     Interval {
         sleep: sleep_until(start),
         period,

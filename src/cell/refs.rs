@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Joinable, NotSend, State, Wait, Wakeable, note, send};
+use super::{Home, Joinable, NotSend, State, Wait, Wakeable, note, send};
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::Ordering;
 
@@ -89,6 +89,10 @@ impl<T> TaskRef<T> {
 
     pub(crate) fn about(&self) -> About {
         self.cell.header().about()
+    }
+
+    pub(crate) fn home(&self) -> Home {
+        self.cell.header().home
     }
 
     pub(crate) fn number(&self) -> u64 {

@@ -11,7 +11,7 @@ use std::thread::{self, ThreadId};
 use futures_lite::FutureExt;
 
 use crate::cell::{About, Home, Message, RemoteRef, Wait, note};
-use crate::context::{self, Context, report};
+use crate::context::{self, Context};
 use crate::outside::Outside;
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::{Mutex, lock};
@@ -113,8 +113,8 @@ impl Handle {
             state: Mutex::new(State {
                 result: None,
                 over: false,
+                wanted: Wanted::Yes,
                 abandoned: false,
-                detached: false,
                 waker: None,
                 task: None,
             }),
@@ -129,6 +129,7 @@ impl Handle {
         drop(refused);
         RemoteTask {
             shared,
+            home: self.home,
             thread: self.thread,
             _outside: self.outside.clone(),
         }
@@ -179,6 +180,7 @@ impl fmt::Debug for Handle {
 #[must_use = "dropping a task cancels it: await it, or call `detach`"]
 pub struct RemoteTask<T> {
     shared: Arc<Shared<T>>,
+    home: Home,
     /// The runtime's own.
     thread: ThreadId,
     _outside: Outside,
@@ -189,17 +191,27 @@ struct Shared<T> {
 }
 
 struct State<T> {
-    /// Set once, when the future has been dropped; taken by the handle.
+    /// Set once, when the future has been dropped, if it is wanted; taken by the handle.
     result: Option<Result<T, JoinError>>,
-    /// Set with `result`, and stays.
+    /// Set when the future has been dropped, and stays. Under the lock that looks at
+    /// `wanted`: so either the task or the handle has the result, and tells of a panic.
     over: bool,
+    wanted: Wanted,
     /// Set when the handle aborts or goes: a task that has not started never does.
     abandoned: bool,
-    /// Set when the handle detaches.
-    detached: bool,
     waker: Option<Waker>,
     /// Set when the task starts.
     task: Option<RemoteRef>,
+}
+
+/// What the handle wants of the result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Yes,
+    /// Nothing, but a panic is to be told: the handle has detached.
+    OnlyPanics,
+    /// The handle is gone.
+    No,
 }
 
 impl<T> RemoteTask<T> {
@@ -216,14 +228,14 @@ impl<T> RemoteTask<T> {
     pub fn detach(self) {
         let result = {
             let mut state = lock(&self.shared.state);
-            state.detached = true;
+            state.wanted = Wanted::OnlyPanics;
             state.result.take()
         };
         match result {
             Some(Err(error)) => {
-                let who = error.to_string();
+                let who = error.who().to_string();
                 if let Ok(payload) = error.try_into_panic() {
-                    report(&who, payload);
+                    context::orphaned(self.home, who, payload);
                 }
             }
             unwanted => discard(unwanted),
@@ -315,11 +327,11 @@ impl<T> Drop for RemoteTask<T> {
     fn drop(&mut self) {
         let (result, waker, abort) = {
             let mut state = lock(&self.shared.state);
-            (
-                state.result.take(),
-                state.waker.take(),
-                !state.over && !state.detached,
-            )
+            let abort = !state.over && state.wanted == Wanted::Yes;
+            if abort {
+                state.wanted = Wanted::No;
+            }
+            (state.result.take(), state.waker.take(), abort)
         };
         let mut panics = Panics::default();
         panics.catch(|| drop(waker));
@@ -384,14 +396,19 @@ impl<T> Completion<T> {
         let Some(shared) = self.shared.take() else {
             return;
         };
-        match result {
-            Ok(output) => shared.complete(Ok(output)),
+        let result = result.map_err(|payload| {
+            let who = shared.about(self.spawned_at);
+            JoinError::panicked(who, payload)
+        });
+        match shared.complete(result) {
             // Nobody can await it: it is the runtime that is told.
-            Err(payload) if lock(&shared.state).detached => resume_unwind(payload),
-            Err(payload) => {
-                let who = shared.about(self.spawned_at);
-                shared.complete(Err(JoinError::panicked(who, payload)));
+            Some((Err(error), Wanted::OnlyPanics)) => {
+                if let Ok(payload) = error.try_into_panic() {
+                    resume_unwind(payload);
+                }
             }
+            // Its destructor's panic is not the task's.
+            unwanted => discard(unwanted),
         }
     }
 }
@@ -400,7 +417,8 @@ impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
             let who = shared.about(self.spawned_at);
-            shared.complete(Err(JoinError::cancelled(who)));
+            let unwanted = shared.complete(Err(JoinError::cancelled(who)));
+            drop(unwanted);
         }
     }
 }
@@ -411,16 +429,25 @@ impl<T> Shared<T> {
         task.map_or(About::not_started(spawned_at), |task| task.about())
     }
 
-    fn complete(&self, result: Result<T, JoinError>) {
-        let (waker, task) = {
+    /// Leaves the result for the handle, and wakes who awaits it. What the handle does
+    /// not want comes back.
+    fn complete(&self, result: Result<T, JoinError>) -> Option<(Result<T, JoinError>, Wanted)> {
+        let (unwanted, waker, task) = {
             let mut state = lock(&self.state);
-            state.result = Some(result);
             state.over = true;
-            (state.waker.take(), state.task.take())
+            let unwanted = match state.wanted {
+                Wanted::Yes => {
+                    state.result = Some(result);
+                    None
+                }
+                wanted => Some((result, wanted)),
+            };
+            (unwanted, state.waker.take(), state.task.take())
         };
         drop(task);
         if let Some(waker) = waker {
             waker.wake();
         }
+        unwanted
     }
 }

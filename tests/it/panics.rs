@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
 use soloist::io::Async;
+use soloist::promise::promise;
+use soloist::runtime::RemoteTask;
 use soloist::task::{Builder, yield_now};
 use soloist::time::{Sleep, sleep, sleep_until};
 use soloist::{Handle, Runtime, block_on, spawn};
@@ -201,6 +203,63 @@ fn b23_what_nobody_awaits_is_reported_with_the_name_of_its_task() {
 }
 
 #[test]
+fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
+    let test = || {
+        for propagate in [true, false] {
+            let runtime = Runtime::builder().propagate_panics(propagate).build();
+            let other = Runtime::new();
+            let handle = runtime.handle();
+            let ends = |run: &dyn Fn()| match propagate {
+                true => assert_eq!(panic_of(run), "unheard"),
+                false => run(),
+            };
+            let make = || {
+                let task = runtime.spawn(async { panic_any("unheard") });
+                while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {}
+                task
+            };
+            // Detached in its own runtime, between two runs, in another runtime.
+            let task = Cell::new(Some(make()));
+            ends(&|| {
+                let task = task.take();
+                runtime.block_on(async {
+                    task.unwrap().detach();
+                    yield_now().await;
+                });
+            });
+            make().detach();
+            ends(&|| runtime.run());
+            let task = make();
+            other.block_on(async { task.detach() });
+            ends(&|| runtime.run());
+            // From far away.
+            let task = handle.spawn(|| async { panic_any("unheard") });
+            runtime.run();
+            thread::spawn(move || task.detach()).join().unwrap();
+            ends(&|| runtime.run());
+            // Nobody runs any more: it is reported.
+            let task = make();
+            drop(runtime);
+            task.detach();
+        }
+    };
+    watchdog(move || {
+        let name =
+            "panics::b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others";
+        let stderr = passes_in_child(name, test);
+        let reports = stderr.lines().filter(|line| line.starts_with("soloist: "));
+        let reports: Vec<_> = reports.collect();
+        assert_eq!(reports.len(), 1 + 5, "{stderr}");
+        assert!(
+            reports
+                .iter()
+                .all(|line| line.ends_with(") has panicked; it was detached, so nobody awaits it")),
+            "{stderr}"
+        );
+    });
+}
+
+#[test]
 fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task() {
     watchdog(|| {
         let dropped = Rc::new(Cell::new(0));
@@ -277,6 +336,37 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_elsewhere() 
         make().detach();
         idle();
         assert_eq!(dropped.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[test]
+fn b24_an_output_that_nobody_wants_and_that_panics_is_no_panic_of_its_task() {
+    let test = || {
+        let count = Arc::new(AtomicUsize::new(0));
+        let runtime = Runtime::builder().propagate_panics(true).build();
+        for detach in [true, false] {
+            let (own, handle) = promise::<RemoteTask<PanicsOnDropThere>>();
+            let output = PanicsOnDropThere(count.clone());
+            let task = runtime.handle().spawn(move || async move {
+                // In the poll that finishes it.
+                let own = handle.await.unwrap();
+                if detach {
+                    own.detach()
+                } else {
+                    drop(own)
+                }
+                output
+            });
+            assert!(own.set(task).is_ok());
+            runtime.run();
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    };
+    watchdog(move || {
+        let name =
+            "panics::b24_an_output_that_nobody_wants_and_that_panics_is_no_panic_of_its_task";
+        let stderr = passes_in_child(name, test);
+        assert!(!stderr.contains("soloist: "), "{stderr}");
     });
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
 use soloist::task::{Builder, yield_now};
-use soloist::time::{interval, now, sleep, sleep_until, timeout};
+use soloist::time::{interval, interval_at, now, sleep, sleep_until, timeout, timeout_at};
 use soloist::{Handle, Runtime, block_on, spawn};
 
 use crate::support::{OnDrop, Seen, count_polls, panic_of, passes_in_child, poll_once, watchdog};
@@ -1064,7 +1064,7 @@ fn misuse_is_blamed_on_its_caller() {
 #[test]
 fn what_needs_a_runtime_says_so_outside_of_one() {
     watchdog(|| {
-        let deadline = Instant::now();
+        let (deadline, second) = (Instant::now(), Duration::from_secs(1));
         let texts = [
             ("`spawn`", panic_of(|| drop(spawn(ready(()))))),
             (
@@ -1073,14 +1073,16 @@ fn what_needs_a_runtime_says_so_outside_of_one() {
             ),
             ("`sleep`", panic_of(|| sleep(Duration::ZERO))),
             ("`sleep_until`", panic_of(|| sleep_until(deadline))),
-            ("", panic_of(|| timeout(Duration::ZERO, ready(())))),
-            ("", panic_of(|| interval(Duration::from_secs(1)))),
+            ("`timeout`", panic_of(|| timeout(Duration::ZERO, ready(())))),
+            ("`timeout_at`", panic_of(|| timeout_at(deadline, ready(())))),
+            ("`interval`", panic_of(|| interval(second))),
+            ("`interval_at`", panic_of(|| interval_at(deadline, second))),
             ("`time::now`", panic_of(now)),
             ("`Handle::current`", panic_of(Handle::current)),
         ];
         for (what, text) in texts {
             let what = format!("{what} outside of a soloist runtime: ");
-            assert!(text.contains(&what), "{text}");
+            assert!(text.starts_with(&what), "{text}");
             assert!(text.contains("`soloist::block_on`"), "{text}");
         }
         let [mut sleep] = block_on(async { [sleep(Duration::from_secs(1))] });
