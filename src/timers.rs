@@ -250,9 +250,13 @@ fn nanos(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::task::Wake;
+
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
 
     use super::*;
 
@@ -267,66 +271,209 @@ mod tests {
         Waker::from(Arc::new(Mark))
     }
 
-    #[test]
-    fn random_operations_match_an_ordered_map() {
-        // A linear congruential generator: the same operations on every run.
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = move |below: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
-        };
-        let base = Instant::now();
-        let mut timers = Timers::new(base);
-        // (when, order of setting) -> key and waker: what is to fire, in order.
-        let mut model: BTreeMap<(u64, u64), (TimerKey, Waker)> = BTreeMap::new();
-        let mut fired: Vec<TimerKey> = Vec::new();
-        let (mut now, mut order) = (0, 0);
-        for _ in 0..200_000 {
-            match random(8) {
-                0..4 => {
-                    let when = now + random(50);
-                    let waker = waker();
-                    let deadline = base + Duration::from_nanos(when);
-                    let key = timers.insert(deadline, 0, waker.clone());
-                    order += 1;
-                    model.insert((when, order), (key, waker));
-                }
-                4 | 5 if !model.is_empty() => {
-                    let nth = random(model.len() as u64) as usize;
-                    let at = *model.keys().nth(nth).unwrap();
-                    let (key, waker) = model.remove(&at).unwrap();
-                    assert!(!timers.has_fired(key));
-                    assert!(timers.remove(key).unwrap().will_wake(&waker));
-                }
-                6 if !fired.is_empty() => {
-                    let key = fired.swap_remove(random(fired.len() as u64) as usize);
-                    assert!(timers.has_fired(key));
-                    assert!(timers.remove(key).is_none());
-                }
-                _ => {
-                    now += random(20);
-                    let mut woken = Vec::new();
-                    timers.expire(base + Duration::from_nanos(now), &mut woken);
-                    let rest = model.split_off(&(now + 1, 0));
-                    assert_eq!(woken.len(), model.len());
-                    for (got, (key, expected)) in woken.iter().zip(model.values()) {
-                        assert!(got.will_wake(expected));
-                        fired.push(*key);
-                    }
-                    model = rest;
-                }
-            }
-            let first = model.keys().next().map(|(when, _)| *when);
-            assert_eq!(
-                timers.next(),
-                first.map(|when| base + Duration::from_nanos(when))
-            );
-            if model.len() > 300 {
-                now += 10;
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Insert {
+            after: u64,
+        },
+        /// The nth of those that are left, counted round.
+        Cancel {
+            nth: usize,
+        },
+        Reset {
+            nth: usize,
+            after: u64,
+        },
+        SetWaker {
+            nth: usize,
+        },
+        /// Time passes.
+        Expire {
+            after: u64,
+        },
+    }
+
+    /// Nanoseconds: many that are equal or near, and some of every length there is.
+    fn after() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            6 => 0..50_u64,
+            2 => 0..2000_u64,
+            1 => (0..64_u32, any::<u64>()).prop_map(|(bits, n)| n >> bits),
+        ]
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let nth = || 0..1000_usize;
+        prop_oneof![
+            8 => after().prop_map(|after| Operation::Insert { after }),
+            3 => nth().prop_map(|nth| Operation::Cancel { nth }),
+            3 => (nth(), after()).prop_map(|(nth, after)| Operation::Reset { nth, after }),
+            1 => nth().prop_map(|nth| Operation::SetWaker { nth }),
+            3 => (0..40_u64).prop_map(|after| Operation::Expire { after }),
+        ]
+    }
+
+    /// A timer as its owner knows it.
+    struct Owned {
+        key: TimerKey,
+        waker: Waker,
+        /// Its place in the oracle. `None` has fired, or never will.
+        at: Option<(u64, u64)>,
+        fired: bool,
+    }
+
+    /// The timers, and beside them what is to come of them.
+    struct Both {
+        base: Instant,
+        now: u64,
+        timers: Timers,
+        owned: Vec<Owned>,
+        /// (when, order of setting), with the index in `owned`.
+        oracle: BTreeMap<(u64, u64), usize>,
+        order: u64,
+    }
+
+    impl Both {
+        fn new() -> Both {
+            let base = Instant::now();
+            Both {
+                base,
+                now: 0,
+                timers: Timers::new(base),
+                owned: Vec::new(),
+                oracle: BTreeMap::new(),
+                order: 0,
             }
         }
+
+        fn set(&mut self, after: u64, waker: Waker) -> Owned {
+            let when = self.now.saturating_add(after);
+            let deadline = saturating_add(self.base, Duration::from_nanos(when));
+            let key = self.timers.insert(deadline, 0, waker.clone());
+            self.order += 1;
+            let at = (u128::from(when) < NEVER.as_nanos()).then_some((when, self.order));
+            Owned {
+                key,
+                waker,
+                at,
+                fired: false,
+            }
+        }
+
+        /// Puts it in the place of another, or at the end.
+        fn put(&mut self, index: usize, owned: Owned) {
+            if let Some(at) = owned.at {
+                self.oracle.insert(at, index);
+            }
+            if index < self.owned.len() {
+                self.owned[index] = owned;
+            } else {
+                self.owned.push(owned);
+            }
+        }
+
+        /// Takes the entry out of both, and compares what they say of it.
+        fn remove(&mut self, index: usize) {
+            let owned = &self.owned[index];
+            assert_eq!(self.timers.has_fired(owned.key), owned.fired);
+            let waker = self.timers.remove(owned.key);
+            assert_eq!(waker.is_some(), !owned.fired);
+            assert!(waker.is_none_or(|waker| waker.will_wake(&owned.waker)));
+            if let Some(at) = owned.at {
+                self.oracle.remove(&at);
+            }
+        }
+
+        fn apply(&mut self, operation: &Operation) {
+            let index = |nth: usize| nth.checked_rem(self.owned.len());
+            match *operation {
+                Operation::Insert { after } => {
+                    let owned = self.set(after, waker());
+                    self.put(self.owned.len(), owned);
+                }
+                Operation::Cancel { nth } => {
+                    let Some(index) = index(nth) else { return };
+                    self.remove(index);
+                    self.owned.swap_remove(index);
+                    // The former last one has another index now.
+                    if let Some(at) = self.owned.get(index).and_then(|owned| owned.at) {
+                        self.oracle.insert(at, index);
+                    }
+                }
+                Operation::Reset { nth, after } => {
+                    let Some(index) = index(nth) else { return };
+                    self.remove(index);
+                    let owned = self.set(after, self.owned[index].waker.clone());
+                    self.put(index, owned);
+                }
+                Operation::SetWaker { nth } => {
+                    let Some(index) = index(nth) else { return };
+                    let owned = &mut self.owned[index];
+                    let new = waker();
+                    assert!(!self.timers.will_wake(owned.key, &new));
+                    let old = self.timers.set_waker(owned.key, new.clone());
+                    assert_eq!(old.is_some(), !owned.fired);
+                    assert!(old.is_none_or(|old| old.will_wake(&owned.waker)));
+                    assert!(self.timers.will_wake(owned.key, &new));
+                    owned.waker = new;
+                    if owned.fired {
+                        // Nothing is woken twice: it has the waker, and keeps it.
+                        let _ = self.timers.remove(owned.key);
+                        self.owned.swap_remove(index);
+                        if let Some(at) = self.owned.get(index).and_then(|owned| owned.at) {
+                            self.oracle.insert(at, index);
+                        }
+                    }
+                }
+                Operation::Expire { after } => {
+                    self.now += after;
+                    let now = self.base + Duration::from_nanos(self.now);
+                    let mut woken = Vec::new();
+                    self.timers.expire(now, &mut woken);
+                    let rest = self.oracle.split_off(&(self.now + 1, 0));
+                    let due = std::mem::replace(&mut self.oracle, rest);
+                    assert_eq!(woken.len(), due.len());
+                    for (woken, index) in woken.iter().zip(due.into_values()) {
+                        let owned = &mut self.owned[index];
+                        assert!(woken.will_wake(&owned.waker));
+                        owned.at = None;
+                        owned.fired = true;
+                    }
+                }
+            }
+            let first = self.oracle.keys().next();
+            let first = first.map(|(when, _)| self.base + Duration::from_nanos(*when));
+            assert_eq!(self.timers.next(), first);
+            assert_eq!(self.timers.heap.len(), self.oracle.len());
+            assert_eq!(self.timers.entries.len(), self.owned.len());
+        }
+    }
+
+    /// Against an ordered map. `SOLOIST_TIMER_OPERATIONS` says how many at least; of
+    /// those that fail proptest finds the fewest that do.
+    #[test]
+    fn b50_random_operations_do_what_an_ordered_map_says() {
+        let wanted = std::env::var("SOLOIST_TIMER_OPERATIONS");
+        let wanted = wanted.map_or(20_000, |text| text.parse().expect("a number"));
+        let done = Cell::new(0);
+        while done.get() < wanted {
+            let mut runner = TestRunner::new(Config {
+                cases: 10,
+                failure_persistence: None,
+                ..Config::default()
+            });
+            let operations = proptest::collection::vec(operation(), 0..2000);
+            let result = runner.run(&operations, |operations| {
+                let mut both = Both::new();
+                for operation in &operations {
+                    both.apply(operation);
+                    done.set(done.get() + 1);
+                }
+                Ok(())
+            });
+            result.unwrap_or_else(|error| panic!("{error}"));
+        }
+        println!("{} operations", done.get());
     }
 
     #[test]
