@@ -96,6 +96,7 @@ pub(crate) use self::waits::Waits;
 pub(crate) use self::waits::{Wait, Who, note};
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread_local;
 
 /// Makes a type `!Send` and `!Sync`.
 type NotSend = PhantomData<*const ()>;
@@ -113,7 +114,9 @@ thread_local! {
 #[inline]
 fn with_polled<R>(f: impl FnOnce(&Header) -> R) -> Option<R> {
     // SAFETY: while it is set, the cell is there [POLLED]: we are called by its poll.
-    POLLED.get().map(|header| f(unsafe { header.as_ref() }))
+    POLLED
+        .with(Cell::get)
+        .map(|header| f(unsafe { header.as_ref() }))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -249,7 +252,7 @@ impl Header {
         self.home.local().counts.polls.add(1);
         self.polls.set(self.polls.get().saturating_add(1));
         self.waits.set(Waits::default());
-        POLLED.set(Some(NonNull::from(self)));
+        POLLED.with(|polled| polled.set(Some(NonNull::from(self))));
         Polling
     }
 
@@ -299,7 +302,7 @@ struct Polling;
 impl Drop for Polling {
     #[inline]
     fn drop(&mut self) {
-        POLLED.set(None);
+        POLLED.with(|polled| polled.set(None));
     }
 }
 

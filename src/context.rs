@@ -14,6 +14,7 @@ use crate::outside::{self, Outside};
 use crate::panics::{Panics, Payload};
 use crate::park::Park;
 use crate::schedule::{Order, Schedule};
+use crate::sync::thread_local;
 use crate::timers::{TimerKey, Timers};
 
 thread_local! {

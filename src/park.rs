@@ -7,11 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking::{Parker, Unparker};
-
 use crate::reactor::{Reactor, Shared};
 use crate::ready::{Inbox, Notify};
 use crate::schedule::Order;
+use crate::sync::{Parker, Unparker};
 
 /// How a runtime that is parked is notified.
 #[derive(Clone, Debug)]

@@ -17,6 +17,8 @@
 #[cfg(unix)]
 mod guest;
 mod handle;
+#[cfg(all(test, soloist_loom))]
+mod models;
 mod simulated;
 mod valve;
 
@@ -171,6 +173,7 @@ impl Runtime {
             let main = self.context.owner.main(called_at);
             let mut output = None;
             while output.is_none() {
+                self.context.read_inbox();
                 let mut poll = || match main.poll(future.as_mut()) {
                     Poll::Ready(value) => {
                         output = Some(value);
@@ -408,8 +411,10 @@ impl Runtime {
     /// The visit that the last generation has left to do, and one generation. Returns
     /// how many polls there were. `main` polls the future of a `block_on`, and says
     /// whether it is done.
+    ///
+    /// The caller has read the inbox and goes by what was in it: read again here, a stop
+    /// would go by the caller, and the wait would not end.
     fn pass(&self, wait: Option<Duration>, main: &mut dyn FnMut() -> bool) -> io::Result<usize> {
-        self.context.read_inbox();
         if self.context.owner.ready().is_empty() || self.valve.polls() >= BUDGET {
             self.visit(wait)?;
             self.context.read_inbox();

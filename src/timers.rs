@@ -411,7 +411,7 @@ mod tests {
                     let owned = &mut self.owned[index];
                     let new = waker();
                     assert!(!self.timers.will_wake(owned.key, &new));
-                    let old = self.timers.set_waker(owned.key, new.clone());
+                    let old = self.timers.set_waker(owned.key, 0, new.clone());
                     assert_eq!(old.is_some(), !owned.fired);
                     assert!(old.is_none_or(|old| old.will_wake(&owned.waker)));
                     assert!(self.timers.will_wake(owned.key, &new));

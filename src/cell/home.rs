@@ -21,6 +21,7 @@ use crate::park::Notifier;
 use crate::ready::{Inbox, ReadyQueue};
 use crate::schedule::Order;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread_local;
 
 thread_local! {
     /// The id of the runtime that is entered on this thread, 0 for none. Const
@@ -109,7 +110,7 @@ impl Home {
     /// Whether this is the runtime that is entered on this thread.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
-        CURRENT.get() == self.id
+        CURRENT.with(Cell::get) == self.id
     }
 
     /// On the owner's thread only, by [LOCAL].
@@ -171,7 +172,7 @@ impl Owner {
 
     /// Whether a runtime is entered on this thread.
     pub(crate) fn is_any_entered() -> bool {
-        CURRENT.get() != 0
+        CURRENT.with(Cell::get) != 0
     }
 
     /// Runs `f` with this runtime as the one that is entered on this thread. A
@@ -180,10 +181,11 @@ impl Owner {
         struct Leave(u64);
         impl Drop for Leave {
             fn drop(&mut self) {
-                CURRENT.set(self.0);
+                CURRENT.with(|current| current.set(self.0));
             }
         }
-        let _leave = Leave(CURRENT.replace(self.home.id));
+        let outer = CURRENT.with(|current| current.replace(self.home.id));
+        let _leave = Leave(outer);
         f()
     }
 
@@ -382,7 +384,8 @@ impl Drop for Owner {
         let mut panics = Panics::default();
         // For a runtime that was not closed; else there is nothing left to do.
         self.close(&mut panics);
-        if self.home.local().busy.get() == 0 {
+        // What loom has made is of use in one run of a model only.
+        if self.home.local().busy.get() == 0 && !cfg!(soloist_loom) {
             spare().push(self.home.shared);
         }
         panics.resume();

@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, Location, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
-use std::thread::{self, ThreadId};
 
 use futures_lite::FutureExt;
 
@@ -14,7 +13,8 @@ use crate::cell::{About, Home, Message, RemoteRef, Wait, note};
 use crate::context::{self, Context};
 use crate::outside::Outside;
 use crate::panics::{Panics, Payload, discard};
-use crate::sync::{Mutex, lock};
+use crate::sync::thread::{self, ThreadId};
+use crate::sync::{Mutex, block_on, lock};
 use crate::task::JoinError;
 
 /// Reaches a [`Runtime`](crate::Runtime) from any thread.
@@ -293,7 +293,7 @@ impl<T> RemoteTask<T> {
             over || thread::current().id() != self.thread,
             "`RemoteTask::wait` on the runtime's own thread would wait for itself: `.await` it"
         );
-        futures_lite::future::block_on(self)
+        block_on(self)
     }
 }
 
