@@ -516,6 +516,7 @@ mod models {
     use loom::thread;
 
     use super::*;
+    use crate::runtime::Runtime;
 
     #[test]
     fn model_set_against_poll() {
@@ -524,6 +525,17 @@ mod models {
             let thread = thread::spawn(move || promise.set(1));
             assert_eq!(block_on(promised), Ok(1));
             assert_eq!(thread.join().unwrap(), Ok(()));
+        });
+    }
+
+    #[test]
+    fn model_set_in_one_runtime_against_poll_in_another() {
+        loom::model(|| {
+            let (promise, promised) = promise();
+            let set = || Runtime::new().block_on(async { promise.set(3).unwrap() });
+            let thread = thread::spawn(set);
+            assert_eq!(Runtime::new().block_on(promised), Ok(3));
+            thread.join().unwrap();
         });
     }
 

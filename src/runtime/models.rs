@@ -15,7 +15,6 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::{Handle, Runtime};
-use crate::promise::promise;
 use crate::task::yield_now;
 
 /// As many switches between two threads as this where they could have gone on. The more,
@@ -337,20 +336,6 @@ fn model_detaching_a_remote_task_against_its_panic() {
         // Once, whoever had it first.
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].downcast_ref(), Some(&7));
-    });
-}
-
-#[test]
-fn model_a_promise_between_two_runtimes() {
-    model(3, || {
-        let (promise, promised) = promise();
-        let thread = thread::spawn(move || {
-            Runtime::new().block_on(async { promise.set(3).unwrap() });
-        });
-        let runtime = Runtime::new();
-        let task = runtime.spawn(promised);
-        assert_eq!(runtime.block_on(task), Ok(3));
-        thread.join().unwrap();
     });
 }
 
