@@ -76,6 +76,7 @@
 mod census;
 mod home;
 mod refs;
+mod stuck;
 mod waits;
 
 use std::cell::{Cell, UnsafeCell};
@@ -319,6 +320,7 @@ trait Raw: Wakeable {
     /// Drops the future if it is at rest; marks it if it is running. Returns what
     /// its destructor panicked with. Called on the owner's thread only [THREAD].
     fn cancel_now(&self) -> Option<Payload>;
+    fn waker(self: Arc<Self>) -> Waker;
 }
 
 /// What a handle can do with the output.
@@ -468,6 +470,10 @@ where
         header.unregister();
         header.wake_joiner();
         payload
+    }
+
+    fn waker(self: Arc<Self>) -> Waker {
+        self.into()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use crate::clock::{self, AutoAdvance, Clock, VirtualClock};
 use crate::outside::{self, Outside};
 use crate::panics::{Panics, Payload};
 use crate::park::Park;
+use crate::reactor::Reactor;
 use crate::schedule::{Order, Schedule};
 use crate::sync::thread_local;
 use crate::timers::{TimerKey, Timers};
@@ -37,6 +38,11 @@ pub(crate) struct Settings {
     pub(crate) patience: Option<Duration>,
 }
 
+/// What holds a waker on the runtime's thread that only its own tasks wake.
+pub(crate) trait HoldsWaker {
+    fn waker(&self) -> &Cell<Option<Waker>>;
+}
+
 /// Everything of a runtime that its own thread uses.
 pub(crate) struct Context {
     pub(crate) owner: Owner,
@@ -58,6 +64,8 @@ pub(crate) struct Context {
     /// Reused by every look at the timers, and at the inbox.
     wakers: Cell<Vec<Waker>>,
     messages: Cell<Vec<Message>>,
+    /// Pruned when it is full.
+    parked: RefCell<Vec<Weak<dyn HoldsWaker>>>,
 }
 
 /// What came of one entry of the ready queue.
@@ -128,6 +136,7 @@ impl Context {
             propagate_panics: settings.propagate_panics,
             wakers: Cell::new(Vec::new()),
             messages: Cell::new(Vec::new()),
+            parked: RefCell::new(Vec::new()),
         })
     }
 
@@ -342,6 +351,36 @@ impl Context {
         let left = self.writes.get();
         self.writes.set(left.saturating_sub(1));
         left > 0
+    }
+
+    pub(crate) fn add_parked(&self, holder: Weak<dyn HoldsWaker>) {
+        let mut parked = self.parked.borrow_mut();
+        if parked.len() == parked.capacity() {
+            parked.retain(|holder| holder.strong_count() > 0);
+        }
+        parked.push(holder);
+    }
+
+    /// Nothing is ready, and no timer is set: whether it is certain that nothing will ever
+    /// happen again.
+    pub(crate) fn is_stuck(&self) -> bool {
+        // The cheap ones first: as a rule they say that it is not. Who has gone has left his
+        // word in the inbox before that, which is looked at last.
+        if self.has_outside()
+            || self.owner.has_witness()
+            || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
+        {
+            return false;
+        }
+        let parked = self.parked.borrow();
+        let holders: Vec<_> = parked.iter().filter_map(Weak::upgrade).collect();
+        // Out and back: no user code runs in between.
+        let wakers: Vec<_> = holders.iter().map(|holder| holder.waker().take()).collect();
+        let is_stuck = self.owner.is_stuck(&wakers);
+        for (holder, waker) in holders.iter().zip(wakers) {
+            holder.waker().set(waker);
+        }
+        is_stuck
     }
 
     /// The runtime goes: drops all tasks, inside of it.

@@ -20,6 +20,7 @@ mod handle;
 #[cfg(all(test, soloist_loom))]
 mod models;
 mod simulated;
+mod stuck;
 mod valve;
 
 use std::future::Future;
@@ -54,6 +55,15 @@ const BUDGET: u32 = 128;
 /// Inside of a running runtime: a thread that waits here could not go on with the
 /// tasks that it waits for. Use `.await` instead. A panic of the future itself goes
 /// through to the caller.
+///
+/// If it is **stuck for certain**, instead of hanging for ever: the future and all tasks
+/// wait, no timer is set, nobody waits for a socket or a job, no [`Handle`] or
+/// [`RemoteTask`] is alive, and nobody has a waker or an
+/// [`AbortHandle`](crate::task::AbortHandle) of any of them. The message lists them. The
+/// count of references proves it, so there are no false alarms; a waker that is kept
+/// somewhere for nothing (in a channel whose sender nobody will use, or a
+/// [`promise`](crate::promise) that its own task should set) is no proof, and hangs. To wait
+/// for ever while other threads work, keep a `Handle`, or park the thread.
 ///
 /// # Examples
 ///
@@ -146,7 +156,8 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// Inside of a running runtime: use `.await` there.
+    /// Inside of a running runtime: use `.await` there. And if it is certain that the future
+    /// will never be done, as for the function [`block_on`].
     ///
     /// # Examples
     ///
@@ -181,6 +192,7 @@ impl Runtime {
                     }
                     Poll::Pending => false,
                 };
+                self.check_not_stuck();
                 self.pass(None, &mut poll)
                     .unwrap_or_else(|error| lost(&error));
             }
@@ -218,7 +230,8 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// Inside of a running runtime: await the tasks there.
+    /// Inside of a running runtime: await the tasks there. And if it is certain that none of
+    /// the tasks will ever run again, as for [`block_on`].
     ///
     /// # Examples
     ///
@@ -392,6 +405,9 @@ impl Runtime {
                     return;
                 }
                 let wait = context.is_stopped().then_some(Duration::ZERO);
+                if or_empty && wait.is_none() {
+                    self.check_not_stuck();
+                }
                 let result = self.pass(wait, &mut || false);
                 result.unwrap_or_else(|error| lost(&error));
                 let ready = context.owner.ready().len();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::home::NO_SLOT;
-use super::{About, Header, MainCell, Owner, Raw, State, Waits, Who, with_polled};
+use super::stuck::others;
+use super::{About, Header, MainCell, Owner, State, Waits, Who, with_polled};
 
 /// A task, or main, as it is at this moment.
 pub(crate) struct Seen {
@@ -37,12 +38,6 @@ impl Seen {
             has_waker,
         }
     }
-}
-
-/// References to a task's cell beside those of the registry and the handle: wakers, for
-/// the most part.
-fn others(cell: &Arc<dyn Raw>) -> usize {
-    Arc::strong_count(cell) - 1 - usize::from(cell.header().held.get())
 }
 
 impl Owner {
@@ -81,7 +76,7 @@ impl Owner {
         })?
     }
 
-    fn with_main<R>(&self, f: impl FnOnce(&Arc<MainCell>) -> R) -> Option<R> {
+    pub(super) fn with_main<R>(&self, f: impl FnOnce(&Arc<MainCell>) -> R) -> Option<R> {
         let slot = &self.home.local().main_cell;
         let cell = slot.take()?;
         let result = f(&cell);

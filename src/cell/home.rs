@@ -76,6 +76,8 @@ pub(super) struct Local {
     /// Set when the runtime starts to go: what is spawned then is dropped at once.
     closing: Cell<bool>,
     pub(super) counts: Counts,
+    /// The slot of a task that somebody outside could wake when last looked.
+    pub(super) witness: Cell<usize>,
     /// Cells whose future is being polled or dropped right now.
     pub(super) busy: Cell<usize>,
 }
@@ -148,6 +150,7 @@ impl Owner {
                     main_cell: Cell::new(None),
                     closing: Cell::new(false),
                     counts: Counts::default(),
+                    witness: Cell::new(0),
                     busy: Cell::new(0),
                 },
             }))

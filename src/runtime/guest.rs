@@ -48,6 +48,10 @@ impl Guest {
         }
     }
 
+    pub(super) fn is_guest(&self) -> bool {
+        self.reactor.get().is_some()
+    }
+
     pub(super) fn leave(&self) {
         if let Some(reactor) = self.reactor.get() {
             reactor.set_guest(false);
@@ -57,9 +61,8 @@ impl Guest {
 
 impl fmt::Debug for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_guest = self.reactor.get().is_some();
         f.debug_struct("Guest")
-            .field("is_guest", &is_guest)
+            .field("is_guest", &self.is_guest())
             .finish()
     }
 }

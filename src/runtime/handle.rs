@@ -226,11 +226,12 @@ impl<T> RemoteTask<T> {
     /// runtime.run();
     /// ```
     pub fn detach(self) {
-        let result = {
+        let (result, task) = {
             let mut state = lock(&self.shared.state);
             state.wanted = Wanted::OnlyPanics;
-            state.result.take()
+            (state.result.take(), state.task.take())
         };
+        drop(task);
         match result {
             Some(Err(error)) => {
                 let who = error.who().to_string();
@@ -381,7 +382,11 @@ impl<T: Send + 'static> Completion<T> {
         let task = context.owner.spawn(future, None, spawned_at);
         let abandoned = {
             let mut state = lock(&shared.state);
-            state.task = Some(task.remote());
+            // A detached one is nobody's to abort, and must not refer to itself: that would
+            // look as if somebody could still wake it.
+            if state.wanted == Wanted::Yes {
+                state.task = Some(task.remote());
+            }
             state.abandoned
         };
         if abandoned {

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 
 use super::Task;
 use crate::cell::{Wait, note};
-use crate::context;
+use crate::context::{self, HoldsWaker};
 use crate::panics::Panics;
 
 /// Tasks that belong together.
@@ -78,6 +78,29 @@ struct Group<T, E> {
 struct Ends {
     over: RefCell<VecDeque<u64>>,
     waker: Cell<Option<Waker>>,
+    /// The runtime that was told of this waker last.
+    told: Cell<u64>,
+}
+
+impl Ends {
+    /// Lets the runtime know of the waker: it is woken here and by nobody else, so it does
+    /// not prove that somebody is left who will.
+    fn tell(self: &Rc<Self>) {
+        let Some(context) = context::try_current() else {
+            return;
+        };
+        let id = context.owner.home().id();
+        if self.told.replace(id) != id {
+            let ends: Weak<Ends> = Rc::downgrade(self);
+            context.add_parked(ends);
+        }
+    }
+}
+
+impl HoldsWaker for Ends {
+    fn waker(&self) -> &Cell<Option<Waker>> {
+        &self.waker
+    }
 }
 
 impl<T: 'static, E: 'static> TaskGroup<T, E> {
@@ -347,6 +370,7 @@ impl<T, E> Group<T, E> {
         let old = self.ends.waker.replace(Some(cx.waker().clone()));
         drop(old);
         note(Wait::Group);
+        self.ends.tell();
         Poll::Pending
     }
 

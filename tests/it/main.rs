@@ -49,6 +49,7 @@ mod send;
 mod signal;
 #[cfg(unix)]
 mod stdin;
+mod stuck;
 mod support;
 #[cfg(unix)]
 mod sys;

@@ -434,6 +434,15 @@ fn clocks_of_runtimes_within_each_other_are_kept_apart() {
 fn a_deadlock_is_a_failure() {
     let text = watchdog(|| panic_of(|| testing::block_on(pending::<()>())));
     assert!(text.contains("nothing can happen any more"), "{text}");
+    // Its waker is kept, so that it is not certain.
+    let deadlock = || {
+        testing::block_on(async {
+            let (_promise, promised) = soloist::promise::promise::<()>();
+            promised.await
+        })
+    };
+    let text = watchdog(move || panic_of(deadlock));
+    assert!(text.contains("nothing can happen any more"), "{text}");
     assert!(text.contains("must hold a `Handle`"), "{text}");
 }
 

@@ -1,0 +1,77 @@
+//! What `block_on` and `run` say instead of hanging for ever.
+
+use std::fmt::Write;
+
+use super::Runtime;
+use crate::info::{TaskInfo, WaitsFor, dump};
+
+/// More tasks than this are only counted.
+const SHOWN: usize = 20;
+
+impl Runtime {
+    /// Panics if it is certain that nothing will ever happen again. Called before a turn
+    /// that may have to wait without an end.
+    #[inline]
+    pub(super) fn check_not_stuck(&self) {
+        let context = &self.context;
+        if context.owner.ready().is_empty()
+            && context.next_deadline().is_none()
+            && !context.owner.inbox().is_filled()
+        {
+            self.check_idle();
+        }
+    }
+
+    #[cold]
+    fn check_idle(&self) {
+        // A guest has a loop around it, from which anything can come.
+        #[cfg(unix)]
+        if self.guest.is_guest() {
+            return;
+        }
+        if self.context.is_stuck() {
+            panic!("{}", self.report());
+        }
+    }
+
+    fn report(&self) -> String {
+        let dump = dump(&self.context);
+        let mut text = String::from(
+            "stuck for certain, nothing can happen any more: nothing is ready, no timer is set, \
+             nobody waits for a socket or a job, no `Handle` is alive, and nobody has a waker of \
+             what is left",
+        );
+        if let Some(main) = &dump.main {
+            let place = main.spawned_at;
+            let what = format!("the future of `block_on`, called at {place},");
+            line(&mut text, &what, main);
+        }
+        for task in dump.tasks.iter().take(SHOWN) {
+            let place = task.spawned_at;
+            let what = match &task.name {
+                Some(name) => format!("task `{name}`, spawned at {place},"),
+                None => format!("task `task-{}`, spawned at {place},", task.id),
+            };
+            line(&mut text, &what, task);
+        }
+        if let Some(more @ 1..) = dump.tasks.len().checked_sub(SHOWN) {
+            let _ = write!(text, "\n  and {more} more");
+        }
+        text
+    }
+}
+
+fn line(text: &mut String, what: &str, info: &TaskInfo) {
+    let _ = match &info.waits_for[..] {
+        [] | [WaitsFor::Nothing] => {
+            write!(
+                text,
+                "\n  {what} returned Pending without keeping its waker"
+            )
+        }
+        waits => {
+            let waits: Vec<_> = waits.iter().map(WaitsFor::to_string).collect();
+            write!(text, "\n  {what} waits for {}", waits.join(" and "))
+        }
+    };
+}

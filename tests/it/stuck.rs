@@ -1,0 +1,497 @@
+//! `block_on` and `run` panic when it is certain that nothing will ever happen again, and
+//! never else.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::future::{or, zip};
+use soloist::io::AsyncReadExt;
+use soloist::net::{TcpListener, TcpStream};
+use soloist::promise::promise;
+use soloist::task::{Builder, TaskGroup, yield_now};
+use soloist::time::{sleep, timeout};
+use soloist::{Handle, Runtime, Task, block_on, spawn};
+
+use crate::support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// What `block_on` panics with.
+fn stuck<F: Future>(future: F) -> String {
+    let text = panic_of(|| block_on(future));
+    assert!(text.starts_with("stuck for certain, "), "{text}");
+    text
+}
+
+/// The lines of the message after the first.
+fn lines(text: &str) -> Vec<String> {
+    let place = |line: &str| {
+        // The places differ from line to line of this file.
+        let (before, rest) = line.split_once(" at ").expect("a place");
+        let (place, after) = rest
+            .split_once(", ")
+            .or(rest.split_once(' '))
+            .expect("its end");
+        assert!(place.contains("stuck.rs:"), "{line}");
+        format!("{} {after}", before.trim())
+    };
+    text.lines().skip(1).map(place).collect()
+}
+
+#[test]
+fn main_waits_for_nothing() {
+    watchdog(|| {
+        let text = stuck(pending::<()>());
+        let expected =
+            ["the future of `block_on`, called returned Pending without keeping its waker"];
+        assert_eq!(lines(&text), expected);
+    });
+}
+
+#[test]
+fn a_task_waits_for_nothing_and_main_for_the_task() {
+    watchdog(|| {
+        let text = stuck(async {
+            let task = Builder::new().name("x").spawn(pending::<()>());
+            sleep(MS).await;
+            task.await;
+        });
+        let expected = [
+            "the future of `block_on`, called waits for task `x`",
+            "task `x`, spawned returned Pending without keeping its waker",
+        ];
+        assert_eq!(lines(&text), expected);
+    });
+}
+
+#[test]
+fn the_usual_mistake_the_waker_is_not_kept() {
+    watchdog(|| {
+        let done = Rc::new(Cell::new(false));
+        let setter = done.clone();
+        let text = stuck(async move {
+            let waits = spawn(poll_fn(move |_| match done.get() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }));
+            spawn(async move { setter.set(true) }).detach();
+            waits.await;
+        });
+        assert!(text.contains("task `task-1`, spawned at "), "{text}");
+        assert!(
+            text.ends_with(" returned Pending without keeping its waker"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn a_task_that_awaits_itself() {
+    watchdog(|| {
+        let own: Rc<RefCell<Option<Task<()>>>> = Rc::default();
+        let text = stuck(async move {
+            let inside = own.clone();
+            let task = Builder::new().name("ouroboros").spawn(async move {
+                yield_now().await;
+                let own = inside.borrow_mut().take().expect("it was put there");
+                own.await;
+            });
+            own.replace(Some(task));
+            pending::<()>().await;
+        });
+        assert_eq!(
+            lines(&text)[1],
+            "task `ouroboros`, spawned waits for task `ouroboros`"
+        );
+    });
+}
+
+#[test]
+fn two_tasks_that_await_each_other() {
+    watchdog(|| {
+        let text = stuck(async {
+            let handle: Rc<RefCell<Option<Task<()>>>> = Rc::default();
+            let inside = handle.clone();
+            let first = Builder::new().name("first").spawn(async move {
+                let second = inside.borrow_mut().take().expect("it was put there");
+                second.await;
+            });
+            let second = Builder::new().name("second").spawn(first);
+            handle.replace(Some(second));
+            pending::<()>().await;
+        });
+        let lines = lines(&text);
+        assert_eq!(lines[1], "task `first`, spawned waits for task `second`");
+        assert_eq!(lines[2], "task `second`, spawned waits for task `first`");
+    });
+}
+
+#[test]
+fn a_task_that_awaits_itself_through_its_group() {
+    watchdog(|| {
+        let text = stuck(async {
+            let group = TaskGroup::<(), ()>::new();
+            let slot = Rc::new(RefCell::new(None));
+            let inside = slot.clone();
+            group.spawn(async move {
+                yield_now().await;
+                let group: Option<TaskGroup<(), ()>> = inside.take();
+                group.expect("it was put there").next().await;
+                Ok(())
+            });
+            slot.replace(Some(group));
+            pending::<()>().await;
+        });
+        assert_eq!(
+            lines(&text)[1],
+            "task `task-1`, spawned waits for a task of its group"
+        );
+    });
+}
+
+#[test]
+fn a_group_whose_tasks_wait_for_nothing() {
+    watchdog(|| {
+        let text = stuck(async {
+            let mut group = TaskGroup::<(), ()>::new();
+            group.spawn(async { Ok(()) });
+            group.spawn(pending());
+            while group.next().await.is_some() {}
+        });
+        assert_eq!(
+            lines(&text)[0],
+            "the future of `block_on`, called waits for a task of its group"
+        );
+    });
+}
+
+#[test]
+fn run_is_stuck_too() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let task = runtime.spawn(pending::<()>());
+        let text = panic_of(|| runtime.run());
+        assert!(text.starts_with("stuck for certain, "), "{text}");
+        assert_eq!(lines(&text).len(), 1);
+        // The runtime is as good as before.
+        assert_eq!(runtime.block_on(async { 5 }), 5);
+        drop(task);
+        runtime.run();
+    });
+}
+
+#[test]
+fn it_is_found_later_too() {
+    watchdog(|| {
+        let text = stuck(async {
+            let (ours, theirs) = tcp_pair();
+            let mut stream = TcpStream::try_from(ours).unwrap();
+            let reader = spawn(async move {
+                stream.read(&mut [0; 8]).await.unwrap();
+                pending::<()>().await;
+            });
+            spawn(async move {
+                sleep(MS).await;
+                drop(theirs);
+            })
+            .detach();
+            _ = zip(reader, timeout(MS, pending::<()>())).await;
+        });
+        assert_eq!(lines(&text).len(), 2);
+    });
+}
+
+#[test]
+fn a_thread_that_gives_its_waker_up() {
+    watchdog(|| {
+        let text = stuck(async {
+            let kept = Arc::new(Mutex::new(None::<Waker>));
+            let there = kept.clone();
+            let thread = thread::spawn(move || {
+                thread::sleep(20 * MS);
+                // The drop makes it certain, but it wakes nobody: the other waker does.
+                let waker = there.lock().unwrap().take();
+                waker.unwrap().wake();
+            });
+            let mut thread = Some(thread);
+            poll_fn(move |cx| match thread.take() {
+                Some(thread) => {
+                    *kept.lock().unwrap() = Some(cx.waker().clone());
+                    drop(thread);
+                    Poll::<()>::Pending
+                }
+                None => Poll::Pending,
+            })
+            .await;
+        });
+        assert_eq!(lines(&text).len(), 1);
+    });
+}
+
+#[test]
+fn many_are_only_counted() {
+    watchdog(|| {
+        let text = stuck(async {
+            for _ in 0..1000 {
+                spawn(pending::<()>()).detach();
+            }
+            pending::<()>().await;
+        });
+        assert_eq!(text.lines().count(), 1 + 1 + 20 + 1);
+        assert!(text.ends_with("  and 980 more"), "{text}");
+    });
+}
+
+#[test]
+fn a_detached_remote_task_does_not_keep_itself_alive() {
+    watchdog(|| {
+        let text = stuck(async {
+            Handle::current().spawn(pending::<()>).detach();
+            pending::<()>().await;
+        });
+        assert_eq!(lines(&text).len(), 2);
+    });
+}
+
+// What is not stuck.
+
+/// Runs `future` beside a thread that holds `guard` for a while, and then drops it: main is
+/// stuck after that, and not before.
+fn stuck_after<G: Send + 'static>(guard: impl FnOnce() -> G + 'static) {
+    let dropped = Arc::new(Mutex::new(false));
+    let there = dropped.clone();
+    let future = async move {
+        let guard = guard();
+        // Whatever the guard is, this wakes main when it is gone.
+        on_thread(move || {
+            thread::sleep(30 * MS);
+            *there.lock().unwrap() = true;
+            drop(guard);
+        })
+        .await;
+        pending::<()>().await;
+    };
+    stuck(future);
+    assert!(*dropped.lock().unwrap());
+}
+
+#[test]
+fn a_thread_with_a_waker() {
+    watchdog(|| stuck_after(|| ()));
+}
+
+#[test]
+fn a_thread_with_a_handle() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let handle = runtime.handle();
+        let thread = thread::spawn(move || {
+            thread::sleep(30 * MS);
+            handle.spawn(|| async { 5 }).wait().unwrap()
+        });
+        let (promise, promised) = promise();
+        let mut promise = Some(promise);
+        // Neither has a waker of anybody; the task that comes through the handle is new.
+        runtime.spawn(pending::<()>()).detach();
+        let joined = Rc::new(Cell::new(0));
+        let seen = joined.clone();
+        runtime
+            .spawn(async move {
+                seen.set(promised.await.unwrap());
+            })
+            .detach();
+        let text = panic_of(|| {
+            runtime.block_on(poll_fn(|_| {
+                if let Some(promise) = promise.take() {
+                    promise.set(7).unwrap();
+                }
+                Poll::<()>::Pending
+            }))
+        });
+        assert!(text.starts_with("stuck for certain, "), "{text}");
+        assert_eq!(joined.get(), 7);
+        assert_eq!(thread.join().unwrap(), 5);
+    });
+}
+
+#[test]
+fn a_thread_with_an_abort_handle() {
+    watchdog(|| {
+        let result = block_on(async {
+            let task = spawn(pending::<()>());
+            let abort = task.abort_handle();
+            let thread = thread::spawn(move || {
+                thread::sleep(30 * MS);
+                abort.abort();
+            });
+            let result = task.join().await;
+            thread.join().unwrap();
+            result
+        });
+        assert!(result.unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn a_thread_with_a_remote_task() {
+    watchdog(|| {
+        let text = stuck(async {
+            let remote = Handle::current().spawn(pending::<()>);
+            let thread = thread::spawn(move || {
+                thread::sleep(30 * MS);
+                drop(remote);
+            });
+            // Not `join`: nothing but the remote task keeps the runtime from being stuck.
+            drop(thread);
+            pending::<()>().await;
+        });
+        // Its task is gone.
+        assert_eq!(lines(&text).len(), 1);
+    });
+}
+
+#[test]
+fn a_promise_on_another_thread() {
+    watchdog(|| {
+        let (promise, promised) = promise();
+        let thread = thread::spawn(move || {
+            thread::sleep(30 * MS);
+            promise.set(1).unwrap();
+        });
+        assert_eq!(block_on(promised), Ok(1));
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+#[cfg(feature = "blocking")]
+fn a_job_of_the_pool() {
+    watchdog(|| {
+        block_on(async {
+            let task = spawn(soloist::unblock(|| thread::sleep(30 * MS)));
+            task.await;
+        });
+    });
+}
+
+#[test]
+fn a_socket_and_a_timer() {
+    watchdog(|| {
+        // A server: its `pending` says nothing.
+        let (done, wait) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let result = panic_of(|| {
+                block_on(async {
+                    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                    let address = listener.local_addr().unwrap();
+                    spawn(async move {
+                        let (stream, _) = listener.accept().await.unwrap();
+                        drop(stream);
+                        sleep(20 * MS).await;
+                        panic!("it was stuck before");
+                    })
+                    .detach();
+                    thread::spawn(move || {
+                        thread::sleep(30 * MS);
+                        std::net::TcpStream::connect(address).unwrap();
+                    });
+                    pending::<()>().await;
+                })
+            });
+            done.send(result).unwrap();
+        });
+        let text = wait.recv().unwrap();
+        // When the server is gone.
+        assert!(text.starts_with("stuck for certain, "), "{text}");
+        assert_eq!(lines(&text).len(), 1);
+    });
+}
+
+#[test]
+#[cfg(all(unix, feature = "signal"))]
+fn a_signal() {
+    use soloist::signal::unix::{SignalKind, signal};
+
+    watchdog(|| {
+        block_on(async {
+            let mut signals = signal(SignalKind::user_defined2()).unwrap();
+            thread::spawn(|| {
+                thread::sleep(30 * MS);
+                let own = rustix::process::getpid();
+                rustix::process::kill_process(own, rustix::process::Signal::USR2).unwrap();
+            });
+            or(pending(), signals.recv()).await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_sleep_without_an_end_can_be_set_anew() {
+    watchdog(|| {
+        let mut endless = None;
+        block_on(poll_fn(|cx| {
+            if endless.is_some() {
+                return Poll::Ready(());
+            }
+            let mut sleep = Box::pin(sleep(Duration::MAX));
+            assert!(sleep.as_mut().poll(cx).is_pending());
+            endless = Some(thread::spawn(move || {
+                thread::sleep(30 * MS);
+                sleep.reset(std::time::Instant::now());
+            }));
+            Poll::Pending
+        }));
+        endless.unwrap().join().unwrap();
+    });
+}
+
+#[test]
+fn a_turn_and_run_forever_wait_for_whatever_comes() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        runtime.spawn(pending::<()>()).detach();
+        // `turn` waits as it was told.
+        let turn = runtime.turn(Some(20 * MS)).unwrap();
+        assert_eq!(turn.polled, 1);
+        let turn = runtime.turn(Some(20 * MS)).unwrap();
+        assert_eq!(turn.polled, 0);
+        let handle = runtime.handle();
+        thread::spawn(move || {
+            thread::sleep(20 * MS);
+            handle.stop();
+        });
+        runtime.run_forever();
+    });
+}
+
+#[test]
+fn many_threads_that_come_and_go() {
+    // Against the clock of the check: a thread that wakes, and lets go at the same moment.
+    watchdog(|| {
+        for round in 0..300_u64 {
+            let (promise, promised) = promise();
+            let thread = thread::spawn(move || {
+                thread::sleep(Duration::from_micros(round % 50));
+                promise.set(round).unwrap();
+            });
+            assert_eq!(block_on(promised), Ok(round));
+            thread.join().unwrap();
+
+            let runtime = Runtime::new();
+            let handle = runtime.handle();
+            let thread = thread::spawn(move || {
+                thread::sleep(Duration::from_micros(round % 50));
+                handle.spawn(move || async move { round }).detach();
+                handle.stop();
+            });
+            runtime.spawn(pending::<()>()).detach();
+            runtime.run();
+            thread.join().unwrap();
+        }
+    });
+}
