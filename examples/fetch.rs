@@ -3,13 +3,14 @@
 //! cargo run --release --example fetch
 //! cargo run --release --example fetch -- http://127.0.0.1:8000/a http://127.0.0.1:8000/b
 //! cargo run --release --example fetch -- --jobs 50 --timeout 2.5 --from urls.txt --output pages
+//! cargo run --release --example fetch --features trace -- --trace out.html
 
 use futures_lite::StreamExt;
 use httparse::{EMPTY_HEADER, Response, Status};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::net::{TcpListener, TcpStream};
 use soloist::time::{now, sleep, timeout};
-use soloist::{block_on, spawn};
+use soloist::{block_on, spawn, task};
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -33,6 +34,7 @@ fetches ten pages from a server of its own, which takes 100 ms for each.
   --from FILE        read more URLs from FILE, one per line, or from standard input if it is -;
                      empty lines and lines that begin with # are skipped
   --output DIR       write the bodies to DIR/1, DIR/2, ..., numbered as the URLs were given
+  --trace FILE       draw what the tasks did, as a page for a browser (needs --features trace)
 
 The exit status is 0, or 1 if a page could not be fetched, or 2 if the arguments are wrong.";
 
@@ -53,13 +55,27 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    block_on(fetch_all(options))
+    #[cfg(feature = "trace")]
+    let file = options.trace.clone();
+    #[cfg(feature = "trace")]
+    if file.is_some() {
+        soloist::trace::start(1_000_000);
+    }
+    let code = block_on(fetch_all(options));
+    #[cfg(feature = "trace")]
+    if let Some(Err(error)) = file.map(soloist::trace::save_html) {
+        eprintln!("fetch: cannot write the trace: {error}");
+        return ExitCode::FAILURE;
+    }
+    code
 }
 
 struct Options {
     jobs: usize,
     timeout: Duration,
     output: Option<PathBuf>,
+    #[cfg(feature = "trace")]
+    trace: Option<String>,
     urls: Vec<String>,
 }
 
@@ -70,6 +86,8 @@ impl Options {
             jobs: 100,
             timeout: Duration::from_secs(30),
             output: None,
+            #[cfg(feature = "trace")]
+            trace: None,
             urls: Vec::new(),
         };
         let mut from = None;
@@ -100,6 +118,10 @@ impl Options {
                     fs::create_dir_all(&dir).map_err(because(&format!("cannot create {dir}")))?;
                     options.output = Some(dir.into());
                 }
+                #[cfg(feature = "trace")]
+                "--trace" => options.trace = Some(value()?),
+                #[cfg(not(feature = "trace"))]
+                "--trace" => return Err("--trace needs cargo run with --features trace".into()),
                 _ if arg.starts_with('-') => return Err(format!("there is no option {arg}")),
                 _ => options.urls.push(arg),
             }
@@ -150,7 +172,10 @@ async fn fetch_all(options: Options) -> ExitCode {
         bytes: Cell::new(0),
         times: Cell::new(Duration::ZERO),
     });
-    let workers: Vec<_> = (0..jobs).map(|_| spawn(work(run.clone()))).collect();
+    let named = |job| task::Builder::new().name(format!("job {job}"));
+    let workers: Vec<_> = (1..=jobs)
+        .map(|job| named(job).spawn(work(run.clone())))
+        .collect();
     for worker in workers {
         worker.await;
     }

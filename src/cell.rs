@@ -94,8 +94,9 @@ use self::home::{Entry, Polled, Shared};
 pub(crate) use self::home::{Home, Message, Owner, Ran};
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
 pub(crate) use self::waits::Waits;
-pub(crate) use self::waits::{Wait, Who, note};
+pub(crate) use self::waits::{Wait, Who, note, polled};
 use crate::panics::{Payload, discard};
+use crate::record;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread_local;
 
@@ -210,6 +211,7 @@ impl Header {
             } else {
                 local.counts.wakes_local.add(1);
                 local.ready.push(self.entry());
+                record::woken(|| self.subject());
             }
             return false;
         }
@@ -233,6 +235,17 @@ impl Header {
         number as u32 ^ (self.home.id() as u32).rotate_left(20)
     }
 
+    #[inline]
+    fn subject(&self) -> record::Subject<'_> {
+        let is_main = self.slot == home::NO_SLOT;
+        record::Subject {
+            runtime: self.home.id(),
+            number: if is_main { 0 } else { self.number },
+            name: self.name.as_deref().map(|name| &**name),
+            spawned_at: self.spawned_at,
+        }
+    }
+
     /// On the owner's thread only.
     #[inline]
     fn is_over(&self) -> bool {
@@ -254,6 +267,7 @@ impl Header {
         self.polls.set(self.polls.get().saturating_add(1));
         self.waits.set(Waits::default());
         POLLED.with(|polled| polled.set(Some(NonNull::from(self))));
+        record::poll_begins(|| self.subject());
         Polling
     }
 
@@ -373,6 +387,7 @@ impl<F: Future> TaskCell<F> {
             (result, None) => result,
             // The destructor has panicked: that is the task's panic then.
             (Ok(output), Some(payload)) => {
+                record::panicked();
                 discard(output);
                 Err(payload)
             }
@@ -449,7 +464,10 @@ where
                 Polled::Pending(self)
             }
             Ok(Poll::Ready(output)) => Polled::Over(self.finish(Ok(output))),
-            Err(payload) => Polled::Over(self.finish(Err(payload))),
+            Err(payload) => {
+                record::panicked();
+                Polled::Over(self.finish(Err(payload)))
+            }
         }
     }
 
@@ -465,6 +483,7 @@ where
         }
         header.state.set(State::Dropping);
         header.silence();
+        record::cancelled(|| header.subject());
         let payload = self.drop_future();
         header.state.set(State::Gone);
         header.unregister();
@@ -576,7 +595,9 @@ impl Main<'_> {
         let waker = unsafe { Arc::from_raw(Arc::as_ptr(cell)) };
         let waker = ManuallyDrop::new(Waker::from(waker));
         let _polling = cell.header.begin_poll();
-        future.poll(&mut Context::from_waker(&waker))
+        let polled = future.poll(&mut Context::from_waker(&waker));
+        record::poll_ends(polled.is_ready());
+        polled
     }
 }
 

@@ -14,6 +14,7 @@ use crate::outside::{self, Outside};
 use crate::panics::{Panics, Payload};
 use crate::park::Park;
 use crate::reactor::Reactor;
+use crate::record::{Source, wakes_by};
 use crate::schedule::{Order, Schedule};
 use crate::sync::thread_local;
 use crate::timers::{TimerKey, Timers};
@@ -257,9 +258,11 @@ impl Context {
         }
         self.owner.counts().fired.add(wakers.len());
         let mut panics = Panics::default();
-        for waker in wakers.drain(..) {
-            panics.catch(|| waker.wake());
-        }
+        wakes_by(Source::Timers, || {
+            for waker in wakers.drain(..) {
+                panics.catch(|| waker.wake());
+            }
+        });
         self.wakers.set(wakers);
         panics.resume();
     }
@@ -287,21 +290,25 @@ impl Context {
     /// Does what other threads have asked for.
     #[inline]
     pub(crate) fn read_inbox(&self) {
-        let inbox = self.owner.inbox();
-        if !inbox.is_filled() {
-            return;
+        if self.owner.inbox().is_filled() {
+            self.read_filled_inbox();
         }
+    }
+
+    fn read_filled_inbox(&self) {
         let mut messages = self.messages.take();
-        inbox.take(&mut messages);
+        self.owner.inbox().take(&mut messages);
         let mut panics = Panics::default();
-        for message in messages.drain(..) {
-            match message {
-                Message::Wake(task) => self.owner.admit(task),
-                // It may drop a waker, which is user code.
-                Message::Call(call) => panics.catch(call),
-                Message::Stop => self.stopped.set(true),
+        wakes_by(Source::Inbox, || {
+            for message in messages.drain(..) {
+                match message {
+                    Message::Wake(task) => self.owner.admit(task),
+                    // It may drop a waker, which is user code.
+                    Message::Call(call) => panics.catch(call),
+                    Message::Stop => self.stopped.set(true),
+                }
             }
-        }
+        });
         self.messages.set(messages);
         panics.resume();
     }

@@ -1,5 +1,6 @@
-// The picture, for where the README finds no file: the first definition of a link counts.
+// The pictures, for where the README finds no file: the first definition of a link counts.
 #![doc = include_str!("../docs/wake-up.link")]
+#![doc = include_str!("../docs/ten-pages.link")]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -23,6 +24,7 @@ pub mod process;
 pub mod promise;
 mod reactor;
 mod ready;
+mod record;
 pub mod runtime;
 mod schedule;
 #[cfg(feature = "signal")]
@@ -35,6 +37,9 @@ pub mod task;
 pub mod testing;
 pub mod time;
 mod timers;
+#[cfg(feature = "trace")]
+#[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
+pub mod trace;
 
 #[cfg(feature = "blocking")]
 pub use blocking::unblock;

@@ -43,6 +43,7 @@ pub(crate) use self::object::Source;
 use self::portable::{Alarm, Wait};
 use self::waiters::{Waiter, Waiters};
 use crate::panics::Panics;
+use crate::record::{self, wakes_by};
 use crate::schedule::Order;
 use crate::source::{Polling, Registration};
 use crate::sync::atomic::Ordering;
@@ -277,14 +278,16 @@ impl Reactor {
                 reported += 1;
                 self.deliver(event, &mut panics);
             };
-            match order.filter(|order| order.is_shuffled()) {
-                None => wait.events().for_each(deliver),
-                Some(order) => {
-                    let mut events: Vec<Event> = wait.events().collect();
-                    order.shuffle(&mut events);
-                    events.into_iter().for_each(&mut deliver);
+            wakes_by(record::Source::Reactor, || {
+                match order.filter(|order| order.is_shuffled()) {
+                    None => wait.events().for_each(deliver),
+                    Some(order) => {
+                        let mut events: Vec<Event> = wait.events().collect();
+                        order.shuffle(&mut events);
+                        events.into_iter().for_each(&mut deliver);
+                    }
                 }
-            }
+            });
         }
         self.wait.set(Some(wait));
         panics.resume();

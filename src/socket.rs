@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use socket2::SockRef;
 
-use crate::cell::{Wait, Who, note};
+use crate::cell::{Wait, Who, note, polled};
 use crate::context;
 use crate::reactor::{Direction, Reactor, Source};
 use crate::source::{AsRaw, Registration};
@@ -278,14 +278,15 @@ impl<T> Future for Ready<'_, T> {
             return Poll::Ready(Ok(()));
         }
         let mut id = self.entry.map(|entry| entry.id);
-        let who = note_wait(registration, self.direction);
-        let waits = reactor.wait_entry(registration, self.direction, &mut id, who, cx.waker());
+        let direction = self.direction;
+        let waits = reactor.wait_entry(registration, direction, &mut id, polled(), cx.waker());
         self.entry = id.map(|id| Entry {
             reactor: reactor.id(),
             key: registration.key.load(Ordering::Relaxed),
             id,
         });
         if waits? {
+            note_wait(registration, direction);
             return Poll::Pending;
         }
         self.entry = None;

@@ -731,3 +731,23 @@ fn an_idle_wait_allocates_nothing() {
         });
     });
 }
+
+#[test]
+#[cfg(feature = "trace")]
+fn a_trace_takes_no_more_than_its_ring() {
+    watchdog(|| {
+        soloist::trace::start(100);
+        let run = || {
+            let runtime = Runtime::new();
+            for _ in 0..2000 {
+                let named = soloist::task::Builder::new().name("a name of its own");
+                runtime.block_on(async { named.spawn(yield_now()).await });
+                block_on(async {});
+            }
+        };
+        run();
+        let before = BYTES.get();
+        run();
+        assert_eq!(BYTES.get(), before, "what is known of tasks that are over");
+    });
+}

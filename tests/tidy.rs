@@ -180,18 +180,20 @@ fn every_line_of_the_tables_for_asyncio_is_compiled() {
 }
 
 #[test]
-fn the_picture_in_the_documentation_is_the_one_in_the_file() {
-    let svg = fs::read(root().join("docs/wake-up.svg")).unwrap();
-    let link = fs::read_to_string(root().join("docs/wake-up.link")).unwrap();
-    let encoded = link
-        .trim_end()
-        .strip_prefix("[wake-up]: data:image/svg+xml;base64,")
-        .unwrap();
-    assert_eq!(
-        decode_base64(encoded),
-        svg,
-        "encode docs/wake-up.svg into docs/wake-up.link anew"
-    );
+fn the_pictures_in_the_documentation_are_those_in_the_files() {
+    for (name, kind) in [("wake-up", "svg"), ("ten-pages", "png")] {
+        let picture = fs::read(root().join(format!("docs/{name}.{kind}"))).unwrap();
+        let link = fs::read_to_string(root().join(format!("docs/{name}.link"))).unwrap();
+        let kind = kind.replace("svg", "svg+xml");
+        let encoded = link
+            .trim_end()
+            .strip_prefix(&format!("[{name}]: data:image/{kind};base64,"))
+            .unwrap();
+        assert!(
+            decode_base64(encoded) == picture,
+            "encode the picture into docs/{name}.link anew"
+        );
+    }
 }
 
 fn decode_base64(text: &str) -> Vec<u8> {

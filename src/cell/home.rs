@@ -19,6 +19,7 @@ use crate::counts::Counts;
 use crate::panics::{Panics, Payload, discard};
 use crate::park::Notifier;
 use crate::ready::{Inbox, ReadyQueue};
+use crate::record;
 use crate::schedule::Order;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread_local;
@@ -184,7 +185,7 @@ impl Owner {
         struct Leave(u64);
         impl Drop for Leave {
             fn drop(&mut self) {
-                CURRENT.with(|current| current.set(self.0));
+                record::left(CURRENT.with(|current| current.replace(self.0)));
             }
         }
         let outer = CURRENT.with(|current| current.replace(self.home.id));
@@ -265,6 +266,7 @@ impl Owner {
         };
         local.tasks.borrow_mut().insert(place);
         local.ready.push(Entry { slot, number });
+        record::spawned(|| cell.header.subject());
         TaskRef::new(cell)
     }
 
@@ -312,7 +314,9 @@ impl Owner {
         let Some(task) = task else {
             return Ran::Stale;
         };
-        match task.cell.run() {
+        let polled = task.cell.run();
+        record::poll_ends(matches!(polled, Polled::Over(_)));
+        match polled {
             Polled::Pending(cell) => {
                 self.put_back(entry, LocalRef::new(cell));
                 Ran::Task
@@ -353,6 +357,7 @@ impl Owner {
         } else {
             counts.wakes_remote.add(1);
             self.home.local().ready.push(header.entry());
+            record::woken(|| header.subject());
         }
     }
 

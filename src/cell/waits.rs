@@ -5,28 +5,9 @@
 //! anew by each poll. What goes beyond that (which socket, which timer) is looked up when
 //! somebody asks.
 
-use std::time::Instant;
-
 use super::with_polled;
-
-/// For what the task that is being polled waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// Something to read, or to accept, on the source with this fd.
-    Read(i64),
-    /// Room to write to the source with this fd.
-    Write(i64),
-    Timer(Instant),
-    /// The end of the task with this number, of the same runtime.
-    Task(u64),
-    /// The end of a task of a group.
-    Group,
-    /// What another thread's runtime does for a `RemoteTask`.
-    Remote,
-    Promise,
-    /// A closure on the pool of threads.
-    Job,
-}
+use crate::record;
+pub(crate) use crate::record::Wait;
 
 impl Wait {
     fn bit(self) -> u8 {
@@ -67,6 +48,12 @@ impl Waits {
 /// to tell people, and nothing depends on it.
 pub(crate) type Who = u32;
 
+/// The task that is being polled on this thread, if one is.
+#[inline]
+pub(crate) fn polled() -> Who {
+    with_polled(|header| header.who()).unwrap_or_default()
+}
+
 /// Says that the task that is being polled on this thread, if one is, will return
 /// `Pending` because of this. Returns who that is.
 #[inline]
@@ -74,6 +61,7 @@ pub(crate) fn note(wait: Wait) -> Who {
     let who = with_polled(|header| {
         let waits = header.waits.get();
         header.waits.set(Waits(waits.0 | wait.bit()));
+        record::will_wait(wait);
         header.who()
     });
     who.unwrap_or_default()

@@ -173,6 +173,35 @@ fn fetch_without_arguments_fetches_ten_pages_of_its_own() {
 }
 
 #[test]
+#[cfg(feature = "trace")]
+fn fetch_draws_what_its_jobs_did() {
+    let file =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fetch-{}.html", std::process::id()));
+    let output = run(example("fetch").arg("--trace").arg(&file));
+    assert_eq!(output.status, Some(0), "{}", output.err);
+    let page = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    for job in 1..=10 {
+        assert!(page.contains(&format!("\"name\":\"job {job}\"")), "{job}");
+    }
+    let output = run(example("fetch").args(["--trace", "/no/such/place.html"]));
+    assert_eq!(output.status, Some(1));
+    assert!(
+        output.err.contains("cannot write the trace"),
+        "{}",
+        output.err
+    );
+}
+
+#[test]
+#[cfg(not(feature = "trace"))]
+fn fetch_says_how_to_draw() {
+    let output = run(example("fetch").args(["--trace", "page.html"]));
+    assert_eq!(output.status, Some(2));
+    assert!(output.err.contains("--features trace"), "{}", output.err);
+}
+
+#[test]
 fn fetch_has_all_pages_in_flight_at_once() {
     let all_are_here = Barrier::new(10);
     let server = http_server("127.0.0.1:0", move |stream, _| {

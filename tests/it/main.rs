@@ -60,6 +60,8 @@ mod teardown;
 mod ten_pages;
 mod threads;
 mod timers;
+#[cfg(feature = "trace")]
+mod trace;
 mod udp;
 #[cfg(unix)]
 mod unix;

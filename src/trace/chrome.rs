@@ -1,0 +1,187 @@
+//! Chrome's trace event format: what Perfetto and `chrome://tracing` read.
+//!
+//! A runtime is a process there and a task a thread of it, polls are slices of that thread,
+//! wakes are flows, and waits, which may overlap, are asynchronous events.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::event::{By, Event, Happened, Who};
+use super::json::{Micros, Text};
+use super::whole::whole;
+use super::{Trace, rows};
+
+struct Chrome<'a, W> {
+    out: &'a mut W,
+    /// The number of the thread that stands for a task.
+    threads: HashMap<Who, usize>,
+    /// The number of the last flow, and of the last wait.
+    ids: usize,
+    /// The flow that ends at the next poll.
+    flows: HashMap<Who, usize>,
+    /// The waits that have begun.
+    waits: HashMap<(Who, super::For), Vec<usize>>,
+    begun: bool,
+}
+
+pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
+    let (rows, _) = rows::rows(trace);
+    let numbers = rows.iter().enumerate();
+    let threads = numbers.map(|(at, row)| (row.totals.who, at + 1)).collect();
+    let mut chrome = Chrome {
+        out,
+        threads,
+        ids: 0,
+        flows: HashMap::new(),
+        waits: HashMap::new(),
+        begun: false,
+    };
+    write!(
+        chrome.out,
+        "{{\"displayTimeUnit\":\"ns\",\"otherData\":{{\"lost\":\"{}\"}},\"traceEvents\":[",
+        trace.lost
+    )?;
+    let mut runtimes: Vec<u64> = rows.iter().map(|row| row.totals.who.runtime).collect();
+    runtimes.sort_unstable();
+    runtimes.dedup();
+    for runtime in runtimes {
+        let name = format!("soloist runtime {runtime}");
+        chrome.name("process_name", runtime, 0, &name)?;
+    }
+    for row in &rows {
+        let totals = &row.totals;
+        let name = match &totals.name {
+            Some(name) => format!("{name} ({})", totals.who),
+            None => totals.who.to_string(),
+        };
+        let thread = chrome.threads[&totals.who];
+        chrome.name("thread_name", totals.who.runtime, thread, &name)?;
+        chrome.open("M", "thread_sort_index", totals.who, Duration::ZERO)?;
+        write!(chrome.out, ",\"args\":{{\"sort_index\":{thread}}}}}")?;
+    }
+    for event in whole(&trace.events, trace.end) {
+        chrome.event(trace, event)?;
+    }
+    chrome.out.write_all(b"\n]}\n")
+}
+
+impl<W: Write> Chrome<'_, W> {
+    fn next(&mut self) -> io::Result<()> {
+        let comma = if self.begun { "," } else { "" };
+        self.begun = true;
+        writeln!(self.out, "{comma}")
+    }
+
+    fn name(&mut self, what: &str, process: u64, thread: usize, name: &str) -> io::Result<()> {
+        self.next()?;
+        let name = Text(name);
+        write!(
+            self.out,
+            "{{\"ph\":\"M\",\"name\":\"{what}\",\"pid\":{process},\"tid\":{thread},\
+             \"args\":{{\"name\":{name}}}}}"
+        )
+    }
+
+    /// An event without its closing brace.
+    fn open(&mut self, phase: &str, name: &str, who: Who, at: Duration) -> io::Result<()> {
+        self.next()?;
+        write!(
+            self.out,
+            "{{\"ph\":\"{phase}\",\"name\":{},\"pid\":{},\"tid\":{},\"ts\":{}",
+            Text(name),
+            who.runtime,
+            self.threads[&who],
+            Micros(at.as_nanos())
+        )
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.out.write_all(b"}")
+    }
+
+    fn event(&mut self, trace: &Trace, event: Event) -> io::Result<()> {
+        let Event { at, who, happened } = event;
+        match happened {
+            Happened::Spawn(by) | Happened::Wake(by) => {
+                let is_spawn = matches!(happened, Happened::Spawn(_));
+                self.wake(who, at, by, if is_spawn { "spawn" } else { "wake" })
+            }
+            Happened::PollBegin => {
+                self.open("B", "poll", who, at)?;
+                self.out.write_all(b",\"cat\":\"poll\"")?;
+                if let Some(about) = trace.about.get(&who) {
+                    let place = about.spawned_at.to_string();
+                    let place = Text(&place);
+                    write!(self.out, ",\"args\":{{\"spawned at\":{place}}}")?;
+                }
+                self.close()?;
+                match self.flows.remove(&who) {
+                    Some(flow) => {
+                        self.open("f", "wake", who, at)?;
+                        write!(self.out, ",\"cat\":\"wake\",\"id\":{flow},\"bp\":\"e\"}}")
+                    }
+                    None => Ok(()),
+                }
+            }
+            Happened::PollEnd(how) => {
+                self.open("E", "poll", who, at)?;
+                write!(
+                    self.out,
+                    ",\"cat\":\"poll\",\"args\":{{\"end\":\"{how:?}\"}}}}"
+                )
+            }
+            Happened::WaitBegin(what) => {
+                self.ids += 1;
+                let id = self.ids;
+                self.waits.entry((who, what)).or_default().push(id);
+                self.wait("b", who, at, what, id)
+            }
+            Happened::WaitEnd(what) => {
+                let begun = self.waits.get_mut(&(who, what)).and_then(Vec::pop);
+                begun.map_or(Ok(()), |id| self.wait("e", who, at, what, id))
+            }
+            Happened::Cancel => {
+                self.open("i", "cancelled", who, at)?;
+                self.out.write_all(b",\"cat\":\"wake\",\"s\":\"t\"}")
+            }
+        }
+    }
+
+    fn wake(&mut self, who: Who, at: Duration, by: By, name: &str) -> io::Result<()> {
+        let by = match by {
+            // Who has no row of its own has no slice either that a flow could come from.
+            By::Task(by) if self.threads.contains_key(&by) => {
+                self.ids += 1;
+                self.flows.insert(who, self.ids);
+                let id = self.ids;
+                self.open("s", "wake", by, at)?;
+                return write!(self.out, ",\"cat\":\"wake\",\"id\":{id}}}");
+            }
+            By::Task(by) => by.to_string(),
+            By::Timers => "a timer".to_string(),
+            By::Reactor => "a socket".to_string(),
+            By::Inbox => "another thread".to_string(),
+            By::Outside => "code outside of tasks".to_string(),
+        };
+        self.open("i", name, who, at)?;
+        write!(
+            self.out,
+            ",\"cat\":\"wake\",\"s\":\"t\",\"args\":{{\"by\":\"{by}\"}}}}"
+        )
+    }
+
+    fn wait(
+        &mut self,
+        phase: &str,
+        who: Who,
+        at: Duration,
+        what: super::For,
+        id: usize,
+    ) -> io::Result<()> {
+        let name = format!("{who} waits for {what}");
+        self.open(phase, &name, who, at)?;
+        let kind = what.kind();
+        write!(self.out, ",\"cat\":\"wait,{kind}\",\"id\":{id}}}")
+    }
+}
