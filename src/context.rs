@@ -62,6 +62,8 @@ pub(crate) struct Context {
     /// Set by `Handle::stop`, cleared by the `run` that sees it.
     stopped: Cell<bool>,
     propagate_panics: bool,
+    /// What `testing::net` keeps for this runtime.
+    pub(crate) network: OnceCell<Box<dyn Any>>,
     /// Reused by every look at the timers, and at the inbox.
     wakers: Cell<Vec<Waker>>,
     messages: Cell<Vec<Message>>,
@@ -135,6 +137,7 @@ impl Context {
             writes: Cell::new(WRITES),
             stopped: Cell::new(false),
             propagate_panics: settings.propagate_panics,
+            network: OnceCell::new(),
             wakers: Cell::new(Vec::new()),
             messages: Cell::new(Vec::new()),
             parked: RefCell::new(Vec::new()),

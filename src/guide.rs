@@ -7,5 +7,8 @@ pub mod coming_from_asyncio {}
 #[doc = include_str!("../docs/a-wake-up.md")]
 pub mod a_wake_up {}
 
+#[doc = include_str!("../docs/testing.md")]
+pub mod testing {}
+
 #[doc = include_str!("../docs/when-one-thread-is-not-enough.md")]
 pub mod when_one_thread_is_not_enough {}

@@ -382,7 +382,10 @@ fn waits(context: &Context, tasks: &[Seen]) -> BTreeMap<Who, Vec<WaitsFor>> {
             });
         });
     }
-    let now = Instant::now();
+    let now = match context.virtual_clock {
+        None => Instant::now(),
+        Some(_) => context.now(),
+    };
     context.each_timer(&mut |who, deadline| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
         let timer = WaitsFor::Timer { left };

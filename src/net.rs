@@ -48,8 +48,11 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+pub(crate) use self::connect::first_to_connect;
+pub(crate) use self::resolve::Target;
 pub use self::resolve::{ToSocketAddrs, resolve};
 pub use self::split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
+pub(crate) use self::split::{Stream, halves};
 pub use self::tcp::{Incoming, TcpListener, TcpListenerBuilder, TcpStream};
 pub use self::udp::UdpSocket;
 

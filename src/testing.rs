@@ -1,10 +1,13 @@
-//! Tests that take no time, and that can be repeated: [`block_on`] under a virtual clock,
-//! [`advance`], and [`explore`], which runs a test under many schedules.
+//! Tests that take no time, and that can be repeated.
 //!
-//! The guide has a page on how they work together:
-//! [testing](crate::guide::testing).
+//! * [`block_on`] runs a test under a virtual clock, which [`advance`] moves by hand.
+//! * [`explore`] runs it under many schedules, and stops at the seed that fails.
+//! * [`net`] is a network in memory, with latency, partitions and resets.
+//!
+//! The guide has a page on how they work together: [testing](crate::guide::testing).
 
 mod explore;
+pub mod net;
 
 use std::future::{Future, poll_fn};
 use std::rc::Rc;

@@ -19,7 +19,7 @@ type Failures = Vec<(SocketAddr, io::Error)>;
 
 /// Connects to the first address that takes it. The next attempt starts after a head
 /// start, or at once when one fails; attempts that lose are dropped.
-pub(super) async fn first_to_connect<T, F>(
+pub(crate) async fn first_to_connect<T, F>(
     addresses: Vec<SocketAddr>,
     connect: impl Fn(SocketAddr) -> F,
 ) -> io::Result<T>

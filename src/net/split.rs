@@ -46,7 +46,7 @@ pub struct OwnedWriteHalf<S: Stream = TcpStream> {
 }
 
 /// The halves, made from two handles of one stream.
-pub(super) fn halves<S: Stream + Clone>(stream: S) -> (OwnedReadHalf<S>, OwnedWriteHalf<S>) {
+pub(crate) fn halves<S: Stream + Clone>(stream: S) -> (OwnedReadHalf<S>, OwnedWriteHalf<S>) {
     let write = OwnedWriteHalf {
         stream: stream.clone(),
         shuts_down: true,

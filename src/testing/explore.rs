@@ -84,6 +84,7 @@ pub struct Explored {
 /// also checks that they are the same. They are, if nothing else decides what the test does:
 /// the order of a `HashMap`, other threads, real sockets, the system's clock.
 /// [`testing::net`](super::net) is a network that does not.
+/// [`testing::net`](super::net) is a network that does not.
 ///
 /// # Panics
 ///

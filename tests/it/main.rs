@@ -34,6 +34,7 @@ mod inspect;
 mod metrics;
 mod moves;
 mod net;
+mod net_in_memory;
 mod panics;
 #[cfg(all(unix, feature = "process"))]
 mod process;

@@ -1,0 +1,727 @@
+//! The network of a runtime: its links, who listens where, and what is written down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write};
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Weak};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use super::listener::Listening;
+use crate::clock;
+use crate::context::{self, Context};
+use crate::net::{Target, ToSocketAddrs};
+use crate::panics::Panics;
+use crate::schedule::Random;
+use crate::sync::{Mutex, lock};
+use crate::time::sleep;
+
+/// What a connection between two hosts is like, in each direction.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::testing::net::Link;
+///
+/// let transatlantic = Link::new()
+///     .latency(Duration::from_millis(40))
+///     .jitter(Duration::from_millis(5))
+///     .bandwidth(1_000_000)
+///     .partial(true)
+///     .resets(0.001);
+/// # let _ = transatlantic;
+/// ```
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[must_use = "give it to `Network::set_link` or `Network::set_default`"]
+pub struct Link {
+    latency: Duration,
+    jitter: Duration,
+    /// Bytes per second, 0 for no limit.
+    bandwidth: u64,
+    pub(super) partial: bool,
+    /// For how many of 2^32 packets.
+    resets: u64,
+    pub(super) window: usize,
+}
+
+impl Link {
+    /// A perfect one: no latency, no limit but a window of 64 KiB, no faults.
+    ///
+    /// # Examples
+    ///
+    /// See [`Link`].
+    pub fn new() -> Link {
+        Link {
+            latency: Duration::ZERO,
+            jitter: Duration::ZERO,
+            bandwidth: 0,
+            partial: false,
+            resets: 0,
+            window: 64 * 1024,
+        }
+    }
+
+    /// How long a packet is on its way. To connect takes twice as long: there, and back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{testing, time};
+    /// use soloist::testing::net::{Link, Network, TcpListener, TcpStream};
+    ///
+    /// testing::block_on(async {
+    ///     let link = Link::new().latency(Duration::from_millis(40));
+    ///     Network::current().set_default(link);
+    ///     let _listener = TcpListener::bind("10.0.0.1:80").await?;
+    ///     let start = time::now();
+    ///     TcpStream::connect("10.0.0.1:80").await?;
+    ///     assert_eq!(time::now() - start, Duration::from_millis(80));
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn latency(mut self, latency: Duration) -> Link {
+        self.latency = latency;
+        self
+    }
+
+    /// By how much longer a packet can be on its way, by the seed. None overtakes another.
+    ///
+    /// # Examples
+    ///
+    /// See [`Link`].
+    pub fn jitter(mut self, jitter: Duration) -> Link {
+        self.jitter = jitter;
+        self
+    }
+
+    /// How many bytes per second pass, of all connections together; 0, the default, means no
+    /// limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{testing, time};
+    /// use soloist::io::{AsyncReadExt, AsyncWriteExt};
+    /// use soloist::testing::net::{Link, Network, TcpListener, TcpStream};
+    ///
+    /// testing::block_on(async {
+    ///     Network::current().set_default(Link::new().bandwidth(1000));
+    ///     let listener = TcpListener::bind("10.0.0.1:80").await?;
+    ///     let mut client = TcpStream::connect("10.0.0.1:80").await?;
+    ///     let (mut server, _) = listener.accept().await?;
+    ///     let start = time::now();
+    ///     client.write_all(&[7; 5000]).await?;
+    ///     server.read_exact(&mut [0; 5000]).await?;
+    ///     assert_eq!(time::now() - start, Duration::from_secs(5));
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn bandwidth(mut self, bytes_per_second: u64) -> Link {
+        self.bandwidth = bytes_per_second;
+        self
+    }
+
+    /// Whether a read gives only a part of what is there, and a write takes only a part of
+    /// what it is given: how much, by the seed, but at least one byte. That is what
+    /// `read_exact` and `write_all` are for; a program that does without them is found out.
+    ///
+    /// # Examples
+    ///
+    /// See [`Link`].
+    pub fn partial(mut self, partial: bool) -> Link {
+        self.partial = partial;
+        self
+    }
+
+    /// How likely it is that a packet breaks its connection: from 0 to 1. It is lost then,
+    /// and both sides see [`ConnectionReset`](io::ErrorKind::ConnectionReset) when it would
+    /// have arrived. A packet has at most 1,460 bytes.
+    ///
+    /// # Panics
+    ///
+    /// If it is no probability.
+    ///
+    /// # Examples
+    ///
+    /// See [`Link`].
+    #[track_caller]
+    pub fn resets(mut self, probability: f64) -> Link {
+        assert!(
+            (0.0..=1.0).contains(&probability),
+            "{probability} is no probability: give a number from 0 to 1"
+        );
+        self.resets = (probability * (1_u64 << 32) as f64) as u64;
+        self
+    }
+
+    /// How many bytes may be on their way or wait to be read: beyond that, writes wait.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{future::poll_once, testing, io::AsyncWriteExt};
+    /// use soloist::testing::net::{Link, Network, TcpListener, TcpStream};
+    ///
+    /// testing::block_on(async {
+    ///     Network::current().set_default(Link::new().window(1000));
+    ///     let _listener = TcpListener::bind("10.0.0.1:80").await?;
+    ///     let mut client = TcpStream::connect("10.0.0.1:80").await?;
+    ///     assert_eq!(client.write(&[7; 5000]).await?, 1000);
+    ///     // Nobody reads.
+    ///     assert!(poll_once(client.write(&[7])).await.is_none());
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn window(mut self, bytes: usize) -> Link {
+        assert!(bytes > 0, "a window of 0 bytes would let nothing pass");
+        self.window = bytes;
+        self
+    }
+
+    /// Whether the next packet breaks the connection.
+    pub(super) fn breaks(&self, random: &Random) -> bool {
+        self.resets > 0 && random.next() >> 32 < self.resets
+    }
+
+    fn delay(&self, random: &Random) -> Duration {
+        let jitter = u64::try_from(self.jitter.as_nanos()).unwrap_or(u64::MAX - 1);
+        let extra = if jitter > 0 {
+            random.below(jitter + 1)
+        } else {
+            0
+        };
+        self.latency + Duration::from_nanos(extra)
+    }
+}
+
+impl Default for Link {
+    fn default() -> Link {
+        Link::new()
+    }
+}
+
+/// The network in memory of a runtime. Clones are handles of the same one.
+///
+/// Hosts are given by their IP address, as text, or by a name that was
+/// [added](Network::add_name). Methods that take one panic if it is neither.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{spawn, testing, time};
+/// use soloist::testing::net::{Network, TcpListener, TcpStream};
+///
+/// testing::block_on(async {
+///     let network = Network::current();
+///     let _listener = TcpListener::bind("10.0.0.1:80").await?;
+///     network.partition("127.0.0.1", "10.0.0.1");
+///     let start = time::now();
+///     let client = spawn(TcpStream::connect("10.0.0.1:80"));
+///     time::sleep(Duration::from_secs(60)).await;
+///     assert!(!client.is_finished());
+///     network.heal("127.0.0.1", "10.0.0.1");
+///     client.await?;
+///     Ok::<(), std::io::Error>(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Network {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    seed: u64,
+    /// Of what belongs to no connection.
+    random: Random,
+    /// Connections so far: each has numbers of its own.
+    opened: u64,
+    default: Link,
+    links: BTreeMap<[IpAddr; 2], Link>,
+    cut: BTreeSet<[IpAddr; 2]>,
+    /// Until when each direction of a link with a bandwidth is busy.
+    lines: BTreeMap<[IpAddr; 2], Instant>,
+    names: BTreeMap<String, IpAddr>,
+    next_port: u16,
+    listeners: BTreeMap<SocketAddr, Weak<Listening>>,
+    connections: Vec<Weak<Connection>>,
+    /// Those who want to cross a link that is cut.
+    waiters: Vec<Waker>,
+    /// Since when, and what has been written down.
+    transcript: Option<(Instant, String)>,
+}
+
+/// The first port that is handed out.
+const FIRST_PORT: u16 = 49152;
+
+/// Both directions of a link.
+fn pair(one: IpAddr, other: IpAddr) -> [IpAddr; 2] {
+    [one.min(other), one.max(other)]
+}
+
+impl Network {
+    /// The network of the runtime that runs on this thread, made by the first call.
+    ///
+    /// Its seed is that of the [schedule](crate::runtime::Builder::schedule), 0 where that
+    /// has none.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    ///
+    /// # Examples
+    ///
+    /// See [`Network`].
+    #[track_caller]
+    pub fn current() -> Network {
+        Network::of(&context::current("`Network::current`"))
+    }
+
+    pub(super) fn current_or_error(what: &str) -> io::Result<Network> {
+        Ok(Network::of(&*context::current_or_error(what)?))
+    }
+
+    fn of(context: &Context) -> Network {
+        let network = context.network.get_or_init(|| {
+            let seed = context.order.as_ref().map_or(0, |order| order.seed);
+            let network = Network {
+                state: Arc::new(Mutex::new(State {
+                    seed,
+                    random: Random::new(seed),
+                    opened: 0,
+                    default: Link::new(),
+                    links: BTreeMap::new(),
+                    cut: BTreeSet::new(),
+                    lines: BTreeMap::new(),
+                    names: BTreeMap::new(),
+                    next_port: FIRST_PORT,
+                    listeners: BTreeMap::new(),
+                    connections: Vec::new(),
+                    waiters: Vec::new(),
+                    transcript: None,
+                })),
+            };
+            Box::new(network)
+        });
+        let network = network.downcast_ref::<Network>();
+        network.expect("nobody else keeps anything there").clone()
+    }
+
+    /// From now on faults and delays are those of this seed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::testing::{self, net::Network};
+    ///
+    /// testing::block_on(async { Network::current().set_seed(7) });
+    /// ```
+    pub fn set_seed(&self, seed: u64) {
+        let mut state = lock(&self.state);
+        state.seed = seed;
+        state.random = Random::new(seed);
+        state.opened = 0;
+    }
+
+    /// What links are like of which nothing else is said: also those of a host to itself.
+    ///
+    /// # Examples
+    ///
+    /// See [`Link::latency`].
+    pub fn set_default(&self, link: Link) {
+        lock(&self.state).default = link;
+    }
+
+    /// What the link between two hosts is like from now on.
+    ///
+    /// # Panics
+    ///
+    /// If a host is not known.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::testing::{self, net::{Link, Network}};
+    ///
+    /// testing::block_on(async {
+    ///     let slow = Link::new().latency(Duration::from_secs(1));
+    ///     Network::current().set_link("10.0.0.1", "10.0.0.2", slow);
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn set_link(&self, one: &str, other: &str, link: Link) {
+        let pair = pair(self.host(one), self.host(other));
+        lock(&self.state).links.insert(pair, link);
+    }
+
+    /// Cuts the link between two hosts: nothing passes until it is [healed](Network::heal).
+    /// What is on its way is held back, and who connects waits; only a timeout tells them.
+    ///
+    /// # Panics
+    ///
+    /// If a host is not known.
+    ///
+    /// # Examples
+    ///
+    /// See [`Network`].
+    #[track_caller]
+    pub fn partition(&self, one: &str, other: &str) {
+        let pair = pair(self.host(one), self.host(other));
+        lock(&self.state).cut.insert(pair);
+        self.note(|text| write!(text, "{} | {}", pair[0], pair[1]));
+        for connection in self.between(pair) {
+            connection.hold();
+        }
+    }
+
+    /// Lets a link pass everything again.
+    ///
+    /// # Panics
+    ///
+    /// If a host is not known.
+    ///
+    /// # Examples
+    ///
+    /// See [`Network`].
+    #[track_caller]
+    pub fn heal(&self, one: &str, other: &str) {
+        let pair = pair(self.host(one), self.host(other));
+        let waiters = {
+            let mut state = lock(&self.state);
+            state.cut.remove(&pair);
+            std::mem::take(&mut state.waiters)
+        };
+        self.note(|text| write!(text, "{} - {}", pair[0], pair[1]));
+        for connection in self.between(pair) {
+            connection.release();
+        }
+        wake_all(waiters);
+    }
+
+    /// Breaks all connections between two hosts: what is on its way is lost, and both sides
+    /// see [`ConnectionReset`](io::ErrorKind::ConnectionReset), now.
+    ///
+    /// # Panics
+    ///
+    /// If a host is not known.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{testing, io::AsyncReadExt};
+    /// use soloist::testing::net::{Network, TcpListener, TcpStream};
+    ///
+    /// testing::block_on(async {
+    ///     let _listener = TcpListener::bind("10.0.0.1:80").await?;
+    ///     let mut client = TcpStream::connect("10.0.0.1:80").await?;
+    ///     Network::current().reset("127.0.0.1", "10.0.0.1");
+    ///     let error = client.read(&mut [0; 8]).await.unwrap_err();
+    ///     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn reset(&self, one: &str, other: &str) {
+        let pair = pair(self.host(one), self.host(other));
+        for connection in self.between(pair) {
+            connection.reset_now();
+        }
+    }
+
+    /// Gives a host a name: connecting to it goes to this address. The system's names are
+    /// not asked for; `localhost` is known.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::testing;
+    /// use soloist::testing::net::{Network, TcpListener, TcpStream};
+    ///
+    /// testing::block_on(async {
+    ///     Network::current().add_name("example.org", [10, 0, 0, 1]);
+    ///     let _listener = TcpListener::bind("example.org:80").await?;
+    ///     let client = TcpStream::connect(("example.org", 80)).await?;
+    ///     assert_eq!(client.peer_addr()?.to_string(), "10.0.0.1:80");
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn add_name(&self, name: &str, address: impl Into<IpAddr>) {
+        let address = address.into();
+        lock(&self.state).names.insert(name.to_string(), address);
+    }
+
+    /// From now on everything that happens is written down.
+    ///
+    /// # Examples
+    ///
+    /// See [`transcript`](Network::transcript).
+    pub fn record(&self) {
+        let now = clock::now();
+        lock(&self.state).transcript = Some((now, String::new()));
+    }
+
+    /// What has been written down since [`record`](Network::record): a line for each packet,
+    /// with the times at which it was sent and arrives, for each read, and for each
+    /// connection. Two runs of the same test with the same seed give the same text.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{testing, io::{AsyncReadExt, AsyncWriteExt}};
+    /// use soloist::testing::net::{Link, Network, TcpListener, TcpStream};
+    ///
+    /// let transcript = testing::block_on(async {
+    ///     let network = Network::current();
+    ///     network.set_default(Link::new().latency(Duration::from_millis(20)));
+    ///     network.record();
+    ///     let listener = TcpListener::bind("10.0.0.1:80").await?;
+    ///     let mut client = TcpStream::connect("10.0.0.1:80").await?;
+    ///     client.write_all(b"hello").await?;
+    ///     let (mut server, _) = listener.accept().await?;
+    ///     server.read_exact(&mut [0; 5]).await?;
+    ///     Ok::<_, std::io::Error>(network.transcript())
+    /// })?;
+    /// assert_eq!(transcript, "\
+    /// 0.020000000 127.0.0.1:49152 > 10.0.0.1:80 connects
+    /// 0.040000000 127.0.0.1:49152 > 10.0.0.1:80 \"hello\" +0.020000000
+    /// 0.060000000 10.0.0.1:80 reads 5
+    /// ");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn transcript(&self) -> String {
+        let state = lock(&self.state);
+        let transcript = state.transcript.as_ref();
+        transcript.map_or(String::new(), |(_, text)| text.clone())
+    }
+
+    /// Writes a line down, if that is wanted.
+    pub(super) fn note(&self, what: impl FnOnce(&mut String) -> fmt::Result) {
+        if let Some((start, text)) = &mut lock(&self.state).transcript {
+            let at = clock::now().saturating_duration_since(*start);
+            // To a `String`: it does not fail.
+            let _ = write!(text, "{}.{:09} ", at.as_secs(), at.subsec_nanos());
+            let _ = what(text);
+            text.push('\n');
+        }
+    }
+
+    /// A host as it is written in a test.
+    #[track_caller]
+    pub(super) fn host(&self, host: &str) -> IpAddr {
+        let known = host.parse().ok().or_else(|| self.look_up(host));
+        known.unwrap_or_else(|| {
+            panic!("`{host}` is no IP address and no name: add it with `Network::add_name`")
+        })
+    }
+
+    fn look_up(&self, name: &str) -> Option<IpAddr> {
+        let known = lock(&self.state).names.get(name).copied();
+        known.or_else(|| (name == "localhost").then(|| IpAddr::from([127, 0, 0, 1])))
+    }
+
+    /// What an argument of `bind` and `connect` stands for: at least one.
+    pub(super) fn resolve(&self, address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+        let addresses = match address.target()? {
+            Target::Addresses(addresses) => addresses,
+            Target::Name(name, port) => match self.look_up(&name) {
+                Some(ip) => vec![SocketAddr::new(ip, port)],
+                None => {
+                    let text = format!(
+                        "the host name `{name}` is not known to the network in memory: add it with \
+                         `Network::add_name`"
+                    );
+                    return Err(io::Error::new(io::ErrorKind::NotFound, text));
+                }
+            },
+        };
+        if addresses.is_empty() {
+            let text = "no address was given";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        Ok(addresses)
+    }
+
+    pub(super) fn link(&self, from: IpAddr, to: IpAddr) -> Link {
+        let state = lock(&self.state);
+        *state.links.get(&pair(from, to)).unwrap_or(&state.default)
+    }
+
+    /// When a packet that is sent now arrives.
+    pub(super) fn arrival(
+        &self,
+        from: IpAddr,
+        to: IpAddr,
+        size: usize,
+        random: &Random,
+    ) -> Instant {
+        let link = self.link(from, to);
+        let mut sent = clock::now();
+        if link.bandwidth > 0 {
+            let mut state = lock(&self.state);
+            let line = state.lines.entry([from, to]).or_insert(sent);
+            let nanos = size as u128 * 1_000_000_000 / u128::from(link.bandwidth);
+            let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+            *line = (*line).max(sent) + takes;
+            sent = *line;
+        }
+        sent + link.delay(random)
+    }
+
+    /// Goes from one host to the other, or waits while it cannot.
+    pub(super) async fn cross(&self, from: IpAddr, to: IpAddr) {
+        loop {
+            poll_fn(|cx| {
+                let waker = cx.waker().clone();
+                let mut state = lock(&self.state);
+                if !state.cut.contains(&pair(from, to)) {
+                    return Poll::Ready(());
+                }
+                state.waiters.push(waker);
+                Poll::Pending
+            })
+            .await;
+            let link = self.link(from, to);
+            let delay = link.delay(&lock(&self.state).random);
+            sleep(delay).await;
+            if !self.is_cut(from, to) {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn is_cut(&self, from: IpAddr, to: IpAddr) -> bool {
+        lock(&self.state).cut.contains(&pair(from, to))
+    }
+
+    /// The random numbers of a connection: its own, whatever others do.
+    pub(super) fn random(&self) -> Random {
+        let mut state = lock(&self.state);
+        state.opened += 1;
+        Random::new(Random::new(state.seed).next() ^ state.opened.rotate_right(16))
+    }
+
+    /// A port that nobody has.
+    pub(super) fn free_port(&self) -> u16 {
+        let mut state = lock(&self.state);
+        loop {
+            let port = state.next_port;
+            state.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
+            if state.listeners.keys().all(|known| known.port() != port) {
+                return port;
+            }
+        }
+    }
+
+    /// Has a connection cut and broken with its link.
+    pub(super) fn add_connection(&self, connection: &Arc<Connection>) {
+        let mut state = lock(&self.state);
+        state.connections.retain(|known| known.strong_count() > 0);
+        state.connections.push(Arc::downgrade(connection));
+    }
+
+    fn between(&self, pair_of: [IpAddr; 2]) -> Vec<Arc<Connection>> {
+        // Dropped by the caller, outside of the lock.
+        let known = lock(&self.state).connections.clone();
+        let known = known.iter().filter_map(Weak::upgrade);
+        known
+            .filter(|connection| {
+                let [one, other] = connection.addresses;
+                pair(one.ip(), other.ip()) == pair_of
+            })
+            .collect()
+    }
+
+    pub(super) fn add_listener(&self, listening: &Arc<Listening>) -> io::Result<()> {
+        let address = listening.address;
+        // Dropped outside of the lock.
+        let known: Vec<Arc<Listening>>;
+        let mut state = lock(&self.state);
+        known = state.listeners.values().filter_map(Weak::upgrade).collect();
+        let taken = known.iter().any(|known| {
+            let theirs = known.address;
+            theirs.port() == address.port()
+                && (known.listens_to(address.ip()) || listening.listens_to(theirs.ip()))
+        });
+        if taken {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another listener of this network is there already",
+            ));
+        }
+        state.listeners.insert(address, Arc::downgrade(listening));
+        Ok(())
+    }
+
+    /// A listener goes; one that was refused was never there.
+    pub(super) fn remove_listener(&self, listening: &Listening) {
+        let mut state = lock(&self.state);
+        let known = state.listeners.get(&listening.address);
+        if known.is_some_and(|known| std::ptr::eq(known.as_ptr(), listening)) {
+            state.listeners.remove(&listening.address);
+        }
+    }
+
+    /// Who listens at this address, there or at all addresses.
+    pub(super) fn listener(&self, address: SocketAddr) -> Option<Arc<Listening>> {
+        let known: Vec<Arc<Listening>> = {
+            let state = lock(&self.state);
+            let port = state
+                .listeners
+                .iter()
+                .filter(|(known, _)| known.port() == address.port());
+            port.filter_map(|(_, known)| known.upgrade()).collect()
+        };
+        // At most one: who listens at all addresses, has the port alone.
+        known
+            .into_iter()
+            .find(|listening| listening.listens_to(address.ip()))
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.state);
+        f.debug_struct("Network")
+            .field("listeners", &state.listeners.len())
+            .field("connections", &state.opened)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Wakes them all, with no lock held.
+pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    let mut panics = Panics::default();
+    for waker in wakers {
+        panics.catch(|| waker.wake());
+    }
+    panics.resume();
+}
+
+/// Leaves `waker` behind, unless the same task waits already: then it is given back, to be
+/// dropped with no lock held.
+pub(super) fn wait_in(list: &mut Vec<Waker>, waker: Waker) -> Option<Waker> {
+    if list.iter().any(|known| known.will_wake(&waker)) {
+        return Some(waker);
+    }
+    list.push(waker);
+    None
+}

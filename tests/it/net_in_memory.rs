@@ -1,0 +1,606 @@
+//! The network in memory: as the system's, and deterministic to the byte.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_lite::StreamExt;
+use soloist::future::{poll_once, zip};
+use soloist::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
+use soloist::runtime::{Clock, Runtime, Schedule};
+use soloist::testing::net::{Link, Network, TcpListener, TcpStream, on_host};
+use soloist::time::{now, sleep, timeout};
+use soloist::{spawn, testing};
+
+use crate::support::{Random, panic_of, watchdog};
+
+const SERVER: &str = "10.0.0.1";
+const ADDRESS: &str = "10.0.0.1:80";
+const CLIENT: &str = "127.0.0.1";
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Both ends of a connection.
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(ADDRESS).await.unwrap();
+    let client = TcpStream::connect(ADDRESS).await.unwrap();
+    let (server, from) = listener.accept().await.unwrap();
+    assert_eq!(from, client.local_addr().unwrap());
+    (client, server)
+}
+
+fn run<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
+    watchdog(|| testing::block_on(test()))
+}
+
+#[test]
+fn streams_and_listeners_can_go_wherever_those_of_the_system_can() {
+    fn check<T: AsyncRead + AsyncWrite + Clone + Send + Sync + Unpin + std::fmt::Debug>() {}
+    fn by_reference<T>()
+    where
+        for<'a> &'a T: AsyncRead + AsyncWrite,
+    {
+    }
+    fn sends<T: Send>(_: T) {}
+    check::<TcpStream>();
+    by_reference::<TcpStream>();
+    sends(TcpStream::connect(ADDRESS));
+    sends(TcpListener::bind(ADDRESS));
+}
+
+#[test]
+fn latency_and_bandwidth_are_exact() {
+    run(async || {
+        let network = Network::current();
+        network.set_default(Link::new().latency(millis(10)).bandwidth(1_460_000));
+        let start = now();
+        let (mut client, mut server) = pair().await;
+        // There and back.
+        assert_eq!(now() - start, millis(20));
+        let start = now();
+        client.write_all(&[7; 14_600]).await.unwrap();
+        assert_eq!(now() - start, Duration::ZERO, "it is all in the window");
+        for packet in 1..=10 {
+            server.read_exact(&mut [0; 1460]).await.unwrap();
+            assert_eq!(now() - start, millis(10 + packet));
+        }
+        // The line is shared by the connections, but each direction has its own.
+        let start = now();
+        let both = zip(
+            client.write_all(&[7; 14_600]),
+            server.write_all(&[7; 14_600]),
+        );
+        let (one, other) = both.await;
+        one.and(other).unwrap();
+        let (mut one, mut other) = ([0; 14_600], [0; 14_600]);
+        let both = zip(client.read_exact(&mut one), server.read_exact(&mut other));
+        let (one, other) = both.await;
+        one.and(other).unwrap();
+        assert_eq!(now() - start, millis(20));
+    });
+}
+
+#[test]
+fn links_are_those_between_two_hosts() {
+    run(async || {
+        let network = Network::current();
+        network.set_link(CLIENT, SERVER, Link::new().latency(millis(30)));
+        let listener = TcpListener::bind("0.0.0.0:80").await.unwrap();
+        let start = now();
+        let near = TcpStream::connect("10.0.0.2:80").await.unwrap();
+        assert_eq!(now() - start, Duration::ZERO);
+        let _far = TcpStream::connect(ADDRESS).await.unwrap();
+        assert_eq!(now() - start, millis(60));
+        let other = on_host("10.0.0.9", TcpStream::connect(ADDRESS));
+        let other = other.await.unwrap();
+        assert_eq!(now() - start, millis(60));
+        assert_eq!(other.local_addr().unwrap().ip().to_string(), "10.0.0.9");
+        let mut addresses = Vec::new();
+        for _ in 0..3 {
+            let (stream, from) = listener.accept().await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), from);
+            addresses.push(stream.local_addr().unwrap().to_string());
+        }
+        assert_eq!(addresses, ["10.0.0.2:80", ADDRESS, ADDRESS]);
+        assert_eq!(near.peer_addr().unwrap().to_string(), "10.0.0.2:80");
+    });
+}
+
+#[test]
+fn a_stream_ends_where_it_is_shut_down_and_what_is_on_its_way_arrives() {
+    run(async || {
+        Network::current().set_default(Link::new().latency(millis(10)));
+        let (mut client, mut server) = pair().await;
+        client.write_all(b"the last words").await.unwrap();
+        client.close().await.unwrap();
+        let error = client.write(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        let mut text = String::new();
+        server.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "the last words");
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
+        // The other direction stands.
+        server.write_all(b"and thanks").await.unwrap();
+        drop(server);
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "and thanks");
+        client.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_connection_that_is_dropped_with_bytes_unread_breaks() {
+    run(async || {
+        Network::current().set_default(Link::new().latency(millis(10)));
+        let (mut client, server) = pair().await;
+        client.write_all(b"nobody reads this").await.unwrap();
+        sleep(millis(10)).await;
+        let start = now();
+        drop(server);
+        let error = client.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(now() - start, millis(10));
+        // It is said once; then it is over.
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        let error = client.write(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        let error = client.peer_addr().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotConnected);
+    });
+}
+
+#[test]
+fn what_is_sent_to_somebody_who_has_gone_comes_back_as_a_reset() {
+    run(async || {
+        Network::current().set_default(Link::new().latency(millis(10)));
+        let (mut client, server) = pair().await;
+        drop(server);
+        // Its end has not arrived: the write goes out.
+        client.write_all(b"are you there?").await.unwrap();
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        sleep(millis(9)).await;
+        client.write_all(b"hello?").await.unwrap();
+        sleep(millis(1)).await;
+        let error = client.write(b"?").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_full_window_holds_the_writer_until_the_reader_reads() {
+    run(async || {
+        Network::current().set_default(Link::new().window(4096));
+        let (client, mut server) = pair().await;
+        let written = Rc::new(Cell::new(0));
+        let count = written.clone();
+        let mut writer = client.clone();
+        let writer = spawn(async move {
+            for _ in 0..100 {
+                writer.write_all(&[7; 1000]).await.unwrap();
+                count.set(count.get() + 1000);
+            }
+        });
+        sleep(millis(1)).await;
+        assert_eq!(written.get(), 4000);
+        let mut read = 0;
+        while read < 100_000 {
+            read += server.read(&mut [0; 1500]).await.unwrap();
+            testing::advance(Duration::ZERO).await;
+            assert!(written.get() <= read + 4096);
+        }
+        writer.await;
+    });
+}
+
+#[test]
+fn parts_of_reads_and_writes_lose_nothing() {
+    run(async || {
+        Network::current().set_default(Link::new().partial(true));
+        let (mut client, mut server) = pair().await;
+        let sent: Vec<u8> = (0..50_000_u32).map(|n| (n % 251) as u8).collect();
+        let bytes = sent.clone();
+        let writer = spawn(async move {
+            let (mut rest, mut writes) = (&bytes[..], BTreeSet::new());
+            while !rest.is_empty() {
+                let count = client.write(&rest[..rest.len().min(1000)]).await.unwrap();
+                rest = &rest[count..];
+                writes.insert(count);
+            }
+            assert!(writes.len() > 50, "{writes:?}");
+        });
+        let (mut got, mut reads, mut buf) = (Vec::new(), BTreeSet::new(), [0; 1000]);
+        loop {
+            let count = server.read(&mut buf).await.unwrap();
+            if count == 0 {
+                break;
+            }
+            got.extend_from_slice(&buf[..count]);
+            reads.insert(count);
+        }
+        assert!(reads.len() > 50, "{reads:?}");
+        assert_eq!(got, sent);
+        writer.await;
+    });
+}
+
+#[test]
+fn a_cut_link_holds_everything_back_and_a_healed_one_delivers_it() {
+    run(async || {
+        let network = Network::current();
+        network.set_default(Link::new().latency(millis(10)));
+        let (mut client, mut server) = pair().await;
+        client.write_all(b"before").await.unwrap();
+        sleep(millis(10)).await;
+        client.write_all(b"on its way").await.unwrap();
+        sleep(millis(5)).await;
+        network.partition(CLIENT, SERVER);
+        client.write_all(b", after").await.unwrap();
+        client.close().await.unwrap();
+        // What has arrived has arrived.
+        let mut buf = [0; 64];
+        assert_eq!(server.read(&mut buf).await.unwrap(), 6);
+        let read = timeout(Duration::from_secs(3600), server.read(&mut buf)).await;
+        assert!(read.is_err());
+        let mut connecting = pin!(TcpStream::connect(ADDRESS));
+        assert!(poll_once(connecting.as_mut()).await.is_none());
+        let start = now();
+        network.heal(CLIENT, SERVER);
+        let mut text = String::new();
+        server.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "on its way, after");
+        assert_eq!(now() - start, millis(10));
+        // The listener has gone with `pair`.
+        let error = connecting.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(now() - start, millis(30));
+    });
+}
+
+#[test]
+fn a_reset_of_the_link_breaks_all_of_its_connections() {
+    run(async || {
+        let network = Network::current();
+        network.set_default(Link::new().latency(millis(10)));
+        let listener = TcpListener::bind(ADDRESS).await.unwrap();
+        let other = TcpListener::bind("10.0.0.2:80").await.unwrap();
+        let mut broken = TcpStream::connect(ADDRESS).await.unwrap();
+        let mut whole = TcpStream::connect("10.0.0.2:80").await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        server.write_all(b"lost").await.unwrap();
+        let waiting = spawn(async move { broken.read(&mut [0; 8]).await });
+        testing::advance(Duration::ZERO).await;
+        network.reset(SERVER, CLIENT);
+        let error = waiting.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        let error = server.write(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        let (mut stream, _) = other.accept().await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        assert_eq!(whole.read(&mut [0; 8]).await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn binding_and_connecting_fail_as_they_do_elsewhere() {
+    run(async || {
+        let network = Network::current();
+        network.set_default(Link::new().latency(millis(10)));
+        let listener = TcpListener::bind(ADDRESS).await.unwrap();
+        for taken in [ADDRESS, "0.0.0.0:80", "[::]:80"] {
+            let error = TcpListener::bind(taken).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AddrInUse);
+            assert!(error.to_string().contains(taken), "{error}");
+        }
+        let only_v6 = TcpListener::builder().only_v6(true);
+        let _only_v6 = only_v6.bind("[::]:80").await.unwrap();
+        // It is there still: who was refused has not taken it along.
+        let client = TcpStream::connect(ADDRESS).await.unwrap();
+        let start = now();
+        let error = TcpStream::connect("10.0.0.1:81").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert!(error.to_string().contains("10.0.0.1:81"), "{error}");
+        assert_eq!(now() - start, millis(20));
+        // Not accepted: broken, and not ended.
+        drop(listener);
+        let error = (&client).read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        let _again = TcpListener::bind(ADDRESS).await.unwrap();
+        let error = TcpStream::connect("nowhere.example:80").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("add_name"), "{error}");
+        network.add_name("somewhere.example", [10, 0, 0, 1]);
+        TcpStream::connect("somewhere.example:80").await.unwrap();
+        let text = panic_of(|| network.partition("somewhere.example", "elsewhere.example"));
+        assert!(text.contains("elsewhere.example"), "{text}");
+    });
+}
+
+#[test]
+fn whatever_is_done_outside_of_a_runtime_says_so_or_does_no_harm() {
+    watchdog(|| {
+        let (client, server) = testing::block_on(pair());
+        let error = soloist::future::block_on((&client).read(&mut [0; 8])).unwrap_err();
+        assert!(error.to_string().contains("outside of"), "{error}");
+        let error = soloist::future::block_on(TcpStream::connect(ADDRESS)).unwrap_err();
+        assert!(error.to_string().contains("outside of"), "{error}");
+        drop(server);
+        // In a later runtime, it goes on.
+        let count = testing::block_on(async { (&client).read(&mut [0; 8]).await });
+        assert_eq!(count.unwrap(), 0);
+        drop(client);
+    });
+}
+
+#[test]
+fn a_read_that_is_dropped_loses_nothing_and_a_connect_that_is_dropped_ends() {
+    run(async || {
+        Network::current().set_default(Link::new().latency(millis(10)));
+        let (mut client, mut server) = pair().await;
+        for n in 0..100 {
+            let mut buf = [0; 1];
+            let read = timeout(millis(10) * (n % 3), server.read(&mut buf));
+            let (read, written) = zip(read, client.write(&[n as u8])).await;
+            assert_eq!(written.unwrap(), 1);
+            if read.is_err() {
+                assert_eq!(server.read(&mut buf).await.unwrap(), 1);
+            }
+            assert_eq!(buf, [n as u8]);
+        }
+        let listener = TcpListener::bind("10.0.0.1:81").await.unwrap();
+        let connect = timeout(millis(15), TcpStream::connect("10.0.0.1:81"));
+        assert!(connect.await.is_err());
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn on_the_systems_clock_too() {
+    watchdog(|| {
+        soloist::block_on(async {
+            let real = Instant::now();
+            Network::current().set_default(Link::new().latency(millis(2)));
+            let (mut client, server) = pair().await;
+            let echo = spawn(async move { copy(&server, &server).await });
+            client.write_all(b"hello").await.unwrap();
+            client.close().await.unwrap();
+            let mut text = String::new();
+            client.read_to_string(&mut text).await.unwrap();
+            assert_eq!(text, "hello");
+            assert_eq!(echo.await.unwrap(), 5);
+            assert!(real.elapsed() >= millis(8));
+        });
+    });
+}
+
+/// Code that knows neither of the two networks.
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<String> {
+    stream.write_all(b"what time is it?").await?;
+    stream.close().await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+/// Code that can be given either.
+async fn fetch<S: AsyncRead + AsyncWrite + Unpin>(
+    connect: impl AsyncFn(&str) -> io::Result<S>,
+    address: &str,
+) -> io::Result<String> {
+    ask(connect(address).await?).await
+}
+
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    let mut question = String::new();
+    stream.read_to_string(&mut question).await?;
+    assert_eq!(question, "what time is it?");
+    stream.write_all(b"late").await?;
+    stream.close().await
+}
+
+#[test]
+fn the_same_code_on_both_networks() {
+    watchdog(|| {
+        testing::block_on(async {
+            let listener = TcpListener::bind(ADDRESS).await.unwrap();
+            let server = spawn(async move { answer(listener.accept().await?.0).await });
+            let text = fetch(async |to: &str| TcpStream::connect(to).await, ADDRESS).await;
+            assert_eq!(text.unwrap(), "late");
+            server.await.unwrap();
+        });
+        soloist::block_on(async {
+            use soloist::net::{TcpListener, TcpStream};
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let server = spawn(async move { answer(listener.accept().await?.0).await });
+            let text = fetch(async |to: &str| TcpStream::connect(to).await, &address).await;
+            assert_eq!(text.unwrap(), "late");
+            server.await.unwrap();
+        });
+    });
+}
+
+/// A client and a server of hyper, in one test.
+#[test]
+fn an_http_client_and_server_that_know_nothing_of_it() {
+    use http_body_util::{BodyExt, Empty, Full};
+    use hyper::body::{Bytes, Incoming};
+    use hyper::{Request, Response};
+    use smol_hyper::rt::FuturesIo;
+
+    run(async || {
+        let link = Link::new().latency(millis(40)).partial(true);
+        Network::current().set_default(link.bandwidth(100_000));
+        let listener = TcpListener::bind(ADDRESS).await.unwrap();
+        spawn(async move {
+            let mut incoming = listener.incoming();
+            while let Some(stream) = incoming.next().await {
+                let service = hyper::service::service_fn(async |request: Request<Incoming>| {
+                    let path = request.uri().path().to_string();
+                    let body = format!("{path} ").repeat(1000);
+                    Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(body))))
+                });
+                let stream = FuturesIo::new(stream.unwrap());
+                spawn(async move {
+                    let server = hyper::server::conn::http1::Builder::new();
+                    server.serve_connection(stream, service).await
+                })
+                .detach();
+            }
+        })
+        .detach();
+        let start = now();
+        let stream = FuturesIo::new(TcpStream::connect(ADDRESS).await.unwrap());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+        spawn(connection).detach();
+        for path in ["/one", "/two"] {
+            let request = Request::get(path).header("host", "x");
+            let request = request.body(Empty::<Bytes>::new()).unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body.len(), 5000);
+        }
+        // Two round trips and the handshake, and 10 kB at 100 kB/s.
+        let took = now() - start;
+        assert!(millis(340) < took && took < millis(360), "{took:?}");
+    });
+}
+
+/// Sends lines to an echo server over a bad link, and connects anew when it breaks. Returns
+/// how often it had to.
+async fn echo_over_a_bad_link(lines: usize) -> usize {
+    let network = Network::current();
+    let link = Link::new()
+        .latency(millis(20))
+        .jitter(millis(30))
+        .partial(true);
+    network.set_default(link.bandwidth(200_000).resets(0.0005).window(2000));
+    let listener = TcpListener::bind(ADDRESS).await.unwrap();
+    spawn(async move {
+        let mut incoming = listener.incoming();
+        while let Some(stream) = incoming.next().await {
+            let stream = stream.unwrap();
+            // It may break.
+            spawn(async move { copy(&stream, &stream).await }).detach();
+        }
+    })
+    .detach();
+    let cuts = network.clone();
+    spawn(async move {
+        let mut random = Random(testing::seed());
+        loop {
+            sleep(millis(random.below(2000))).await;
+            cuts.partition(CLIENT, SERVER);
+            sleep(millis(random.below(1000))).await;
+            cuts.heal(CLIENT, SERVER);
+        }
+    })
+    .detach();
+    let mut broken = 0;
+    let mut stream: Option<TcpStream> = None;
+    let mut random = Random(testing::seed() ^ 1);
+    for line in 0..lines {
+        let text = format!("line {line} ").repeat(1 + random.below(300) as usize);
+        loop {
+            if stream.is_none() {
+                stream = Some(TcpStream::connect(ADDRESS).await.unwrap());
+            }
+            let connection = stream.as_ref().unwrap();
+            let mut echo = vec![0; text.len()];
+            let (mut reader, mut writer) = (connection, connection);
+            let both = zip(
+                writer.write_all(text.as_bytes()),
+                reader.read_exact(&mut echo),
+            );
+            match timeout(Duration::from_secs(10), both).await {
+                Ok((Ok(()), Ok(()))) => {
+                    assert_eq!(echo, text.as_bytes());
+                    break;
+                }
+                Ok((one, other)) => {
+                    let error = one.and(other).unwrap_err();
+                    let kinds = [
+                        ErrorKind::ConnectionReset,
+                        ErrorKind::BrokenPipe,
+                        ErrorKind::UnexpectedEof,
+                    ];
+                    assert!(kinds.contains(&error.kind()), "{error:?}");
+                }
+                Err(_) => {}
+            }
+            broken += 1;
+            stream = None;
+        }
+    }
+    broken
+}
+
+#[test]
+fn two_hundred_seeds_of_an_echo_over_a_bad_link() {
+    watchdog(|| {
+        let (broken, whole) = (Cell::new(0), Cell::new(0));
+        let explored = testing::explore(0..200, async || match echo_over_a_bad_link(12).await {
+            0 => whole.set(whole.get() + 1),
+            _ => broken.set(broken.get() + 1),
+        });
+        assert_eq!((explored.seeds, explored.schedules), (200, 200));
+        // Faults do come, and not always.
+        assert!(broken.get() > 20 && whole.get() > 20, "{broken:?} {whole:?}");
+    });
+}
+
+fn transcript(seed: u64) -> (String, u64, Duration) {
+    let builder = Runtime::builder().clock(Clock::Virtual);
+    let runtime = builder.schedule(Schedule::Shuffled(seed)).build();
+    runtime.block_on(async {
+        let start = now();
+        Network::current().record();
+        echo_over_a_bad_link(6).await;
+        let text = Network::current().transcript();
+        (text, testing::schedule_hash(), now() - start)
+    })
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_at_the_same_times() {
+    watchdog(|| {
+        let mut all = BTreeSet::new();
+        for seed in 0..20 {
+            let first = transcript(seed);
+            // On another thread, and after other runs.
+            let again = std::thread::spawn(move || transcript(seed));
+            assert_eq!(first, again.join().unwrap());
+            assert!(first.0.lines().count() > 20, "{}", first.0);
+            all.insert(first.0);
+        }
+        assert_eq!(all.len(), 20);
+    });
+}
+
+#[test]
+fn a_seed_of_ones_own_decides_without_a_schedule() {
+    watchdog(|| {
+        let run = |seed| {
+            testing::block_on(async move {
+                let network = Network::current();
+                network.set_seed(seed);
+                network.set_default(Link::new().jitter(millis(10)));
+                let start = now();
+                let _pair = pair().await;
+                now() - start
+            })
+        };
+        assert_eq!(run(1), run(1));
+        let times: BTreeSet<Duration> = (0..50).map(run).collect();
+        assert_eq!(times.len(), 50);
+        assert!(times.iter().all(|time| *time <= millis(20)), "{times:?}");
+    });
+}
