@@ -1,5 +1,6 @@
 //! The runtime that is running on this thread: its tasks, timers and clock.
 
+use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
