@@ -553,7 +553,10 @@ fn two_hundred_seeds_of_an_echo_over_a_bad_link() {
         });
         assert_eq!((explored.seeds, explored.schedules), (200, 200));
         // Faults do come, and not always.
-        assert!(broken.get() > 20 && whole.get() > 20, "{broken:?} {whole:?}");
+        assert!(
+            broken.get() > 20 && whole.get() > 20,
+            "{broken:?} {whole:?}"
+        );
     });
 }
 
