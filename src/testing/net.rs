@@ -37,6 +37,7 @@ mod listener;
 mod network;
 mod stream;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -44,11 +45,15 @@ pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
 pub use self::network::{Link, Network};
 pub use self::stream::TcpStream;
 pub use crate::net::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
+use crate::task::LocalKey;
 
-crate::task_local! {
-    /// On which host this task is.
-    static HOST: IpAddr;
-}
+/// On which host this task is.
+static HOST: LocalKey<IpAddr> = {
+    thread_local! {
+        static VALUE: RefCell<Option<IpAddr>> = const { RefCell::new(None) };
+    }
+    LocalKey::__new(&VALUE)
+};
 
 /// Runs `future` on this host: connections that it opens come from there. A task that it
 /// spawns is not there, unless that is said again.
