@@ -3,18 +3,18 @@
 //!
 //! # Who holds what
 //!
-//! A cell is an `Arc<TaskCell<F>>`. It is referred to by
+//! A cell is referred to by
 //!
-//! * the registry of its runtime, while a future is in place ([`LocalRef`], `!Send`:
-//!   can run); for the length of a poll it is taken out of there;
-//! * the task's handle ([`TaskRef`], `!Send`);
+//! * the registry of its runtime, while a future is in place, and by the loop for the
+//!   length of a poll ([`LocalRef`], `!Send`: can run);
+//! * the task's handle ([`TaskRef`], a `LocalRef`, too);
 //! * entries of the inbox and abort handles ([`RemoteRef`], `Send`: can only wake
 //!   and mark);
 //! * wakers, anywhere, for as long as they like.
 //!
 //! The ready queue holds no references, but [`Entry`]s: the task's place in the
-//! registry, and its number, which is never used again. So to wake and to run a task on
-//! its own thread touches no count.
+//! registry, and its number, which is never used again. So to wake a task on its own
+//! thread touches no count. Who awaits a task is kept in the same way ([`Joiner`]).
 //!
 //! All of these know the runtime through its [`Home`]: a pointer that needs no count,
 //! and the runtime's id. What it points to is never freed, but used again by a later
@@ -38,7 +38,7 @@
 //!
 //! * **\[THREAD\]** The stage (future, output) and the `Cell`s of the header are touched
 //!   only on the thread of the `Owner`. It is proven by one of: an `&Owner`, a `LocalRef`
-//!   or a `TaskRef` (all `!Send`, made only there), or `CURRENT == home.id` (set only by
+//!   (both `!Send`, made only there), or `CURRENT == home.id` (set only by
 //!   [`Owner::enter`]).
 //! * **\[LOCAL\]** `Shared::local` is touched only on that thread, and only while the
 //!   `Owner` lives, or a cell of its runtime is RUNNING or DROPPING: those are counted in
@@ -48,7 +48,13 @@
 //!   DROPPING; `stage.output` exactly in DONE; nothing in GONE. Drop glue never
 //!   touches either: a mistake elsewhere leaks, and drops nothing on a foreign
 //!   thread.
-//! * **\[PINNED\]** The future is in its `Arc` from the start, is never moved out,
+//! * **\[COUNT\]** A cell is made by `LocalRef::new`, and is there as long as there is a
+//!   reference: a `LocalRef`, which `RefCounts::local` counts, or a `Remote`, counted in
+//!   `RefCounts::anywhere`, as all the `LocalRef`s together are. Whoever takes the last one away
+//!   frees it, with the `Header::free` that was made for its type. Nothing else does.
+//! * **\[LAYOUT\]** Cells are `repr(C)` and begin with their header. A pointer to a header
+//!   that stands for a reference comes from a pointer to the whole cell.
+//! * **\[PINNED\]** The future is in its cell from the start, is never moved out,
 //!   and is dropped in place. No reference to the stage lives across user code but
 //!   the pinned one of the poll, or of the drop, itself: both happen in states
 //!   (RUNNING, DROPPING) in which nobody else touches it.
@@ -74,7 +80,9 @@
 )]
 
 mod census;
+mod count;
 mod home;
+mod joiner;
 mod refs;
 mod stuck;
 mod waits;
@@ -86,12 +94,13 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 pub(crate) use self::census::Seen;
-use self::home::{Entry, Polled, Shared};
+use self::count::{Free, Headed, LocalRef, RefCounts, Remote};
+use self::home::{Entry, Shared};
 pub(crate) use self::home::{Home, Message, Owner, Ran};
+use self::joiner::Joiner;
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
 pub(crate) use self::waits::Waits;
 pub(crate) use self::waits::{Wait, Who, note, polled};
@@ -132,14 +141,18 @@ enum State {
 
 /// What does not depend on the type of the future.
 struct Header {
+    /// [COUNT]
+    refs: RefCounts,
+    /// [COUNT]
+    free: Free,
     home: Home,
     number: u64,
     name: Name,
     spawned_at: &'static Location<'static>,
     /// Who awaits the end. Cleared when it is woken, and when the handle goes.
     /// [THREAD]
-    joiner: Cell<Option<Waker>>,
-    /// Which task has left that waker. [THREAD]
+    joiner: Cell<Joiner>,
+    /// Which task has left that. [THREAD]
     joined_by: Cell<Who>,
     /// How often it was polled. [THREAD]
     polls: Cell<u32>,
@@ -164,8 +177,9 @@ struct Header {
 }
 
 impl Header {
+    /// For a cell of the type `C`.
     #[inline(always)]
-    fn new(
+    fn new<C: Headed>(
         home: Home,
         slot: u32,
         number: u64,
@@ -173,11 +187,13 @@ impl Header {
         spawned_at: &'static Location<'static>,
     ) -> Header {
         Header {
+            refs: RefCounts::new(),
+            free: C::FREE,
             home,
             number,
             name,
             spawned_at,
-            joiner: Cell::new(None),
+            joiner: Cell::default(),
             joined_by: Cell::new(0),
             polls: Cell::new(0),
             slot,
@@ -205,17 +221,26 @@ impl Header {
     fn wake(&self) -> bool {
         if self.home.is_current() {
             // The owner's thread, by [THREAD].
-            let local = self.home.local();
-            if self.queued.replace(true) {
-                local.counts.wakes_redundant.add(1);
+            let counts = &self.home.local().counts;
+            if self.queue() {
+                counts.wakes_local.add(1);
             } else {
-                local.counts.wakes_local.add(1);
-                local.ready.push(self.entry());
-                record::woken(|| self.subject());
+                counts.wakes_redundant.add(1);
             }
             return false;
         }
         !self.sent.swap(true, Ordering::AcqRel)
+    }
+
+    /// Returns whether it was not queued yet. On the owner's thread only.
+    #[inline]
+    fn queue(&self) -> bool {
+        let is_new = !self.queued.replace(true);
+        if is_new {
+            self.home.local().ready.push(self.entry());
+            record::woken(|| self.subject());
+        }
+        is_new
     }
 
     fn about(&self) -> About {
@@ -291,15 +316,13 @@ impl Header {
                 _ => None,
             }
         };
-        // After the borrow: it may be the last reference.
+        // After the borrow, as a rule: it is not the last reference, the caller has one.
         drop(place);
     }
 
     #[inline]
     fn wake_joiner(&self) {
-        if let Some(joiner) = self.joiner.take() {
-            joiner.wake();
-        }
+        self.joiner.take().wake(self.home);
     }
 }
 
@@ -321,27 +344,19 @@ impl Drop for Polling {
     }
 }
 
-/// What everybody can do with a cell.
-trait Wakeable: Send + Sync {
-    fn header(&self) -> &Header;
-}
-
 /// What a cell with a future can do, whatever that is.
-trait Raw: Wakeable {
-    /// Polls. Called on the owner's thread only [THREAD], with the reference that was
-    /// taken out of the registry.
-    fn run(self: Arc<Self>) -> Polled;
+trait Raw {
+    /// Polls, with the cell's own waker. Called on the owner's thread only [THREAD].
+    fn run(&self, waker: &Waker) -> Ran;
     /// Drops the future if it is at rest; marks it if it is running. Returns what
     /// its destructor panicked with. Called on the owner's thread only [THREAD].
     fn cancel_now(&self) -> Option<Payload>;
-    fn waker(self: Arc<Self>) -> Waker;
 }
 
 /// What a handle can do with the output.
 trait Joinable<T>: Raw {
     /// The output, if it is in place. Called on the owner's thread only [THREAD].
     fn take_output(&self) -> Option<Result<T, Payload>>;
-    fn erase(self: Arc<Self>) -> Arc<dyn Wakeable>;
 }
 
 /// The future, then its output, in one place. Neither has drop glue [STAGE].
@@ -350,18 +365,12 @@ union Stage<F: Future> {
     output: ManuallyDrop<Result<F::Output, Payload>>,
 }
 
+/// [LAYOUT]
+#[repr(C)]
 struct TaskCell<F: Future> {
     header: Header,
     stage: UnsafeCell<Stage<F>>,
 }
-
-// SAFETY: the header's atomics, `home` and the fields that never change are Sync;
-// its `Cell`s and the stage are touched only on the owner's thread [THREAD].
-// Dropping the cell elsewhere drops no future and no output [STAGE]; the name and
-// a left-over join waker are Send.
-unsafe impl<F: Future> Sync for TaskCell<F> {}
-// SAFETY: as above.
-unsafe impl<F: Future> Send for TaskCell<F> {}
 
 impl<F: Future> TaskCell<F> {
     /// Drops the future. Returns what its destructor panicked with.
@@ -422,27 +431,21 @@ impl<F: Future> TaskCell<F> {
     }
 }
 
-impl<F: Future> Wakeable for TaskCell<F> {
-    fn header(&self) -> &Header {
-        &self.header
-    }
-}
-
 impl<F: Future + 'static> Raw for TaskCell<F>
 where
     F::Output: 'static,
 {
-    fn run(self: Arc<Self>) -> Polled {
+    fn run(&self, waker: &Waker) -> Ran {
         let header = &self.header;
-        debug_assert_eq!(header.state.get(), State::Idle);
-        // SAFETY: the pointer comes from an `Arc`. The waker takes over a count that is
-        // not its own, but is never dropped, and `self` outlives it: no count is touched.
-        let waker = ManuallyDrop::new(Waker::from(unsafe { Arc::from_raw(Arc::as_ptr(&self)) }));
+        if header.state.get() != State::Idle {
+            // A destructor that was called from outside of the runtime makes a turn of it.
+            return Ran::Stale;
+        }
         // Before the poll: a wake from now on leads to another one.
         header.queued.set(false);
         if header.aborted.load(Ordering::Acquire) {
             discard(self.cancel_now());
-            return Polled::Over(Ran::Task);
+            return Ran::Task;
         }
         header.state.set(State::Running);
         let _busy = header.busy();
@@ -451,7 +454,7 @@ where
             // SAFETY: it was IDLE, so the future is in place [STAGE]; it is pinned
             // by its cell, and RUNNING keeps everyone else away [PINNED].
             let future = unsafe { Pin::new_unchecked(&mut *(*self.stage.get()).future) };
-            future.poll(&mut Context::from_waker(&waker))
+            future.poll(&mut Context::from_waker(waker))
         }));
         drop(polling);
         match polled {
@@ -459,14 +462,13 @@ where
                 header.state.set(State::Idle);
                 if header.cancel.get() || header.aborted.load(Ordering::Acquire) {
                     discard(self.cancel_now());
-                    return Polled::Over(Ran::Task);
                 }
-                Polled::Pending(self)
+                Ran::Task
             }
-            Ok(Poll::Ready(output)) => Polled::Over(self.finish(Ok(output))),
+            Ok(Poll::Ready(output)) => self.finish(Ok(output)),
             Err(payload) => {
                 record::panicked();
-                Polled::Over(self.finish(Err(payload)))
+                self.finish(Err(payload))
             }
         }
     }
@@ -490,10 +492,6 @@ where
         header.wake_joiner();
         payload
     }
-
-    fn waker(self: Arc<Self>) -> Waker {
-        self.into()
-    }
 }
 
 impl<F: Future + 'static> Joinable<F::Output> for TaskCell<F>
@@ -509,28 +507,10 @@ where
         // has been moved out. On the owner's thread [THREAD].
         Some(unsafe { ManuallyDrop::take(&mut (*self.stage.get()).output) })
     }
-
-    fn erase(self: Arc<Self>) -> Arc<dyn Wakeable> {
-        self
-    }
-}
-
-impl<F: Future + 'static> Wake for TaskCell<F> {
-    fn wake(self: Arc<Self>) {
-        if self.header.wake() {
-            send(self);
-        }
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.header.wake() {
-            send(self.clone());
-        }
-    }
 }
 
 /// Leaves word in the inbox of the cell's runtime. A closed inbox gives it back.
-fn send(cell: Arc<dyn Wakeable>) {
+fn send(cell: Remote) {
     let home = cell.header().home;
     let refused = home.push(Message::Wake(RemoteRef { cell }));
     drop(refused);
@@ -539,62 +519,25 @@ fn send(cell: Arc<dyn Wakeable>) {
 /// The cell that stands for the future of a `block_on`. Its state is IDLE while
 /// that call lasts, and GONE after it: entries and wakers that are left over do
 /// nothing then.
+/// [LAYOUT]
+#[repr(C)]
 struct MainCell {
     header: Header,
 }
 
-// SAFETY: as for `TaskCell`: its `Cell`s are touched on the owner's thread only
-// [THREAD].
-unsafe impl Sync for MainCell {}
-// SAFETY: as above.
-unsafe impl Send for MainCell {}
-
-impl Wakeable for MainCell {
-    fn header(&self) -> &Header {
-        &self.header
-    }
-}
-
-impl Wake for MainCell {
-    fn wake(self: Arc<Self>) {
-        if self.header.wake() {
-            send(self);
-        }
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.header.wake() {
-            send(self.clone());
-        }
-    }
-}
-
-/// The main cell of one `block_on`, for the length of that call. The runtime holds it, but
-/// for the length of a poll: as a task's.
+/// The main cell of one `block_on`, for the length of that call.
 pub(crate) struct Main<'a> {
     owner: &'a Owner,
+    cell: LocalRef<MainCell>,
 }
 
 impl Main<'_> {
     /// Polls the future that main stands for.
     pub(crate) fn poll<F: Future>(&self, future: Pin<&mut F>) -> Poll<F::Output> {
-        /// Also when the future panics.
-        struct PutBack<'a>(&'a Owner, Option<Arc<MainCell>>);
-        impl Drop for PutBack<'_> {
-            fn drop(&mut self) {
-                self.0.home.local().main_cell.set(self.1.take());
-            }
-        }
-        let cell = self.owner.home.local().main_cell.take();
-        let taken = PutBack(self.owner, cell);
-        let cell = taken.1.as_ref().expect("no other poll is under way");
         // Before the poll: a wake from now on leads to another one.
-        cell.header.queued.set(false);
-        // SAFETY: as in `TaskCell::run`: `taken` outlives the waker, which is never
-        // dropped.
-        let waker = unsafe { Arc::from_raw(Arc::as_ptr(cell)) };
-        let waker = ManuallyDrop::new(Waker::from(waker));
-        let _polling = cell.header.begin_poll();
+        self.cell.header.queued.set(false);
+        let waker = self.cell.waker();
+        let _polling = self.cell.header.begin_poll();
         let polled = future.poll(&mut Context::from_waker(&waker));
         record::poll_ends(polled.is_ready());
         polled
@@ -603,29 +546,10 @@ impl Main<'_> {
 
 impl Drop for Main<'_> {
     fn drop(&mut self) {
-        let local = self.owner.home.local();
-        if let Some(cell) = local.main_cell.take() {
-            cell.header.state.set(State::Gone);
-            cell.header.silence();
-            local.main_cell.set(Some(cell));
-        }
+        self.cell.header.state.set(State::Gone);
+        self.cell.header.silence();
         // An entry that is left in the queue is nobody's now.
-        local.main.set(local.main.get() + 1);
-    }
-}
-
-/// The registry's reference: can run.
-pub(crate) struct LocalRef {
-    cell: Arc<dyn Raw>,
-    _not_send: NotSend,
-}
-
-impl LocalRef {
-    /// On the owner's thread only.
-    fn new(cell: Arc<dyn Raw>) -> LocalRef {
-        LocalRef {
-            cell,
-            _not_send: PhantomData,
-        }
+        let main = &self.owner.home.local().main;
+        main.set(main.get() + 1);
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The only files with `unsafe` in them.
-const UNSAFE_ROOMS: [&str; 2] = ["cell.rs", "source.rs"];
+const UNSAFE_ROOMS: [&str; 3] = ["cell.rs", "cell/count.rs", "source.rs"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -129,7 +129,10 @@ fn each_use_of_unsafe_says_why() {
                 .take_while(|line| !line.trim().is_empty() && !line.trim().ends_with('}'))
                 .collect();
             assert!(
-                comment.iter().any(|line| line.contains("SAFETY:")),
+                // What a caller or an implementor has to see to is in the documentation.
+                comment
+                    .iter()
+                    .any(|line| line.contains("SAFETY:") || line.contains("# Safety")),
                 "src/{room}:{}: no SAFETY comment above: {line}",
                 number + 1
             );

@@ -1,10 +1,7 @@
 //! Who is there, and what they are doing.
 
-use std::sync::Arc;
-
 use super::home::NO_SLOT;
-use super::stuck::others;
-use super::{About, Header, MainCell, Owner, State, Waits, Who, with_polled};
+use super::{About, Header, Owner, State, Waits, Who, with_polled};
 
 /// A task, or main, as it is at this moment.
 pub(crate) struct Seen {
@@ -25,7 +22,7 @@ impl Seen {
     fn new(header: &Header, is_polled: bool, has_waker: bool) -> Seen {
         // Out and back: no user code runs in between.
         let joiner = header.joiner.take();
-        let joined_by = joiner.as_ref().map(|_| header.joined_by.get());
+        let joined_by = joiner.is_somebody().then(|| header.joined_by.get());
         header.joiner.set(joiner);
         Seen {
             about: header.about(),
@@ -46,23 +43,22 @@ impl Owner {
         if let Some(seen) = self.see_polled(|header| header.slot == NO_SLOT) {
             return Some(seen);
         }
-        self.with_main(|cell| {
-            let parked = cell.header.state.get() == State::Idle;
-            parked.then(|| Seen::new(&cell.header, false, Arc::strong_count(cell) > 1))
-        })?
+        let main = self.home.local().main_cell.borrow();
+        let cell = main.as_ref()?;
+        let parked = cell.header.state.get() == State::Idle;
+        parked.then(|| Seen::new(&cell.header, false, cell.others() > 0))
     }
 
     /// All tasks that are not over, in the order of their places in the registry.
     pub(crate) fn see_tasks(&self) -> Vec<Seen> {
         let tasks = self.home.local().tasks.borrow();
-        let seen = tasks.iter().filter_map(|(_, place)| match &place.task {
-            Some(task) => {
-                let header = task.cell.header();
-                Some(Seen::new(header, false, others(&task.cell) > 0))
-            }
-            // Taken out to be polled. If that is over, its future is being dropped.
-            None => {
-                self.see_polled(|header| header.slot != NO_SLOT && header.number == place.number)
+        let seen = tasks.iter().filter_map(|(_, place)| {
+            let header = place.task.header();
+            match header.state.get() {
+                State::Idle => Some(Seen::new(header, false, place.task.others() > 0)),
+                State::Running => Some(Seen::new(header, true, true)),
+                // Its future is being dropped.
+                State::Dropping | State::Done | State::Gone => None,
             }
         });
         seen.collect()
@@ -74,13 +70,5 @@ impl Owner {
             let is_meant = header.home.id() == self.home.id() && is_meant(header);
             is_meant.then(|| Seen::new(header, true, true))
         })?
-    }
-
-    pub(super) fn with_main<R>(&self, f: impl FnOnce(&Arc<MainCell>) -> R) -> Option<R> {
-        let slot = &self.home.local().main_cell;
-        let cell = slot.take()?;
-        let result = f(&cell);
-        slot.set(Some(cell));
-        Some(result)
     }
 }

@@ -6,14 +6,13 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use slab::Slab;
 
 use super::{
     About, Header, LocalRef, Main, MainCell, Name, NotSend, Raw, RemoteRef, Stage, State, TaskCell,
-    TaskRef,
+    TaskRef, send,
 };
 use crate::counts::Counts;
 use crate::panics::{Panics, Payload, discard};
@@ -71,9 +70,9 @@ pub(super) struct Local {
     /// The number of the `block_on` that is under way. An entry of an earlier one is
     /// stale.
     pub(super) main: Cell<u64>,
-    /// The cell of the `block_on` that is under way, but for the length of a poll, or of
-    /// the last one.
-    pub(super) main_cell: Cell<Option<Arc<MainCell>>>,
+    /// The cell of the `block_on` that is under way, or of the last one. The next one uses
+    /// it again, if it can.
+    pub(super) main_cell: RefCell<Option<LocalRef<MainCell>>>,
     /// Set when the runtime starts to go: what is spawned then is dropped at once.
     closing: Cell<bool>,
     pub(super) counts: Counts,
@@ -86,8 +85,7 @@ pub(super) struct Local {
 /// A task's place in the registry.
 pub(super) struct Place {
     pub(super) number: u64,
-    /// One strong reference while a future is in place; taken out while it is polled.
-    pub(super) task: Option<LocalRef>,
+    pub(super) task: LocalRef<dyn Raw>,
 }
 
 /// An entry of the ready queue: nothing but numbers.
@@ -99,6 +97,8 @@ pub(crate) struct Entry {
 
 /// The slot of what is not in the registry: main, and what was never put there.
 pub(super) const NO_SLOT: u32 = u32::MAX;
+/// The slot of nobody at all.
+pub(super) const NOBODY: u32 = u32::MAX - 1;
 
 impl Home {
     pub(crate) fn id(&self) -> u64 {
@@ -116,10 +116,38 @@ impl Home {
         CURRENT.with(Cell::get) == self.id
     }
 
+    /// Wakes the task (or main) at this place, if it has a number with this low half. On
+    /// the owner's thread only.
+    #[inline]
+    pub(super) fn wake_at(&self, slot: u32, number: u32) {
+        let local = self.local();
+        if slot == NO_SLOT {
+            let main = local.main_cell.borrow().clone();
+            wake(main.filter(|main| main.header().number as u32 == number));
+        } else {
+            let tasks = local.tasks.borrow();
+            let place = tasks.get(slot as usize);
+            let place = place.filter(|place| place.number as u32 == number);
+            let task = place.map(|place| place.task.clone());
+            drop(tasks);
+            wake(task);
+        }
+    }
+
     /// On the owner's thread only, by [LOCAL].
     #[inline]
     pub(super) fn local(&self) -> &'static Local {
         &self.shared.local
+    }
+}
+
+#[inline]
+fn wake<C: ?Sized>(cell: Option<LocalRef<C>>) {
+    if let Some(cell) = cell {
+        // It may be that its runtime is not entered.
+        if cell.header().wake() {
+            send(cell.remote());
+        }
     }
 }
 
@@ -148,7 +176,7 @@ impl Owner {
                     tasks: RefCell::new(Slab::new()),
                     spawned: Cell::new(0),
                     main: Cell::new(0),
-                    main_cell: Cell::new(None),
+                    main_cell: RefCell::new(None),
                     closing: Cell::new(false),
                     counts: Counts::default(),
                     witness: Cell::new(0),
@@ -246,28 +274,25 @@ impl Owner {
         } else {
             let slot = u32::try_from(local.tasks.borrow().vacant_key());
             slot.ok()
-                .filter(|slot| *slot != NO_SLOT)
-                .expect("fewer than 4,294,967,295 tasks")
+                .filter(|slot| *slot < NOBODY)
+                .expect("fewer than 4,294,967,294 tasks")
         };
         // In one expression, so that it is built where it stays.
-        let cell = Arc::new(TaskCell {
-            header: Header::new(self.home, slot, number, name, spawned_at),
+        let cell = LocalRef::new(TaskCell {
+            header: Header::new::<TaskCell<F>>(self.home, slot, number, name, spawned_at),
             stage: UnsafeCell::new(Stage {
                 future: ManuallyDrop::new(future),
             }),
         });
+        let (task, handle) = cell.halves();
         if closing {
-            discard(cell.cancel_now());
-            return TaskRef::new(cell);
+            discard(task.cancel_now());
+        } else {
+            local.tasks.borrow_mut().insert(Place { number, task });
+            local.ready.push(Entry { slot, number });
+            record::spawned(|| handle.header().subject());
         }
-        let place = Place {
-            number,
-            task: Some(LocalRef::new(cell.clone())),
-        };
-        local.tasks.borrow_mut().insert(place);
-        local.ready.push(Entry { slot, number });
-        record::spawned(|| cell.header.subject());
-        TaskRef::new(cell)
+        TaskRef::new(handle)
     }
 
     /// A cell without a future, for the future that a `block_on` keeps on its
@@ -276,25 +301,24 @@ impl Owner {
         let local = self.home.local();
         let number = local.main.get() + 1;
         local.main.set(number);
-        let mut spare = local.main_cell.take();
-        let cell = match spare.as_mut().and_then(Arc::get_mut) {
+        let mut last = local.main_cell.borrow_mut();
+        match last.as_mut().and_then(LocalRef::get_mut) {
             Some(cell) => {
                 cell.header.number = number;
                 cell.header.spawned_at = called_at;
                 cell.header.state.set(State::Idle);
                 cell.header.polls.set(0);
                 cell.header.sent = AtomicBool::new(false);
-                spare
             }
-            None => None,
-        };
-        let cell = cell.unwrap_or_else(|| {
-            let header = Header::new(self.home, NO_SLOT, number, None, called_at);
-            Arc::new(MainCell { header })
-        });
+            None => {
+                let header = Header::new::<MainCell>(self.home, NO_SLOT, number, None, called_at);
+                // An old one has neither name nor joiner: to drop it is no user code.
+                *last = Some(LocalRef::new(MainCell { header }));
+            }
+        }
+        let cell = last.clone().expect("it is there now");
         local.ready.push(cell.header.entry());
-        local.main_cell.set(Some(cell));
-        Main { owner: self }
+        Main { owner: self, cell }
     }
 
     /// Polls the task, unless it is over.
@@ -305,39 +329,16 @@ impl Owner {
             let current = entry.number == local.main.get();
             return if current { Ran::Main } else { Ran::Stale };
         }
-        let task = {
-            let mut tasks = local.tasks.borrow_mut();
-            let place = tasks.get_mut(entry.slot as usize);
-            let place = place.filter(|place| place.number == entry.number);
-            place.and_then(|place| place.task.take())
-        };
-        let Some(task) = task else {
+        let tasks = local.tasks.borrow();
+        let place = tasks.get(entry.slot as usize);
+        let place = place.filter(|place| place.number == entry.number);
+        let Some(task) = place.map(|place| place.task.clone()) else {
             return Ran::Stale;
         };
-        let polled = task.cell.run();
-        record::poll_ends(matches!(polled, Polled::Over(_)));
-        match polled {
-            Polled::Pending(cell) => {
-                self.put_back(entry, LocalRef::new(cell));
-                Ran::Task
-            }
-            Polled::Over(ran) => ran,
-        }
-    }
-
-    /// Puts a task that was polled back into its place.
-    #[inline]
-    fn put_back(&self, entry: Entry, task: LocalRef) {
-        let mut tasks = self.home.local().tasks.borrow_mut();
-        let place = tasks.get_mut(entry.slot as usize);
-        match place.filter(|place| place.number == entry.number) {
-            Some(place) => place.task = Some(task),
-            None => {
-                // The runtime was emptied meanwhile.
-                drop(tasks);
-                discard(task.cell.cancel_now());
-            }
-        }
+        drop(tasks);
+        let ran = task.run(&task.waker());
+        record::poll_ends(task.header().is_over());
+        ran
     }
 
     /// Queues a task that was woken from elsewhere.
@@ -352,12 +353,10 @@ impl Owner {
         }
         // After the entry was taken out of the inbox, before the poll.
         header.sent.swap(false, Ordering::AcqRel);
-        if header.queued.replace(true) {
-            counts.wakes_redundant.add(1);
-        } else {
+        if header.queue() {
             counts.wakes_remote.add(1);
-            self.home.local().ready.push(header.entry());
-            record::woken(|| header.subject());
+        } else {
+            counts.wakes_redundant.add(1);
         }
     }
 
@@ -371,10 +370,10 @@ impl Owner {
             panics.catch(|| drop(message));
         }
         let tasks = std::mem::take(&mut *local.tasks.borrow_mut());
-        for task in tasks.into_iter().filter_map(|(_, place)| place.task) {
+        for (_, Place { task, .. }) in tasks {
             let mut payload = None;
             // It wakes who awaits the task: that waker may panic, too.
-            panics.catch(|| payload = task.cell.cancel_now());
+            panics.catch(|| payload = task.cancel_now());
             if let Some(payload) = payload {
                 panics.keep(payload);
             }
@@ -382,8 +381,8 @@ impl Owner {
             panics.catch(|| drop(task));
         }
         local.ready.clear();
-        let spare = local.main_cell.take();
-        drop(spare);
+        let main = local.main_cell.take();
+        drop(main);
     }
 }
 
@@ -410,13 +409,6 @@ impl fmt::Debug for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.home.fmt(f)
     }
-}
-
-/// What came of a poll.
-pub(super) enum Polled {
-    /// It is to be put back into the registry.
-    Pending(Arc<dyn Raw>),
-    Over(Ran),
 }
 
 /// What came of running an entry of the ready queue.

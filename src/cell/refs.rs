@@ -2,12 +2,10 @@
 //! and who the task is. Nothing here is unsafe: the cell decides what may be touched.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::Location;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Home, Joinable, NotSend, State, Wait, Wakeable, note, send};
+use super::{Home, Joinable, Joiner, LocalRef, Remote, State, Wait, note, send};
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::Ordering;
 
@@ -48,7 +46,7 @@ impl fmt::Display for About {
 /// A task as other threads know it: they can wake it, and mark it.
 #[derive(Clone)]
 pub(crate) struct RemoteRef {
-    pub(super) cell: Arc<dyn Wakeable>,
+    pub(super) cell: Remote,
 }
 
 impl RemoteRef {
@@ -74,17 +72,12 @@ pub(crate) enum Failure {
 /// The handle's reference. Its owner decides what becomes of the task: exactly
 /// one of `cancel` and `detach` ends its interest, or the output is taken.
 pub(crate) struct TaskRef<T> {
-    cell: Arc<dyn Joinable<T>>,
-    _not_send: NotSend,
+    cell: LocalRef<dyn Joinable<T>>,
 }
 
 impl<T> TaskRef<T> {
-    /// On the owner's thread only.
-    pub(super) fn new(cell: Arc<dyn Joinable<T>>) -> TaskRef<T> {
-        TaskRef {
-            cell,
-            _not_send: PhantomData,
-        }
+    pub(super) fn new(cell: LocalRef<dyn Joinable<T>>) -> TaskRef<T> {
+        TaskRef { cell }
     }
 
     pub(crate) fn about(&self) -> About {
@@ -142,20 +135,19 @@ impl<T> TaskRef<T> {
             State::Done => {}
             State::Gone => return Poll::Ready(Err(Failure::Cancelled)),
             State::Idle | State::Running | State::Dropping => {
+                // Cloning and dropping wakers is user code: the slot is empty meanwhile, and
+                // the state is looked at again after it.
                 let old = header.joiner.take();
-                let new = match old {
-                    Some(old) if old.will_wake(cx.waker()) => old,
-                    // Cloning and dropping wakers is user code: the slot is empty
-                    // meanwhile, and the state is looked at again after it.
-                    old => {
-                        let new = cx.waker().clone();
-                        drop(old);
-                        new
-                    }
+                let new = if old.will_wake(cx.waker()) {
+                    old
+                } else {
+                    let new = Joiner::new(header.home, cx.waker());
+                    drop(old);
+                    new
                 };
                 if !header.is_over() {
                     header.joined_by.set(note(Wait::Task(header.number)));
-                    header.joiner.set(Some(new));
+                    header.joiner.set(new);
                     return Poll::Pending;
                 }
                 return self.poll(cx);
@@ -172,7 +164,7 @@ impl<T> TaskRef<T> {
 impl<T> TaskRef<T> {
     pub(crate) fn remote(&self) -> RemoteRef {
         RemoteRef {
-            cell: self.cell.clone().erase(),
+            cell: self.cell.remote(),
         }
     }
 }

@@ -30,6 +30,39 @@ async fn soon<F: Future>(future: F) -> F::Output {
 // Tasks.
 
 #[test]
+fn a_destructor_that_makes_a_turn_does_not_run_its_own_future() {
+    /// Makes a turn of its runtime when it is dropped, and must not be polled in it.
+    struct Turns(Rc<Runtime>, Rc<Cell<usize>>, Cell<bool>);
+    impl Future for Turns {
+        type Output = ();
+
+        fn poll(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<()> {
+            assert!(!self.2.get(), "polled while it is dropped");
+            Poll::Pending
+        }
+    }
+    impl Drop for Turns {
+        fn drop(&mut self) {
+            self.2.set(true);
+            let turn = self.0.turn(Some(Duration::ZERO)).unwrap();
+            self.1.set(self.1.get() + turn.polled);
+        }
+    }
+
+    watchdog(|| {
+        let runtime = Rc::new(Runtime::new());
+        let polled = Rc::new(Cell::new(0));
+        let turns = Turns(runtime.clone(), polled.clone(), Cell::new(false));
+        let task = runtime.spawn(turns);
+        let other = runtime.spawn(async {});
+        // From outside of the runtime, while the task is queued.
+        drop(task);
+        assert_eq!(polled.get(), 1, "the other one");
+        assert!(other.is_finished());
+    });
+}
+
+#[test]
 fn b90_a_task_is_aborted_from_wherever_and_whenever() {
     watchdog(|| {
         block_on(async {

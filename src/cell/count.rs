@@ -1,0 +1,387 @@
+//! The references to a cell, and how they are counted: what an `Arc` does elsewhere.
+//!
+//! Each change of an `Arc`'s count is a locked instruction, and a task that was spawned
+//! and awaited made six of them: a third of its cost. Most references never leave the
+//! runtime's thread. They have a count of their own that needs no lock, and hold one of
+//! the others together. A task that no other thread hears of makes none at all.
+
+#![expect(unsafe_code, reason = "room 1: pointers to cells, and their counts")]
+
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::{Header, Joinable, MainCell, Raw, TaskCell, send};
+use crate::sync::atomic::{AtomicU32, Ordering, fence};
+
+/// How many references there are. Each of the functions that take one away says whether
+/// it was the last of all.
+pub(super) struct RefCounts {
+    /// Those that may be anywhere, and one more while there are local ones.
+    anywhere: AtomicU32,
+    /// Those that stay on the owner's thread. [THREAD]
+    local: std::cell::Cell<u32>,
+}
+
+impl RefCounts {
+    /// One local reference.
+    #[inline]
+    pub(super) fn new() -> RefCounts {
+        RefCounts {
+            anywhere: AtomicU32::new(1),
+            local: std::cell::Cell::new(1),
+        }
+    }
+
+    fn add(&self) {
+        // It is made from one that is there: nothing has to be seen in an order.
+        if self.anywhere.fetch_add(1, Ordering::Relaxed) > u32::MAX / 2 {
+            // Somebody leaks wakers. One more turn of the counter would free the cell.
+            std::process::abort();
+        }
+    }
+
+    fn remove(&self) -> bool {
+        // What was done through this reference happens before the cell is freed.
+        if self.anywhere.fetch_sub(1, Ordering::Release) != 1 {
+            return false;
+        }
+        fence(Ordering::Acquire);
+        true
+    }
+
+    #[inline]
+    fn add_local(&self) {
+        // Three at most: the registry's, the handle's, that of the poll.
+        self.local.set(self.local.get() + 1);
+    }
+
+    #[inline]
+    fn remove_local(&self) -> bool {
+        let left = self.local.get() - 1;
+        self.local.set(left);
+        // If the local ones' is the only one that is left, nobody can make another one.
+        left == 0 && (self.anywhere.load(Ordering::Acquire) == 1 || self.remove())
+    }
+
+    /// Whether there is one reference, a local one.
+    fn is_one_local(&self) -> bool {
+        self.local.get() == 1 && self.anywhere.load(Ordering::Acquire) == 1
+    }
+}
+
+/// A cell: it begins with its header.
+///
+/// # Safety
+///
+/// The type is `repr(C)`, and its first field is the `Header`. [LAYOUT]
+pub(super) unsafe trait Headed: Sized {
+    /// What the header is to know of its cell. [COUNT]
+    const FREE: Free = Free(free::<Self>);
+}
+
+// SAFETY: so it is declared.
+unsafe impl<F: Future> Headed for TaskCell<F> {}
+// SAFETY: so it is declared.
+unsafe impl Headed for MainCell {}
+
+/// How a cell of a certain type is freed.
+///
+/// # Safety
+///
+/// To call it: as of [`free`].
+#[derive(Clone, Copy)]
+pub(super) struct Free(unsafe fn(NonNull<Header>));
+
+/// # Safety
+///
+/// The header is that of a `C` that [`LocalRef::new`] has made, and the last reference to it is
+/// gone.
+unsafe fn free<C: Headed>(header: NonNull<Header>) {
+    // SAFETY: it came from a `Box` of this type, in `LocalRef::new`, and nobody else has it.
+    drop(unsafe { Box::from_raw(header.cast::<C>().as_ptr()) });
+}
+
+/// Frees a cell of any type.
+///
+/// # Safety
+///
+/// The last reference to the cell is gone.
+unsafe fn free_any(header: NonNull<Header>) {
+    // SAFETY: the cell is there, for nobody else frees it [COUNT].
+    let Free(free) = unsafe { header.as_ref().free };
+    // SAFETY: the header's `free` is for the type of its cell [COUNT].
+    unsafe { free(header) }
+}
+
+/// A reference that stays on the owner's thread (`!Send`).
+pub(super) struct LocalRef<C: ?Sized> {
+    cell: NonNull<C>,
+}
+
+impl<C: Headed> LocalRef<C> {
+    /// Puts the cell where it stays.
+    #[inline(always)]
+    pub(super) fn new(cell: C) -> LocalRef<C> {
+        LocalRef {
+            cell: NonNull::from(Box::leak(Box::new(cell))),
+        }
+    }
+
+    /// The cell, if this is the only reference to it.
+    pub(super) fn get_mut(&mut self) -> Option<&mut C> {
+        if !self.header().refs.is_one_local() {
+            return None;
+        }
+        // SAFETY: it is there [COUNT], and nobody else can reach it.
+        Some(unsafe { self.cell.as_mut() })
+    }
+}
+
+impl<C: ?Sized> LocalRef<C> {
+    #[inline]
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: the cell is there [COUNT], and begins with its header [LAYOUT].
+        unsafe { self.cell.cast::<Header>().as_ref() }
+    }
+
+    /// How many references there are that may be anywhere: wakers, for the most part.
+    pub(super) fn others(&self) -> usize {
+        // One of them stands for the local ones.
+        self.header().refs.anywhere.load(Ordering::Acquire) as usize - 1
+    }
+
+    /// A reference for anywhere.
+    #[inline]
+    pub(super) fn remote(&self) -> Remote {
+        self.header().refs.add();
+        Remote(self.cell.cast())
+    }
+
+    /// A waker for as long as the reference lasts. It is never dropped, and no count is
+    /// touched.
+    #[inline]
+    pub(super) fn waker(&self) -> ManuallyDrop<Waker> {
+        ManuallyDrop::new(Remote(self.cell.cast()).into_waker())
+    }
+}
+
+impl<F: Future + 'static> LocalRef<TaskCell<F>>
+where
+    F::Output: 'static,
+{
+    /// The registry's reference, and the handle's.
+    #[inline(always)]
+    pub(super) fn halves(self) -> (LocalRef<dyn Raw>, LocalRef<dyn Joinable<F::Output>>) {
+        self.header().refs.add_local();
+        let cell = ManuallyDrop::new(self).cell;
+        let (raw, joinable): (NonNull<dyn Raw>, NonNull<dyn Joinable<F::Output>>) = (cell, cell);
+        let raw = LocalRef { cell: raw };
+        let joinable = LocalRef { cell: joinable };
+        (raw, joinable)
+    }
+}
+
+impl<C: ?Sized> Deref for LocalRef<C> {
+    type Target = C;
+
+    #[inline]
+    fn deref(&self) -> &C {
+        // SAFETY: the cell is there [COUNT]. `get_mut` lends it mutably only while there
+        // is no other reference than the one that is borrowed.
+        unsafe { self.cell.as_ref() }
+    }
+}
+
+impl<C: ?Sized> Clone for LocalRef<C> {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.header().refs.add_local();
+        LocalRef { cell: self.cell }
+    }
+}
+
+impl<C: ?Sized> Drop for LocalRef<C> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.header().refs.remove_local() {
+            // SAFETY: it was the last.
+            unsafe { free_any(self.cell.cast()) };
+        }
+    }
+}
+
+/// A reference that may be anywhere: it can only wake and mark. The data of a waker is one.
+pub(super) struct Remote(NonNull<Header>);
+
+// SAFETY: what it reaches is Sync, or is touched on the owner's thread only [THREAD]. If it
+// is the last, the cell is freed here: that drops no future and no output [STAGE], and the
+// name and a left-over joiner are Send.
+unsafe impl Send for Remote {}
+// SAFETY: as above.
+unsafe impl Sync for Remote {}
+
+impl Remote {
+    #[inline]
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: the cell is there [COUNT].
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    fn into_waker(self) -> Waker {
+        let data = ManuallyDrop::new(self).0.as_ptr().cast_const().cast();
+        // SAFETY: the functions of the table do what a waker's are to do, from any thread,
+        // with data that is a reference.
+        unsafe { Waker::new(data, &WAKER) }
+    }
+
+    /// # Safety
+    ///
+    /// `data` comes from `into_waker`, and its reference is not used in another way.
+    #[inline]
+    unsafe fn from_data(data: *const ()) -> Remote {
+        // SAFETY: so it is by the caller's word: never null.
+        Remote(unsafe { NonNull::new_unchecked(data.cast_mut().cast()) })
+    }
+}
+
+impl Clone for Remote {
+    #[inline]
+    fn clone(&self) -> Remote {
+        self.header().refs.add();
+        Remote(self.0)
+    }
+}
+
+impl Drop for Remote {
+    #[inline]
+    fn drop(&mut self) {
+        if self.header().refs.remove() {
+            // SAFETY: it was the last.
+            unsafe { free_any(self.0) };
+        }
+    }
+}
+
+/// One for the cells of all types, so that a task knows its own waker.
+static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_ref, drop_waker);
+
+/// Whether it is a waker of this cell, and not wrapped into another.
+#[inline]
+pub(super) fn is_waker_of(waker: &Waker, header: &Header) -> bool {
+    let header: *const Header = header;
+    waker.data() == header.cast() && std::ptr::eq(waker.vtable(), &WAKER)
+}
+
+/// # Safety
+///
+/// As of all four: it is called by a `Waker` that `into_waker` has made, with its data.
+unsafe fn clone_waker(data: *const ()) -> RawWaker {
+    // SAFETY: the waker that is cloned keeps its reference.
+    let cell = ManuallyDrop::new(unsafe { Remote::from_data(data) });
+    std::mem::forget(Remote::clone(&cell));
+    RawWaker::new(data, &WAKER)
+}
+
+/// # Safety
+///
+/// As of `clone_waker`.
+unsafe fn wake(data: *const ()) {
+    // SAFETY: the waker gives its reference away.
+    let cell = unsafe { Remote::from_data(data) };
+    if cell.header().wake() {
+        send(cell);
+    }
+}
+
+/// # Safety
+///
+/// As of `clone_waker`.
+unsafe fn wake_by_ref(data: *const ()) {
+    // SAFETY: the waker keeps its reference.
+    let cell = ManuallyDrop::new(unsafe { Remote::from_data(data) });
+    if cell.header().wake() {
+        send(Remote::clone(&cell));
+    }
+}
+
+/// # Safety
+///
+/// As of `clone_waker`.
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: the waker gives its reference away.
+    drop(unsafe { Remote::from_data(data) });
+}
+
+/// Every interleaving of the last references' end, under loom.
+#[cfg(all(test, soloist_loom))]
+mod models {
+    use std::sync::Arc;
+
+    use loom::cell::UnsafeCell;
+    use loom::thread;
+
+    use super::*;
+
+    /// What the counts guard. loom reports a write that is not after all other accesses.
+    struct Guarded {
+        counts: RefCounts,
+        cell: UnsafeCell<u32>,
+    }
+
+    // SAFETY: as a cell: `RefCounts::local` is touched by one thread, `cell` is checked by loom.
+    unsafe impl Sync for Guarded {}
+    // SAFETY: as above.
+    unsafe impl Send for Guarded {}
+
+    impl Guarded {
+        fn read(&self) {
+            // SAFETY: loom checks it.
+            self.cell.with(|cell| assert_eq!(unsafe { *cell }, 0));
+        }
+
+        /// If it was the last reference: frees.
+        fn free_if(&self, last: bool) -> usize {
+            if last {
+                // SAFETY: loom checks it.
+                self.cell.with_mut(|cell| unsafe { *cell += 1 });
+            }
+            usize::from(last)
+        }
+    }
+
+    #[test]
+    fn model_the_last_reference_frees_once_and_after_all_else() {
+        loom::model(|| {
+            let guarded = Arc::new(Guarded {
+                counts: RefCounts::new(),
+                cell: UnsafeCell::new(0),
+            });
+            guarded.counts.add_local();
+            guarded.counts.add();
+            let other = guarded.clone();
+            // A waker that is cloned there, and both dropped.
+            let thread = thread::spawn(move || {
+                other.counts.add();
+                other.read();
+                let first = other.counts.remove();
+                let first = other.free_if(first);
+                if first == 0 {
+                    other.read();
+                }
+                let second = other.counts.remove();
+                first + other.free_if(second)
+            });
+            let mut freed = 0;
+            for _ in 0..2 {
+                guarded.read();
+                let last = guarded.counts.remove_local();
+                freed += guarded.free_if(last);
+            }
+            assert_eq!(freed + thread.join().unwrap(), 1);
+        });
+    }
+}
