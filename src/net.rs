@@ -11,8 +11,8 @@
 //! thread by being used there. They are `AsFd` (`AsSocket` on Windows), so that options
 //! which have no method here can be set with `socket2::SockRef`.
 //!
-//! Setting a socket up fails with an error that says what was tried, and with the
-//! [`ErrorKind`](io::ErrorKind) of the cause. Reads, writes, sends and receives give the
+//! Setting a socket up, its options included, fails with an error that says what was tried,
+//! and with the [`ErrorKind`](io::ErrorKind) of the cause. Reads, writes, sends and receives give the
 //! system's error as it is; only a datagram to a Unix path that fails names the path.
 
 /// `AsFd`, or `AsSocket` on Windows, for a type with a field `socket: Socket<_>`.
@@ -130,4 +130,9 @@ async fn first_that_works<R>(
 /// An error that says what was tried.
 fn failed(what: &str, with: impl fmt::Display, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} {with} failed: {error}"))
+}
+
+/// Says which option was refused.
+fn option<R>(result: io::Result<R>, option: &str, value: impl fmt::Debug) -> io::Result<R> {
+    result.map_err(|error| failed("setting", format_args!("{option} to {value:?}"), &error))
 }

@@ -99,6 +99,10 @@ impl<T> Socket<T> {
         room: usize,
         read: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        if stream && room == 0 {
+            // The system would wait for a byte that nobody takes.
+            return Poll::Ready(Ok(0));
+        }
         let result = ready!(self.poll_read_with(cx, exclusive, stream, read));
         // 0 is the end of the stream: it stays there to be read.
         if stream && result.as_ref().is_ok_and(|&n| 0 < n && n < room) {

@@ -10,11 +10,11 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
 pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
-use super::IntoStdError;
 use super::connect::first_to_connect;
 use super::resolve::{ToSocketAddrs, resolve};
 use super::sigpipe::NoSigpipe;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, Stream};
+use super::{IntoStdError, option};
 use crate::context;
 use crate::io::futures_io;
 use crate::reactor::Direction;
@@ -215,6 +215,9 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
         self.socket.read_with(|io| io.get_ref().peek(buf)).await
     }
 
@@ -290,7 +293,7 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.get_ref().set_ttl(ttl)
+        option(self.get_ref().set_ttl(ttl), "the TTL", ttl)
     }
 
     /// How long the connection goes on after the stream was dropped with bytes still on
@@ -313,7 +316,7 @@ impl TcpStream {
     /// * `None`, the default: the system goes on sending them, and the drop returns at
     ///   once.
     /// * `Some(Duration::ZERO)`: they are thrown away, and the other side sees a reset.
-    /// * Any other time, in whole seconds: **the drop blocks the thread**, with all its
+    /// * Any other time, rounded up to whole seconds: **the drop blocks the thread**, with all its
     ///   tasks, until they have arrived or the time is over.
     ///
     /// # Errors
@@ -336,7 +339,10 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        SockRef::from(self.get_ref()).set_linger(linger)
+        // Whole seconds: what is less must not become the zero that resets.
+        let rounded = linger.map(|linger| round_up(linger, i32::MAX as u64));
+        let result = SockRef::from(self.get_ref()).set_linger(rounded);
+        option(result, "the lingering", linger)
     }
 
     /// How long the connection may be silent before the system asks whether the other
@@ -388,9 +394,9 @@ impl TcpStream {
             return socket.set_keepalive(false);
         };
         // 0 seconds are refused.
-        let part = after.subsec_nanos() > 0 || after.is_zero();
-        let seconds = after.as_secs().saturating_add(part.into());
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(seconds)))
+        let time = round_up(after, u64::MAX).max(Duration::from_secs(1));
+        let result = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time));
+        option(result, "the time of keepalive", after)
     }
 
     /// The error that waits for the connection, if there is one; after that it is gone.
@@ -523,6 +529,12 @@ fn new_socket(address: SocketAddr) -> io::Result<std::net::TcpStream> {
     let socket = std::net::TcpStream::from(socket);
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// Whole seconds, and not more than `most`.
+fn round_up(time: Duration, most: u64) -> Duration {
+    let part = time.subsec_nanos() > 0;
+    Duration::from_secs(time.as_secs().saturating_add(part.into()).min(most))
 }
 
 /// Whether a nonblocking connect has only been started.

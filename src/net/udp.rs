@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::resolve::{ToSocketAddrs, resolve};
-use super::{IntoStdError, first_that_works};
+use super::{IntoStdError, failed, first_that_works, option};
 use crate::socket::Socket;
 
 /// A UDP socket.
@@ -340,7 +340,8 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
-        self.get_ref().join_multicast_v4(group, interface)
+        let result = self.get_ref().join_multicast_v4(group, interface);
+        result.map_err(|error| failed("joining the group", group, &error))
     }
 
     /// Leaves an IPv4 multicast group.
@@ -353,7 +354,8 @@ impl UdpSocket {
     ///
     /// See [`join_multicast_v4`](Self::join_multicast_v4).
     pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
-        self.get_ref().leave_multicast_v4(group, interface)
+        let result = self.get_ref().leave_multicast_v4(group, interface);
+        result.map_err(|error| failed("leaving the group", group, &error))
     }
 
     /// Has it receive what is sent to an IPv6 multicast group. `interface` is the index
@@ -377,7 +379,8 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        self.get_ref().join_multicast_v6(group, interface)
+        let result = self.get_ref().join_multicast_v6(group, interface);
+        result.map_err(|error| failed("joining the group", group, &error))
     }
 
     /// Leaves an IPv6 multicast group.
@@ -390,7 +393,8 @@ impl UdpSocket {
     ///
     /// See [`join_multicast_v6`](Self::join_multicast_v6).
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        self.get_ref().leave_multicast_v6(group, interface)
+        let result = self.get_ref().leave_multicast_v6(group, interface);
+        result.map_err(|error| failed("leaving the group", group, &error))
     }
 
     /// Whether what it sends to IPv4 groups is received on this machine, too
@@ -462,7 +466,8 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_multicast_ttl_v4(&self, ttl: u32) -> io::Result<()> {
-        self.get_ref().set_multicast_ttl_v4(ttl)
+        let result = self.get_ref().set_multicast_ttl_v4(ttl);
+        option(result, "the TTL of multicasts", ttl)
     }
 
     /// Whether what it sends to IPv6 groups is received on this machine, too
@@ -530,7 +535,7 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.get_ref().set_ttl(ttl)
+        option(self.get_ref().set_ttl(ttl), "the TTL", ttl)
     }
 
     /// The error that waits for the socket, if there is one; after that it is gone.

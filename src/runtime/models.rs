@@ -144,7 +144,7 @@ fn model_two_wakers_against_one_poll() {
 }
 
 #[test]
-fn model_publication_of_what_was_stored_before_a_second_wake() {
+fn b07_model_what_was_stored_before_a_second_wake_is_seen_by_the_poll() {
     model(4, || {
         let shared = Shared::new(2);
         let there = shared.clone();

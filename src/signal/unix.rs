@@ -52,7 +52,10 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
     }
     let (reader, writer) = UnixStream::pair()?;
     let reader = Async::new(reader)?;
-    let id = pipe::register(kind.0, writer)?;
+    let id = pipe::register(kind.0, writer).map_err(|error| {
+        let text = format!("{kind} cannot be listened to: {error}");
+        io::Error::new(error.kind(), text)
+    })?;
     Ok(Signal { id, kind, reader })
 }
 

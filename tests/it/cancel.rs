@@ -144,6 +144,99 @@ fn b90_a_task_is_aborted_from_wherever_and_whenever() {
 }
 
 #[test]
+fn b90_an_abort_of_every_kind_ends_the_future_once_on_its_own_thread() {
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum When {
+        BeforeTheFirstPoll,
+        AtRest,
+        InItsPoll,
+        InItsLastPoll,
+        Done,
+        RuntimeGone,
+    }
+    use When::*;
+    fn abort(handle: &soloist::task::AbortHandle, foreign: bool, times: usize) {
+        let handle = handle.clone();
+        let all = move || (0..times).for_each(|_| handle.abort());
+        if foreign {
+            thread::spawn(all).join().unwrap();
+        } else {
+            all();
+        }
+    }
+    fn case(when: When, foreign: bool, times: usize, held: bool) {
+        let runtime = Runtime::new();
+        let seen = Seen::new();
+        let own = Rc::new(RefCell::new(None::<soloist::task::AbortHandle>));
+        let mut probe = seen.probe();
+        let task = runtime.spawn({
+            let own = own.clone();
+            std::future::poll_fn(move |cx| {
+                if matches!(when, InItsPoll | InItsLastPoll) {
+                    abort(own.borrow().as_ref().unwrap(), foreign, times);
+                }
+                std::pin::Pin::new(&mut probe).poll(cx)
+            })
+        });
+        let handle = task.abort_handle();
+        *own.borrow_mut() = Some(handle.clone());
+        let turns = |runtime: &Runtime| {
+            for _ in 0..4 {
+                runtime.turn(Some(Duration::ZERO)).unwrap();
+            }
+        };
+        let mut task = Some(task);
+        if !held {
+            task.take().unwrap().detach();
+        }
+        seen.ready.set(matches!(when, InItsLastPoll | Done));
+        if when != BeforeTheFirstPoll {
+            turns(&runtime);
+        }
+        if when == RuntimeGone {
+            drop(runtime);
+            abort(&handle, foreign, times);
+        } else {
+            abort(&handle, foreign, times);
+            turns(&runtime);
+        }
+        let polls = usize::from(when != BeforeTheFirstPoll);
+        assert_eq!((seen.polls.get(), seen.drops.get()), (polls, 1));
+        assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
+        if let Some(task) = task {
+            match block_on(task.join()) {
+                Ok(()) => assert!(matches!(when, InItsLastPoll | Done)),
+                Err(error) => {
+                    assert!(error.is_cancelled());
+                    assert!(!matches!(when, InItsLastPoll | Done));
+                }
+            }
+        }
+        assert_eq!(seen.drops.get(), 1);
+    }
+    watchdog(|| {
+        let whens = [
+            BeforeTheFirstPoll,
+            AtRest,
+            InItsPoll,
+            InItsLastPoll,
+            Done,
+            RuntimeGone,
+        ];
+        for when in whens {
+            for foreign in [false, true] {
+                for times in [1, 2] {
+                    for held in [false, true] {
+                        eprintln!("{when:?}, foreign: {foreign}, {times} times, held: {held}");
+                        case(when, foreign, times, held);
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn b90_an_abort_outlives_its_runtime() {
     watchdog(|| {
         let seen = Seen::new();

@@ -7,6 +7,7 @@
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
 mod all_cores;
+mod bad_input;
 #[cfg(feature = "blocking")]
 mod blocking;
 mod cancel;

@@ -731,3 +731,31 @@ fn a_runtime_whose_task_panics_in_its_destructor_can_be_dropped_in_a_catch() {
         assert_eq!(block_on(async { spawn(async { 5 }).await }), 5);
     });
 }
+
+#[test]
+fn b101_the_futures_behind_one_that_panics_are_left_to_no_foreign_waker() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let first = Seen::new();
+        runtime.spawn(PanicsOnDrop::new(&first)).detach();
+        let others: Vec<_> = (0..3).map(|_| Seen::new()).collect();
+        for seen in &others {
+            runtime.spawn(seen.probe()).detach();
+        }
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        let wakers: Vec<_> = others.iter().filter_map(|seen| seen.waker.take()).collect();
+        assert_eq!(wakers.len(), 3);
+        let (hold, released) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            released.recv().unwrap();
+            // The last references, if the registry has let go of the others.
+            drop(wakers);
+        });
+        let text = panic_of(|| drop(runtime));
+        assert_eq!(text, "the destructor of a future");
+        hold.send(()).unwrap();
+        thread.join().unwrap();
+        assert_dropped_here(&first);
+        others.iter().for_each(|seen| assert_dropped_here(seen));
+    });
+}

@@ -422,6 +422,36 @@ fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
 }
 
 #[test]
+fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
+    watchdog(|| {
+        // The models see more; this is for ThreadSanitizer, and for other processors.
+        for _ in 0..2000 {
+            let data = Arc::new(AtomicUsize::new(0));
+            let mut thread = None;
+            let wait = poll_fn(|cx| {
+                let (waker, there) = (cx.waker().clone(), data.clone());
+                thread.get_or_insert_with(|| {
+                    thread::spawn(move || {
+                        there.store(1, Ordering::Relaxed);
+                        waker.wake_by_ref();
+                        // Woken already, for all that it knows.
+                        there.store(2, Ordering::Relaxed);
+                        waker.wake_by_ref();
+                    })
+                });
+                match data.load(Ordering::Relaxed) {
+                    2 => Poll::Ready(()),
+                    _ => Poll::Pending,
+                }
+            });
+            // A lost wake-up is a hang.
+            block_on(wait);
+            thread.unwrap().join().unwrap();
+        }
+    });
+}
+
+#[test]
 fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
     with_both_waits(|| {
         let polls = Rc::new(Cell::new(0));

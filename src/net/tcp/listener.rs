@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::TcpStream;
 use crate::net::incoming::{Accept, Listening, Turn};
-use crate::net::{IntoStdError, ToSocketAddrs, first_that_works};
+use crate::net::{IntoStdError, ToSocketAddrs, first_that_works, option};
 
 /// Waits for TCP connections.
 ///
@@ -180,7 +180,7 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.get_ref().set_ttl(ttl)
+        option(self.get_ref().set_ttl(ttl), "the TTL", ttl)
     }
 
     /// The error that waits for the listener, if there is one; after that it is gone.
