@@ -354,7 +354,7 @@ fn objects_that_cannot_be_polled() {
             let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
             a.set_nonblocking(false).unwrap();
             let (a, mut b) = (Async::new(a).unwrap(), Async::new(b).unwrap());
-            assert!(timeout(MS, (&mut b).read(&mut [0])).await.is_err());
+            assert!(timeout(MS, b.read(&mut [0])).await.is_err());
             // And one whose other end is closed says so, each time.
             drop(a);
             for _ in 0..2 {
@@ -645,7 +645,7 @@ fn misuse_panics_with_the_fix_in_its_message() {
         refuses(|| timeout_at(at, ready(1)), &with("`timeout_at`"));
         refuses(|| interval(second), &with("`interval`"));
         refuses(|| interval_at(at, second), &with("`interval_at`"));
-        let mut late = block_on(async { sleep(second) });
+        let [mut late] = block_on(async { [sleep(second)] });
         refuses(|| poll(&mut late), &with("polling a `Sleep`"));
 
         // Inside of one.
