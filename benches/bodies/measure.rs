@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::place;
 use crate::rt::Ctx;
 
 /// Measurements of one operation in one run: their median is the result.
@@ -23,7 +24,8 @@ pub fn report(name: &str, value: f64) {
 
 /// What the arguments of the program are, after the name of the suite.
 pub fn arguments() -> (String, Vec<String>) {
-    pin(0);
+    place::first();
+    place::on_core(0);
     let mut arguments = std::env::args().skip(1);
     let suite = arguments.next().expect("the name of a suite");
     (suite, arguments.collect())
@@ -182,28 +184,6 @@ pub fn resident() -> f64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: f64 = text.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096.0
-}
-
-// ---- cores -----------------------------------------------------------------------
-
-/// Binds this thread to one of the cores in `BENCH_CORES`: the first is the runtime's,
-/// the second everybody else's. Without that variable, to none. Whoever may (root) also
-/// goes first on that core, so that other programs disturb less.
-pub fn pin(which: usize) {
-    // SAFETY: it changes nothing but this thread's place among others.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
-    let Ok(cores) = std::env::var("BENCH_CORES") else {
-        return;
-    };
-    let core = cores.split(',').nth(which).expect("two cores");
-    let core = core.parse().expect("the number of a core");
-    // SAFETY: the set is local, and the call only reads it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
-        let result = libc::sched_setaffinity(0, size_of_val(&set), &set);
-        assert_eq!(result, 0, "core {core}");
-    }
 }
 
 /// A value that the compiler knows nothing about.

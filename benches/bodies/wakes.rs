@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Instant;
 
-use super::measure::{measure, median, pin, report};
+use super::measure::{measure, median, report};
+use super::place;
 use crate::rt::{self, Ctx};
 
 pub fn main() {
@@ -177,7 +178,7 @@ async fn other_thread() {
     let other = {
         let turn = turn.clone();
         thread::spawn(move || {
-            pin(1);
+            place::on_core(1);
             for _ in 0..ROUNDS {
                 let waker = loop {
                     let mut turn = turn.lock().unwrap();

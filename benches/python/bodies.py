@@ -24,8 +24,11 @@ def pin():
     if cores:
         os.sched_setaffinity(0, {int(cores.split(",")[0])})
     try:
+        os.setsid()
         os.setpriority(os.PRIO_PROCESS, 0, -20)
-    except PermissionError:
+        with open("/proc/self/autogroup", "w") as file:
+            file.write("-20")
+    except OSError:
         pass
 
 

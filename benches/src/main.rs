@@ -8,6 +8,7 @@ mod options;
 mod results;
 mod rows;
 mod runtimes;
+mod sockets;
 mod table;
 
 use options::Options;
@@ -39,7 +40,15 @@ fn main() {
         });
     }
     for suite in &options.suites {
-        let results = compute(suite, &runtimes, options.rounds);
+        let runtimes: Vec<Runtime> = runtimes
+            .iter()
+            .filter(|it| it.has(suite))
+            .copied()
+            .collect();
+        let results = match &**suite {
+            "sockets" => sockets::run(&runtimes, options.rounds),
+            _ => compute(suite, &runtimes, options.rounds),
+        };
         results.save(suite);
         table::print(suite, &results);
     }
@@ -57,7 +66,7 @@ fn compute(suite: &str, runtimes: &[Runtime], rounds: usize) -> Results {
     let mut broken = BTreeSet::new();
     for round in 1..=rounds {
         eprintln!("{suite}: round {round} of {rounds}");
-        for runtime in runtimes.iter().filter(|runtime| runtime.has(suite)) {
+        for runtime in runtimes {
             for &part in parts {
                 if broken.contains(&(runtime.name, part)) {
                     continue;

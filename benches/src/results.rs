@@ -74,7 +74,7 @@ impl Results {
     }
 
     fn best(&self, row: &Row, who: impl Fn(&str) -> bool) -> Option<(&'static str, f64)> {
-        let figure = |name| Some((name, self.median(row.name, name)?));
+        let figure = |name| Some((name, self.median(&row.name, name)?));
         let all = self.runtimes().into_iter().filter(|name| who(name));
         all.filter_map(figure).min_by(|(_, a), (_, b)| {
             let order = a.total_cmp(b);

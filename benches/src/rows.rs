@@ -1,5 +1,9 @@
 //! Every row of every table: what is measured, in which unit, and what it should reach.
 
+use std::sync::LazyLock;
+
+use crate::sockets;
+
 /// What a row's figure is held against.
 #[derive(Clone, Copy)]
 pub enum Against {
@@ -15,53 +19,71 @@ pub enum Against {
 
 pub struct Row {
     pub suite: &'static str,
-    pub name: &'static str,
+    pub name: String,
     pub unit: &'static str,
     /// More is better: only requests per second.
     pub more: bool,
-    pub targets: &'static [(f64, Against)],
+    /// At most so much of that.
+    pub targets: Vec<(f64, Against)>,
 }
 
-const fn row(
-    suite: &'static str,
-    name: &'static str,
-    unit: &'static str,
-    targets: &'static [(f64, Against)],
-) -> Row {
-    Row {
+use Against::{Absolute, Best, One};
+
+pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
+    let row = |suite, name: &str, unit, targets: &[(f64, Against)]| Row {
         suite,
-        name,
+        name: name.into(),
         unit,
-        more: false,
-        targets,
+        more: unit == "/s",
+        targets: targets.into(),
+    };
+    #[rustfmt::skip]
+    let mut rows = vec![
+        row("tasks", "block_on of a ready future", "ns", &[(1.3, One("compio"))]),
+        row("tasks", "new runtime, block_on, drop", "ns", &[(0.2, One("smol"))]),
+        row("tasks", "spawn + await, in a task", "ns", &[(1.0, One("glommio"))]),
+        row("tasks", "spawn + await, from main", "ns", &[(1.2, One("glommio"))]),
+        row("tasks", "100,000 spawned, then awaited", "ns", &[(1.0, One("monoio"))]),
+        row("tasks", "1,000,000 tasks, detached", "ns", &[(1.0, One("monoio"))]),
+        row("tasks", "bytes per waiting task", "B", &[]),
+        row("tasks", "allocations per task", "", &[(1.0, Absolute)]),
+        row("wakes", "yield, 1 task", "ns", &[(0.6, Best)]),
+        row("wakes", "yield, 1,000 tasks", "ns", &[(0.8, Best)]),
+        row("wakes", "the runtime's own yield, 1 task", "ns", &[]),
+        row("wakes", "ping-pong, local channel", "ns", &[(0.6, Best)]),
+        row("wakes", "ping-pong, async-channel", "ns", &[]),
+        row("wakes", "a wake from another thread, and back", "ns", &[(1.0, Best)]),
+        row("timers", "unfired sleep, 0 others", "ns", &[(0.9, One("monoio"))]),
+        row("timers", "unfired sleep, 100,000 others", "ns", &[(0.9, One("monoio"))]),
+        row("timers", "yield beside 10,000 timers", "ns", &[]),
+        row("timers", "100,000 firing: CPU", "ns", &[(0.7, One("tokio"))]),
+        row("timers", "100,000 firing: late, p50", "us", &[]),
+        row("timers", "100,000 firing: late, p99", "us", &[(1.0, One("smol"))]),
+    ];
+    for echo in sockets::ECHOES {
+        let name = echo.name();
+        rows.push(row("sockets", &format!("{name}: CPU"), "us", echo.targets));
+        rows.push(row(
+            "sockets",
+            &format!("{name}: requests per second"),
+            "/s",
+            &[],
+        ));
+        rows.push(row("sockets", &format!("{name}: RTT p50"), "us", &[]));
+        rows.push(row("sockets", &format!("{name}: RTT p99"), "us", &[]));
+        if echo.count {
+            rows.push(row("sockets", &format!("{name}: system calls"), "", &[]));
+        }
     }
-}
-
-use Against::{Absolute, Best, Limit, One};
-
-#[rustfmt::skip]
-pub const ROWS: &[Row] = &[
-    row("tasks", "block_on of a ready future", "ns", &[(1.3, One("compio"))]),
-    row("tasks", "new runtime, block_on, drop", "ns", &[(0.2, One("smol"))]),
-    row("tasks", "spawn + await, in a task", "ns", &[(1.0, One("glommio"))]),
-    row("tasks", "spawn + await, from main", "ns", &[(1.2, One("glommio"))]),
-    row("tasks", "100,000 spawned, then awaited", "ns", &[(1.0, One("monoio"))]),
-    row("tasks", "1,000,000 tasks, detached", "ns", &[(1.0, One("monoio"))]),
-    row("tasks", "bytes per waiting task", "B", &[]),
-    row("tasks", "allocations per task", "", &[(1.0, Absolute)]),
-    row("wakes", "yield, 1 task", "ns", &[(0.6, Best)]),
-    row("wakes", "yield, 1,000 tasks", "ns", &[(0.8, Best)]),
-    row("wakes", "the runtime's own yield, 1 task", "ns", &[]),
-    row("wakes", "ping-pong, local channel", "ns", &[(0.6, Best)]),
-    row("wakes", "ping-pong, async-channel", "ns", &[]),
-    row("wakes", "a wake from another thread, and back", "ns", &[(1.0, Best)]),
-    row("timers", "unfired sleep, 0 others", "ns", &[(0.9, One("monoio"))]),
-    row("timers", "unfired sleep, 100,000 others", "ns", &[(0.9, One("monoio"))]),
-    row("timers", "yield beside 10,000 timers", "ns", &[]),
-    row("timers", "100,000 firing: CPU", "ns", &[(0.7, One("tokio"))]),
-    row("timers", "100,000 firing: late, p50", "us", &[]),
-    row("timers", "100,000 firing: late, p99", "us", &[(1.0, One("smol"))]),
-];
+    #[rustfmt::skip]
+    rows.extend([
+        row("sockets", "connect, request, close: CPU", "us", &[(1.0, One("tokio"))]),
+        row("sockets", "connect, request, close: requests per second", "/s", &[]),
+        row("sockets", "fetch of 1,000 pages: CPU", "us", &[(1.0, One("monoio-uring"))]),
+        row("sockets", "instructions per echo in user space", "", &[(0.5, One("tokio"))]),
+    ]);
+    rows
+});
 
 pub const SUITES: &[(&str, &str)] = &[
     (
@@ -76,6 +98,7 @@ pub const SUITES: &[(&str, &str)] = &[
         "timers",
         "sleeps that are given up, sleeps that end, and tasks beside them",
     ),
+    ("sockets", "a server that echoes, and a client that fetches"),
 ];
 
 pub fn of(suite: &str) -> impl Iterator<Item = &'static Row> {

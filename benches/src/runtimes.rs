@@ -1,5 +1,6 @@
 //! What is measured: one binary for each, so that none pays for another's features.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -111,9 +112,7 @@ impl Runtime {
                 command
             }
         };
-        if let Some((own, others)) = cores {
-            command.env("BENCH_CORES", format!("{own},{others}"));
-        }
+        on_cores(&mut command, cores);
         command
     }
 
@@ -160,6 +159,20 @@ impl Outcome {
             }
         }
         outcome
+    }
+}
+
+/// Tells a program where to run. It ends with the runner.
+pub fn on_cores(command: &mut Command, cores: Option<(usize, usize)>) {
+    if let Some((own, others)) = cores {
+        command.env("BENCH_CORES", format!("{own},{others}"));
+    }
+    // SAFETY: a system call, nothing else.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
     }
 }
 

@@ -13,18 +13,18 @@ pub fn print(suite: &str, results: &Results) {
     for row in rows::of(suite) {
         let mut line = vec![format!("{} {}", row.name, row.unit)];
         for name in &runtimes {
-            let cell = results.get(row.name, name);
+            let cell = results.get(&row.name, name);
             line.push(cell.map_or("-".into(), |cell| {
                 format!("{} ±{:.0}%", number(cell.median), cell.spread())
             }));
         }
-        let Some(own) = results.median(row.name, "soloist") else {
+        let Some(own) = results.median(&row.name, "soloist") else {
             continue;
         };
         let best = results.best_peer(row);
         line.push(best.map_or("-".into(), |(name, _)| name.into()));
         line.push(best.map_or("-".into(), |(_, figure)| format!("{:.2}", own / figure)));
-        let limit = results.median(row.name, "limit");
+        let limit = results.median(&row.name, "limit");
         line.push(limit.map_or("-".into(), |limit| format!("{:.2}", own / limit)));
         line.push(verdicts(row, results, own).join(", "));
         lines.push(line);

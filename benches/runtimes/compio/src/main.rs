@@ -1,8 +1,11 @@
 mod rt {
     use std::future::Future;
     use std::hint::black_box;
+    use std::net::{SocketAddr, TcpListener};
     use std::time::Duration;
 
+    use compio::buf::{IntoInner, IoBuf};
+    use compio::io::{AsyncRead, AsyncWriteExt};
     use compio::runtime::{JoinError, JoinHandle, Runtime};
 
     #[derive(Clone, Copy)]
@@ -55,18 +58,48 @@ mod rt {
     pub fn without_budget<F: Future>(future: F) -> F {
         future
     }
+
+    // ---- sockets --------------------------------------------------
+
+    pub type Stream = compio::net::TcpStream;
+    pub type Listener = compio::net::TcpListener;
+
+    pub fn listener(listener: TcpListener) -> Listener {
+        Listener::from_std(listener).unwrap()
+    }
+
+    pub async fn accept(listener: &Listener) -> Stream {
+        listener.accept().await.unwrap().0
+    }
+
+    pub async fn connect(address: SocketAddr) -> Stream {
+        Stream::connect(address).await.unwrap()
+    }
+
+    pub async fn read(stream: &mut Stream, buffer: Vec<u8>) -> (usize, Vec<u8>) {
+        let compio::BufResult(n, buffer) = stream.read(buffer).await;
+        (n.unwrap(), buffer)
+    }
+
+    pub async fn write_all(stream: &mut Stream, buffer: Vec<u8>, n: usize) -> Vec<u8> {
+        let compio::BufResult(done, slice) = stream.write_all(buffer.slice(..n)).await;
+        done.unwrap();
+        slice.into_inner()
+    }
 }
 
 #[path = "../../../bodies"]
 mod bodies {
     pub mod measure;
+    pub mod place;
+    pub mod sockets;
     pub mod tasks;
     pub mod timers;
     pub mod wakes;
 }
 
 fn main() {
-    let (suite, _) = bodies::measure::arguments();
+    let (suite, arguments) = bodies::measure::arguments();
     match &*suite {
         "tasks" => bodies::tasks::main(),
         "memory" => bodies::tasks::memory(),
@@ -74,6 +107,9 @@ fn main() {
         "timers" => bodies::timers::main(),
         "timers-among" => bodies::timers::among_others(),
         "timers-firing" => bodies::timers::firing(),
+        "echo" => bodies::sockets::echo(&arguments),
+        "fetch" => bodies::sockets::fetch(&arguments),
+        "idle" => bodies::sockets::idle(&arguments),
         _ => panic!("no suite {suite}"),
     }
 }

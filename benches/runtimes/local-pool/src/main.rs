@@ -57,6 +57,7 @@ mod rt {
 #[path = "../../../bodies"]
 mod bodies {
     pub mod measure;
+    pub mod place;
     pub mod tasks;
     pub mod wakes;
 }

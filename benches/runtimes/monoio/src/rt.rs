@@ -2,9 +2,12 @@
 
 use std::future::Future;
 use std::hint::black_box;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use monoio::{Runtime, RuntimeBuilder, task::JoinHandle, time::TimeDriver};
+use monoio::buf::IoBuf;
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 
 #[derive(Clone, Copy)]
 pub struct Ctx;
@@ -58,4 +61,34 @@ pub fn sleep(duration: Duration) -> monoio::time::Sleep {
 
 pub fn without_budget<F: Future>(future: F) -> F {
     future
+}
+
+// ---- sockets --------------------------------------------------
+
+pub type Stream = monoio::net::TcpStream;
+pub type Listener = monoio::net::TcpListener;
+
+pub fn listener(listener: TcpListener) -> Listener {
+    // epoll needs it, and it is all that io_uring must not have.
+    listener.set_nonblocking(EPOLL).unwrap();
+    Listener::from_std(listener).unwrap()
+}
+
+pub async fn accept(listener: &Listener) -> Stream {
+    listener.accept().await.unwrap().0
+}
+
+pub async fn connect(address: SocketAddr) -> Stream {
+    Stream::connect(address).await.unwrap()
+}
+
+pub async fn read(stream: &mut Stream, buffer: Vec<u8>) -> (usize, Vec<u8>) {
+    let (n, buffer) = stream.read(buffer).await;
+    (n.unwrap(), buffer)
+}
+
+pub async fn write_all(stream: &mut Stream, buffer: Vec<u8>, n: usize) -> Vec<u8> {
+    let (done, slice) = stream.write_all(buffer.slice(..n)).await;
+    done.unwrap();
+    slice.into_inner()
 }

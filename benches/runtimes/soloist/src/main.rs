@@ -1,7 +1,10 @@
 mod rt {
     use std::future::Future;
     use std::hint::black_box;
+    use std::net::{SocketAddr, TcpListener};
     use std::time::Duration;
+
+    use soloist::io::{AsyncReadExt, AsyncWriteExt};
 
     #[derive(Clone, Copy)]
     pub struct Ctx;
@@ -51,18 +54,46 @@ mod rt {
     pub fn without_budget<F: Future>(future: F) -> F {
         future
     }
+
+    // ---- sockets --------------------------------------------------
+
+    pub type Stream = soloist::net::TcpStream;
+    pub type Listener = soloist::net::TcpListener;
+
+    pub fn listener(listener: TcpListener) -> Listener {
+        listener.try_into().unwrap()
+    }
+
+    pub async fn accept(listener: &Listener) -> Stream {
+        listener.accept().await.unwrap().0
+    }
+
+    pub async fn connect(address: SocketAddr) -> Stream {
+        Stream::connect(address).await.unwrap()
+    }
+
+    pub async fn read(stream: &mut Stream, mut buffer: Vec<u8>) -> (usize, Vec<u8>) {
+        (stream.read(&mut buffer).await.unwrap(), buffer)
+    }
+
+    pub async fn write_all(stream: &mut Stream, buffer: Vec<u8>, n: usize) -> Vec<u8> {
+        stream.write_all(&buffer[..n]).await.unwrap();
+        buffer
+    }
 }
 
 #[path = "../../../bodies"]
 mod bodies {
     pub mod measure;
+    pub mod place;
+    pub mod sockets;
     pub mod tasks;
     pub mod timers;
     pub mod wakes;
 }
 
 fn main() {
-    let (suite, _) = bodies::measure::arguments();
+    let (suite, arguments) = bodies::measure::arguments();
     match &*suite {
         "tasks" => bodies::tasks::main(),
         "memory" => bodies::tasks::memory(),
@@ -70,6 +101,9 @@ fn main() {
         "timers" => bodies::timers::main(),
         "timers-among" => bodies::timers::among_others(),
         "timers-firing" => bodies::timers::firing(),
+        "echo" => bodies::sockets::echo(&arguments),
+        "fetch" => bodies::sockets::fetch(&arguments),
+        "idle" => bodies::sockets::idle(&arguments),
         _ => panic!("no suite {suite}"),
     }
 }

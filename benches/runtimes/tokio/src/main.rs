@@ -32,13 +32,15 @@ mod rt {
 #[path = "../../../bodies"]
 mod bodies {
     pub mod measure;
+    pub mod place;
+    pub mod sockets;
     pub mod tasks;
     pub mod timers;
     pub mod wakes;
 }
 
 fn main() {
-    let (suite, _) = bodies::measure::arguments();
+    let (suite, arguments) = bodies::measure::arguments();
     match &*suite {
         "tasks" => bodies::tasks::main(),
         "memory" => bodies::tasks::memory(),
@@ -46,6 +48,9 @@ fn main() {
         "timers" => bodies::timers::main(),
         "timers-among" => bodies::timers::among_others(),
         "timers-firing" => bodies::timers::firing(),
+        "echo" => bodies::sockets::echo(&arguments),
+        "fetch" => bodies::sockets::fetch(&arguments),
+        "idle" => bodies::sockets::idle(&arguments),
         _ => panic!("no suite {suite}"),
     }
 }

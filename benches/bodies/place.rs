@@ -1,0 +1,30 @@
+//! Where a thread runs, and how soon.
+
+/// Binds this thread to one of the cores in `BENCH_CORES`: the first is the runtime's, the
+/// second everybody else's. Without that variable, to none.
+pub fn on_core(which: usize) {
+    let Ok(cores) = std::env::var("BENCH_CORES") else {
+        return;
+    };
+    let core = cores.split(',').nth(which).expect("two cores");
+    let core = core.parse().expect("the number of a core");
+    // SAFETY: the set is local, and the call only reads it.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        let result = libc::sched_setaffinity(0, size_of_val(&set), &set);
+        assert_eq!(result, 0, "core {core}");
+    }
+}
+
+/// Lets this process go first on its core, if it may (root may), so that other programs
+/// disturb less. Where Linux groups processes by session, that takes a session of its own.
+#[allow(dead_code)] // The others inherit it from the runner.
+pub fn first() {
+    // SAFETY: these change nothing but this process's place among others.
+    unsafe {
+        libc::setsid();
+        libc::setpriority(libc::PRIO_PROCESS, 0, -20);
+    }
+    let _ = std::fs::write("/proc/self/autogroup", "-20");
+}

@@ -1,0 +1,373 @@
+//! The suite `sockets`: each server in a process of its own, and the load on another core.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::cores;
+use crate::results::Results;
+use crate::rows::Against::{self, Best, Limit, One};
+use crate::runtimes::{Outcome, Runtime, on_cores, program};
+
+/// One way to echo.
+pub struct Echo {
+    pub connections: usize,
+    pub bytes: usize,
+    /// How much room the server has to read into.
+    pub room: usize,
+    requests: usize,
+    /// Whether system calls are counted, too.
+    pub count: bool,
+    pub targets: &'static [(f64, Against)],
+}
+
+const fn echo(
+    connections: usize,
+    room: usize,
+    requests: usize,
+    count: bool,
+    targets: &'static [(f64, Against)],
+) -> Echo {
+    Echo {
+        connections,
+        bytes: 64,
+        room,
+        requests,
+        count,
+        targets,
+    }
+}
+
+/// A buffer as large as the message is filled by each read: what a runtime thinks of that
+/// makes a difference.
+pub const ECHOES: &[Echo] = &[
+    echo(1, 64, 10_000, true, &[]),
+    echo(64, 64, 50_000, true, &[(1.05, Limit)]),
+    echo(1_000, 64, 50_000, true, &[(1.0, Best), (1.08, Limit)]),
+    echo(9_000, 64, 45_000, false, &[(1.0, Best), (1.08, Limit)]),
+    echo(1, 1024, 10_000, true, &[]),
+    echo(64, 1024, 50_000, true, &[(1.05, Limit)]),
+    echo(1_000, 1024, 50_000, true, &[(1.0, Best), (1.08, Limit)]),
+    echo(9_000, 1024, 45_000, false, &[(1.0, Best), (1.08, Limit)]),
+    Echo {
+        connections: 8,
+        bytes: 64 << 10,
+        room: 64 << 10,
+        requests: 4_000,
+        count: false,
+        targets: &[(1.0, One("tokio"))],
+    },
+];
+
+impl Echo {
+    pub fn name(&self) -> String {
+        if self.bytes > 64 {
+            return format!("echo of 64 KiB, {} connections", self.connections);
+        }
+        let connections = match self.connections {
+            1 => "1 connection".into(),
+            n if n >= 1000 => format!("{},000 connections", n / 1000),
+            n => format!("{n} connections"),
+        };
+        let room = if self.room == 64 { "64 B" } else { "1 KiB" };
+        format!("echo, {connections}, buffer {room}")
+    }
+}
+
+pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
+    let mut results = Results::default();
+    for round in 1..=rounds {
+        eprintln!("sockets: round {round} of {rounds}");
+        for runtime in runtimes {
+            for echo in ECHOES {
+                let outcome = echo_once(runtime, echo, echo.requests);
+                keep(&mut results, runtime, &echo.name(), outcome);
+            }
+            keep(
+                &mut results,
+                runtime,
+                "connect, request, close",
+                connect(runtime),
+            );
+            let pages = fetch(runtime);
+            keep(&mut results, runtime, "", pages);
+        }
+    }
+    eprintln!("sockets: system calls and instructions");
+    for runtime in runtimes {
+        for echo in ECHOES.iter().filter(|echo| echo.count) {
+            match system_calls(runtime, echo) {
+                Ok(calls) => {
+                    results.add(
+                        &format!("{}: system calls", echo.name()),
+                        runtime.name,
+                        calls,
+                    );
+                }
+                Err(why) => eprintln!("{}: no count of system calls: {why}", runtime.name),
+            }
+        }
+        // The others' system calls are nothing that valgrind knows, or not their own.
+        if ["soloist", "tokio", "tokio-local", "smol", "limit"].contains(&runtime.name) {
+            match instructions(runtime) {
+                Ok(n) => results.add("instructions per echo in user space", runtime.name, n),
+                Err(why) => eprintln!("{}: no count of instructions: {why}", runtime.name),
+            }
+        }
+    }
+    results
+}
+
+fn keep(results: &mut Results, runtime: &Runtime, prefix: &str, outcome: Outcome) {
+    for (name, value) in outcome.values {
+        let row = if prefix.is_empty() {
+            name
+        } else {
+            format!("{prefix}: {name}")
+        };
+        results.add(&row, runtime.name, value);
+    }
+    if let Some(why) = outcome.refused {
+        eprintln!("{}, {prefix}: {why}", runtime.name);
+        results
+            .refused
+            .insert(format!("{}, {prefix}", runtime.name), why);
+    }
+}
+
+// ---- one run ---------------------------------------------------------------------
+
+/// A program that says where it listens.
+pub struct Server {
+    child: Child,
+    pub address: String,
+}
+
+impl Server {
+    pub fn start(mut command: Command) -> Result<Server, String> {
+        let child = command.stdout(Stdio::piped()).spawn();
+        let mut child = child.map_err(|error| error.to_string())?;
+        let mut line = String::new();
+        let mut lines = BufReader::new(child.stdout.as_mut().expect("its output"));
+        lines
+            .read_line(&mut line)
+            .map_err(|error| error.to_string())?;
+        let line = line.trim();
+        let mut server = Server {
+            address: line.to_string(),
+            child,
+        };
+        if line.starts_with("127.") {
+            return Ok(server);
+        }
+        server.end();
+        Err(line.replace("refused\t", "refused: "))
+    }
+
+    fn of(runtime: &Runtime, arguments: &[&str]) -> Result<Server, String> {
+        let mut command = runtime.command(cores());
+        command.args(arguments);
+        Server::start(command)
+    }
+
+    pub fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn echo_once(runtime: &Runtime, echo: &Echo, requests: usize) -> Outcome {
+    match Server::of(runtime, &["echo", &echo.room.to_string()]) {
+        Ok(server) => load_echo(&server, echo, requests),
+        Err(why) => Outcome::failed(why),
+    }
+}
+
+fn load_echo(server: &Server, echo: &Echo, requests: usize) -> Outcome {
+    let numbers = [echo.connections, echo.bytes, requests].map(|n| n.to_string());
+    let [connections, bytes, requests] = &numbers;
+    load(&[
+        "echo",
+        &server.address,
+        &server.pid(),
+        connections,
+        bytes,
+        requests,
+    ])
+}
+
+fn connect(runtime: &Runtime) -> Outcome {
+    match Server::of(runtime, &["echo", "64"]) {
+        Ok(server) => load(&["connect", &server.address, &server.pid(), "32", "4000"]),
+        Err(why) => Outcome::failed(why),
+    }
+}
+
+/// Here the runtime is the client.
+fn fetch(runtime: &Runtime) -> Outcome {
+    let mut command = Command::new(program("bench-load"));
+    on_cores(&mut command, cores());
+    match Server::start({
+        command.arg("pages");
+        command
+    }) {
+        Ok(pages) => {
+            let mut command = runtime.command(cores());
+            command.args(["fetch", &pages.address, "1000"]);
+            finish(command)
+        }
+        Err(why) => Outcome::failed(why),
+    }
+}
+
+fn load(arguments: &[&str]) -> Outcome {
+    let mut command = Command::new(program("bench-load"));
+    on_cores(&mut command, cores());
+    command.args(arguments);
+    finish(command)
+}
+
+/// What a program prints, if it ends.
+fn finish(mut command: Command) -> Outcome {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let end = Instant::now() + Duration::from_secs(120);
+    let status = loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Outcome::failed("failed: no end after two minutes".into());
+            }
+            Ok(Some(status)) => break status,
+            Err(error) => panic!("the program's end: {error}"),
+        }
+    };
+    let (mut text, mut error) = (String::new(), String::new());
+    let _ = child.stdout.take().unwrap().read_to_string(&mut text);
+    let _ = child.stderr.take().unwrap().read_to_string(&mut error);
+    let mut outcome = Outcome::parse(&text);
+    if !status.success() {
+        let mut lines = error
+            .lines()
+            .skip_while(|line| !line.contains("panicked at"));
+        let why: String = lines.nth(1).unwrap_or("").chars().take(70).collect();
+        outcome.refused = Some(format!("failed: {why}"));
+    }
+    outcome
+}
+
+// ---- counts ----------------------------------------------------------------------
+
+/// Per request: the difference between many requests and few, over the same connections.
+fn system_calls(runtime: &Runtime, echo: &Echo) -> Result<f64, String> {
+    let server = Server::of(runtime, &["echo", &echo.room.to_string()])?;
+    let few = 2 * echo.connections;
+    let more = few + 10_000.max(5 * echo.connections);
+    let count = |requests| -> Result<f64, String> {
+        let counter = Counter::start(&server.pid())?;
+        let outcome = load_echo(&server, echo, requests);
+        let calls = counter.end()?;
+        outcome.refused.map_or(Ok(calls), Err)
+    };
+    let (first, second) = (count(few)?, count(more)?);
+    Ok((second - first) / (more - few) as f64)
+}
+
+/// perf, which hardly disturbs; or else strace, which does.
+struct Counter {
+    child: Child,
+    path: PathBuf,
+}
+
+impl Counter {
+    fn start(pid: &str) -> Result<Counter, String> {
+        let path = std::env::temp_dir().join(format!("soloist-bench-{pid}"));
+        let perf = [
+            "stat",
+            "-x,",
+            "-e",
+            "raw_syscalls:sys_enter",
+            "-p",
+            pid,
+            "-o",
+        ];
+        let strace = ["-c", "-f", "-p", pid, "-o"];
+        for (program, arguments) in [("perf", &perf[..]), ("strace", &strace[..])] {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(&path);
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let Ok(mut child) = child else {
+                continue;
+            };
+            // Both need a moment to attach, or to find that they may not.
+            std::thread::sleep(Duration::from_millis(400));
+            if child.try_wait().is_ok_and(|end| end.is_none()) {
+                return Ok(Counter { child, path });
+            }
+        }
+        Err("neither perf nor strace can be used here".into())
+    }
+
+    fn end(mut self) -> Result<f64, String> {
+        // SAFETY: a signal to a child that has not been waited for.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) };
+        let _ = self.child.wait();
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        let _ = std::fs::remove_file(&self.path);
+        let perf = text.lines().find(|line| line.contains("raw_syscalls"));
+        let strace = text.lines().find(|line| line.ends_with(" total"));
+        let number = perf.map_or_else(
+            || strace.and_then(|line| line.split_whitespace().nth(3)),
+            |line| line.split(',').next(),
+        );
+        let number = number.and_then(|number| number.parse().ok());
+        number.ok_or_else(|| format!("no count in: {text}"))
+    }
+}
+
+/// In user space per request, by valgrind's callgrind, at 64 connections.
+fn instructions(runtime: &Runtime) -> Result<f64, String> {
+    let few = echo(64, 1024, 640, false, &[]);
+    let more = echo(64, 1024, 6_400, false, &[]);
+    let count = |echo: &Echo| -> Result<f64, String> {
+        let path = std::env::temp_dir().join(format!("soloist-bench-{}", std::process::id()));
+        let plain = runtime.command(cores());
+        let mut command = Command::new("valgrind");
+        on_cores(&mut command, cores());
+        command
+            .args(["--quiet", "--tool=callgrind"])
+            .arg(format!("--callgrind-out-file={}", path.display()))
+            .arg(plain.get_program())
+            .args(["echo", "1024"])
+            .stderr(Stdio::null());
+        let mut server = Server::start(command)?;
+        let outcome = load_echo(&server, echo, echo.requests);
+        // SAFETY: a signal to a child that has not been waited for. It writes its counts.
+        unsafe { libc::kill(server.child.id() as i32, libc::SIGTERM) };
+        let _ = server.child.wait();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let _ = std::fs::remove_file(&path);
+        let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+        let total = total.and_then(|total| total.trim().parse().ok());
+        let total = total.ok_or("callgrind wrote no totals");
+        outcome.refused.map_or(Ok(total?), Err)
+    };
+    let (first, second) = (count(&few)?, count(&more)?);
+    Ok((second - first) / (more.requests - few.requests) as f64)
+}
