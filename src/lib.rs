@@ -49,5 +49,8 @@ pub use futures_lite::future;
 /// Streams and helpers for them, of `futures-lite`: `StreamExt`, `iter`, and more.
 #[doc(inline)]
 pub use futures_lite::stream;
+#[cfg(soloist_liar)]
+#[doc(hidden)]
+pub use reactor::liar;
 pub use runtime::{Handle, Runtime, block_on};
 pub use task::{Task, spawn};

@@ -20,6 +20,8 @@
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 mod epoll;
+#[cfg(soloist_liar)]
+pub mod liar;
 mod object;
 #[cfg(not(all(target_os = "linux", not(soloist_portable))))]
 mod portable;
@@ -37,10 +39,14 @@ use std::time::Duration;
 use slab::Slab;
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
-use self::epoll::{Alarm, Wait};
+use self::epoll as real;
+#[cfg(soloist_liar)]
+use self::liar::{Alarm, Wait};
 pub(crate) use self::object::Source;
 #[cfg(not(all(target_os = "linux", not(soloist_portable))))]
-use self::portable::{Alarm, Wait};
+use self::portable as real;
+#[cfg(not(soloist_liar))]
+use self::real::{Alarm, Wait};
 use self::waiters::{Waiter, Waiters};
 use crate::panics::Panics;
 use crate::record::{self, wakes_by};
@@ -355,6 +361,8 @@ impl Reactor {
         let reads = (read.armed && level) || !read.waiters.is_empty() || is(Direction::Read);
         let writes = !write.waiters.is_empty() || is(Direction::Write);
         if reads || writes {
+            #[cfg(soloist_liar)]
+            liar::may_register()?;
             let polling = &self.shared.polling;
             slot.registration.arm(polling, slot.key, reads, writes)?;
         }

@@ -118,7 +118,7 @@ struct State<T, N> {
     items: Vec<T>,
     /// Set by the owner, only while `items` is empty; cleared by the first push
     /// after that (which is the one that notifies), or by the owner when it is
-    /// awake again.
+    /// awake again. Set again when that notification has failed.
     parked: bool,
     /// How to notify the owner when it is parked. Replaced only by the owner, which is
     /// not parked then, and dropped when the inbox closes.
@@ -164,7 +164,9 @@ impl<T, N: Notify> Inbox<T, N> {
                 .flatten()
         };
         if let Some(notifier) = notifier {
+            let again = Again { inbox: self, id };
             notifier.notify();
+            std::mem::forget(again);
         }
         Ok(())
     }
@@ -221,6 +223,22 @@ impl<T, N: Notify> Inbox<T, N> {
         };
         drop(notifier);
         items
+    }
+}
+
+/// Dropped when a notification has panicked: the owner may still be waiting, so the next
+/// push is to notify, too. If it is not, that costs one notification for nothing.
+struct Again<'a, T, N> {
+    inbox: &'a Inbox<T, N>,
+    id: u64,
+}
+
+impl<T, N> Drop for Again<'_, T, N> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.inbox.state);
+        if state.id == self.id {
+            state.parked = true;
+        }
     }
 }
 

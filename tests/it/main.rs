@@ -32,6 +32,8 @@ mod guest;
 mod http_server;
 mod https;
 mod inspect;
+#[cfg(soloist_liar)]
+mod liar;
 mod metrics;
 mod moves;
 mod net;
@@ -51,6 +53,7 @@ mod send;
 mod signal;
 #[cfg(unix)]
 mod stdin;
+mod stress;
 mod stuck;
 mod support;
 #[cfg(unix)]

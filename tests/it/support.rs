@@ -27,7 +27,8 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
             result
         })
         .expect("a thread for the test");
-    if let Err(mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(Duration::from_secs(60)) {
+    let patience = 60 * patience();
+    if let Err(mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(patience * SECOND) {
         // Not `eprintln`: what that says is captured, and lost with the process.
         let _ = writeln!(std::io::stderr(), "the test `{name}` hangs");
         std::process::abort();
@@ -36,6 +37,14 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
         Ok(result) => result,
         Err(payload) => std::panic::resume_unwind(payload),
     }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How much slower the tests are than usual, under a tool that looks at every access.
+pub(crate) fn patience() -> u32 {
+    let text = std::env::var("SOLOIST_TEST_PATIENCE");
+    text.map_or(1, |text| text.parse().expect("a number"))
 }
 
 /// Runs `test` in a child process, whose exit status is returned, with what it wrote on

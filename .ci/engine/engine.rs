@@ -1,0 +1,63 @@
+//! The tests of the engine: those of tests/it that need no other crates.
+
+#![allow(dead_code, unused_imports)]
+
+#[path = "../../tests/it/cancel.rs"]
+mod cancel;
+#[path = "../../tests/it/cancellation.rs"]
+mod cancellation;
+#[path = "../../tests/it/copy.rs"]
+mod copy;
+#[path = "../../tests/it/disarm.rs"]
+mod disarm;
+#[path = "../../tests/it/fairness.rs"]
+mod fairness;
+#[path = "../../tests/it/group.rs"]
+mod group;
+#[path = "../../tests/it/guest.rs"]
+mod guest;
+#[cfg(soloist_liar)]
+#[path = "../../tests/it/liar.rs"]
+mod liar;
+#[path = "../../tests/it/metrics.rs"]
+mod metrics;
+#[path = "../../tests/it/moves.rs"]
+mod moves;
+#[path = "../../tests/it/net.rs"]
+mod net;
+#[path = "../../tests/it/panics.rs"]
+mod panics;
+#[path = "../../tests/it/promise.rs"]
+mod promise;
+#[path = "../../tests/it/reactor.rs"]
+mod reactor;
+#[path = "../../tests/it/reentrancy.rs"]
+mod reentrancy;
+#[path = "../../tests/it/runtime.rs"]
+mod runtime;
+#[path = "../../tests/it/send.rs"]
+mod send;
+#[path = "../../tests/it/stress.rs"]
+mod stress;
+#[path = "../../tests/it/support.rs"]
+mod support;
+#[path = "../../tests/it/sys.rs"]
+mod sys;
+#[path = "../../tests/it/task_local.rs"]
+mod task_local;
+#[path = "../../tests/it/tasks.rs"]
+mod tasks;
+#[path = "../../tests/it/tcp_options.rs"]
+mod tcp_options;
+#[path = "../../tests/it/teardown.rs"]
+mod teardown;
+#[path = "../../tests/it/threads.rs"]
+mod threads;
+#[path = "../../tests/it/timers.rs"]
+mod timers;
+#[path = "../../tests/it/udp.rs"]
+mod udp;
+#[path = "../../tests/it/unix.rs"]
+mod unix;
+#[path = "../../tests/it/wakes.rs"]
+mod wakes;

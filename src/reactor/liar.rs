@@ -1,0 +1,276 @@
+//! A wait that lies, by seed: for the tests, under `cfg(soloist_liar)`.
+//!
+//! It stands in front of the real one. What it does is what a kernel may do, or a broken
+//! one might: waits that end for nothing, that fail, events that nobody asked for, that
+//! come twice, late, in another order, for a source that is long gone; notifications that
+//! fail, and registrations. It never forgets: what is held back comes later, and is
+//! reported again by the real wait, as long as it holds.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::{Event, INDEX_BITS, Reactor, real};
+use crate::source::Polling;
+
+thread_local! {
+    static SEED: Cell<u64> = const { Cell::new(0) };
+    static WAITS_MAY_FAIL: Cell<bool> = const { Cell::new(false) };
+    static REGISTRATIONS: RefCell<Random> = const { RefCell::new(Random(0)) };
+}
+
+/// A wait is never longer while something is held back.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// Keys that are remembered, to be used when their source is gone.
+const PAST: usize = 16;
+
+/// The kinds of lies.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "hidden")]
+pub enum Lie {
+    Interrupted,
+    WaitFails,
+    LateFailure,
+    Delayed,
+    Twice,
+    Spurious,
+    Stale,
+    Reordered,
+    NotifyFails,
+    RegistrationFails,
+}
+
+const KINDS: usize = Lie::RegistrationFails as usize + 1;
+
+static TOLD: [AtomicUsize; KINDS] = [const { AtomicUsize::new(0) }; KINDS];
+
+fn told(lie: Lie) {
+    TOLD[lie as usize].fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many lies of each kind have been told so far.
+pub fn lies() -> [usize; KINDS] {
+    TOLD.each_ref().map(|count| count.load(Ordering::Relaxed))
+}
+
+/// The reactor that this thread makes next will lie, if the seed is not 0. Its waits fail
+/// only if they may: a `block_on` panics then, a `turn` returns the error.
+pub fn lie(seed: u64, waits_may_fail: bool) {
+    SEED.set(seed);
+    WAITS_MAY_FAIL.set(waits_may_fail);
+}
+
+/// How many sources this thread's reactor knows.
+pub fn slots() -> usize {
+    Reactor::get().map_or(0, |reactor| reactor.slots.borrow().len())
+}
+
+/// splitmix64.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        scramble(self.0)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    /// Whether to lie this time. An honest one never does.
+    fn one_in(&mut self, often: usize) -> bool {
+        self.0 != 0 && self.below(often) == 0
+    }
+}
+
+fn scramble(n: u64) -> u64 {
+    let z = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn failure(what: &str) -> io::Error {
+    io::Error::other(format!("a lie: {what}"))
+}
+
+/// Called before an interest is armed.
+pub(super) fn may_register() -> io::Result<()> {
+    if REGISTRATIONS.with_borrow_mut(|random| random.one_in(24)) {
+        told(Lie::RegistrationFails);
+        return Err(failure("the registration has failed"));
+    }
+    Ok(())
+}
+
+/// Ends the wait, from any thread, or fails to.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    real: real::Alarm,
+    /// 0 for an honest one.
+    seed: u64,
+    calls: AtomicU64,
+}
+
+impl Alarm {
+    pub(super) fn notify(&self, polling: &Polling) -> io::Result<()> {
+        if self.seed != 0 {
+            let call = self.calls.fetch_add(1, Ordering::Relaxed);
+            if scramble(self.seed.wrapping_add(call)).is_multiple_of(8) {
+                told(Lie::NotifyFails);
+                return Err(failure("the notification has failed"));
+            }
+        }
+        self.real.notify(polling)
+    }
+}
+
+pub(super) struct Wait {
+    real: real::Wait,
+    random: Random,
+    may_fail: bool,
+    /// One lie of a kind in so many.
+    rarely: usize,
+    events: Vec<Event>,
+    /// With the number of waits for which it is held back.
+    held: Vec<(usize, Event)>,
+    past: Vec<usize>,
+}
+
+impl Wait {
+    pub(super) fn new(polling: &Arc<Polling>) -> io::Result<(Wait, Alarm)> {
+        let (real, alarm) = real::Wait::new(polling)?;
+        let seed = SEED.get();
+        let random = |part: u64| Random(if seed == 0 { 0 } else { scramble(seed + part) });
+        REGISTRATIONS.set(random(1 << 60));
+        let alarm = Alarm {
+            real: alarm,
+            seed,
+            calls: AtomicU64::new(0),
+        };
+        let wait = Wait {
+            real,
+            random: random(2 << 60),
+            may_fail: WAITS_MAY_FAIL.get(),
+            rarely: [3, 8, 24][(seed % 3) as usize],
+            events: Vec::new(),
+            held: Vec::new(),
+            past: Vec::new(),
+        };
+        Ok((wait, alarm))
+    }
+
+    pub(super) fn wait(
+        &mut self,
+        polling: &Arc<Polling>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        self.events.clear();
+        if self.may_fail && self.random.one_in(2 * self.rarely) {
+            told(Lie::WaitFails);
+            return Err(failure("the wait has failed"));
+        }
+        if self.random.one_in(self.rarely) {
+            // EINTR is just that: a wait that ends for nothing.
+            told(Lie::Interrupted);
+            return Ok(());
+        }
+        let timeout = match timeout {
+            _ if self.held.is_empty() => timeout,
+            Some(timeout) => Some(timeout.min(SHORT)),
+            None => Some(SHORT),
+        };
+        self.real.wait(polling, timeout)?;
+        self.report();
+        if self.may_fail && self.random.one_in(4 * self.rarely) {
+            told(Lie::LateFailure);
+            self.held
+                .extend(self.events.drain(..).map(|event| (1, event)));
+            return Err(failure("the wait has failed after all"));
+        }
+        Ok(())
+    }
+
+    /// Makes what is reported out of what is true.
+    fn report(&mut self) {
+        let (random, rarely) = (&mut self.random, self.rarely);
+        // What is held back now was so before this wait.
+        let mut held = std::mem::take(&mut self.held);
+        for event in self.real.events() {
+            if !self.past.contains(&event.key) {
+                self.past.push(event.key);
+            }
+            if held.iter().any(|(_, late)| late.key == event.key) {
+                // Level mode reports it again, which would be no delay.
+                continue;
+            }
+            if random.one_in(rarely) {
+                told(Lie::Delayed);
+                self.held.push((1 + random.below(4), event));
+                continue;
+            }
+            self.events.push(event);
+            if random.one_in(rarely) {
+                told(Lie::Twice);
+                self.events.push(event);
+            }
+        }
+        if self.past.len() > PAST {
+            let which = random.below(self.past.len());
+            self.past.swap_remove(which);
+        }
+        held.retain_mut(|(waits, event)| {
+            *waits -= 1;
+            if *waits == 0 {
+                self.events.push(*event);
+            }
+            *waits > 0
+        });
+        self.held.append(&mut held);
+        if !self.past.is_empty() && random.one_in(rarely) {
+            // Of a source that is there, or was.
+            told(Lie::Spurious);
+            let key = self.past[random.below(self.past.len())];
+            self.events.push(made_up(key, random));
+        }
+        if !self.past.is_empty() && random.one_in(rarely) {
+            // Of another owner of the same slot.
+            told(Lie::Stale);
+            let key = self.past[random.below(self.past.len())];
+            let key = key ^ ((1 + random.below(3)) << INDEX_BITS);
+            self.events.push(made_up(key, random));
+        }
+        if self.events.len() > 1 && random.one_in(rarely) {
+            told(Lie::Reordered);
+            for n in (1..self.events.len()).rev() {
+                self.events.swap(n, random.below(n + 1));
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    pub(super) fn arm_timer(&self, after: Option<Duration>) -> io::Result<()> {
+        self.real.arm_timer(after)
+    }
+
+    #[cfg(unix)]
+    pub(super) fn took_word(&mut self) -> bool {
+        self.real.took_word()
+    }
+
+    pub(super) fn events(&self) -> impl Iterator<Item = Event> + '_ {
+        self.events.iter().copied()
+    }
+}
+
+fn made_up(key: usize, random: &mut Random) -> Event {
+    Event {
+        key,
+        readable: random.below(2) == 0,
+        writable: random.below(2) == 0,
+    }
+}

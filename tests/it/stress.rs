@@ -1,0 +1,121 @@
+//! Races that no model sees, for they hang on std's reference counts: a foreign thread has a
+//! task's waker while the task ends, or its runtime.
+//!
+//! The heavy ones, here and elsewhere:
+//!
+//!     cargo test --release --test it -- --ignored stress:: threads::b82
+//!     .ci/sanitize.sh thread       # the light ones under ThreadSanitizer
+//!
+//! (`threads::b82_none_of_a_million_calls_is_lost` is the one for calls against going idle.)
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::Waker;
+use std::thread;
+use std::time::Duration;
+
+use soloist::Runtime;
+
+use crate::support::*;
+
+/// What the foreign thread does with the waker that it gets.
+fn use_up(how: u64, waker: Waker) {
+    match how % 4 {
+        0 => waker.wake(),
+        1 => drop(waker),
+        2 => {
+            waker.wake_by_ref();
+            drop(waker.clone());
+            waker.wake();
+        }
+        _ => {
+            let clone = waker.clone();
+            drop(waker);
+            clone.wake();
+        }
+    }
+}
+
+/// Gives a task's waker to a foreign thread, which uses it up at about the time at which
+/// `end` ends the task, or its runtime. The future is dropped once, here.
+fn race(rounds: u64, end: impl Fn(Runtime, &Seen, u64) + Send + 'static) {
+    watchdog(move || {
+        let (send, receive) = mpsc::sync_channel::<(u64, Waker)>(0);
+        let turns = Arc::new(AtomicUsize::new(0));
+        let done = turns.clone();
+        let thread = thread::spawn(move || {
+            let mut random = Random(1);
+            for (how, waker) in receive {
+                for _ in 0..random.below(300) {
+                    std::hint::spin_loop();
+                }
+                use_up(how, waker);
+                done.fetch_add(1, Ordering::Release);
+            }
+        });
+        let mut random = Random(2);
+        for round in 0..rounds {
+            let runtime = Runtime::new();
+            let seen = Seen::new();
+            let task = runtime.spawn(seen.probe());
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+            // The only one: the last reference to the task may be the foreign thread's.
+            let waker = seen.waker.take().unwrap();
+            match round % 3 {
+                0 => task.detach(),
+                _ => drop(task),
+            }
+            send.send((round, waker)).unwrap();
+            for _ in 0..random.below(300) {
+                std::hint::spin_loop();
+            }
+            end(runtime, &seen, round);
+            assert_eq!(seen.drops.get(), 1);
+            assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
+            // Half of the time the next runtime is there before it is done.
+            while round % 2 == 0 && turns.load(Ordering::Acquire) as u64 <= round {
+                std::hint::spin_loop();
+                thread::yield_now();
+            }
+        }
+        drop(send);
+        thread.join().unwrap();
+    });
+}
+
+fn drop_the_runtime(rounds: u64) {
+    race(rounds, |runtime, _, _| drop(runtime));
+}
+
+fn end_the_task(rounds: u64) {
+    race(rounds, |runtime, seen, round| {
+        seen.ready.set(true);
+        runtime.turn(Some(Duration::ZERO)).unwrap();
+        if round % 5 == 0 {
+            runtime.block_on(soloist::task::yield_now());
+        }
+        drop(runtime);
+    });
+}
+
+#[test]
+fn wakes_race_with_the_drop_of_the_runtime() {
+    drop_the_runtime(3_000);
+}
+
+#[test]
+#[ignore = "heavy: a hundred thousand runtimes"]
+fn a_hundred_thousand_wakes_race_with_the_drop_of_the_runtime() {
+    drop_the_runtime(100_000);
+}
+
+#[test]
+fn the_last_reference_goes_on_another_thread() {
+    end_the_task(3_000);
+}
+
+#[test]
+#[ignore = "heavy: a hundred thousand tasks"]
+fn the_last_reference_goes_on_another_thread_a_hundred_thousand_times() {
+    end_the_task(100_000);
+}
