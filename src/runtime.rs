@@ -431,10 +431,15 @@ impl Runtime {
     /// The caller has read the inbox and goes by what was in it: read again here, a stop
     /// would go by the caller, and the wait would not end.
     fn pass(&self, wait: Option<Duration>, main: &mut dyn FnMut() -> bool) -> io::Result<usize> {
-        if self.context.owner.ready().is_empty() || self.valve.polls() >= BUDGET {
-            self.visit(wait)?;
-            self.context.read_inbox();
+        if self.valve.polls() < BUDGET {
+            // Where there are only entries of tasks that are over, nothing was ready.
+            let polled = self.generation(main)?;
+            if polled > 0 {
+                return Ok(polled);
+            }
         }
+        self.visit(wait)?;
+        self.context.read_inbox();
         self.generation(main)
     }
 

@@ -513,6 +513,25 @@ fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
     });
 }
 
+/// Found by the fuzzer: entries of tasks that are over passed for work, and the turn did
+/// nothing at all.
+#[test]
+fn a_turn_that_finds_only_what_is_over_looks_at_the_sockets() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let reads = runtime.spawn(async move { Async::new(socket).unwrap().readable().await });
+        assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(b"x", address).unwrap();
+        drop(runtime.spawn(async {}));
+        assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+        assert!(reads.is_finished());
+    });
+}
+
 #[test]
 fn a_turn_does_not_wait_when_it_must_not_or_when_there_is_work() {
     watchdog(|| {
