@@ -113,7 +113,8 @@ impl<W: Write> Chrome<'_, W> {
                 if let Some(about) = trace.about.get(&who) {
                     let place = about.spawned_at.to_string();
                     let place = Text(&place);
-                    write!(self.out, ",\"args\":{{\"spawned at\":{place}}}")?;
+                    let what = who.task.map_or("block_on at", |_| "spawned at");
+                    write!(self.out, ",\"args\":{{\"{what}\":{place}}}")?;
                 }
                 self.close()?;
                 match self.flows.remove(&who) {

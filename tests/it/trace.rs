@@ -211,6 +211,22 @@ fn what_others_do_is_named() {
 }
 
 #[test]
+fn what_comes_after_the_timers_is_not_theirs() {
+    let lines = watchdog(|| {
+        trace::start(100);
+        let runtime = Runtime::new();
+        runtime.block_on(async { sleep(MS).await });
+        runtime.spawn(async {}).detach();
+        lines(&trace::stop().unwrap())
+    });
+    assert!(lines.contains(&"main woken by timers".into()), "{lines:?}");
+    assert!(
+        lines.contains(&"task-1 spawned by outside".into()),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn sockets_are_waited_for_by_their_number() {
     let lines = watchdog(|| {
         lines(&record(async {
@@ -455,6 +471,24 @@ fn the_recording_can_begin_and_end_anywhere() {
         block_on(async {});
         assert_eq!(lines(&trace::snapshot().unwrap()).len(), 2);
     });
+}
+
+#[test]
+fn how_a_poll_ends_that_is_not_recorded_says_nothing_of_the_next() {
+    let lines = watchdog(|| {
+        block_on(async {
+            let panics = spawn(async {
+                trace::start(100);
+                panic!("on purpose")
+            });
+            panics.join().await.unwrap_err();
+            spawn(async {}).await;
+        });
+        lines(&trace::stop().unwrap())
+    });
+    assert_eq!(lines[..2], ["main woken by outside", "main ["]);
+    assert_eq!(of(&lines, "main").last().unwrap(), "] Done");
+    assert!(!lines.iter().any(|line| line.ends_with("Panicked")));
 }
 
 #[test]
