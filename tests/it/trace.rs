@@ -92,6 +92,8 @@ fn times_do_not_go_back_and_totals_add_up() {
             let slow = spawn(async {
                 thread::sleep(3 * MS);
                 sleep(2 * MS).await;
+                // From the end of this poll on it is in the queue, not from its wake.
+                yield_now().await;
             });
             slow.await;
         })
@@ -102,7 +104,7 @@ fn times_do_not_go_back_and_totals_add_up() {
     let [main, slow] = &trace.totals()[..] else {
         panic!("{:?}", trace.totals());
     };
-    assert_eq!((main.polls, slow.polls), (2, 2));
+    assert_eq!((main.polls, slow.polls), (2, 3));
     assert!(slow.longest >= 3 * MS && slow.busy >= slow.longest);
     assert!(slow.waited > Duration::ZERO);
     assert!(main.queued + main.waited + main.busy <= trace.duration());
@@ -284,6 +286,43 @@ fn groups_and_jobs_are_waited_for() {
 }
 
 #[test]
+fn to_wait_for_the_same_twice_is_one_wait() {
+    let lines = watchdog(|| {
+        let (promise, promised) = promise();
+        lines(&record(async {
+            let twice = spawn(future::zip(promised.clone(), promised));
+            yield_now().await;
+            promise.set(1).unwrap();
+            assert_eq!(twice.await, (Ok(1), Ok(1)));
+        }))
+    });
+    let waits = of(&lines, "task-1");
+    let waits = waits.iter().filter(|line| line.starts_with("waits"));
+    assert_eq!(waits.collect::<Vec<_>>(), ["waits for a promise"]);
+}
+
+#[test]
+fn what_a_poll_waits_for_that_is_not_recorded_is_not_the_next_one_s() {
+    let lines = watchdog(|| {
+        block_on(async {
+            let sleeps = spawn(async {
+                trace::start(100);
+                sleep(HOUR).await;
+            });
+            let waits = spawn(pending::<()>());
+            yield_now().await;
+            drop((sleeps, waits));
+        });
+        lines(&trace::stop().unwrap())
+    });
+    assert_eq!(
+        of(&lines, "task-2")[..3],
+        ["[", "] Pending", "waits for something outside"]
+    );
+    assert!(!lines.iter().any(|line| line.contains("timer")));
+}
+
+#[test]
 fn a_wait_that_came_to_nothing_is_none() {
     // The sleep is polled, and given up in the same poll.
     let lines = watchdog(|| {
@@ -381,10 +420,11 @@ fn a_destructor_that_panics_is_the_task_s_panic() {
     let lines = watchdog(|| {
         lines(&record(async {
             let panics = OnDrop(|| panic!("on purpose"));
-            let task = spawn(async move {
-                // It goes with the future, not in the poll.
+            // It goes with the future, not in the poll.
+            let task = spawn(std::future::poll_fn(move |_| {
                 let _panics = &panics;
-            });
+                Poll::Ready(())
+            }));
             task.join().await.unwrap_err();
         }))
     });
@@ -592,7 +632,7 @@ fn check_json(trace: &Trace) {
     let mut open: BTreeMap<(u64, u64), Vec<String>> = BTreeMap::new();
     let mut waits = BTreeMap::new();
     let mut flows = BTreeMap::new();
-    let mut polls = 0;
+    let (mut polls, mut ended) = (0, 0);
     for event in json.get("traceEvents").list() {
         let (name, phase) = (event.get("name").text(), event.get("ph").text());
         let thread = (
@@ -638,6 +678,7 @@ fn check_json(trace: &Trace) {
                     event.get("id").number() as u64,
                 );
                 assert_eq!(waits.remove(&key).as_deref(), Some(name));
+                ended += 1;
             }
             "s" => {
                 assert_eq!(stack.len(), 1, "a wake comes out of a poll");
@@ -655,6 +696,9 @@ fn check_json(trace: &Trace) {
     }
     assert!(open.values().all(Vec::is_empty), "every poll has an end");
     assert!(waits.is_empty(), "every wait has an end: {waits:?}");
+    let events = trace.events().iter().map(|event| event.happened);
+    let ends = events.filter(|happened| matches!(happened, Happened::WaitEnd(_)));
+    assert!(ended >= ends.count(), "one that began before the ring did");
     let total: u64 = trace.totals().iter().map(|task| task.polls).sum();
     assert_eq!(polls, total);
     for (process, thread) in used {
