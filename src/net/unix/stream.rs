@@ -27,6 +27,28 @@ use crate::socket::Socket;
 /// A read or write that is dropped before it is done has moved no byte. For helpers
 /// that make several, as `read_exact` and `write_all`, that holds for each of them.
 ///
+/// # Who is on the other side
+///
+/// There is no `peer_cred` yet, as std's is not stable. The stream is `AsFd`, so that the
+/// crate `nix` (feature `socket`) can ask, which knows that a process of another container
+/// has no number here:
+///
+/// ```
+/// # #[cfg(target_os = "linux")] {
+/// use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+/// use soloist::{block_on, net::unix::UnixStream};
+///
+/// block_on(async {
+///     let (one, _other) = UnixStream::pair()?;
+///     let peer = getsockopt(&one, PeerCredentials)?;
+///     assert_eq!(peer.pid(), std::process::id() as i32);
+///     println!("user {}, group {}", peer.uid(), peer.gid());
+///     Ok::<(), std::io::Error>(())
+/// })?;
+/// # }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Examples
 ///
 /// ```
