@@ -242,6 +242,34 @@ fn curl_keeps_its_connection() {
 }
 
 #[test]
+fn wrk_gets_an_answer_to_each_request() {
+    watchdog(|| {
+        let server = Server::start(&["--quiet"]);
+        let url = format!("http://{}/", server.address);
+        let mut command = Command::new("wrk");
+        command.args(["-t1", "-c50", "-d1s", "--timeout", "20s", &url]);
+        let Ok(output) = command.output() else {
+            eprintln!("skipped: there is no wrk on this machine");
+            return;
+        };
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}");
+        // It says these two only if there were any.
+        assert!(!text.contains("Socket errors"), "{text}");
+        assert!(!text.contains("Non-2xx"), "{text}");
+        let mut words = text.split_whitespace();
+        let requests = words.position(|word| word == "requests").unwrap();
+        let requests: u64 = text
+            .split_whitespace()
+            .nth(requests - 1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(requests >= 50, "{text}");
+    });
+}
+
+#[test]
 fn curl_gets_every_byte_back() {
     watchdog(|| {
         let dir = Dir::new("bytes");
