@@ -101,7 +101,8 @@ impl Core {
             let runtime = Runtime::new();
             let listener = runtime.block_on(async {
                 let listener = TcpListener::builder()
-                    .reuse_port(true)
+                    // Not every system has it; one core does without.
+                    .reuse_port(taken.len() > 1)
                     .bind(&address)
                     .await?;
                 Ok::<_, io::Error>((listener.local_addr()?, listener))

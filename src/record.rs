@@ -43,6 +43,10 @@ pub(crate) enum Wait {
     Remote,
     Promise,
     /// A closure on the pool of threads.
+    #[cfg_attr(
+        not(feature = "blocking"),
+        expect(dead_code, reason = "there is no pool")
+    )]
     Job,
 }
 

@@ -201,10 +201,10 @@ async fn polls_before_the_byte(tasks: usize, each: Duration) -> usize {
     let tasks: Vec<_> = (0..tasks)
         .map(|n| {
             let (got, before) = (got.clone(), before.clone());
-            let theirs = theirs.try_clone().unwrap();
+            let theirs = (n == 0).then(|| theirs.try_clone().unwrap());
             spawn(async move {
-                if n == 0 {
-                    (&theirs).write_all(b"x").unwrap();
+                if let Some(mut theirs) = theirs {
+                    theirs.write_all(b"x").unwrap();
                 }
                 if got.get() == 0 {
                     before.set(before.get() + 1);
