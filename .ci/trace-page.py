@@ -317,7 +317,7 @@ def main():
         browser = Browser(chromium, os.path.join(scratch, "profile"))
         try:
             if options.screenshot:
-                browser.open(ten, 1080, 700, options.dark)
+                browser.open(ten, 1180, 700, options.dark)
                 # Over a wait, to show what hovering does.
                 hover(browser, 4, "waits", 4, browser.run("soloist.data.tasks[4].waits.length / 4 - 1"))
                 # Down to the last row.
@@ -325,7 +325,7 @@ def main():
                     "document.querySelector('canvas').getBoundingClientRect().top"
                     " + soloist.y(soloist.data.tasks.length) + 8"
                 )
-                clip = {"x": 0, "y": 0, "width": 1080, "height": round(end), "scale": 1}
+                clip = {"x": 0, "y": 0, "width": 1180, "height": round(end), "scale": 1}
                 shot = browser.call("Page.captureScreenshot", format="png", clip=clip)
                 with open(options.screenshot, "wb") as file:
                     file.write(base64.b64decode(shot["data"]))
