@@ -152,6 +152,43 @@ fn files_are_short_enough_to_read() {
 }
 
 #[test]
+fn every_known_bug_has_a_test() {
+    fn collect(dir: &Path, code: &mut String) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, code);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                code.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut code = String::new();
+    collect(&root().join("tests"), &mut code);
+    collect(&root().join("src"), &mut code);
+    let readme = fs::read_to_string(root().join("tests/README.md")).unwrap();
+    let mut numbers = Vec::new();
+    for row in readme.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        // The bugs: number, what went wrong, tests, mutant. The models: topic, tests.
+        let cell = match (cells.len(), cells[0].parse::<usize>()) {
+            (4, Ok(number)) => {
+                numbers.push(number);
+                assert!(cells[2].contains('`'), "no test: {row}");
+                cells[2]
+            }
+            (2, _) => cells[1],
+            _ => continue,
+        };
+        for test in cell.split('`').skip(1).step_by(2) {
+            let found = code.contains(&format!("fn {test}("));
+            assert!(found, "tests/README.md names a test that is not there: {test}");
+        }
+    }
+    assert_eq!(numbers, Vec::from_iter(1..=103));
+}
+
+#[test]
 fn every_line_of_the_tables_for_asyncio_is_compiled() {
     let text = fs::read_to_string(root().join("docs/coming-from-asyncio.md")).unwrap();
     let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");

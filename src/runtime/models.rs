@@ -279,6 +279,21 @@ fn model_abort_against_polls() {
 }
 
 #[test]
+fn model_abort_against_going_idle() {
+    model(3, || {
+        let shared = Shared::new(1);
+        let runtime = Runtime::new();
+        let task = runtime.spawn(Waits::new(&shared, drop));
+        let abort = task.abort_handle();
+        thread::spawn(move || abort.abort());
+        // Nobody else wakes it.
+        assert!(runtime.block_on(task.join()).unwrap_err().is_cancelled());
+        assert!(shared.polls() <= 1);
+        assert_eq!(shared.drops(), 1);
+    });
+}
+
+#[test]
 fn model_join_against_completion() {
     model(4, || {
         // The task and who awaits it are on two runtimes.
