@@ -182,7 +182,10 @@ fn every_known_bug_has_a_test() {
         };
         for test in cell.split('`').skip(1).step_by(2) {
             let found = code.contains(&format!("fn {test}("));
-            assert!(found, "tests/README.md names a test that is not there: {test}");
+            assert!(
+                found,
+                "tests/README.md names a test that is not there: {test}"
+            );
         }
     }
     assert_eq!(numbers, Vec::from_iter(1..=103));
