@@ -14,7 +14,7 @@
 //!
 //! The ready queue holds no references, but [`Entry`]s: the task's place in the
 //! registry, and its number, which is never used again. So to wake a task on its own
-//! thread touches no count. Who awaits a task is kept in the same way ([`Joiner`]).
+//! thread touches no count. Who awaits a task is kept in the same way ([`Awaiter`]).
 //!
 //! All of these know the runtime through its [`Home`]: a pointer that needs no count,
 //! and the runtime's id. What it points to is never freed, but used again by a later
@@ -79,10 +79,10 @@
     reason = "room 1: the stage of the cell, and the claim that it may cross threads"
 )]
 
+mod awaiter;
 mod census;
 mod count;
 mod home;
-mod joiner;
 mod refs;
 mod stuck;
 mod waits;
@@ -96,11 +96,11 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
+pub(crate) use self::awaiter::Awaiter;
 pub(crate) use self::census::Seen;
 use self::count::{Free, Headed, LocalRef, RefCounts, Remote};
 use self::home::{Entry, Shared};
 pub(crate) use self::home::{Home, Message, Owner, Ran};
-use self::joiner::Joiner;
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
 pub(crate) use self::waits::Waits;
 pub(crate) use self::waits::{Wait, Who, note, polled};
@@ -151,7 +151,7 @@ struct Header {
     spawned_at: &'static Location<'static>,
     /// Who awaits the end. Cleared when it is woken, and when the handle goes.
     /// [THREAD]
-    joiner: Cell<Joiner>,
+    joiner: Cell<Awaiter>,
     /// Which task has left that. [THREAD]
     joined_by: Cell<Who>,
     /// How often it was polled. [THREAD]

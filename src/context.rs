@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::cell::{Home, Message, Owner, Ran, Who};
+use crate::cell::{Awaiter, Home, Message, Owner, Ran, Who};
 use crate::clock::{self, AutoAdvance, Clock, VirtualClock};
 use crate::outside::{self, Outside};
 use crate::panics::{Panics, Payload};
@@ -49,7 +49,7 @@ pub(crate) trait HoldsWaker {
 pub(crate) struct Context {
     pub(crate) owner: Owner,
     pub(crate) park: Park,
-    timers: RefCell<Timers>,
+    timers: RefCell<Timers<Awaiter>>,
     /// The time of the last visit. The first poll of a `Sleep` goes by it. If the clock is
     /// virtual, this is the time.
     now: Cell<Instant>,
@@ -66,7 +66,7 @@ pub(crate) struct Context {
     /// What `testing::net` keeps for this runtime.
     pub(crate) network: OnceCell<Box<dyn Any>>,
     /// Reused by every look at the timers, and at the inbox.
-    wakers: Cell<Vec<Waker>>,
+    due: Cell<Vec<Awaiter>>,
     messages: Cell<Vec<Message>>,
     /// Pruned when it is full.
     parked: RefCell<Vec<Weak<dyn HoldsWaker>>>,
@@ -81,6 +81,7 @@ pub(crate) enum Step {
 }
 
 /// The runtime that is entered on this thread.
+#[inline]
 pub(crate) fn try_current() -> Option<Rc<Context>> {
     CURRENT
         .try_with(|current| current.borrow().clone())
@@ -90,10 +91,11 @@ pub(crate) fn try_current() -> Option<Rc<Context>> {
 
 /// As [`try_current`], for what cannot be done without one.
 #[track_caller]
+#[inline]
 pub(crate) fn current(what: &str) -> Rc<Context> {
     match try_current() {
         Some(context) => context,
-        None => panic!("{}", outside(what)),
+        None => panic_outside(what),
     }
 }
 
@@ -101,13 +103,24 @@ pub(crate) fn current(what: &str) -> Rc<Context> {
 #[track_caller]
 pub(crate) fn check_inside(what: &str) {
     if !Owner::is_any_entered() {
-        panic!("{}", outside(what));
+        panic_outside(what);
     }
+}
+
+/// Whether a runtime is entered on this thread.
+pub(crate) fn is_inside() -> bool {
+    Owner::is_any_entered()
 }
 
 /// As [`try_current`], where there is an `io::Result` to return.
 pub(crate) fn current_or_error(what: &str) -> io::Result<Rc<Context>> {
     try_current().ok_or_else(|| io::Error::other(outside(what)))
+}
+
+#[track_caller]
+#[cold]
+fn panic_outside(what: &str) -> ! {
+    panic!("{}", outside(what))
 }
 
 fn outside(what: &str) -> String {
@@ -139,7 +152,7 @@ impl Context {
             stopped: Cell::new(false),
             propagate_panics: settings.propagate_panics,
             network: OnceCell::new(),
-            wakers: Cell::new(Vec::new()),
+            due: Cell::new(Vec::new()),
             messages: Cell::new(Vec::new()),
             parked: RefCell::new(Vec::new()),
         })
@@ -199,7 +212,7 @@ impl Context {
 
     /// When the next timer fires.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.borrow().next()
+        self.timers.borrow_mut().next()
     }
 
     /// How many timers have still to fire.
@@ -213,31 +226,31 @@ impl Context {
     }
 
     /// Has `waker` woken at `deadline`.
-    pub(crate) fn add_timer(&self, deadline: Instant, who: Who, waker: Waker) -> TimerKey {
-        self.timers.borrow_mut().insert(deadline, who, waker)
+    pub(crate) fn add_timer(&self, deadline: Instant, who: Who, waker: &Waker) -> TimerKey {
+        // Before the timers are borrowed: it may be user code.
+        let awaiter = Awaiter::new(self.owner.home(), waker);
+        self.timers.borrow_mut().insert(deadline, who, awaiter)
     }
 
     pub(crate) fn remove_timer(&self, key: TimerKey) {
-        let waker = self.timers.borrow_mut().remove(key);
-        drop(waker);
+        let awaiter = self.timers.borrow_mut().remove(key);
+        drop(awaiter);
     }
 
     /// Wakes whoever waits for a timer that has been given up.
     pub(crate) fn wake_timer(&self, key: TimerKey) {
-        let waker = self.timers.borrow_mut().remove(key);
-        if let Some(waker) = waker {
-            waker.wake();
+        let awaiter = self.timers.borrow_mut().remove(key);
+        if let Some(awaiter) = awaiter {
+            awaiter.wake(self.owner.home());
         }
     }
 
     /// Sets another deadline, in the last place among equals. A timer that has fired
     /// leaves.
     pub(crate) fn reset_timer(&self, key: TimerKey, deadline: Instant) -> Option<TimerKey> {
-        let (who, waker) = {
-            let mut timers = self.timers.borrow_mut();
-            (timers.who(key), timers.remove(key)?)
-        };
-        Some(self.add_timer(deadline, who, waker))
+        let mut timers = self.timers.borrow_mut();
+        let (who, awaiter) = (timers.who(key), timers.remove(key)?);
+        Some(timers.insert(deadline, who, awaiter))
     }
 
     pub(crate) fn timer_has_fired(&self, key: TimerKey) -> bool {
@@ -245,40 +258,43 @@ impl Context {
     }
 
     pub(crate) fn set_timer_waker(&self, key: TimerKey, who: Who, waker: &Waker) {
-        if self.timers.borrow().will_wake(key, waker) {
+        let home = self.owner.home();
+        let own =
+            |timers: &Timers<Awaiter>| timers.waker(key).is_some_and(|own| own.is(home, waker));
+        if own(&self.timers.borrow()) {
             return;
         }
-        let waker = waker.clone();
-        let old = self.timers.borrow_mut().set_waker(key, who, waker);
+        let awaiter = Awaiter::new(home, waker);
+        let old = self.timers.borrow_mut().set_waker(key, who, awaiter);
         drop(old);
     }
 
     /// Wakes whose time has come, by the time of the last look at the clock.
     pub(crate) fn expire_timers(&self) {
-        let mut wakers = self.wakers.take();
+        let mut due = self.due.take();
         match self.order.as_deref().filter(|order| order.is_shuffled()) {
-            None => self.timers.borrow_mut().expire(self.now.get(), &mut wakers),
-            Some(order) => self.expire_shuffled(order, &mut wakers),
+            None => self.timers.borrow_mut().expire(self.now.get(), &mut due),
+            Some(order) => self.expire_shuffled(order, &mut due),
         }
-        self.owner.counts().fired.add(wakers.len());
+        self.owner.counts().fired.add(due.len());
         let mut panics = Panics::default();
         wakes_by(Source::Timers, || {
-            for waker in wakers.drain(..) {
-                panics.catch(|| waker.wake());
+            for awaiter in due.drain(..) {
+                panics.catch(|| awaiter.wake(self.owner.home()));
             }
         });
-        self.wakers.set(wakers);
+        self.due.set(due);
         panics.resume();
     }
 
     /// Those that are due at the same instant in any order.
     #[cold]
-    fn expire_shuffled(&self, order: &Order, wakers: &mut Vec<Waker>) {
+    fn expire_shuffled(&self, order: &Order, due: &mut Vec<Awaiter>) {
         let mut timers = self.timers.borrow_mut();
         while let Some(next) = timers.next().filter(|next| *next <= self.now.get()) {
-            let before = wakers.len();
-            timers.expire(next, wakers);
-            order.shuffle(&mut wakers[before..]);
+            let before = due.len();
+            timers.expire(next, due);
+            order.shuffle(&mut due[before..]);
         }
     }
 
@@ -299,6 +315,7 @@ impl Context {
         }
     }
 
+    #[cold]
     fn read_filled_inbox(&self) {
         let mut messages = self.messages.take();
         self.owner.inbox().take(&mut messages);
@@ -383,6 +400,10 @@ impl Context {
         {
             return false;
         }
+        // One that waits for ever may be set anew by who has it.
+        if self.timers.borrow().has_unset() {
+            return false;
+        }
         let parked = self.parked.borrow();
         let holders: Vec<_> = parked.iter().filter_map(Weak::upgrade).collect();
         // Out and back: no user code runs in between.
@@ -398,9 +419,9 @@ impl Context {
     pub(crate) fn close(self: &Rc<Self>, panics: &mut Panics) {
         self.enter(|| {
             self.owner.close(panics);
-            let wakers = self.timers.borrow_mut().disarm();
-            for waker in wakers {
-                panics.catch(|| drop(waker));
+            let awaiters = self.timers.borrow_mut().disarm();
+            for awaiter in awaiters {
+                panics.catch(|| drop(awaiter));
             }
         });
     }

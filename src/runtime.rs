@@ -183,19 +183,13 @@ impl Runtime {
             let mut future = pin!(future);
             let main = self.context.owner.main(called_at);
             let mut output = None;
-            while output.is_none() {
-                self.context.read_inbox();
-                let mut poll = || match main.poll(future.as_mut()) {
-                    Poll::Ready(value) => {
-                        output = Some(value);
-                        true
-                    }
-                    Poll::Pending => false,
-                };
-                self.check_not_stuck();
-                self.pass(None, &mut poll)
-                    .unwrap_or_else(|error| lost(&error));
-            }
+            self.run_until_done(&mut || match main.poll(future.as_mut()) {
+                Poll::Ready(value) => {
+                    output = Some(value);
+                    true
+                }
+                Poll::Pending => false,
+            });
             output.expect("the loop ends when there is one")
         })
     }
@@ -318,7 +312,7 @@ impl Runtime {
                 if self.context.is_stopped() {
                     wait = Some(Duration::ZERO);
                 }
-                let polled = self.pass(wait, &mut || false)?;
+                let polled = self.pass(wait, &mut || false)?.polled;
                 // A wait may end early, or for nothing.
                 wait = end.map(|end| end.saturating_duration_since(Instant::now()));
                 if polled > 0 || wait == Some(Duration::ZERO) || self.context.is_stopped() {
@@ -395,6 +389,18 @@ impl Runtime {
         self.guest.rearm(&self.context);
     }
 
+    /// Passes until `main` says that it is done.
+    fn run_until_done(&self, main: &mut dyn FnMut() -> bool) {
+        loop {
+            self.context.read_inbox();
+            self.check_not_stuck();
+            let pass = self.pass(None, main);
+            if pass.unwrap_or_else(|error| lost(&error)).main_is_done {
+                return;
+            }
+        }
+    }
+
     fn run_until_stopped(&self, or_empty: bool) {
         self.enter(|| {
             let context = &self.context;
@@ -424,27 +430,31 @@ impl Runtime {
         });
     }
 
-    /// The visit that the last generation has left to do, and one generation. Returns
-    /// how many polls there were. `main` polls the future of a `block_on`, and says
-    /// whether it is done.
+    /// The visit that the last generation has left to do, and one generation. `main` polls
+    /// the future of a `block_on`, and says whether it is done.
     ///
     /// The caller has read the inbox and goes by what was in it: read again here, a stop
     /// would go by the caller, and the wait would not end.
-    fn pass(&self, wait: Option<Duration>, main: &mut dyn FnMut() -> bool) -> io::Result<usize> {
-        if self.valve.polls() < BUDGET {
-            // Where there are only entries of tasks that are over, nothing was ready.
-            let polled = self.generation(main)?;
-            if polled > 0 {
-                return Ok(polled);
+    #[inline(always)]
+    fn pass(&self, wait: Option<Duration>, main: &mut dyn FnMut() -> bool) -> io::Result<Pass> {
+        let mut visits = self.valve.polls() >= BUDGET;
+        loop {
+            if visits {
+                self.visit(wait)?;
+                self.context.read_inbox();
             }
+            let pass = self.generation(main)?;
+            // Where there were only entries of tasks that are over, nothing was ready.
+            if visits || pass.polled > 0 {
+                return Ok(pass);
+            }
+            visits = true;
         }
-        self.visit(wait)?;
-        self.context.read_inbox();
-        self.generation(main)
     }
 
     /// Runs all that is ready now, each once; what is woken meanwhile is for the next.
-    fn generation(&self, main: &mut dyn FnMut() -> bool) -> io::Result<usize> {
+    #[inline(always)]
+    fn generation(&self, main: &mut dyn FnMut() -> bool) -> io::Result<Pass> {
         let mut left = self.context.owner.ready().len();
         if left > 0 {
             self.context.arrange(left);
@@ -452,24 +462,26 @@ impl Runtime {
             counts.turns.add(1);
             counts.longest_queue.raise_to(left);
         }
-        let mut polled = 0;
+        let mut pass = Pass::default();
         while left > 0 {
             left -= 1;
             match self.context.run_one(main) {
-                Step::Polled => polled += 1,
+                Step::Polled => pass.polled += 1,
                 Step::Nothing => continue,
                 // The others are there for the next call.
                 Step::MainIsDone => {
                     // Counted, so that many short calls come to a visit, too.
                     self.valve.count_poll();
-                    return Ok(polled + 1);
+                    pass.polled += 1;
+                    pass.main_is_done = true;
+                    break;
                 }
             }
             if self.valve.is_due_after_poll() {
                 left += self.visit_between()?;
             }
         }
-        Ok(polled)
+        Ok(pass)
     }
 
     /// Between generations: wakes whose time has come and whose socket is ready; waits
@@ -530,6 +542,13 @@ impl Runtime {
         let timer = deadline.saturating_duration_since(self.context.look());
         Some(wait.map_or(timer, |wait| wait.min(timer)))
     }
+}
+
+/// What came of a pass.
+#[derive(Default)]
+struct Pass {
+    polled: usize,
+    main_is_done: bool,
 }
 
 impl Default for Runtime {
@@ -624,7 +643,7 @@ impl Builder {
 #[track_caller]
 fn check_not_inside(what: &str) {
     assert!(
-        context::try_current().is_none(),
+        !context::is_inside(),
         "`{what}` inside of a running soloist runtime would stop the thread that runs it: \
          use `.await` there, or another thread"
     );

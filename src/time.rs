@@ -237,8 +237,7 @@ impl Sleep {
                 self.leave();
                 self.entry = Some(Entry {
                     home: context.owner.home(),
-                    // Cloned before the timers are borrowed: it is user code.
-                    key: context.add_timer(self.deadline, who, cx.waker().clone()),
+                    key: context.add_timer(self.deadline, who, cx.waker()),
                 });
             }
         }

@@ -122,11 +122,16 @@ pub(super) struct LocalRef<C: ?Sized> {
 }
 
 impl<C: Headed> LocalRef<C> {
-    /// Puts the cell where it stays.
+    /// Builds the cell where it stays: built on the stack, it would be read back at once in
+    /// other pieces than it was written in, and the processor waits for that.
     #[inline(always)]
-    pub(super) fn new(cell: C) -> LocalRef<C> {
+    pub(super) fn new(cell: impl FnOnce() -> C) -> LocalRef<C> {
+        let mut place = Box::<C>::new_uninit();
+        place.write(cell());
+        // SAFETY: it has just been written.
+        let cell = unsafe { place.assume_init() };
         LocalRef {
-            cell: NonNull::from(Box::leak(Box::new(cell))),
+            cell: NonNull::from(Box::leak(cell)),
         }
     }
 

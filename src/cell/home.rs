@@ -277,8 +277,7 @@ impl Owner {
                 .filter(|slot| *slot < NOBODY)
                 .expect("fewer than 4,294,967,294 tasks")
         };
-        // In one expression, so that it is built where it stays.
-        let cell = LocalRef::new(TaskCell {
+        let cell = LocalRef::new(|| TaskCell {
             header: Header::new::<TaskCell<F>>(self.home, slot, number, name, spawned_at),
             stage: UnsafeCell::new(Stage {
                 future: ManuallyDrop::new(future),
@@ -313,7 +312,7 @@ impl Owner {
             None => {
                 let header = Header::new::<MainCell>(self.home, NO_SLOT, number, None, called_at);
                 // An old one has neither name nor joiner: to drop it is no user code.
-                *last = Some(LocalRef::new(MainCell { header }));
+                *last = Some(LocalRef::new(|| MainCell { header }));
             }
         }
         let cell = last.clone().expect("it is there now");

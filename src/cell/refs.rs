@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::Location;
 use std::task::{Context, Poll};
 
-use super::{Home, Joinable, Joiner, LocalRef, Remote, State, Wait, note, send};
+use super::{Home, Joinable, LocalRef, Remote, State, Wait, note, send};
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::Ordering;
 
@@ -138,13 +138,7 @@ impl<T> TaskRef<T> {
                 // Cloning and dropping wakers is user code: the slot is empty meanwhile, and
                 // the state is looked at again after it.
                 let old = header.joiner.take();
-                let new = if old.will_wake(cx.waker()) {
-                    old
-                } else {
-                    let new = Joiner::new(header.home, cx.waker());
-                    drop(old);
-                    new
-                };
+                let new = old.renew(header.home, cx.waker());
                 if !header.is_over() {
                     header.joined_by.set(note(Wait::Task(header.number)));
                     header.joiner.set(new);

@@ -9,9 +9,8 @@
 use std::collections::BTreeMap;
 use std::task::Waker;
 
-use super::joiner::Joiner;
 use super::waits::Waits;
-use super::{Header, Owner, State};
+use super::{Awaiter, Header, Owner, State};
 use crate::sync::atomic::{Ordering, fence};
 
 impl Owner {
@@ -23,9 +22,9 @@ impl Owner {
         let tasks = local.tasks.borrow();
         let cells = || tasks.iter().map(|(_, place)| &place.task);
         // Out and back: no user code runs in between.
-        let joiners: Vec<Joiner> = cells().map(|task| task.header().joiner.take()).collect();
+        let joiners: Vec<Awaiter> = cells().map(|task| task.header().joiner.take()).collect();
         let mut known: BTreeMap<*const (), Vec<&Waker>> = BTreeMap::new();
-        let joining = joiners.iter().filter_map(Joiner::waker);
+        let joining = joiners.iter().filter_map(Awaiter::waker);
         for waker in joining.chain(parked.iter().flatten()) {
             known.entry(waker.data()).or_default().push(waker);
         }

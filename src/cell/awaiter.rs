@@ -1,0 +1,99 @@
+//! Who waits for the end of a task, or for a timer.
+
+use std::task::Waker;
+
+use super::home::{Home, NOBODY};
+use super::{count, with_polled};
+
+/// Who is to be woken.
+///
+/// Mostly that is a task of the same runtime, or its main, with its own waker. Then its
+/// place is enough: to keep the waker would be two locked instructions.
+#[derive(Debug)]
+pub(crate) struct Awaiter(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// A place, and the low half of the number of who has it: so an awaiter is as large as a
+    /// waker. Should it ever hit the task that came 2^32 tasks later, that one is polled once
+    /// for nothing.
+    Task {
+        slot: u32,
+        number: u32,
+    },
+    Waker(Waker),
+}
+
+/// The task (or main) that is being polled now, if it is one of `home`, and this is its own
+/// waker.
+#[inline]
+fn polled(home: Home, waker: &Waker) -> Option<(u32, u32)> {
+    with_polled(|header| {
+        let is_it = header.home.id() == home.id() && count::is_waker_of(waker, header);
+        is_it.then_some((header.slot, header.number as u32))
+    })
+    .flatten()
+}
+
+impl Awaiter {
+    /// Who waits with `waker` for something of `home`. This may clone the waker, which is
+    /// user code.
+    #[inline]
+    pub(crate) fn new(home: Home, waker: &Waker) -> Awaiter {
+        Awaiter(match polled(home, waker) {
+            Some((slot, number)) => Kind::Task { slot, number },
+            None => Kind::Waker(waker.clone()),
+        })
+    }
+
+    pub(super) fn is_somebody(&self) -> bool {
+        !matches!(self.0, Kind::Task { slot: NOBODY, .. })
+    }
+
+    /// The waker, if it keeps one.
+    pub(super) fn waker(&self) -> Option<&Waker> {
+        match &self.0 {
+            Kind::Task { .. } => None,
+            Kind::Waker(waker) => Some(waker),
+        }
+    }
+
+    /// As `new`, when this is who waited last.
+    #[inline]
+    pub(super) fn renew(self, home: Home, waker: &Waker) -> Awaiter {
+        match &self.0 {
+            Kind::Waker(own) if own.will_wake(waker) => self,
+            Kind::Waker(_) | Kind::Task { .. } => Awaiter::new(home, waker),
+        }
+    }
+
+    /// Whether it is who waits with `waker`.
+    #[inline]
+    pub(crate) fn is(&self, home: Home, waker: &Waker) -> bool {
+        match &self.0 {
+            Kind::Task { slot, number } => polled(home, waker) == Some((*slot, *number)),
+            Kind::Waker(own) => own.will_wake(waker),
+        }
+    }
+
+    /// On the owner's thread only.
+    #[inline]
+    pub(crate) fn wake(self, home: Home) {
+        match self.0 {
+            Kind::Task { slot: NOBODY, .. } => {}
+            Kind::Task { slot, number } => home.wake_at(slot, number),
+            Kind::Waker(waker) => waker.wake(),
+        }
+    }
+}
+
+impl Default for Awaiter {
+    /// Nobody.
+    #[inline]
+    fn default() -> Awaiter {
+        Awaiter(Kind::Task {
+            slot: NOBODY,
+            number: 0,
+        })
+    }
+}
