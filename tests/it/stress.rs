@@ -6,7 +6,8 @@
 //!     cargo test --release --test it -- --ignored stress:: threads::b82
 //!     .ci/sanitize.sh thread       # the light ones under ThreadSanitizer
 //!
-//! (`threads::b82_none_of_a_million_calls_is_lost` is the one for calls against going idle.)
+//! (`threads::b82_none_of_a_million_calls_is_lost` is the one for calls against going idle: it
+//! wants cores of its own.)
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};

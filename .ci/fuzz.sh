@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Fuzzes the crate: bytes become programs of tasks (fuzz/fuzz_targets/program.rs).
+#
+#     .ci/fuzz.sh [seconds]          # 60 if nothing is said
+#     .ci/fuzz.sh --minimise         # rewrites fuzz/corpus with the least files of the same coverage
+#     .ci/fuzz.sh --run FILE...      # runs these inputs once
+#
+# Needs what libFuzzer is built with, a C++ compiler. It runs on the stable toolchain: the flags
+# are those that `cargo fuzz` passes, and RUSTC_BOOTSTRAP lets the compiler take them. What is
+# found lies in fuzz/artifacts.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=x86_64-unknown-linux-gnu
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
+export RUSTC_BOOTSTRAP=1
+export RUSTFLAGS="-Zsanitizer=address -Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares \
+    -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing"
+if ! command -v c++ >/dev/null; then
+    echo "there is no C++ compiler: nothing is fuzzed" >&2
+    exit 0
+fi
+cargo build --release --target $target --manifest-path fuzz/Cargo.toml
+program="$CARGO_TARGET_DIR/$target/release/program"
+
+corpus=fuzz/corpus/program
+# What is new is left out of the repository, unless --minimise takes it in.
+found="$CARGO_TARGET_DIR/found"
+artifacts=fuzz/artifacts/program/
+mkdir -p $artifacts
+# What the runtime says of a detached task that panics is no news here.
+quiet() {
+    grep --line-buffered -v '^soloist: the task'
+}
+
+case "${1:-60}" in
+--minimise)
+    rm -rf "$corpus.least"
+    mkdir -p "$corpus.least" "$found"
+    "$program" -set_cover_merge=1 "$corpus.least" $corpus "$found" 2>&1 | quiet
+    rm -rf $corpus
+    mv "$corpus.least" $corpus
+    ;;
+--run)
+    shift
+    "$program" "$@" 2>&1 | quiet
+    ;;
+*)
+    mkdir -p "$found"
+    "$program" -max_total_time="${1:-60}" -max_len=384 -timeout=60 -rss_limit_mb=4096 \
+        -artifact_prefix=$artifacts -print_final_stats=1 ${FUZZ_ARGS:-} "$found" $corpus 2>&1 | quiet
+    ;;
+esac
