@@ -119,6 +119,21 @@ fn times_do_not_go_back_and_totals_add_up() {
 }
 
 #[test]
+fn the_times_are_real_under_a_virtual_clock() {
+    let trace = watchdog(|| {
+        trace::start(100);
+        soloist::testing::block_on(async { sleep(24 * HOUR).await });
+        trace::stop().unwrap()
+    });
+    let events = lines(&trace);
+    assert!(
+        events.contains(&"main woken by timers".into()),
+        "{events:?}"
+    );
+    assert!(trace.duration() < HOUR, "{trace:?}");
+}
+
+#[test]
 fn a_wait_with_a_timeout_is_two_waits() {
     let lines = watchdog(|| {
         let (promise, promised) = promise();
