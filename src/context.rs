@@ -200,8 +200,7 @@ impl Context {
 
     /// For what can act on this runtime from outside, as long as it can.
     pub(crate) fn outside(&self) -> Outside {
-        let notifies = self.virtual_clock.is_some();
-        let count = self.outside.get_or_init(|| outside::Count::new(notifies));
+        let count = self.outside.get_or_init(outside::Count::new);
         Outside::new(self.owner.home(), count)
     }
 

@@ -1,6 +1,7 @@
 //! Who can still act on a runtime from outside of it: the handles and jobs that are
 //! counted, which wakers are not.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::cell::{Home, Message};
@@ -10,15 +11,12 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub(crate) struct Count {
     alive: AtomicUsize,
-    /// Whether the runtime wants to know when the last one has gone.
-    notifies: bool,
 }
 
 impl Count {
-    pub(crate) fn new(notifies: bool) -> Arc<Count> {
+    pub(crate) fn new() -> Arc<Count> {
         Arc::new(Count {
             alive: AtomicUsize::new(0),
-            notifies,
         })
     }
 
@@ -55,10 +53,13 @@ impl Drop for Outside {
     fn drop(&mut self) {
         // Release: what it has done before is seen by the runtime that counts.
         let last = self.count.alive.fetch_sub(1, Ordering::Release) == 1;
-        if last && self.count.notifies {
-            // A message without contents: the runtime looks around. One that is gone
-            // does not.
-            let refused = self.home.push(Message::Call(Box::new(|| {})));
+        if last && !self.home.is_current() {
+            // It may be parked because of this one: with a message without contents it
+            // looks around once more. On its own thread it runs, and does so anyway.
+            // A drop does not panic, not even if the runtime cannot be notified: the panic
+            // hook reports that.
+            let word = || self.home.push(Message::Call(Box::new(|| {})));
+            let refused = catch_unwind(AssertUnwindSafe(word));
             drop(refused);
         }
     }
