@@ -160,6 +160,8 @@ fn the_first_failure_cancels_the_rest_and_resolves_when_they_are_gone() {
                 for n in 0..5 {
                     if n == place {
                         group.spawn(async {
+                            // By then the others have been polled, however slow it is here.
+                            yield_now().await;
                             sleep(MS).await;
                             Err("no such page")
                         });
