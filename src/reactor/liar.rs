@@ -120,7 +120,7 @@ impl Alarm {
     pub(super) fn notify(&self, polling: &Polling) -> io::Result<()> {
         if self.seed != 0 {
             let call = self.calls.fetch_add(1, Ordering::Relaxed);
-            if scramble(self.seed.wrapping_add(call)).is_multiple_of(8) {
+            if scramble(self.seed.wrapping_add(call)) % 8 == 0 {
                 told(Lie::NotifyFails);
                 return Err(failure("the notification has failed"));
             }
