@@ -21,7 +21,7 @@ pub fn echo(arguments: &[String]) {
     });
 }
 
-async fn serve(mut stream: rt::Stream, room: usize) {
+pub async fn serve(mut stream: rt::Stream, room: usize) {
     let mut buffer = vec![0; room];
     loop {
         let n;
@@ -89,28 +89,4 @@ async fn fetch_one(address: SocketAddr) -> usize {
         length += n;
     }
     length
-}
-
-/// `idle CONNECTIONS`: accepts them, and a task for each waits for its first byte.
-pub fn idle(arguments: &[String]) {
-    let connections: usize = arguments[0].parse().expect("a number of connections");
-    rt::run(|ctx| async move {
-        let listener = rt::listener(listen());
-        // One, so that the reactor is there.
-        let stream = rt::accept(&listener).await;
-        rt::detach(ctx.spawn(serve(stream, 16)));
-        let before = super::measure::resident();
-        for _ in 0..connections {
-            let stream = rt::accept(&listener).await;
-            rt::detach(ctx.spawn(serve(stream, 16)));
-        }
-        // Let them all come to rest.
-        for _ in 0..3 {
-            let mut stream = rt::accept(&listener).await;
-            rt::read(&mut stream, vec![0; 16]).await;
-        }
-        let bytes = super::measure::resident() - before;
-        report("bytes per idle connection", bytes / connections as f64);
-        std::process::exit(0);
-    });
 }

@@ -4,11 +4,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+mod document;
+mod footprint;
+mod notes;
 mod options;
 mod results;
 mod rows;
 mod runtimes;
+mod scale;
 mod sockets;
+mod svg;
 mod table;
 
 use options::Options;
@@ -38,6 +43,13 @@ fn main() {
                 .map_err(|error| eprintln!("left out: {error}"))
                 .is_ok()
         });
+        if options
+            .suites
+            .iter()
+            .any(|suite| NEED_LOAD.contains(&&**suite))
+        {
+            runtimes::build("bench-load").unwrap_or_else(|error| panic!("{error}"));
+        }
     }
     for suite in &options.suites {
         let runtimes: Vec<Runtime> = runtimes
@@ -47,10 +59,18 @@ fn main() {
             .collect();
         let results = match &**suite {
             "sockets" => sockets::run(&runtimes, options.rounds),
+            "footprint" => footprint::run(&runtimes, options.rounds),
+            "scale" => scale::run(&runtimes, options.rounds),
             _ => compute(suite, &runtimes, options.rounds),
         };
         results.save(suite);
         table::print(suite, &results);
+    }
+    if options.markdown {
+        document::markdown();
+    }
+    if options.svg {
+        document::charts();
     }
 }
 
@@ -85,6 +105,9 @@ fn compute(suite: &str, runtimes: &[Runtime], rounds: usize) -> Results {
     }
     results
 }
+
+/// They need the other end of the connections.
+const NEED_LOAD: [&str; 3] = ["sockets", "footprint", "scale"];
 
 /// One core for what is measured, one for all else, if there are two.
 fn cores() -> Option<(usize, usize)> {

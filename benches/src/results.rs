@@ -51,6 +51,11 @@ impl Results {
         self.get(row, runtime).map(|summary| summary.median)
     }
 
+    /// How many there were at most.
+    pub fn rounds(&self) -> usize {
+        self.values.values().map(Vec::len).max().unwrap_or(0)
+    }
+
     /// Which runtimes have a figure, in the order of the tables.
     pub fn runtimes(&self) -> Vec<&'static str> {
         let names = RUNTIMES.iter().map(|runtime| runtime.name);

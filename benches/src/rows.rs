@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::sockets;
+use crate::{scale, sockets};
 
 /// What a row's figure is held against.
 #[derive(Clone, Copy)]
@@ -82,6 +82,29 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         row("sockets", "fetch of 1,000 pages: CPU", "us", &[(1.0, One("monoio-uring"))]),
         row("sockets", "instructions per echo in user space", "", &[(0.5, One("tokio"))]),
     ]);
+    #[rustfmt::skip]
+    rows.extend([
+        row("footprint", "hello: crates in the tree", "", &[]),
+        row("footprint", "hello: cold build, CPU", "s", &[(0.8, One("tokio"))]),
+        row("footprint", "hello: incremental build, CPU", "s", &[]),
+        row("footprint", "hello: stripped size", "KiB", &[(430.0, Absolute)]),
+        row("footprint", "bytes per idle connection", "B", &[(400.0, Absolute)]),
+        row("footprint", "empty runtime: memory", "KiB", &[]),
+        row("footprint", "empty runtime: file descriptors", "", &[]),
+        row("footprint", "empty runtime: threads", "", &[]),
+    ]);
+    let curves = [
+        ("tasks", scale::TASKS),
+        ("timers", scale::TIMERS),
+        ("connections", scale::CONNECTIONS),
+    ];
+    for (what, steps) in curves {
+        rows.extend(
+            steps
+                .iter()
+                .map(|n| row("scale", &format!("{what}: {n}"), "ns", &[])),
+        );
+    }
     rows
 });
 
@@ -99,6 +122,14 @@ pub const SUITES: &[(&str, &str)] = &[
         "sleeps that are given up, sleeps that end, and tasks beside them",
     ),
     ("sockets", "a server that echoes, and a client that fetches"),
+    (
+        "footprint",
+        "what it costs to have a runtime: crates, build, size, memory",
+    ),
+    (
+        "scale",
+        "what one item costs when there are more of them, beside tokio",
+    ),
 ];
 
 pub fn of(suite: &str) -> impl Iterator<Item = &'static Row> {

@@ -22,7 +22,9 @@ enum Program {
 }
 
 const COMPUTE: &[&str] = &["tasks", "wakes"];
-const ALL: &[&str] = &["tasks", "wakes", "timers", "sockets"];
+const PYTHON: &[&str] = &["tasks", "wakes", "timers", "sockets"];
+const ALL: &[&str] = &["tasks", "wakes", "timers", "sockets", "footprint"];
+const CURVES: &[&str] = &["tasks", "wakes", "timers", "sockets", "footprint", "scale"];
 
 const fn binary(
     name: &'static str,
@@ -40,8 +42,8 @@ const fn binary(
 
 /// soloist first, since the tables show them in this order.
 pub const RUNTIMES: &[Runtime] = &[
-    binary("soloist", "bench-soloist", "bench-soloist", ALL),
-    binary("tokio", "bench-tokio", "bench-tokio", ALL),
+    binary("soloist", "bench-soloist", "bench-soloist", CURVES),
+    binary("tokio", "bench-tokio", "bench-tokio", CURVES),
     binary("tokio-local", "bench-tokio", "bench-tokio-local", ALL),
     binary("smol", "bench-smol", "bench-smol", ALL),
     binary("monoio", "bench-monoio", "bench-monoio", ALL),
@@ -58,13 +60,13 @@ pub const RUNTIMES: &[Runtime] = &[
         name: "asyncio",
         package: "",
         program: Program::Python("asyncio"),
-        suites: ALL,
+        suites: PYTHON,
     },
     Runtime {
         name: "uvloop",
         package: "",
         program: Program::Python("uvloop"),
-        suites: ALL,
+        suites: PYTHON,
     },
     binary("limit", "bench-limit", "bench-limit", &["sockets"]),
 ];

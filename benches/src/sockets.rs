@@ -60,6 +60,11 @@ pub const ECHOES: &[Echo] = &[
     },
 ];
 
+/// With a buffer of 1 KiB.
+pub fn echo_of(connections: usize) -> Echo {
+    echo(connections, 1024, 0, false, &[])
+}
+
 impl Echo {
     pub fn name(&self) -> String {
         if self.bytes > 64 {
@@ -165,10 +170,18 @@ impl Server {
         Err(line.replace("refused\t", "refused: "))
     }
 
-    fn of(runtime: &Runtime, arguments: &[&str]) -> Result<Server, String> {
+    pub fn of(runtime: &Runtime, arguments: &[&str]) -> Result<Server, String> {
         let mut command = runtime.command(cores());
         command.args(arguments);
         Server::start(command)
+    }
+
+    /// What else it prints, to its end.
+    pub fn rest(mut self) -> String {
+        let mut text = String::new();
+        let mut output = self.child.stdout.take().expect("its output");
+        let _ = output.read_to_string(&mut text);
+        text
     }
 
     pub fn pid(&self) -> String {
@@ -194,7 +207,7 @@ fn echo_once(runtime: &Runtime, echo: &Echo, requests: usize) -> Outcome {
     }
 }
 
-fn load_echo(server: &Server, echo: &Echo, requests: usize) -> Outcome {
+pub fn load_echo(server: &Server, echo: &Echo, requests: usize) -> Outcome {
     let numbers = [echo.connections, echo.bytes, requests].map(|n| n.to_string());
     let [connections, bytes, requests] = &numbers;
     load(&[
@@ -239,7 +252,7 @@ fn load(arguments: &[&str]) -> Outcome {
 }
 
 /// What a program prints, if it ends.
-fn finish(mut command: Command) -> Outcome {
+pub fn finish(mut command: Command) -> Outcome {
     let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -7,8 +7,10 @@ mod rt {
 
 #[path = "../../../../bodies"]
 mod bodies {
+    pub mod footprint;
     pub mod measure;
     pub mod place;
+    pub mod scale;
     pub mod sockets;
     pub mod tasks;
     pub mod timers;
@@ -26,7 +28,10 @@ fn main() {
         "timers-firing" => bodies::timers::firing(),
         "echo" => bodies::sockets::echo(&arguments),
         "fetch" => bodies::sockets::fetch(&arguments),
-        "idle" => bodies::sockets::idle(&arguments),
+        "empty" => bodies::footprint::empty(),
+        "idle" => bodies::footprint::idle(&arguments),
+        "scale-tasks" => bodies::scale::of_tasks(),
+        "scale-timers" => bodies::scale::of_timers(),
         _ => panic!("no suite {suite}"),
     }
 }

@@ -1,0 +1,272 @@
+//! docs/benchmarks.md, from the last run of each suite.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::results::{Results, number};
+use crate::rows::{self, Against, Row, SUITES};
+use crate::{here, notes, svg};
+
+fn docs() -> PathBuf {
+    here().parent().expect("the crate's directory").join("docs")
+}
+
+fn all() -> BTreeMap<&'static str, Results> {
+    let loaded = SUITES
+        .iter()
+        .map(|(suite, _)| (*suite, Results::load(suite)));
+    loaded
+        .filter_map(|(suite, results)| Some((suite, results?)))
+        .collect()
+}
+
+pub fn charts() {
+    let directory = docs().join("benchmarks");
+    fs::create_dir_all(&directory).unwrap_or_else(|error| panic!("{directory:?}: {error}"));
+    let write = |name: &str, text: String| {
+        let path = directory.join(format!("{name}.svg"));
+        fs::write(&path, text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    };
+    for (suite, results) in all() {
+        if suite == "scale" {
+            for what in ["tasks", "timers", "connections"] {
+                write(&format!("scale-{what}"), svg::curves(what, &results));
+            }
+        } else {
+            write(suite, svg::bars(suite, &results));
+        }
+    }
+}
+
+pub fn markdown() {
+    let all = all();
+    let mut out = String::from(INTRODUCTION);
+    write!(out, "{}", about_here(&all)).unwrap();
+    out += "\n## What it should reach\n\n\
+            Each goal was set before the first run. A ratio is of medians of the same run.\n\n\
+            | suite | work | unit | soloist | the best others | goal | reached |\n\
+            |---|---|---|--:|---|---|---|\n";
+    let mut missed = Vec::new();
+    for row in rows::ROWS.iter().filter(|row| !row.targets.is_empty()) {
+        if let Some(results) = all.get(row.suite) {
+            out += &goal(row, results, &mut missed);
+        }
+    }
+    if !missed.is_empty() {
+        out += "\nWhat was missed, and why:\n\n";
+        for name in missed {
+            writeln!(out, "* **{name}**: {}", notes::of(&name)).unwrap();
+        }
+    }
+    for (suite, what) in SUITES {
+        let Some(results) = all.get(suite) else {
+            continue;
+        };
+        write!(out, "\n## {suite}\n\n{what}.\n\n").unwrap();
+        out += notes::about(suite);
+        if *suite == "scale" {
+            for what in ["tasks", "timers", "connections"] {
+                write!(out, "![{what}](benchmarks/scale-{what}.svg)\n\n").unwrap();
+            }
+        } else {
+            write!(out, "![{what}](benchmarks/{suite}.svg)\n\n").unwrap();
+        }
+        out += &figures(suite, results);
+    }
+    let path = docs().join("benchmarks.md");
+    fs::write(&path, out).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+}
+
+const INTRODUCTION: &str = "\
+# Benchmarks
+
+soloist beside tokio, smol, monoio, compio, glommio, the `LocalPool` of `futures`, Python's
+asyncio and uvloop, and a hand-written epoll loop that shows the limit. This page is written
+by the program that measures:
+
+```sh
+cargo run --release --manifest-path benches/Cargo.toml -- --rounds 5
+cargo run --release --manifest-path benches/Cargo.toml -- --markdown --svg
+```
+
+The work of each row is the same code for all (`benches/bodies`); what differs is how a
+runtime spawns, sleeps and reads (`benches/runtimes`). They take turns, each on a core of its
+own, with the load on another. Compute rows are the CPU time of the thread, server rows that
+of the server's process; only where the work is to wait, it is the clock. Compare within a
+table: on another machine, or under another load, all figures are others. `±` is half the
+range of the rounds.
+";
+
+/// Machine, versions, date, command.
+fn about_here(all: &BTreeMap<&'static str, Results>) -> String {
+    let mut out = String::from("\n## Where and when\n\n| | |\n|---|---|\n");
+    let mut line = |what: &str, value: &str| writeln!(out, "| {what} | {value} |").unwrap();
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown", |model| {
+        model.trim_start_matches(['\t', ' ', ':'])
+    });
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    line("processor", &format!("{model}, {cores} cores, virtual"));
+    line("system", &output("uname", &["-sr"]));
+    line("date", &output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]));
+    let command = "cargo run --release --manifest-path benches/Cargo.toml --";
+    let rounds = all
+        .iter()
+        .map(|(suite, results)| format!("{suite} {}", results.rounds()));
+    let rounds = rounds.collect::<Vec<_>>().join(", ");
+    line(
+        "command",
+        &format!("`{command} SUITE --rounds N`, with N for each suite: {rounds}"),
+    );
+    line("compiler", &output("rustc", &["--version"]));
+    let root = here().parent().expect("the crate's directory");
+    let commit = output(
+        "git",
+        &[
+            "-C",
+            &root.to_string_lossy(),
+            "rev-parse",
+            "--short",
+            "HEAD",
+        ],
+    );
+    let lock = fs::read_to_string(here().join("Cargo.lock")).unwrap_or_default();
+    let version = |name: &str| {
+        let start = lock.split_once(&format!("name = \"{name}\"\nversion = \""));
+        start
+            .and_then(|(_, rest)| rest.split('"').next())
+            .unwrap_or("?")
+    };
+    let names = [
+        "tokio", "smol", "async-io", "monoio", "compio", "glommio", "futures", "polling",
+    ];
+    let versions = names
+        .map(|name| format!("{name} {}", version(name)))
+        .join(", ");
+    line(
+        "versions",
+        &format!("soloist {} ({commit}), {versions}", version("soloist")),
+    );
+    line(
+        "Python",
+        &format!(
+            "{}, uvloop {}",
+            output("python3", &["--version"]),
+            output(
+                "python3",
+                &["-c", "import uvloop; print(uvloop.__version__)"]
+            )
+        ),
+    );
+    out
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string());
+    output
+        .ok()
+        .filter(|text| !text.is_empty())
+        .unwrap_or("none".into())
+}
+
+fn goal(row: &Row, results: &Results, missed: &mut Vec<String>) -> String {
+    let Some(own) = results.median(&row.name, "soloist") else {
+        return String::new();
+    };
+    let mut others: Vec<(&str, f64)> = results
+        .runtimes()
+        .into_iter()
+        .filter(|name| *name != "soloist")
+        .filter_map(|name| Some((name, results.median(&row.name, name)?)))
+        .collect();
+    others.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+    let others: Vec<String> = others
+        .iter()
+        .take(3)
+        .map(|(name, value)| format!("{name} {}", number(*value)))
+        .collect();
+    let (mut goals, mut reached) = (Vec::new(), Vec::new());
+    for &(at_most, against) in &row.targets {
+        let Some((name, figure)) = results.against(row, against) else {
+            continue;
+        };
+        let absolute = matches!(against, Against::Absolute);
+        let ratio = own / figure;
+        let name = match against {
+            Against::Best => "the best",
+            Against::Limit => "the limit",
+            _ => name,
+        };
+        goals.push(if absolute {
+            format!("≤ {}", number(at_most).replace(".00", ""))
+        } else {
+            format!("≤ {at_most} × {name}")
+        });
+        let verdict = if ratio <= at_most { "yes" } else { "**no**" };
+        reached.push(if absolute {
+            verdict.into()
+        } else {
+            format!("{verdict}: {ratio:.2}")
+        });
+        if ratio > at_most && !missed.contains(&row.name) {
+            missed.push(row.name.clone());
+        }
+    }
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} |\n",
+        row.suite,
+        row.name,
+        row.unit,
+        number(own),
+        others.join(", "),
+        goals.join("; "),
+        reached.join("; ")
+    )
+}
+
+fn figures(suite: &str, results: &Results) -> String {
+    let runtimes = results.runtimes();
+    let mut out = format!(
+        "| | {} |\n|---|{}\n",
+        runtimes.join(" | "),
+        "--:|".repeat(runtimes.len())
+    );
+    for row in rows::of(suite) {
+        let cells: Vec<String> = runtimes
+            .iter()
+            .map(|name| match results.get(&row.name, name) {
+                Some(cell) if cell.most > cell.least => {
+                    format!("{} ±{:.0}%", number(cell.median), cell.spread())
+                }
+                Some(cell) => number(cell.median),
+                None => "–".into(),
+            })
+            .collect();
+        if cells.iter().any(|cell| cell != "–") {
+            let unit = if row.unit.is_empty() {
+                String::new()
+            } else {
+                format!(", {}", row.unit)
+            };
+            writeln!(out, "| {}{unit} | {} |", row.name, cells.join(" | ")).unwrap();
+        }
+    }
+    if !results.refused.is_empty() {
+        out += "\nNot measured:\n\n";
+        for (what, why) in &results.refused {
+            writeln!(
+                out,
+                "* {}: {}",
+                what.trim_end_matches(", "),
+                why.replace('<', "&lt;")
+            )
+            .unwrap();
+        }
+    }
+    out
+}

@@ -1,0 +1,167 @@
+//! The suite `footprint`: what it costs to have a runtime at all.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::results::Results;
+use crate::runtimes::{Outcome, Runtime, on_cores, program};
+use crate::sockets::{Server, finish};
+use crate::{cores, here};
+
+/// The same program for each, `hello/NAME.rs`: it listens, accepts, connects, spawns,
+/// sleeps. With what it needs to be built.
+const HELLOS: &[(&str, &str)] = &[
+    ("soloist", "soloist = { path = \"SOLOIST\" }"),
+    (
+        "tokio",
+        "tokio = { version = \"1\", features = [\"io-util\", \"net\", \"rt\", \"time\"] }",
+    ),
+    ("smol", "smol = \"2\""),
+    ("monoio", "monoio = \"0.2\""),
+    (
+        "compio",
+        "compio = { version = \"0.19\", features = [\"io\", \"net\", \"time\"] }",
+    ),
+    ("glommio", "glommio = \"0.9\"\nfutures-lite = \"2\""),
+];
+
+pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
+    let mut results = Results::default();
+    for round in 1..=rounds {
+        eprintln!("footprint: round {round} of {rounds}");
+        for runtime in runtimes {
+            keep(&mut results, runtime, runtime.run(&["empty"], cores()));
+            keep(&mut results, runtime, idle(runtime));
+        }
+    }
+    // Builds take long, and their time is the compiler's: up to three.
+    for round in 1..=rounds.min(3) {
+        for (name, dependencies) in HELLOS {
+            let Some(runtime) = runtimes.iter().find(|runtime| runtime.name == *name) else {
+                continue;
+            };
+            eprintln!("footprint: build {round} of hello on {name}");
+            keep(&mut results, runtime, hello(name, dependencies));
+        }
+    }
+    results
+}
+
+fn keep(results: &mut Results, runtime: &Runtime, outcome: Outcome) {
+    for (row, value) in outcome.values {
+        results.add(&row, runtime.name, value);
+    }
+    if let Some(why) = outcome.refused {
+        eprintln!("{}: {why}", runtime.name);
+        results.refused.insert(runtime.name.into(), why);
+    }
+}
+
+/// Here the server reports, and ends the run.
+fn idle(runtime: &Runtime) -> Outcome {
+    const CONNECTIONS: &str = "9000";
+    let server = match Server::of(runtime, &["idle", CONNECTIONS]) {
+        Ok(server) => server,
+        Err(why) => return Outcome::failed(why),
+    };
+    let mut load = Command::new(program("bench-load"));
+    on_cores(&mut load, cores());
+    load.args(["idle", &server.address, CONNECTIONS]);
+    let load = finish(load);
+    let mut outcome = Outcome::parse(&server.rest());
+    outcome.refused = outcome.refused.or(load.refused);
+    outcome
+}
+
+// ---- builds ----------------------------------------------------------------------
+
+fn hello(name: &str, dependencies: &str) -> Outcome {
+    let directory =
+        std::env::temp_dir().join(format!("soloist-bench-hello-{}", std::process::id()));
+    let outcome = hello_in(&directory, name, dependencies);
+    let _ = fs::remove_dir_all(&directory);
+    outcome.unwrap_or_else(|error| Outcome::failed(format!("failed: {error}")))
+}
+
+fn hello_in(directory: &Path, name: &str, dependencies: &str) -> Result<Outcome, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let root = here().parent().expect("the crate's directory");
+    let dependencies = dependencies.replace("SOLOIST", &root.to_string_lossy());
+    let manifest = format!(
+        "[workspace]\n[package]\nname = \"hello\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\
+         [profile.release]\nstrip = true\n[dependencies]\n{dependencies}\n"
+    );
+    let main = directory.join("src/main.rs");
+    fs::create_dir_all(directory.join("src")).map_err(text)?;
+    fs::write(directory.join("Cargo.toml"), manifest).map_err(text)?;
+    fs::copy(here().join(format!("hello/{name}.rs")), &main).map_err(text)?;
+    // The same versions as in the other suites.
+    fs::copy(here().join("Cargo.lock"), directory.join("Cargo.lock")).map_err(text)?;
+    let cargo = |arguments: &[&str]| {
+        let mut command = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .stderr(Stdio::null());
+        command.env("CARGO_TARGET_DIR", directory.join("target"));
+        command
+    };
+    let run = |arguments: &[&str]| -> Result<Duration, String> {
+        let before = children_time();
+        let status = cargo(arguments)
+            .stdout(Stdio::null())
+            .status()
+            .map_err(text)?;
+        let time = children_time() - before;
+        status
+            .success()
+            .then_some(time)
+            .ok_or(format!("cargo {arguments:?}: {status}"))
+    };
+    run(&["fetch"])?;
+    let tree = cargo(&["tree", "--prefix", "none", "--edges", "normal,build"]).output();
+    let tree = String::from_utf8_lossy(&tree.map_err(text)?.stdout).into_owned();
+    let crates: std::collections::BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(" (").next())
+        .collect();
+    let build = ["build", "--release", "--offline"];
+    let cold = run(&build)?;
+    let program = directory.join("target/release/hello");
+    let output = Command::new(&program).output().map_err(text)?;
+    if output.stdout != b"hello\n" {
+        return Err(format!("hello on {name} says {output:?}"));
+    }
+    let size = fs::metadata(&program).map_err(text)?.len();
+    let source = fs::read_to_string(&main).map_err(text)?;
+    fs::write(&main, source.replace("\"hello\"", "\"hallo\"")).map_err(text)?;
+    let again = run(&build)?;
+    let values = [
+        // Without the program itself.
+        ("hello: crates in the tree", crates.len() as f64 - 1.0),
+        ("hello: cold build, CPU", cold.as_secs_f64()),
+        ("hello: incremental build, CPU", again.as_secs_f64()),
+        ("hello: stripped size", size as f64 / 1024.0),
+    ];
+    let values = values.map(|(name, value)| (name.to_string(), value));
+    Ok(Outcome {
+        values: values.into(),
+        refused: None,
+    })
+}
+
+/// The CPU time of all programs that this one has started and that are over.
+fn children_time() -> Duration {
+    // SAFETY: the call writes to `usage`.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage), 0);
+        usage
+    };
+    let time = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}

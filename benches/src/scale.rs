@@ -1,0 +1,75 @@
+//! The suite `scale`: what one item costs when there are more of them, beside tokio.
+
+use std::thread;
+
+use crate::cores;
+use crate::results::Results;
+use crate::runtimes::{Outcome, Runtime};
+use crate::sockets::{Server, echo_of, load_echo};
+
+pub const TASKS: &[usize] = &[10, 100, 1_000, 10_000, 100_000, 1_000_000];
+pub const TIMERS: &[usize] = &[1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
+/// As many as one process may have open; the last is three servers of 9,000.
+pub const CONNECTIONS: &[usize] = &[1, 10, 100, 1_000, 9_000, 27_000];
+
+pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
+    let mut results = Results::default();
+    for round in 1..=rounds {
+        eprintln!("scale: round {round} of {rounds}");
+        for runtime in runtimes {
+            for part in ["scale-tasks", "scale-timers"] {
+                keep(&mut results, runtime, runtime.run(&[part], cores()));
+            }
+            for &n in CONNECTIONS {
+                let servers = n.div_ceil(9_000);
+                let mut outcome = connections(runtime, n / servers, servers);
+                for (name, _) in &mut outcome.values {
+                    *name = format!("connections: {n}");
+                }
+                keep(&mut results, runtime, outcome);
+            }
+        }
+    }
+    results
+}
+
+fn keep(results: &mut Results, runtime: &Runtime, outcome: Outcome) {
+    for (row, value) in outcome.values {
+        results.add(&row, runtime.name, value);
+    }
+    if let Some(why) = outcome.refused {
+        eprintln!("{}: {why}", runtime.name);
+        results.refused.insert(runtime.name.into(), why);
+    }
+}
+
+/// So many for each of the servers, all at once: the mean of their CPU per request.
+fn connections(runtime: &Runtime, n: usize, servers: usize) -> Outcome {
+    let one = || match Server::of(runtime, &["echo", "1024"]) {
+        Ok(server) => load_echo(&server, &echo_of(n), (5 * n).max(10_000)),
+        Err(why) => Outcome::failed(why),
+    };
+    let outcomes: Vec<Outcome> = thread::scope(|scope| {
+        let all: Vec<_> = (0..servers).map(|_| scope.spawn(one)).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().expect("a run");
+        all.into_iter().map(join).collect()
+    });
+    let mut cpu = Vec::new();
+    for outcome in outcomes {
+        if outcome.refused.is_some() {
+            return outcome;
+        }
+        cpu.extend(
+            outcome
+                .values
+                .iter()
+                .find(|(name, _)| name == "CPU")
+                .map(|(_, cpu)| cpu * 1000.0),
+        );
+    }
+    let mean = cpu.iter().sum::<f64>() / cpu.len() as f64;
+    Outcome {
+        values: vec![("CPU".into(), mean)],
+        refused: None,
+    }
+}
