@@ -239,6 +239,27 @@ fn the_pictures_in_the_documentation_are_those_in_the_files() {
     }
 }
 
+#[test]
+fn every_suite_of_the_benchmarks_is_in_their_document() {
+    let rows = fs::read_to_string(root().join("benches/src/rows.rs"));
+    // Not part of the package.
+    let Ok(rows) = rows else {
+        return;
+    };
+    let start = rows.find("pub const SUITES").expect("the list of suites");
+    let list = &rows[start..start + rows[start..].find("];").unwrap()];
+    // Pairs of a name and a description.
+    let names: Vec<&str> = list.split('"').skip(1).step_by(4).collect();
+    assert_eq!(names.len(), 6, "{names:?}");
+    let document = fs::read_to_string(root().join("docs/benchmarks.md")).unwrap();
+    for name in names {
+        assert!(
+            document.contains(&format!("\n## {name}\n")),
+            "no `{name}` in docs/benchmarks.md: run the suite, then --markdown --svg"
+        );
+    }
+}
+
 fn decode_base64(text: &str) -> Vec<u8> {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |byte: u8| {

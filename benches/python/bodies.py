@@ -180,7 +180,7 @@ def echo(run, buffer):
     async def main():
         listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server = await asyncio.start_server(serve, sock=listener)
+        server = await asyncio.start_server(serve, sock=listener, backlog=4096)
         print("%s:%d" % listener.getsockname(), flush=True)
         async with server:
             await server.serve_forever()

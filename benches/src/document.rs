@@ -124,16 +124,16 @@ fn about_here(all: &BTreeMap<&'static str, Results>) -> String {
     );
     line("compiler", &output("rustc", &["--version"]));
     let root = here().parent().expect("the crate's directory");
-    let commit = output(
-        "git",
-        &[
-            "-C",
-            &root.to_string_lossy(),
-            "rev-parse",
-            "--short",
-            "HEAD",
-        ],
-    );
+    let source = [
+        "-C",
+        &root.to_string_lossy(),
+        "log",
+        "-1",
+        "--format=%h",
+        "--",
+        "src",
+    ];
+    let commit = output("git", &source);
     let lock = fs::read_to_string(here().join("Cargo.lock")).unwrap_or_default();
     let version = |name: &str| {
         let start = lock.split_once(&format!("name = \"{name}\"\nversion = \""));

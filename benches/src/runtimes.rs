@@ -182,14 +182,7 @@ pub fn on_cores(command: &mut Command, cores: Option<(usize, usize)>) {
 pub fn build(package: &str) -> Result<(), String> {
     let cargo = std::env::var("CARGO").unwrap_or("cargo".into());
     let done = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--quiet",
-            "--locked",
-            "--package",
-            package,
-        ])
+        .args(["build", "--release", "--quiet", "--package", package])
         .arg("--manifest-path")
         .arg(crate::here().join("Cargo.toml"))
         .status();

@@ -53,7 +53,7 @@ mod rt {
 
     pub fn sleep(duration: Duration) -> impl Future<Output = ()> {
         let timer = glommio::timer::Timer::new(duration);
-        async { drop(timer.await) }
+        async { _ = timer.await }
     }
 
     pub fn without_budget<F: Future>(future: F) -> F {

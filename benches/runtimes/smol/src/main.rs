@@ -50,7 +50,7 @@ mod rt {
 
     pub fn sleep(duration: Duration) -> impl Future<Output = ()> {
         let timer = smol::Timer::after(duration);
-        async { drop(timer.await) }
+        async { _ = timer.await }
     }
 
     pub fn without_budget<F: Future>(future: F) -> F {
