@@ -101,8 +101,8 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "100,000 firing: late",
-        "the spread of this row is large (see the table). When 100,000 deadlines come within \
-         100 ms, a whole batch is expired and polled before the next look at the clock.",
+        "the rounds are far apart in this row (see the table), and other programs have the \
+         same core now and then. What else there is to it is not known yet.",
     ),
     (
         "echo, 64 connections, buffer 64 B",
