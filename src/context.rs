@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::cell::{Awaiter, Home, Message, Owner, Ran, Who};
+use crate::cell::{Awaiter, Entry, Home, Message, Owner, Ran, Who};
 use crate::clock::{self, AutoAdvance, Clock, VirtualClock};
 use crate::outside::{self, Outside};
 use crate::panics::{Panics, Payload};
@@ -19,6 +19,7 @@ use crate::record::{Source, wakes_by};
 use crate::schedule::{Order, Schedule};
 use crate::sync::thread_local;
 use crate::timers::{TimerKey, Timers};
+use crate::watch::{Watch, warn};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
@@ -38,6 +39,8 @@ pub(crate) struct Settings {
     /// With a virtual clock: how long to wait in real time when nothing can happen any
     /// more, as far as we know.
     pub(crate) patience: Option<Duration>,
+    pub(crate) inspect: bool,
+    pub(crate) warn_slow: Option<Duration>,
 }
 
 /// What holds a waker on the runtime's thread that only its own tasks wake.
@@ -139,9 +142,10 @@ impl Context {
         let schedule = settings.schedule.or(is_virtual.then_some(Schedule::Fifo));
         let order = schedule.map(|schedule| Rc::new(Order::new(schedule)));
         let (park, notifier) = Park::new(order.clone());
+        let watch = Watch::new(settings.inspect, settings.warn_slow);
         let now = Instant::now();
         Rc::new(Context {
-            owner: Owner::new(notifier),
+            owner: Owner::new(notifier, watch),
             park,
             timers: RefCell::new(Timers::new(now)),
             now: Cell::new(now),
@@ -167,14 +171,38 @@ impl Context {
                 let outer = self.0.take();
                 // The thread may be ending: then there is nothing to restore.
                 let left = CURRENT.try_with(|current| current.replace(outer));
-                drop(left);
+                if let Ok(Some(left)) = left {
+                    left.set_entered(false);
+                }
             }
         }
+        self.set_entered(true);
         let inner = Some(self.clone());
         let outer = CURRENT.try_with(|current| current.replace(inner));
         let time = self.virtual_clock.as_ref().map(|_| self.now.get());
         let _leave = Leave(outer.ok().flatten(), clock::replace(time));
         self.owner.enter(f)
+    }
+
+    fn set_entered(&self, entered: bool) {
+        if let Some(watch) = self.owner.watch() {
+            watch.set_entered(entered);
+        }
+    }
+
+    /// Waits until something happens, or for so long at most.
+    pub(crate) fn wait(&self, wait: Option<Duration>) -> io::Result<()> {
+        let counts = self.owner.counts();
+        if wait != Some(Duration::ZERO) {
+            counts.waits.add(1);
+        }
+        let start = self.owner.watch().map(|watch| (watch, Instant::now()));
+        let events = self.park.wait(self.owner.inbox(), wait);
+        if let Some((watch, start)) = start {
+            watch.waited(start.elapsed());
+        }
+        counts.events.add(events?);
+        Ok(())
     }
 
     /// The time of the last visit: cheap, and a little old.
@@ -351,6 +379,14 @@ impl Context {
             return Step::Nothing;
         };
         self.writes.set(WRITES);
+        match self.owner.watch() {
+            None => self.run(task, main),
+            Some(watch) => self.run_watched(watch, task, main),
+        }
+    }
+
+    #[inline]
+    fn run(&self, task: Entry, main: &mut dyn FnMut() -> bool) -> Step {
         match self.owner.run(task) {
             Ran::Task => Step::Polled,
             Ran::Stale => Step::Nothing,
@@ -362,6 +398,31 @@ impl Context {
                 Step::Polled
             }
         }
+    }
+
+    #[cold]
+    fn run_watched(&self, watch: &Watch, task: Entry, main: &mut dyn FnMut() -> bool) -> Step {
+        // Before it is over, and gone.
+        let who = watch.slow.and_then(|_| self.owner.about(task));
+        let start = Instant::now();
+        let step = self.run(task, main);
+        let took = start.elapsed();
+        if matches!(step, Step::Nothing) {
+            return step;
+        }
+        watch.polled(task.place(), task.number(), took);
+        if watch.slow.is_some_and(|slow| took >= slow) {
+            watch.has_warned.set(true);
+            match who {
+                Some(who) => warn(format_args!(
+                    "slow poll: {who} has kept the thread for {took:.1?}"
+                )),
+                None => warn(format_args!(
+                    "slow poll: the future of `block_on` has kept the thread for {took:.1?}"
+                )),
+            }
+        }
+        step
     }
 
     /// A panic that nobody can await ends the call that is under way, if that was asked

@@ -77,10 +77,22 @@ pub struct Metrics {
     pub timers_fired: u64,
     /// The most that was ready at the start of a turn.
     pub longest_queue: usize,
+    /// How long the runtime has run without waiting. Only under [`Builder::inspect`].
+    ///
+    /// [`Builder::inspect`]: crate::runtime::Builder::inspect
+    pub busy: Option<Duration>,
+    /// How long it has waited. Only under [`Builder::inspect`].
+    ///
+    /// [`Builder::inspect`]: crate::runtime::Builder::inspect
+    pub idle: Option<Duration>,
 }
 
 pub(crate) fn metrics(context: &Context) -> Metrics {
     let counts = context.owner.counts();
+    let times = context
+        .owner
+        .watch()
+        .and_then(|watch| watch.busy_and_idle());
     Metrics {
         spawned: context.owner.spawned(),
         live: context.owner.live(),
@@ -94,6 +106,8 @@ pub(crate) fn metrics(context: &Context) -> Metrics {
         timers_pending: context.timers_pending(),
         timers_fired: counts.fired.get(),
         longest_queue: counts.longest_queue.get() as usize,
+        busy: times.map(|(busy, _)| busy),
+        idle: times.map(|(_, idle)| idle),
     }
 }
 
@@ -124,6 +138,14 @@ pub struct TaskInfo {
     pub spawned_at: &'static Location<'static>,
     /// How often it was polled.
     pub polls: u32,
+    /// How long ago it was spawned. Only under [`Builder::inspect`], as the times below.
+    ///
+    /// [`Builder::inspect`]: crate::runtime::Builder::inspect
+    pub age: Option<Duration>,
+    /// How long all its polls have taken.
+    pub total_poll: Option<Duration>,
+    /// How long the longest of them has taken.
+    pub longest_poll: Option<Duration>,
     /// What it is doing.
     pub state: TaskState,
     /// What may wake it, while it waits. A task that waits for several things at once has
@@ -282,7 +304,14 @@ impl fmt::Display for TaskInfo {
         if !self.waits_for.is_empty() {
             write!(f, " for {}", List(&self.waits_for))?;
         }
-        write!(f, ", {} polls", self.polls)
+        write!(f, ", {} polls", self.polls)?;
+        if let (Some(age), Some(total), Some(longest)) =
+            (self.age, self.total_poll, self.longest_poll)
+        {
+            let [age, total, longest] = [age, total, longest].map(Short);
+            write!(f, ", {age} old, busy for {total}, for {longest} at once")?;
+        }
+        Ok(())
     }
 }
 
@@ -309,28 +338,81 @@ pub struct Dump {
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const TITLES: [&str; 5] = ["task", "state", "polls", "waits for", "spawned at"];
-        let row = |info: &TaskInfo, who: String| {
-            let waits = List(&info.waits_for).to_string();
-            let (state, polls) = (info.state.to_string(), info.polls.to_string());
-            [who, state, polls, waits, info.spawned_at.to_string()]
-        };
-        let mut rows = vec![TITLES.map(str::to_string)];
-        rows.extend(self.main.iter().map(|main| row(main, "main".to_string())));
-        rows.extend(self.tasks.iter().map(|info| {
+        let mut table = Table::new(self.tasks.iter().chain(&self.main).any(|i| i.age.is_some()));
+        if let Some(main) = &self.main {
+            table.add("main".to_string(), main);
+        }
+        for info in &self.tasks {
             let who = match &info.name {
                 Some(name) => format!("{} {name}", info.id),
                 None => info.id.to_string(),
             };
-            row(info, who)
-        }));
-        let widths = [0, 1, 2, 3].map(|column| {
-            let cells = rows.iter().map(|row| row[column].chars().count());
+            table.add(who, info);
+        }
+        table.fmt(f)
+    }
+}
+
+/// Rows of equal length, the titles first.
+struct Table {
+    has_times: bool,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(has_times: bool) -> Table {
+        let titles: &[&str] = match has_times {
+            true => &[
+                "task",
+                "state",
+                "polls",
+                "age",
+                "busy",
+                "longest",
+                "waits for",
+                "spawned at",
+            ],
+            false => &["task", "state", "polls", "waits for", "spawned at"],
+        };
+        let titles = titles.iter().map(|title| title.to_string()).collect();
+        Table {
+            has_times,
+            rows: vec![titles],
+        }
+    }
+
+    fn add(&mut self, who: String, info: &TaskInfo) {
+        let mut row = vec![who, info.state.to_string(), info.polls.to_string()];
+        if self.has_times {
+            let times = [info.age, info.total_poll, info.longest_poll];
+            let text = |time: Option<_>| time.map(|time| Short(time).to_string());
+            row.extend(times.map(|time| text(time).unwrap_or_default()));
+        }
+        row.extend([
+            List(&info.waits_for).to_string(),
+            info.spawned_at.to_string(),
+        ]);
+        self.rows.push(row);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows[0].len();
+        let width = |column: usize| {
+            let cells = self.rows.iter().map(|row| row[column].chars().count());
             cells.max().unwrap_or_default()
-        });
-        for [who, state, polls, waits, place] in &rows {
-            let [a, b, c, d] = widths;
-            writeln!(f, "{who:a$}  {state:b$}  {polls:>c$}  {waits:d$}  {place}")?;
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                // Numbers to the right; nothing after the last.
+                match column {
+                    _ if column + 1 == columns => writeln!(f, "{cell}")?,
+                    2.. if column + 2 < columns => write!(f, "{cell:>width$}  ")?,
+                    _ => write!(f, "{cell:width$}  ")?,
+                }
+            }
         }
         Ok(())
     }
@@ -350,6 +432,9 @@ pub(crate) fn dump(context: &Context) -> Dump {
         name: seen.about.name.map(|name| name.to_string()),
         spawned_at: seen.about.spawned_at,
         polls: seen.polls,
+        age: seen.times.map(|times| times.born.elapsed()),
+        total_poll: seen.times.map(|times| times.total),
+        longest_poll: seen.times.map(|times| times.longest),
     };
     let main = main.map(&mut info).map(|main| TaskInfo {
         id: TaskId::new(0),

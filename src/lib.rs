@@ -40,6 +40,7 @@ mod timers;
 #[cfg(feature = "trace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
 pub mod trace;
+mod watch;
 
 #[cfg(feature = "blocking")]
 pub use blocking::unblock;

@@ -22,6 +22,7 @@ mod models;
 mod simulated;
 mod stuck;
 mod valve;
+mod watched;
 
 use std::future::Future;
 use std::io;
@@ -63,7 +64,9 @@ const BUDGET: u32 = 128;
 /// count of references proves it, so there are no false alarms; a waker that is kept
 /// somewhere for nothing (in a channel whose sender nobody will use, or a
 /// [`promise`](crate::promise) that its own task should set) is no proof, and hangs. To wait
-/// for ever while other threads work, keep a `Handle`, or park the thread.
+/// for ever while other threads work, keep a `Handle`, or park the thread. It is looked at
+/// when the thread is about to wait, and when the last `Handle` goes: a waker that another
+/// thread drops later, without waking, is not noticed.
 ///
 /// # Examples
 ///
@@ -443,7 +446,10 @@ impl Runtime {
                 self.visit(wait)?;
                 self.context.read_inbox();
             }
-            let pass = self.generation(main)?;
+            let pass = match self.context.owner.watch() {
+                None => self.generation(main)?,
+                Some(watch) => self.watched_generation(watch, main)?,
+            };
             // Where there were only entries of tasks that are over, nothing was ready.
             if visits || pass.polled > 0 {
                 return Ok(pass);
@@ -497,11 +503,7 @@ impl Runtime {
             return self.visit_virtual(wait);
         } else {
             let wait = self.until_next_timer(wait);
-            if wait != Some(Duration::ZERO) {
-                context.owner.counts().waits.add(1);
-            }
-            let events = context.park.wait(context.owner.inbox(), wait)?;
-            context.owner.counts().events.add(events);
+            context.wait(wait)?;
             context.look();
             context.expire_timers();
         }

@@ -2,6 +2,7 @@
 
 use super::home::NO_SLOT;
 use super::{About, Header, Owner, State, Waits, Who, with_polled};
+use crate::watch::{Times, Watch};
 
 /// A task, or main, as it is at this moment.
 pub(crate) struct Seen {
@@ -16,10 +17,12 @@ pub(crate) struct Seen {
     pub(crate) joined_by: Option<Who>,
     /// Whether a waker of it is left anywhere.
     pub(crate) has_waker: bool,
+    /// If they are kept.
+    pub(crate) times: Option<Times>,
 }
 
 impl Seen {
-    fn new(header: &Header, is_polled: bool, has_waker: bool) -> Seen {
+    fn new(watch: Option<&Watch>, header: &Header, is_polled: bool, has_waker: bool) -> Seen {
         // Out and back: no user code runs in between.
         let joiner = header.joiner.take();
         let joined_by = joiner.is_somebody().then(|| header.joined_by.get());
@@ -33,6 +36,7 @@ impl Seen {
             waits: header.waits.get(),
             joined_by,
             has_waker,
+            times: watch.and_then(|watch| watch.times(header.entry().place(), header.number)),
         }
     }
 }
@@ -46,7 +50,7 @@ impl Owner {
         let main = self.home.local().main_cell.borrow();
         let cell = main.as_ref()?;
         let parked = cell.header.state.get() == State::Idle;
-        parked.then(|| Seen::new(&cell.header, false, cell.others() > 0))
+        parked.then(|| Seen::new(self.watch(), &cell.header, false, cell.others() > 0))
     }
 
     /// All tasks that are not over, in the order of their places in the registry.
@@ -55,8 +59,13 @@ impl Owner {
         let seen = tasks.iter().filter_map(|(_, place)| {
             let header = place.task.header();
             match header.state.get() {
-                State::Idle => Some(Seen::new(header, false, place.task.others() > 0)),
-                State::Running => Some(Seen::new(header, true, true)),
+                State::Idle => Some(Seen::new(
+                    self.watch(),
+                    header,
+                    false,
+                    place.task.others() > 0,
+                )),
+                State::Running => Some(Seen::new(self.watch(), header, true, true)),
                 // Its future is being dropped.
                 State::Dropping | State::Done | State::Gone => None,
             }
@@ -68,7 +77,7 @@ impl Owner {
     fn see_polled(&self, is_meant: impl FnOnce(&Header) -> bool) -> Option<Seen> {
         with_polled(|header| {
             let is_meant = header.home.id() == self.home.id() && is_meant(header);
-            is_meant.then(|| Seen::new(header, true, true))
+            is_meant.then(|| Seen::new(self.watch(), header, true, true))
         })?
     }
 }

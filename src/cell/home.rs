@@ -6,6 +6,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
+use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 use slab::Slab;
@@ -22,6 +23,7 @@ use crate::record;
 use crate::schedule::Order;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread_local;
+use crate::watch::Watch;
 
 thread_local! {
     /// The id of the runtime that is entered on this thread, 0 for none. Const
@@ -95,6 +97,17 @@ pub(crate) struct Entry {
     pub(super) number: u64,
 }
 
+impl Entry {
+    /// The place in the registry. Main has none.
+    pub(crate) fn place(self) -> Option<u32> {
+        (self.slot != NO_SLOT).then_some(self.slot)
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.number
+    }
+}
+
 /// The slot of what is not in the registry: main, and what was never put there.
 pub(super) const NO_SLOT: u32 = u32::MAX;
 /// The slot of nobody at all.
@@ -161,11 +174,13 @@ impl fmt::Debug for Home {
 /// `Clone`.
 pub(crate) struct Owner {
     pub(super) home: Home,
+    /// If it is asked to measure.
+    watch: Option<Rc<Watch>>,
     _not_send: NotSend,
 }
 
 impl Owner {
-    pub(crate) fn new(notifier: Notifier) -> Owner {
+    pub(crate) fn new(notifier: Notifier, watch: Option<Rc<Watch>>) -> Owner {
         let id = NEXT_ID.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let spare = spare().pop();
         let shared = spare.unwrap_or_else(|| {
@@ -190,6 +205,7 @@ impl Owner {
         shared.inbox.open(id, notifier);
         Owner {
             home: Home { shared, id },
+            watch,
             _not_send: PhantomData,
         }
     }
@@ -229,6 +245,19 @@ impl Owner {
     #[inline]
     pub(crate) fn counts(&self) -> &Counts {
         &self.home.local().counts
+    }
+
+    #[inline]
+    pub(crate) fn watch(&self) -> Option<&Watch> {
+        self.watch.as_deref()
+    }
+
+    /// Who the task is, unless it is over, or main.
+    pub(crate) fn about(&self, entry: Entry) -> Option<About> {
+        let tasks = self.home.local().tasks.borrow();
+        let place = tasks.get(entry.place()? as usize);
+        let place = place.filter(|place| place.number == entry.number)?;
+        Some(place.task.header().about())
     }
 
     /// How many tasks were spawned.
@@ -290,6 +319,9 @@ impl Owner {
             local.tasks.borrow_mut().insert(Place { number, task });
             local.ready.push(Entry { slot, number });
             record::spawned(|| handle.header().subject());
+            if let Some(watch) = &self.watch {
+                watch.born(Some(slot), number);
+            }
         }
         TaskRef::new(handle)
     }
@@ -317,6 +349,9 @@ impl Owner {
         }
         let cell = last.clone().expect("it is there now");
         local.ready.push(cell.header.entry());
+        if let Some(watch) = &self.watch {
+            watch.born(None, number);
+        }
         Main { owner: self, cell }
     }
 

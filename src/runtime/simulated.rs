@@ -96,9 +96,7 @@ impl Runtime {
         let start = Instant::now();
         loop {
             let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
-            context.owner.counts().waits.add(1);
-            let events = context.park.wait(context.owner.inbox(), left)?;
-            context.owner.counts().events.add(events);
+            context.wait(left)?;
             context.read_inbox();
             if !context.owner.ready().is_empty() || context.is_stopped() {
                 break;

@@ -15,7 +15,7 @@ impl Runtime {
     pub(super) fn check_not_stuck(&self) {
         let context = &self.context;
         if context.owner.ready().is_empty()
-            && context.next_deadline().is_none()
+            && context.timers_pending() == 0
             && !context.owner.inbox().is_filled()
         {
             self.check_idle();

@@ -51,6 +51,7 @@ mod runtime;
 mod send;
 #[cfg(all(unix, feature = "signal"))]
 mod signal;
+mod slow;
 #[cfg(unix)]
 mod stdin;
 mod stress;

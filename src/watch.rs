@@ -1,0 +1,137 @@
+//! What a runtime measures only if it is asked to: how long polls take, and how long it is
+//! busy.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// The clock of the system: also where time is virtual, polls take real time.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// Whether times are kept.
+    pub(crate) keeps: bool,
+    /// From this on a poll, or a turn, is slow.
+    pub(crate) slow: Option<Duration>,
+    /// By the place in the registry. Those of tasks that are over stay
+    /// until the place is used again.
+    times: RefCell<Vec<Times>>,
+    main: Cell<Times>,
+    /// Since when the runtime runs, if it does.
+    entered: Cell<Option<Instant>>,
+    /// How long it has run before that.
+    inside: Cell<Duration>,
+    idle: Cell<Duration>,
+    /// Whether a poll of this turn was slow.
+    pub(crate) has_warned: Cell<bool>,
+}
+
+/// Of one task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    number: u64,
+    pub(crate) born: Instant,
+    pub(crate) total: Duration,
+    pub(crate) longest: Duration,
+}
+
+impl Times {
+    fn new(number: u64) -> Times {
+        Times {
+            number,
+            born: Instant::now(),
+            total: Duration::ZERO,
+            longest: Duration::ZERO,
+        }
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(keeps: bool, slow: Option<Duration>) -> Option<Rc<Watch>> {
+        (keeps || slow.is_some()).then(|| {
+            Rc::new(Watch {
+                keeps,
+                slow,
+                times: RefCell::new(Vec::new()),
+                main: Cell::new(Times::new(0)),
+                entered: Cell::new(None),
+                inside: Cell::new(Duration::ZERO),
+                idle: Cell::new(Duration::ZERO),
+                has_warned: Cell::new(false),
+            })
+        })
+    }
+
+    /// A task was spawned into this place of the registry; main has none.
+    pub(crate) fn born(&self, slot: Option<u32>, number: u64) {
+        let new = Times::new(number);
+        let Some(slot) = slot else {
+            self.main.set(new);
+            return;
+        };
+        let mut times = self.times.borrow_mut();
+        let slot = slot as usize;
+        if slot >= times.len() {
+            // Those in between belong to tasks that were there before.
+            times.resize(slot + 1, Times { number: 0, ..new });
+        }
+        times[slot] = new;
+    }
+
+    pub(crate) fn polled(&self, slot: Option<u32>, number: u64, took: Duration) {
+        let add = |times: &mut Times| {
+            if times.number == number {
+                times.total += took;
+                times.longest = times.longest.max(took);
+            }
+        };
+        match slot {
+            Some(slot) => {
+                self.times.borrow_mut().get_mut(slot as usize).map(add);
+            }
+            None => {
+                let mut main = self.main.get();
+                add(&mut main);
+                self.main.set(main);
+            }
+        }
+    }
+
+    pub(crate) fn times(&self, slot: Option<u32>, number: u64) -> Option<Times> {
+        let times = match slot {
+            Some(slot) => self.times.borrow().get(slot as usize).copied()?,
+            None => self.main.get(),
+        };
+        (self.keeps && times.number == number).then_some(times)
+    }
+
+    /// The runtime starts to run, or has stopped to.
+    pub(crate) fn set_entered(&self, entered: bool) {
+        self.inside.set(self.inside());
+        self.entered.set(entered.then(Instant::now));
+    }
+
+    fn inside(&self) -> Duration {
+        let now = self.entered.get().map(|since| since.elapsed());
+        self.inside.get() + now.unwrap_or_default()
+    }
+
+    pub(crate) fn waited(&self, idle: Duration) {
+        self.idle.set(self.idle.get() + idle);
+    }
+
+    /// How long the runtime has been busy, and idle.
+    pub(crate) fn busy_and_idle(&self) -> Option<(Duration, Duration)> {
+        let idle = self.idle.get();
+        self.keeps
+            .then(|| (self.inside().saturating_sub(idle), idle))
+    }
+}
+
+/// Where warnings go: to the logger with the feature `log`, else to standard error.
+pub(crate) fn warn(what: fmt::Arguments<'_>) {
+    #[cfg(feature = "log")]
+    log::warn!(target: "soloist", "{what}");
+    #[cfg(not(feature = "log"))]
+    eprintln!("soloist: {what}");
+}

@@ -1,0 +1,206 @@
+//! `Builder::warn_slow`, and the times that `Builder::inspect` keeps.
+
+use std::future::{Future, pending};
+use std::thread;
+use std::time::Duration;
+
+use soloist::task::{Builder, yield_now};
+use soloist::time::sleep;
+use soloist::{Runtime, inspect, spawn};
+
+use crate::support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// What a child process says that runs this on a runtime which warns from `from` on.
+fn said(name: &str, from: Duration, test: impl Future<Output = ()>) -> Vec<String> {
+    let stderr = passes_in_child(name, || {
+        #[cfg(feature = "log")]
+        {
+            static LOGGER: Logger = Logger;
+            log::set_logger(&LOGGER).unwrap();
+            log::set_max_level(log::LevelFilter::Warn);
+        }
+        Runtime::builder().warn_slow(from).build().block_on(test);
+    });
+    let lines = stderr.lines().filter_map(|line| {
+        if cfg!(feature = "log") {
+            line.strip_prefix("logged WARN soloist: ")
+        } else {
+            line.strip_prefix("soloist: ")
+        }
+    });
+    lines.map(str::to_string).collect()
+}
+
+#[cfg(feature = "log")]
+struct Logger;
+
+#[cfg(feature = "log")]
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!(
+            "logged {} {}: {}",
+            record.level(),
+            record.target(),
+            record.args()
+        );
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_slow_poll_names_the_task() {
+    let said = said("slow::a_slow_poll_names_the_task", 200 * MS, async {
+        let slow = Builder::new().name("blocks").spawn(async {
+            yield_now().await;
+            thread::sleep(210 * MS);
+            yield_now().await;
+        });
+        let over = spawn(async { thread::sleep(210 * MS) });
+        slow.await;
+        over.await;
+        thread::sleep(210 * MS);
+    });
+    assert_eq!(said.len(), 3, "{said:?}");
+    let place =
+        |line: &str| line.contains("slow.rs:") && line.contains(") has kept the thread for 2");
+    // In its last poll, too.
+    assert!(said[0].starts_with("slow poll: task `task-2` (spawned at "));
+    assert!(said[1].starts_with("slow poll: task `blocks` (spawned at "));
+    assert!(place(&said[0]) && place(&said[1]), "{said:?}");
+    assert!(said[2].starts_with("slow poll: the future of `block_on` has kept the thread for 2"));
+}
+
+#[test]
+fn many_short_polls_make_a_slow_turn() {
+    let said = said("slow::many_short_polls_make_a_slow_turn", 300 * MS, async {
+        let tasks: Vec<_> = (0..70)
+            .map(|_| spawn(async { thread::sleep(5 * MS) }))
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+    });
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].starts_with("slow turn: 70 polls have taken "),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn what_waits_is_not_slow() {
+    let said = said("slow::what_waits_is_not_slow", 500 * MS, async {
+        spawn(async { sleep(600 * MS).await }).await;
+    });
+    assert_eq!(said, [""; 0]);
+}
+
+#[test]
+fn times_are_kept_only_if_asked_for() {
+    watchdog(|| {
+        let plain = Runtime::new();
+        let warns = Runtime::builder().warn_slow(Duration::MAX).build();
+        let not = Runtime::builder().inspect(true).inspect(false).build();
+        for runtime in [plain, warns, not] {
+            let task = runtime.spawn(pending::<()>());
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+            let info = &runtime.tasks()[0];
+            assert_eq!(
+                (info.age, info.total_poll, info.longest_poll),
+                (None, None, None)
+            );
+            assert_eq!(
+                (runtime.metrics().busy, runtime.metrics().idle),
+                (None, None)
+            );
+            drop(task);
+        }
+    });
+}
+
+#[test]
+fn times_of_a_task() {
+    watchdog(|| {
+        let runtime = Runtime::builder().inspect(true).build();
+        let first = runtime.spawn(async { thread::sleep(20 * MS) });
+        let task = runtime.spawn(async {
+            for _ in 0..3 {
+                thread::sleep(10 * MS);
+                yield_now().await;
+            }
+            thread::sleep(30 * MS);
+            pending::<()>().await;
+        });
+        let new = &runtime.tasks()[1];
+        assert_eq!(
+            (new.total_poll, new.longest_poll),
+            (Some(Duration::ZERO), Some(Duration::ZERO))
+        );
+        for _ in 0..4 {
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+        }
+        let tasks = runtime.tasks();
+        let [info] = &tasks[..] else {
+            panic!("{tasks:?}")
+        };
+        let [age, total, longest] =
+            [info.age, info.total_poll, info.longest_poll].map(Option::unwrap);
+        assert!(longest >= 30 * MS, "{longest:?}");
+        assert!(total >= longest + 30 * MS, "{total:?}");
+        assert!(age >= total + 20 * MS, "{age:?}");
+        let text = info.to_string();
+        assert!(
+            text.contains(" polls, ") && text.ends_with(" at once"),
+            "{text}"
+        );
+        // The next one has the place of the first, and not its times.
+        drop(first);
+        let next = runtime.spawn(async {});
+        let info = &runtime.tasks()[1];
+        assert_eq!(info.id, next.id());
+        assert_eq!(info.total_poll, Some(Duration::ZERO));
+        assert!(info.age.unwrap() < age);
+        drop((task, next));
+    });
+}
+
+#[test]
+fn times_of_main_and_of_the_runtime() {
+    watchdog(|| {
+        let runtime = Runtime::builder().inspect(true).build();
+        runtime.block_on(async {
+            thread::sleep(20 * MS);
+            sleep(30 * MS).await;
+            let main = inspect::dump().main.unwrap();
+            assert!(main.total_poll >= Some(20 * MS));
+            assert!(main.age >= Some(50 * MS));
+            let table = inspect::dump().to_string();
+            assert!(
+                table.lines().next().unwrap().contains("  busy  longest  "),
+                "{table}"
+            );
+        });
+        let (busy, idle) = (
+            runtime.metrics().busy.unwrap(),
+            runtime.metrics().idle.unwrap(),
+        );
+        assert!(busy >= 20 * MS, "{busy:?}");
+        assert!(idle >= 29 * MS, "{idle:?}");
+        // Outside of it time does not count.
+        thread::sleep(10 * MS);
+        let metrics = runtime.metrics();
+        assert_eq!((metrics.busy, metrics.idle), (Some(busy), Some(idle)));
+        // The next main starts anew.
+        runtime.block_on(async {
+            let main = inspect::dump().main.unwrap();
+            assert_eq!(main.total_poll, Some(Duration::ZERO));
+        });
+    });
+}
