@@ -3,8 +3,18 @@
 //! A program that hangs is asked with [`dump`]: every task, where it was spawned, how often
 //! it was polled, and for what it waits: which socket, which timer, which other task. What
 //! the runtime has to note for that costs it a few stores a poll; the rest is looked up when
-//! somebody asks.
+//! somebody asks. With the feature `signal`, `dump_on_signal` prints it from outside, on
+//! `kill -USR1`.
+//!
+//! Times cost two looks at the clock per poll, and are kept only under
+//! [`Builder::inspect`](crate::runtime::Builder::inspect).
 
+#[cfg(all(unix, feature = "signal"))]
+mod on_signal;
+
+#[cfg(all(unix, feature = "signal"))]
+#[cfg_attr(docsrs, doc(cfg(all(unix, feature = "signal"))))]
+pub use self::on_signal::dump_on_signal;
 use crate::context;
 pub use crate::info::{Dump, Metrics, TaskInfo, TaskState, WaitsFor};
 

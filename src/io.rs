@@ -89,6 +89,11 @@ impl<T: AsRaw> Async<T> {
 }
 
 impl<T> Async<T> {
+    #[cfg(all(unix, feature = "signal"))]
+    pub(crate) fn set_background(&self) {
+        self.socket.set_background();
+    }
+
     /// The object itself.
     ///
     /// # Examples

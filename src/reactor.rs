@@ -210,7 +210,9 @@ impl Reactor {
     /// Whether somebody waits for a source.
     pub(crate) fn is_awaited(&self) -> bool {
         let slots = self.slots.borrow();
-        let mut sides = slots.iter().flat_map(|(_, slot)| &slot.sides);
+        let slots = slots.iter().map(|(_, slot)| slot);
+        let slots = slots.filter(|slot| !slot.is_background());
+        let mut sides = slots.flat_map(|slot| &slot.sides);
         sides.any(|side| !side.waiters.is_empty())
     }
 
@@ -519,7 +521,9 @@ impl Reactor {
 
     /// Shows who waits for what.
     pub(crate) fn each_wait(&self, f: &mut dyn FnMut(u32, Direction, &Registration)) {
-        for (_, slot) in &*self.slots.borrow() {
+        let slots = self.slots.borrow();
+        let slots = slots.iter().map(|(_, slot)| slot);
+        for slot in slots.filter(|slot| !slot.is_background()) {
             for direction in [Direction::Read, Direction::Write] {
                 for waiter in slot.sides[direction as usize].waiters.iter() {
                     f(waiter.who, direction, &slot.registration);
@@ -563,6 +567,10 @@ fn slot(slots: &mut Slab<Slot>, key: usize) -> Option<&mut Slot> {
 }
 
 impl Slot {
+    fn is_background(&self) -> bool {
+        self.registration.background.load(Ordering::Relaxed)
+    }
+
     /// Whether the source still belongs to this reactor. If it has moved to another
     /// thread, the slot is waiting to be freed, and what the registration says is about
     /// the source's life there. A move right after this look does no harm: it costs a

@@ -57,6 +57,13 @@ pub(crate) fn set_nonblocking(io: &impl std::os::windows::io::AsSocket) -> io::R
 }
 
 impl<T> Socket<T> {
+    /// Who waits for it is no task.
+    #[cfg(all(unix, feature = "signal"))]
+    pub(crate) fn set_background(&self) {
+        let background = &self.source.registration().background;
+        background.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn get_ref(&self) -> &T {
         self.source.get_ref()
     }

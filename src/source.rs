@@ -168,6 +168,8 @@ pub(crate) struct Registration {
     /// Set when a stream's read came back short: nothing is left to be read until
     /// the reactor says so.
     pub(crate) drained: AtomicBool,
+    /// Set where who waits for it is never a task: it keeps nothing going.
+    pub(crate) background: AtomicBool,
 }
 
 impl Registration {
@@ -348,6 +350,7 @@ impl<T: AsRaw> RawSource<T> {
             waiting: AtomicBool::new(false),
             spree: AtomicU8::new(0),
             drained: AtomicBool::new(false),
+            background: AtomicBool::new(false),
         };
         RawSource {
             closing: Closing(Arc::new(registration)),

@@ -48,6 +48,13 @@ impl Process {
         matches!(self.try_wait(), Ok(None))
     }
 
+    /// From now on nobody waits for it but who reaps it.
+    pub(super) fn set_background(&self) {
+        if let Notice::Pidfd(socket) = &self.notice {
+            socket.set_background();
+        }
+    }
+
     /// Its status, or the task is woken when it ends.
     pub(super) fn poll_wait(&mut self, cx: &mut TaskContext<'_>) -> Poll<io::Result<ExitStatus>> {
         let status = ready!(self.poll_status(cx));

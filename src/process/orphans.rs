@@ -42,6 +42,7 @@ pub(super) fn adopt(mut process: Process) {
         let waker = Waker::from(Arc::new(Reaper { pid }));
         let watch = process.poll_wait(&mut TaskContext::from_waker(&waker));
         is_watched = watch.is_pending();
+        process.set_background();
     }
     if process.is_alive() {
         // So that it is made, and dropped with the thread.

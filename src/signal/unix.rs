@@ -90,6 +90,11 @@ pub struct Signal {
 }
 
 impl Signal {
+    /// It is listened to by the crate itself, and no task goes on when it comes.
+    pub(crate) fn set_background(&self) {
+        self.reader.set_background();
+    }
+
     /// Waits for the signal. One that has come since the last report counts.
     ///
     /// # Errors

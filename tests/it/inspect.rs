@@ -435,3 +435,134 @@ fn outside_of_a_runtime_there_is_nothing_to_dump() {
     assert!(panic_of(dump).contains("`inspect::dump` outside of a soloist runtime"));
     assert!(panic_of(inspect::metrics).contains("`inspect::metrics` outside"));
 }
+
+#[cfg(all(unix, feature = "signal"))]
+mod on_signal {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpStream;
+    use std::process::Stdio;
+
+    use rustix::process::{Pid, Signal, kill_process};
+    use soloist::inspect::dump_on_signal;
+    use soloist::signal::unix::SignalKind;
+
+    use super::{Builder, Duration, MINUTE, Poll, Runtime, block_on, pending, poll_fn, sleep};
+    use crate::examples::{KillOnDrop, example};
+    use crate::support::*;
+
+    const USR1: SignalKind = SignalKind::user_defined1();
+
+    /// Its handler has run when this returns.
+    fn raise() {
+        signal_hook::low_level::raise(signal_hook::consts::SIGUSR1).unwrap();
+    }
+
+    #[test]
+    fn a_signal_prints_the_table() {
+        let said = passes_in_child("inspect::on_signal::a_signal_prints_the_table", || {
+            block_on(async {
+                for _ in 0..2 {
+                    dump_on_signal(USR1).unwrap();
+                }
+                let task = Builder::new().name("a sleeper").spawn(sleep(MINUTE));
+                for _ in 0..2 {
+                    raise();
+                    sleep(Duration::from_millis(20)).await;
+                }
+                drop(task);
+            });
+            // It is the thread's: also of the next runtime, and of one without a `block_on`.
+            let runtime = Runtime::new();
+            let task = Builder::new().name("the next");
+            runtime.block_on(poll_fn(|_| Poll::Ready(())));
+            runtime
+                .spawn(async {
+                    raise();
+                    task.spawn(sleep(Duration::from_millis(20))).await;
+                })
+                .detach();
+            // That somebody listens keeps nothing running.
+            runtime.run();
+        });
+        let heads = said
+            .lines()
+            .filter(|line| line.starts_with("soloist: SIGUSR1: "));
+        assert_eq!(heads.count(), 3, "{said}");
+        assert_eq!(said.matches("\n1 a sleeper").count(), 2, "{said}");
+        assert_eq!(said.matches("\nmain ").count(), 2, "{said}");
+        assert_eq!(said.matches("\n2 the next").count(), 1, "{said}");
+        // Main waits for the timer, and not for the signal.
+        assert!(!said.contains("to read fd"), "{said}");
+    }
+
+    #[test]
+    fn who_listens_keeps_nobody_waiting() {
+        passes_in_child(
+            "inspect::on_signal::who_listens_keeps_nobody_waiting",
+            || {
+                let text = panic_of(|| {
+                    block_on(async {
+                        dump_on_signal(USR1).unwrap();
+                        pending::<()>().await;
+                    })
+                });
+                assert!(text.starts_with("stuck for certain"), "{text}");
+            },
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_listened_to_is_an_error() {
+        watchdog(|| {
+            let error = dump_on_signal(USR1).unwrap_err().to_string();
+            assert!(error.starts_with("`dump_on_signal` outside of"), "{error}");
+            block_on(async {
+                let error = dump_on_signal(SignalKind::from_raw(9)).unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+            });
+        });
+    }
+
+    #[test]
+    fn the_example_tells_of_its_clients() {
+        let mut command = example("inspect");
+        command.arg("127.0.0.1:0").stderr(Stdio::piped());
+        let mut server = KillOnDrop(command.spawn().unwrap());
+        let mut out = BufReader::new(server.0.stdout.take().unwrap()).lines();
+        let mut err = BufReader::new(server.0.stderr.take().unwrap()).lines();
+        let first = out.next().unwrap().unwrap();
+        let address = first.strip_prefix("listening on ").unwrap();
+        let address = address.split(';').next().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
+        (&client).write_all(b"hello\n").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "HELLO");
+
+        kill_process(Pid::from_child(&server.0), Signal::USR1).unwrap();
+        let mut next = || err.next().unwrap().unwrap();
+        let head = next();
+        assert!(head.ends_with(": 2 tasks on the thread main"), "{head}");
+        let table: String = (0..4).map(|_| next() + "\n").collect();
+        let has = |line: &str, text: &str| {
+            table
+                .lines()
+                .any(|l| l.starts_with(line) && l.contains(text))
+        };
+        assert!(has("main ", &format!("(at {address})")), "{table}");
+        assert!(has("1 report ", "a timer, in "), "{table}");
+        let peer = client.local_addr().unwrap();
+        assert!(
+            has(&format!("2 client {peer}"), &format!("({peer})")),
+            "{table}"
+        );
+
+        (&client).write_all(b"slow\n").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "SLOW");
+        // With the feature `log` it goes to a logger, and there is none.
+        if !cfg!(feature = "log") {
+            let warning = next();
+            let what = format!("slow poll: task `client {peer}`");
+            assert!(warning.contains(&what), "{warning}");
+        }
+    }
+}
