@@ -71,7 +71,7 @@ impl Runtime {
             AutoAdvance::Manual => false,
         };
         // Who will not wait at all does not want time to pass.
-        let may = may && wait != Some(Duration::ZERO) && !self.context.is_stopped();
+        let may = may && wait != Some(Duration::ZERO);
         next.filter(|_| may).map(Jump::ToTimer)
     }
 
@@ -93,12 +93,13 @@ impl Runtime {
         let patience = clock.patience.filter(|_| !outside && timer.is_none());
         let limits = [wait, timer, patience];
         let limit = limits.into_iter().flatten().min();
+        let stopped = context.is_stopped();
         let start = Instant::now();
         loop {
             let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
             context.wait(left)?;
             context.read_inbox();
-            if !context.owner.ready().is_empty() || context.is_stopped() {
+            if !context.owner.ready().is_empty() || context.is_stopped() != stopped {
                 break;
             }
             // Out of patience, and of nothing else.

@@ -363,6 +363,10 @@ fn an_advance_does_not_wait_for_what_is_under_way_outside() {
 fn turns_that_may_not_wait_do_not_move_the_clock() {
     watchdog(|| {
         let runtime = runtime(AutoAdvance::WhenNoIo);
+        // A stop that nobody has seen yet is nothing to a `block_on`.
+        runtime.handle().stop();
+        assert_eq!(runtime.block_on(sleep_an_hour()), HOUR);
+        runtime.run();
         let task = runtime.spawn(sleep_an_hour());
         let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
         let due = turn.next_deadline.unwrap();
