@@ -3,6 +3,8 @@
 //! Timers belong to the runtime that polls them. One that is dropped leaves at once;
 //! one that never fires costs no system call. They fire late by microseconds, never
 //! early. A duration that is too long for the clock means "never".
+//!
+//! Tests need not wait: see [`testing`](crate::testing).
 
 use std::fmt;
 use std::future::Future;
@@ -20,6 +22,9 @@ use crate::context::{self, Context};
 use crate::timers::{TimerKey, saturating_add};
 
 /// The time by the clock of the runtime that runs on this thread.
+///
+/// If that clock is [virtual](crate::runtime::Clock::Virtual), it is another one than that
+/// of `Instant::now()`: their instants are not to be mixed.
 ///
 /// # Panics
 ///

@@ -130,16 +130,17 @@ fn a_time_that_has_passed_is_due_at_once() {
     });
 }
 
-/// A server that answers after a while.
-fn slow_server() -> std::net::SocketAddr {
+/// A server that answers when it has waited for this.
+fn slow_server(wait: impl FnOnce() + Send + 'static) -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut request = [0; 4];
         stream.read_exact(&mut request).unwrap();
-        thread::sleep(A_WHILE);
-        stream.write_all(b"pong").unwrap();
+        wait();
+        // The client may have gone.
+        let _ = stream.write_all(b"pong");
     });
     address
 }
@@ -157,7 +158,8 @@ fn b4522_a_timeout_does_not_run_ahead_of_an_answer_that_comes() {
     watchdog(|| {
         runtime(AutoAdvance::WhenNoIo).block_on(async {
             let start = time::now();
-            let answer = timeout(HOUR, ask(slow_server())).await;
+            let server = slow_server(|| thread::sleep(A_WHILE));
+            let answer = timeout(HOUR, ask(server)).await;
             assert_eq!(&answer.unwrap().unwrap(), b"pong");
             // The clock has run along.
             let took = time::now() - start;
@@ -166,7 +168,10 @@ fn b4522_a_timeout_does_not_run_ahead_of_an_answer_that_comes() {
         // This is what one asks for with it.
         runtime(AutoAdvance::WhenIdle).block_on(async {
             let start = time::now();
-            let answer = timeout(HOUR, ask(slow_server())).await;
+            let (answers, wait) = mpsc::channel::<()>();
+            let server = slow_server(move || wait.recv().unwrap());
+            let answer = timeout(HOUR, ask(server)).await;
+            answers.send(()).unwrap();
             assert!(answer.is_err());
             assert_eq!(time::now() - start, HOUR);
         });
@@ -468,6 +473,21 @@ fn no_deadlock_while_a_thread_holds_a_handle() {
             assert_eq!(promised.await, Ok(7));
             thread.join().unwrap();
         });
+    });
+}
+
+#[test]
+fn how_long_a_timer_still_has_is_told_in_virtual_time() {
+    use soloist::inspect::WaitsFor;
+    watchdog(|| {
+        let runtime = runtime(AutoAdvance::Manual);
+        let _task = runtime.spawn(async { sleep(HOUR).await });
+        runtime.block_on(async { testing::advance(HOUR / 4).await });
+        let waits = runtime.tasks().remove(0).waits_for;
+        let [WaitsFor::Timer { left, .. }] = waits[..] else {
+            panic!("{waits:?}");
+        };
+        assert_eq!(left, Some(HOUR * 3 / 4));
     });
 }
 
