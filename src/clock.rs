@@ -81,9 +81,9 @@ pub enum AutoAdvance {
     /// time, and the clock runs along: by as much as was waited, and not past the next
     /// deadline. So a timeout around a dead socket takes its time, and does fire.
     ///
-    /// Bare wakers are not counted, for there is no telling which of them are on other
-    /// threads: a thread that will wake a task by other means than these should hold a
-    /// `Handle` until it has. What a `poll_read` or `poll_accept` has left behind counts
+    /// Bare wakers, promises and abort handles are not counted, for there is no telling
+    /// which of them are on other threads: a thread that will wake a task by other means than
+    /// these should hold a `Handle` until it has. What a `poll_read` or `poll_accept` has left behind counts
     /// until the socket is reported or dropped, for it cannot be taken back.
     #[default]
     WhenNoIo,

@@ -1,7 +1,7 @@
 //! The network in memory: as the system's, and deterministic to the byte.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::pin::pin;
@@ -572,6 +572,24 @@ fn transcript(seed: u64) -> (String, u64, Duration) {
     })
 }
 
+/// The packets of each direction arrive in the order in which they were sent.
+fn check_that_none_overtakes(transcript: &str) {
+    let seconds = |text: &str| text.parse::<f64>().unwrap();
+    let mut last = BTreeMap::new();
+    for line in transcript.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let Some(takes) = words.last().and_then(|word| word.strip_prefix('+')) else {
+            continue;
+        };
+        let arrives = seconds(words[0]) + seconds(takes);
+        let last = last.entry((words[1], words[3])).or_insert(0.0);
+        // In nanoseconds, as far as an `f64` goes.
+        assert!(arrives > *last - 1e-9, "{line}\n{transcript}");
+        *last = arrives;
+    }
+    assert!(!last.is_empty());
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bytes_at_the_same_times() {
     watchdog(|| {
@@ -582,6 +600,7 @@ fn the_same_seed_gives_the_same_bytes_at_the_same_times() {
             let again = std::thread::spawn(move || transcript(seed));
             assert_eq!(first, again.join().unwrap());
             assert!(first.0.lines().count() > 20, "{}", first.0);
+            check_that_none_overtakes(&first.0);
             all.insert(first.0);
         }
         assert_eq!(all.len(), 20);

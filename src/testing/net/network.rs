@@ -591,11 +591,14 @@ impl Network {
         loop {
             poll_fn(|cx| {
                 let waker = cx.waker().clone();
+                // Dropped after the lock.
+                let _spare;
                 let mut state = lock(&self.state);
                 if !state.cut.contains(&pair(from, to)) {
+                    _spare = Some(waker);
                     return Poll::Ready(());
                 }
-                state.waiters.push(waker);
+                _spare = wait_in(&mut state.waiters, waker);
                 Poll::Pending
             })
             .await;
