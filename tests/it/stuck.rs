@@ -286,6 +286,19 @@ fn a_thread_with_a_waker() {
 }
 
 #[test]
+fn who_waits_for_a_stuck_task_may_wait_for_a_thread_too() {
+    watchdog(|| {
+        let either = || async {
+            let stuck = spawn(pending::<()>());
+            or(stuck, on_thread(|| thread::sleep(30 * MS))).await;
+        };
+        block_on(either());
+        // And a task that does, while main waits for it.
+        block_on(async move { spawn(either()).await });
+    });
+}
+
+#[test]
 fn a_thread_with_a_handle() {
     watchdog(|| {
         let runtime = Runtime::new();
