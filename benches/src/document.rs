@@ -123,17 +123,6 @@ fn about_here(all: &BTreeMap<&'static str, Results>) -> String {
         &format!("`{command} SUITE --rounds N`, with N for each suite: {rounds}"),
     );
     line("compiler", &output("rustc", &["--version"]));
-    let root = here().parent().expect("the crate's directory");
-    let source = [
-        "-C",
-        &root.to_string_lossy(),
-        "log",
-        "-1",
-        "--format=%h",
-        "--",
-        "src",
-    ];
-    let commit = output("git", &source);
     let lock = fs::read_to_string(here().join("Cargo.lock")).unwrap_or_default();
     let version = |name: &str| {
         let start = lock.split_once(&format!("name = \"{name}\"\nversion = \""));
@@ -144,12 +133,17 @@ fn about_here(all: &BTreeMap<&'static str, Results>) -> String {
     let names = [
         "tokio", "smol", "async-io", "monoio", "compio", "glommio", "futures", "polling",
     ];
+    let commits = all
+        .iter()
+        .map(|(suite, results)| format!("{suite} {}", results.commit));
+    let commits = commits.collect::<Vec<_>>().join(", ");
+    line("soloist's sources, as measured", &commits);
     let versions = names
         .map(|name| format!("{name} {}", version(name)))
         .join(", ");
     line(
         "versions",
-        &format!("soloist {} ({commit}), {versions}", version("soloist")),
+        &format!("soloist {}, {versions}", version("soloist")),
     );
     line(
         "Python",
@@ -163,6 +157,16 @@ fn about_here(all: &BTreeMap<&'static str, Results>) -> String {
         ),
     );
     out
+}
+
+/// The last change of what is measured.
+pub fn commit() -> String {
+    let root = here().parent().expect("the crate's directory");
+    let root = root.to_string_lossy();
+    output(
+        "git",
+        &["-C", &root, "log", "-1", "--format=%h", "--", "src"],
+    )
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {

@@ -12,6 +12,8 @@ use crate::runtimes::RUNTIMES;
 pub struct Results {
     /// By row and runtime.
     values: BTreeMap<(String, String), Vec<f64>>,
+    /// The last change of soloist's sources when this was measured.
+    pub commit: String,
     /// By runtime and part of the suite: why there is nothing.
     pub refused: BTreeMap<String, String>,
 }
@@ -95,7 +97,7 @@ impl Results {
 
     /// So that the documents can be written from runs at different times.
     pub fn save(&self, suite: &str) {
-        let mut text = String::new();
+        let mut text = format!("commit\t-\t{}\n", crate::document::commit());
         for ((row, runtime), values) in &self.values {
             for value in values {
                 text += &format!("{row}\t{runtime}\t{value}\n");
@@ -116,6 +118,7 @@ impl Results {
                 return None;
             };
             match value.parse() {
+                _ if row == "commit" => results.commit = value.into(),
                 Ok(value) => results.add(row, runtime, value),
                 Err(_) => {
                     results.refused.insert(runtime.into(), value.into());
