@@ -24,6 +24,8 @@ pub(super) struct Valve {
     mean: Cell<Duration>,
     looked: Cell<Instant>,
     visited: Cell<Instant>,
+    /// Set while those run that the last visit has woken.
+    held: Cell<bool>,
 }
 
 impl Valve {
@@ -35,6 +37,7 @@ impl Valve {
             mean: Cell::new(PATIENCE),
             looked: Cell::new(now),
             visited: Cell::new(now),
+            held: Cell::new(false),
         }
     }
 
@@ -67,6 +70,11 @@ impl Valve {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.looked.get());
         self.mean.set(took / self.stretch.get());
+        if self.held.take() {
+            // Now those that were interrupted: they have their full time. Else they would
+            // stand still when each visit wakes so many that they take longer than it.
+            self.visited.set(now);
+        }
         let rest = PATIENCE.saturating_sub(now.saturating_duration_since(self.visited.get()));
         self.start_stretch(now, rest);
         rest.is_zero()
@@ -78,17 +86,17 @@ impl Valve {
             self.polls.set(0);
         }
         self.visited.set(now);
+        self.held.set(false);
         self.start_stretch(now, PATIENCE);
     }
 
-    /// Lets this many polls pass before the next look.
+    /// Lets this many polls pass before the next look: those that the visit has woken.
     pub(super) fn hold(&self, polls: usize) {
-        // And one of those that were interrupted: else they would never be polled when
-        // each visit wakes somebody whose poll takes longer than this.
-        let polls = u32::try_from(polls).unwrap_or(u32::MAX).saturating_add(1);
-        if polls > self.left.get() {
+        let polls = u32::try_from(polls).unwrap_or(u32::MAX);
+        if polls >= self.left.get() {
             self.left.set(polls);
             self.stretch.set(polls);
+            self.held.set(true);
         }
     }
 

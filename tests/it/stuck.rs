@@ -9,7 +9,9 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use futures_lite::future::{or, zip};
+#[cfg(feature = "signal")]
+use futures_lite::future::or;
+use futures_lite::future::zip;
 use soloist::io::AsyncReadExt;
 use soloist::net::{TcpListener, TcpStream};
 use soloist::promise::promise;
