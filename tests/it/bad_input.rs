@@ -296,7 +296,12 @@ fn datagrams_that_cannot_be_sent() {
             assert_eq!(socket.send_to(b"", at).await.unwrap(), 0);
             assert_eq!(socket.recv_from(&mut []).await.unwrap(), (0, at));
             assert_eq!(socket.send_to(b"long", at).await.unwrap(), 4);
-            assert_eq!(socket.recv_from(&mut [0; 2]).await.unwrap(), (2, at));
+            let cut = socket.recv_from(&mut [0; 2]).await;
+            // Windows cuts it, too, and calls that an error (WSAEMSGSIZE).
+            match cut {
+                Err(error) if cfg!(windows) => assert_eq!(error.raw_os_error(), Some(10040)),
+                cut => assert_eq!(cut.unwrap(), (2, at)),
+            }
         });
     });
 }
@@ -378,7 +383,8 @@ fn sockets_that_are_closed_already() {
             let (server, _) = listener.accept().await.unwrap();
             client.close().await.unwrap();
             let kind = client.write(b"x").await.unwrap_err().kind();
-            assert_eq!(kind, ErrorKind::BrokenPipe);
+            // std has no kind for what Windows says (WSAESHUTDOWN).
+            assert!(kind == ErrorKind::BrokenPipe || cfg!(windows), "{kind:?}");
             client.close().await.unwrap();
             // It has clones: it comes back.
             let clone = server.clone();
