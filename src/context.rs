@@ -117,7 +117,32 @@ pub(crate) fn is_inside() -> bool {
 
 /// As [`try_current`], where there is an `io::Result` to return.
 pub(crate) fn current_or_error(what: &str) -> io::Result<Rc<Context>> {
-    try_current().ok_or_else(|| io::Error::other(outside(what)))
+    try_current().ok_or_else(|| error_outside(what))
+}
+
+/// As [`check_inside`], where there is an `io::Result` to return.
+#[inline]
+pub(crate) fn inside_or_error(what: &str) -> io::Result<()> {
+    if Owner::is_any_entered() {
+        return Ok(());
+    }
+    Err(error_outside(what))
+}
+
+/// Whether the poll that is under way may write once more.
+#[inline]
+pub(crate) fn may_write() -> io::Result<bool> {
+    let current =
+        CURRENT.try_with(|current| current.borrow().as_deref().map(Context::may_write));
+    match current {
+        Ok(Some(may)) => Ok(may),
+        _ => Err(error_outside("writing to a socket")),
+    }
+}
+
+#[cold]
+fn error_outside(what: &str) -> io::Error {
+    io::Error::other(outside(what))
 }
 
 #[track_caller]
@@ -435,7 +460,7 @@ impl Context {
     }
 
     /// Whether this poll may write once more.
-    pub(crate) fn may_write(&self) -> bool {
+    fn may_write(&self) -> bool {
         let left = self.writes.get();
         self.writes.set(left.saturating_sub(1));
         left > 0

@@ -340,7 +340,7 @@ impl Command {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn spawn(&mut self) -> io::Result<Child> {
-        context::current_or_error("`Command::spawn`")?;
+        context::inside_or_error("`Command::spawn`")?;
         orphans::sweep();
         let child = self.std.spawn().map_err(|error| self.explain(&error))?;
         Child::new(child, self.kill_on_drop)

@@ -142,6 +142,7 @@ struct Side {
 
 impl Reactor {
     /// The reactor of this thread, if it has one.
+    #[inline]
     pub(crate) fn get() -> Option<Rc<Reactor>> {
         REACTOR
             .try_with(|reactor| reactor.borrow().clone())
@@ -150,10 +151,16 @@ impl Reactor {
     }
 
     /// The reactor of this thread, made now if need be.
+    #[inline]
     pub(crate) fn get_or_new() -> io::Result<Rc<Reactor>> {
-        if let Some(reactor) = Reactor::get() {
-            return Ok(reactor);
+        match Reactor::get() {
+            Some(reactor) => Ok(reactor),
+            None => Reactor::make(),
         }
+    }
+
+    #[cold]
+    fn make() -> io::Result<Rc<Reactor>> {
         let reactor = Rc::new(Reactor::new()?);
         let made = REACTOR.try_with(|slot| *slot.borrow_mut() = Some(reactor.clone()));
         if made.is_err() {
@@ -316,41 +323,30 @@ impl Reactor {
                 slot.sides[1].armed = false;
             }
             let mut disarm = false;
-            for (direction, reported) in [
-                (Direction::Read, event.readable),
-                (Direction::Write, event.writable),
-            ] {
-                if !reported {
-                    continue;
-                }
-                if direction == Direction::Read && slot.is_of(self) {
+            if event.readable {
+                if slot.is_of(self) {
                     slot.registration.spree.store(0, Ordering::Relaxed);
                     slot.registration.drained.store(false, Ordering::Relaxed);
                 }
-                let side = &mut slot.sides[direction as usize];
-                if !side.waiters.is_empty() {
-                    side.fired = side.waiters.polled().next().is_some();
-                    side.delivered = generation;
-                    woken[direction as usize] = std::mem::take(&mut side.waiters);
-                } else if side.armed && side.delivered != generation {
-                    side.armed = false;
-                    disarm = true;
-                }
+                disarm |= slot.sides[0].report(generation, &mut woken[0]);
+            }
+            if event.writable {
+                disarm |= slot.sides[1].report(generation, &mut woken[1]);
             }
             slot.note_waiting(self);
-            let [read, write] = [slot.sides[0].armed, slot.sides[1].armed];
             if disarm {
                 // It fails only for an fd that was closed behind our back; then
                 // nothing is reported any more.
                 let polling = &self.shared.polling;
+                let [read, write] = [slot.sides[0].armed, slot.sides[1].armed];
                 let _ = slot.registration.disarm(polling, slot.key, read, write);
             } else if !self.shared.polling.is_level() {
                 let _ = self.arm(slot, None);
             }
         }
-        for waiters in woken {
-            waiters.wake(panics);
-        }
+        let [readers, writers] = woken;
+        readers.wake(panics);
+        writers.wake(panics);
     }
 
     /// Arms `direction`, and whatever else is waited for.
@@ -376,23 +372,30 @@ impl Reactor {
     /// The slot of a source of this reactor, made now if it has none.
     fn with_slot<R>(&self, registration: &Arc<Registration>, f: impl FnOnce(&mut Slot) -> R) -> R {
         let mut slots = self.slots.borrow_mut();
-        let key = registration.key.load(Ordering::Relaxed);
-        if slot(&mut slots, key).is_none_or(|slot| !Arc::ptr_eq(&slot.registration, registration)) {
-            let entry = slots.vacant_entry();
-            let owner = self.next_owner.get();
-            self.next_owner
-                .set(if owner < OWNERS { owner + 1 } else { 1 });
-            let key = (owner << INDEX_BITS) | entry.key();
-            registration.key.store(key, Ordering::Relaxed);
-            return f(entry.insert(Slot {
-                key,
-                registration: registration.clone(),
-                sides: Default::default(),
-                next_waiter: 1,
-            }));
+        let mut key = registration.key.load(Ordering::Relaxed);
+        let slot = slot(&mut slots, key);
+        if slot.is_none_or(|slot| !Arc::ptr_eq(&slot.registration, registration)) {
+            key = self.add_slot(&mut slots, registration);
         }
-        let index = key & ((1 << INDEX_BITS) - 1);
-        f(&mut slots[index])
+        f(&mut slots[index(key)])
+    }
+
+    /// Makes a slot. Returns its key.
+    #[cold]
+    fn add_slot(&self, slots: &mut Slab<Slot>, registration: &Arc<Registration>) -> usize {
+        let entry = slots.vacant_entry();
+        let owner = self.next_owner.get();
+        self.next_owner
+            .set(if owner < OWNERS { owner + 1 } else { 1 });
+        let key = (owner << INDEX_BITS) | entry.key();
+        registration.key.store(key, Ordering::Relaxed);
+        entry.insert(Slot {
+            key,
+            registration: registration.clone(),
+            sides: Default::default(),
+            next_waiter: 1,
+        });
+        key
     }
 
     /// Leaves `waker` behind for a `poll_*` call.
@@ -403,48 +406,40 @@ impl Reactor {
         who: u32,
         waker: &Waker,
     ) -> io::Result<()> {
-        let known = self.with_slot(registration, |slot| {
-            let side = &mut slot.sides[direction as usize];
-            side.fired = false;
-            let known = side.armed && side.waiters.polled().any(|one| one.waker.will_wake(waker));
-            // It may be what is left of a wait that is over.
-            slot.note_waiting(self);
-            known
-        });
-        if known {
-            return Ok(());
+        // Somebody waits. One who waits with this waker already needs no clone of it.
+        if registration.waiting.load(Ordering::Relaxed) {
+            let known = self.with_slot(registration, |slot| {
+                let side = &mut slot.sides[direction as usize];
+                side.fired = false;
+                side.armed && side.waiters.knows(waker)
+            });
+            if known {
+                return Ok(());
+            }
         }
-        // Woken and dropped outside of the borrow.
-        let mut crowd = Waiters::default();
-        let mut spare = None;
+        // Cloned before the borrow; woken and dropped after it.
         let waker = waker.clone();
+        let mut spare = None;
+        let mut crowd = None;
         let result = self.with_slot(registration, |slot| {
             let side = &mut slot.sides[direction as usize];
-            if side.waiters.polled().count() >= POLLED << side.doubled {
-                crowd = side.waiters.split_polled();
-                let generation = self.generation.get();
-                if generation.wrapping_sub(side.crowded) <= 2 {
-                    side.doubled += 1;
-                }
-                side.crowded = generation;
-            }
-            let waiter = Waiter { id: 0, who, waker };
-            let known = side
-                .waiters
-                .polled()
-                .any(|known| known.waker.will_wake(&waiter.waker));
-            if known {
-                spare = Some(waiter);
+            side.fired = false;
+            if side.waiters.knows(&waker) {
+                // It may be what is left of a wait that is over.
+                spare = Some(waker);
             } else {
-                side.waiters.push(waiter);
+                crowd = side.split_crowd(self.generation.get());
+                side.waiters.push(Waiter { id: 0, who, waker });
             }
             slot.note_waiting(self);
             self.ensure_armed(slot, direction)
         });
         drop(spare);
-        let mut panics = Panics::default();
-        crowd.wake(&mut panics);
-        panics.resume();
+        if let Some(crowd) = crowd {
+            let mut panics = Panics::default();
+            crowd.wake(&mut panics);
+            panics.resume();
+        }
         result
     }
 
@@ -550,7 +545,7 @@ impl Reactor {
         let slot = {
             let mut slots = self.slots.borrow_mut();
             match slot(&mut slots, key) {
-                Some(_) => slots.remove(key & ((1 << INDEX_BITS) - 1)),
+                Some(_) => slots.remove(index(key)),
                 None => return,
             }
         };
@@ -560,10 +555,43 @@ impl Reactor {
     }
 }
 
+fn index(key: usize) -> usize {
+    key & ((1 << INDEX_BITS) - 1)
+}
+
 /// The slot with this key, if its owner is still the same.
+#[inline]
 fn slot(slots: &mut Slab<Slot>, key: usize) -> Option<&mut Slot> {
-    let slot = slots.get_mut(key & ((1 << INDEX_BITS) - 1))?;
+    let slot = slots.get_mut(index(key))?;
     (slot.key == key).then_some(slot)
+}
+
+impl Side {
+    /// The poller has reported it: who waits is moved to `woken`. Returns whether it is to
+    /// be switched off, for nobody does.
+    fn report(&mut self, generation: u32, woken: &mut Waiters) -> bool {
+        if !self.waiters.is_empty() {
+            self.fired = self.waiters.polled().next().is_some();
+            self.delivered = generation;
+            std::mem::swap(&mut self.waiters, woken);
+            return false;
+        }
+        self.delivered != generation && std::mem::take(&mut self.armed)
+    }
+
+    /// Takes out what `poll_*` calls have left, if that is too much.
+    fn split_crowd(&mut self, generation: u32) -> Option<Waiters> {
+        let most = POLLED << self.doubled;
+        // Mostly there are few of any kind.
+        if self.waiters.len() < most || self.waiters.polled().count() < most {
+            return None;
+        }
+        if generation.wrapping_sub(self.crowded) <= 2 {
+            self.doubled += 1;
+        }
+        self.crowded = generation;
+        Some(self.waiters.split_polled())
+    }
 }
 
 impl Slot {

@@ -32,7 +32,7 @@ impl<T: AsRaw> Socket<T> {
     /// Takes over an object that is in nonblocking mode already. `what` is for the
     /// error outside of a runtime.
     pub(crate) fn new(io: T, what: &str) -> io::Result<Socket<T>> {
-        context::current_or_error(what)?;
+        context::inside_or_error(what)?;
         Ok(Socket {
             source: Arc::new(Source::new(io)?),
         })
@@ -150,7 +150,7 @@ impl<T> Socket<T> {
         mut write: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         self.claim(exclusive)?;
-        if !context::current_or_error("writing to a socket")?.may_write() {
+        if !context::may_write()? {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -173,7 +173,7 @@ impl<T> Socket<T> {
         direction: Direction,
         cx: &mut TaskContext<'_>,
     ) -> Poll<io::Result<R>> {
-        context::current_or_error("waiting for a socket")?;
+        context::inside_or_error("waiting for a socket")?;
         let reactor = Reactor::get_or_new()?;
         let registration = self.source.registration();
         let who = note_wait(registration, direction);
@@ -232,7 +232,7 @@ impl<T> Socket<T> {
     ) -> io::Result<R> {
         loop {
             self.claim(false)?;
-            if !context::current_or_error("writing to a socket")?.may_write() {
+            if !context::may_write()? {
                 futures_lite::future::yield_now().await;
                 continue;
             }
@@ -277,7 +277,7 @@ impl<T> Future for Ready<'_, T> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        context::current_or_error("waiting for a socket")?;
+        context::inside_or_error("waiting for a socket")?;
         self.socket.claim(false)?;
         let reactor = Reactor::get_or_new()?;
         let registration = self.socket.source.registration();

@@ -52,7 +52,7 @@ type Listener = Rc<RefCell<Signal>>;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn dump_on_signal(kind: SignalKind) -> io::Result<()> {
-    context::current_or_error("`dump_on_signal`")?;
+    context::inside_or_error("`dump_on_signal`")?;
     if find(kind).is_some() {
         return Ok(());
     }

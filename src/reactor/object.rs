@@ -83,7 +83,8 @@ impl<T> Source<T> {
     /// in the usual case. One that does not, and that nobody else uses, moves here;
     /// `exclusive` says that the caller has proven that by a `&mut`.
     pub(crate) fn claim(&self, unique: bool, exclusive: bool) -> io::Result<()> {
-        if self.slot.0.reactor.load(Ordering::Relaxed) == ID.get() && ID.get() != 0 {
+        // A source's reactor has an id, a thread without one has 0.
+        if self.slot.0.reactor.load(Ordering::Relaxed) == ID.get() {
             return Ok(());
         }
         self.adopt(unique, exclusive)

@@ -28,12 +28,24 @@ pub(super) struct Waiter {
 
 impl Waiters {
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none() && self.rest.as_ref().is_none_or(|rest| rest.list.is_empty())
+        self.len() == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest().len()
+    }
+
+    fn rest(&self) -> &[Waiter] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.list)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Waiter> {
-        let rest = self.rest.as_ref().map(|rest| rest.list.iter());
-        self.first.iter().chain(rest.into_iter().flatten())
+        self.first.iter().chain(self.rest())
+    }
+
+    /// Whether a `poll_*` call has left this waker.
+    pub(super) fn knows(&self, waker: &Waker) -> bool {
+        self.polled().any(|one| one.waker.will_wake(waker))
     }
 
     /// What `poll_*` calls have left.
@@ -73,9 +85,20 @@ impl Waiters {
         polled
     }
 
+    #[inline]
     pub(super) fn wake(self, panics: &mut Panics) {
-        let rest = self.rest.map(|rest| rest.list);
-        for waiter in self.first.into_iter().chain(rest.into_iter().flatten()) {
+        if let Some(waiter) = self.first {
+            panics.catch(|| waiter.waker.wake());
+        }
+        if let Some(rest) = self.rest {
+            rest.wake(panics);
+        }
+    }
+}
+
+impl Rest {
+    fn wake(self, panics: &mut Panics) {
+        for waiter in self.list {
             panics.catch(|| waiter.waker.wake());
         }
     }

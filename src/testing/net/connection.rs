@@ -197,7 +197,7 @@ impl Connection {
         buf: &mut [u8],
         peek: bool,
     ) -> Poll<io::Result<usize>> {
-        context::current_or_error("reading from a stream in memory")?;
+        context::inside_or_error("reading from a stream in memory")?;
         let mut waker = Some(cx.waker().clone());
         let partial = self.link().partial;
         let polled = self.with(|state| {
@@ -251,7 +251,7 @@ impl Connection {
         cx: &mut TaskContext<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        context::current_or_error("writing to a stream in memory")?;
+        context::inside_or_error("writing to a stream in memory")?;
         let mut waker = Some(cx.waker().clone());
         let link = self.link();
         self.with(|state| {

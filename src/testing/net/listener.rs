@@ -92,7 +92,7 @@ impl Listening {
     }
 
     fn poll_accept(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        context::current_or_error("accepting a connection in memory")?;
+        context::inside_or_error("accepting a connection in memory")?;
         let mut waker = Some(cx.waker().clone());
         let accepted = {
             let mut state = lock(&self.state);
