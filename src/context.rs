@@ -132,8 +132,7 @@ pub(crate) fn inside_or_error(what: &str) -> io::Result<()> {
 /// Whether the poll that is under way may write once more.
 #[inline]
 pub(crate) fn may_write() -> io::Result<bool> {
-    let current =
-        CURRENT.try_with(|current| current.borrow().as_deref().map(Context::may_write));
+    let current = CURRENT.try_with(|current| current.borrow().as_deref().map(Context::may_write));
     match current {
         Ok(Some(may)) => Ok(may),
         _ => Err(error_outside("writing to a socket")),
