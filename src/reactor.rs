@@ -103,6 +103,8 @@ impl Shared {
 
 /// The reactor of one thread.
 pub(crate) struct Reactor {
+    /// Never 0, never reused.
+    id: u64,
     shared: Arc<Shared>,
     /// Taken out for the length of a visit.
     wait: Cell<Option<Wait>>,
@@ -189,6 +191,7 @@ impl Reactor {
         let polling = Arc::new(Polling::new(id)?);
         let (wait, alarm) = Wait::new(&polling)?;
         Ok(Reactor {
+            id,
             shared: Arc::new(Shared { polling, alarm }),
             wait: Cell::new(Some(wait)),
             slots: RefCell::new(Slab::new()),
@@ -201,7 +204,7 @@ impl Reactor {
     }
 
     pub(crate) fn id(&self) -> u64 {
-        self.shared.polling.id
+        self.id
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -370,6 +373,7 @@ impl Reactor {
     }
 
     /// The slot of a source of this reactor, made now if it has none.
+    #[inline]
     fn with_slot<R>(&self, registration: &Arc<Registration>, f: impl FnOnce(&mut Slot) -> R) -> R {
         let mut slots = self.slots.borrow_mut();
         let mut key = registration.key.load(Ordering::Relaxed);
@@ -399,6 +403,7 @@ impl Reactor {
     }
 
     /// Leaves `waker` behind for a `poll_*` call.
+    #[inline(always)]
     pub(crate) fn wait_polled(
         &self,
         registration: &Arc<Registration>,
@@ -407,15 +412,10 @@ impl Reactor {
         waker: &Waker,
     ) -> io::Result<()> {
         // Somebody waits. One who waits with this waker already needs no clone of it.
-        if registration.waiting.load(Ordering::Relaxed) {
-            let known = self.with_slot(registration, |slot| {
-                let side = &mut slot.sides[direction as usize];
-                side.fired = false;
-                side.armed && side.waiters.knows(waker)
-            });
-            if known {
-                return Ok(());
-            }
+        if registration.waiting.load(Ordering::Relaxed)
+            && self.waits_again(registration, direction, waker)
+        {
+            return Ok(());
         }
         // Cloned before the borrow; woken and dropped after it.
         let waker = waker.clone();
@@ -441,6 +441,20 @@ impl Reactor {
             panics.resume();
         }
         result
+    }
+
+    /// Whether `waker` waits already, and need not be left again.
+    fn waits_again(
+        &self,
+        registration: &Arc<Registration>,
+        direction: Direction,
+        waker: &Waker,
+    ) -> bool {
+        self.with_slot(registration, |slot| {
+            let side = &mut slot.sides[direction as usize];
+            side.fired = false;
+            side.armed && side.waiters.knows(waker)
+        })
     }
 
     /// Whether a `poll_*` waiter was woken since the last one was told so.

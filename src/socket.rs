@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 
 use socket2::SockRef;
 
@@ -98,6 +98,7 @@ impl<T> Socket<T> {
 
     /// Reads bytes, or has the task woken if that would block. `stream`: bytes without
     /// boundaries, so that a read of less than there was `room` for has emptied it.
+    #[inline]
     pub(crate) fn poll_read(
         &self,
         cx: &mut TaskContext<'_>,
@@ -120,6 +121,7 @@ impl<T> Socket<T> {
 
     /// Tries to read or accept, and has the task woken if that would block. `trusting`:
     /// not even tried while the last short read says that there is nothing.
+    #[inline]
     pub(crate) fn poll_read_with<R>(
         &self,
         cx: &mut TaskContext<'_>,
@@ -143,6 +145,7 @@ impl<T> Socket<T> {
     }
 
     /// Tries to write, and has the task woken if that would block.
+    #[inline]
     pub(crate) fn poll_write<R>(
         &self,
         cx: &mut TaskContext<'_>,
@@ -167,17 +170,12 @@ impl<T> Socket<T> {
         self.wait_polled(Direction::Write, cx)
     }
 
-    /// Leaves the waker behind: nobody takes it back.
     fn wait_polled<R>(
         &self,
         direction: Direction,
         cx: &mut TaskContext<'_>,
     ) -> Poll<io::Result<R>> {
-        context::inside_or_error("waiting for a socket")?;
-        let reactor = Reactor::get_or_new()?;
-        let registration = self.source.registration();
-        let who = note_wait(registration, direction);
-        reactor.wait_polled(registration, direction, who, cx.waker())?;
+        wait_polled(self.source.registration(), direction, cx.waker())?;
         Poll::Pending
     }
 
@@ -245,6 +243,18 @@ impl<T> Socket<T> {
             }
         }
     }
+}
+
+/// Leaves the waker behind: nobody takes it back. One for all types of sockets.
+fn wait_polled(
+    registration: &Arc<Registration>,
+    direction: Direction,
+    waker: &Waker,
+) -> io::Result<()> {
+    context::inside_or_error("waiting for a socket")?;
+    let reactor = Reactor::get_or_new()?;
+    let who = note_wait(registration, direction);
+    reactor.wait_polled(registration, direction, who, waker)
 }
 
 fn note_wait(registration: &Registration, direction: Direction) -> Who {

@@ -28,7 +28,7 @@ pub(super) struct Waiter {
 
 impl Waiters {
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.first.is_none() && self.rest().is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -53,6 +53,7 @@ impl Waiters {
         self.iter().filter(|waiter| waiter.id == 0)
     }
 
+    #[inline(always)]
     pub(super) fn push(&mut self, waiter: Waiter) {
         if self.first.is_none() {
             self.first = Some(waiter);
