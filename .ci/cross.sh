@@ -44,7 +44,7 @@ SKIPPED=(
     ten_pages::a_thousand_pages_at_once
     # Nor does it start 200 processes within the watchdog's minute.
     ten_pages::every_way_gets_many_pages_with_few_workers
-    # On a busy machine, the poll that must not be called slow is so.
+    # On a busy machine, its naps of 210 ms become 300 and more.
     slow::a_slow_poll_names_the_task
 )
 
