@@ -69,12 +69,12 @@ fn a_slow_poll_names_the_task() {
     });
     assert_eq!(said.len(), 3, "{said:?}");
     let place =
-        |line: &str| line.contains("slow.rs:") && line.contains(") has kept the thread for 2");
+        |line: &str| line.contains("slow.rs:") && line.contains(") has kept the thread for ");
     // In its last poll, too.
     assert!(said[0].starts_with("slow poll: task `task-2` (spawned at "));
     assert!(said[1].starts_with("slow poll: task `blocks` (spawned at "));
     assert!(place(&said[0]) && place(&said[1]), "{said:?}");
-    assert!(said[2].starts_with("slow poll: the future of `block_on` has kept the thread for 2"));
+    assert!(said[2].starts_with("slow poll: the future of `block_on` has kept the thread for "));
 }
 
 #[test]
