@@ -9,9 +9,7 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-#[cfg(feature = "signal")]
-use futures_lite::future::or;
-use futures_lite::future::zip;
+use futures_lite::future::{or, zip};
 use soloist::io::AsyncReadExt;
 use soloist::net::{TcpListener, TcpStream};
 use soloist::promise::promise;
