@@ -446,10 +446,13 @@ impl Runtime {
                 self.visit(wait)?;
                 self.context.read_inbox();
             }
-            let pass = match self.context.owner.watch() {
-                None => self.generation(main)?,
-                Some(watch) => self.watched_generation(watch, main)?,
-            };
+            if let Some(watch) = self.context.owner.watch() {
+                watch.begin_turn();
+            }
+            let pass = self.generation(main)?;
+            if let Some(watch) = self.context.owner.watch() {
+                watch.end_turn(pass.polled);
+            }
             // Where there were only entries of tasks that are over, nothing was ready.
             if visits || pass.polled > 0 {
                 return Ok(pass);

@@ -24,6 +24,7 @@ pub(crate) struct Watch {
     idle: Cell<Duration>,
     /// Whether a poll of this turn was slow.
     pub(crate) has_warned: Cell<bool>,
+    turn_began: Cell<Option<Instant>>,
 }
 
 /// Of one task.
@@ -58,8 +59,30 @@ impl Watch {
                 inside: Cell::new(Duration::ZERO),
                 idle: Cell::new(Duration::ZERO),
                 has_warned: Cell::new(false),
+                turn_began: Cell::new(None),
             })
         })
+    }
+
+    #[cold]
+    pub(crate) fn begin_turn(&self) {
+        self.has_warned.set(false);
+        self.turn_began.set(self.slow.map(|_| Instant::now()));
+    }
+
+    /// Warns if all polls of a turn together are slow and none is by itself.
+    #[cold]
+    pub(crate) fn end_turn(&self, polls: usize) {
+        let (Some(slow), Some(start)) = (self.slow, self.turn_began.take()) else {
+            return;
+        };
+        let took = start.elapsed();
+        if took >= slow && !self.has_warned.get() {
+            warn(format_args!(
+                "slow turn: {polls} polls have taken {took:.1?}, and each task has waited for as \
+                 long"
+            ));
+        }
     }
 
     /// A task was spawned into this place of the registry; main has none.

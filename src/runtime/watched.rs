@@ -1,37 +1,8 @@
-//! What a runtime does that is asked to measure.
+//! The settings of a runtime that is to measure.
 
-use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Builder, Pass, Runtime};
-use crate::watch::{Watch, warn};
-
-impl Runtime {
-    /// A generation, with a warning if all its polls together are slow and none is by
-    /// itself.
-    #[cold]
-    pub(super) fn watched_generation(
-        &self,
-        watch: &Watch,
-        main: &mut dyn FnMut() -> bool,
-    ) -> io::Result<Pass> {
-        let Some(slow) = watch.slow else {
-            return self.generation(main);
-        };
-        watch.has_warned.set(false);
-        let start = Instant::now();
-        let pass = self.generation(main)?;
-        let took = start.elapsed();
-        if took >= slow && !watch.has_warned.get() {
-            warn(format_args!(
-                "slow turn: {} polls have taken {took:.1?}, and each task has waited for as \
-                 long",
-                pass.polled
-            ));
-        }
-        Ok(pass)
-    }
-}
+use super::Builder;
 
 impl Builder {
     /// Whether the runtime keeps times: how old a task is, how long its polls have taken, how
