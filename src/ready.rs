@@ -41,6 +41,12 @@ impl<T> ReadyQueue<T> {
         }
     }
 
+    /// What is new goes to the end, whenever that is: first in, first out.
+    #[inline]
+    pub(crate) fn push_new(&self, item: T) {
+        self.queue.borrow_mut().push_back(item);
+    }
+
     #[inline]
     pub(crate) fn pop(&self) -> Option<T> {
         self.queue.borrow_mut().pop_front()

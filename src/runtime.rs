@@ -24,6 +24,7 @@ mod stuck;
 mod valve;
 mod watched;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::panic::Location;
@@ -103,6 +104,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 pub struct Runtime {
     context: Rc<Context>,
     valve: Valve,
+    /// Set when a stop has come in the middle of a generation, behind tasks that are new.
+    owes_turn: Cell<bool>,
     #[cfg(unix)]
     guest: guest::Guest,
 }
@@ -422,7 +425,7 @@ impl Runtime {
                 let ready = context.owner.ready().len();
                 context.read_inbox();
                 if context.take_stopped() {
-                    if context.owner.ready().len() > ready {
+                    if self.owes_turn.take() || context.owner.ready().len() > ready {
                         // It was sent before the stop: it has its turn before it.
                         let result = self.generation(&mut || false);
                         result.map_or_else(|error| lost(&error), drop);
@@ -518,12 +521,16 @@ impl Runtime {
     /// next, and only then the valve opens again.
     fn visit_between(&self) -> io::Result<usize> {
         let context = &self.context;
+        let (ready, was_stopped) = (context.owner.ready().len(), context.is_stopped());
         let (result, woken) = context.owner.ready().ahead(|| {
             context.read_inbox();
             context.look();
             context.expire_timers();
             context.park.peek(true)
         });
+        if context.is_stopped() && !was_stopped && context.owner.ready().len() > ready + woken {
+            self.owes_turn.set(true);
+        }
         context.arrange(woken);
         self.valve.visited(self.real_now(), false);
         self.valve.hold(woken);
@@ -639,6 +646,7 @@ impl Builder {
         Runtime {
             context,
             valve,
+            owes_turn: Cell::new(false),
             #[cfg(unix)]
             guest: guest::Guest::default(),
         }

@@ -317,7 +317,7 @@ impl Owner {
             discard(task.cancel_now());
         } else {
             local.tasks.borrow_mut().insert(Place { number, task });
-            local.ready.push(Entry { slot, number });
+            local.ready.push_new(Entry { slot, number });
             record::spawned(|| handle.header().subject());
             if let Some(watch) = &self.watch {
                 watch.born(Some(slot), number);

@@ -280,6 +280,36 @@ fn what_another_thread_sent_before_its_stop_has_its_turn_before_it() {
 }
 
 #[test]
+fn what_is_spawned_from_elsewhere_during_a_long_generation_comes_last() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let (tell, told) = mpsc::channel();
+        let handle = runtime.handle();
+        let sender = tell.clone();
+        // Each of these takes so long that the inbox is looked at before the next.
+        for n in 0..3 {
+            let (tell, handle, sender) = (tell.clone(), handle.clone(), sender.clone());
+            let task = runtime.spawn(async move {
+                tell.send(n).unwrap();
+                let thread = thread::spawn(move || {
+                    let task = handle.spawn(move || async move { sender.send(10 + n).unwrap() });
+                    task.detach();
+                    if n == 2 {
+                        handle.stop();
+                    }
+                });
+                thread.join().unwrap();
+                thread::sleep(Duration::from_millis(3));
+            });
+            task.detach();
+        }
+        runtime.run_forever();
+        let told: Vec<i32> = told.try_iter().collect();
+        assert_eq!(told, [0, 1, 2, 10, 11, 12]);
+    });
+}
+
+#[test]
 fn a_stop_is_remembered_until_a_run_sees_it() {
     watchdog(|| {
         let runtime = Runtime::new();
