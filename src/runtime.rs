@@ -410,6 +410,8 @@ impl Runtime {
     fn run_until_stopped(&self, or_empty: bool) {
         self.enter(|| {
             let context = &self.context;
+            // What was new then, in a `block_on` or a turn, has its turn in this run.
+            self.owes_turn.set(false);
             loop {
                 context.read_inbox();
                 if or_empty && context.owner.live() == 0 {

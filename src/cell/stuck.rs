@@ -3,8 +3,7 @@
 //! A task runs again only if it is woken, and waking takes its cell. So one to which only
 //! the registry and its handle refer will never run again. Wakers that wait, in the cells of
 //! such tasks, for their end are no help either; they are counted, and taken off. (Places that
-//! wait there are no references.) A waker
-//! anywhere else means that somebody may still come.
+//! wait there are no references.) A waker anywhere else means that somebody may still come.
 
 use std::collections::BTreeMap;
 use std::task::Waker;

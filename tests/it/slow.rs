@@ -67,14 +67,32 @@ fn a_slow_poll_names_the_task() {
         over.await;
         thread::sleep(210 * MS);
     });
-    assert_eq!(said.len(), 3, "{said:?}");
-    let place =
-        |line: &str| line.contains("slow.rs:") && line.contains(") has kept the thread for ");
+    // On a busy machine another poll may be slow, too.
+    let has = |start: &str, end: &str| {
+        let mut lines = said.iter();
+        lines.any(|line| line.starts_with(start) && line.contains(end))
+    };
+    let kept = "has kept the thread for ";
     // In its last poll, too.
-    assert!(said[0].starts_with("slow poll: task `task-2` (spawned at "));
-    assert!(said[1].starts_with("slow poll: task `blocks` (spawned at "));
-    assert!(place(&said[0]) && place(&said[1]), "{said:?}");
-    assert!(said[2].starts_with("slow poll: the future of `block_on` has kept the thread for "));
+    assert!(
+        has("slow poll: task `task-2` (spawned at ", kept),
+        "{said:?}"
+    );
+    assert!(
+        has("slow poll: task `blocks` (spawned at ", kept),
+        "{said:?}"
+    );
+    assert!(
+        has(
+            "slow poll: the future of `block_on` has ",
+            kept.trim_start_matches("has ")
+        ),
+        "{said:?}"
+    );
+    assert!(
+        said.iter()
+            .all(|line| !line.starts_with("slow poll: task") || line.contains("slow.rs:"))
+    );
 }
 
 #[test]

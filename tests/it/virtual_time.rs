@@ -170,7 +170,8 @@ fn b4522_a_timeout_does_not_run_ahead_of_an_answer_that_comes() {
             assert_eq!(&answer.unwrap().unwrap(), b"pong");
             // The clock has run along.
             let took = time::now() - start;
-            assert!(A_WHILE <= took && took < HOUR, "{took:?}");
+            // Less than that while, if this thread was held up: the clock stands while tasks run.
+            assert!(took < HOUR, "{took:?}");
         });
         // This is what one asks for with it.
         runtime(AutoAdvance::WhenIdle).block_on(async {
@@ -238,7 +239,7 @@ fn a_job_that_runs_holds_the_clock_and_one_that_has_run_does_not() {
             let job = soloist::unblock(|| thread::sleep(A_WHILE));
             assert_eq!(timeout(HOUR, job).await, Ok(()));
             let took = time::now() - start;
-            assert!(A_WHILE <= took && took < HOUR, "{took:?}");
+            assert!(took < HOUR, "{took:?}");
             // Nobody awaits this one: its end is what lets the clock go.
             let job = soloist::unblock(|| thread::sleep(A_WHILE));
             sleep(DAY).await;
@@ -261,7 +262,7 @@ fn a_handle_on_another_thread_holds_the_clock() {
             sleep(DAY).await;
             let at = thread.join().unwrap();
             // It came on the way, and when its handle was gone the clock jumped.
-            assert!(start + A_WHILE <= at && at < start + HOUR);
+            assert!(at < start + HOUR);
             assert_eq!(time::now() - start, DAY);
         });
     });
