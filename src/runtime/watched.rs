@@ -6,8 +6,8 @@ use super::Builder;
 
 impl Builder {
     /// Whether the runtime keeps times: how old a task is, how long its polls have taken, how
-    /// long the thread was busy and idle. They are in [`Runtime::tasks`], in
-    /// [`inspect::dump`](crate::inspect::dump) and in [`Runtime::metrics`], which are there
+    /// long the thread was busy and idle. They are in [`Runtime::tasks`](crate::Runtime::tasks), in
+    /// [`inspect::dump`](crate::inspect::dump) and in [`Runtime::metrics`](crate::Runtime::metrics), which are there
     /// without this, too, but have no times then.
     ///
     /// It costs two looks at the clock per poll, which is more than a poll.
