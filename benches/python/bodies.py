@@ -6,9 +6,11 @@ The same work as in the .rs files beside, as a Python program does it.
 import asyncio
 import gc
 import os
+import queue
 import random
 import socket
 import sys
+import threading
 import time
 
 BATCHES = 5
@@ -60,7 +62,14 @@ async def spawn_all(n):
         await task
 
 
-def tasks(run):
+def tasks(run, new_loop):
+    loop = new_loop()
+    loop.run_until_complete(value(7))
+    start = time.thread_time_ns()
+    for _ in range(2_000):
+        loop.run_until_complete(value(7))
+    report("block_on of a ready future", (time.thread_time_ns() - start) / 2_000)
+    loop.close()
     start = time.thread_time_ns()
     for _ in range(50):
         run(value(7))
@@ -121,10 +130,37 @@ async def ping_pong(n):
     await asyncio.gather(this(), other())
 
 
+async def other_thread():
+    """Time on the clock: both sleep until the other wakes them, each on a core of its own."""
+    rounds = 4_000
+    loop, there = asyncio.get_running_loop(), queue.SimpleQueue()
+
+    def other():
+        cores = os.environ.get("BENCH_CORES")
+        if cores:
+            os.sched_setaffinity(threading.get_native_id(), {int(cores.split(",")[1])})
+        while future := there.get():
+            loop.call_soon_threadsafe(future.set_result, None)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter_ns()
+        future = loop.create_future()
+        there.put(future)
+        await future
+        times.append(time.perf_counter_ns() - start)
+    there.put(None)
+    thread.join()
+    report("a wake from another thread, and back", sorted(times)[rounds // 2])
+
+
 def wakes(run):
     run(measure("yield, 1 task", yields, 10_000))
     run(measure("yield, 1,000 tasks", yields_of_1000, 100_000))
     run(measure("ping-pong, local channel", ping_pong, 5_000))
+    run(other_thread())
 
 
 # ---- timers ------------------------------------------------------------------------
@@ -163,8 +199,17 @@ async def firing(n):
     report("100,000 firing: late, p99", late[n * 99 // 100] * 1e6)
 
 
+async def yields_among():
+    loop = asyncio.get_running_loop()
+    others = [loop.call_later(30 + 60 * random.random(), print) for _ in range(10_000)]
+    await measure("yield beside 10,000 timers", yields, 10_000)
+    for other in others:
+        other.cancel()
+
+
 def timers(run):
     run(measure("unfired sleep, 0 others", unfired, 10_000))
+    run(yields_among())
 
 
 # ---- sockets -----------------------------------------------------------------------
@@ -188,17 +233,40 @@ def echo(run, buffer):
     run(main())
 
 
+async def fetch_one(host, port):
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    page = await reader.read()
+    writer.close()
+    return len(page)
+
+
+async def fetch(address, pages):
+    host, port = address.rsplit(":", 1)
+
+    async def fetch_all():
+        tasks = [asyncio.create_task(fetch_one(host, int(port))) for _ in range(pages)]
+        for task in tasks:
+            assert await task > 1_000
+
+    # The first time to warm up.
+    await fetch_all()
+    cpu = time.process_time_ns()
+    await fetch_all()
+    report("fetch of 1,000 pages: CPU", (time.process_time_ns() - cpu) / pages / 1000)
+
+
 def main():
     pin()
     loop, suite, *arguments = sys.argv[1:]
-    run = asyncio.run
+    run, new_loop = asyncio.run, asyncio.new_event_loop
     if loop == "uvloop":
         import uvloop
 
-        run = uvloop.run
+        run, new_loop = uvloop.run, uvloop.new_event_loop
     gc.freeze()
     if suite == "tasks":
-        tasks(run)
+        tasks(run, new_loop)
     elif suite == "memory":
         memory(run)
     elif suite == "wakes":
@@ -211,6 +279,8 @@ def main():
         run(firing(100_000))
     elif suite == "echo":
         echo(run, int(arguments[0]))
+    elif suite == "fetch":
+        run(fetch(arguments[0], int(arguments[1])))
     else:
         print(f"refused\tno {suite} in Python")
 
