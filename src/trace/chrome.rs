@@ -183,6 +183,10 @@ impl<W: Write> Chrome<'_, W> {
         let name = format!("{who} waits for {what}");
         self.open(phase, &name, who, at)?;
         let kind = what.kind();
-        write!(self.out, ",\"cat\":\"wait,{kind}\",\"id\":{id}}}")
+        // Local to the process: else Perfetto shows it apart from the tasks.
+        write!(
+            self.out,
+            ",\"cat\":\"wait,{kind}\",\"id2\":{{\"local\":\"{id:#x}\"}}}}"
+        )
     }
 }

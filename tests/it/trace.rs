@@ -683,14 +683,14 @@ fn check_json(trace: &Trace) {
             "b" => {
                 let key = (
                     event.get("cat").text().to_string(),
-                    event.get("id").number() as u64,
+                    event.get("id2").get("local").text().to_string(),
                 );
                 assert!(waits.insert(key, name.to_string()).is_none());
             }
             "e" => {
                 let key = (
                     event.get("cat").text().to_string(),
-                    event.get("id").number() as u64,
+                    event.get("id2").get("local").text().to_string(),
                 );
                 assert_eq!(waits.remove(&key).as_deref(), Some(name));
                 ended += 1;
