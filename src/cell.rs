@@ -100,7 +100,7 @@ pub(crate) use self::awaiter::Awaiter;
 pub(crate) use self::census::Seen;
 use self::count::{Free, Headed, LocalRef, RefCounts, Remote};
 use self::home::Shared;
-pub(crate) use self::home::{Entry, Home, Message, Owner, Ran};
+pub(crate) use self::home::{Entry, Home, Message, Owner, Ran, spawn_here};
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
 pub(crate) use self::waits::Waits;
 pub(crate) use self::waits::{Wait, Who, note, polled};
@@ -532,7 +532,13 @@ pub(crate) struct Main<'a> {
 }
 
 impl Main<'_> {
+    /// Has it polled when its turn comes. Called once, before its first poll.
+    pub(crate) fn queue(&self) {
+        self.owner.ready().push(self.cell.header.entry());
+    }
+
     /// Polls the future that main stands for.
+    #[inline]
     pub(crate) fn poll<F: Future>(&self, future: Pin<&mut F>) -> Poll<F::Output> {
         // Before the poll: a wake from now on leads to another one.
         self.cell.header.queued.set(false);
@@ -545,6 +551,7 @@ impl Main<'_> {
 }
 
 impl Drop for Main<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.cell.header.state.set(State::Gone);
         self.cell.header.silence();

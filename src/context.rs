@@ -111,6 +111,7 @@ pub(crate) fn check_inside(what: &str) {
 }
 
 /// Whether a runtime is entered on this thread.
+#[inline]
 pub(crate) fn is_inside() -> bool {
     Owner::is_any_entered()
 }
@@ -146,7 +147,7 @@ fn error_outside(what: &str) -> io::Error {
 
 #[track_caller]
 #[cold]
-fn panic_outside(what: &str) -> ! {
+pub(crate) fn panic_outside(what: &str) -> ! {
     panic!("{}", outside(what))
 }
 
@@ -165,11 +166,11 @@ impl Context {
         // A virtual clock is for tests: what they do can be written down.
         let schedule = settings.schedule.or(is_virtual.then_some(Schedule::Fifo));
         let order = schedule.map(|schedule| Rc::new(Order::new(schedule)));
-        let (park, notifier) = Park::new(order.clone());
+        let park = Park::new(order.clone());
         let watch = Watch::new(settings.inspect, settings.warn_slow);
         let now = Instant::now();
         Rc::new(Context {
-            owner: Owner::new(notifier, watch),
+            owner: Owner::new(watch),
             park,
             timers: RefCell::new(Timers::new(now)),
             now: Cell::new(now),
@@ -190,6 +191,7 @@ impl Context {
     pub(crate) fn enter<R>(self: &Rc<Self>, f: impl FnOnce() -> R) -> R {
         struct Leave(Option<Rc<Context>>, Option<Instant>);
         impl Drop for Leave {
+            #[inline]
             fn drop(&mut self) {
                 clock::replace(self.1);
                 let outer = self.0.take();
@@ -208,6 +210,7 @@ impl Context {
         self.owner.enter(f)
     }
 
+    #[inline]
     fn set_entered(&self, entered: bool) {
         if let Some(watch) = self.owner.watch() {
             watch.set_entered(entered);
@@ -395,6 +398,20 @@ impl Context {
         self.stopped.take()
     }
 
+    /// So many are ready, and have their turn now.
+    #[inline]
+    pub(crate) fn count_generation(&self, ready: usize) {
+        let counts = self.owner.counts();
+        counts.turns.add(1);
+        counts.longest_queue.raise_to(ready);
+    }
+
+    /// What a poll may do begins anew.
+    #[inline]
+    pub(crate) fn begin_poll(&self) {
+        self.writes.set(WRITES);
+    }
+
     /// Runs one entry of the ready queue. `main` polls the future of a `block_on`, and
     /// says whether it is done.
     #[inline]
@@ -402,7 +419,7 @@ impl Context {
         let Some(task) = self.owner.ready().pop() else {
             return Step::Nothing;
         };
-        self.writes.set(WRITES);
+        self.begin_poll();
         match self.owner.watch() {
             None => self.run(task, main),
             Some(watch) => self.run_watched(watch, task, main),
@@ -501,8 +518,13 @@ impl Context {
 
     /// The runtime goes: drops all tasks, inside of it.
     pub(crate) fn close(self: &Rc<Self>, panics: &mut Panics) {
+        let messages = self.owner.shut();
+        if messages.is_empty() && self.owner.live() == 0 && self.timers.borrow().is_empty() {
+            // No code of the user's is called: nobody has to be inside.
+            return self.owner.close_empty();
+        }
         self.enter(|| {
-            self.owner.close(panics);
+            self.owner.close(messages, panics);
             let awaiters = self.timers.borrow_mut().disarm();
             for awaiter in awaiters {
                 panics.catch(|| drop(awaiter));

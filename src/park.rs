@@ -1,6 +1,6 @@
 //! Going idle: on the thread itself, or in the reactor once it exists.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -37,24 +37,28 @@ impl Notify for Notifier {
 
 /// Where a runtime waits.
 pub(crate) struct Park {
-    parker: Parker,
-    /// The reactor that the inbox knows how to notify, 0 for the thread.
+    /// Made for the first wait.
+    parker: OnceCell<Parker>,
+    /// The reactor that the inbox knows how to notify, 0 for the thread, `NOBODY` at first.
     known: Cell<u64>,
     /// In which what the reactor reports is delivered.
     order: Option<Rc<Order>>,
 }
 
+/// No reactor, and not the thread.
+const NOBODY: u64 = u64::MAX;
+
 impl Park {
-    pub(crate) fn new(order: Option<Rc<Order>>) -> (Park, Notifier) {
-        let parker = Parker::new();
-        let notifier = Notifier::Thread(parker.unparker());
-        let known = Cell::new(0);
-        let park = Park {
-            parker,
-            known,
+    pub(crate) fn new(order: Option<Rc<Order>>) -> Park {
+        Park {
+            parker: OnceCell::new(),
+            known: Cell::new(NOBODY),
             order,
-        };
-        (park, notifier)
+        }
+    }
+
+    fn parker(&self) -> &Parker {
+        self.parker.get_or_init(Parker::new)
     }
 
     /// Visits the reactor without waiting. Returns how much was reported.
@@ -84,11 +88,11 @@ impl Park {
         let result = match (reactor, timeout) {
             (Some(reactor), timeout) => reactor.visit(timeout, false, self.order.as_deref()),
             (None, Some(timeout)) => {
-                self.parker.park_timeout(timeout);
+                self.parker().park_timeout(timeout);
                 Ok(0)
             }
             (None, None) => {
-                self.parker.park();
+                self.parker().park();
                 Ok(0)
             }
         };
@@ -106,7 +110,7 @@ impl Park {
         if id != self.known.replace(id) {
             inbox.set_notifier(match &reactor {
                 Some(reactor) => Notifier::Reactor(reactor.shared().clone()),
-                None => Notifier::Thread(self.parker.unparker()),
+                None => Notifier::Thread(self.parker().unparker()),
             });
         }
         reactor

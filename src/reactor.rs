@@ -176,10 +176,20 @@ impl Reactor {
 
     /// Forgets a reactor that belongs to the parent of a fork. Called where a
     /// runtime starts to run.
+    #[inline]
     pub(crate) fn check_fork() {
-        if ID.get() == 0 {
-            return;
+        if Reactor::is_made() {
+            Reactor::forget_parents();
         }
+    }
+
+    /// Whether this thread has ever made one.
+    #[inline]
+    pub(crate) fn is_made() -> bool {
+        ID.get() != 0
+    }
+
+    fn forget_parents() {
         if Reactor::get().is_some_and(|reactor| !reactor.shared.polling.is_ours()) {
             let old = REACTOR.try_with(|slot| slot.borrow_mut().take());
             drop(old);

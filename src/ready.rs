@@ -68,10 +68,15 @@ impl<T> ReadyQueue<T> {
         f(&mut queue.make_contiguous()[..count]);
     }
 
-    /// Empties the queue, and gives its memory back.
-    pub(crate) fn clear(&self) {
-        let old = (self.queue.take(), self.urgent.take());
-        drop(old);
+    /// Empties the queue, and gives its memory back, unless it is for no more than `kept`
+    /// items.
+    pub(crate) fn clear(&self, kept: usize) {
+        let mut queue = self.queue.borrow_mut();
+        queue.clear();
+        if queue.capacity() > kept {
+            *queue = VecDeque::new();
+        }
+        self.urgent.take();
     }
 
     /// Runs `f`; what it pushes goes to the front of the queue, in the order of
@@ -126,8 +131,8 @@ struct State<T, N> {
     /// after that (which is the one that notifies), or by the owner when it is
     /// awake again. Set again when that notification has failed.
     parked: bool,
-    /// How to notify the owner when it is parked. Replaced only by the owner, which is
-    /// not parked then, and dropped when the inbox closes.
+    /// How to notify the owner when it is parked: it says so before it parks. Replaced only by
+    /// the owner, which is not parked then, and dropped when the inbox closes.
     notifier: Option<N>,
     /// Whose inbox it is, 0 while it is nobody's: what is for somebody else is refused.
     id: u64,
@@ -148,10 +153,8 @@ impl<T, N: Notify> Inbox<T, N> {
     }
 
     /// From now on it is the inbox of `id`, which has not been used before.
-    pub(crate) fn open(&self, id: u64, notifier: N) {
-        let mut state = lock(&self.state);
-        state.id = id;
-        state.notifier = Some(notifier);
+    pub(crate) fn open(&self, id: u64) {
+        lock(&self.state).id = id;
     }
 
     /// Leaves `item` for the owner, if that is `id`, and notifies it if it is parked.
@@ -294,7 +297,8 @@ mod models {
     fn inbox() -> (Arc<TestInbox>, Parker) {
         let parker = Parker::new();
         let inbox = Inbox::new();
-        inbox.open(ID, parker.clone());
+        inbox.open(ID);
+        inbox.set_notifier(parker.clone());
         (Arc::new(inbox), parker)
     }
 

@@ -189,13 +189,22 @@ impl Runtime {
             let mut future = pin!(future);
             let main = self.context.owner.main(called_at);
             let mut output = None;
-            self.run_until_done(&mut || match main.poll(future.as_mut()) {
+            let mut poll = || match main.poll(future.as_mut()) {
                 Poll::Ready(value) => {
                     output = Some(value);
                     true
                 }
                 Poll::Pending => false,
-            });
+            };
+            let is_done = if self.is_quiet() {
+                self.generation_of_main(&mut poll)
+            } else {
+                main.queue();
+                false
+            };
+            if !is_done {
+                self.run_until_done(&mut poll);
+            }
             output.expect("the loop ends when there is one")
         })
     }
@@ -380,6 +389,7 @@ impl Runtime {
     fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
         struct Leave<'a>(&'a Runtime);
         impl Drop for Leave<'_> {
+            #[inline]
             fn drop(&mut self) {
                 self.0.tell_host();
             }
@@ -390,9 +400,38 @@ impl Runtime {
     }
 
     /// Lets a foreign loop know, if there is one, what is left to do.
+    #[inline]
     fn tell_host(&self) {
+        // It watches the thread's reactor.
         #[cfg(unix)]
-        self.guest.rearm(&self.context);
+        if Reactor::is_made() {
+            self.guest.rearm(&self.context);
+        }
+    }
+
+    /// Whether a pass would be nothing but one poll of a new main.
+    #[inline]
+    fn is_quiet(&self) -> bool {
+        let owner = &self.context.owner;
+        owner.ready().is_empty()
+            && !owner.inbox().is_filled()
+            && self.valve.polls() < BUDGET
+            && owner.watch().is_none()
+            && self.context.order.is_none()
+    }
+
+    /// What `pass` does when there is nothing else: main need not go through the queue.
+    #[inline]
+    fn generation_of_main(&self, main: &mut impl FnMut() -> bool) -> bool {
+        self.context.count_generation(1);
+        self.context.begin_poll();
+        let is_done = main();
+        if is_done {
+            self.valve.count_poll();
+        } else if self.valve.is_due_after_poll() {
+            self.visit_between().unwrap_or_else(|error| lost(&error));
+        }
+        is_done
     }
 
     /// Passes until `main` says that it is done.
@@ -472,9 +511,7 @@ impl Runtime {
         let mut left = self.context.owner.ready().len();
         if left > 0 {
             self.context.arrange(left);
-            let counts = self.context.owner.counts();
-            counts.turns.add(1);
-            counts.longest_queue.raise_to(left);
+            self.context.count_generation(left);
         }
         let mut pass = Pass::default();
         while left > 0 {
@@ -656,6 +693,7 @@ impl Builder {
 }
 
 #[track_caller]
+#[inline]
 fn check_not_inside(what: &str) {
     assert!(
         !context::is_inside(),

@@ -27,7 +27,7 @@ use std::task::{Context as TaskContext, Poll};
 
 pub use self::group::{Spawner, TaskGroup};
 pub use self::local::LocalKey;
-use crate::cell::{About, Failure, Name, RemoteRef, TaskRef};
+use crate::cell::{self, About, Failure, Name, RemoteRef, TaskRef};
 use crate::context;
 use crate::panics::{Panics, Payload, discard};
 
@@ -127,8 +127,10 @@ impl Builder {
         F: Future + 'static,
         F::Output: 'static,
     {
-        let context = context::current("`spawn`");
-        Task::new(context.owner.spawn(future, self.name, Location::caller()))
+        match cell::spawn_here(future, self.name, Location::caller()) {
+            Some(raw) => Task::new(raw),
+            None => context::panic_outside("`spawn`"),
+        }
     }
 }
 

@@ -187,6 +187,11 @@ impl<W> Timers<W> {
         self.entries.iter().any(|(_, entry)| entry.place == UNSET)
     }
 
+    /// Whether nobody has one, fired or not.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// How many have still to fire.
     pub(crate) fn len(&self) -> usize {
         self.heap.len() + self.fresh.len()

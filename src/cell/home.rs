@@ -12,8 +12,8 @@ use std::sync::atomic::AtomicU64;
 use slab::Slab;
 
 use super::{
-    About, Header, LocalRef, Main, MainCell, Name, NotSend, Raw, RemoteRef, Stage, State, TaskCell,
-    TaskRef, send,
+    About, Header, LocalRef, Main, MainCell, Name, NotSend, Raw, Remote, RemoteRef, Stage, State,
+    TaskCell, TaskRef, send,
 };
 use crate::counts::Counts;
 use crate::panics::{Panics, Payload, discard};
@@ -26,9 +26,9 @@ use crate::sync::thread_local;
 use crate::watch::Watch;
 
 thread_local! {
-    /// The id of the runtime that is entered on this thread, 0 for none. Const
-    /// and without a destructor: wakers work inside TLS destructors.
-    static CURRENT: Cell<u64> = const { Cell::new(0) };
+    /// The runtime that is entered on this thread. Const and without a destructor: wakers
+    /// work inside TLS destructors.
+    static CURRENT: Cell<Option<Home>> = const { Cell::new(None) };
 }
 
 /// [ID]
@@ -61,7 +61,7 @@ pub(super) struct Shared {
     local: Local,
 }
 
-/// What gone runtimes have left: empty, and closed.
+/// What gone runtimes have left: closed, and empty, but for a main cell that nobody else has.
 static SPARE: std::sync::Mutex<Vec<&'static Shared>> = std::sync::Mutex::new(Vec::new());
 
 /// The half of a runtime that only its own thread touches.
@@ -73,7 +73,7 @@ pub(super) struct Local {
     /// stale.
     pub(super) main: Cell<u64>,
     /// The cell of the `block_on` that is under way, or of the last one. The next one uses
-    /// it again, if it can.
+    /// it again, if it can, also that of the next runtime.
     pub(super) main_cell: RefCell<Option<LocalRef<MainCell>>>,
     /// Set when the runtime starts to go: what is spawned then is dropped at once.
     closing: Cell<bool>,
@@ -82,6 +82,29 @@ pub(super) struct Local {
     pub(super) witness: Cell<usize>,
     /// Cells whose future is being polled or dropped right now.
     pub(super) busy: Cell<usize>,
+    /// If it is asked to measure.
+    watch: RefCell<Option<Rc<Watch>>>,
+}
+
+impl Shared {
+    #[cold]
+    fn leaked() -> &'static Shared {
+        Box::leak(Box::new(Shared {
+            inbox: Inbox::new(),
+            local: Local {
+                ready: ReadyQueue::new(),
+                tasks: RefCell::new(Slab::new()),
+                spawned: Cell::new(0),
+                main: Cell::new(0),
+                main_cell: RefCell::new(None),
+                closing: Cell::new(false),
+                counts: Counts::default(),
+                witness: Cell::new(0),
+                busy: Cell::new(0),
+                watch: RefCell::new(None),
+            },
+        }))
+    }
 }
 
 /// A task's place in the registry.
@@ -108,6 +131,9 @@ impl Entry {
     }
 }
 
+/// Room for so many tasks stays for the next runtime.
+const KEPT: usize = 64;
+
 /// The slot of what is not in the registry: main, and what was never put there.
 pub(super) const NO_SLOT: u32 = u32::MAX;
 /// The slot of nobody at all.
@@ -126,7 +152,9 @@ impl Home {
     /// Whether this is the runtime that is entered on this thread.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
-        CURRENT.with(Cell::get) == self.id
+        CURRENT
+            .with(Cell::get)
+            .is_some_and(|current| current.id == self.id)
     }
 
     /// Wakes the task (or main) at this place, if it has a number with this low half. On
@@ -134,17 +162,63 @@ impl Home {
     #[inline]
     pub(super) fn wake_at(&self, slot: u32, number: u32) {
         let local = self.local();
-        if slot == NO_SLOT {
-            let main = local.main_cell.borrow().clone();
-            wake(main.filter(|main| main.header().number as u32 == number));
+        // It may be that its runtime is not entered: then word is left after the borrow.
+        let remote = if slot == NO_SLOT {
+            let main = local.main_cell.borrow();
+            let main = main.as_ref();
+            wake(main.filter(|main| main.header().number as u32 == number))
         } else {
             let tasks = local.tasks.borrow();
             let place = tasks.get(slot as usize);
             let place = place.filter(|place| place.number as u32 == number);
-            let task = place.map(|place| place.task.clone());
-            drop(tasks);
-            wake(task);
+            wake(place.map(|place| &place.task))
+        };
+        if let Some(remote) = remote {
+            send(remote);
         }
+    }
+
+    /// As [`Owner::spawn`]. On the owner's thread only.
+    fn spawn<F>(
+        &self,
+        future: F,
+        name: Name,
+        spawned_at: &'static Location<'static>,
+    ) -> TaskRef<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let local = self.local();
+        let number = local.spawned.get() + 1;
+        local.spawned.set(number);
+        let closing = local.closing.get();
+        let slot = if closing {
+            NO_SLOT
+        } else {
+            let slot = u32::try_from(local.tasks.borrow().vacant_key());
+            slot.ok()
+                .filter(|slot| *slot < NOBODY)
+                .expect("fewer than 4,294,967,294 tasks")
+        };
+        let cell = LocalRef::new(|| TaskCell {
+            header: Header::new::<TaskCell<F>>(*self, slot, number, name, spawned_at),
+            stage: UnsafeCell::new(Stage {
+                future: ManuallyDrop::new(future),
+            }),
+        });
+        let (task, handle) = cell.halves();
+        if closing {
+            discard(task.cancel_now());
+        } else {
+            local.tasks.borrow_mut().insert(Place { number, task });
+            local.ready.push_new(Entry { slot, number });
+            record::spawned(|| handle.header().subject());
+            if let Some(watch) = &*local.watch.borrow() {
+                watch.born(Some(slot), number);
+            }
+        }
+        TaskRef::new(handle)
     }
 
     /// On the owner's thread only, by [LOCAL].
@@ -154,14 +228,27 @@ impl Home {
     }
 }
 
+/// Returns what is to be left in the inbox, if anything is.
 #[inline]
-fn wake<C: ?Sized>(cell: Option<LocalRef<C>>) {
-    if let Some(cell) = cell {
-        // It may be that its runtime is not entered.
-        if cell.header().wake() {
-            send(cell.remote());
-        }
-    }
+fn wake<C: ?Sized>(cell: Option<&LocalRef<C>>) -> Option<Remote> {
+    let cell = cell?;
+    cell.header().wake().then(|| cell.remote())
+}
+
+/// Spawns into the runtime that is entered on this thread, if one is.
+#[inline]
+pub(crate) fn spawn_here<F>(
+    future: F,
+    name: Name,
+    spawned_at: &'static Location<'static>,
+) -> Option<TaskRef<F::Output>>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    // Entered is entered on its own thread [THREAD].
+    let home = CURRENT.with(Cell::get)?;
+    Some(home.spawn(future, name, spawned_at))
 }
 
 impl fmt::Debug for Home {
@@ -174,35 +261,23 @@ impl fmt::Debug for Home {
 /// `Clone`.
 pub(crate) struct Owner {
     pub(super) home: Home,
-    /// If it is asked to measure.
+    /// The same as in `Local`, without a look at a borrow.
     watch: Option<Rc<Watch>>,
     _not_send: NotSend,
 }
 
 impl Owner {
-    pub(crate) fn new(notifier: Notifier, watch: Option<Rc<Watch>>) -> Owner {
+    pub(crate) fn new(watch: Option<Rc<Watch>>) -> Owner {
         let id = NEXT_ID.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let spare = spare().pop();
-        let shared = spare.unwrap_or_else(|| {
-            Box::leak(Box::new(Shared {
-                inbox: Inbox::new(),
-                local: Local {
-                    ready: ReadyQueue::new(),
-                    tasks: RefCell::new(Slab::new()),
-                    spawned: Cell::new(0),
-                    main: Cell::new(0),
-                    main_cell: RefCell::new(None),
-                    closing: Cell::new(false),
-                    counts: Counts::default(),
-                    witness: Cell::new(0),
-                    busy: Cell::new(0),
-                },
-            }))
-        });
+        let shared = spare.unwrap_or_else(Shared::leaked);
         shared.local.spawned.set(0);
         shared.local.counts.reset();
         shared.local.closing.set(false);
-        shared.inbox.open(id, notifier);
+        if watch.is_some() {
+            shared.local.watch.replace(watch.clone());
+        }
+        shared.inbox.open(id);
         Owner {
             home: Home { shared, id },
             watch,
@@ -220,19 +295,20 @@ impl Owner {
 
     /// Whether a runtime is entered on this thread.
     pub(crate) fn is_any_entered() -> bool {
-        CURRENT.with(Cell::get) != 0
+        CURRENT.with(Cell::get).is_some()
     }
 
     /// Runs `f` with this runtime as the one that is entered on this thread. A
     /// closure, not a guard: what is entered last is left first, also by a panic.
     pub(crate) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Leave(u64);
+        struct Leave(Option<Home>);
         impl Drop for Leave {
             fn drop(&mut self) {
-                record::left(CURRENT.with(|current| current.replace(self.0)));
+                let left = CURRENT.with(|current| current.replace(self.0));
+                record::left(left.map_or(0, |home| home.id));
             }
         }
-        let outer = CURRENT.with(|current| current.replace(self.home.id));
+        let outer = CURRENT.with(|current| current.replace(Some(self.home)));
         let _leave = Leave(outer);
         f()
     }
@@ -294,40 +370,11 @@ impl Owner {
         F: Future + 'static,
         F::Output: 'static,
     {
-        let local = self.home.local();
-        let number = local.spawned.get() + 1;
-        local.spawned.set(number);
-        let closing = local.closing.get();
-        let slot = if closing {
-            NO_SLOT
-        } else {
-            let slot = u32::try_from(local.tasks.borrow().vacant_key());
-            slot.ok()
-                .filter(|slot| *slot < NOBODY)
-                .expect("fewer than 4,294,967,294 tasks")
-        };
-        let cell = LocalRef::new(|| TaskCell {
-            header: Header::new::<TaskCell<F>>(self.home, slot, number, name, spawned_at),
-            stage: UnsafeCell::new(Stage {
-                future: ManuallyDrop::new(future),
-            }),
-        });
-        let (task, handle) = cell.halves();
-        if closing {
-            discard(task.cancel_now());
-        } else {
-            local.tasks.borrow_mut().insert(Place { number, task });
-            local.ready.push_new(Entry { slot, number });
-            record::spawned(|| handle.header().subject());
-            if let Some(watch) = &self.watch {
-                watch.born(Some(slot), number);
-            }
-        }
-        TaskRef::new(handle)
+        self.home.spawn(future, name, spawned_at)
     }
 
     /// A cell without a future, for the future that a `block_on` keeps on its
-    /// stack: its wakes go the way of all wakes. It is queued at once.
+    /// stack: its wakes go the way of all wakes. It counts as queued from the start.
     pub(crate) fn main(&self, called_at: &'static Location<'static>) -> Main<'_> {
         let local = self.home.local();
         let number = local.main.get() + 1;
@@ -335,6 +382,7 @@ impl Owner {
         let mut last = local.main_cell.borrow_mut();
         match last.as_mut().and_then(LocalRef::get_mut) {
             Some(cell) => {
+                cell.header.home = self.home;
                 cell.header.number = number;
                 cell.header.spawned_at = called_at;
                 cell.header.state.set(State::Idle);
@@ -348,7 +396,6 @@ impl Owner {
             }
         }
         let cell = last.clone().expect("it is there now");
-        local.ready.push(cell.header.entry());
         if let Some(watch) = &self.watch {
             watch.born(None, number);
         }
@@ -394,13 +441,18 @@ impl Owner {
         }
     }
 
-    /// Drops every future in place. Each panic is caught, so that all are dropped
-    /// here, on their own thread, and not by whoever holds the last waker.
-    pub(crate) fn close(&self, panics: &mut Panics) {
+    /// From now on what is sent is refused, and what is spawned is dropped at once.
+    /// Returns what was sent before.
+    pub(crate) fn shut(&self) -> Vec<Message> {
+        self.home.local().closing.set(true);
+        self.inbox().close()
+    }
+
+    /// Drops every future in place, and the messages. Each panic is caught, so that all are
+    /// dropped here, on their own thread, and not by whoever holds the last waker.
+    pub(crate) fn close(&self, messages: Vec<Message>, panics: &mut Panics) {
         let local = self.home.local();
-        local.closing.set(true);
-        // Out of the lock before it is dropped: it may hold things of the user's.
-        for message in self.inbox().close() {
+        for message in messages {
             panics.catch(|| drop(message));
         }
         let tasks = std::mem::take(&mut *local.tasks.borrow_mut());
@@ -414,19 +466,40 @@ impl Owner {
             // Its join waker goes with it, if this is the last reference.
             panics.catch(|| drop(task));
         }
-        local.ready.clear();
-        let main = local.main_cell.take();
-        drop(main);
+        self.close_empty();
+    }
+
+    /// As `close`, where there is no task and no message.
+    pub(crate) fn close_empty(&self) {
+        let local = self.home.local();
+        let mut tasks = local.tasks.borrow_mut();
+        debug_assert!(tasks.is_empty());
+        tasks.clear();
+        if tasks.capacity() > KEPT {
+            *tasks = Slab::new();
+        }
+        local.ready.clear(KEPT);
+        let mut main = local.main_cell.borrow_mut();
+        let is_reusable = main.as_mut().is_some_and(|main| main.get_mut().is_some());
+        if !is_reusable || cfg!(soloist_loom) {
+            // It has neither name nor joiner: to drop it is no user code.
+            *main = None;
+        }
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         let mut panics = Panics::default();
-        // For a runtime that was not closed; else there is nothing left to do.
-        self.close(&mut panics);
+        let local = self.home.local();
+        if !local.closing.get() {
+            self.close(self.shut(), &mut panics);
+        }
+        if self.watch.is_some() {
+            local.watch.take();
+        }
         // What loom has made is of use in one run of a model only.
-        if self.home.local().busy.get() == 0 && !cfg!(soloist_loom) {
+        if local.busy.get() == 0 && !cfg!(soloist_loom) {
             spare().push(self.home.shared);
         }
         panics.resume();
