@@ -188,6 +188,7 @@ impl Context {
     }
 
     /// Runs `f` inside this runtime.
+    #[inline(always)]
     pub(crate) fn enter<R>(self: &Rc<Self>, f: impl FnOnce() -> R) -> R {
         struct Leave(Option<Rc<Context>>, Option<Instant>);
         impl Drop for Leave {
@@ -414,7 +415,7 @@ impl Context {
 
     /// Runs one entry of the ready queue. `main` polls the future of a `block_on`, and
     /// says whether it is done.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run_one(&self, main: &mut dyn FnMut() -> bool) -> Step {
         let Some(task) = self.owner.ready().pop() else {
             return Step::Nothing;
@@ -426,7 +427,7 @@ impl Context {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn run(&self, task: Entry, main: &mut dyn FnMut() -> bool) -> Step {
         match self.owner.run(task) {
             Ran::Task => Step::Polled,

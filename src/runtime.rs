@@ -386,6 +386,7 @@ impl Runtime {
         crate::info::dump(&self.context).tasks
     }
 
+    #[inline(always)]
     fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
         struct Leave<'a>(&'a Runtime);
         impl Drop for Leave<'_> {

@@ -28,7 +28,23 @@ use crate::watch::Watch;
 thread_local! {
     /// The runtime that is entered on this thread. Const and without a destructor: wakers
     /// work inside TLS destructors.
-    static CURRENT: Cell<Option<Home>> = const { Cell::new(None) };
+    static CURRENT: Cell<Current> = const { Cell::new(Current::NOBODY) };
+}
+
+/// What is entered. Not an `Option<Home>`: that would be written in other pieces than it is
+/// read in, for which the processor waits.
+#[derive(Clone, Copy)]
+struct Current {
+    shared: Option<&'static Shared>,
+    /// 0 for none.
+    id: u64,
+}
+
+impl Current {
+    const NOBODY: Current = Current {
+        shared: None,
+        id: 0,
+    };
 }
 
 /// [ID]
@@ -64,6 +80,53 @@ pub(super) struct Shared {
 /// What gone runtimes have left: closed, and empty, but for a main cell that nobody else has.
 static SPARE: std::sync::Mutex<Vec<&'static Shared>> = std::sync::Mutex::new(Vec::new());
 
+std::thread_local! {
+    static RESERVE: Reserve = const { Reserve::new() };
+}
+
+/// What a thread has for its next runtime, so that one after the other need no lock.
+struct Reserve {
+    /// What the last one has left. When the thread ends, this goes to `SPARE`.
+    shared: Cell<Option<&'static Shared>>,
+    next_id: Cell<u64>,
+    /// How many there are from there on that nobody else has.
+    ids: Cell<u64>,
+}
+
+/// Ids that a thread takes at once.
+const IDS: u64 = 256;
+
+impl Reserve {
+    const fn new() -> Reserve {
+        Reserve {
+            shared: Cell::new(None),
+            next_id: Cell::new(0),
+            ids: Cell::new(0),
+        }
+    }
+
+    #[inline]
+    fn id(&self) -> u64 {
+        if self.ids.get() == 0 {
+            self.next_id.set(new_ids(IDS));
+            self.ids.set(IDS);
+        }
+        self.ids.set(self.ids.get() - 1);
+        self.next_id.replace(self.next_id.get() + 1)
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        spare().extend(self.shared.take());
+    }
+}
+
+/// Returns the first of so many.
+fn new_ids(count: u64) -> u64 {
+    NEXT_ID.fetch_add(count, std::sync::atomic::Ordering::Relaxed)
+}
+
 /// The half of a runtime that only its own thread touches.
 pub(super) struct Local {
     pub(super) ready: ReadyQueue<Entry>,
@@ -88,6 +151,11 @@ pub(super) struct Local {
 
 impl Shared {
     #[cold]
+    fn spare_or_new() -> &'static Shared {
+        let spare = spare().pop();
+        spare.unwrap_or_else(Shared::leaked)
+    }
+
     fn leaked() -> &'static Shared {
         Box::leak(Box::new(Shared {
             inbox: Inbox::new(),
@@ -152,9 +220,7 @@ impl Home {
     /// Whether this is the runtime that is entered on this thread.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
-        CURRENT
-            .with(Cell::get)
-            .is_some_and(|current| current.id == self.id)
+        CURRENT.with(Cell::get).id == self.id
     }
 
     /// Wakes the task (or main) at this place, if it has a number with this low half. On
@@ -247,7 +313,11 @@ where
     F::Output: 'static,
 {
     // Entered is entered on its own thread [THREAD].
-    let home = CURRENT.with(Cell::get)?;
+    let Current { shared, id } = CURRENT.with(Cell::get);
+    let home = Home {
+        shared: shared?,
+        id,
+    };
     Some(home.spawn(future, name, spawned_at))
 }
 
@@ -268,9 +338,10 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(crate) fn new(watch: Option<Rc<Watch>>) -> Owner {
-        let id = NEXT_ID.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let spare = spare().pop();
-        let shared = spare.unwrap_or_else(Shared::leaked);
+        // A thread that is ending has no reserve any more.
+        let reserve = RESERVE.try_with(|reserve| (reserve.id(), reserve.shared.take()));
+        let (id, shared) = reserve.unwrap_or_else(|_| (new_ids(1), None));
+        let shared = shared.unwrap_or_else(Shared::spare_or_new);
         shared.local.spawned.set(0);
         shared.local.counts.reset();
         shared.local.closing.set(false);
@@ -295,20 +366,26 @@ impl Owner {
 
     /// Whether a runtime is entered on this thread.
     pub(crate) fn is_any_entered() -> bool {
-        CURRENT.with(Cell::get).is_some()
+        CURRENT.with(Cell::get).id != 0
     }
 
     /// Runs `f` with this runtime as the one that is entered on this thread. A
-    /// closure, not a guard: what is entered last is left first, also by a panic.
+    /// closure, not a guard: what is entered last is left first, also by a panic. Always
+    /// inline, as its callers are: to hand the closure on costs more than what is done here.
+    #[inline(always)]
     pub(crate) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Leave(Option<Home>);
+        struct Leave(Current);
         impl Drop for Leave {
+            #[inline]
             fn drop(&mut self) {
-                let left = CURRENT.with(|current| current.replace(self.0));
-                record::left(left.map_or(0, |home| home.id));
+                record::left(CURRENT.with(|current| current.replace(self.0)).id);
             }
         }
-        let outer = CURRENT.with(|current| current.replace(Some(self.home)));
+        let inner = Current {
+            shared: Some(self.home.shared),
+            id: self.home.id,
+        };
+        let outer = CURRENT.with(|current| current.replace(inner));
         let _leave = Leave(outer);
         f()
     }
@@ -375,6 +452,7 @@ impl Owner {
 
     /// A cell without a future, for the future that a `block_on` keeps on its
     /// stack: its wakes go the way of all wakes. It counts as queued from the start.
+    #[inline]
     pub(crate) fn main(&self, called_at: &'static Location<'static>) -> Main<'_> {
         let local = self.home.local();
         let number = local.main.get() + 1;
@@ -500,7 +578,11 @@ impl Drop for Owner {
         }
         // What loom has made is of use in one run of a model only.
         if local.busy.get() == 0 && !cfg!(soloist_loom) {
-            spare().push(self.home.shared);
+            let mut shared = Some(self.home.shared);
+            let _ = RESERVE.try_with(|reserve| shared = reserve.shared.replace(shared));
+            if let Some(shared) = shared {
+                spare().push(shared);
+            }
         }
         panics.resume();
     }
