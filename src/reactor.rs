@@ -338,8 +338,7 @@ impl Reactor {
             let mut disarm = false;
             if event.readable {
                 if slot.is_of(self) {
-                    slot.registration.spree.store(0, Ordering::Relaxed);
-                    slot.registration.drained.store(false, Ordering::Relaxed);
+                    slot.registration.reads.restart();
                 }
                 disarm |= slot.sides[0].report(generation, &mut woken[0]);
             }

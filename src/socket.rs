@@ -112,15 +112,14 @@ impl<T> Socket<T> {
             return Poll::Ready(Ok(0));
         }
         let result = ready!(self.poll_read_with(cx, exclusive, stream, read));
-        // 0 is the end of the stream: it stays there to be read.
-        if stream && result.as_ref().is_ok_and(|&n| 0 < n && n < room) {
-            self.source.note_drained();
+        if let (true, Ok(n)) = (stream, &result) {
+            self.source.reads().note_length(*n, room);
         }
         Poll::Ready(result)
     }
 
     /// Tries to read or accept, and has the task woken if that would block. `trusting`:
-    /// not even tried while the last short read says that there is nothing.
+    /// not even tried while the earlier reads say that there is nothing.
     #[inline]
     pub(crate) fn poll_read_with<R>(
         &self,
@@ -130,12 +129,16 @@ impl<T> Socket<T> {
         mut read: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         self.claim(exclusive)?;
-        while self.source.may_read(trusting) {
+        let reads = self.source.reads();
+        while reads.may_try(trusting) {
             match read(self.source.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    reads.note_blocked();
+                    break;
+                }
                 result => {
-                    self.source.note_read();
+                    reads.note_done();
                     self.settle(exclusive);
                     return Poll::Ready(result);
                 }
@@ -209,12 +212,16 @@ impl<T> Socket<T> {
     ) -> io::Result<R> {
         loop {
             self.claim(false)?;
-            while self.source.may_read(false) {
+            let reads = self.source.reads();
+            while reads.may_try(false) {
                 match read(self.source.get_ref()) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        reads.note_blocked();
+                        break;
+                    }
                     result => {
-                        self.source.note_read();
+                        reads.note_done();
                         return result;
                     }
                 }

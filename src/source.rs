@@ -18,6 +18,8 @@
     reason = "room 2: polling asks for a promise that a source is deleted before it is closed"
 )]
 
+mod reads;
+
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -25,7 +27,8 @@ use std::sync::Arc;
 
 use polling::{Event, PollMode, Poller};
 
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use self::reads::Reads;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
 #[cfg(unix)]
@@ -163,11 +166,8 @@ pub(crate) struct Registration {
     pub(crate) key: AtomicUsize,
     /// Whether a task waits for it in that reactor.
     pub(crate) waiting: AtomicBool,
-    /// Reads in a row without a word from the reactor.
-    pub(crate) spree: AtomicU8,
-    /// Set when a stream's read came back short: nothing is left to be read until
-    /// the reactor says so.
-    pub(crate) drained: AtomicBool,
+    /// Whether the next read is worth a try.
+    pub(crate) reads: Reads,
     /// Set where who waits for it is never a task: it keeps nothing going.
     pub(crate) background: AtomicBool,
 }
@@ -348,8 +348,7 @@ impl<T: AsRaw> RawSource<T> {
             reactor: AtomicU64::new(0),
             key: AtomicUsize::new(0),
             waiting: AtomicBool::new(false),
-            spree: AtomicU8::new(0),
-            drained: AtomicBool::new(false),
+            reads: Reads::new(),
             background: AtomicBool::new(false),
         };
         RawSource {

@@ -5,13 +5,8 @@ use std::sync::Arc;
 
 use super::{Direction, ID, Reactor};
 use crate::panics::Panics;
-use crate::source::{AsRaw, RawSource, Registration, elsewhere};
+use crate::source::{AsRaw, RawSource, Reads, Registration, elsewhere};
 use crate::sync::atomic::Ordering;
-
-/// Reads and accepts in a row without a word from the reactor: then the task waits
-/// for it, so that a socket that is always ready starves nobody. In level mode the
-/// word comes at the next visit if there is more.
-const SPREE: u8 = 16;
 
 /// A registered I/O object: what sockets and `Async` are made of.
 #[derive(Debug)]
@@ -100,8 +95,7 @@ impl<T> Source<T> {
         registration.leave()?;
         registration.key.store(0, Ordering::Relaxed);
         registration.waiting.store(false, Ordering::Relaxed);
-        registration.spree.store(0, Ordering::Relaxed);
-        registration.drained.store(false, Ordering::Relaxed);
+        registration.reads.restart();
         registration.reactor.store(here.id(), Ordering::Relaxed);
         Ok(())
     }
@@ -118,24 +112,8 @@ impl<T> Source<T> {
         self.slot.0.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether a read is worth a try: something may be there, and its turn is not over.
-    pub(crate) fn may_read(&self, trusting: bool) -> bool {
-        let registration = &self.slot.0;
-        registration.spree.load(Ordering::Relaxed) < SPREE
-            && !(trusting && registration.drained.load(Ordering::Relaxed))
-    }
-
-    /// Notes a read or accept that went through.
-    pub(crate) fn note_read(&self) {
-        let spree = &self.slot.0.spree;
-        spree.store(
-            spree.load(Ordering::Relaxed).saturating_add(1),
-            Ordering::Relaxed,
-        );
-    }
-
-    /// Notes that a stream gave less than there was room for.
-    pub(crate) fn note_drained(&self) {
-        self.slot.0.drained.store(true, Ordering::Relaxed);
+    /// What its reads tell about the next one.
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.slot.0.reads
     }
 }

@@ -25,6 +25,7 @@ mod embed;
 mod examples;
 mod explore;
 mod fairness;
+mod full_reads;
 mod group;
 #[cfg(unix)]
 mod guest;

@@ -1,0 +1,202 @@
+//! Reads that fill their buffer: is there more? The runtime guesses, by what came of the
+//! last tries, and a wrong guess costs a turn at most.
+
+use std::cell::Cell;
+use std::io::Write;
+use std::pin::pin;
+
+use futures_lite::future::zip;
+use soloist::io::{AsyncReadExt, AsyncWriteExt};
+use soloist::net::TcpStream;
+use soloist::{block_on, spawn};
+
+use crate::support::{count_polls, poll_once, tcp_pair, watchdog};
+
+/// Each read of this size fills its buffer.
+const SIZE: usize = 8;
+
+fn pair() -> (TcpStream, std::net::TcpStream) {
+    let (ours, theirs) = tcp_pair();
+    (TcpStream::try_from(ours).unwrap(), theirs)
+}
+
+/// Reads `count` times so many bytes. It waits first, then all of them come at once.
+/// Returns the number of polls.
+async fn receive(ours: &TcpStream, theirs: &std::net::TcpStream, count: usize) -> usize {
+    let polls = Cell::new(0);
+    let sent: Vec<u8> = (0..count * SIZE).map(|n| n as u8).collect();
+    let mut received = vec![0; sent.len()];
+    let chunks = received.chunks_exact_mut(SIZE);
+    let reading = count_polls(&polls, async {
+        let mut ours = ours;
+        for chunk in chunks {
+            ours.read_exact(chunk).await.unwrap();
+        }
+    });
+    zip(reading, async { (&*theirs).write_all(&sent).unwrap() }).await;
+    assert_eq!(received, sent);
+    polls.get()
+}
+
+/// Requests after which there never was more.
+async fn requests(ours: &TcpStream, theirs: &std::net::TcpStream) {
+    for _ in 0..100 {
+        assert_eq!(receive(ours, theirs, 1).await, 2);
+    }
+}
+
+#[test]
+fn a_body_is_read_in_the_same_turn_as_its_header() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, theirs) = pair();
+            for _ in 0..1000 {
+                assert_eq!(receive(&ours, &theirs, 2).await, 2);
+            }
+        });
+    });
+}
+
+#[test]
+fn bulk_is_read_as_fast_as_fairness_allows() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, theirs) = pair();
+            for _ in 0..20 {
+                // 16, 16, 16 and 2.
+                assert_eq!(receive(&ours, &theirs, 50).await, 1 + 4);
+            }
+        });
+    });
+}
+
+#[test]
+fn after_many_requests_it_soon_notices_that_there_is_more() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, theirs) = pair();
+            requests(&ours, &theirs).await;
+            // At first, each wrong guess costs a turn.
+            let polls = receive(&ours, &theirs, 50).await;
+            assert!((6..=1 + 32 + 4).contains(&polls), "{polls} polls");
+            assert_eq!(receive(&ours, &theirs, 50).await, 1 + 4);
+            requests(&ours, &theirs).await;
+            let polls = receive(&ours, &theirs, 2).await;
+            assert_eq!(polls, 3, "it is taken for a request again");
+        });
+    });
+}
+
+#[test]
+fn what_is_there_after_a_wrong_guess_is_read() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, mut theirs) = pair();
+            requests(&ours, &theirs).await;
+            let mut buf = [0; SIZE];
+
+            // A reader that goes away instead of waiting.
+            theirs.write_all(&[1; 3 * SIZE]).unwrap();
+            (&ours).read_exact(&mut buf).await.unwrap();
+            for _ in 0..3 {
+                let mut more = [0; 1];
+                let _ = poll_once(&mut pin!((&ours).read_exact(&mut more))).await;
+            }
+            let mut rest = [0; 2 * SIZE];
+            let n = (&ours).read(&mut rest).await.unwrap();
+            assert!((2 * SIZE - 3..=2 * SIZE).contains(&n), "{n}");
+
+            // A look takes no guess.
+            theirs.write_all(&[2; 2 * SIZE]).unwrap();
+            (&ours).read_exact(&mut buf).await.unwrap();
+            let looked = poll_once(&mut pin!(ours.peek(&mut [0; SIZE]))).await;
+            assert!(matches!(looked, std::task::Poll::Ready(Ok(SIZE))));
+            (&ours).read_exact(&mut buf).await.unwrap();
+
+            // The end.
+            theirs.write_all(&[3; SIZE]).unwrap();
+            drop(theirs);
+            (&ours).read_exact(&mut buf).await.unwrap();
+            assert_eq!((&ours).read(&mut buf).await.unwrap(), 0);
+            assert_eq!((&ours).read(&mut buf).await.unwrap(), 0);
+        });
+    });
+}
+
+#[test]
+fn clones_readers_side_by_side_and_halves_share_the_guess_and_lose_nothing() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, mut theirs) = pair();
+            requests(&ours, &theirs).await;
+            let clone = ours.clone();
+            for _ in 0..40 {
+                let (mut a, mut b) = ([0; SIZE], [0; SIZE]);
+                let (mut one, mut other) = (&ours, &clone);
+                let reading = zip(one.read_exact(&mut a), other.read_exact(&mut b));
+                theirs.write_all(&[4; 2 * SIZE]).unwrap();
+                let (a, b) = reading.await;
+                a.and(b).unwrap();
+            }
+            drop(clone);
+            requests(&ours, &theirs).await;
+            let (mut read, mut write) = ours.into_split();
+            let reader = spawn(async move {
+                let mut all = Vec::new();
+                let mut buf = [0; SIZE];
+                loop {
+                    match read.read(&mut buf).await.unwrap() {
+                        0 => return all,
+                        n => all.extend_from_slice(&buf[..n]),
+                    }
+                }
+            });
+            for n in 0..100 {
+                theirs.write_all(&vec![5; n % 5 * SIZE]).unwrap();
+                write.write_all(b"between").await.unwrap();
+            }
+            theirs.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(reader.await.len(), 2 * 100 * SIZE);
+        });
+    });
+}
+
+/// On Linux a thread's reads of pipes are counted.
+#[cfg(all(target_os = "linux", feature = "process"))]
+#[test]
+fn requests_that_fill_the_buffer_cost_one_read_each() {
+    use soloist::process::{Command, Stdio};
+
+    fn reads() -> usize {
+        let text = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        let mut lines = text.lines();
+        let count = lines.find_map(|line| line.strip_prefix("syscr: "));
+        count.expect("the count").parse().unwrap()
+    }
+
+    watchdog(|| {
+        if !std::path::Path::new("/proc/thread-self/io").exists() {
+            return;
+        }
+        // To look makes reads, too.
+        let (first, second) = (reads(), reads());
+        let looking = second - first;
+        block_on(async {
+            let mut cat = Command::new("cat");
+            cat.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut cat = cat.kill_on_drop(true).spawn().unwrap();
+            let (mut to, mut from) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
+            let before = reads();
+            for n in 0..97 {
+                to.write_all(&[n; SIZE]).await.unwrap();
+                let mut buf = [0; SIZE];
+                from.read_exact(&mut buf).await.unwrap();
+                assert_eq!(buf, [n; SIZE]);
+            }
+            let made = reads() - before - looking;
+            // Those in vain: before the first answer (if that was not there yet), after it,
+            // and each 32nd time from then on.
+            assert!((97 + 1 + 2..=97 + 2 + 3).contains(&made), "{made} reads");
+        });
+    });
+}
