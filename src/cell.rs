@@ -97,7 +97,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 pub(crate) use self::awaiter::Awaiter;
-pub(crate) use self::census::Seen;
+pub(crate) use self::census::{Seen, sorted};
 use self::count::{Free, Headed, LocalRef, RefCounts, Remote};
 use self::home::Shared;
 pub(crate) use self::home::{Entry, Home, Message, Owner, Ran, spawn_here};

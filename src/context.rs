@@ -19,7 +19,7 @@ use crate::record::{Source, wakes_by};
 use crate::schedule::{Order, Schedule};
 use crate::sync::thread_local;
 use crate::timers::{TimerKey, Timers};
-use crate::watch::{Watch, warn};
+use crate::watch::{Short, Watch, warn};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
@@ -455,12 +455,13 @@ impl Context {
         watch.polled(task.place(), task.number(), took);
         if watch.slow.is_some_and(|slow| took >= slow) {
             watch.has_warned.set(true);
+            let took = Short(took);
             match who {
                 Some(who) => warn(format_args!(
-                    "slow poll: {who} has kept the thread for {took:.1?}"
+                    "slow poll: {who} has kept the thread for {took}"
                 )),
                 None => warn(format_args!(
-                    "slow poll: the future of `block_on` has kept the thread for {took:.1?}"
+                    "slow poll: the future of `block_on` has kept the thread for {took}"
                 )),
             }
         }

@@ -1,6 +1,5 @@
 //! What a runtime tells of itself and its tasks. Users find it in [`crate::inspect`].
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::Location;
@@ -8,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, SockRef};
 
-use crate::cell::{Seen, Waits, Who};
+use crate::cell::{Seen, Waits, Who, sorted};
 use crate::context::Context;
 use crate::reactor::{Direction, Reactor};
 use crate::source::Registration;
 use crate::task::TaskId;
+use crate::watch::Short;
 
 /// What a runtime has counted since it was made: [`Runtime::metrics`](crate::Runtime::metrics).
 ///
@@ -278,22 +278,6 @@ impl fmt::Display for WaitsFor {
     }
 }
 
-/// A duration, in three digits or so.
-struct Short(Duration);
-
-impl fmt::Display for Short {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = self.0.as_micros();
-        let text = match micros {
-            0..1_000 => format!("{micros} us"),
-            1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
-            1_000_000..600_000_000 => format!("{:.1} s", micros as f64 / 1e6),
-            _ => format!("{} min", micros / 60_000_000),
-        };
-        f.pad(&text)
-    }
-}
-
 impl fmt::Display for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
@@ -302,7 +286,8 @@ impl fmt::Display for TaskInfo {
         }
         write!(f, " (spawned at {}): {}", self.spawned_at, self.state)?;
         if !self.waits_for.is_empty() {
-            write!(f, " for {}", List(&self.waits_for))?;
+            f.write_str(" for ")?;
+            write_list(f, &self.waits_for, "; ")?;
         }
         write!(f, ", {} polls", self.polls)?;
         if let (Some(age), Some(total), Some(longest)) =
@@ -315,13 +300,19 @@ impl fmt::Display for TaskInfo {
     }
 }
 
-struct List<'a>(&'a [WaitsFor]);
-
-impl fmt::Display for List<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all: Vec<_> = self.0.iter().map(WaitsFor::to_string).collect();
-        f.pad(&all.join("; "))
+/// All of them, with `between` in between.
+pub(crate) fn write_list(
+    to: &mut dyn fmt::Write,
+    waits: &[WaitsFor],
+    between: &str,
+) -> fmt::Result {
+    for (at, wait) in waits.iter().enumerate() {
+        if at > 0 {
+            to.write_str(between)?;
+        }
+        write!(to, "{wait}")?;
     }
+    Ok(())
 }
 
 /// All tasks of a runtime, from [`inspect::dump`](crate::inspect::dump). As text it is a
@@ -388,10 +379,10 @@ impl Table {
             let text = |time: Option<_>| time.map(|time| Short(time).to_string());
             row.extend(times.map(|time| text(time).unwrap_or_default()));
         }
-        row.extend([
-            List(&info.waits_for).to_string(),
-            info.spawned_at.to_string(),
-        ]);
+        let mut waits = String::new();
+        // To a `String`: it does not fail.
+        let _ = write_list(&mut waits, &info.waits_for, "; ");
+        row.extend([waits, info.spawned_at.to_string()]);
         self.rows.push(row);
     }
 }
@@ -420,29 +411,34 @@ impl fmt::Display for Table {
 
 /// What all tasks of a runtime are doing, and its main.
 pub(crate) fn dump(context: &Context) -> Dump {
-    let (main, tasks) = (context.owner.see_main(), context.owner.see_tasks());
-    let mut waits = waits(context, &tasks);
-    let mut info = |seen: Seen| TaskInfo {
-        waits_for: match state(&seen) {
-            TaskState::Waiting => waits_of(&seen, waits.remove(&seen.who).unwrap_or_default()),
-            _ => Vec::new(),
-        },
-        state: state(&seen),
-        id: TaskId::new(seen.about.number),
-        name: seen.about.name.map(|name| name.to_string()),
-        spawned_at: seen.about.spawned_at,
-        polls: seen.polls,
-        age: seen.times.map(|times| times.born.elapsed()),
-        total_poll: seen.times.map(|times| times.total),
-        longest_poll: seen.times.map(|times| times.longest),
+    let mut all = context.owner.see_tasks();
+    let tasks = all.len();
+    all.extend(context.owner.see_main());
+    let mut waits = waits(context, &all);
+    let mut info = |at: usize| {
+        let seen = &all[at];
+        let waits = std::mem::take(&mut waits[at]);
+        TaskInfo {
+            waits_for: match state(seen) {
+                TaskState::Waiting => waits_of(seen, waits),
+                _ => Vec::new(),
+            },
+            state: state(seen),
+            id: TaskId::new(if at < tasks { seen.about.number } else { 0 }),
+            name: seen.about.name.as_ref().map(|name| name.to_string()),
+            spawned_at: seen.about.spawned_at,
+            polls: seen.polls,
+            age: seen.times.map(|times| times.born.elapsed()),
+            total_poll: seen.times.map(|times| times.total),
+            longest_poll: seen.times.map(|times| times.longest),
+        }
     };
-    let main = main.map(&mut info).map(|main| TaskInfo {
-        id: TaskId::new(0),
-        ..main
-    });
-    let mut tasks: Vec<_> = tasks.into_iter().map(info).collect();
-    tasks.sort_by_key(|info| info.id);
-    Dump { main, tasks }
+    let numbers = all[..tasks].iter().enumerate();
+    let numbers = sorted(numbers.map(|(at, seen)| (seen.about.number, at)).collect());
+    Dump {
+        tasks: numbers.into_iter().map(|(_, at)| info(at)).collect(),
+        main: (tasks < all.len()).then(|| info(tasks)),
+    }
 }
 
 fn state(seen: &Seen) -> TaskState {
@@ -455,16 +451,24 @@ fn state(seen: &Seen) -> TaskState {
     }
 }
 
-/// Who waits for which socket, timer and task.
-fn waits(context: &Context, tasks: &[Seen]) -> BTreeMap<Who, Vec<WaitsFor>> {
-    let mut waits: BTreeMap<Who, Vec<WaitsFor>> = BTreeMap::new();
+/// The sockets, timers and tasks for which each of them waits.
+fn waits(context: &Context, all: &[Seen]) -> Vec<Vec<WaitsFor>> {
+    let places = all.iter().enumerate();
+    let places = sorted(places.map(|(at, seen)| (seen.who.into(), at)).collect());
+    let mut waits = vec![Vec::new(); all.len()];
+    let mut add = |who: Who, wait: WaitsFor| {
+        if let Ok(found) = places.binary_search_by_key(&who.into(), |(who, _)| *who) {
+            waits[places[found].1].push(wait);
+        }
+    };
     if let Some(reactor) = Reactor::get() {
         reactor.each_wait(&mut |who, direction, registration| {
             let (fd, [peer, local]) = (registration.number(), addresses(registration));
-            waits.entry(who).or_default().push(match direction {
+            let wait = match direction {
                 Direction::Read => WaitsFor::Read { fd, peer, local },
                 Direction::Write => WaitsFor::Write { fd, peer, local },
-            });
+            };
+            add(who, wait);
         });
     }
     let now = match context.virtual_clock {
@@ -473,15 +477,13 @@ fn waits(context: &Context, tasks: &[Seen]) -> BTreeMap<Who, Vec<WaitsFor>> {
     };
     context.each_timer(&mut |who, deadline| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        let timer = WaitsFor::Timer { left };
-        waits.entry(who).or_default().push(timer);
+        add(who, WaitsFor::Timer { left });
     });
-    for seen in tasks {
+    for seen in all {
         if let Some(who) = seen.joined_by {
             let id = TaskId::new(seen.about.number);
             let name = seen.about.name.as_ref().map(|name| name.to_string());
-            let task = WaitsFor::Task { id, name };
-            waits.entry(who).or_default().push(task);
+            add(who, WaitsFor::Task { id, name });
         }
     }
     waits

@@ -1,5 +1,5 @@
 //! What a runtime measures only if it is asked to: how long polls take, and how long it is
-//! busy.
+//! busy. And how such times are written.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -78,8 +78,9 @@ impl Watch {
         };
         let took = start.elapsed();
         if took >= slow && !self.has_warned.get() {
+            let took = Short(took);
             warn(format_args!(
-                "slow turn: {polls} polls have taken {took:.1?}, and each task has waited for as \
+                "slow turn: {polls} polls have taken {took}, and each task has waited for as \
                  long"
             ));
         }
@@ -148,6 +149,34 @@ impl Watch {
         let idle = self.idle.get();
         self.keeps
             .then(|| (self.inside().saturating_sub(idle), idle))
+    }
+}
+
+/// A duration, in three digits or so.
+pub(crate) struct Short(pub(crate) Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
+        // By hand: what std has for floating point would be larger than all else in here,
+        // and every program would carry it.
+        let tenths = |unit: u64| {
+            let tenths = (micros + unit / 20) / (unit / 10);
+            (tenths / 10, tenths % 10)
+        };
+        let text = match micros {
+            0..1_000 => format!("{micros} us"),
+            1_000..1_000_000 => {
+                let (whole, tenth) = tenths(1_000);
+                format!("{whole}.{tenth} ms")
+            }
+            1_000_000..600_000_000 => {
+                let (whole, tenth) = tenths(1_000_000);
+                format!("{whole}.{tenth} s")
+            }
+            _ => format!("{} min", micros / 60_000_000),
+        };
+        f.pad(&text)
     }
 }
 

@@ -5,11 +5,10 @@
 //! such tasks, for their end are no help either; they are counted, and taken off. (Places that
 //! wait there are no references.) A waker anywhere else means that somebody may still come.
 
-use std::collections::BTreeMap;
 use std::task::Waker;
 
 use super::waits::Waits;
-use super::{Awaiter, Header, Owner, State};
+use super::{Awaiter, Header, Owner, State, sorted};
 use crate::sync::atomic::{Ordering, fence};
 
 impl Owner {
@@ -22,15 +21,17 @@ impl Owner {
         let cells = || tasks.iter().map(|(_, place)| &place.task);
         // Out and back: no user code runs in between.
         let joiners: Vec<Awaiter> = cells().map(|task| task.header().joiner.take()).collect();
-        let mut known: BTreeMap<*const (), Vec<&Waker>> = BTreeMap::new();
         let joining = joiners.iter().filter_map(Awaiter::waker);
-        for waker in joining.chain(parked.iter().flatten()) {
-            known.entry(waker.data()).or_default().push(waker);
-        }
+        let known: Vec<&Waker> = joining.chain(parked.iter().flatten()).collect();
+        let address = |waker: &Waker| waker.data().addr() as u64;
+        let places = known.iter().enumerate();
+        let places = sorted(places.map(|(at, waker)| (address(waker), at)).collect());
         let are_accounted_for = |others: usize, waker: &Waker| {
-            let same = known.get(&waker.data());
-            let same = same.map_or(0, |same| same.iter().filter(|w| w.will_wake(waker)).count());
-            others == same
+            let first = places.partition_point(|(known, _)| *known < address(waker));
+            let same = places[first..].iter();
+            let same = same.take_while(|(known, _)| *known == address(waker));
+            let same = same.filter(|(_, at)| known[*at].will_wake(waker));
+            others == same.count()
         };
         let all_tasks = cells().all(|task| are_accounted_for(task.others(), &task.waker()));
         let main = local.main_cell.borrow();

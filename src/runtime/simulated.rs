@@ -9,6 +9,7 @@ use super::{AutoAdvance, Builder, Clock, Runtime, Schedule};
 use crate::clock::VirtualClock;
 use crate::panics::Panics;
 use crate::reactor::Reactor;
+use crate::watch::Short;
 
 /// Where a virtual clock goes next.
 enum Jump {
@@ -114,7 +115,8 @@ impl Runtime {
                 start.elapsed() < patience,
                 "nothing can happen any more: no task is ready, no timer is set, nobody waits \
                  for a socket, no job runs, no `Handle` is alive, and no other thread has woken \
-                 a task for {patience:?} (a thread that will, must hold a `Handle` until it has)"
+                 a task for {} (a thread that will, must hold a `Handle` until it has)",
+                Short(patience)
             );
         }
         if runs {

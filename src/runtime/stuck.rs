@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Runtime;
-use crate::info::{TaskInfo, WaitsFor, dump};
+use crate::info::{TaskInfo, WaitsFor, dump, write_list};
 
 /// More tasks than this are only counted.
 const SHOWN: usize = 20;
@@ -70,8 +70,7 @@ fn line(text: &mut String, what: &str, info: &TaskInfo) {
             )
         }
         waits => {
-            let waits: Vec<_> = waits.iter().map(WaitsFor::to_string).collect();
-            write!(text, "\n  {what} waits for {}", waits.join(" and "))
+            write!(text, "\n  {what} waits for ").and_then(|()| write_list(text, waits, " and "))
         }
     };
 }

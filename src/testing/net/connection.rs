@@ -1,7 +1,7 @@
 //! A connection: what is on its way, what has arrived, and who waits for that.
 
 use std::collections::VecDeque;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -182,11 +182,11 @@ impl Connection {
         let at = pipe.last.map_or(at, |last| last.max(at));
         pipe.last = Some(at);
         pipe.bytes += size;
-        network.note(|text| {
-            write!(text, "{source} > {target} {what}")?;
-            let takes = at.saturating_duration_since(clock::now());
-            write!(text, " +{}.{:09}", takes.as_secs(), takes.subsec_nanos())
-        });
+        let takes = at.saturating_duration_since(clock::now());
+        let (seconds, nanos) = (takes.as_secs(), takes.subsec_nanos());
+        network.note(format_args!(
+            "{source} > {target} {what} +{seconds}.{nanos:09}"
+        ));
         pipe.on_the_way.push_back(Packet { at, what });
     }
 
@@ -239,8 +239,7 @@ impl Connection {
         if let Poll::Ready(Ok(count)) = polled {
             let reader = self.addresses[end];
             let verb = if peek { "peeks" } else { "reads" };
-            self.network
-                .note(|text| write!(text, "{reader} {verb} {count}"));
+            self.network.note(format_args!("{reader} {verb} {count}"));
         }
         polled
     }
@@ -384,7 +383,7 @@ impl Connection {
     /// Both sides see a reset, now.
     pub(super) fn reset_now(self: &Arc<Self>) {
         let [one, other] = self.addresses;
-        self.network.note(|text| write!(text, "{one} x {other}"));
+        self.network.note(format_args!("{one} x {other}"));
         self.with(|state| {
             for end in 0..2 {
                 let pipe = &mut state.pipes[end];

@@ -1,7 +1,7 @@
 //! Listeners of the network in memory.
 
 use std::collections::VecDeque;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -80,7 +80,7 @@ impl Listening {
                 return None;
             }
         }
-        network.note(|text| write!(text, "{from} > {to} connects"));
+        network.note(format_args!("{from} > {to} connects"));
         let [client, server] = TcpStream::pair(network, from, to);
         let accepters = {
             let mut state = lock(&self.state);

@@ -1,6 +1,6 @@
 //! The network of a runtime: its links, who listens where, and what is written down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::future::poll_fn;
 use std::io;
@@ -252,18 +252,39 @@ struct State {
     /// Connections so far: each has numbers of its own.
     opened: u64,
     default: Link,
-    links: BTreeMap<[IpAddr; 2], Link>,
-    cut: BTreeSet<[IpAddr; 2]>,
-    /// Until when each direction of a link with a bandwidth is busy.
-    lines: BTreeMap<[IpAddr; 2], Instant>,
-    names: BTreeMap<String, IpAddr>,
+    /// By where they come from and go to; those of which nothing is known are not there.
+    lines: HashMap<[IpAddr; 2], Line>,
+    names: Vec<(String, IpAddr)>,
     next_port: u16,
-    listeners: BTreeMap<SocketAddr, Weak<Listening>>,
+    listeners: Vec<(SocketAddr, Weak<Listening>)>,
     connections: Vec<Weak<Connection>>,
     /// Those who want to cross a link that is cut.
     waiters: Vec<Waker>,
     /// Since when, and what has been written down.
     transcript: Option<(Instant, String)>,
+}
+
+/// One direction of what connects two hosts.
+#[derive(Default)]
+struct Line {
+    /// If something was said of it.
+    link: Option<Link>,
+    is_cut: bool,
+    /// Until when it is busy, with a bandwidth.
+    busy_until: Option<Instant>,
+}
+
+impl State {
+    /// Both directions of a link.
+    fn each_line(&mut self, [one, other]: [IpAddr; 2], f: impl Fn(&mut Line)) {
+        for line in [[one, other], [other, one]] {
+            f(self.lines.entry(line).or_default());
+        }
+    }
+
+    fn is_cut(&self, from: IpAddr, to: IpAddr) -> bool {
+        self.lines.get(&[from, to]).is_some_and(|line| line.is_cut)
+    }
 }
 
 /// The first port that is handed out.
@@ -305,12 +326,10 @@ impl Network {
                     random: Random::new(seed),
                     opened: 0,
                     default: Link::new(),
-                    links: BTreeMap::new(),
-                    cut: BTreeSet::new(),
-                    lines: BTreeMap::new(),
-                    names: BTreeMap::new(),
+                    lines: HashMap::new(),
+                    names: Vec::new(),
                     next_port: FIRST_PORT,
-                    listeners: BTreeMap::new(),
+                    listeners: Vec::new(),
                     connections: Vec::new(),
                     waiters: Vec::new(),
                     transcript: None,
@@ -367,7 +386,7 @@ impl Network {
     #[track_caller]
     pub fn set_link(&self, one: &str, other: &str, link: Link) {
         let pair = pair(self.host(one), self.host(other));
-        lock(&self.state).links.insert(pair, link);
+        lock(&self.state).each_line(pair, |line| line.link = Some(link));
     }
 
     /// Cuts the link between two hosts: nothing passes until it is [healed](Network::heal).
@@ -383,8 +402,8 @@ impl Network {
     #[track_caller]
     pub fn partition(&self, one: &str, other: &str) {
         let pair = pair(self.host(one), self.host(other));
-        lock(&self.state).cut.insert(pair);
-        self.note(|text| write!(text, "{} | {}", pair[0], pair[1]));
+        lock(&self.state).each_line(pair, |line| line.is_cut = true);
+        self.note(format_args!("{} | {}", pair[0], pair[1]));
         for connection in self.between(pair) {
             connection.hold();
         }
@@ -404,10 +423,10 @@ impl Network {
         let pair = pair(self.host(one), self.host(other));
         let waiters = {
             let mut state = lock(&self.state);
-            state.cut.remove(&pair);
+            state.each_line(pair, |line| line.is_cut = false);
             std::mem::take(&mut state.waiters)
         };
-        self.note(|text| write!(text, "{} - {}", pair[0], pair[1]));
+        self.note(format_args!("{} - {}", pair[0], pair[1]));
         for connection in self.between(pair) {
             connection.release();
         }
@@ -465,7 +484,7 @@ impl Network {
     /// ```
     pub fn add_name(&self, name: &str, address: impl Into<IpAddr>) {
         let address = address.into();
-        lock(&self.state).names.insert(name.to_string(), address);
+        lock(&self.state).names.push((name.to_string(), address));
     }
 
     /// From now on everything that happens is written down.
@@ -514,13 +533,11 @@ impl Network {
     }
 
     /// Writes a line down, if that is wanted.
-    pub(super) fn note(&self, what: impl FnOnce(&mut String) -> fmt::Result) {
+    pub(super) fn note(&self, what: fmt::Arguments<'_>) {
         if let Some((start, text)) = &mut lock(&self.state).transcript {
             let at = clock::now().saturating_duration_since(*start);
             // To a `String`: it does not fail.
-            let _ = write!(text, "{}.{:09} ", at.as_secs(), at.subsec_nanos());
-            let _ = what(text);
-            text.push('\n');
+            let _ = writeln!(text, "{}.{:09} {what}", at.as_secs(), at.subsec_nanos());
         }
     }
 
@@ -534,7 +551,10 @@ impl Network {
     }
 
     fn look_up(&self, name: &str) -> Option<IpAddr> {
-        let known = lock(&self.state).names.get(name).copied();
+        let names = &lock(&self.state).names;
+        // The last one that was given.
+        let known = names.iter().rev().find(|(known, _)| known == name);
+        let known = known.map(|(_, address)| *address);
         known.or_else(|| (name == "localhost").then(|| IpAddr::from([127, 0, 0, 1])))
     }
 
@@ -562,7 +582,8 @@ impl Network {
 
     pub(super) fn link(&self, from: IpAddr, to: IpAddr) -> Link {
         let state = lock(&self.state);
-        *state.links.get(&pair(from, to)).unwrap_or(&state.default)
+        let line = state.lines.get(&[from, to]);
+        line.and_then(|line| line.link).unwrap_or(state.default)
     }
 
     /// When a packet that is sent now arrives.
@@ -577,11 +598,11 @@ impl Network {
         let mut sent = clock::now();
         if link.bandwidth > 0 {
             let mut state = lock(&self.state);
-            let line = state.lines.entry([from, to]).or_insert(sent);
+            let line = state.lines.entry([from, to]).or_default();
             let nanos = size as u128 * 1_000_000_000 / u128::from(link.bandwidth);
             let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            *line = (*line).max(sent) + takes;
-            sent = *line;
+            sent = line.busy_until.map_or(sent, |until| until.max(sent)) + takes;
+            line.busy_until = Some(sent);
         }
         sent + link.delay(random)
     }
@@ -594,7 +615,7 @@ impl Network {
                 // Dropped after the lock.
                 let _spare;
                 let mut state = lock(&self.state);
-                if !state.cut.contains(&pair(from, to)) {
+                if !state.is_cut(from, to) {
                     _spare = Some(waker);
                     return Poll::Ready(());
                 }
@@ -612,7 +633,7 @@ impl Network {
     }
 
     pub(super) fn is_cut(&self, from: IpAddr, to: IpAddr) -> bool {
-        lock(&self.state).cut.contains(&pair(from, to))
+        lock(&self.state).is_cut(from, to)
     }
 
     /// The random numbers of a connection: its own, whatever others do.
@@ -628,7 +649,11 @@ impl Network {
         loop {
             let port = state.next_port;
             state.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
-            if state.listeners.keys().all(|known| known.port() != port) {
+            if state
+                .listeners
+                .iter()
+                .all(|(known, _)| known.port() != port)
+            {
                 return port;
             }
         }
@@ -658,7 +683,8 @@ impl Network {
         // Dropped outside of the lock.
         let known: Vec<Arc<Listening>>;
         let mut state = lock(&self.state);
-        known = state.listeners.values().filter_map(Weak::upgrade).collect();
+        let there = state.listeners.iter();
+        known = there.filter_map(|(_, known)| known.upgrade()).collect();
         let taken = known.iter().any(|known| {
             let theirs = known.address;
             theirs.port() == address.port()
@@ -670,17 +696,16 @@ impl Network {
                 "another listener of this network is there already",
             ));
         }
-        state.listeners.insert(address, Arc::downgrade(listening));
+        let listening = Arc::downgrade(listening);
+        state.listeners.push((address, listening));
         Ok(())
     }
 
     /// A listener goes; one that was refused was never there.
     pub(super) fn remove_listener(&self, listening: &Listening) {
         let mut state = lock(&self.state);
-        let known = state.listeners.get(&listening.address);
-        if known.is_some_and(|known| std::ptr::eq(known.as_ptr(), listening)) {
-            state.listeners.remove(&listening.address);
-        }
+        let is_it = |known: &Weak<Listening>| std::ptr::eq(known.as_ptr(), listening);
+        state.listeners.retain(|(_, known)| !is_it(known));
     }
 
     /// Who listens at this address, there or at all addresses.
