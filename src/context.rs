@@ -325,11 +325,23 @@ impl Context {
     }
 
     /// Wakes whose time has come, by the time of the last look at the clock.
+    #[inline]
     pub(crate) fn expire_timers(&self) {
+        // Every visit asks, and many programs have none.
+        if !self.timers.borrow().is_empty() {
+            self.expire_some();
+        }
+    }
+
+    fn expire_some(&self) {
         let mut due = self.due.take();
         match self.order.as_deref().filter(|order| order.is_shuffled()) {
             None => self.timers.borrow_mut().expire(self.now.get(), &mut due),
             Some(order) => self.expire_shuffled(order, &mut due),
+        }
+        if due.is_empty() {
+            self.due.set(due);
+            return;
         }
         self.owner.counts().fired.add(due.len());
         let mut panics = Panics::default();
