@@ -49,9 +49,9 @@
 //!   touches either: a mistake elsewhere leaks, and drops nothing on a foreign
 //!   thread.
 //! * **\[COUNT\]** A cell is made by `LocalRef::new`, and is there as long as there is a
-//!   reference: a `LocalRef`, which `RefCounts::local` counts, or a `Remote`, counted in
-//!   `RefCounts::anywhere`, as all the `LocalRef`s together are. Whoever takes the last one away
-//!   frees it, with the `Header::free` that was made for its type. Nothing else does.
+//!   reference: a `LocalRef`, which `Header::local` counts, or a `Remote`, counted in
+//!   `Header::anywhere`, as all the `LocalRef`s together are. Whoever takes the last one away
+//!   frees it, with the `Header::kind` that was made for its type. Nothing else does.
 //! * **\[LAYOUT\]** Cells are `repr(C)` and begin with their header. A pointer to a header
 //!   that stands for a reference comes from a pointer to the whole cell.
 //! * **\[PINNED\]** The future is in its cell from the start, is never moved out,
@@ -84,6 +84,7 @@ mod census;
 mod count;
 mod home;
 mod refs;
+mod registry;
 mod stuck;
 mod waits;
 
@@ -98,7 +99,7 @@ use std::task::{Context, Poll, Waker};
 
 pub(crate) use self::awaiter::Awaiter;
 pub(crate) use self::census::{Seen, sorted};
-use self::count::{Free, Headed, LocalRef, RefCounts, Remote};
+use self::count::{Headed, Kind, LocalRef, ONE, RefCounts, Remote};
 use self::home::Shared;
 pub(crate) use self::home::{Entry, Home, Message, Owner, Ran, spawn_here};
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
@@ -106,14 +107,15 @@ pub(crate) use self::waits::Waits;
 pub(crate) use self::waits::{Wait, Who, note, polled};
 use crate::panics::{Payload, discard};
 use crate::record;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::thread_local;
 
 /// Makes a type `!Send` and `!Sync`.
 type NotSend = PhantomData<*const ()>;
 
 // SAFETY: `inbox` is Sync. `local` is touched by one thread at a time [LOCAL]: it goes
-// from one to the next through the mutex of `SPARE`, without tasks.
+// from one to the next through the mutex of `SPARE`, without tasks, and at most with a main
+// cell to which nobody else refers.
 unsafe impl Sync for Shared {}
 
 thread_local! {
@@ -142,9 +144,7 @@ enum State {
 /// What does not depend on the type of the future.
 struct Header {
     /// [COUNT]
-    refs: RefCounts,
-    /// [COUNT]
-    free: Free,
+    kind: &'static Kind,
     home: Home,
     number: u64,
     name: Name,
@@ -174,6 +174,10 @@ struct Header {
     sent: AtomicBool,
     /// Set once by an abort handle.
     aborted: AtomicBool,
+    /// Of the [`RefCounts`]. [COUNT]
+    local: Cell<u8>,
+    /// Of the [`RefCounts`]. [COUNT]
+    anywhere: AtomicU32,
 }
 
 impl Header {
@@ -187,8 +191,7 @@ impl Header {
         spawned_at: &'static Location<'static>,
     ) -> Header {
         Header {
-            refs: RefCounts::new(),
-            free: C::FREE,
+            kind: C::KIND,
             home,
             number,
             name,
@@ -204,6 +207,16 @@ impl Header {
             waits: Cell::new(Waits::default()),
             sent: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
+            local: Cell::new(ONE),
+            anywhere: AtomicU32::new(ONE.into()),
+        }
+    }
+
+    #[inline(always)]
+    fn refs(&self) -> RefCounts<'_> {
+        RefCounts {
+            anywhere: &self.anywhere,
+            local: &self.local,
         }
     }
 
@@ -211,7 +224,7 @@ impl Header {
     fn entry(&self) -> Entry {
         Entry {
             slot: self.slot,
-            number: self.number,
+            number: self.number as u32,
         }
     }
 
@@ -309,15 +322,23 @@ impl Header {
     fn unregister(&self) {
         let place = {
             let mut tasks = self.home.local().tasks.borrow_mut();
-            match tasks.get(self.slot as usize) {
-                Some(place) if place.number == self.number => {
-                    Some(tasks.remove(self.slot as usize))
-                }
-                _ => None,
-            }
+            tasks.remove(self.slot, self.number as u32)
         };
         // After the borrow, as a rule: it is not the last reference, the caller has one.
         drop(place);
+    }
+
+    /// Has `waker` woken at the end. Returns false if that has come already.
+    fn join(&self, waker: &Waker) -> bool {
+        // Cloning and dropping wakers is user code: the slot is empty meanwhile, and the state
+        // is looked at again after it.
+        let new = self.joiner.take().renew(self.home, waker);
+        if self.is_over() {
+            return false;
+        }
+        self.joined_by.set(note(Wait::Task(self.number)));
+        self.joiner.set(new);
+        true
     }
 
     #[inline]
@@ -529,6 +550,16 @@ struct MainCell {
 pub(crate) struct Main<'a> {
     owner: &'a Owner,
     cell: LocalRef<MainCell>,
+}
+
+impl Raw for MainCell {
+    fn run(&self, _: &Waker) -> Ran {
+        unreachable!("the loop polls the future that main stands for")
+    }
+
+    fn cancel_now(&self) -> Option<Payload> {
+        None
+    }
 }
 
 impl Main<'_> {

@@ -7,26 +7,31 @@
 //! before it parks, or finds it parked and notifies it. There is no third case.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, lock};
 
 /// First in, first out, with a way to let what a visit in the middle of a
 /// generation wakes go before the rest of that generation.
-#[derive(Debug)]
 pub(crate) struct ReadyQueue<T> {
-    queue: RefCell<VecDeque<T>>,
+    /// A ring: its length is a power of two, or 0. Borrowed mutably only to be replaced.
+    ring: RefCell<Box<[Cell<T>]>>,
+    /// What was popped, and what was pushed, since the ring was made: the places of the first
+    /// and of the next, but for the turns of the ring. They may wrap around.
+    head: Cell<usize>,
+    tail: Cell<usize>,
     /// What is pushed while `diverted` is set.
     urgent: RefCell<Vec<T>>,
     /// Set only for the length of [`ReadyQueue::ahead`].
     diverted: Cell<bool>,
 }
 
-impl<T> ReadyQueue<T> {
+impl<T: Copy> ReadyQueue<T> {
     pub(crate) fn new() -> Self {
         ReadyQueue {
-            queue: RefCell::new(VecDeque::new()),
+            ring: RefCell::default(),
+            head: Cell::new(0),
+            tail: Cell::new(0),
             urgent: RefCell::new(Vec::new()),
             diverted: Cell::new(false),
         }
@@ -37,24 +42,62 @@ impl<T> ReadyQueue<T> {
         if self.diverted.get() {
             self.urgent.borrow_mut().push(item);
         } else {
-            self.queue.borrow_mut().push_back(item);
+            self.push_new(item);
         }
     }
 
     /// What is new goes to the end, whenever that is: first in, first out.
     #[inline]
     pub(crate) fn push_new(&self, item: T) {
-        self.queue.borrow_mut().push_back(item);
+        if self.len() == self.ring.borrow().len() {
+            self.grow(item);
+        }
+        let (ring, tail) = (self.ring.borrow(), self.tail.get());
+        ring[tail & ring.len().wrapping_sub(1)].set(item);
+        self.tail.set(tail.wrapping_add(1));
+    }
+
+    fn push_first(&self, item: T) {
+        if self.len() == self.ring.borrow().len() {
+            self.grow(item);
+        }
+        let (ring, head) = (self.ring.borrow(), self.head.get().wrapping_sub(1));
+        ring[head & ring.len().wrapping_sub(1)].set(item);
+        self.head.set(head);
     }
 
     #[inline]
     pub(crate) fn pop(&self) -> Option<T> {
-        self.queue.borrow_mut().pop_front()
+        if self.is_empty() {
+            return None;
+        }
+        let (ring, head) = (self.ring.borrow(), self.head.get());
+        self.head.set(head.wrapping_add(1));
+        Some(ring[head & ring.len().wrapping_sub(1)].get())
+    }
+
+    /// Twice as many places. What is in those that are free does not matter.
+    #[cold]
+    fn grow(&self, any: T) {
+        let items = self.items(self.len());
+        let room = (2 * items.len()).max(16);
+        let free = std::iter::repeat_n(any, room - items.len());
+        self.head.set(0);
+        self.tail.set(items.len());
+        let ring = items.into_iter().chain(free).map(Cell::new).collect();
+        drop(self.ring.replace(ring));
+    }
+
+    /// The first of those that are queued.
+    fn items(&self, count: usize) -> Vec<T> {
+        let (ring, head) = (self.ring.borrow(), self.head.get());
+        let place = |n: usize| head.wrapping_add(n) & ring.len().wrapping_sub(1);
+        (0..count).map(|n| ring[place(n)].get()).collect()
     }
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.queue.borrow().len()
+        self.tail.get().wrapping_sub(self.head.get())
     }
 
     #[inline]
@@ -64,17 +107,20 @@ impl<T> ReadyQueue<T> {
 
     /// Shows the first `count` items, to be put into another order.
     pub(crate) fn arrange(&self, count: usize, f: impl FnOnce(&mut [T])) {
-        let mut queue = self.queue.borrow_mut();
-        f(&mut queue.make_contiguous()[..count]);
+        let mut items = self.items(count);
+        f(&mut items);
+        self.head.set(self.head.get().wrapping_add(count));
+        for item in items.into_iter().rev() {
+            self.push_first(item);
+        }
     }
 
     /// Empties the queue, and gives its memory back, unless it is for no more than `kept`
     /// items.
     pub(crate) fn clear(&self, kept: usize) {
-        let mut queue = self.queue.borrow_mut();
-        queue.clear();
-        if queue.capacity() > kept {
-            *queue = VecDeque::new();
+        self.head.set(self.tail.get());
+        if self.ring.borrow().len() > kept {
+            self.ring.take();
         }
         self.urgent.take();
     }
@@ -83,20 +129,19 @@ impl<T> ReadyQueue<T> {
     /// the pushes. Returns how many there were, beside what `f` returned.
     pub(crate) fn ahead<R>(&self, f: impl FnOnce() -> R) -> (R, usize) {
         /// Also when a waker panics: what has been woken must not get stuck.
-        struct Merge<'a, T>(&'a ReadyQueue<T>);
-        impl<T> Merge<'_, T> {
+        struct Merge<'a, T: Copy>(&'a ReadyQueue<T>);
+        impl<T: Copy> Merge<'_, T> {
             fn merge(&self) -> usize {
                 self.0.diverted.set(false);
                 let mut urgent = self.0.urgent.borrow_mut();
                 let count = urgent.len();
-                let mut queue = self.0.queue.borrow_mut();
                 for item in urgent.drain(..).rev() {
-                    queue.push_front(item);
+                    self.0.push_first(item);
                 }
                 count
             }
         }
-        impl<T> Drop for Merge<'_, T> {
+        impl<T: Copy> Drop for Merge<'_, T> {
             fn drop(&mut self) {
                 self.merge();
             }

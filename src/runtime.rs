@@ -44,7 +44,7 @@ pub use crate::schedule::Schedule;
 use crate::task::Task;
 
 /// Polls after which the reactor is visited even if there is more work.
-const BUDGET: u32 = 128;
+const BUDGET: usize = 128;
 
 /// Runs a future, and all that it spawns, on this thread until it is done.
 ///

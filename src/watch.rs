@@ -102,9 +102,10 @@ impl Watch {
         times[slot] = new;
     }
 
-    pub(crate) fn polled(&self, slot: Option<u32>, number: u64, took: Duration) {
+    /// With the low half of the task's number.
+    pub(crate) fn polled(&self, slot: Option<u32>, number: u32, took: Duration) {
         let add = |times: &mut Times| {
-            if times.number == number {
+            if times.number as u32 == number {
                 times.total += took;
                 times.longest = times.longest.max(took);
             }

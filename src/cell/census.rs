@@ -58,15 +58,10 @@ impl Owner {
     /// All tasks that are not over, in the order of their places in the registry.
     pub(crate) fn see_tasks(&self) -> Vec<Seen> {
         let tasks = self.home.local().tasks.borrow();
-        let seen = tasks.iter().filter_map(|(_, place)| {
-            let header = place.task.header();
+        let seen = tasks.iter().filter_map(|task| {
+            let header = task.header();
             match header.state.get() {
-                State::Idle => Some(Seen::new(
-                    self.watch(),
-                    header,
-                    false,
-                    place.task.others() > 0,
-                )),
+                State::Idle => Some(Seen::new(self.watch(), header, false, task.others() > 0)),
                 State::Running => Some(Seen::new(self.watch(), header, true, true)),
                 // Its future is being dropped.
                 State::Dropping | State::Done | State::Gone => None,

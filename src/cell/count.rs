@@ -13,29 +13,25 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::{Header, Joinable, MainCell, Raw, TaskCell, send};
+use super::{Header, Joinable, MainCell, Payload, Ran, Raw, TaskCell, send};
 use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// How many references there are. Each of the functions that take one away says whether
 /// it was the last of all.
-pub(super) struct RefCounts {
+/// They are two fields of the header, so that the rest of a word is of use there.
+#[derive(Clone, Copy)]
+pub(super) struct RefCounts<'a> {
     /// Those that may be anywhere, and one more while there are local ones.
-    anywhere: AtomicU32,
+    pub(super) anywhere: &'a AtomicU32,
     /// Those that stay on the owner's thread. [THREAD]
-    local: std::cell::Cell<u32>,
+    pub(super) local: &'a std::cell::Cell<u8>,
 }
 
-impl RefCounts {
-    /// One local reference.
-    #[inline]
-    pub(super) fn new() -> RefCounts {
-        RefCounts {
-            anywhere: AtomicU32::new(1),
-            local: std::cell::Cell::new(1),
-        }
-    }
+/// What both counts begin with: one local reference.
+pub(super) const ONE: u8 = 1;
 
-    fn add(&self) {
+impl RefCounts<'_> {
+    fn add(self) {
         // It is made from one that is there: nothing has to be seen in an order.
         if self.anywhere.fetch_add(1, Ordering::Relaxed) > u32::MAX / 2 {
             // Somebody leaks wakers. One more turn of the counter would free the cell.
@@ -43,7 +39,7 @@ impl RefCounts {
         }
     }
 
-    fn remove(&self) -> bool {
+    fn remove(self) -> bool {
         // What was done through this reference happens before the cell is freed.
         if self.anywhere.fetch_sub(1, Ordering::Release) != 1 {
             return false;
@@ -54,13 +50,13 @@ impl RefCounts {
     }
 
     #[inline]
-    fn add_local(&self) {
+    fn add_local(self) {
         // Three at most: the registry's, the handle's, that of the poll.
         self.local.set(self.local.get() + 1);
     }
 
     #[inline]
-    fn remove_local(&self) -> bool {
+    fn remove_local(self) -> bool {
         let left = self.local.get() - 1;
         self.local.set(left);
         // If the local ones' is the only one that is left, nobody can make another one.
@@ -68,7 +64,7 @@ impl RefCounts {
     }
 
     /// Whether there is one reference, a local one.
-    fn is_one_local(&self) -> bool {
+    fn is_one_local(self) -> bool {
         self.local.get() == 1 && self.anywhere.load(Ordering::Acquire) == 1
     }
 }
@@ -78,23 +74,43 @@ impl RefCounts {
 /// # Safety
 ///
 /// The type is `repr(C)`, and its first field is the `Header`. [LAYOUT]
-pub(super) unsafe trait Headed: Sized {
+pub(super) unsafe trait Headed: Raw + Sized {
     /// What the header is to know of its cell. [COUNT]
-    const FREE: Free = Free(free::<Self>);
+    const KIND: &'static Kind = &Kind {
+        free: free::<Self>,
+        run: run::<Self>,
+        cancel_now: cancel_now::<Self>,
+    };
 }
 
 // SAFETY: so it is declared.
-unsafe impl<F: Future> Headed for TaskCell<F> {}
+unsafe impl<F: Future + 'static> Headed for TaskCell<F> where F::Output: 'static {}
 // SAFETY: so it is declared.
 unsafe impl Headed for MainCell {}
 
-/// How a cell of a certain type is freed.
-///
+/// What can be done with a cell of a certain type by who has its header. As a `dyn Raw`, but
+/// the reference is one word: there is one of these in the registry for each task.
+pub(super) struct Kind {
+    free: unsafe fn(NonNull<Header>),
+    run: unsafe fn(NonNull<Header>, &Waker) -> Ran,
+    cancel_now: unsafe fn(NonNull<Header>) -> Option<Payload>,
+}
+
 /// # Safety
 ///
-/// To call it: as of [`free`].
-#[derive(Clone, Copy)]
-pub(super) struct Free(unsafe fn(NonNull<Header>));
+/// The header is that of a `C`, which stays there meanwhile.
+unsafe fn run<C: Headed>(header: NonNull<Header>, waker: &Waker) -> Ran {
+    // SAFETY: so it is by the caller's word.
+    unsafe { header.cast::<C>().as_ref() }.run(waker)
+}
+
+/// # Safety
+///
+/// As of `run`.
+unsafe fn cancel_now<C: Headed>(header: NonNull<Header>) -> Option<Payload> {
+    // SAFETY: so it is by the caller's word.
+    unsafe { header.cast::<C>().as_ref() }.cancel_now()
+}
 
 /// # Safety
 ///
@@ -112,9 +128,9 @@ unsafe fn free<C: Headed>(header: NonNull<Header>) {
 /// The last reference to the cell is gone.
 unsafe fn free_any(header: NonNull<Header>) {
     // SAFETY: the cell is there, for nobody else frees it [COUNT].
-    let Free(free) = unsafe { header.as_ref().free };
-    // SAFETY: the header's `free` is for the type of its cell [COUNT].
-    unsafe { free(header) }
+    let kind = unsafe { header.as_ref().kind };
+    // SAFETY: the header's `kind` is that of its cell [COUNT].
+    unsafe { (kind.free)(header) }
 }
 
 /// A reference that stays on the owner's thread (`!Send`).
@@ -138,7 +154,7 @@ impl<C: Headed> LocalRef<C> {
 
     /// The cell, if this is the only reference to it.
     pub(super) fn get_mut(&mut self) -> Option<&mut C> {
-        if !self.header().refs.is_one_local() {
+        if !self.header().refs().is_one_local() {
             return None;
         }
         // SAFETY: it is there [COUNT], and nobody else can reach it.
@@ -156,13 +172,13 @@ impl<C: ?Sized> LocalRef<C> {
     /// How many references there are that may be anywhere: wakers, for the most part.
     pub(super) fn others(&self) -> usize {
         // One of them stands for the local ones.
-        self.header().refs.anywhere.load(Ordering::Acquire) as usize - 1
+        self.header().anywhere.load(Ordering::Acquire) as usize - 1
     }
 
     /// A reference for anywhere.
     #[inline]
     pub(super) fn remote(&self) -> Remote {
-        self.header().refs.add();
+        self.header().refs().add();
         Remote(self.cell.cast())
     }
 
@@ -180,13 +196,29 @@ where
 {
     /// The registry's reference, and the handle's.
     #[inline(always)]
-    pub(super) fn halves(self) -> (LocalRef<dyn Raw>, LocalRef<dyn Joinable<F::Output>>) {
-        self.header().refs.add_local();
+    pub(super) fn halves(self) -> (LocalRef<Header>, LocalRef<dyn Joinable<F::Output>>) {
+        self.header().refs().add_local();
         let cell = ManuallyDrop::new(self).cell;
-        let (raw, joinable): (NonNull<dyn Raw>, NonNull<dyn Joinable<F::Output>>) = (cell, cell);
-        let raw = LocalRef { cell: raw };
+        let joinable: NonNull<dyn Joinable<F::Output>> = cell;
+        let raw = LocalRef { cell: cell.cast() };
         let joinable = LocalRef { cell: joinable };
         (raw, joinable)
+    }
+}
+
+/// What is a `Raw`, whatever else it is.
+impl LocalRef<Header> {
+    /// Polls, with the cell's own waker.
+    #[inline]
+    pub(super) fn run(&self) -> Ran {
+        // SAFETY: `kind` is that of the cell, which is there as long as `self` [COUNT].
+        unsafe { (self.header().kind.run)(self.cell, &self.waker()) }
+    }
+
+    /// As [`Raw::cancel_now`].
+    pub(super) fn cancel_now(&self) -> Option<Payload> {
+        // SAFETY: as above.
+        unsafe { (self.header().kind.cancel_now)(self.cell) }
     }
 }
 
@@ -204,7 +236,7 @@ impl<C: ?Sized> Deref for LocalRef<C> {
 impl<C: ?Sized> Clone for LocalRef<C> {
     #[inline]
     fn clone(&self) -> Self {
-        self.header().refs.add_local();
+        self.header().refs().add_local();
         LocalRef { cell: self.cell }
     }
 }
@@ -212,7 +244,7 @@ impl<C: ?Sized> Clone for LocalRef<C> {
 impl<C: ?Sized> Drop for LocalRef<C> {
     #[inline]
     fn drop(&mut self) {
-        if self.header().refs.remove_local() {
+        if self.header().refs().remove_local() {
             // SAFETY: it was the last.
             unsafe { free_any(self.cell.cast()) };
         }
@@ -257,7 +289,7 @@ impl Remote {
 impl Clone for Remote {
     #[inline]
     fn clone(&self) -> Remote {
-        self.header().refs.add();
+        self.header().refs().add();
         Remote(self.0)
     }
 }
@@ -265,7 +297,7 @@ impl Clone for Remote {
 impl Drop for Remote {
     #[inline]
     fn drop(&mut self) {
-        if self.header().refs.remove() {
+        if self.header().refs().remove() {
             // SAFETY: it was the last.
             unsafe { free_any(self.0) };
         }
@@ -334,16 +366,24 @@ mod models {
 
     /// What the counts guard. loom reports a write that is not after all other accesses.
     struct Guarded {
-        counts: RefCounts,
+        anywhere: AtomicU32,
+        local: std::cell::Cell<u8>,
         cell: UnsafeCell<u32>,
     }
 
-    // SAFETY: as a cell: `RefCounts::local` is touched by one thread, `cell` is checked by loom.
+    // SAFETY: as a cell: `local` is touched by one thread, `cell` is checked by loom.
     unsafe impl Sync for Guarded {}
     // SAFETY: as above.
     unsafe impl Send for Guarded {}
 
     impl Guarded {
+        fn counts(&self) -> RefCounts<'_> {
+            RefCounts {
+                anywhere: &self.anywhere,
+                local: &self.local,
+            }
+        }
+
         fn read(&self) {
             // SAFETY: loom checks it.
             self.cell.with(|cell| assert_eq!(unsafe { *cell }, 0));
@@ -363,28 +403,29 @@ mod models {
     fn model_the_last_reference_frees_once_and_after_all_else() {
         loom::model(|| {
             let guarded = Arc::new(Guarded {
-                counts: RefCounts::new(),
+                anywhere: AtomicU32::new(ONE.into()),
+                local: std::cell::Cell::new(ONE),
                 cell: UnsafeCell::new(0),
             });
-            guarded.counts.add_local();
-            guarded.counts.add();
+            guarded.counts().add_local();
+            guarded.counts().add();
             let other = guarded.clone();
             // A waker that is cloned there, and both dropped.
             let thread = thread::spawn(move || {
-                other.counts.add();
+                other.counts().add();
                 other.read();
-                let first = other.counts.remove();
+                let first = other.counts().remove();
                 let first = other.free_if(first);
                 if first == 0 {
                     other.read();
                 }
-                let second = other.counts.remove();
+                let second = other.counts().remove();
                 first + other.free_if(second)
             });
             let mut freed = 0;
             for _ in 0..2 {
                 guarded.read();
-                let last = guarded.counts.remove_local();
+                let last = guarded.counts().remove_local();
                 freed += guarded.free_if(last);
             }
             assert_eq!(freed + thread.join().unwrap(), 1);

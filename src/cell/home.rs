@@ -9,10 +9,9 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
-use slab::Slab;
-
+use super::registry::Registry;
 use super::{
-    About, Header, LocalRef, Main, MainCell, Name, NotSend, Raw, Remote, RemoteRef, Stage, State,
+    About, Header, LocalRef, Main, MainCell, Name, NotSend, Remote, RemoteRef, Stage, State,
     TaskCell, TaskRef, send,
 };
 use crate::counts::Counts;
@@ -130,7 +129,7 @@ fn new_ids(count: u64) -> u64 {
 /// The half of a runtime that only its own thread touches.
 pub(super) struct Local {
     pub(super) ready: ReadyQueue<Entry>,
-    pub(super) tasks: RefCell<Slab<Place>>,
+    pub(super) tasks: RefCell<Registry>,
     spawned: Cell<u64>,
     /// The number of the `block_on` that is under way. An entry of an earlier one is
     /// stale.
@@ -147,6 +146,7 @@ pub(super) struct Local {
     pub(super) busy: Cell<usize>,
     /// If it is asked to measure.
     watch: RefCell<Option<Rc<Watch>>>,
+    is_watched: Cell<bool>,
 }
 
 impl Shared {
@@ -161,7 +161,7 @@ impl Shared {
             inbox: Inbox::new(),
             local: Local {
                 ready: ReadyQueue::new(),
-                tasks: RefCell::new(Slab::new()),
+                tasks: RefCell::new(Registry::new()),
                 spawned: Cell::new(0),
                 main: Cell::new(0),
                 main_cell: RefCell::new(None),
@@ -170,22 +170,19 @@ impl Shared {
                 witness: Cell::new(0),
                 busy: Cell::new(0),
                 watch: RefCell::new(None),
+                is_watched: Cell::new(false),
             },
         }))
     }
-}
-
-/// A task's place in the registry.
-pub(super) struct Place {
-    pub(super) number: u64,
-    pub(super) task: LocalRef<dyn Raw>,
 }
 
 /// An entry of the ready queue: nothing but numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(super) slot: u32,
-    pub(super) number: u64,
+    /// The low half of the task's number. Should an entry ever hit the task that came 2^32
+    /// tasks later, that one is polled once for nothing.
+    pub(super) number: u32,
 }
 
 impl Entry {
@@ -194,7 +191,8 @@ impl Entry {
         (self.slot != NO_SLOT).then_some(self.slot)
     }
 
-    pub(crate) fn number(self) -> u64 {
+    /// The low half.
+    pub(crate) fn number(self) -> u32 {
         self.number
     }
 }
@@ -234,10 +232,7 @@ impl Home {
             let main = main.as_ref();
             wake(main.filter(|main| main.header().number as u32 == number))
         } else {
-            let tasks = local.tasks.borrow();
-            let place = tasks.get(slot as usize);
-            let place = place.filter(|place| place.number as u32 == number);
-            wake(place.map(|place| &place.task))
+            wake(local.tasks.borrow().get(slot, number))
         };
         if let Some(remote) = remote {
             send(remote);
@@ -258,33 +253,37 @@ impl Home {
         let local = self.local();
         let number = local.spawned.get() + 1;
         local.spawned.set(number);
-        let closing = local.closing.get();
-        let slot = if closing {
-            NO_SLOT
-        } else {
-            let slot = u32::try_from(local.tasks.borrow().vacant_key());
-            slot.ok()
-                .filter(|slot| *slot < NOBODY)
-                .expect("fewer than 4,294,967,294 tasks")
+        let new = |slot| {
+            let cell = LocalRef::new(|| TaskCell {
+                header: Header::new::<TaskCell<F>>(*self, slot, number, name, spawned_at),
+                stage: UnsafeCell::new(Stage {
+                    future: ManuallyDrop::new(future),
+                }),
+            });
+            cell.halves()
         };
-        let cell = LocalRef::new(|| TaskCell {
-            header: Header::new::<TaskCell<F>>(*self, slot, number, name, spawned_at),
-            stage: UnsafeCell::new(Stage {
-                future: ManuallyDrop::new(future),
-            }),
-        });
-        let (task, handle) = cell.halves();
-        if closing {
+        if local.closing.get() {
+            let (task, handle) = new(NO_SLOT);
             discard(task.cancel_now());
-        } else {
-            local.tasks.borrow_mut().insert(Place { number, task });
-            local.ready.push_new(Entry { slot, number });
-            record::spawned(|| handle.header().subject());
-            if let Some(watch) = &*local.watch.borrow() {
-                watch.born(Some(slot), number);
-            }
+            return TaskRef::new(handle);
+        }
+        let (slot, handle) = local.tasks.borrow_mut().insert(new);
+        local.ready.push_new(Entry {
+            slot,
+            number: number as u32,
+        });
+        record::spawned(|| handle.header().subject());
+        if local.is_watched.get() {
+            self.watch_birth(slot, number);
         }
         TaskRef::new(handle)
+    }
+
+    #[cold]
+    fn watch_birth(&self, slot: u32, number: u64) {
+        if let Some(watch) = &*self.local().watch.borrow() {
+            watch.born(Some(slot), number);
+        }
     }
 
     /// On the owner's thread only, by [LOCAL].
@@ -347,6 +346,7 @@ impl Owner {
         shared.local.closing.set(false);
         if watch.is_some() {
             shared.local.watch.replace(watch.clone());
+            shared.local.is_watched.set(true);
         }
         shared.inbox.open(id);
         Owner {
@@ -408,9 +408,8 @@ impl Owner {
     /// Who the task is, unless it is over, or main.
     pub(crate) fn about(&self, entry: Entry) -> Option<About> {
         let tasks = self.home.local().tasks.borrow();
-        let place = tasks.get(entry.place()? as usize);
-        let place = place.filter(|place| place.number == entry.number)?;
-        Some(place.task.header().about())
+        let task = tasks.get(entry.place()?, entry.number)?;
+        Some(task.header().about())
     }
 
     /// How many tasks were spawned.
@@ -426,7 +425,7 @@ impl Owner {
             for entry in entries {
                 // 0 for main, whose number is another one on each run.
                 let is_main = entry.slot == NO_SLOT;
-                order.note(if is_main { 0 } else { entry.number });
+                order.note(if is_main { 0 } else { entry.number.into() });
             }
         });
     }
@@ -485,17 +484,13 @@ impl Owner {
     pub(crate) fn run(&self, entry: Entry) -> Ran {
         let local = self.home.local();
         if entry.slot == NO_SLOT {
-            let current = entry.number == local.main.get();
+            let current = entry.number == local.main.get() as u32;
             return if current { Ran::Main } else { Ran::Stale };
         }
-        let tasks = local.tasks.borrow();
-        let place = tasks.get(entry.slot as usize);
-        let place = place.filter(|place| place.number == entry.number);
-        let Some(task) = place.map(|place| place.task.clone()) else {
+        let Some(task) = local.tasks.borrow().get(entry.slot, entry.number).cloned() else {
             return Ran::Stale;
         };
-        drop(tasks);
-        let ran = task.run(&task.waker());
+        let ran = task.run();
         record::poll_ends(task.header().is_over());
         ran
     }
@@ -533,8 +528,8 @@ impl Owner {
         for message in messages {
             panics.catch(|| drop(message));
         }
-        let tasks = std::mem::take(&mut *local.tasks.borrow_mut());
-        for (_, Place { task, .. }) in tasks {
+        let tasks = local.tasks.borrow_mut().take();
+        for task in tasks {
             let mut payload = None;
             // It wakes who awaits the task: that waker may panic, too.
             panics.catch(|| payload = task.cancel_now());
@@ -551,10 +546,9 @@ impl Owner {
     pub(crate) fn close_empty(&self) {
         let local = self.home.local();
         let mut tasks = local.tasks.borrow_mut();
-        debug_assert!(tasks.is_empty());
         tasks.clear();
         if tasks.capacity() > KEPT {
-            *tasks = Slab::new();
+            *tasks = Registry::new();
         }
         local.ready.clear(KEPT);
         let mut main = local.main_cell.borrow_mut();
@@ -575,6 +569,7 @@ impl Drop for Owner {
         }
         if self.watch.is_some() {
             local.watch.take();
+            local.is_watched.set(false);
         }
         // What loom has made is of use in one run of a model only.
         if local.busy.get() == 0 && !cfg!(soloist_loom) {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::Location;
 use std::task::{Context, Poll};
 
-use super::{Home, Joinable, LocalRef, Remote, State, Wait, note, send};
+use super::{Home, Joinable, LocalRef, Remote, State, send};
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::Ordering;
 
@@ -131,21 +131,8 @@ impl<T> TaskRef<T> {
     #[inline]
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
         let header = self.cell.header();
-        match header.state.get() {
-            State::Done => {}
-            State::Gone => return Poll::Ready(Err(Failure::Cancelled)),
-            State::Idle | State::Running | State::Dropping => {
-                // Cloning and dropping wakers is user code: the slot is empty meanwhile, and
-                // the state is looked at again after it.
-                let old = header.joiner.take();
-                let new = old.renew(header.home, cx.waker());
-                if !header.is_over() {
-                    header.joined_by.set(note(Wait::Task(header.number)));
-                    header.joiner.set(new);
-                    return Poll::Pending;
-                }
-                return self.poll(cx);
-            }
+        if !header.is_over() && header.join(cx.waker()) {
+            return Poll::Pending;
         }
         match self.cell.take_output() {
             Some(Ok(output)) => Poll::Ready(Ok(output)),

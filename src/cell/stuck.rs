@@ -18,7 +18,7 @@ impl Owner {
     pub(crate) fn is_stuck(&self, parked: &[Option<Waker>]) -> bool {
         let local = self.home.local();
         let tasks = local.tasks.borrow();
-        let cells = || tasks.iter().map(|(_, place)| &place.task);
+        let cells = || tasks.iter();
         // Out and back: no user code runs in between.
         let joiners: Vec<Awaiter> = cells().map(|task| task.header().joiner.take()).collect();
         let joining = joiners.iter().filter_map(Awaiter::waker);
@@ -64,11 +64,11 @@ impl Owner {
         }
         let tasks = local.tasks.borrow();
         let is_one = |slot: usize| {
-            let task = tasks.get(slot).map(|place| &place.task);
+            let task = tasks.at(slot);
             task.is_some_and(|task| is_witness(task.header(), task.others()))
         };
         let last = local.witness.get();
-        let mut slots = (last..tasks.capacity()).chain(0..last);
+        let mut slots = (last..tasks.places()).chain(0..last);
         let witness = slots.find(|slot| is_one(*slot));
         local.witness.set(witness.unwrap_or_default());
         witness.is_some()

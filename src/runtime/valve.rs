@@ -14,8 +14,9 @@ const LONGEST_STRETCH: u32 = 64;
 /// left, going by what the last ones took.
 #[derive(Debug)]
 pub(super) struct Valve {
-    /// Since the last visit at the end of a generation.
-    polls: Cell<u32>,
+    /// Since the last visit at the end of a generation. Not as wide as `left`: the compiler
+    /// would count both at once, in a register that takes longer.
+    polls: Cell<usize>,
     /// Until the next look.
     left: Cell<u32>,
     /// From the last look to the next.
@@ -43,13 +44,13 @@ impl Valve {
 
     /// Polls since the last visit at the end of a generation.
     #[inline]
-    pub(super) fn polls(&self) -> u32 {
+    pub(super) fn polls(&self) -> usize {
         self.polls.get()
     }
 
     #[inline]
     pub(super) fn count_poll(&self) {
-        self.polls.set(self.polls.get().saturating_add(1));
+        self.polls.set(self.polls.get().wrapping_add(1));
     }
 
     /// Counts a poll. Returns whether it is time for a visit.

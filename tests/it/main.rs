@@ -39,6 +39,7 @@ mod metrics;
 mod moves;
 mod net;
 mod net_in_memory;
+mod order;
 mod panics;
 #[cfg(all(unix, feature = "process"))]
 mod process;

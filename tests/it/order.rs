@@ -1,0 +1,93 @@
+//! First in, first out, however many are ready at once: the queue grows, wraps around, and
+//! is used again by the next runtime.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use soloist::task::yield_now;
+use soloist::{Runtime, block_on, spawn};
+
+use crate::support::*;
+
+#[test]
+fn tasks_are_polled_in_the_order_of_their_spawns_whatever_else_is_ready() {
+    watchdog(|| {
+        for seed in 0..20 {
+            // Left by the one before.
+            drop(Runtime::new());
+            block_on(async move {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let ran = Rc::new(RefCell::new(VecDeque::new()));
+                let (mut next, mut expected) = (0, 0);
+                for _ in 0..200 {
+                    for _ in 0..random.usize(0..50) {
+                        let (ran, number) = (ran.clone(), next);
+                        let again = random.bool();
+                        spawn(async move {
+                            ran.borrow_mut().push_back(number);
+                            if again {
+                                // It stays in the queue, behind all others.
+                                yield_now().await;
+                            }
+                        })
+                        .detach();
+                        next += 1;
+                    }
+                    if random.bool() {
+                        yield_now().await;
+                    }
+                    while let Some(number) = ran.borrow_mut().pop_front() {
+                        assert_eq!(number, expected);
+                        expected += 1;
+                    }
+                }
+                yield_now().await;
+                assert!(ran.borrow().iter().copied().eq(expected..next));
+            });
+        }
+    });
+}
+
+#[test]
+fn what_a_visit_in_between_wakes_comes_first_and_in_order() {
+    watchdog(|| {
+        block_on(async {
+            let log = Rc::new(RefCell::new(Vec::new()));
+            // More timers than any place that has become free so far.
+            let at = Instant::now() + Duration::from_millis(20);
+            for n in 0..100 {
+                let log = log.clone();
+                spawn(async move {
+                    soloist::time::sleep_until(at).await;
+                    log.borrow_mut().push(n);
+                })
+                .detach();
+            }
+            yield_now().await;
+            // They are due in the middle of this generation.
+            let slow = Rc::new(Cell::new(0));
+            for n in 100..200 {
+                let (log, slow) = (log.clone(), slow.clone());
+                spawn(std::future::poll_fn(move |_| {
+                    std::thread::sleep(Duration::from_millis(1));
+                    slow.set(slow.get() + 1);
+                    log.borrow_mut().push(n);
+                    Poll::Ready(())
+                }))
+                .detach();
+            }
+            while slow.get() < 100 {
+                yield_now().await;
+            }
+            let log = log.borrow();
+            let timers: Vec<_> = log.iter().copied().filter(|n| *n < 100).collect();
+            let others: Vec<_> = log.iter().copied().filter(|n| *n >= 100).collect();
+            assert_eq!(timers, (0..100).collect::<Vec<_>>());
+            assert_eq!(others, (100..200).collect::<Vec<_>>());
+            assert!(log[199] >= 100, "the timers were in between");
+        });
+    });
+}
