@@ -91,8 +91,11 @@ unsafe impl Headed for MainCell {}
 /// What can be done with a cell of a certain type by who has its header. As a `dyn Raw`, but
 /// the reference is one word: there is one of these in the registry for each task.
 pub(super) struct Kind {
+    // SAFETY: who calls it goes by what is said at `free`.
     free: unsafe fn(NonNull<Header>),
+    // SAFETY: as of `run`.
     run: unsafe fn(NonNull<Header>, &Waker) -> Ran,
+    // SAFETY: as of `run`.
     cancel_now: unsafe fn(NonNull<Header>) -> Option<Payload>,
 }
 
