@@ -88,7 +88,7 @@ impl Park {
         let result = match (reactor, timeout) {
             (Some(reactor), timeout) => reactor.visit(timeout, false, self.order.as_deref()),
             (None, Some(timeout)) => {
-                self.parker().park_timeout(timeout);
+                self.parker().park_timeout(sooner(timeout));
                 Ok(0)
             }
             (None, None) => {
@@ -98,6 +98,19 @@ impl Park {
         };
         inbox.unpark();
         result
+    }
+}
+
+/// Linux wakes a thread up to this much late, so as to wake more than one at once, unless
+/// the thread is set otherwise.
+const SLACK: Duration = Duration::from_micros(if cfg!(target_os = "linux") { 50 } else { 0 });
+
+/// What to ask for, to be woken after `timeout`. Whoever comes too soon after all, waits for
+/// what is left.
+fn sooner(timeout: Duration) -> Duration {
+    match timeout.checked_sub(SLACK) {
+        Some(sooner) if !sooner.is_zero() => sooner,
+        _ => timeout,
     }
 }
 
@@ -127,5 +140,16 @@ impl Park {
 impl fmt::Debug for Park {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Park").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_asked_for_as_much_sooner_as_it_ends_later() {
+        let asked = |us| sooner(Duration::from_micros(us)).as_micros();
+        assert_eq!([1000, 51, 50, 49, 1].map(asked), [950, 1, 50, 49, 1]);
     }
 }
