@@ -455,7 +455,7 @@ fn state(seen: &Seen) -> TaskState {
 fn waits(context: &Context, all: &[Seen]) -> Vec<Vec<WaitsFor>> {
     let places = all.iter().enumerate();
     let places = sorted(places.map(|(at, seen)| (seen.who.into(), at)).collect());
-    let mut waits = vec![Vec::new(); all.len()];
+    let mut waits: Vec<_> = all.iter().map(|_| Vec::new()).collect();
     let mut add = |who: Who, wait: WaitsFor| {
         if let Ok(found) = places.binary_search_by_key(&who.into(), |(who, _)| *who) {
             waits[places[found].1].push(wait);

@@ -45,8 +45,10 @@ mod udp;
 pub mod unix;
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 
 pub(crate) use self::connect::first_to_connect;
 pub(crate) use self::resolve::Target;
@@ -110,15 +112,19 @@ impl<S> From<IntoStdError<S>> for io::Error {
     }
 }
 
+/// The rare and slow part of an async function. The body of an `async fn` is compiled in
+/// every program that calls it; what is boxed, is compiled with this crate.
+type Boxed<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + Sync>>;
+
 /// Does something with the first of the addresses for which it works; or returns the last
 /// error, with the address in its text.
-async fn first_that_works<R>(
-    address: impl ToSocketAddrs,
+fn first_that_works<R>(
+    addresses: Vec<SocketAddr>,
     what: &str,
     mut attempt: impl FnMut(SocketAddr) -> io::Result<R>,
 ) -> io::Result<R> {
     let mut last = None;
-    for address in resolve(address).await? {
+    for address in addresses {
         match attempt(address) {
             Ok(done) => return Ok(done),
             Err(error) => last = Some(failed(what, address, &error)),

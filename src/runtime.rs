@@ -106,6 +106,7 @@ pub struct Runtime {
     valve: Valve,
     /// Set when a stop has come in the middle of a generation, behind tasks that are new.
     owes_turn: Cell<bool>,
+    visit_virtual: Option<simulated::Visit>,
     #[cfg(unix)]
     guest: guest::Guest,
 }
@@ -134,6 +135,7 @@ impl Runtime {
     pub fn builder() -> Builder {
         Builder {
             settings: Settings::default(),
+            visit_virtual: None,
         }
     }
 
@@ -545,8 +547,8 @@ impl Runtime {
             context.expire_timers();
             let events = context.park.peek(false)?;
             context.owner.counts().events.add(events);
-        } else if context.virtual_clock.is_some() {
-            return self.visit_virtual(wait);
+        } else if let Some(visit) = self.visit_virtual {
+            return visit(self, wait);
         } else {
             let wait = self.until_next_timer(wait);
             context.wait(wait)?;
@@ -653,6 +655,7 @@ pub struct Turn {
 #[must_use = "call `build` to make the runtime"]
 pub struct Builder {
     settings: Settings,
+    visit_virtual: Option<simulated::Visit>,
 }
 
 impl Builder {
@@ -687,6 +690,7 @@ impl Builder {
             context,
             valve,
             owes_turn: Cell::new(false),
+            visit_virtual: self.visit_virtual,
             #[cfg(unix)]
             guest: guest::Guest::default(),
         }

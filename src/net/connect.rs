@@ -1,7 +1,7 @@
 //! Happy Eyeballs (RFC 8305): several addresses, tried one after the other and side by
 //! side; the first to connect wins.
 
-use std::collections::VecDeque;
+use std::fmt::Write;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -26,13 +26,13 @@ pub(crate) async fn first_to_connect<T, F>(
 where
     F: Future<Output = io::Result<T>>,
 {
-    let mut waiting = interleave(addresses);
+    let mut waiting = interleave(&addresses).into_iter();
     let mut running: Vec<(SocketAddr, Pin<Box<F>>)> = Vec::new();
     let mut failures = Failures::new();
-    while let Some(address) = waiting.pop_front() {
+    while let Some(address) = waiting.next() {
         running.push((address, Box::pin(connect(address))));
         // The last one has all the time.
-        let mut head_start = (!waiting.is_empty()).then(|| sleep(HEAD_START));
+        let mut head_start = (waiting.len() > 0).then(|| sleep(HEAD_START));
         let won = wait_for_one(&mut running, &mut failures, &mut head_start).await;
         if let Some(connection) = won {
             return Ok(connection);
@@ -84,33 +84,30 @@ where
 
 /// The families in turns, beginning with that of the first address: if one of them
 /// does not work here, every other attempt does.
-fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (mut ours, mut others): (VecDeque<_>, VecDeque<_>) = addresses
-        .into_iter()
-        .partition(|address| address.is_ipv6() == first_is_v6);
-    let mut mixed = VecDeque::new();
-    while !ours.is_empty() || !others.is_empty() {
-        mixed.extend(ours.pop_front());
-        mixed.extend(others.pop_front());
+    let family = |is_v6| addresses.iter().filter(move |a| a.is_ipv6() == is_v6);
+    let (mut ours, mut others) = (family(first_is_v6), family(!first_is_v6));
+    let mut mixed = Vec::with_capacity(addresses.len());
+    while mixed.len() < addresses.len() {
+        mixed.extend(ours.next());
+        mixed.extend(others.next());
     }
     mixed
 }
 
 /// One error that lists every attempt; its kind is that of the last.
 fn all_failed(failures: Failures) -> io::Error {
-    let kind = failures
-        .last()
-        .map_or(io::ErrorKind::InvalidInput, |(_, error)| error.kind());
-    let attempts: Vec<String> = failures
-        .iter()
-        .map(|(address, error)| format!("{address}: {error}"))
-        .collect();
-    let text = match attempts.as_slice() {
-        [] => "no address was given".to_string(),
-        attempts => format!("could not connect to {}", attempts.join(", nor to ")),
+    let Some((_, last)) = failures.last() else {
+        return io::Error::new(io::ErrorKind::InvalidInput, "no address was given");
     };
-    io::Error::new(kind, text)
+    let mut text = String::from("could not connect to ");
+    for (at, (address, error)) in failures.iter().enumerate() {
+        let before = if at > 0 { ", nor to " } else { "" };
+        // To a `String`: it does not fail.
+        let _ = write!(text, "{before}{address}: {error}");
+    }
+    io::Error::new(last.kind(), text)
 }
 
 #[cfg(test)]
@@ -121,9 +118,9 @@ mod tests {
     fn families_take_turns() {
         let v4 = |n: u8| SocketAddr::from(([10, 0, 0, n], 1));
         let v6 = |n: u16| SocketAddr::from(([n, 0, 0, 0, 0, 0, 0, 1], 1));
-        let mixed = interleave(vec![v6(1), v6(2), v4(1), v6(3), v4(2)]);
+        let mixed = interleave(&[v6(1), v6(2), v4(1), v6(3), v4(2)]);
         assert_eq!(mixed, [v6(1), v4(1), v6(2), v4(2), v6(3)]);
-        let mixed = interleave(vec![v4(1), v4(2), v6(1)]);
+        let mixed = interleave(&[v4(1), v4(2), v6(1)]);
         assert_eq!(mixed, [v4(1), v6(1), v4(2)]);
     }
 }

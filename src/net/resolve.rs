@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use super::Boxed;
+
 /// What can name the address of a socket: a [`SocketAddr`], an IP address and a port,
 /// `"127.0.0.1:80"`, `"[::1]:80"`, `"example.org:80"`, `("example.org", 80)`.
 ///
@@ -70,33 +72,38 @@ pub(crate) use self::sealed::{Lookup, Target};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub async fn resolve(address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
-    let (addresses, name) = match address.target()? {
-        Target::Addresses(addresses) => (addresses, None),
-        Target::Name(host, port) => {
-            let found = look_up(host.clone(), port).await.map_err(|error| {
-                let text = format!("the host name `{host}` could not be resolved: {error}");
-                io::Error::new(error.kind(), text)
-            })?;
-            (found, Some(host))
-        }
-    };
-    if addresses.is_empty() {
-        let text = match name {
-            Some(host) => format!("the host name `{host}` has no address"),
-            None => "no address was given".to_string(),
-        };
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    match address.target()? {
+        Target::Addresses(addresses) if addresses.is_empty() => Err(no_address()),
+        Target::Addresses(addresses) => Ok(addresses),
+        Target::Name(host, port) => look_up(host, port).await,
     }
-    Ok(addresses)
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "no address was given")
+}
+
+fn look_up(host: String, port: u16) -> Boxed<Vec<SocketAddr>> {
+    Box::pin(async move {
+        let found = ask(host.clone(), port).await.map_err(|error| {
+            let text = format!("the host name `{host}` could not be resolved: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
+        if found.is_empty() {
+            let text = format!("the host name `{host}` has no address");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        Ok(found)
+    })
 }
 
 #[cfg(feature = "blocking")]
-async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+async fn ask(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     crate::blocking::unblock(move || ask_system(&host, port)).await
 }
 
 #[cfg(not(feature = "blocking"))]
-async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+async fn ask(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     ask_system(&host, port)
 }
 

@@ -14,7 +14,7 @@ use super::connect::first_to_connect;
 use super::resolve::{ToSocketAddrs, resolve};
 use super::sigpipe::NoSigpipe;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, Stream};
-use super::{IntoStdError, option};
+use super::{Boxed, IntoStdError, option};
 use crate::context;
 use crate::io::futures_io;
 use crate::reactor::Direction;
@@ -87,7 +87,11 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        first_to_connect(resolve(address).await?, TcpStream::connect_to).await
+        TcpStream::connect_to_one_of(resolve(address).await?).await
+    }
+
+    fn connect_to_one_of(addresses: Vec<SocketAddr>) -> Boxed<TcpStream> {
+        Box::pin(first_to_connect(addresses, TcpStream::connect_to))
     }
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {

@@ -82,8 +82,7 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        let bind = |address: SocketAddr| std::net::UdpSocket::bind(address);
-        UdpSocket::try_from(first_that_works(address, "binding to", bind).await?)
+        bind_to_one_of(resolve(address).await?)
     }
 
     /// Makes the first of the addresses that it can be the one that [`send`](Self::send)
@@ -103,7 +102,7 @@ impl UdpSocket {
     /// See [`send`](Self::send).
     pub async fn connect(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         let connect = |address: SocketAddr| self.get_ref().connect(address);
-        first_that_works(address, "connecting to", connect).await
+        first_that_works(resolve(address).await?, "connecting to", connect)
     }
 
     /// Sends a datagram to the address that it is connected to, and returns its length.
@@ -582,6 +581,11 @@ impl UdpSocket {
     fn get_ref(&self) -> &std::net::UdpSocket {
         self.socket.get_ref()
     }
+}
+
+fn bind_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<UdpSocket> {
+    let bind = |address: SocketAddr| std::net::UdpSocket::bind(address);
+    UdpSocket::try_from(first_that_works(addresses, "binding to", bind)?)
 }
 
 impl_as_raw!(UdpSocket);

@@ -11,6 +11,10 @@ use crate::panics::Panics;
 use crate::reactor::Reactor;
 use crate::watch::Short;
 
+/// What a turn does under a virtual clock when nothing is ready. A pointer, so that only
+/// programs that choose such a clock carry the code.
+pub(super) type Visit = fn(&Runtime, Option<Duration>) -> io::Result<()>;
+
 /// Where a virtual clock goes next.
 enum Jump {
     ToTimer(Instant),
@@ -20,8 +24,7 @@ enum Jump {
 
 impl Runtime {
     /// Nothing is ready: moves the clock, or waits in real time.
-    #[cold]
-    pub(super) fn visit_virtual(&self, wait: Option<Duration>) -> io::Result<()> {
+    fn visit_virtual(&self, wait: Option<Duration>) -> io::Result<()> {
         let context = &self.context;
         let Some(clock) = &context.virtual_clock else {
             return Ok(());
@@ -165,6 +168,10 @@ impl Builder {
     /// ```
     pub fn clock(mut self, clock: Clock) -> Builder {
         self.settings.clock = clock;
+        self.visit_virtual = match clock {
+            Clock::Virtual => Some(Runtime::visit_virtual),
+            Clock::Real => None,
+        };
         self
     }
 

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::TcpStream;
 use crate::net::incoming::{Accept, Listening, Turn};
-use crate::net::{IntoStdError, ToSocketAddrs, first_that_works, option};
+use crate::net::{IntoStdError, ToSocketAddrs, first_that_works, option, resolve};
 
 /// Waits for TCP connections.
 ///
@@ -387,8 +387,12 @@ impl TcpListenerBuilder {
     ///
     /// See [`TcpListenerBuilder`].
     pub async fn bind(self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        let listener = first_that_works(address, "listening at", |address| self.listen(address));
-        TcpListener::try_from(listener.await?)
+        self.listen_at_one_of(resolve(address).await?)
+    }
+
+    fn listen_at_one_of(&self, addresses: Vec<SocketAddr>) -> io::Result<TcpListener> {
+        let listen = |address| self.listen(address);
+        TcpListener::try_from(first_that_works(addresses, "listening at", listen)?)
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
