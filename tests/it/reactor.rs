@@ -4,8 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -1338,6 +1341,69 @@ fn b100_a_direction_that_was_switched_off_is_switched_on_again() {
             sleep(MS).await;
             soon(ours.readable()).await.unwrap();
             assert_eq!(soon((&ours).read(&mut [0; 8])).await.unwrap(), 0);
+        });
+    });
+}
+
+/// What the system's poller reports of this fd, as a mask of `EPOLLIN` and so on.
+#[cfg(target_os = "linux")]
+fn interest_in(fd: &impl AsFd) -> u32 {
+    let tfd = fd.as_fd().as_raw_fd().to_string();
+    for entry in std::fs::read_dir("/proc/self/fdinfo").unwrap().flatten() {
+        // It may be gone by now: other tests have theirs.
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        for line in text.lines() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            if words.len() > 3 && words[0] == "tfd:" && words[1] == tfd {
+                return u32::from_str_radix(words[3], 16).unwrap();
+            }
+        }
+    }
+    panic!("no poller watches {tfd}")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_report_that_repeats_one_whose_task_is_still_to_be_polled_switches_nothing_off() {
+    const IN: u32 = 1;
+    watchdog(|| {
+        block_on(async {
+            // All polls take so long that the reactor is visited after each.
+            let slow = || thread::sleep(3 * MS);
+            let (one, mut theirs) = pipe();
+            let other = one.get_ref().try_clone().unwrap();
+            let ends = Rc::new([one, Async::new(other).unwrap()]);
+            let tasks = [0, 1].map(|n| {
+                let ends = ends.clone();
+                spawn(async move {
+                    slow();
+                    ends[n].readable().await.unwrap();
+                    // The first has been polled, and the reactor visited. The byte for the
+                    // second is still there, so both were reported again.
+                    assert_eq!(ends.each_ref().map(|end| interest_in(end) & IN), [IN; 2]);
+                    assert_eq!((&ends[n]).read(&mut [0]).await.unwrap(), 1);
+                    slow();
+                })
+            });
+            // One write, so that both are readable at once, when both are waited for.
+            let (go, gone) = mpsc::channel();
+            spawn(async move {
+                slow();
+                go.send(()).unwrap();
+            })
+            .detach();
+            let writer = thread::spawn(move || {
+                gone.recv().unwrap();
+                // The runtime waits by then, or else nothing is repeated.
+                thread::sleep(30 * MS);
+                theirs.write_all(b"xy").unwrap();
+                theirs
+            });
+            slow();
+            for task in tasks {
+                soon(task).await;
+            }
+            writer.join().unwrap();
         });
     });
 }

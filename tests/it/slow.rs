@@ -1,6 +1,7 @@
 //! `Builder::warn_slow`, and the times that `Builder::inspect` keeps.
 
 use std::future::{Future, pending};
+use std::iter;
 use std::thread;
 use std::time::Duration;
 
@@ -97,14 +98,20 @@ fn a_slow_poll_names_the_task() {
 
 #[test]
 fn many_short_polls_make_a_slow_turn() {
-    let said = said("slow::many_short_polls_make_a_slow_turn", 300 * MS, async {
-        let tasks: Vec<_> = (0..70)
-            .map(|_| spawn(async { thread::sleep(5 * MS) }))
-            .collect();
-        for task in tasks {
-            task.await;
-        }
-    });
+    let test = || {
+        said("slow::many_short_polls_make_a_slow_turn", 300 * MS, async {
+            let tasks: Vec<_> = (0..70)
+                .map(|_| spawn(async { thread::sleep(5 * MS) }))
+                .collect();
+            for task in tasks {
+                task.await;
+            }
+        })
+    };
+    // On a busy machine, one of them may be held up for so long that it is slow by itself.
+    let held_up = |said: &Vec<String>| said.iter().any(|line| line.starts_with("slow poll"));
+    let mut times = iter::repeat_with(test).take(20);
+    let said = times.find(|said| !held_up(said)).expect("one in peace");
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(
         said[0].starts_with("slow turn: 70 polls have taken "),

@@ -6,7 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -276,6 +277,39 @@ fn what_another_thread_sent_before_its_stop_has_its_turn_before_it() {
         runtime.run_forever();
         assert_eq!(told.try_iter().collect::<Vec<i32>>(), [0, 1, 2]);
         runtime.block_on(task);
+    });
+}
+
+#[test]
+fn what_a_block_on_has_seen_before_a_stop_has_one_turn_in_the_next_run() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let (handle, turns) = (runtime.handle(), Arc::new(AtomicUsize::new(0)));
+        let counted = turns.clone();
+        runtime.block_on(async move {
+            // All polls take so long that the inbox is looked at after each.
+            for _ in 0..3 {
+                thread::sleep(Duration::from_millis(3));
+                yield_now().await;
+            }
+            let sender = thread::spawn(move || {
+                let task = handle.spawn(move || async move {
+                    loop {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                        yield_now().await;
+                    }
+                });
+                task.detach();
+                handle.stop();
+            });
+            sender.join().unwrap();
+            thread::sleep(Duration::from_millis(3));
+            yield_now().await;
+        });
+        // That this task was new is of no interest any more.
+        let before = turns.load(Ordering::SeqCst);
+        runtime.run_forever();
+        assert_eq!(turns.load(Ordering::SeqCst), before + 1);
     });
 }
 
