@@ -235,10 +235,11 @@ impl Header {
         if self.home.is_current() {
             // The owner's thread, by [THREAD].
             let counts = &self.home.local().counts;
-            if self.queue() {
-                counts.wakes_local.add(1);
-            } else {
+            if self.queued.get() {
                 counts.wakes_redundant.add(1);
+            } else {
+                counts.wakes_local.add(1);
+                self.queue();
             }
             return false;
         }
@@ -254,6 +255,13 @@ impl Header {
             record::woken(|| self.subject());
         }
         is_new
+    }
+
+    /// Whether `waker` is this cell's own, and its place stands for it, for who wakes in
+    /// `home`.
+    #[inline]
+    fn is_place_of(&self, home: Home, waker: &Waker) -> bool {
+        self.home.id() == home.id() && count::is_waker_of(waker, self)
     }
 
     fn about(&self) -> About {
@@ -318,7 +326,7 @@ impl Header {
     }
 
     /// Takes the cell out of the registry.
-    #[inline]
+    #[inline(always)]
     fn unregister(&self) {
         let place = {
             let mut tasks = self.home.local().tasks.borrow_mut();
@@ -329,7 +337,29 @@ impl Header {
     }
 
     /// Has `waker` woken at the end. Returns false if that has come already.
+    #[inline]
     fn join(&self, waker: &Waker) -> bool {
+        let wait = Wait::Task(self.number);
+        let own = with_polled(|polled| {
+            polled
+                .is_place_of(self.home, waker)
+                .then(|| (Awaiter::at(polled), polled.note(wait)))
+        });
+        let Some((new, who)) = own.flatten() else {
+            return self.join_other(waker);
+        };
+        let old = self.joiner.replace(new);
+        self.joined_by.set(who);
+        if old.waker().is_none() {
+            return true;
+        }
+        drop(old);
+        !self.is_over()
+    }
+
+    /// As `join`, with a waker that is not that of the task that is being polled.
+    #[inline(never)]
+    fn join_other(&self, waker: &Waker) -> bool {
         // Cloning and dropping wakers is user code: the slot is empty meanwhile, and the state
         // is looked at again after it.
         let new = self.joiner.take().renew(self.home, waker);

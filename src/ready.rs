@@ -49,12 +49,22 @@ impl<T: Copy> ReadyQueue<T> {
     /// What is new goes to the end, whenever that is: first in, first out.
     #[inline]
     pub(crate) fn push_new(&self, item: T) {
-        if self.len() == self.ring.borrow().len() {
-            self.grow(item);
+        let ring = self.ring.borrow();
+        if self.len() == ring.len() {
+            drop(ring);
+            return self.push_grown(item);
         }
-        let (ring, tail) = (self.ring.borrow(), self.tail.get());
-        ring[tail & ring.len().wrapping_sub(1)].set(item);
-        self.tail.set(tail.wrapping_add(1));
+        let tail = self.tail.get();
+        if let Some(place) = ring.get(tail & ring.len().wrapping_sub(1)) {
+            place.set(item);
+            self.tail.set(tail.wrapping_add(1));
+        }
+    }
+
+    #[cold]
+    fn push_grown(&self, item: T) {
+        self.grow(item);
+        self.push_new(item);
     }
 
     fn push_first(&self, item: T) {
@@ -72,8 +82,9 @@ impl<T: Copy> ReadyQueue<T> {
             return None;
         }
         let (ring, head) = (self.ring.borrow(), self.head.get());
+        let item = ring.get(head & ring.len().wrapping_sub(1))?.get();
         self.head.set(head.wrapping_add(1));
-        Some(ring[head & ring.len().wrapping_sub(1)].get())
+        Some(item)
     }
 
     /// Twice as many places. What is in those that are free does not matter.

@@ -511,31 +511,36 @@ impl Runtime {
     /// Runs all that is ready now, each once; what is woken meanwhile is for the next.
     #[inline(always)]
     fn generation(&self, main: &mut dyn FnMut() -> bool) -> io::Result<Pass> {
-        let mut left = self.context.owner.ready().len();
+        let context = &*self.context;
+        let mut left = context.owner.ready().len();
         if left > 0 {
-            self.context.arrange(left);
-            self.context.count_generation(left);
+            context.arrange(left);
+            context.count_generation(left);
         }
-        let mut pass = Pass::default();
+        let mut polled = 0;
         while left > 0 {
             left -= 1;
-            match self.context.run_one(main) {
-                Step::Polled => pass.polled += 1,
+            match context.run_one(main) {
+                Step::Polled => polled += 1,
                 Step::Nothing => continue,
                 // The others are there for the next call.
                 Step::MainIsDone => {
                     // Counted, so that many short calls come to a visit, too.
                     self.valve.count_poll();
-                    pass.polled += 1;
-                    pass.main_is_done = true;
-                    break;
+                    return Ok(Pass {
+                        polled: polled + 1,
+                        main_is_done: true,
+                    });
                 }
             }
             if self.valve.is_due_after_poll() {
                 left += self.visit_between()?;
             }
         }
-        Ok(pass)
+        Ok(Pass {
+            polled,
+            main_is_done: false,
+        })
     }
 
     /// Between generations: wakes whose time has come and whose socket is ready; waits
@@ -599,7 +604,6 @@ impl Runtime {
 }
 
 /// What came of a pass.
-#[derive(Default)]
 struct Pass {
     polled: usize,
     main_is_done: bool,

@@ -165,16 +165,18 @@ impl Builder {
 /// ```
 #[must_use = "dropping a task cancels it: await it, or call `detach`"]
 pub struct Task<T> {
-    raw: TaskRef<T>,
-    detached: bool,
+    /// Until it is detached.
+    raw: Option<TaskRef<T>>,
 }
 
 impl<T> Task<T> {
     pub(crate) fn new(raw: TaskRef<T>) -> Task<T> {
-        Task {
-            raw,
-            detached: false,
-        }
+        Task { raw: Some(raw) }
+    }
+
+    #[inline]
+    fn raw(&self) -> &TaskRef<T> {
+        self.raw.as_ref().expect("`detach` takes the task")
     }
 
     /// Lets the task run on with nobody to await it.
@@ -194,9 +196,9 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn detach(mut self) {
-        self.detached = true;
-        if let Some(payload) = self.raw.release() {
-            context::orphaned(self.raw.home(), self.raw.about().to_string(), payload);
+        let Some(raw) = self.raw.take() else { return };
+        if let Some(payload) = raw.release() {
+            context::orphaned(raw.home(), raw.about().to_string(), payload);
         }
     }
 
@@ -224,7 +226,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn cancel(self) -> impl Future<Output = Option<T>> {
-        self.raw.cancel();
+        self.raw().cancel();
         Cancel { task: self }
     }
 
@@ -269,7 +271,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn is_finished(&self) -> bool {
-        self.raw.is_over()
+        self.raw().is_over()
     }
 
     /// The task's number: 1 for the first that a runtime spawns.
@@ -283,7 +285,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn id(&self) -> TaskId {
-        TaskId(self.raw.number())
+        TaskId(self.raw().number())
     }
 
     /// A handle that can end the task from anywhere.
@@ -300,15 +302,15 @@ impl<T> Task<T> {
     /// ```
     pub fn abort_handle(&self) -> AbortHandle {
         AbortHandle {
-            raw: self.raw.remote(),
+            raw: self.raw().remote(),
         }
     }
 
     fn poll_join(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<T, JoinError>> {
-        self.raw.poll(cx).map(|result| {
+        self.raw().poll(cx).map(|result| {
             result.map_err(|failure| match failure {
-                Failure::Cancelled => JoinError::cancelled(self.raw.about()),
-                Failure::Panicked(payload) => JoinError::panicked(self.raw.about(), payload),
+                Failure::Cancelled => JoinError::cancelled(self.raw().about()),
+                Failure::Panicked(payload) => JoinError::panicked(self.raw().about(), payload),
             })
         })
     }
@@ -318,12 +320,12 @@ impl<T> Future for Task<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<T> {
-        self.raw.poll(cx).map(|result| match result {
+        self.raw().poll(cx).map(|result| match result {
             Ok(output) => output,
             Err(Failure::Panicked(payload)) => resume_unwind(payload),
             Err(Failure::Cancelled) => panic!(
                 "{} was cancelled, or awaited twice: `join().await` returns an error instead",
-                self.raw.about()
+                self.raw().about()
             ),
         })
     }
@@ -332,12 +334,12 @@ impl<T> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         // The usual case first: its output has been taken.
-        if !self.detached && !self.raw.is_spent() {
+        if let Some(raw) = self.raw.as_ref().filter(|raw| !raw.is_spent()) {
             let mut panics = Panics::default();
             // The output first: a cancelled task must find that nobody wants it. A waker
             // that panics does not save the task.
-            panics.catch(|| discard(self.raw.release()));
-            panics.catch(|| self.raw.cancel());
+            panics.catch(|| discard(raw.release()));
+            panics.catch(|| raw.cancel());
             panics.resume();
         }
     }
@@ -346,8 +348,8 @@ impl<T> Drop for Task<T> {
 impl<T> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task")
-            .field("id", &self.raw.number())
-            .field("is_finished", &self.raw.is_over())
+            .field("id", &self.raw().number())
+            .field("is_finished", &self.raw().is_over())
             .finish_non_exhaustive()
     }
 }

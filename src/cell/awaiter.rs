@@ -3,7 +3,7 @@
 use std::task::Waker;
 
 use super::home::{Home, NOBODY};
-use super::{count, with_polled};
+use super::{Header, with_polled};
 
 /// Who is to be woken.
 ///
@@ -29,13 +29,22 @@ enum Kind {
 #[inline]
 fn polled(home: Home, waker: &Waker) -> Option<(u32, u32)> {
     with_polled(|header| {
-        let is_it = header.home.id() == home.id() && count::is_waker_of(waker, header);
+        let is_it = header.is_place_of(home, waker);
         is_it.then_some((header.slot, header.number as u32))
     })
     .flatten()
 }
 
 impl Awaiter {
+    /// A task of the same runtime, or its main.
+    #[inline]
+    pub(super) fn at(header: &Header) -> Awaiter {
+        Awaiter(Kind::Task {
+            slot: header.slot,
+            number: header.number as u32,
+        })
+    }
+
     /// Who waits with `waker` for something of `home`. This may clone the waker, which is
     /// user code.
     #[inline]
@@ -51,6 +60,7 @@ impl Awaiter {
     }
 
     /// The waker, if it keeps one.
+    #[inline]
     pub(super) fn waker(&self) -> Option<&Waker> {
         match &self.0 {
             Kind::Task { .. } => None,

@@ -111,12 +111,16 @@ impl<T> TaskRef<T> {
 
     /// Nobody will take the output: drops it if it is there. Returns what the
     /// task panicked with, if it did and nobody has been told.
+    #[inline]
     pub(crate) fn release(&self) -> Option<Payload> {
         let header = self.cell.header();
         header.held.set(false);
         // Out of the cell before it is dropped: that runs user code.
         let joiner = header.joiner.take();
         drop(joiner);
+        if header.state.get() != State::Done {
+            return None;
+        }
         match self.cell.take_output() {
             Some(Err(payload)) => Some(payload),
             Some(Ok(output)) => {

@@ -5,7 +5,7 @@
 //! anew by each poll. What goes beyond that (which socket, which timer) is looked up when
 //! somebody asks.
 
-use super::with_polled;
+use super::{Header, with_polled};
 use crate::record;
 pub(crate) use crate::record::Wait;
 
@@ -58,11 +58,16 @@ pub(crate) fn polled() -> Who {
 /// `Pending` because of this. Returns who that is.
 #[inline]
 pub(crate) fn note(wait: Wait) -> Who {
-    let who = with_polled(|header| {
-        let waits = header.waits.get();
-        header.waits.set(Waits(waits.0 | wait.bit()));
+    with_polled(|header| header.note(wait)).unwrap_or_default()
+}
+
+impl Header {
+    /// As the function of this name. It is the one that is being polled.
+    #[inline]
+    pub(super) fn note(&self, wait: Wait) -> Who {
+        let waits = self.waits.get();
+        self.waits.set(Waits(waits.0 | wait.bit()));
         record::will_wait(wait);
-        header.who()
-    });
-    who.unwrap_or_default()
+        self.who()
+    }
 }
