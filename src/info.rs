@@ -501,16 +501,15 @@ fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
 
 /// With what is known of the last poll only.
 fn waits_of(seen: &Seen, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
-    for (kind, wait) in [
-        (Waits::GROUP, WaitsFor::Group),
-        (Waits::REMOTE, WaitsFor::RemoteTask),
-        (Waits::PROMISE, WaitsFor::Promise),
-        (Waits::JOB, WaitsFor::Unblock),
-    ] {
+    let mut add = |kind, wait: fn() -> WaitsFor| {
         if seen.waits.has(kind) {
-            waits.push(wait);
+            waits.push(wait());
         }
-    }
+    };
+    add(Waits::GROUP, || WaitsFor::Group);
+    add(Waits::REMOTE, || WaitsFor::RemoteTask);
+    add(Waits::PROMISE, || WaitsFor::Promise);
+    add(Waits::JOB, || WaitsFor::Unblock);
     if waits.is_empty() {
         waits.push(if seen.has_waker {
             WaitsFor::Outside

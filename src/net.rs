@@ -127,18 +127,18 @@ fn first_that_works<R>(
     for address in addresses {
         match attempt(address) {
             Ok(done) => return Ok(done),
-            Err(error) => last = Some(failed(what, address, &error)),
+            Err(error) => last = Some(failed(what, &address, &error)),
         }
     }
     Err(last.expect("there is at least one address"))
 }
 
 /// An error that says what was tried.
-fn failed(what: &str, with: impl fmt::Display, error: &io::Error) -> io::Error {
+fn failed(what: &str, with: &dyn fmt::Display, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} {with} failed: {error}"))
 }
 
 /// Says which option was refused.
 fn option<R>(result: io::Result<R>, option: &str, value: impl fmt::Debug) -> io::Result<R> {
-    result.map_err(|error| failed("setting", format_args!("{option} to {value:?}"), &error))
+    result.map_err(|error| failed("setting", &format_args!("{option} to {value:?}"), &error))
 }

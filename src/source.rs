@@ -173,6 +173,18 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
+    fn new(fd: raw::Raw) -> Registration {
+        Registration {
+            fd,
+            place: Mutex::new(Place::Nowhere),
+            reactor: AtomicU64::new(0),
+            key: AtomicUsize::new(0),
+            waiting: AtomicBool::new(false),
+            reads: Reads::new(),
+            background: AtomicBool::new(false),
+        }
+    }
+
     /// The number of the fd, for people to read: it may be another's by now.
     pub(crate) fn number(&self) -> i64 {
         self.fd as i64
@@ -342,15 +354,7 @@ pub(crate) struct RawSource<T> {
 
 impl<T: AsRaw> RawSource<T> {
     pub(crate) fn new(io: T) -> RawSource<T> {
-        let registration = Registration {
-            fd: raw::number(&io),
-            place: Mutex::new(Place::Nowhere),
-            reactor: AtomicU64::new(0),
-            key: AtomicUsize::new(0),
-            waiting: AtomicBool::new(false),
-            reads: Reads::new(),
-            background: AtomicBool::new(false),
-        };
+        let registration = Registration::new(raw::number(&io));
         RawSource {
             closing: Closing(Arc::new(registration)),
             io,

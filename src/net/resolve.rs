@@ -116,15 +116,15 @@ fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(found.collect())
 }
 
-fn one(address: impl Into<SocketAddr>) -> io::Result<Target> {
-    Ok(Target::Addresses(vec![address.into()]))
+fn one(address: SocketAddr) -> io::Result<Target> {
+    Ok(Target::Addresses(vec![address]))
 }
 
 macro_rules! addresses {
     ($($type:ty),*) => {$(
         impl Lookup for $type {
             fn target(&self) -> io::Result<Target> {
-                one(*self)
+                one((*self).into())
             }
         }
     )*};
@@ -143,7 +143,7 @@ impl Lookup for (&str, u16) {
     fn target(&self) -> io::Result<Target> {
         let (host, port) = *self;
         match host.parse::<IpAddr>() {
-            Ok(ip) => one((ip, port)),
+            Ok(ip) => one(SocketAddr::new(ip, port)),
             Err(_) => Ok(Target::Name(host.to_string(), port)),
         }
     }

@@ -340,7 +340,7 @@ impl UdpSocket {
     /// ```
     pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
         let result = self.get_ref().join_multicast_v4(group, interface);
-        result.map_err(|error| failed("joining the group", group, &error))
+        result.map_err(|error| failed("joining the group", &group, &error))
     }
 
     /// Leaves an IPv4 multicast group.
@@ -354,7 +354,7 @@ impl UdpSocket {
     /// See [`join_multicast_v4`](Self::join_multicast_v4).
     pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
         let result = self.get_ref().leave_multicast_v4(group, interface);
-        result.map_err(|error| failed("leaving the group", group, &error))
+        result.map_err(|error| failed("leaving the group", &group, &error))
     }
 
     /// Has it receive what is sent to an IPv6 multicast group. `interface` is the index
@@ -379,7 +379,7 @@ impl UdpSocket {
     /// ```
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         let result = self.get_ref().join_multicast_v6(group, interface);
-        result.map_err(|error| failed("joining the group", group, &error))
+        result.map_err(|error| failed("joining the group", &group, &error))
     }
 
     /// Leaves an IPv6 multicast group.
@@ -393,7 +393,7 @@ impl UdpSocket {
     /// See [`join_multicast_v6`](Self::join_multicast_v6).
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         let result = self.get_ref().leave_multicast_v6(group, interface);
-        result.map_err(|error| failed("leaving the group", group, &error))
+        result.map_err(|error| failed("leaving the group", &group, &error))
     }
 
     /// Whether what it sends to IPv4 groups is received on this machine, too

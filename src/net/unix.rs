@@ -28,7 +28,7 @@ use crate::time::sleep;
 /// The address of a path. `what` it is for is said in the error.
 fn at(what: &str, path: &Path) -> io::Result<SocketAddr> {
     let address = SocketAddr::from_pathname(path);
-    address.map_err(|error| failed(what, path.display(), &error))
+    address.map_err(|error| failed(what, &path.display(), &error))
 }
 
 /// An address for the text of an error.

@@ -82,22 +82,7 @@ impl<T> Source<T> {
         if self.slot.0.reactor.load(Ordering::Relaxed) == ID.get() {
             return Ok(());
         }
-        self.adopt(unique, exclusive)
-    }
-
-    #[cold]
-    fn adopt(&self, unique: bool, exclusive: bool) -> io::Result<()> {
-        let registration = &self.slot.0;
-        if !unique || (!exclusive && registration.waiting.load(Ordering::Relaxed)) {
-            return Err(elsewhere());
-        }
-        let here = Reactor::get_or_new()?;
-        registration.leave()?;
-        registration.key.store(0, Ordering::Relaxed);
-        registration.waiting.store(false, Ordering::Relaxed);
-        registration.reads.restart();
-        registration.reactor.store(here.id(), Ordering::Relaxed);
-        Ok(())
+        adopt(&self.slot.0, unique, exclusive)
     }
 
     /// Notes that the caller, who has the only handle by `&mut`, waits no longer: wakers
@@ -116,4 +101,19 @@ impl<T> Source<T> {
     pub(crate) fn reads(&self) -> &Reads {
         &self.slot.0.reads
     }
+}
+
+/// A source that was elsewhere belongs to this thread from now on.
+#[cold]
+fn adopt(registration: &Registration, unique: bool, exclusive: bool) -> io::Result<()> {
+    if !unique || (!exclusive && registration.waiting.load(Ordering::Relaxed)) {
+        return Err(elsewhere());
+    }
+    let here = Reactor::get_or_new()?;
+    registration.leave()?;
+    registration.key.store(0, Ordering::Relaxed);
+    registration.waiting.store(false, Ordering::Relaxed);
+    registration.reads.restart();
+    registration.reactor.store(here.id(), Ordering::Relaxed);
+    Ok(())
 }

@@ -106,7 +106,7 @@ impl UnixDatagram {
         // Before there is a file.
         context::current_or_error(BIND)?;
         let socket = std::os::unix::net::UnixDatagram::bind_addr(address);
-        UnixDatagram::try_from(socket.map_err(|error| failed(BINDING, text(address), &error))?)
+        UnixDatagram::try_from(socket.map_err(|error| failed(BINDING, &text(address), &error))?)
     }
 
     /// A socket without an address: it can send, and nobody can answer.
@@ -178,7 +178,7 @@ impl UnixDatagram {
     /// See [`connect`](UnixDatagram::connect), and [`bind_addr`](UnixDatagram::bind_addr).
     pub fn connect_addr(&self, address: &SocketAddr) -> io::Result<()> {
         let connect = self.get_ref().connect_addr(address);
-        connect.map_err(|error| failed(CONNECTING, text(address), &error))
+        connect.map_err(|error| failed(CONNECTING, &text(address), &error))
     }
 
     /// Sends a datagram to the socket that it is connected to, and returns its length.
@@ -271,7 +271,7 @@ impl UnixDatagram {
             match self.socket.write_with(attempt).await {
                 Ok(Some(n)) => return Ok(n),
                 Ok(None) => pauses.next().await,
-                Err(error) => return Err(failed(SENDING, text(address), &error)),
+                Err(error) => return Err(failed(SENDING, &text(address), &error)),
             }
         }
     }

@@ -69,7 +69,7 @@ impl UnixListener {
         // Before there is a file.
         context::current_or_error(BIND)?;
         let listener = std::os::unix::net::UnixListener::bind_addr(address);
-        UnixListener::try_from(listener.map_err(|error| failed(LISTENING, text(address), &error))?)
+        UnixListener::try_from(listener.map_err(|error| failed(LISTENING, &text(address), &error))?)
     }
 
     /// Waits for the next connection.

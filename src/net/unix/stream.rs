@@ -141,7 +141,7 @@ impl UnixStream {
     /// ```
     pub async fn connect_addr(address: &SocketAddr) -> io::Result<UnixStream> {
         let connect = UnixStream::connect_to(address).await;
-        connect.map_err(|error| failed(CONNECTING, text(address), &error))
+        connect.map_err(|error| failed(CONNECTING, &text(address), &error))
     }
 
     async fn connect_to(address: &SocketAddr) -> io::Result<UnixStream> {

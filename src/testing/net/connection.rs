@@ -80,6 +80,7 @@ struct End {
 }
 
 impl Connection {
+    #[inline]
     pub(super) fn new(network: Network, addresses: [SocketAddr; 2]) -> Arc<Connection> {
         let held = network.is_cut(addresses[0].ip(), addresses[1].ip());
         let pipe = || Pipe {
@@ -102,6 +103,7 @@ impl Connection {
     }
 
     /// Does something with all that has arrived by now, and then wakes whom that concerns.
+    #[inline]
     fn with<R>(self: &Arc<Self>, f: impl FnOnce(&mut State) -> R) -> R {
         let (result, woken) = {
             let mut state = lock(&self.state);
@@ -117,6 +119,7 @@ impl Connection {
     }
 
     /// Lets all that is due arrive.
+    #[inline]
     fn settle(&self, state: &mut State) {
         let now = clock::now();
         while let Some((from, what)) = state.next_due(now) {
@@ -146,6 +149,7 @@ impl Connection {
     }
 
     /// Has us woken when the next packet arrives.
+    #[inline]
     fn set_timer(self: &Arc<Self>, state: &mut State) {
         // Outside of a runtime nobody waits: whoever does later comes by here.
         let inside = context::try_current().is_some();
@@ -167,12 +171,14 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn link(&self) -> Link {
         let [one, other] = self.addresses;
         self.network.link(one.ip(), other.ip())
     }
 
     /// Sends from this end to the other.
+    #[inline]
     fn send(&self, state: &mut State, from: usize, what: What) {
         let (source, target) = (self.addresses[from], self.addresses[1 - from]);
         let size = what.size();
@@ -190,6 +196,7 @@ impl Connection {
         pipe.on_the_way.push_back(Packet { at, what });
     }
 
+    #[inline]
     pub(super) fn poll_read(
         self: &Arc<Self>,
         end: usize,
@@ -244,6 +251,7 @@ impl Connection {
         polled
     }
 
+    #[inline]
     pub(super) fn poll_write(
         self: &Arc<Self>,
         end: usize,
@@ -292,6 +300,7 @@ impl Connection {
         })
     }
 
+    #[inline]
     pub(super) fn shutdown(self: &Arc<Self>, end: usize, how: Shutdown) -> io::Result<()> {
         self.with(|state| {
             if state.ends[end].reset {
@@ -312,6 +321,7 @@ impl Connection {
     }
 
     /// Says that no more will be sent.
+    #[inline]
     fn end(&self, state: &mut State, end: usize) {
         if !std::mem::replace(&mut state.ends[end].writes_no_more, true) {
             self.send(state, end, What::End);
@@ -321,6 +331,7 @@ impl Connection {
 
     /// The last handle of this end goes. What nobody has read, or `abort`, breaks the
     /// connection, as it does with the system's.
+    #[inline]
     pub(super) fn close(self: &Arc<Self>, end: usize, abort: bool) {
         let spare = self.with(|state| {
             let incoming = &mut state.pipes[1 - end];
@@ -341,6 +352,7 @@ impl Connection {
     }
 
     /// Whether the other side has broken it; told once.
+    #[inline]
     pub(super) fn take_error(self: &Arc<Self>, end: usize) -> Option<io::Error> {
         self.with(|state| {
             let side = &mut state.ends[end];
@@ -350,16 +362,19 @@ impl Connection {
     }
 
     /// Whether this side can tell who the other one is.
+    #[inline]
     pub(super) fn is_connected(self: &Arc<Self>, end: usize) -> bool {
         self.with(|state| !state.ends[end].reset)
     }
 
     /// The link is cut.
+    #[inline]
     pub(super) fn hold(self: &Arc<Self>) {
         self.with(|state| state.pipes.iter_mut().for_each(|pipe| pipe.held = true));
     }
 
     /// The link is whole again: what was held back is sent once more.
+    #[inline]
     pub(super) fn release(self: &Arc<Self>) {
         self.with(|state| {
             for (from, pipe) in state.pipes.iter_mut().enumerate() {
@@ -381,6 +396,7 @@ impl Connection {
     }
 
     /// Both sides see a reset, now.
+    #[inline]
     pub(super) fn reset_now(self: &Arc<Self>) {
         let [one, other] = self.addresses;
         self.network.note(format_args!("{one} x {other}"));
@@ -397,6 +413,7 @@ impl Connection {
 
 impl State {
     /// The next packet that has arrived by now, and who has sent it.
+    #[inline]
     fn next_due(&mut self, now: Instant) -> Option<(usize, What)> {
         let due = |pipe: &Pipe| {
             let first = pipe.on_the_way.front().filter(|_| !pipe.held)?;
@@ -412,6 +429,7 @@ impl State {
         Some((from, packet.what))
     }
 
+    #[inline]
     fn next_arrival(&self) -> Option<Instant> {
         let moving = self.pipes.iter().filter(|pipe| !pipe.held);
         let firsts = moving.filter_map(|pipe| pipe.on_the_way.front());
@@ -419,6 +437,7 @@ impl State {
     }
 
     /// This end learns that the connection is broken. What has arrived can still be read.
+    #[inline]
     fn reset(&mut self, end: usize) {
         self.ends[end].reset = true;
         self.woken.append(&mut self.pipes[1 - end].readers);
@@ -427,6 +446,7 @@ impl State {
 }
 
 impl What {
+    #[inline]
     fn size(&self) -> usize {
         match self {
             What::Bytes(bytes) => bytes.len(),
@@ -436,6 +456,7 @@ impl What {
 }
 
 impl fmt::Display for What {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             What::Bytes(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
@@ -447,6 +468,7 @@ impl fmt::Display for What {
 
 /// Its timer: a packet arrives.
 impl Wake for Connection {
+    #[inline]
     fn wake(self: Arc<Self>) {
         self.with(|_| ());
     }

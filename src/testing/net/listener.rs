@@ -59,6 +59,7 @@ struct State {
 }
 
 impl Listening {
+    #[inline]
     pub(super) fn listens_to(&self, host: IpAddr) -> bool {
         match self.address.ip() {
             own if !own.is_unspecified() => own == host,
@@ -68,6 +69,7 @@ impl Listening {
     }
 
     /// A connection comes. Returns the side of who has connected, if there is room.
+    #[inline]
     pub(super) fn offer(
         &self,
         network: &Network,
@@ -91,6 +93,7 @@ impl Listening {
         Some(client)
     }
 
+    #[inline]
     fn poll_accept(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         context::inside_or_error("accepting a connection in memory")?;
         let mut waker = Some(cx.waker().clone());
@@ -115,6 +118,7 @@ impl Listening {
 }
 
 impl Drop for Listening {
+    #[inline]
     fn drop(&mut self) {
         self.network.remove_listener(self);
         let waiting = std::mem::take(&mut lock(&self.state).waiting);
@@ -142,6 +146,7 @@ impl TcpListener {
     /// # Examples
     ///
     /// See [`TcpListener`].
+    #[inline]
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         TcpListener::builder().bind(address).await
     }
@@ -151,6 +156,7 @@ impl TcpListener {
     /// # Examples
     ///
     /// See [`TcpListenerBuilder`].
+    #[inline]
     pub fn builder() -> TcpListenerBuilder {
         TcpListenerBuilder {
             backlog: BACKLOG,
@@ -172,6 +178,7 @@ impl TcpListener {
     /// # Examples
     ///
     /// See [`TcpListener`].
+    #[inline]
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         std::future::poll_fn(|cx| self.listening.poll_accept(cx)).await
     }
@@ -194,6 +201,7 @@ impl TcpListener {
     /// }
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }
@@ -207,6 +215,7 @@ impl TcpListener {
     /// # Examples
     ///
     /// See [`TcpListener`].
+    #[inline]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.listening.address)
     }
@@ -220,6 +229,7 @@ impl TcpListener {
     /// # Examples
     ///
     /// See [`set_ttl`](TcpListener::set_ttl).
+    #[inline]
     pub fn ttl(&self) -> io::Result<u32> {
         Ok(lock(&self.listening.state).ttl)
     }
@@ -241,6 +251,7 @@ impl TcpListener {
     /// assert_eq!(listener.ttl()?, 5);
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         lock(&self.listening.state).ttl = ttl;
         Ok(())
@@ -262,12 +273,14 @@ impl TcpListener {
     /// assert!(listener.take_error()?.is_none());
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(None)
     }
 }
 
 impl fmt::Debug for TcpListener {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpListener")
             .field("addr", &self.listening.address)
@@ -293,6 +306,7 @@ pub struct Incoming<'a> {
 impl Stream for Incoming<'_> {
     type Item = io::Result<TcpStream>;
 
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let accepted = self.listener.listening.poll_accept(cx);
         accepted.map(|accepted| Some(accepted.map(|(stream, _)| stream)))
@@ -340,6 +354,7 @@ impl TcpListenerBuilder {
     ///     assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
     /// });
     /// ```
+    #[inline]
     pub fn reuse_port(mut self, reuse: bool) -> TcpListenerBuilder {
         self.reuse_port = reuse;
         self
@@ -350,6 +365,7 @@ impl TcpListenerBuilder {
     /// # Examples
     ///
     /// See [`TcpListenerBuilder`].
+    #[inline]
     pub fn backlog(mut self, connections: u32) -> TcpListenerBuilder {
         self.backlog = connections;
         self
@@ -372,6 +388,7 @@ impl TcpListenerBuilder {
     /// })?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[inline]
     pub fn only_v6(mut self, only: bool) -> TcpListenerBuilder {
         self.only_v6 = only;
         self
@@ -390,6 +407,7 @@ impl TcpListenerBuilder {
     /// # Examples
     ///
     /// See [`TcpListenerBuilder`].
+    #[inline]
     pub async fn bind(self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         let network = Network::current_or_error("`TcpListener::bind`")?;
         if self.reuse_port {
@@ -410,6 +428,7 @@ impl TcpListenerBuilder {
         Err(io::Error::new(error.kind(), text))
     }
 
+    #[inline]
     fn listen(&self, network: &Network, mut address: SocketAddr) -> io::Result<TcpListener> {
         if address.port() == 0 {
             address.set_port(network.free_port());

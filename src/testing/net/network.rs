@@ -54,6 +54,7 @@ impl Link {
     /// # Examples
     ///
     /// See [`Link`].
+    #[inline]
     pub fn new() -> Link {
         Link {
             latency: Duration::ZERO,
@@ -85,6 +86,7 @@ impl Link {
     /// })?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[inline]
     pub fn latency(mut self, latency: Duration) -> Link {
         self.latency = latency;
         self
@@ -95,6 +97,7 @@ impl Link {
     /// # Examples
     ///
     /// See [`Link`].
+    #[inline]
     pub fn jitter(mut self, jitter: Duration) -> Link {
         self.jitter = jitter;
         self
@@ -124,6 +127,7 @@ impl Link {
     /// })?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[inline]
     pub fn bandwidth(mut self, bytes_per_second: u64) -> Link {
         self.bandwidth = bytes_per_second;
         self
@@ -136,6 +140,7 @@ impl Link {
     /// # Examples
     ///
     /// See [`Link`].
+    #[inline]
     pub fn partial(mut self, partial: bool) -> Link {
         self.partial = partial;
         self
@@ -153,6 +158,7 @@ impl Link {
     ///
     /// See [`Link`].
     #[track_caller]
+    #[inline]
     pub fn resets(mut self, probability: f64) -> Link {
         assert!(
             (0.0..=1.0).contains(&probability),
@@ -186,6 +192,7 @@ impl Link {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     #[track_caller]
+    #[inline]
     pub fn window(mut self, bytes: usize) -> Link {
         assert!(bytes > 0, "a window of 0 bytes would let nothing pass");
         self.window = bytes;
@@ -193,10 +200,12 @@ impl Link {
     }
 
     /// Whether the next packet breaks the connection.
+    #[inline]
     pub(super) fn breaks(&self, random: &Random) -> bool {
         self.resets > 0 && random.next() >> 32 < self.resets
     }
 
+    #[inline]
     fn delay(&self, random: &Random) -> Duration {
         let jitter = u64::try_from(self.jitter.as_nanos()).unwrap_or(u64::MAX - 1);
         let extra = if jitter > 0 {
@@ -209,6 +218,7 @@ impl Link {
 }
 
 impl Default for Link {
+    #[inline]
     fn default() -> Link {
         Link::new()
     }
@@ -276,12 +286,14 @@ struct Line {
 
 impl State {
     /// Both directions of a link.
+    #[inline]
     fn each_line(&mut self, [one, other]: [IpAddr; 2], f: impl Fn(&mut Line)) {
         for line in [[one, other], [other, one]] {
             f(self.lines.entry(line).or_default());
         }
     }
 
+    #[inline]
     fn is_cut(&self, from: IpAddr, to: IpAddr) -> bool {
         self.lines.get(&[from, to]).is_some_and(|line| line.is_cut)
     }
@@ -291,6 +303,7 @@ impl State {
 const FIRST_PORT: u16 = 49152;
 
 /// Both directions of a link.
+#[inline]
 fn pair(one: IpAddr, other: IpAddr) -> [IpAddr; 2] {
     [one.min(other), one.max(other)]
 }
@@ -309,14 +322,17 @@ impl Network {
     ///
     /// See [`Network`].
     #[track_caller]
+    #[inline]
     pub fn current() -> Network {
         Network::of(&context::current("`Network::current`"))
     }
 
+    #[inline]
     pub(super) fn current_or_error(what: &str) -> io::Result<Network> {
         Ok(Network::of(&*context::current_or_error(what)?))
     }
 
+    #[inline]
     fn of(context: &Context) -> Network {
         let network = context.network.get_or_init(|| {
             let seed = context.order.as_ref().map_or(0, |order| order.seed);
@@ -350,6 +366,7 @@ impl Network {
     ///
     /// testing::block_on(async { Network::current().set_seed(7) });
     /// ```
+    #[inline]
     pub fn set_seed(&self, seed: u64) {
         let mut state = lock(&self.state);
         state.seed = seed;
@@ -362,6 +379,7 @@ impl Network {
     /// # Examples
     ///
     /// See [`Link::latency`].
+    #[inline]
     pub fn set_default(&self, link: Link) {
         lock(&self.state).default = link;
     }
@@ -384,6 +402,7 @@ impl Network {
     /// });
     /// ```
     #[track_caller]
+    #[inline]
     pub fn set_link(&self, one: &str, other: &str, link: Link) {
         let pair = pair(self.host(one), self.host(other));
         lock(&self.state).each_line(pair, |line| line.link = Some(link));
@@ -400,6 +419,7 @@ impl Network {
     ///
     /// See [`Network`].
     #[track_caller]
+    #[inline]
     pub fn partition(&self, one: &str, other: &str) {
         let pair = pair(self.host(one), self.host(other));
         lock(&self.state).each_line(pair, |line| line.is_cut = true);
@@ -419,6 +439,7 @@ impl Network {
     ///
     /// See [`Network`].
     #[track_caller]
+    #[inline]
     pub fn heal(&self, one: &str, other: &str) {
         let pair = pair(self.host(one), self.host(other));
         let waiters = {
@@ -457,6 +478,7 @@ impl Network {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     #[track_caller]
+    #[inline]
     pub fn reset(&self, one: &str, other: &str) {
         let pair = pair(self.host(one), self.host(other));
         for connection in self.between(pair) {
@@ -482,6 +504,7 @@ impl Network {
     /// })?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[inline]
     pub fn add_name(&self, name: &str, address: impl Into<IpAddr>) {
         let address = address.into();
         lock(&self.state).names.push((name.to_string(), address));
@@ -492,6 +515,7 @@ impl Network {
     /// # Examples
     ///
     /// See [`transcript`](Network::transcript).
+    #[inline]
     pub fn record(&self) {
         let now = clock::now();
         lock(&self.state).transcript = Some((now, String::new()));
@@ -526,6 +550,7 @@ impl Network {
     /// ");
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[inline]
     pub fn transcript(&self) -> String {
         let state = lock(&self.state);
         let transcript = state.transcript.as_ref();
@@ -533,6 +558,7 @@ impl Network {
     }
 
     /// Writes a line down, if that is wanted.
+    #[inline]
     pub(super) fn note(&self, what: fmt::Arguments<'_>) {
         if let Some((start, text)) = &mut lock(&self.state).transcript {
             let at = clock::now().saturating_duration_since(*start);
@@ -543,6 +569,7 @@ impl Network {
 
     /// A host as it is written in a test.
     #[track_caller]
+    #[inline]
     pub(super) fn host(&self, host: &str) -> IpAddr {
         let known = host.parse().ok().or_else(|| self.look_up(host));
         known.unwrap_or_else(|| {
@@ -550,6 +577,7 @@ impl Network {
         })
     }
 
+    #[inline]
     fn look_up(&self, name: &str) -> Option<IpAddr> {
         let names = &lock(&self.state).names;
         // The last one that was given.
@@ -559,6 +587,7 @@ impl Network {
     }
 
     /// What an argument of `bind` and `connect` stands for: at least one.
+    #[inline]
     pub(super) fn resolve(&self, address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
         let addresses = match address.target()? {
             Target::Addresses(addresses) => addresses,
@@ -580,6 +609,7 @@ impl Network {
         Ok(addresses)
     }
 
+    #[inline]
     pub(super) fn link(&self, from: IpAddr, to: IpAddr) -> Link {
         let state = lock(&self.state);
         let line = state.lines.get(&[from, to]);
@@ -587,6 +617,7 @@ impl Network {
     }
 
     /// When a packet that is sent now arrives.
+    #[inline]
     pub(super) fn arrival(
         &self,
         from: IpAddr,
@@ -608,6 +639,7 @@ impl Network {
     }
 
     /// Goes from one host to the other, or waits while it cannot.
+    #[inline]
     pub(super) async fn cross(&self, from: IpAddr, to: IpAddr) {
         loop {
             poll_fn(|cx| {
@@ -632,11 +664,13 @@ impl Network {
         }
     }
 
+    #[inline]
     pub(super) fn is_cut(&self, from: IpAddr, to: IpAddr) -> bool {
         lock(&self.state).is_cut(from, to)
     }
 
     /// The random numbers of a connection: its own, whatever others do.
+    #[inline]
     pub(super) fn random(&self) -> Random {
         let mut state = lock(&self.state);
         state.opened += 1;
@@ -644,6 +678,7 @@ impl Network {
     }
 
     /// A port that nobody has.
+    #[inline]
     pub(super) fn free_port(&self) -> u16 {
         let mut state = lock(&self.state);
         loop {
@@ -660,12 +695,14 @@ impl Network {
     }
 
     /// Has a connection cut and broken with its link.
+    #[inline]
     pub(super) fn add_connection(&self, connection: &Arc<Connection>) {
         let mut state = lock(&self.state);
         state.connections.retain(|known| known.strong_count() > 0);
         state.connections.push(Arc::downgrade(connection));
     }
 
+    #[inline]
     fn between(&self, pair_of: [IpAddr; 2]) -> Vec<Arc<Connection>> {
         // Dropped by the caller, outside of the lock.
         let known = lock(&self.state).connections.clone();
@@ -678,6 +715,7 @@ impl Network {
             .collect()
     }
 
+    #[inline]
     pub(super) fn add_listener(&self, listening: &Arc<Listening>) -> io::Result<()> {
         let address = listening.address;
         // Dropped outside of the lock.
@@ -702,6 +740,7 @@ impl Network {
     }
 
     /// A listener goes; one that was refused was never there.
+    #[inline]
     pub(super) fn remove_listener(&self, listening: &Listening) {
         let mut state = lock(&self.state);
         let is_it = |known: &Weak<Listening>| std::ptr::eq(known.as_ptr(), listening);
@@ -709,6 +748,7 @@ impl Network {
     }
 
     /// Who listens at this address, there or at all addresses.
+    #[inline]
     pub(super) fn listener(&self, address: SocketAddr) -> Option<Arc<Listening>> {
         let known: Vec<Arc<Listening>> = {
             let state = lock(&self.state);
@@ -726,6 +766,7 @@ impl Network {
 }
 
 impl fmt::Debug for Network {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = lock(&self.state);
         f.debug_struct("Network")
@@ -736,6 +777,7 @@ impl fmt::Debug for Network {
 }
 
 /// Wakes them all, with no lock held.
+#[inline]
 pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     let mut panics = Panics::default();
     for waker in wakers {
@@ -746,6 +788,7 @@ pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 
 /// Leaves `waker` behind, unless the same task waits already: then it is given back, to be
 /// dropped with no lock held.
+#[inline]
 pub(super) fn wait_in(list: &mut Vec<Waker>, waker: Waker) -> Option<Waker> {
     if list.iter().any(|known| known.will_wake(&waker)) {
         return Some(waker);

@@ -72,6 +72,7 @@ struct Options {
 }
 
 impl Drop for Side {
+    #[inline]
     fn drop(&mut self) {
         let abort = lock(&self.options).linger == Some(Duration::ZERO);
         self.connection.close(self.end, abort);
@@ -80,6 +81,7 @@ impl Drop for Side {
 
 impl TcpStream {
     /// The two sides of a connection: of who has connected, and of who will accept.
+    #[inline]
     pub(super) fn pair(network: &Network, from: SocketAddr, to: SocketAddr) -> [TcpStream; 2] {
         let connection = Connection::new(network.clone(), [from, to]);
         [0, 1].map(|end| TcpStream {
@@ -97,6 +99,7 @@ impl TcpStream {
     }
 
     /// The address of the other side, also of a connection that is broken.
+    #[inline]
     pub(super) fn peer(&self) -> SocketAddr {
         self.side.connection.addresses[1 - self.side.end]
     }
@@ -116,6 +119,7 @@ impl TcpStream {
     /// # Examples
     ///
     /// See [`TcpStream`].
+    #[inline]
     pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
         let network = Network::current_or_error(CONNECT)?;
         let addresses = network.resolve(address)?;
@@ -131,6 +135,7 @@ impl TcpStream {
     /// # Examples
     ///
     /// See [`peer_addr`](TcpStream::peer_addr).
+    #[inline]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.side.connection.addresses[self.side.end])
     }
@@ -154,6 +159,7 @@ impl TcpStream {
     /// assert_eq!(server.peer_addr()?, client.local_addr()?);
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let Side {
             connection, end, ..
@@ -185,6 +191,7 @@ impl TcpStream {
     /// assert_eq!(server.read(&mut [0; 8]).await?, 0);
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.side.connection.shutdown(self.side.end, how)
     }
@@ -216,6 +223,7 @@ impl TcpStream {
     /// assert_eq!(&all, b"GET /");
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         let Side {
             connection, end, ..
@@ -232,6 +240,7 @@ impl TcpStream {
     /// # Examples
     ///
     /// See [`set_nodelay`](TcpStream::set_nodelay).
+    #[inline]
     pub fn nodelay(&self) -> io::Result<bool> {
         Ok(lock(&self.side.options).nodelay)
     }
@@ -254,6 +263,7 @@ impl TcpStream {
     /// assert!(stream.nodelay()?);
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         lock(&self.side.options).nodelay = nodelay;
         Ok(())
@@ -268,6 +278,7 @@ impl TcpStream {
     /// # Examples
     ///
     /// See [`set_ttl`](TcpStream::set_ttl).
+    #[inline]
     pub fn ttl(&self) -> io::Result<u32> {
         Ok(lock(&self.side.options).ttl)
     }
@@ -290,6 +301,7 @@ impl TcpStream {
     /// assert_eq!(stream.ttl()?, 5);
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         lock(&self.side.options).ttl = ttl;
         Ok(())
@@ -304,6 +316,7 @@ impl TcpStream {
     /// # Examples
     ///
     /// See [`set_linger`](TcpStream::set_linger).
+    #[inline]
     pub fn linger(&self) -> io::Result<Option<Duration>> {
         Ok(lock(&self.side.options).linger)
     }
@@ -331,6 +344,7 @@ impl TcpStream {
     /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn set_linger(&self, time: Option<Duration>) -> io::Result<()> {
         lock(&self.side.options).linger = time;
         Ok(())
@@ -345,6 +359,7 @@ impl TcpStream {
     /// # Examples
     ///
     /// See [`set_keepalive`](TcpStream::set_keepalive).
+    #[inline]
     pub fn keepalive(&self) -> io::Result<Option<Duration>> {
         Ok(lock(&self.side.options).keepalive)
     }
@@ -368,6 +383,7 @@ impl TcpStream {
     /// assert_eq!(stream.keepalive()?, Some(Duration::from_secs(60)));
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
         lock(&self.side.options).keepalive = after;
         Ok(())
@@ -393,6 +409,7 @@ impl TcpStream {
     /// assert!(stream.take_error()?.is_none());
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(self.side.connection.take_error(self.side.end))
     }
@@ -419,11 +436,13 @@ impl TcpStream {
     /// assert_eq!(text, "hello");
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
+    #[inline]
     pub fn into_split(self) -> (OwnedReadHalf<TcpStream>, OwnedWriteHalf<TcpStream>) {
         halves(self)
     }
 }
 
+#[inline]
 async fn connect_to(network: Network, address: SocketAddr) -> io::Result<TcpStream> {
     let from = here(address.ip());
     let to = if address.ip().is_unspecified() {
@@ -449,6 +468,7 @@ async fn connect_to(network: Network, address: SocketAddr) -> io::Result<TcpStre
 }
 
 impl Stream for TcpStream {
+    #[inline]
     fn shut_down_writing(&self) -> io::Result<()> {
         match self.shutdown(Shutdown::Write) {
             // Closed already.
@@ -457,12 +477,14 @@ impl Stream for TcpStream {
         }
     }
 
+    #[inline]
     fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.side, &other.side)
     }
 }
 
 impl AsyncRead for &TcpStream {
+    #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
@@ -476,6 +498,7 @@ impl AsyncRead for &TcpStream {
 }
 
 impl AsyncWrite for &TcpStream {
+    #[inline]
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
@@ -484,16 +507,19 @@ impl AsyncWrite for &TcpStream {
         self.side.connection.poll_write(self.side.end, cx, buf)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn poll_close(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.shut_down_writing())
     }
 }
 
 impl AsyncRead for TcpStream {
+    #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
@@ -504,6 +530,7 @@ impl AsyncRead for TcpStream {
 }
 
 impl AsyncWrite for TcpStream {
+    #[inline]
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
@@ -512,16 +539,19 @@ impl AsyncWrite for TcpStream {
         Pin::new(&mut &*self).poll_write(cx, buf)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut &*self).poll_flush(cx)
     }
 
+    #[inline]
     fn poll_close(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut &*self).poll_close(cx)
     }
 }
 
 impl fmt::Debug for TcpStream {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Side {
             connection, end, ..
