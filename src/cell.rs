@@ -41,9 +41,10 @@
 //!   (both `!Send`, made only there), or `CURRENT == home.id` (set only by
 //!   [`Owner::enter`]).
 //! * **\[LOCAL\]** `Shared::local` is touched only on that thread, and only while the
-//!   `Owner` lives, or a cell of its runtime is RUNNING or DROPPING: those are counted in
+//!   `Owner` lives, or a cell of its runtime is DROPPING: those are counted in
 //!   `Local::busy`, and an `Owner` that goes while one is busy does not give its `Shared`
-//!   back. After that all cells are DONE or GONE, and touch it no more.
+//!   back. (While one is RUNNING the `Owner` lives: `Owner::run` has borrowed it.) After
+//!   that all cells are DONE or GONE, and touch it no more.
 //! * **\[STAGE\]** `stage.future` is initialised exactly in IDLE, RUNNING and
 //!   DROPPING; `stage.output` exactly in DONE; nothing in GONE. Drop glue never
 //!   touches either: a mistake elsewhere leaks, and drops nothing on a foreign
@@ -298,7 +299,7 @@ impl Header {
         matches!(self.state.get(), State::Done | State::Gone)
     }
 
-    /// For the length of a poll, or of a drop. [LOCAL]
+    /// For the length of a drop. [LOCAL]
     #[inline]
     fn busy(&self) -> Busy {
         let local = self.home.local();
@@ -499,7 +500,6 @@ where
             return Ran::Task;
         }
         header.state.set(State::Running);
-        let _busy = header.busy();
         let polling = header.begin_poll();
         let polled = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: it was IDLE, so the future is in place [STAGE]; it is pinned

@@ -142,7 +142,7 @@ pub(super) struct Local {
     pub(super) counts: Counts,
     /// The slot of a task that somebody outside could wake when last looked.
     pub(super) witness: Cell<usize>,
-    /// Cells whose future is being polled or dropped right now.
+    /// Cells whose future is being dropped right now.
     pub(super) busy: Cell<usize>,
     /// If it is asked to measure.
     watch: RefCell<Option<Rc<Watch>>>,
