@@ -377,6 +377,22 @@ fn b88_a_runtime_gives_back_all_it_had() {
     });
 }
 
+#[test]
+fn b88_what_a_thread_keeps_for_its_next_runtime_goes_on_when_it_ends() {
+    watchdog(|| {
+        let name = "b88_what_a_thread_keeps_for_its_next_runtime_goes_on_when_it_ends";
+        passes_in_child(name, || {
+            assert_all_flat(100, || {
+                let thread = thread::spawn(|| {
+                    drop(Runtime::new());
+                    block_on(async { spawn(yield_now()).await });
+                });
+                thread.join().unwrap();
+            });
+        });
+    });
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn b88_a_runtime_gives_back_its_fds() {
