@@ -98,7 +98,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
-pub(crate) use self::awaiter::Awaiter;
+pub(crate) use self::awaiter::{Awaiter, OwnTask};
 pub(crate) use self::census::{Seen, sorted};
 use self::count::{Headed, Kind, LocalRef, ONE, RefCounts, Remote};
 use self::home::Shared;

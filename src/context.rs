@@ -25,6 +25,11 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
 }
 
+std::thread_local! {
+    /// What is left of the writes of the poll that is under way.
+    static WRITES_LEFT: Cell<u32> = const { Cell::new(WRITES) };
+}
+
 /// Writes in one poll: then the task lets the others have their turn.
 const WRITES: u32 = 128;
 
@@ -61,8 +66,6 @@ pub(crate) struct Context {
     pub(crate) order: Option<Rc<Order>>,
     /// Handles and jobs: made for the first.
     outside: OnceCell<Arc<outside::Count>>,
-    /// What is left of the writes of this poll.
-    writes: Cell<u32>,
     /// Set by `Handle::stop`, cleared by the `run` that sees it.
     stopped: Cell<bool>,
     propagate_panics: bool,
@@ -133,11 +136,10 @@ pub(crate) fn inside_or_error(what: &str) -> io::Result<()> {
 /// Whether the poll that is under way may write once more.
 #[inline]
 pub(crate) fn may_write() -> io::Result<bool> {
-    let current = CURRENT.try_with(|current| current.borrow().as_deref().map(Context::may_write));
-    match current {
-        Ok(Some(may)) => Ok(may),
-        _ => Err(error_outside("writing to a socket")),
-    }
+    inside_or_error("writing to a socket")?;
+    let left = WRITES_LEFT.get();
+    WRITES_LEFT.set(left.saturating_sub(1));
+    Ok(left > 0)
 }
 
 #[cold]
@@ -177,7 +179,6 @@ impl Context {
             outside: OnceCell::new(),
             virtual_clock,
             order,
-            writes: Cell::new(WRITES),
             stopped: Cell::new(false),
             propagate_panics: settings.propagate_panics,
             network: OnceCell::new(),
@@ -422,7 +423,7 @@ impl Context {
     /// What a poll may do begins anew.
     #[inline]
     pub(crate) fn begin_poll(&self) {
-        self.writes.set(WRITES);
+        WRITES_LEFT.set(WRITES);
     }
 
     /// Runs one entry of the ready queue. `main` polls the future of a `block_on`, and
@@ -487,13 +488,6 @@ impl Context {
             std::panic::resume_unwind(payload);
         }
         report(who, payload);
-    }
-
-    /// Whether this poll may write once more.
-    fn may_write(&self) -> bool {
-        let left = self.writes.get();
-        self.writes.set(left.saturating_sub(1));
-        left > 0
     }
 
     pub(crate) fn add_parked(&self, holder: Weak<dyn HoldsWaker>) {

@@ -47,7 +47,7 @@ pub(crate) use self::object::Source;
 use self::portable as real;
 #[cfg(not(soloist_liar))]
 use self::real::{Alarm, Wait};
-use self::waiters::{Waiter, Waiters};
+use self::waiters::{By, Side, Waiter};
 use crate::panics::Panics;
 use crate::record::{self, wakes_by};
 use crate::schedule::Order;
@@ -61,11 +61,6 @@ thread_local! {
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// Wakers that `poll_*` calls leave behind: beyond this all are woken, and those that
-/// still wait come again. If they are as many again at once, the limit doubles: so many
-/// do wait.
-const POLLED: usize = 32;
 
 /// A key holds the index of a slot, and a number that tells its owners apart.
 const INDEX_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
@@ -112,6 +107,10 @@ pub(crate) struct Reactor {
     /// Counts the visits at the end of a generation.
     generation: Cell<u32>,
     next_owner: Cell<usize>,
+    /// Names an entry of a waiter. 0 stands for `poll_*` calls.
+    next_entry: Cell<u32>,
+    /// Used again by every report.
+    woken: Cell<Vec<Waiter>>,
     /// Whether a runtime of this thread is a guest in a foreign loop.
     guest: Cell<bool>,
     /// Whether a visit has taken the guest's word since [`Reactor::take_word`].
@@ -119,27 +118,10 @@ pub(crate) struct Reactor {
     took_word: Cell<bool>,
 }
 
-#[derive(Debug)]
 struct Slot {
     key: usize,
     registration: Arc<Registration>,
     sides: [Side; 2],
-    next_waiter: u32,
-}
-
-#[derive(Debug, Default)]
-struct Side {
-    waiters: Waiters,
-    /// The generation in which tasks were last woken.
-    delivered: u32,
-    /// The generation in which there were too many `poll_*` waiters.
-    crowded: u32,
-    /// How often `POLLED` has been doubled.
-    doubled: u8,
-    /// Whether the poller reports this direction.
-    armed: bool,
-    /// Set when a `poll_*` waiter has been woken, until one of them is told.
-    fired: bool,
 }
 
 impl Reactor {
@@ -207,6 +189,8 @@ impl Reactor {
             slots: RefCell::new(Slab::new()),
             generation: Cell::new(1),
             next_owner: Cell::new(1),
+            next_entry: Cell::new(1),
+            woken: Cell::new(Vec::new()),
             guest: Cell::new(false),
             #[cfg(unix)]
             took_word: Cell::new(false),
@@ -233,7 +217,7 @@ impl Reactor {
         let slots = slots.iter().map(|(_, slot)| slot);
         let slots = slots.filter(|slot| !slot.is_background());
         let mut sides = slots.flat_map(|slot| &slot.sides);
-        sides.any(|side| !side.waiters.is_empty())
+        sides.any(|side| !side.is_empty())
     }
 
     #[cfg(unix)]
@@ -302,63 +286,78 @@ impl Reactor {
         }
         let mut reported = 0;
         if result.is_ok() {
-            let mut deliver = |event| {
-                reported += 1;
-                self.deliver(event, &mut panics);
-            };
+            let mut others = self.woken.take();
             wakes_by(record::Source::Reactor, || {
-                match order.filter(|order| order.is_shuffled()) {
-                    None => wait.events().for_each(deliver),
-                    Some(order) => {
-                        let mut events: Vec<Event> = wait.events().collect();
-                        order.shuffle(&mut events);
-                        events.into_iter().for_each(&mut deliver);
+                if let Some(order) = order.filter(|order| order.is_shuffled()) {
+                    let mut events: Vec<Event> = wait.events().collect();
+                    order.shuffle(&mut events);
+                    for event in events {
+                        reported += 1;
+                        self.deliver(event, &mut others, &mut panics);
                     }
+                    return;
+                }
+                for event in wait.events() {
+                    reported += 1;
+                    self.deliver(event, &mut others, &mut panics);
                 }
             });
+            self.woken.set(others);
         }
         self.wait.set(Some(wait));
         panics.resume();
         result.map(|()| reported)
     }
 
-    fn deliver(&self, event: Event, panics: &mut Panics) {
+    #[inline(always)]
+    fn deliver(&self, event: Event, others: &mut Vec<Waiter>, panics: &mut Panics) {
         let generation = self.generation.get();
-        let mut woken: [Waiters; 2] = Default::default();
+        let (mut reader, mut writer) = (None, None);
         {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slot(&mut slots, event.key) else {
                 return;
             };
-            if !self.shared.polling.is_level() {
+            let is_level = self.shared.polling.is_level();
+            if !is_level {
                 // One-shot: the report has disarmed both.
                 slot.sides[0].armed = false;
                 slot.sides[1].armed = false;
             }
+            let is_ours = slot.is_of(self);
             let mut disarm = false;
             if event.readable {
-                if slot.is_of(self) {
+                if is_ours {
                     slot.registration.reads.restart();
                 }
-                disarm |= slot.sides[0].report(generation, &mut woken[0]);
+                reader = slot.sides[0].report(generation, others, &mut disarm);
             }
             if event.writable {
-                disarm |= slot.sides[1].report(generation, &mut woken[1]);
+                writer = slot.sides[1].report(generation, others, &mut disarm);
             }
-            slot.note_waiting(self);
+            if is_ours {
+                slot.note_waiting();
+            }
             if disarm {
                 // It fails only for an fd that was closed behind our back; then
                 // nothing is reported any more.
                 let polling = &self.shared.polling;
                 let [read, write] = [slot.sides[0].armed, slot.sides[1].armed];
                 let _ = slot.registration.disarm(polling, slot.key, read, write);
-            } else if !self.shared.polling.is_level() {
+            } else if !is_level {
                 let _ = self.arm(slot, None);
             }
         }
-        let [readers, writers] = woken;
-        readers.wake(panics);
-        writers.wake(panics);
+        if let Some(task) = reader {
+            task.wake(panics);
+        }
+        if let Some(task) = writer {
+            task.wake(panics);
+        }
+        // Before the next event: in the order of the reports.
+        if !others.is_empty() {
+            wake_others(others, panics);
+        }
     }
 
     /// Arms `direction`, and whatever else is waited for.
@@ -368,8 +367,8 @@ impl Reactor {
         // A reader comes back: it stays armed. A socket is nearly always writable:
         // that direction would be reported at once.
         let level = self.shared.polling.is_level();
-        let reads = (read.armed && level) || !read.waiters.is_empty() || is(Direction::Read);
-        let writes = !write.waiters.is_empty() || is(Direction::Write);
+        let reads = (read.armed && level) || !read.is_empty() || is(Direction::Read);
+        let writes = !write.is_empty() || is(Direction::Write);
         if reads || writes {
             #[cfg(soloist_liar)]
             liar::may_register()?;
@@ -406,13 +405,36 @@ impl Reactor {
             key,
             registration: registration.clone(),
             sides: Default::default(),
-            next_waiter: 1,
         });
         key
     }
 
+    /// The usual case of [`Reactor::wait_polled`]: a task with its own waker, nobody else
+    /// waits, and the kernel has been told before. Returns whether that was so. No user code
+    /// runs in here, so the thread-local may be borrowed. The source belongs to this thread.
+    #[inline]
+    pub(crate) fn wait_alone(
+        registration: &Registration,
+        direction: Direction,
+        waker: &Waker,
+    ) -> bool {
+        let waits = REACTOR.try_with(|reactor| {
+            let reactor = reactor.borrow();
+            let mut slots = reactor.as_ref()?.slots.borrow_mut();
+            let key = registration.key.load(Ordering::Relaxed);
+            let slot = slot(&mut slots, key)?;
+            let side = &mut slot.sides[direction as usize];
+            if !side.armed || !side.push_alone(waker) {
+                return None;
+            }
+            side.fired = false;
+            registration.waiting.store(true, Ordering::Relaxed);
+            Some(())
+        });
+        waits.is_ok_and(|waits| waits.is_some())
+    }
+
     /// Leaves `waker` behind for a `poll_*` call.
-    #[inline(always)]
     pub(crate) fn wait_polled(
         &self,
         registration: &Arc<Registration>,
@@ -427,28 +449,28 @@ impl Reactor {
             return Ok(());
         }
         // Cloned before the borrow; woken and dropped after it.
-        let waker = waker.clone();
+        let by = By::new(who, waker);
         let mut spare = None;
-        let mut crowd = None;
+        let mut crowd = Vec::new();
         let result = self.with_slot(registration, |slot| {
             let side = &mut slot.sides[direction as usize];
             side.fired = false;
-            if side.waiters.knows(&waker) {
+            if side.knows(waker) {
                 // It may be what is left of a wait that is over.
-                spare = Some(waker);
+                spare = Some(by);
             } else {
                 crowd = side.split_crowd(self.generation.get());
-                side.waiters.push(Waiter { id: 0, who, waker });
+                side.push(0, by);
             }
-            slot.note_waiting(self);
+            slot.note_waiting();
             self.ensure_armed(slot, direction)
         });
         drop(spare);
-        if let Some(crowd) = crowd {
-            let mut panics = Panics::default();
-            crowd.wake(&mut panics);
-            panics.resume();
+        let mut panics = Panics::default();
+        for waiter in crowd {
+            waiter.by.wake(&mut panics);
         }
+        panics.resume();
         result
     }
 
@@ -462,7 +484,7 @@ impl Reactor {
         self.with_slot(registration, |slot| {
             let side = &mut slot.sides[direction as usize];
             side.fired = false;
-            side.armed && side.waiters.knows(waker)
+            side.armed && side.knows(waker)
         })
     }
 
@@ -489,9 +511,7 @@ impl Reactor {
     ) -> io::Result<bool> {
         if let Some(known) = *id {
             let same = self.with_slot(registration, |slot| {
-                let waiters = slot.sides[direction as usize].waiters.iter();
-                let mut same = waiters.filter(|waiter| waiter.id == known);
-                same.next().map(|waiter| waiter.waker.will_wake(waker))
+                slot.sides[direction as usize].waits_as(known, waker)
             });
             match same {
                 Some(true) => return Ok(true),
@@ -501,40 +521,38 @@ impl Reactor {
         }
         // Cloned before the borrow, and what it replaces is dropped after it. The old
         // waker is not woken.
-        let new = waker.clone();
+        let new = By::new(who, waker);
         let mut old = None;
         let result = self.with_slot(registration, |slot| {
-            let waiters = &mut slot.sides[direction as usize].waiters;
-            if let Some(known) = *id {
-                old = waiters.remove(known);
-            } else {
-                *id = Some(slot.next_waiter);
-                // 0 stands for `poll_*` calls.
-                slot.next_waiter = slot.next_waiter.checked_add(1).unwrap_or(1);
-            }
-            waiters.push(Waiter {
-                id: id.expect("it was set above"),
-                who,
-                waker: new,
-            });
-            slot.note_waiting(self);
+            let side = &mut slot.sides[direction as usize];
+            old = id.and_then(|known| side.remove(known));
+            side.push(*id.get_or_insert_with(|| self.new_entry()), new);
+            slot.note_waiting();
             self.ensure_armed(slot, direction).map(|()| true)
         });
         drop(old);
         result
     }
 
+    fn new_entry(&self) -> u32 {
+        let id = self.next_entry.get();
+        self.next_entry.set(id.checked_add(1).unwrap_or(1));
+        id
+    }
+
     /// Takes an entry back.
     pub(crate) fn leave_entry(&self, key: usize, direction: Direction, id: u32) {
-        let waker = {
+        let by = {
             let mut slots = self.slots.borrow_mut();
             slot(&mut slots, key).and_then(|slot| {
-                let waker = slot.sides[direction as usize].waiters.remove(id);
-                slot.note_waiting(self);
-                waker
+                let by = slot.sides[direction as usize].remove(id);
+                if slot.is_of(self) {
+                    slot.note_waiting();
+                }
+                by
             })
         };
-        drop(waker);
+        drop(by);
     }
 
     /// Shows who waits for what.
@@ -543,9 +561,8 @@ impl Reactor {
         let slots = slots.iter().map(|(_, slot)| slot);
         for slot in slots.filter(|slot| !slot.is_background()) {
             for direction in [Direction::Read, Direction::Write] {
-                for waiter in slot.sides[direction as usize].waiters.iter() {
-                    f(waiter.who, direction, &slot.registration);
-                }
+                let side = &slot.sides[direction as usize];
+                side.each(&mut |who| f(who, direction, &slot.registration));
             }
         }
     }
@@ -573,8 +590,15 @@ impl Reactor {
             }
         };
         for side in slot.sides {
-            side.waiters.wake(panics);
+            side.wake_all(panics);
         }
+    }
+}
+
+#[cold]
+fn wake_others(others: &mut Vec<Waiter>, panics: &mut Panics) {
+    for waiter in others.drain(..) {
+        waiter.by.wake(panics);
     }
 }
 
@@ -587,34 +611,6 @@ fn index(key: usize) -> usize {
 fn slot(slots: &mut Slab<Slot>, key: usize) -> Option<&mut Slot> {
     let slot = slots.get_mut(index(key))?;
     (slot.key == key).then_some(slot)
-}
-
-impl Side {
-    /// The poller has reported it: who waits is moved to `woken`. Returns whether it is to
-    /// be switched off, for nobody does.
-    fn report(&mut self, generation: u32, woken: &mut Waiters) -> bool {
-        if !self.waiters.is_empty() {
-            self.fired = self.waiters.polled().next().is_some();
-            self.delivered = generation;
-            std::mem::swap(&mut self.waiters, woken);
-            return false;
-        }
-        self.delivered != generation && std::mem::take(&mut self.armed)
-    }
-
-    /// Takes out what `poll_*` calls have left, if that is too much.
-    fn split_crowd(&mut self, generation: u32) -> Option<Waiters> {
-        let most = POLLED << self.doubled;
-        // Mostly there are few of any kind.
-        if self.waiters.len() < most || self.waiters.polled().count() < most {
-            return None;
-        }
-        if generation.wrapping_sub(self.crowded) <= 2 {
-            self.doubled += 1;
-        }
-        self.crowded = generation;
-        Some(self.waiters.split_polled())
-    }
 }
 
 impl Slot {
@@ -630,11 +626,11 @@ impl Slot {
         self.registration.reactor.load(Ordering::Relaxed) == reactor.id()
     }
 
-    fn note_waiting(&self, reactor: &Reactor) {
-        if self.is_of(reactor) {
-            let waiting = self.sides.iter().any(|side| !side.waiters.is_empty());
-            self.registration.waiting.store(waiting, Ordering::Relaxed);
-        }
+    /// For a source that is still of this reactor.
+    #[inline]
+    fn note_waiting(&self) {
+        let waiting = self.sides.iter().any(|side| !side.is_empty());
+        self.registration.waiting.store(waiting, Ordering::Relaxed);
     }
 }
 

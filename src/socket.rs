@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll, Waker, ready};
 
 use socket2::SockRef;
 
-use crate::cell::{Wait, Who, note, polled};
+use crate::cell::{Wait, note, polled};
 use crate::context;
 use crate::reactor::{Direction, Reactor, Source};
 use crate::source::{AsRaw, Registration};
@@ -85,7 +85,7 @@ impl<T> Socket<T> {
     /// `&mut`, so that a waker which an earlier poll left elsewhere is nobody's.
     fn claim(&self, exclusive: bool) -> io::Result<()> {
         self.source
-            .claim(Arc::strong_count(&self.source) == 1, exclusive)
+            .claim(|| Arc::strong_count(&self.source) == 1, exclusive)
     }
 
     /// After a poll that went through, which may have been pending before: with that its
@@ -253,23 +253,37 @@ impl<T> Socket<T> {
 }
 
 /// Leaves the waker behind: nobody takes it back. One for all types of sockets.
+#[inline]
 fn wait_polled(
+    registration: &Arc<Registration>,
+    direction: Direction,
+    waker: &Waker,
+) -> io::Result<()> {
+    note_wait(registration, direction);
+    if Reactor::wait_alone(registration, direction, waker) {
+        return Ok(());
+    }
+    wait_beside_others(registration, direction, waker)
+}
+
+/// As `wait_polled`, in whatever case.
+#[cold]
+fn wait_beside_others(
     registration: &Arc<Registration>,
     direction: Direction,
     waker: &Waker,
 ) -> io::Result<()> {
     context::inside_or_error("waiting for a socket")?;
     let reactor = Reactor::get_or_new()?;
-    let who = note_wait(registration, direction);
-    reactor.wait_polled(registration, direction, who, waker)
+    reactor.wait_polled(registration, direction, polled(), waker)
 }
 
-fn note_wait(registration: &Registration, direction: Direction) -> Who {
+fn note_wait(registration: &Registration, direction: Direction) {
     let fd = registration.number();
     note(match direction {
         Direction::Read => Wait::Read(fd),
         Direction::Write => Wait::Write(fd),
-    })
+    });
 }
 
 /// Waits until a direction is reported. It has an entry of its own, which leaves

@@ -142,13 +142,9 @@ impl fmt::Debug for Polling {
 enum Place {
     /// Nowhere yet.
     Nowhere,
-    /// Known to this poller under this key. `added` is false while it is parked on
-    /// a platform that parks by deleting.
-    In {
-        polling: Arc<Polling>,
-        key: usize,
-        added: bool,
-    },
+    /// Known to this poller, under the key of the registration. `added` is false while it
+    /// is parked on a platform that parks by deleting.
+    In { polling: Arc<Polling>, added: bool },
     /// The owner lets go of the fd. [GONE]
     Closed,
 }
@@ -162,7 +158,8 @@ pub(crate) struct Registration {
     /// another thread. Relaxed: it says whose slots to look at, and the slot says
     /// whether it is the right one.
     pub(crate) reactor: AtomicU64,
-    /// Its key there; 0 while it has none.
+    /// Its key there; 0 while it has none. It changes before it is armed under another one,
+    /// and after it has left.
     pub(crate) key: AtomicUsize,
     /// Whether a task waits for it in that reactor.
     pub(crate) waiting: AtomicBool,
@@ -226,7 +223,6 @@ impl Registration {
         }
         *place = Place::In {
             polling: polling.clone(),
-            key,
             added: true,
         };
         Ok(())
@@ -236,12 +232,7 @@ impl Registration {
     /// over, and leaves the slot to the old one.
     pub(crate) fn leave(&self) -> io::Result<()> {
         let mut place = lock(&self.place);
-        if let Place::In {
-            polling,
-            key,
-            added,
-        } = &*place
-        {
+        if let Place::In { polling, added } = &*place {
             if !polling.is_ours() {
                 return Err(io::Error::other(
                     "the socket was registered before a fork: it cannot be waited for in the \
@@ -251,7 +242,7 @@ impl Registration {
             if *added {
                 self.delete(polling)?;
             }
-            polling.orphan(*key);
+            polling.orphan(self.key.load(Ordering::Relaxed));
             *place = Place::Nowhere;
         }
         Ok(())
@@ -259,8 +250,8 @@ impl Registration {
 
     /// Leaves the slot to the reactor that it belongs to.
     pub(crate) fn orphan(&self) {
-        if let Place::In { polling, key, .. } = &*lock(&self.place) {
-            polling.orphan(*key);
+        if let Place::In { polling, .. } = &*lock(&self.place) {
+            polling.orphan(self.key.load(Ordering::Relaxed));
         }
     }
 
@@ -276,13 +267,12 @@ impl Registration {
         let mut place = lock(&self.place);
         let Place::In {
             polling: now,
-            key: known,
             added: added @ true,
         } = &mut *place
         else {
             return Ok(());
         };
-        if now.id != polling.id || *known != key {
+        if now.id != polling.id || self.key.load(Ordering::Relaxed) != key {
             return Ok(());
         }
         if readable || writable {
@@ -397,7 +387,6 @@ pub(crate) fn watch_edges<T: AsRaw>(
     }
     *place = Place::In {
         polling: polling.clone(),
-        key,
         added: true,
     };
     Ok(())

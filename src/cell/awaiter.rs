@@ -1,9 +1,10 @@
-//! Who waits for the end of a task, or for a timer.
+//! Who waits for the end of a task, for a timer, or for a socket.
 
 use std::task::Waker;
 
 use super::home::{Home, NOBODY};
-use super::{Header, with_polled};
+use super::{Header, LocalRef, Who, count, send, with_polled};
+use crate::panics::Panics;
 
 /// Who is to be woken.
 ///
@@ -105,5 +106,53 @@ impl Default for Awaiter {
             slot: NOBODY,
             number: 0,
         })
+    }
+}
+
+/// A task (or main) that waits with its own waker for something of its thread: a reference
+/// that stays here, where a waker would take two locked instructions. It stays valid when
+/// the runtime is gone.
+pub(crate) struct OwnTask(LocalRef<Header>);
+
+impl OwnTask {
+    /// What is being polled on this thread, if this is its own waker.
+    #[inline]
+    pub(crate) fn polled(waker: &Waker) -> Option<OwnTask> {
+        count::polled(waker).map(OwnTask)
+    }
+
+    /// Whether this is its waker.
+    #[inline]
+    pub(crate) fn is(&self, waker: &Waker) -> bool {
+        count::is_waker_of(waker, self.0.header())
+    }
+
+    pub(crate) fn who(&self) -> Who {
+        self.0.header().who()
+    }
+
+    /// What may panic is caught: to tell another thread, and to drop what is left of a task
+    /// that is over.
+    #[inline]
+    pub(crate) fn wake(self, panics: &mut Panics) {
+        let header = self.0.header();
+        if header.is_over() {
+            self.wake_over(panics);
+        } else if header.wake() {
+            self.send(panics);
+        }
+        // If it is not over, the registry has a reference, too: this one is not the last.
+    }
+
+    #[cold]
+    fn wake_over(self, panics: &mut Panics) {
+        self.0.header().wake();
+        panics.catch(move || drop(self));
+    }
+
+    /// Its runtime is not entered.
+    #[cold]
+    fn send(self, panics: &mut Panics) {
+        panics.catch(|| send(self.0.remote()));
     }
 }

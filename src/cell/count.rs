@@ -13,7 +13,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::{Header, Joinable, MainCell, Payload, Ran, Raw, TaskCell, send};
+use super::{Header, Joinable, MainCell, Payload, Ran, Raw, TaskCell, send, with_polled};
 use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// How many references there are. Each of the functions that take one away says whether
@@ -51,7 +51,7 @@ impl RefCounts<'_> {
 
     #[inline]
     fn add_local(self) {
-        // Three at most: the registry's, the handle's, that of the poll.
+        // Few: the registry's, the handle's, that of the poll, and what `polled` makes.
         self.local.set(self.local.get() + 1);
     }
 
@@ -315,6 +315,22 @@ static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_re
 pub(super) fn is_waker_of(waker: &Waker, header: &Header) -> bool {
     let header: *const Header = header;
     waker.data() == header.cast() && std::ptr::eq(waker.vtable(), &WAKER)
+}
+
+/// Beyond this no further references are made where a waker does as well.
+const MOST_LOCAL: u8 = 64;
+
+/// A reference to the cell that is being polled on this thread, if this is its waker, and
+/// there are not too many already.
+#[inline]
+pub(super) fn polled(waker: &Waker) -> Option<LocalRef<Header>> {
+    // Being polled here, it belongs to this thread [THREAD].
+    with_polled(|header| is_waker_of(waker, header) && header.local.get() < MOST_LOCAL)
+        .filter(|is_it| *is_it)?;
+    // SAFETY: it is one of ours, so `into_waker` has made it; it keeps its reference.
+    let cell = ManuallyDrop::new(unsafe { Remote::from_data(waker.data()) });
+    cell.header().refs().add_local();
+    Some(LocalRef { cell: cell.0 })
 }
 
 /// # Safety

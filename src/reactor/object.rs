@@ -77,12 +77,13 @@ impl<T> Source<T> {
     /// Makes sure that the source belongs to this thread: a look-up and a compare
     /// in the usual case. One that does not, and that nobody else uses, moves here;
     /// `exclusive` says that the caller has proven that by a `&mut`.
-    pub(crate) fn claim(&self, unique: bool, exclusive: bool) -> io::Result<()> {
+    #[inline]
+    pub(crate) fn claim(&self, unique: impl Fn() -> bool, exclusive: bool) -> io::Result<()> {
         // A source's reactor has an id, a thread without one has 0.
         if self.slot.0.reactor.load(Ordering::Relaxed) == ID.get() {
             return Ok(());
         }
-        adopt(&self.slot.0, unique, exclusive)
+        adopt(&self.slot.0, unique(), exclusive)
     }
 
     /// Notes that the caller, who has the only handle by `&mut`, waits no longer: wakers

@@ -1,106 +1,210 @@
-//! Who waits for one direction of a source.
+//! One direction of a source: who waits for it.
 
 use std::task::Waker;
 
+use crate::cell::{OwnTask, Who};
 use crate::panics::Panics;
 
-/// The waiters of one direction.
-#[derive(Debug, Default)]
-pub(super) struct Waiters {
-    /// Costs no allocation.
-    first: Option<Waiter>,
-    rest: Option<Box<Rest>>,
+/// Wakers that `poll_*` calls leave behind: beyond this all are woken, and those that
+/// still wait come again. If they are as many again at once, the limit doubles: so many
+/// do wait.
+const POLLED: usize = 32;
+
+/// Who is to be woken.
+pub(super) enum By {
+    /// A task that waits with its own waker.
+    Task(OwnTask),
+    /// Another waker, and which task has left it, for people to read.
+    Waker(Who, Waker),
 }
 
-#[derive(Debug, Default)]
+impl By {
+    /// This may clone the waker, which is user code.
+    pub(super) fn new(who: Who, waker: &Waker) -> By {
+        match OwnTask::polled(waker) {
+            Some(task) => By::Task(task),
+            None => By::Waker(who, waker.clone()),
+        }
+    }
+
+    pub(super) fn is(&self, waker: &Waker) -> bool {
+        match self {
+            By::Task(task) => task.is(waker),
+            By::Waker(_, own) => own.will_wake(waker),
+        }
+    }
+
+    fn who(&self) -> Who {
+        match self {
+            By::Task(task) => task.who(),
+            By::Waker(who, _) => *who,
+        }
+    }
+
+    pub(super) fn wake(self, panics: &mut Panics) {
+        match self {
+            By::Task(task) => task.wake(panics),
+            By::Waker(_, waker) => panics.catch(|| waker.wake()),
+        }
+    }
+}
+
+/// A direction, its waiters, and what the poller does for it.
+#[derive(Default)]
+pub(super) struct Side {
+    /// Mostly the only one: it costs no allocation, and no locked instruction.
+    own: Option<OwnTask>,
+    rest: Option<Box<Rest>>,
+    /// The name of `own`'s entry; 0 for a `poll_*` call.
+    own_id: u32,
+    /// The low half of the generation in which tasks were last woken. If it is taken for
+    /// one that is 65,536 visits older, a report is excused once too often.
+    delivered: u16,
+    /// Whether the poller reports this direction.
+    pub(super) armed: bool,
+    /// Set when a `poll_*` waiter has been woken, until one of them is told.
+    pub(super) fired: bool,
+}
+
+/// Kept when it is empty: who was here once comes again.
+#[derive(Default)]
 struct Rest {
     list: Vec<Waiter>,
+    /// The generation in which there were too many `poll_*` waiters.
+    crowded: u32,
+    /// How often `POLLED` has been doubled.
+    doubled: u8,
 }
 
-#[derive(Debug)]
 pub(super) struct Waiter {
     /// 0 for a `poll_*` call: nobody takes that one back.
-    pub(super) id: u32,
-    /// Which task it is, for people to read.
-    pub(super) who: u32,
-    pub(super) waker: Waker,
+    id: u32,
+    pub(super) by: By,
 }
 
-impl Waiters {
+impl Side {
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none() && self.rest().is_empty()
+        self.own.is_none() && self.rest().is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest().len()
-    }
-
+    #[inline]
     fn rest(&self) -> &[Waiter] {
         self.rest.as_ref().map_or(&[], |rest| &rest.list)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiter> {
-        self.first.iter().chain(self.rest())
+    /// Shows who waits, for people to read.
+    pub(super) fn each(&self, f: &mut dyn FnMut(Who)) {
+        self.own.iter().for_each(|own| f(own.who()));
+        self.rest().iter().for_each(|waiter| f(waiter.by.who()));
     }
 
     /// Whether a `poll_*` call has left this waker.
     pub(super) fn knows(&self, waker: &Waker) -> bool {
-        self.polled().any(|one| one.waker.will_wake(waker))
+        self.waits_as(0, waker) == Some(true)
     }
 
-    /// What `poll_*` calls have left.
-    pub(super) fn polled(&self) -> impl Iterator<Item = &Waiter> {
-        self.iter().filter(|waiter| waiter.id == 0)
+    /// Whether whoever has this entry waits with this waker; `None` if nobody has it. Of
+    /// `poll_*` calls, whether one of them does.
+    pub(super) fn waits_as(&self, id: u32, waker: &Waker) -> Option<bool> {
+        let own = self.own.iter().filter(|_| self.own_id == id);
+        let rest = self.rest().iter().filter(|waiter| waiter.id == id);
+        let mut all = (own.map(|own| own.is(waker))).chain(rest.map(|one| one.by.is(waker)));
+        all.next().map(|first| first || all.any(|is| is))
     }
 
-    #[inline(always)]
-    pub(super) fn push(&mut self, waiter: Waiter) {
-        if self.first.is_none() {
-            self.first = Some(waiter);
-        } else {
-            self.rest.get_or_insert_default().list.push(waiter);
+    /// Leaves the task that is being polled for a `poll_*` call, if this is its waker and
+    /// nobody else waits. Returns whether that is so.
+    #[inline]
+    pub(super) fn push_alone(&mut self, waker: &Waker) -> bool {
+        if !self.is_empty() {
+            return false;
+        }
+        self.own = OwnTask::polled(waker);
+        self.own_id = 0;
+        self.own.is_some()
+    }
+
+    pub(super) fn push(&mut self, id: u32, by: By) {
+        match by {
+            By::Task(task) if self.own.is_none() => {
+                self.own = Some(task);
+                self.own_id = id;
+            }
+            by => self
+                .rest
+                .get_or_insert_default()
+                .list
+                .push(Waiter { id, by }),
         }
     }
 
-    pub(super) fn remove(&mut self, id: u32) -> Option<Waker> {
-        if self.first.as_ref().is_some_and(|first| first.id == id) {
-            return self.first.take().map(|first| first.waker);
+    pub(super) fn remove(&mut self, id: u32) -> Option<By> {
+        if self.own_id == id
+            && let Some(own) = self.own.take()
+        {
+            return Some(By::Task(own));
         }
         let list = &mut self.rest.as_mut()?.list;
         let index = list.iter().position(|waiter| waiter.id == id)?;
-        Some(list.swap_remove(index).waker)
+        Some(list.swap_remove(index).by)
     }
 
-    /// Takes out what `poll_*` calls have left.
-    pub(super) fn split_polled(&mut self) -> Waiters {
-        let mut polled = Waiters::default();
-        let rest = self.rest.take().map(|rest| rest.list);
-        let all = self.first.take().into_iter();
-        for waiter in all.chain(rest.into_iter().flatten()) {
-            if waiter.id == 0 {
-                polled.push(waiter);
-            } else {
-                self.push(waiter);
-            }
-        }
-        polled
-    }
-
+    /// The poller has reported it: returns who waits, and moves the others to `others`. If
+    /// nobody does, `disarm` is set: it is to be switched off.
     #[inline]
-    pub(super) fn wake(self, panics: &mut Panics) {
-        if let Some(waiter) = self.first {
-            panics.catch(|| waiter.waker.wake());
+    pub(super) fn report(
+        &mut self,
+        generation: u32,
+        others: &mut Vec<Waiter>,
+        disarm: &mut bool,
+    ) -> Option<OwnTask> {
+        let own = self.own.take();
+        if own.is_none() && self.rest().is_empty() {
+            *disarm |= self.delivered != generation as u16 && std::mem::take(&mut self.armed);
+            return None;
         }
-        if let Some(rest) = self.rest {
-            rest.wake(panics);
+        self.delivered = generation as u16;
+        self.fired = own.is_some() && self.own_id == 0;
+        if let Some(rest) = &mut self.rest {
+            self.fired |= rest.list.iter().any(|waiter| waiter.id == 0);
+            others.append(&mut rest.list);
         }
+        own
     }
-}
 
-impl Rest {
-    fn wake(self, panics: &mut Panics) {
-        for waiter in self.list {
-            panics.catch(|| waiter.waker.wake());
+    /// Takes out what `poll_*` calls have left, if that is too much.
+    pub(super) fn split_crowd(&mut self, generation: u32) -> Vec<Waiter> {
+        let Some(rest) = &mut self.rest else {
+            return Vec::new();
+        };
+        let most = POLLED << rest.doubled;
+        // Mostly there are few of any kind.
+        if rest.list.len() < most || rest.list.iter().filter(|one| one.id == 0).count() < most {
+            return Vec::new();
+        }
+        if generation.wrapping_sub(rest.crowded) <= 2 {
+            rest.doubled += 1;
+        }
+        rest.crowded = generation;
+        let all = std::mem::take(&mut rest.list).into_iter();
+        let (mut crowd, stay): (Vec<_>, _) = all.partition(|waiter| waiter.id == 0);
+        rest.list = stay;
+        let own = self.own.take_if(|_| self.own_id == 0);
+        crowd.extend(own.map(|task| Waiter {
+            id: 0,
+            by: By::Task(task),
+        }));
+        crowd
+    }
+
+    /// Wakes all, for the source is gone.
+    pub(super) fn wake_all(self, panics: &mut Panics) {
+        if let Some(own) = self.own {
+            own.wake(panics);
+        }
+        for waiter in self.rest.into_iter().flat_map(|rest| rest.list) {
+            waiter.by.wake(panics);
         }
     }
 }

@@ -4,22 +4,17 @@
 //! costs a turn if there is more after all, and nothing else: in level mode the word comes
 //! at the next visit. All of this is relaxed: a source belongs to one thread.
 
-use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// Reads and accepts in a row without a word from the reactor: then the task waits
 /// for it, so that a socket that is always ready starves nobody. In level mode the
-/// word comes at the next visit if there is more.
+/// word comes at the next visit if there is more. One bit of the count.
 const SPREE: u8 = 16;
 
 #[derive(Debug)]
 pub(crate) struct Reads {
-    /// Reads in a row without a word from the reactor.
-    spree: AtomicU8,
-    /// Set when a stream is taken to be empty: nothing is left to be read until the reactor
-    /// says so.
-    drained: AtomicBool,
-    /// Set when the last read has filled its buffer, and the next one is to be tried.
-    filled: AtomicBool,
+    /// Reads in a row without a word from the reactor, and the two marks.
+    state: AtomicU8,
     /// What comes after a read that has filled its buffer: if it was the first since the
     /// reactor's word, or a later one. Where a body follows a header, one is always
     /// followed by more, and the other one hardly ever.
@@ -27,67 +22,75 @@ pub(crate) struct Reads {
     later: Guess,
 }
 
+/// The mark of a stream that is taken to be empty: nothing is left to be read until the
+/// reactor says so.
+const DRAINED: u8 = 1 << 6;
+/// The mark of a read that has filled its buffer: the next one is to be tried.
+const FILLED: u8 = 1 << 7;
+
 impl Reads {
     pub(super) fn new() -> Reads {
         Reads {
-            spree: AtomicU8::new(0),
-            drained: AtomicBool::new(false),
-            filled: AtomicBool::new(false),
+            state: AtomicU8::new(0),
             first: Guess::new(),
             later: Guess::new(),
         }
     }
 
     /// The reactor says that there is something.
+    #[inline]
     pub(crate) fn restart(&self) {
-        self.spree.store(0, Relaxed);
-        self.drained.store(false, Relaxed);
-        self.filled.store(false, Relaxed);
+        self.state.store(0, Relaxed);
     }
 
     /// Whether a read is worth a try: something may be there, and its turn is not over.
     /// `trusting`: it goes by what the earlier ones have told, too.
+    #[inline]
     pub(crate) fn may_try(&self, trusting: bool) -> bool {
-        self.spree.load(Relaxed) < SPREE && !(trusting && self.drained.load(Relaxed))
+        let against = if trusting { SPREE | DRAINED } else { SPREE };
+        self.state.load(Relaxed) & against == 0
     }
 
     /// A read or accept would have blocked.
     pub(crate) fn note_blocked(&self) {
-        if self.filled.load(Relaxed) {
+        if self.state.load(Relaxed) & FILLED != 0 {
             self.note_after_filled(false);
         }
     }
 
-    /// A read or accept has gone through.
+    /// A read or accept that was worth a try has gone through.
+    #[inline]
     pub(crate) fn note_done(&self) {
-        if self.filled.load(Relaxed) {
+        if self.state.load(Relaxed) & FILLED != 0 {
             self.note_after_filled(true);
         }
-        let spree = self.spree.load(Relaxed).saturating_add(1);
-        self.spree.store(spree, Relaxed);
+        self.state.store(self.state.load(Relaxed) + 1, Relaxed);
     }
 
     /// How much the last read of a stream gave: bytes without boundaries, so that less than
     /// there was `room` for has emptied it.
+    #[inline]
     pub(crate) fn note_length(&self, n: usize, room: usize) {
-        // 0 is the end of the stream: it stays there to be read.
-        if 0 < n && n < room {
-            self.drained.store(true, Relaxed);
-        } else if n == room {
-            let more = self.guess().says_more();
-            self.filled.store(more, Relaxed);
-            self.drained.store(!more, Relaxed);
-        }
+        let mark = match n {
+            // The end of the stream: it stays there to be read.
+            0 => return,
+            _ if n < room => DRAINED,
+            _ if self.guess().says_more() => FILLED,
+            _ => DRAINED,
+        };
+        self.state.store(self.state.load(Relaxed) | mark, Relaxed);
     }
 
+    #[cold]
     fn note_after_filled(&self, more: bool) {
-        self.filled.store(false, Relaxed);
         self.guess().learn(more);
+        self.state
+            .store(self.state.load(Relaxed) & !FILLED, Relaxed);
     }
 
     /// For what comes after the last read.
     fn guess(&self) -> &Guess {
-        if self.spree.load(Relaxed) <= 1 {
+        if self.state.load(Relaxed) & !(DRAINED | FILLED) <= 1 {
             &self.first
         } else {
             &self.later
