@@ -145,6 +145,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::sync::atomic::Ordering;
 
     /// What this file leans on: polling keeps the key in the epoll data as it is.
     #[test]
@@ -154,6 +155,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = RawSource::new(ours);
         let key = SLOT_KEYS - 12_345;
+        ours.registration().key.store(key, Ordering::Relaxed);
         ours.registration().arm(&polling, key, true, false).unwrap();
         theirs.write_all(b"x").unwrap();
         wait.wait(&polling, None).unwrap();

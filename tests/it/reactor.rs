@@ -1407,3 +1407,102 @@ fn a_report_that_repeats_one_whose_task_is_still_to_be_polled_switches_nothing_o
         });
     });
 }
+
+/// Polls all of them with the task's own waker, until each has given a byte.
+async fn read_all(sources: Rc<Vec<Async<Pipe>>>) -> usize {
+    let mut left: Vec<usize> = (0..sources.len()).collect();
+    let mut polls = 0;
+    poll_fn(move |cx| {
+        polls += 1;
+        left.retain(|n| {
+            let read = Pin::new(&mut &sources[*n]).poll_read(cx, &mut [0; 8]);
+            !read.is_ready()
+        });
+        match left.is_empty() {
+            true => Poll::Ready(polls),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[test]
+fn one_task_waits_for_hundreds_of_sockets() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, theirs): (Vec<_>, Vec<_>) = (0..300).map(|_| pipe()).unzip();
+            let ours = Rc::new(ours);
+            for main in [false, true] {
+                let (reading, writing) = (read_all(ours.clone()), async {
+                    for mut theirs in &theirs {
+                        yield_now().await;
+                        theirs.write_all(b"x").unwrap();
+                    }
+                });
+                let polls = match main {
+                    false => zip(spawn(reading), writing).await.0,
+                    true => zip(reading, writing).await.0,
+                };
+                assert!(polls > 1);
+            }
+            // Many wait, and go.
+            let task = spawn(read_all(ours.clone()));
+            yield_now().await;
+            drop(task);
+            let polls = zip(read_all(ours), async {
+                for mut theirs in &theirs {
+                    theirs.write_all(b"x").unwrap();
+                }
+            });
+            polls.await;
+        });
+    });
+}
+
+/// Sources belong to the thread: what one runtime's visit finds may be for another's task,
+/// also for one that is gone.
+#[test]
+fn the_visit_of_one_runtime_wakes_the_tasks_of_another() {
+    watchdog(|| {
+        let (one, other) = (Runtime::new(), Runtime::new());
+        let polls = Rc::new(Cell::new(0));
+        let (ours, mut theirs) = one.block_on(async { pipe() });
+        let ours = Rc::new(ours);
+        let wait = |reads: usize| {
+            let (ours, polls) = (ours.clone(), polls.clone());
+            async move {
+                let reading = async {
+                    for _ in 0..reads {
+                        assert_eq!((&*ours).read(&mut [0; 8]).await.unwrap(), 1);
+                    }
+                };
+                count_polls(&polls, reading).await;
+            }
+        };
+        let mut send = || {
+            other.block_on(async {
+                theirs.write_all(b"x").unwrap();
+                sleep(MS).await;
+            });
+        };
+        let task = one.spawn(wait(2));
+        one.block_on(yield_now());
+        assert_eq!(polls.get(), 1);
+        send();
+        assert_eq!(polls.get(), 1, "its runtime does not run");
+        one.block_on(yield_now());
+        assert_eq!(polls.get(), 2);
+        send();
+        one.block_on(task);
+        assert_eq!(polls.get(), 3);
+
+        let left = one.spawn(wait(1));
+        one.block_on(yield_now());
+        assert_eq!(polls.get(), 4);
+        drop(one);
+        send();
+        drop(left);
+        assert_eq!(polls.get(), 4);
+        other.block_on(wait(1));
+    });
+}
