@@ -4,36 +4,12 @@ use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::reactor::{Reactor, Shared};
-use crate::ready::{Inbox, Notify};
+use crate::reactor::Reactor;
+use crate::ready::{Inbox, Notifier};
 use crate::schedule::Order;
-use crate::sync::{Parker, Unparker};
-
-/// How a runtime that is parked is notified.
-#[derive(Clone, Debug)]
-pub(crate) enum Notifier {
-    Thread(Unparker),
-    Reactor(Arc<Shared>),
-}
-
-impl Notify for Notifier {
-    fn notify(&self) {
-        match self {
-            Notifier::Thread(unparker) => {
-                unparker.unpark();
-            }
-            Notifier::Reactor(shared) => {
-                if let Err(error) = shared.notify() {
-                    // Swallowed, it would be a silent hang.
-                    panic!("soloist: the thread of a runtime cannot be woken: {error}");
-                }
-            }
-        }
-    }
-}
+use crate::sync::Parker;
 
 /// Where a runtime waits.
 pub(crate) struct Park {

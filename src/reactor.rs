@@ -49,6 +49,7 @@ use self::portable as real;
 use self::real::{Alarm, Wait};
 use self::waiters::{By, Side, Waiter};
 use crate::panics::Panics;
+use crate::ready::Rouse;
 use crate::record::{self, wakes_by};
 use crate::schedule::Order;
 use crate::source::{Polling, Registration};
@@ -90,8 +91,8 @@ pub(crate) struct Shared {
     alarm: Alarm,
 }
 
-impl Shared {
-    pub(crate) fn notify(&self) -> io::Result<()> {
+impl Rouse for Shared {
+    fn rouse(&self) -> io::Result<()> {
         self.alarm.notify(&self.polling)
     }
 }
@@ -245,7 +246,7 @@ impl Reactor {
     /// Makes the poller's own fd readable, for the loop that watches it.
     #[cfg(unix)]
     pub(crate) fn tell_guest(&self) {
-        if let Err(error) = self.shared.notify() {
+        if let Err(error) = self.shared.rouse() {
             panic!("soloist: the loop around the runtime cannot be told: {error}");
         }
     }

@@ -7,9 +7,12 @@
 //! before it parks, or finds it parked and notifies it. There is no third case.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, Unparker, lock};
 
 /// First in, first out, with a way to let what a visit in the middle of a
 /// generation wakes go before the rest of that generation.
@@ -168,6 +171,35 @@ impl<T: Copy> ReadyQueue<T> {
 pub(crate) trait Notify: Clone {
     /// Ends the wait of the thread that parked with this.
     fn notify(&self);
+}
+
+/// How a runtime that is parked is notified.
+#[derive(Clone, Debug)]
+pub(crate) enum Notifier {
+    Thread(Unparker),
+    /// The reactor stands above: it knows who waits.
+    Reactor(Arc<dyn Rouse>),
+}
+
+/// Ends the wait of a reactor, from any thread.
+pub(crate) trait Rouse: fmt::Debug + Send + Sync {
+    fn rouse(&self) -> io::Result<()>;
+}
+
+impl Notify for Notifier {
+    fn notify(&self) {
+        match self {
+            Notifier::Thread(unparker) => {
+                unparker.unpark();
+            }
+            Notifier::Reactor(reactor) => {
+                if let Err(error) = reactor.rouse() {
+                    // Swallowed, it would be a silent hang.
+                    panic!("soloist: the thread of a runtime cannot be woken: {error}");
+                }
+            }
+        }
+    }
 }
 
 /// Where other threads leave word for the owner.

@@ -16,8 +16,7 @@ use super::{
 };
 use crate::counts::Counts;
 use crate::panics::{Panics, Payload, discard};
-use crate::park::Notifier;
-use crate::ready::{Inbox, ReadyQueue};
+use crate::ready::{Inbox, Notifier, ReadyQueue};
 use crate::record;
 use crate::schedule::Order;
 use crate::sync::atomic::{AtomicBool, Ordering};

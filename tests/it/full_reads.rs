@@ -194,9 +194,10 @@ fn requests_that_fill_the_buffer_cost_one_read_each() {
                 assert_eq!(buf, [n; SIZE]);
             }
             let made = reads() - before - looking;
-            // Those in vain: before the first answer (if that was not there yet), after it,
-            // and each 32nd time from then on.
-            assert!((97 + 1 + 2..=97 + 2 + 3).contains(&made), "{made} reads");
+            // In vain: before the first answer and after it, and each 32nd time from then on.
+            // An answer that comes at once may be found by such a try, which is a reason to
+            // make some more.
+            assert!((97..97 + 40).contains(&made), "{made} reads");
         });
     });
 }
