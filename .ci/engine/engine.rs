@@ -12,6 +12,8 @@ mod copy;
 mod disarm;
 #[path = "../../tests/it/fairness.rs"]
 mod fairness;
+#[path = "../../tests/it/full_reads.rs"]
+mod full_reads;
 #[path = "../../tests/it/group.rs"]
 mod group;
 #[path = "../../tests/it/guest.rs"]
