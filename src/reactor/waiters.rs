@@ -140,9 +140,7 @@ impl Side {
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<By> {
-        if self.own_id == id
-            && let Some(own) = self.own.take()
-        {
+        if let Some(own) = self.own.take_if(|_| self.own_id == id) {
             return Some(By::Task(own));
         }
         let list = &mut self.rest.as_mut()?.list;
