@@ -8,7 +8,7 @@ use std::io::Write;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -299,7 +299,7 @@ pub(crate) fn on_thread<R: Send + 'static>(
         result: Option<thread::Result<R>>,
         waker: Option<Waker>,
     }
-    let shared = Arc::new(std::sync::Mutex::new(Shared {
+    let shared = Arc::new(Mutex::new(Shared {
         result: None,
         waker: None,
     }));
@@ -326,4 +326,11 @@ pub(crate) fn on_thread<R: Send + 'static>(
             }
         }
     })
+}
+
+/// As `mem::forget`, so that LeakSanitizer sees that it is on purpose: it finds the address.
+pub(crate) fn forget<T>(value: T) {
+    static FORGOTTEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let place = Box::into_raw(Box::new(value));
+    FORGOTTEN.lock().unwrap().push(place as usize);
 }

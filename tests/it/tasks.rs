@@ -17,7 +17,9 @@ use std::time::Duration;
 use soloist::task::{AbortHandle, Builder, JoinError, Task, yield_now};
 use soloist::{Handle, Runtime, block_on, spawn};
 
-use crate::support::{CountWakes, OnDrop, Seen, count_polls, panic_of, poll_once, watchdog};
+use crate::support::{
+    CountWakes, OnDrop, Seen, count_polls, forget, panic_of, poll_once, watchdog,
+};
 
 const ZERO: Option<Duration> = Some(Duration::ZERO);
 
@@ -172,7 +174,7 @@ fn a_task_whose_handle_is_forgotten_runs_on() {
     watchdog(|| {
         let runtime = Runtime::new();
         let seen = Seen::new();
-        std::mem::forget(runtime.spawn(seen.probe()));
+        forget(runtime.spawn(seen.probe()));
         runtime.turn(ZERO).unwrap();
         seen.finish();
         runtime.run();

@@ -17,7 +17,7 @@ use soloist::task::{AbortHandle, yield_now};
 use soloist::time::sleep;
 use soloist::{Handle, Runtime, block_on, spawn};
 
-use crate::support::{CountWakes, OnDrop, Seen, panic_of, poll_once, waker_fn, watchdog};
+use crate::support::{CountWakes, OnDrop, Seen, forget, panic_of, poll_once, waker_fn, watchdog};
 
 /// Runs `f` on another thread, to its end.
 fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
@@ -573,7 +573,7 @@ fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
                 }
                 let known = (waker.take().unwrap(), task.abort_handle(), runtime.handle());
                 task.detach();
-                std::mem::forget(runtime);
+                forget(runtime);
                 known
             }));
         }
@@ -605,7 +605,7 @@ fn what_block_on_leaves_is_dropped_inside_of_it_before_it_returns() {
                 pending::<()>().await;
             })
             .detach();
-            std::mem::forget(spawn(all[2].probe()));
+            forget(spawn(all[2].probe()));
         });
         let polls: Vec<_> = all.iter().map(|seen| seen.polls.get()).collect();
         assert_eq!(polls, [1, 0, 0]);
