@@ -58,9 +58,16 @@ pub fn markdown() {
     if !missed.is_empty() {
         out += "\nWhat was missed, and why:\n\n";
         // Rows that miss for the same reason are one item.
-        for rows in missed.chunk_by(|a, b| notes::of(a) == notes::of(b)) {
-            let names = rows.join("**, **");
-            writeln!(out, "* **{names}**: {}", notes::of(&rows[0])).unwrap();
+        let mut items: Vec<(&str, Vec<String>)> = Vec::new();
+        for name in missed {
+            let why = notes::of(&name);
+            match items.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, names)) => names.push(name),
+                None => items.push((why, vec![name])),
+            }
+        }
+        for (why, names) in items {
+            writeln!(out, "* **{}**: {why}", names.join("**, **")).unwrap();
         }
     }
     for (suite, what) in SUITES {
