@@ -410,7 +410,7 @@ mod load {
         let warm = highest(&memory[len / 5..len * 2 / 5]);
         let last = highest(&memory[len * 4 / 5..]);
         assert!(
-            last <= warm + warm / 10 + 4 * MIB,
+            last <= warm + warm / 10 + some(4 * MIB),
             "the server grows from {} to {}",
             mib(warm),
             mib(last)
@@ -439,6 +439,12 @@ mod load {
             tally.bytes.get(),
             time.as_secs()
         )
+    }
+
+    /// Of memory: more where a sanitizer keeps what was freed, for which tests have patience.
+    fn some(bytes: usize) -> usize {
+        let is_checked = std::env::var_os("SOLOIST_TEST_PATIENCE").is_some();
+        if is_checked { 16 * bytes } else { bytes }
     }
 
     /// Clients that send and never read: the tasks wait, the memory is bounded, the others
@@ -481,7 +487,11 @@ mod load {
             let cpu = server.cpu() - cpu;
             let grown = server.memory().saturating_sub(before);
             // A task has a buffer of 4 KiB.
-            assert!(grown < count * 16 * 1024 + 4 * MIB, "{} more", mib(grown));
+            assert!(
+                grown < some(count * 16 * 1024 + 4 * MIB),
+                "{} more",
+                mib(grown)
+            );
             assert!(cpu <= 20 * seconds, "{cpu} ticks of CPU in {seconds} s");
             drop(streams);
             server.assert_all_closed();
@@ -510,7 +520,7 @@ mod load {
             }
             let after = memory("self");
             assert!(
-                after <= before + MIB,
+                after <= before + some(MIB),
                 "from {} to {}",
                 mib(before),
                 mib(after)

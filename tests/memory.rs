@@ -94,7 +94,8 @@ fn all_live() -> (isize, isize) {
 /// Runs it a few times, and then checks that it leaves nothing behind when it runs on.
 #[track_caller]
 fn assert_flat(times: usize, mut f: impl FnMut()) {
-    for _ in 0..3 {
+    // Until what is kept to be used again has grown to what it will be.
+    for _ in 0..30 {
         f();
     }
     let before = live();

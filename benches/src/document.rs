@@ -224,7 +224,10 @@ fn goal(row: &Row, results: &Results, missed: &mut Vec<String>) -> String {
         reached.push(if absolute {
             verdict.into()
         } else {
-            format!("{verdict}: {ratio:.2}")
+            // A miss that two digits would not show gets a third.
+            let hides = ratio > at_most && ratio < at_most + 0.005;
+            let digits = if hides { 3 } else { 2 };
+            format!("{verdict}: {ratio:.digits$}")
         });
         if ratio > at_most && !missed.contains(&row.name) {
             missed.push(row.name.clone());
