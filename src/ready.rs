@@ -58,6 +58,7 @@ impl<T: Copy> ReadyQueue<T> {
             return self.push_grown(item);
         }
         let tail = self.tail.get();
+        // It is always there; to say so by an index would be code for a panic, at each push.
         if let Some(place) = ring.get(tail & ring.len().wrapping_sub(1)) {
             place.set(item);
             self.tail.set(tail.wrapping_add(1));

@@ -66,8 +66,8 @@ pub(crate) struct Home {
     id: u64,
 }
 
-/// What the parts of a runtime share. When the runtime is gone it goes to `SPARE`, for
-/// the next one: so a `Home` needs no count.
+/// What the parts of a runtime share. When the runtime is gone it is kept for the next one, by
+/// the thread or in `SPARE`: so a `Home` needs no count.
 pub(super) struct Shared {
     /// Open to one id at a time.
     inbox: Inbox<Message, Notifier>,
@@ -145,7 +145,6 @@ pub(super) struct Local {
     pub(super) busy: Cell<usize>,
     /// If it is asked to measure.
     watch: RefCell<Option<Rc<Watch>>>,
-    is_watched: Cell<bool>,
 }
 
 impl Shared {
@@ -169,7 +168,6 @@ impl Shared {
                 witness: Cell::new(0),
                 busy: Cell::new(0),
                 watch: RefCell::new(None),
-                is_watched: Cell::new(false),
             },
         }))
     }
@@ -272,17 +270,10 @@ impl Home {
             number: number as u32,
         });
         record::spawned(|| handle.header().subject());
-        if local.is_watched.get() {
-            self.watch_birth(slot, number);
-        }
-        TaskRef::new(handle)
-    }
-
-    #[cold]
-    fn watch_birth(&self, slot: u32, number: u64) {
-        if let Some(watch) = &*self.local().watch.borrow() {
+        if let Some(watch) = &*local.watch.borrow() {
             watch.born(Some(slot), number);
         }
+        TaskRef::new(handle)
     }
 
     /// On the owner's thread only, by [LOCAL].
@@ -345,7 +336,6 @@ impl Owner {
         shared.local.closing.set(false);
         if watch.is_some() {
             shared.local.watch.replace(watch.clone());
-            shared.local.is_watched.set(true);
         }
         shared.inbox.open(id);
         Owner {
@@ -568,7 +558,6 @@ impl Drop for Owner {
         }
         if self.watch.is_some() {
             local.watch.take();
-            local.is_watched.set(false);
         }
         // What loom has made is of use in one run of a model only.
         if local.busy.get() == 0 && !cfg!(soloist_loom) {
