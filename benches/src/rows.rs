@@ -71,9 +71,7 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         ));
         rows.push(row("sockets", &format!("{name}: RTT p50"), "us", &[]));
         rows.push(row("sockets", &format!("{name}: RTT p99"), "us", &[]));
-        if echo.count {
-            rows.push(row("sockets", &format!("{name}: system calls"), "", &[]));
-        }
+        rows.push(row("sockets", &format!("{name}: system calls"), "", &[]));
     }
     #[rustfmt::skip]
     rows.extend([

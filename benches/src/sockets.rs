@@ -17,8 +17,6 @@ pub struct Echo {
     /// How much room the server has to read into.
     pub room: usize,
     requests: usize,
-    /// Whether system calls are counted, too.
-    pub count: bool,
     pub targets: &'static [(f64, Against)],
 }
 
@@ -26,7 +24,6 @@ const fn echo(
     connections: usize,
     room: usize,
     requests: usize,
-    count: bool,
     targets: &'static [(f64, Against)],
 ) -> Echo {
     Echo {
@@ -34,7 +31,6 @@ const fn echo(
         bytes: 64,
         room,
         requests,
-        count,
         targets,
     }
 }
@@ -42,27 +38,26 @@ const fn echo(
 /// A buffer as large as the message is filled by each read: what a runtime thinks of that
 /// makes a difference.
 pub const ECHOES: &[Echo] = &[
-    echo(1, 64, 10_000, true, &[]),
-    echo(64, 64, 50_000, true, &[(1.05, Limit)]),
-    echo(1_000, 64, 50_000, true, &[(1.0, Best), (1.08, Limit)]),
-    echo(9_000, 64, 45_000, false, &[(1.0, Best), (1.08, Limit)]),
-    echo(1, 1024, 10_000, true, &[]),
-    echo(64, 1024, 50_000, true, &[(1.05, Limit)]),
-    echo(1_000, 1024, 50_000, true, &[(1.0, Best), (1.08, Limit)]),
-    echo(9_000, 1024, 45_000, false, &[(1.0, Best), (1.08, Limit)]),
+    echo(1, 64, 10_000, &[]),
+    echo(64, 64, 50_000, &[(1.05, Limit)]),
+    echo(1_000, 64, 50_000, &[(1.0, Best), (1.08, Limit)]),
+    echo(9_000, 64, 45_000, &[(1.0, Best), (1.08, Limit)]),
+    echo(1, 1024, 10_000, &[]),
+    echo(64, 1024, 50_000, &[(1.05, Limit)]),
+    echo(1_000, 1024, 50_000, &[(1.0, Best), (1.08, Limit)]),
+    echo(9_000, 1024, 45_000, &[(1.0, Best), (1.08, Limit)]),
     Echo {
         connections: 8,
         bytes: 64 << 10,
         room: 64 << 10,
         requests: 4_000,
-        count: false,
         targets: &[(1.0, One("tokio"))],
     },
 ];
 
 /// With a buffer of 1 KiB.
 pub fn echo_of(connections: usize) -> Echo {
-    echo(connections, 1024, 0, false, &[])
+    echo(connections, 1024, 0, &[])
 }
 
 impl Echo {
@@ -101,7 +96,7 @@ pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
     }
     eprintln!("sockets: system calls and instructions");
     for runtime in runtimes {
-        for echo in ECHOES.iter().filter(|echo| echo.count) {
+        for echo in ECHOES {
             match system_calls(runtime, echo) {
                 Ok(calls) => {
                     results.add(
@@ -356,8 +351,8 @@ impl Counter {
 
 /// In user space per request, by valgrind's callgrind, at 64 connections.
 fn instructions(runtime: &Runtime) -> Result<f64, String> {
-    let few = echo(64, 1024, 640, false, &[]);
-    let more = echo(64, 1024, 6_400, false, &[]);
+    let few = echo(64, 1024, 640, &[]);
+    let more = echo(64, 1024, 6_400, &[]);
     let count = |echo: &Echo| -> Result<f64, String> {
         let path = std::env::temp_dir().join(format!("soloist-bench-{}", std::process::id()));
         let plain = runtime.command(cores());
