@@ -105,7 +105,7 @@ use self::home::Shared;
 pub(crate) use self::home::{Entry, Home, Message, Owner, Ran, spawn_here};
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
 pub(crate) use self::waits::Waits;
-pub(crate) use self::waits::{Wait, Who, note, polled};
+pub(crate) use self::waits::{Wait, Who, is_polling, note, polled};
 use crate::panics::{Payload, discard};
 use crate::record;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -6,10 +6,11 @@ use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::cell::{Awaiter, Entry, Home, Message, Owner, Ran, Who};
+use crate::budget::{self, BudgetClock};
+use crate::cell::{Awaiter, Entry, Home, Message, Owner, Ran, Who, is_polling};
 use crate::clock::{self, AutoAdvance, Clock, VirtualClock};
 use crate::outside::{self, Outside};
 use crate::panics::{Panics, Payload};
@@ -25,13 +26,8 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
 }
 
-std::thread_local! {
-    /// What is left of the writes of the poll that is under way.
-    static WRITES_LEFT: Cell<u32> = const { Cell::new(WRITES) };
-}
-
-/// Writes in one poll: then the task lets the others have their turn.
-const WRITES: u32 = 128;
+/// Messages of other threads that become ready in one generation, at most.
+const MESSAGES: usize = 128;
 
 /// What a runtime is built with.
 #[derive(Debug, Default)]
@@ -46,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) patience: Option<Duration>,
     pub(crate) inspect: bool,
     pub(crate) warn_slow: Option<Duration>,
+    pub(crate) budget_clock: Option<BudgetClock>,
 }
 
 /// What holds a waker on the runtime's thread that only its own tasks wake.
@@ -74,6 +71,11 @@ pub(crate) struct Context {
     /// Reused by every look at the timers, and at the inbox.
     due: Cell<Vec<Awaiter>>,
     messages: Cell<Vec<Message>>,
+    /// How many messages of other threads may still be taken before the next generation.
+    messages_left: Cell<usize>,
+    /// Wakers of operations that were not tried because the budget of their poll was spent.
+    /// They are woken after that poll.
+    deferred: RefCell<Vec<Waker>>,
     /// Pruned when it is full.
     parked: RefCell<Vec<Weak<dyn HoldsWaker>>>,
 }
@@ -133,13 +135,49 @@ pub(crate) fn inside_or_error(what: &str) -> io::Result<()> {
     Err(error_outside(what))
 }
 
-/// Whether the poll that is under way may write once more.
+/// Ready if the poll that is under way may use a socket once more. If its budget is spent,
+/// the waker is woken after the poll.
+///
+/// Not in the poll: a combinator that polls again at once whatever was woken would never
+/// return.
 #[inline]
-pub(crate) fn may_write() -> io::Result<bool> {
-    inside_or_error("writing to a socket")?;
-    let left = WRITES_LEFT.get();
-    WRITES_LEFT.set(left.saturating_sub(1));
-    Ok(left > 0)
+pub(crate) fn poll_socket_budget(cx: &mut TaskContext<'_>) -> Poll<()> {
+    if budget::is_spent_for_sockets() {
+        return defer(cx.waker());
+    }
+    Poll::Ready(())
+}
+
+/// As [`poll_socket_budget`], for a timer that is due.
+#[inline]
+pub(crate) fn poll_timer_budget(cx: &mut TaskContext<'_>) -> Poll<()> {
+    if budget::is_spent_for_timers() {
+        return defer(cx.waker());
+    }
+    budget::charge_timer();
+    Poll::Ready(())
+}
+
+#[cold]
+fn defer(waker: &Waker) -> Poll<()> {
+    let context = try_current().filter(|_| is_polling());
+    let Some(context) = context else {
+        // A destructor or a waker, between two polls: the budget is not its own.
+        budget::begin_poll();
+        return Poll::Ready(());
+    };
+    let last = context.deferred.take();
+    if last.last().is_some_and(|last| last.will_wake(waker)) {
+        context.deferred.replace(last);
+        return Poll::Pending;
+    }
+    // Cloned while nothing is borrowed: this is user code, which may come here again.
+    let waker = waker.clone();
+    let mut deferred = context.deferred.borrow_mut();
+    let new = std::mem::replace(&mut *deferred, last);
+    deferred.extend(new);
+    deferred.push(waker);
+    Poll::Pending
 }
 
 #[cold]
@@ -184,6 +222,8 @@ impl Context {
             network: OnceCell::new(),
             due: Cell::new(Vec::new()),
             messages: Cell::new(Vec::new()),
+            messages_left: Cell::new(MESSAGES),
+            deferred: RefCell::new(Vec::new()),
             parked: RefCell::new(Vec::new()),
         })
     }
@@ -219,19 +259,24 @@ impl Context {
         }
     }
 
-    /// Waits until something happens, or for so long at most.
+    /// Waits until something happens, or for so long at most. Events of the reactor are
+    /// there for [`Context::deliver_events`].
     pub(crate) fn wait(&self, wait: Option<Duration>) -> io::Result<()> {
-        let counts = self.owner.counts();
         if wait != Some(Duration::ZERO) {
-            counts.waits.add(1);
+            self.owner.counts().waits.add(1);
         }
         let start = self.owner.watch().map(|watch| (watch, Instant::now()));
-        let events = self.park.wait(self.owner.inbox(), wait);
+        let result = self.park.wait(self.owner.inbox(), wait);
         if let Some((watch, start)) = start {
             watch.waited(start.elapsed());
         }
-        counts.events.add(events?);
-        Ok(())
+        result
+    }
+
+    /// Wakes the tasks that wait for what the reactor has reported.
+    pub(crate) fn deliver_events(&self) {
+        let events = self.park.deliver();
+        self.owner.counts().events.add(events);
     }
 
     /// The time of the last visit: cheap, and a little old.
@@ -375,7 +420,8 @@ impl Context {
         }
     }
 
-    /// Does what other threads have asked for.
+    /// Handles what other threads have sent, in order. Between two generations it takes no
+    /// more than [`MESSAGES`]: threads that send without pause must not starve the sockets.
     #[inline]
     pub(crate) fn read_inbox(&self) {
         if self.owner.inbox().is_filled() {
@@ -386,7 +432,11 @@ impl Context {
     #[cold]
     fn read_filled_inbox(&self) {
         let mut messages = self.messages.take();
-        self.owner.inbox().take(&mut messages);
+        self.owner
+            .inbox()
+            .take(self.messages_left.get(), &mut messages);
+        let left = self.messages_left.get().saturating_sub(messages.len());
+        self.messages_left.set(left);
         let mut panics = Panics::default();
         wakes_by(Source::Inbox, || {
             for message in messages.drain(..) {
@@ -412,18 +462,33 @@ impl Context {
         self.stopped.take()
     }
 
-    /// So many are ready, and have their turn now.
+    /// A generation of so many tasks begins.
     #[inline]
-    pub(crate) fn count_generation(&self, ready: usize) {
+    pub(crate) fn begin_generation(&self, ready: usize) {
+        self.messages_left.set(MESSAGES);
+        if ready == 0 {
+            return;
+        }
         let counts = self.owner.counts();
         counts.turns.add(1);
         counts.longest_queue.raise_to(ready);
     }
 
-    /// What a poll may do begins anew.
+    /// Wakes what was put off because the budget of the last poll was spent.
     #[inline]
-    pub(crate) fn begin_poll(&self) {
-        WRITES_LEFT.set(WRITES);
+    pub(crate) fn end_poll(&self) {
+        if budget::is_spent() {
+            self.wake_deferred();
+        }
+    }
+
+    #[cold]
+    fn wake_deferred(&self) {
+        let mut panics = Panics::default();
+        for waker in self.deferred.take() {
+            panics.catch(|| waker.wake());
+        }
+        panics.resume();
     }
 
     /// Runs one entry of the ready queue. `main` polls the future of a `block_on`, and
@@ -433,11 +498,13 @@ impl Context {
         let Some(task) = self.owner.ready().pop() else {
             return Step::Nothing;
         };
-        self.begin_poll();
-        match self.owner.watch() {
+        budget::begin_poll();
+        let step = match self.owner.watch() {
             None => self.run(task, main),
             Some(watch) => self.run_watched(watch, task, main),
-        }
+        };
+        self.end_poll();
+        step
     }
 
     #[inline(always)]

@@ -9,7 +9,8 @@ use socket2::{SockAddr, SockRef};
 
 use crate::cell::{Seen, Waits, Who, sorted};
 use crate::context::Context;
-use crate::reactor::{Direction, Reactor};
+use crate::reactor::Reactor;
+use crate::source::Direction;
 use crate::source::Registration;
 use crate::task::TaskId;
 use crate::watch::Short;

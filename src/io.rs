@@ -18,9 +18,8 @@ pub use futures_lite::io::*;
 pub use self::copy::copy_bidirectional;
 #[cfg(unix)]
 pub use self::stdin::{Stdin, stdin};
-use crate::reactor::Direction;
 use crate::socket::{Socket, set_nonblocking};
-use crate::source::AsRaw;
+use crate::source::{AsRaw, Direction};
 
 /// An I/O object that tells when it is ready: a pipe, a socket, a terminal, an
 /// inotify or perf fd, whatever the system can poll.
@@ -55,7 +54,7 @@ pub struct Async<T> {
     socket: Socket<T>,
 }
 
-impl<T: AsRaw> Async<T> {
+impl<T: AsRaw + 'static> Async<T> {
     /// Registers an object with this thread's reactor, and puts it into nonblocking
     /// mode (for all who share its file description).
     ///
@@ -80,6 +79,8 @@ impl<T: AsRaw> Async<T> {
     pub fn new(io: T) -> io::Result<Async<T>> {
         set_nonblocking(&io)?;
         let socket = Socket::new(io, "`Async::new`")?;
+        // Whoever waits for it can read as much as they like, and others have `get_ref`.
+        socket.set_shared();
         socket.add().map_err(|error| {
             let text = format!("this object cannot be polled for readiness: {error}");
             io::Error::new(error.kind(), text)
@@ -298,11 +299,11 @@ impl<T: AsRaw> std::os::windows::io::AsSocket for Async<T> {
 /// type with a field `socket: Socket<_>` whose object is read and written by `&`.
 /// `stream` says that it carries bytes without boundaries.
 macro_rules! futures_io {
-    ($type:ty $(, $T:ident)?; stream: $stream:literal, close: $close:expr) => {
-        $crate::io::futures_io!(@impl [$($T)?] $type, true, $stream, $close);
-        $crate::io::futures_io!(@impl [$($T)?] &$type, false, $stream, $close);
+    ($type:ty $(, $T:ident)?; bytes: $bytes:ident, close: $close:expr) => {
+        $crate::io::futures_io!(@impl [$($T)?] $type, true, $bytes, $close);
+        $crate::io::futures_io!(@impl [$($T)?] &$type, false, $bytes, $close);
     };
-    (@impl [$($T:ident)?] $type:ty, $exclusive:literal, $stream:literal, $close:expr) => {
+    (@impl [$($T:ident)?] $type:ty, $exclusive:literal, $bytes:ident, $close:expr) => {
         impl<$($T)?> $crate::io::AsyncRead for $type
         $(where for<'a> &'a $T: std::io::Read)?
         {
@@ -313,7 +314,8 @@ macro_rules! futures_io {
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let room = buf.len();
                 let read = |mut io: &_| std::io::Read::read(&mut io, buf);
-                self.socket.poll_read(cx, $exclusive, $stream, room, read)
+                let bytes = $crate::socket::Bytes::$bytes;
+                self.socket.poll_read(cx, $exclusive, bytes, room, read)
             }
 
             fn poll_read_vectored(
@@ -323,7 +325,8 @@ macro_rules! futures_io {
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let room = bufs.iter().map(|buf| buf.len()).sum();
                 let read = |mut io: &_| std::io::Read::read_vectored(&mut io, bufs);
-                self.socket.poll_read(cx, $exclusive, $stream, room, read)
+                let bytes = $crate::socket::Bytes::$bytes;
+                self.socket.poll_read(cx, $exclusive, bytes, room, read)
             }
         }
 
@@ -353,7 +356,8 @@ macro_rules! futures_io {
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
                 let flush = |mut io: &_| std::io::Write::flush(&mut io);
-                self.socket.poll_write(cx, $exclusive, flush)
+                let write = $crate::source::Direction::Write;
+                self.socket.poll_io(write, cx, $exclusive, flush)
             }
 
             fn poll_close(
@@ -369,4 +373,4 @@ macro_rules! futures_io {
 }
 pub(crate) use futures_io;
 
-futures_io!(Async<T>, T; stream: false, close: |_| Ok(()));
+futures_io!(Async<T>, T; bytes: Opaque, close: |_| Ok(()));

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
+mod budget;
 mod cell;
 mod clock;
 mod context;

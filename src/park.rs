@@ -37,43 +37,50 @@ impl Park {
         self.parker.get_or_init(Parker::new)
     }
 
-    /// Visits the reactor without waiting. Returns how much was reported.
-    pub(crate) fn peek(&self, between: bool) -> io::Result<usize> {
-        match Reactor::get() {
-            Some(reactor) if reactor.is_worth_a_visit() => {
-                reactor.visit(Some(Duration::ZERO), between, self.order.as_deref())
-            }
-            _ => Ok(0),
-        }
-    }
-
     /// Waits until something happens or `timeout` has passed (or a little less).
     /// Does not wait if something has come into the inbox.
     pub(crate) fn wait<T>(
         &self,
         inbox: &Inbox<T, Notifier>,
         timeout: Option<Duration>,
-    ) -> io::Result<usize> {
+    ) -> io::Result<()> {
         if timeout == Some(Duration::ZERO) {
-            return self.peek(false);
+            return self.wait_for_reactor(timeout);
         }
         let reactor = self.reactor_for(inbox);
         if !inbox.park() {
-            return self.peek(false);
+            return self.wait_for_reactor(Some(Duration::ZERO));
         }
         let result = match (reactor, timeout) {
-            (Some(reactor), timeout) => reactor.visit(timeout, false, self.order.as_deref()),
+            (Some(reactor), timeout) => reactor.wait(timeout),
             (None, Some(timeout)) => {
-                self.parker().park_timeout(sooner(timeout));
-                Ok(0)
+                self.parker().park_timeout(compensate_slack(timeout));
+                Ok(())
             }
             (None, None) => {
                 self.parker().park();
-                Ok(0)
+                Ok(())
             }
         };
         inbox.unpark();
         result
+    }
+
+    /// Asks the reactor for events, if any source could have one.
+    fn wait_for_reactor(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match Reactor::get() {
+            Some(reactor) if reactor.is_worth_a_visit() => reactor.wait(timeout),
+            _ => Ok(()),
+        }
+    }
+
+    /// Wakes the tasks that wait for what the last wait has reported. Returns how many events
+    /// there were.
+    pub(crate) fn deliver(&self) -> usize {
+        match Reactor::get() {
+            Some(reactor) => reactor.deliver(self.order.as_deref()),
+            None => 0,
+        }
     }
 }
 
@@ -81,11 +88,11 @@ impl Park {
 /// the thread is set otherwise.
 const SLACK: Duration = Duration::from_micros(if cfg!(target_os = "linux") { 50 } else { 0 });
 
-/// What to ask for, to be woken after `timeout`. Whoever comes too soon after all, waits for
-/// what is left.
-fn sooner(timeout: Duration) -> Duration {
+/// How long to park, to be woken after `timeout`. A wake that comes too early after all is
+/// followed by another wait for the rest.
+fn compensate_slack(timeout: Duration) -> Duration {
     match timeout.checked_sub(SLACK) {
-        Some(sooner) if !sooner.is_zero() => sooner,
+        Some(shorter) if !shorter.is_zero() => shorter,
         _ => timeout,
     }
 }
@@ -98,7 +105,7 @@ impl Park {
         let id = reactor.as_ref().map_or(0, |reactor| reactor.id());
         if id != self.known.replace(id) {
             inbox.set_notifier(match &reactor {
-                Some(reactor) => Notifier::Reactor(reactor.shared().clone()),
+                Some(reactor) => Notifier::Reactor(reactor.notifier().clone()),
                 None => Notifier::Thread(self.parker().unparker()),
             });
         }
@@ -125,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_asked_for_as_much_sooner_as_it_ends_later() {
-        let asked = |us| sooner(Duration::from_micros(us)).as_micros();
+        let asked = |us| compensate_slack(Duration::from_micros(us)).as_micros();
         assert_eq!([1000, 51, 50, 49, 1].map(asked), [950, 1, 50, 49, 1]);
     }
 }

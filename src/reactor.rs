@@ -4,14 +4,17 @@
 //! the thread, not to one runtime. A source is added to the poller when somebody
 //! first waits for it, and stays there until it is closed.
 //!
-//! # Lazy disarm
+//! # Readiness
 //!
-//! Interest is level-triggered and stays armed while tasks come and go, so that
-//! the steady state makes no call into the kernel but the wait. When a direction
-//! is reported for which nobody waits, it is switched off. One such report is
-//! excused: as long as the tasks that were woken by the last one have still to be
-//! polled, the kernel reports the same thing again, and it means nothing. Each
-//! direction remembers in `delivered` the generation in which that was.
+//! On Linux sources are edge-triggered, elsewhere one-shot (`source/platform.rs`). A source
+//! remembers which of its directions are ready (`source/readiness.rs`): an operation that
+//! would block, or a short read of a stream, clears that, and a report sets it. So in the
+//! steady state nothing is said to the kernel but the wait.
+//!
+//! A direction is *armed* if the poller will report it as soon as it is, or becomes, ready.
+//! It is armed by the first wait. A report leaves it armed, except where the registration is
+//! one-shot, or somebody else may use the source, too: then what is left to be read would
+//! never be reported again.
 //!
 //! # Re-entrancy
 //!
@@ -41,18 +44,19 @@ use slab::Slab;
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 use self::epoll as real;
 #[cfg(soloist_liar)]
-use self::liar::{Alarm, Wait};
+use self::liar::{Notifications, Wait};
 pub(crate) use self::object::Source;
 #[cfg(not(all(target_os = "linux", not(soloist_portable))))]
 use self::portable as real;
 #[cfg(not(soloist_liar))]
-use self::real::{Alarm, Wait};
-use self::waiters::{By, Side, Waiter};
+use self::real::Wait;
+use self::waiters::{By, DirectionState, Waiter};
 use crate::panics::Panics;
 use crate::ready::Rouse;
 use crate::record::{self, wakes_by};
 use crate::schedule::Order;
-use crate::source::{Polling, Registration};
+pub(crate) use crate::source::Direction;
+use crate::source::{Interest, ONE_SHOT, PollerHandle, Registration};
 use crate::sync::atomic::Ordering;
 
 thread_local! {
@@ -75,25 +79,23 @@ struct Event {
     key: usize,
     readable: bool,
     writable: bool,
+    /// The end of the stream, an error, or urgent data.
+    ended: bool,
 }
 
-/// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Read,
-    Write,
-}
-
-/// The half of a reactor that other threads know: how to end its wait.
+/// Ends the wait of a reactor, from any thread.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    polling: Arc<Polling>,
-    alarm: Alarm,
+pub(crate) struct ReactorNotifier {
+    poller: Arc<PollerHandle>,
+    #[cfg(soloist_liar)]
+    lies: Notifications,
 }
 
-impl Rouse for Shared {
+impl Rouse for ReactorNotifier {
     fn rouse(&self) -> io::Result<()> {
-        self.alarm.notify(&self.polling)
+        #[cfg(soloist_liar)]
+        self.lies.may_notify()?;
+        self.poller.notify()
     }
 }
 
@@ -101,12 +103,14 @@ impl Rouse for Shared {
 pub(crate) struct Reactor {
     /// Never 0, never reused.
     id: u64,
-    shared: Arc<Shared>,
-    /// Taken out for the length of a visit.
+    notifier: Arc<ReactorNotifier>,
+    /// Taken out while it is used.
     wait: Cell<Option<Wait>>,
+    /// Whether the last wait has reported something that is still to be delivered.
+    has_events: Cell<bool>,
     slots: RefCell<Slab<Slot>>,
-    /// Counts the visits at the end of a generation.
-    generation: Cell<u32>,
+    /// Counts the waits.
+    waits: Cell<u32>,
     next_owner: Cell<usize>,
     /// Names an entry of a waiter. 0 stands for `poll_*` calls.
     next_entry: Cell<u32>,
@@ -122,7 +126,7 @@ pub(crate) struct Reactor {
 struct Slot {
     key: usize,
     registration: Arc<Registration>,
-    sides: [Side; 2],
+    directions: [DirectionState; 2],
 }
 
 impl Reactor {
@@ -173,7 +177,7 @@ impl Reactor {
     }
 
     fn forget_parents() {
-        if Reactor::get().is_some_and(|reactor| !reactor.shared.polling.is_ours()) {
+        if Reactor::get().is_some_and(|reactor| !reactor.poller().is_ours()) {
             let old = REACTOR.try_with(|slot| slot.borrow_mut().take());
             drop(old);
         }
@@ -181,14 +185,19 @@ impl Reactor {
 
     fn new() -> io::Result<Reactor> {
         let id = NEXT_ID.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let polling = Arc::new(Polling::new(id)?);
-        let (wait, alarm) = Wait::new(&polling)?;
+        let poller = Arc::new(PollerHandle::new(id)?);
+        let wait = Wait::new(&poller)?;
         Ok(Reactor {
             id,
-            shared: Arc::new(Shared { polling, alarm }),
+            notifier: Arc::new(ReactorNotifier {
+                poller,
+                #[cfg(soloist_liar)]
+                lies: Notifications::new(),
+            }),
             wait: Cell::new(Some(wait)),
+            has_events: Cell::new(false),
             slots: RefCell::new(Slab::new()),
-            generation: Cell::new(1),
+            waits: Cell::new(1),
             next_owner: Cell::new(1),
             next_entry: Cell::new(1),
             woken: Cell::new(Vec::new()),
@@ -202,8 +211,12 @@ impl Reactor {
         self.id
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(crate) fn notifier(&self) -> &Arc<ReactorNotifier> {
+        &self.notifier
+    }
+
+    fn poller(&self) -> &Arc<PollerHandle> {
+        &self.notifier.poller
     }
 
     /// Whether a visit can find anything. A guest's must also take the word that made
@@ -217,13 +230,14 @@ impl Reactor {
         let slots = self.slots.borrow();
         let slots = slots.iter().map(|(_, slot)| slot);
         let slots = slots.filter(|slot| !slot.is_background());
-        let mut sides = slots.flat_map(|slot| &slot.sides);
-        sides.any(|side| !side.is_empty())
+        let mut directions = slots.flat_map(|slot| &slot.directions);
+        directions.any(|direction| !direction.is_empty())
     }
 
+    /// The poller's own fd.
     #[cfg(unix)]
-    pub(crate) fn poller(&self) -> &polling::Poller {
-        self.shared.polling.poller()
+    pub(crate) fn poll_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(self.poller().poller())
     }
 
     #[cfg(unix)]
@@ -246,7 +260,7 @@ impl Reactor {
     /// Makes the poller's own fd readable, for the loop that watches it.
     #[cfg(unix)]
     pub(crate) fn tell_guest(&self) {
-        if let Err(error) = self.shared.rouse() {
+        if let Err(error) = self.notifier.rouse() {
             panic!("soloist: the loop around the runtime cannot be told: {error}");
         }
     }
@@ -262,91 +276,104 @@ impl Reactor {
     }
 
     /// Waits until something is reported, or the thread is notified, or `timeout`
-    /// has passed (it may return a little early: the caller looks at the clock),
-    /// and wakes who waited for it. Returns how much was reported.
-    ///
-    /// `between` says that this is a visit in the middle of a generation.
-    pub(crate) fn visit(
-        &self,
-        timeout: Option<Duration>,
-        between: bool,
-        order: Option<&Order>,
-    ) -> io::Result<usize> {
+    /// has passed (it may return a little early: the caller looks at the clock). What is
+    /// reported is there for [`Reactor::deliver`].
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut panics = Panics::default();
         self.free_orphans(&mut panics);
-        if !between {
-            self.generation.set(self.generation.get().wrapping_add(1));
+        panics.resume();
+        if self.has_events.get() {
+            // A panic has come between the last wait and the delivery.
+            return Ok(());
         }
         let Some(mut wait) = self.wait.take() else {
             return Err(io::Error::other("the reactor is being visited already"));
         };
-        let result = wait.wait(&self.shared.polling, timeout);
+        self.waits.set(self.waits.get().wrapping_add(1));
+        let result = wait.wait(self.poller(), timeout);
         #[cfg(unix)]
         if wait.took_word() {
             self.took_word.set(true);
         }
-        let mut reported = 0;
-        if result.is_ok() {
-            let mut others = self.woken.take();
-            wakes_by(record::Source::Reactor, || {
-                if let Some(order) = order.filter(|order| order.is_shuffled()) {
-                    let mut events: Vec<Event> = wait.events().collect();
-                    order.shuffle(&mut events);
-                    for event in events {
-                        reported += 1;
-                        self.deliver(event, &mut others, &mut panics);
-                    }
-                    return;
-                }
-                for event in wait.events() {
-                    reported += 1;
-                    self.deliver(event, &mut others, &mut panics);
-                }
-            });
-            self.woken.set(others);
+        self.has_events.set(result.is_ok());
+        self.wait.set(Some(wait));
+        result
+    }
+
+    /// Wakes the tasks that wait for what the last wait has reported. Returns how many events
+    /// there were.
+    pub(crate) fn deliver(&self, order: Option<&Order>) -> usize {
+        if !self.has_events.take() {
+            return 0;
         }
+        let Some(wait) = self.wait.take() else {
+            return 0;
+        };
+        let mut panics = Panics::default();
+        let mut reported = 0;
+        let mut others = self.woken.take();
+        wakes_by(record::Source::Reactor, || {
+            if let Some(order) = order.filter(|order| order.is_shuffled()) {
+                let mut events: Vec<Event> = wait.events().collect();
+                order.shuffle(&mut events);
+                for event in events {
+                    reported += 1;
+                    self.deliver_event(event, &mut others, &mut panics);
+                }
+                return;
+            }
+            for event in wait.events() {
+                reported += 1;
+                self.deliver_event(event, &mut others, &mut panics);
+            }
+        });
+        self.woken.set(others);
         self.wait.set(Some(wait));
         panics.resume();
-        result.map(|()| reported)
+        reported
     }
 
     #[inline(always)]
-    fn deliver(&self, event: Event, others: &mut Vec<Waiter>, panics: &mut Panics) {
-        let generation = self.generation.get();
+    fn deliver_event(&self, event: Event, others: &mut Vec<Waiter>, panics: &mut Panics) {
         let (mut reader, mut writer) = (None, None);
         {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slot(&mut slots, event.key) else {
                 return;
             };
-            let is_level = self.shared.polling.is_level();
-            if !is_level {
-                // One-shot: the report has disarmed both.
-                slot.sides[0].armed = false;
-                slot.sides[1].armed = false;
+            let registration = &*slot.registration;
+            // What the registration of a source says that has moved to another thread is
+            // about its life there. A move right after this look does no harm: it costs an
+            // operation that would block.
+            let is_ours = registration.reactor.load(Ordering::Relaxed) == self.id;
+            if is_ours {
+                let readiness = &registration.readiness;
+                readiness.report(event.readable, event.writable, event.ended);
             }
-            let is_ours = slot.is_of(self);
-            let mut disarm = false;
+            let is_disarmed = ONE_SHOT || registration.readiness.is_shared();
+            let [read, write] = &mut slot.directions;
             if event.readable {
-                if is_ours {
-                    slot.registration.reads.restart();
-                }
-                reader = slot.sides[0].report(generation, others, &mut disarm);
+                reader = read.report(others);
+                read.armed &= !is_disarmed;
             }
             if event.writable {
-                writer = slot.sides[1].report(generation, others, &mut disarm);
+                writer = write.report(others);
+                write.armed &= !is_disarmed;
+            }
+            if ONE_SHOT {
+                // The report has ended the interest in both directions.
+                for direction in [Direction::Read, Direction::Write] {
+                    let state = &mut slot.directions[direction as usize];
+                    state.armed = false;
+                    if !state.is_empty() {
+                        // It fails only for an fd that was closed behind our back; then
+                        // nothing is reported any more.
+                        let _ = self.arm(slot, direction);
+                    }
+                }
             }
             if is_ours {
                 slot.note_waiting();
-            }
-            if disarm {
-                // It fails only for an fd that was closed behind our back; then
-                // nothing is reported any more.
-                let polling = &self.shared.polling;
-                let [read, write] = [slot.sides[0].armed, slot.sides[1].armed];
-                let _ = slot.registration.disarm(polling, slot.key, read, write);
-            } else if !is_level {
-                let _ = self.arm(slot, None);
             }
         }
         if let Some(task) = reader {
@@ -361,53 +388,78 @@ impl Reactor {
         }
     }
 
-    /// Arms `direction`, and whatever else is waited for.
-    fn arm(&self, slot: &mut Slot, direction: Option<Direction>) -> io::Result<()> {
-        let is = |d| direction == Some(d);
-        let [read, write] = &slot.sides;
-        // A reader comes back: it stays armed. A socket is nearly always writable:
-        // that direction would be reported at once.
-        let level = self.shared.polling.is_level();
-        let reads = (read.armed && level) || !read.is_empty() || is(Direction::Read);
-        let writes = !write.is_empty() || is(Direction::Write);
-        if reads || writes {
-            #[cfg(soloist_liar)]
-            liar::may_register()?;
-            let polling = &self.shared.polling;
-            slot.registration.arm(polling, slot.key, reads, writes)?;
+    /// Has the poller report `direction`, beside what it reports already.
+    fn arm(&self, slot: &mut Slot, direction: Direction) -> io::Result<()> {
+        if slot.directions[direction as usize].armed {
+            return Ok(());
         }
-        slot.sides[0].armed = reads;
-        slot.sides[1].armed = writes;
+        #[cfg(soloist_liar)]
+        liar::may_register()?;
+        let interest = Interest {
+            readable: slot.directions[0].armed || direction == Direction::Read,
+            writable: slot.directions[1].armed || direction == Direction::Write,
+        };
+        slot.registration
+            .modify(self.poller(), slot.key, interest)?;
+        slot.directions[direction as usize].armed = true;
         Ok(())
     }
 
-    /// The slot of a source of this reactor, made now if it has none.
+    /// Shows the slot of a source of this reactor, if it has one.
     #[inline]
-    fn with_slot<R>(&self, registration: &Arc<Registration>, f: impl FnOnce(&mut Slot) -> R) -> R {
+    fn with_slot<R>(
+        &self,
+        registration: &Registration,
+        f: impl FnOnce(&mut Slot) -> R,
+    ) -> Option<R> {
         let mut slots = self.slots.borrow_mut();
-        let mut key = registration.key.load(Ordering::Relaxed);
-        let slot = slot(&mut slots, key);
-        if slot.is_none_or(|slot| !Arc::ptr_eq(&slot.registration, registration)) {
-            key = self.add_slot(&mut slots, registration);
-        }
-        f(&mut slots[index(key)])
+        slot_of(&mut slots, registration).map(f)
     }
 
-    /// Makes a slot. Returns its key.
+    /// Shows the slot of a source of this reactor, in which `direction` is armed. The first
+    /// time it adds the source to the poller. No user code runs in here.
+    fn with_armed_slot<R>(
+        &self,
+        registration: &Arc<Registration>,
+        direction: Direction,
+        f: impl FnOnce(&mut Slot) -> R,
+    ) -> io::Result<R> {
+        let mut slots = self.slots.borrow_mut();
+        if let Some(slot) = slot_of(&mut slots, registration) {
+            self.arm(slot, direction)?;
+            return Ok(f(slot));
+        }
+        let slot = self.add_slot(&mut slots, registration, direction)?;
+        Ok(f(slot))
+    }
+
+    /// Adds a source to the poller, and makes a slot for it.
     #[cold]
-    fn add_slot(&self, slots: &mut Slab<Slot>, registration: &Arc<Registration>) -> usize {
+    fn add_slot<'a>(
+        &self,
+        slots: &'a mut Slab<Slot>,
+        registration: &Arc<Registration>,
+        direction: Direction,
+    ) -> io::Result<&'a mut Slot> {
+        #[cfg(soloist_liar)]
+        liar::may_register()?;
         let entry = slots.vacant_entry();
         let owner = self.next_owner.get();
-        self.next_owner
-            .set(if owner < OWNERS { owner + 1 } else { 1 });
         let key = (owner << INDEX_BITS) | entry.key();
-        registration.key.store(key, Ordering::Relaxed);
-        entry.insert(Slot {
+        let mut slot = Slot {
             key,
             registration: registration.clone(),
-            sides: Default::default(),
-        });
-        key
+            directions: Default::default(),
+        };
+        slot.directions[direction as usize].armed = true;
+        let interest = Interest {
+            readable: direction == Direction::Read,
+            writable: direction == Direction::Write,
+        };
+        registration.add(self.poller(), key, interest)?;
+        self.next_owner
+            .set(if owner < OWNERS { owner + 1 } else { 1 });
+        Ok(entry.insert(slot))
     }
 
     /// The usual case of [`Reactor::wait_polled`]: a task with its own waker, nobody else
@@ -422,13 +474,12 @@ impl Reactor {
         let waits = REACTOR.try_with(|reactor| {
             let reactor = reactor.borrow();
             let mut slots = reactor.as_ref()?.slots.borrow_mut();
-            let key = registration.key.load(Ordering::Relaxed);
-            let slot = slot(&mut slots, key)?;
-            let side = &mut slot.sides[direction as usize];
-            if !side.armed || !side.push_alone(waker) {
+            let slot = slot_of(&mut slots, registration)?;
+            let state = &mut slot.directions[direction as usize];
+            if !state.armed || !state.push_alone(waker) {
                 return None;
             }
-            side.fired = false;
+            state.fired = false;
             registration.waiting.store(true, Ordering::Relaxed);
             Some(())
         });
@@ -450,23 +501,19 @@ impl Reactor {
             return Ok(());
         }
         // Cloned before the borrow; woken and dropped after it.
-        let by = By::new(who, waker);
-        let mut spare = None;
+        let mut new = Some(By::new(who, waker));
         let mut crowd = Vec::new();
-        let result = self.with_slot(registration, |slot| {
-            let side = &mut slot.sides[direction as usize];
-            side.fired = false;
-            if side.knows(waker) {
-                // It may be what is left of a wait that is over.
-                spare = Some(by);
-            } else {
-                crowd = side.split_crowd(self.generation.get());
-                side.push(0, by);
+        let result = self.with_armed_slot(registration, direction, |slot| {
+            let state = &mut slot.directions[direction as usize];
+            state.fired = false;
+            // An equal waker may be what is left of a wait that is over.
+            if !state.knows(waker) {
+                crowd = state.split_crowd(self.waits.get());
+                state.push(0, new.take().expect("it was made above"));
             }
             slot.note_waiting();
-            self.ensure_armed(slot, direction)
         });
-        drop(spare);
+        drop(new);
         let mut panics = Panics::default();
         for waiter in crowd {
             waiter.by.wake(&mut panics);
@@ -482,11 +529,12 @@ impl Reactor {
         direction: Direction,
         waker: &Waker,
     ) -> bool {
-        self.with_slot(registration, |slot| {
-            let side = &mut slot.sides[direction as usize];
-            side.fired = false;
-            side.armed && side.knows(waker)
-        })
+        let waits = self.with_slot(registration, |slot| {
+            let state = &mut slot.directions[direction as usize];
+            state.fired = false;
+            state.armed && state.knows(waker)
+        });
+        waits.unwrap_or(false)
     }
 
     /// Whether a `poll_*` waiter was woken since the last one was told so.
@@ -495,9 +543,10 @@ impl Reactor {
         registration: &Arc<Registration>,
         direction: Direction,
     ) -> bool {
-        self.with_slot(registration, |slot| {
-            std::mem::take(&mut slot.sides[direction as usize].fired)
-        })
+        let fired = self.with_slot(registration, |slot| {
+            std::mem::take(&mut slot.directions[direction as usize].fired)
+        });
+        fired.unwrap_or(false)
     }
 
     /// Waits with an entry of its own: `id` names it, and is set by the first call.
@@ -512,9 +561,9 @@ impl Reactor {
     ) -> io::Result<bool> {
         if let Some(known) = *id {
             let same = self.with_slot(registration, |slot| {
-                slot.sides[direction as usize].waits_as(known, waker)
+                slot.directions[direction as usize].waits_as(known, waker)
             });
-            match same {
+            match same.flatten() {
                 Some(true) => return Ok(true),
                 Some(false) => {}
                 None => return Ok(false),
@@ -522,17 +571,17 @@ impl Reactor {
         }
         // Cloned before the borrow, and what it replaces is dropped after it. The old
         // waker is not woken.
-        let new = By::new(who, waker);
+        let mut new = Some(By::new(who, waker));
         let mut old = None;
-        let result = self.with_slot(registration, |slot| {
-            let side = &mut slot.sides[direction as usize];
-            old = id.and_then(|known| side.remove(known));
-            side.push(*id.get_or_insert_with(|| self.new_entry()), new);
+        let result = self.with_armed_slot(registration, direction, |slot| {
+            let state = &mut slot.directions[direction as usize];
+            old = id.and_then(|known| state.remove(known));
+            let id = *id.get_or_insert_with(|| self.new_entry());
+            state.push(id, new.take().expect("it was made above"));
             slot.note_waiting();
-            self.ensure_armed(slot, direction).map(|()| true)
         });
-        drop(old);
-        result
+        drop((old, new));
+        result.map(|()| true)
     }
 
     fn new_entry(&self) -> u32 {
@@ -546,8 +595,8 @@ impl Reactor {
         let by = {
             let mut slots = self.slots.borrow_mut();
             slot(&mut slots, key).and_then(|slot| {
-                let by = slot.sides[direction as usize].remove(id);
-                if slot.is_of(self) {
+                let by = slot.directions[direction as usize].remove(id);
+                if slot.registration.reactor.load(Ordering::Relaxed) == self.id {
                     slot.note_waiting();
                 }
                 by
@@ -562,21 +611,14 @@ impl Reactor {
         let slots = slots.iter().map(|(_, slot)| slot);
         for slot in slots.filter(|slot| !slot.is_background()) {
             for direction in [Direction::Read, Direction::Write] {
-                let side = &slot.sides[direction as usize];
-                side.each(&mut |who| f(who, direction, &slot.registration));
+                let state = &slot.directions[direction as usize];
+                state.each(&mut |who| f(who, direction, &slot.registration));
             }
         }
     }
 
-    fn ensure_armed(&self, slot: &mut Slot, direction: Direction) -> io::Result<()> {
-        if slot.sides[direction as usize].armed {
-            return Ok(());
-        }
-        self.arm(slot, Some(direction))
-    }
-
     fn free_orphans(&self, panics: &mut Panics) {
-        for key in self.shared.polling.take_orphans() {
+        for key in self.poller().take_orphans() {
             self.free(key, panics);
         }
     }
@@ -590,8 +632,8 @@ impl Reactor {
                 None => return,
             }
         };
-        for side in slot.sides {
-            side.wake_all(panics);
+        for direction in slot.directions {
+            direction.wake_all(panics);
         }
     }
 }
@@ -614,23 +656,23 @@ fn slot(slots: &mut Slab<Slot>, key: usize) -> Option<&mut Slot> {
     (slot.key == key).then_some(slot)
 }
 
+/// The slot of this source. Keys of different reactors can be equal, so that they prove
+/// nothing where a source may just have moved to another one.
+#[inline]
+fn slot_of<'a>(slots: &'a mut Slab<Slot>, registration: &Registration) -> Option<&'a mut Slot> {
+    let slot = slot(slots, registration.key.load(Ordering::Relaxed))?;
+    std::ptr::eq(&*slot.registration, registration).then_some(slot)
+}
+
 impl Slot {
     fn is_background(&self) -> bool {
         self.registration.background.load(Ordering::Relaxed)
     }
 
-    /// Whether the source still belongs to this reactor. If it has moved to another
-    /// thread, the slot is waiting to be freed, and what the registration says is about
-    /// the source's life there. A move right after this look does no harm: it costs a
-    /// read that would block, or a refusal to move by `&` that the next report ends.
-    fn is_of(&self, reactor: &Reactor) -> bool {
-        self.registration.reactor.load(Ordering::Relaxed) == reactor.id()
-    }
-
     /// For a source that is still of this reactor.
     #[inline]
     fn note_waiting(&self) {
-        let waiting = self.sides.iter().any(|side| !side.is_empty());
+        let waiting = self.directions.iter().any(|one| !one.is_empty());
         self.registration.waiting.store(waiting, Ordering::Relaxed);
     }
 }

@@ -7,6 +7,7 @@
 //! before it parks, or finds it parked and notifies it. There is no third case.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -14,19 +15,15 @@ use std::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, Unparker, lock};
 
-/// First in, first out, with a way to let what a visit in the middle of a
-/// generation wakes go before the rest of that generation.
+/// First in, first out.
 pub(crate) struct ReadyQueue<T> {
     /// A ring: its length is a power of two, or 0. Borrowed mutably only to be replaced.
     ring: RefCell<Box<[Cell<T>]>>,
-    /// What was popped, and what was pushed, since the ring was made: the places of the first
-    /// and of the next, but for the turns of the ring. They may wrap around.
+    /// How many items were popped, and how many were pushed, since the ring was made. Modulo
+    /// the ring's length they are the places of the first item and of the next one. They may
+    /// wrap around.
     head: Cell<usize>,
     tail: Cell<usize>,
-    /// What is pushed while `diverted` is set.
-    urgent: RefCell<Vec<T>>,
-    /// Set only for the length of [`ReadyQueue::ahead`].
-    diverted: Cell<bool>,
 }
 
 impl<T: Copy> ReadyQueue<T> {
@@ -35,30 +32,19 @@ impl<T: Copy> ReadyQueue<T> {
             ring: RefCell::default(),
             head: Cell::new(0),
             tail: Cell::new(0),
-            urgent: RefCell::new(Vec::new()),
-            diverted: Cell::new(false),
         }
     }
 
+    /// Appends an item.
     #[inline]
     pub(crate) fn push(&self, item: T) {
-        if self.diverted.get() {
-            self.urgent.borrow_mut().push(item);
-        } else {
-            self.push_new(item);
-        }
-    }
-
-    /// What is new goes to the end, whenever that is: first in, first out.
-    #[inline]
-    pub(crate) fn push_new(&self, item: T) {
         let ring = self.ring.borrow();
         if self.len() == ring.len() {
             drop(ring);
             return self.push_grown(item);
         }
         let tail = self.tail.get();
-        // It is always there; to say so by an index would be code for a panic, at each push.
+        // The place exists. An index would say so too, with code for a panic at each push.
         if let Some(place) = ring.get(tail & ring.len().wrapping_sub(1)) {
             place.set(item);
             self.tail.set(tail.wrapping_add(1));
@@ -68,16 +54,7 @@ impl<T: Copy> ReadyQueue<T> {
     #[cold]
     fn push_grown(&self, item: T) {
         self.grow(item);
-        self.push_new(item);
-    }
-
-    fn push_first(&self, item: T) {
-        if self.len() == self.ring.borrow().len() {
-            self.grow(item);
-        }
-        let (ring, head) = (self.ring.borrow(), self.head.get().wrapping_sub(1));
-        ring[head & ring.len().wrapping_sub(1)].set(item);
-        self.head.set(head);
+        self.push(item);
     }
 
     #[inline]
@@ -91,7 +68,7 @@ impl<T: Copy> ReadyQueue<T> {
         Some(item)
     }
 
-    /// Twice as many places. What is in those that are free does not matter.
+    /// Doubles the ring. `any` fills the free places; it is never read.
     #[cold]
     fn grow(&self, any: T) {
         let items = self.items(self.len());
@@ -103,7 +80,7 @@ impl<T: Copy> ReadyQueue<T> {
         drop(self.ring.replace(ring));
     }
 
-    /// The first of those that are queued.
+    /// The first `count` items.
     fn items(&self, count: usize) -> Vec<T> {
         let (ring, head) = (self.ring.borrow(), self.head.get());
         let place = |n: usize| head.wrapping_add(n) & ring.len().wrapping_sub(1);
@@ -120,51 +97,22 @@ impl<T: Copy> ReadyQueue<T> {
         self.len() == 0
     }
 
-    /// Shows the first `count` items, to be put into another order.
+    /// Passes the first `count` items to `f`, which may put them into another order.
     pub(crate) fn arrange(&self, count: usize, f: impl FnOnce(&mut [T])) {
         let mut items = self.items(count);
         f(&mut items);
-        self.head.set(self.head.get().wrapping_add(count));
-        for item in items.into_iter().rev() {
-            self.push_first(item);
+        let (ring, head) = (self.ring.borrow(), self.head.get());
+        for (n, item) in items.into_iter().enumerate() {
+            ring[head.wrapping_add(n) & ring.len().wrapping_sub(1)].set(item);
         }
     }
 
-    /// Empties the queue, and gives its memory back, unless it is for no more than `kept`
-    /// items.
+    /// Empties the queue. It keeps its memory if that has room for at most `kept` items.
     pub(crate) fn clear(&self, kept: usize) {
         self.head.set(self.tail.get());
         if self.ring.borrow().len() > kept {
             self.ring.take();
         }
-        self.urgent.take();
-    }
-
-    /// Runs `f`; what it pushes goes to the front of the queue, in the order of
-    /// the pushes. Returns how many there were, beside what `f` returned.
-    pub(crate) fn ahead<R>(&self, f: impl FnOnce() -> R) -> (R, usize) {
-        /// Also when a waker panics: what has been woken must not get stuck.
-        struct Merge<'a, T: Copy>(&'a ReadyQueue<T>);
-        impl<T: Copy> Merge<'_, T> {
-            fn merge(&self) -> usize {
-                self.0.diverted.set(false);
-                let mut urgent = self.0.urgent.borrow_mut();
-                let count = urgent.len();
-                for item in urgent.drain(..).rev() {
-                    self.0.push_first(item);
-                }
-                count
-            }
-        }
-        impl<T: Copy> Drop for Merge<'_, T> {
-            fn drop(&mut self) {
-                self.merge();
-            }
-        }
-        self.diverted.set(true);
-        let merge = Merge(self);
-        let result = f();
-        (result, merge.merge())
     }
 }
 
@@ -215,7 +163,7 @@ pub(crate) struct Inbox<T, N> {
 
 #[derive(Debug)]
 struct State<T, N> {
-    items: Vec<T>,
+    items: VecDeque<T>,
     /// Set by the owner, only while `items` is empty; cleared by the first push
     /// after that (which is the one that notifies), or by the owner when it is
     /// awake again. Set again when that notification has failed.
@@ -233,7 +181,7 @@ impl<T, N: Notify> Inbox<T, N> {
         Inbox {
             filled: AtomicBool::new(false),
             state: Mutex::new(State {
-                items: Vec::new(),
+                items: VecDeque::new(),
                 parked: false,
                 notifier: None,
                 id: 0,
@@ -255,7 +203,7 @@ impl<T, N: Notify> Inbox<T, N> {
                 // The lock is dropped before the caller drops the item.
                 return Err(item);
             }
-            state.items.push(item);
+            state.items.push_back(item);
             self.filled.store(true, Ordering::Release);
             std::mem::take(&mut state.parked)
                 .then(|| state.notifier.clone())
@@ -275,17 +223,15 @@ impl<T, N: Notify> Inbox<T, N> {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Moves what has come to the end of `into`, and is no longer parked.
-    pub(crate) fn take(&self, into: &mut Vec<T>) {
+    /// Moves up to `most` items to the end of `into`, the oldest first. The owner is no
+    /// longer parked.
+    pub(crate) fn take(&self, most: usize, into: &mut Vec<T>) {
         let mut state = lock(&self.state);
         state.parked = false;
-        self.filled.store(false, Ordering::Relaxed);
-        if into.is_empty() {
-            // The usual case: the two vectors change places, nothing moves.
-            std::mem::swap(&mut state.items, into);
-        } else {
-            into.append(&mut state.items);
-        }
+        let count = most.min(state.items.len());
+        into.extend(state.items.drain(..count));
+        self.filled
+            .store(!state.items.is_empty(), Ordering::Relaxed);
     }
 
     /// Says that the owner is about to wait. False if something has come: then
@@ -311,7 +257,7 @@ impl<T, N: Notify> Inbox<T, N> {
     }
 
     /// Takes nothing in any more. Returns what was left.
-    pub(crate) fn close(&self) -> Vec<T> {
+    pub(crate) fn close(&self) -> VecDeque<T> {
         let (items, notifier) = {
             let mut state = lock(&self.state);
             state.id = 0;

@@ -8,11 +8,16 @@
 //!
 //! # A turn
 //!
-//! Tasks run in generations: all that are ready now, each once. At the end of a
-//! generation, when nothing is ready or after enough polls, the runtime looks at the
-//! clock, wakes those whose time has come, and visits the reactor: without waiting if
-//! there is work, else until the next deadline. When a generation takes long, the
-//! visit happens in between, and what it wakes runs at once.
+//! Tasks run first come, first served, in the order in which the runtime learns that they
+//! are ready. They run in generations: all that are ready now, each once. In a visit the
+//! runtime reads the clock, takes what other threads have sent, and wakes the tasks whose
+//! timers are due and whose sockets are ready; all of them go to the end of the queue.
+//! A visit comes
+//!
+//! * when no task is ready: it waits until the next deadline, or until something happens;
+//! * at the end of a generation, when 128 polls or a millisecond have passed since the last
+//!   one;
+//! * within a generation, when 10 ms have passed.
 
 #[cfg(unix)]
 mod guest;
@@ -21,7 +26,6 @@ mod handle;
 mod models;
 mod simulated;
 mod stuck;
-mod valve;
 mod watched;
 
 use std::cell::Cell;
@@ -34,7 +38,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
-use self::valve::Valve;
+use crate::budget::{self, VisitBudget};
 pub use crate::clock::{AutoAdvance, Clock};
 use crate::context::{self, Context, Settings, Step};
 use crate::info::{Metrics, TaskInfo};
@@ -42,9 +46,6 @@ use crate::panics::Panics;
 use crate::reactor::Reactor;
 pub use crate::schedule::Schedule;
 use crate::task::Task;
-
-/// Polls after which the reactor is visited even if there is more work.
-const BUDGET: usize = 128;
 
 /// Runs a future, and all that it spawns, on this thread until it is done.
 ///
@@ -103,9 +104,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 #[derive(Debug)]
 pub struct Runtime {
     context: Rc<Context>,
-    valve: Valve,
-    /// Set when a stop has come in the middle of a generation, behind tasks that are new.
-    owes_turn: Cell<bool>,
+    budget: VisitBudget,
+    /// Set when a stop has come within a generation, after tasks that are to run before it.
+    owes_generation: Cell<bool>,
     visit_virtual: Option<simulated::Visit>,
     #[cfg(unix)]
     guest: guest::Guest,
@@ -418,7 +419,7 @@ impl Runtime {
         let owner = &self.context.owner;
         owner.ready().is_empty()
             && !owner.inbox().is_filled()
-            && self.valve.polls() < BUDGET
+            && !self.budget.is_due()
             && owner.watch().is_none()
             && self.context.order.is_none()
     }
@@ -426,13 +427,14 @@ impl Runtime {
     /// What `pass` does when there is nothing else: main need not go through the queue.
     #[inline]
     fn generation_of_main(&self, main: &mut impl FnMut() -> bool) -> bool {
-        self.context.count_generation(1);
-        self.context.begin_poll();
+        self.context.begin_generation(1);
+        budget::begin_poll();
         let is_done = main();
+        self.context.end_poll();
         if is_done {
-            self.valve.count_poll();
-        } else if self.valve.is_due_after_poll() {
-            self.visit_between().unwrap_or_else(|error| lost(&error));
+            self.budget.count_poll();
+        } else if self.budget.is_interrupted_after_poll() {
+            self.interrupt().unwrap_or_else(|error| lost(&error));
         }
         is_done
     }
@@ -452,8 +454,8 @@ impl Runtime {
     fn run_until_stopped(&self, or_empty: bool) {
         self.enter(|| {
             let context = &self.context;
-            // What was new then, in a `block_on` or a turn, has its turn in this run.
-            self.owes_turn.set(false);
+            // What a `block_on` or a turn has left behind runs in this call.
+            self.owes_generation.set(false);
             loop {
                 context.read_inbox();
                 if or_empty && context.owner.live() == 0 {
@@ -469,8 +471,8 @@ impl Runtime {
                 let ready = context.owner.ready().len();
                 context.read_inbox();
                 if context.take_stopped() {
-                    if self.owes_turn.take() || context.owner.ready().len() > ready {
-                        // It was sent before the stop: it has its turn before it.
+                    if self.owes_generation.take() || context.owner.ready().len() > ready {
+                        // They were sent before the stop, so they run before it.
                         let result = self.generation(&mut || false);
                         result.map_or_else(|error| lost(&error), drop);
                     }
@@ -480,18 +482,17 @@ impl Runtime {
         });
     }
 
-    /// The visit that the last generation has left to do, and one generation. `main` polls
-    /// the future of a `block_on`, and says whether it is done.
+    /// A visit, if one is due, and one generation. `main` polls the future of a `block_on`,
+    /// and returns whether it is done.
     ///
-    /// The caller has read the inbox and goes by what was in it: read again here, a stop
-    /// would go by the caller, and the wait would not end.
+    /// The caller has read the inbox. Reading it here, before the wait, could consume a stop
+    /// request that the caller must see, and then block for ever.
     #[inline(always)]
     fn pass(&self, wait: Option<Duration>, main: &mut dyn FnMut() -> bool) -> io::Result<Pass> {
-        let mut visits = self.valve.polls() >= BUDGET;
         loop {
-            if visits {
-                self.visit(wait)?;
-                self.context.read_inbox();
+            let is_idle = self.context.owner.ready().is_empty();
+            if is_idle || self.budget.is_due_after_generation() {
+                self.visit(is_idle, wait)?;
             }
             if let Some(watch) = self.context.owner.watch() {
                 watch.begin_turn();
@@ -500,89 +501,74 @@ impl Runtime {
             if let Some(watch) = self.context.owner.watch() {
                 watch.end_turn(pass.polled);
             }
-            // Where there were only entries of tasks that are over, nothing was ready.
-            if visits || pass.polled > 0 {
+            // If all entries were those of tasks that are over, nothing was ready.
+            if is_idle || pass.polled > 0 {
                 return Ok(pass);
             }
-            visits = true;
         }
     }
 
-    /// Runs all that is ready now, each once; what is woken meanwhile is for the next.
+    /// Polls all tasks that are ready now, each once. What becomes ready meanwhile is for
+    /// the next generation.
     #[inline(always)]
     fn generation(&self, main: &mut dyn FnMut() -> bool) -> io::Result<Pass> {
         let context = &*self.context;
-        let mut left = context.owner.ready().len();
-        if left > 0 {
-            context.arrange(left);
-            context.count_generation(left);
+        let ready = context.owner.ready().len();
+        context.begin_generation(ready);
+        if ready > 0 {
+            context.arrange(ready);
         }
-        let mut polled = 0;
-        while left > 0 {
-            left -= 1;
+        let mut pass = Pass::default();
+        for _ in 0..ready {
             match context.run_one(main) {
-                Step::Polled => polled += 1,
+                Step::Polled => pass.polled += 1,
                 Step::Nothing => continue,
                 // The others are there for the next call.
                 Step::MainIsDone => {
-                    // Counted, so that many short calls come to a visit, too.
-                    self.valve.count_poll();
-                    return Ok(Pass {
-                        polled: polled + 1,
-                        main_is_done: true,
-                    });
+                    // Counted, so that many short calls lead to a visit, too.
+                    self.budget.count_poll();
+                    pass.polled += 1;
+                    pass.main_is_done = true;
+                    break;
                 }
             }
-            if self.valve.is_due_after_poll() {
-                left += self.visit_between()?;
+            if self.budget.is_interrupted_after_poll() {
+                self.interrupt()?;
             }
         }
-        Ok(Pass {
-            polled,
-            main_is_done: false,
-        })
+        Ok(pass)
     }
 
-    /// Between generations: wakes whose time has come and whose socket is ready; waits
-    /// if that leaves nothing to do.
-    fn visit(&self, wait: Option<Duration>) -> io::Result<()> {
+    /// Looks for what has become ready, and appends it to the queue. If the runtime is idle
+    /// it waits for that, but not longer than `wait`.
+    fn visit(&self, is_idle: bool, wait: Option<Duration>) -> io::Result<()> {
         let context = &self.context;
-        if !context.owner.ready().is_empty() {
-            context.look();
-            context.expire_timers();
-            let events = context.park.peek(false)?;
-            context.owner.counts().events.add(events);
-        } else if let Some(visit) = self.visit_virtual {
+        if let Some(visit) = self.visit_virtual.filter(|_| is_idle) {
             return visit(self, wait);
-        } else {
-            let wait = self.until_next_timer(wait);
-            context.wait(wait)?;
-            context.look();
-            context.expire_timers();
         }
-        self.valve.visited(self.real_now(), true);
+        context.wait(if is_idle {
+            self.until_next_timer(wait)
+        } else {
+            Some(Duration::ZERO)
+        })?;
+        context.read_inbox();
+        context.look();
+        context.expire_timers();
+        context.deliver_events();
+        self.budget.visited(self.real_now());
         Ok(())
     }
 
-    /// In the middle of a long generation. Returns how many it has woken: they run
-    /// next, and only then the valve opens again.
-    fn visit_between(&self) -> io::Result<usize> {
+    /// A visit within a generation.
+    #[cold]
+    fn interrupt(&self) -> io::Result<()> {
         let context = &self.context;
         let (ready, was_stopped) = (context.owner.ready().len(), context.is_stopped());
-        let (result, woken) = context.owner.ready().ahead(|| {
-            context.read_inbox();
-            context.look();
-            context.expire_timers();
-            context.park.peek(true)
-        });
-        if context.is_stopped() && !was_stopped && context.owner.ready().len() > ready + woken {
-            self.owes_turn.set(true);
+        self.visit(false, None)?;
+        if context.is_stopped() && !was_stopped && context.owner.ready().len() > ready {
+            self.owes_generation.set(true);
         }
-        context.arrange(woken);
-        self.valve.visited(self.real_now(), false);
-        self.valve.hold(woken);
-        context.owner.counts().events.add(result?);
-        Ok(woken)
+        Ok(())
     }
 
     /// The time of the last visit, by the system's clock: tasks take real time.
@@ -603,7 +589,8 @@ impl Runtime {
     }
 }
 
-/// What came of a pass.
+/// What a pass has done.
+#[derive(Default)]
 struct Pass {
     polled: usize,
     main_is_done: bool,
@@ -688,12 +675,13 @@ impl Builder {
     /// assert_eq!(runtime.block_on(async { 1 }), 1);
     /// ```
     pub fn build(self) -> Runtime {
+        let budget_clock = self.settings.budget_clock.clone();
         let context = Context::new(self.settings);
-        let valve = Valve::new(context.now());
+        let budget = VisitBudget::new(context.now(), budget_clock);
         Runtime {
             context,
-            valve,
-            owes_turn: Cell::new(false),
+            budget,
+            owes_generation: Cell::new(false),
             visit_virtual: self.visit_virtual,
             #[cfg(unix)]
             guest: guest::Guest::default(),

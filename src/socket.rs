@@ -1,6 +1,6 @@
-//! What all sockets have in common: try, wait for the reactor's word, try again.
+//! What all sockets have in common: try, wait until the reactor reports readiness, try again.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use std::task::{Context as TaskContext, Poll, Waker, ready};
 
 use socket2::SockRef;
 
+use crate::budget;
 use crate::cell::{Wait, note, polled};
 use crate::context;
-use crate::reactor::{Direction, Reactor, Source};
-use crate::source::{AsRaw, Registration};
+use crate::reactor::{Reactor, Source};
+use crate::source::{AsRaw, Direction, Registration};
 use crate::sync::atomic::Ordering;
 
 /// A registered I/O object that its clones share.
@@ -28,7 +29,7 @@ impl<T> Clone for Socket<T> {
     }
 }
 
-impl<T: AsRaw> Socket<T> {
+impl<T: AsRaw + 'static> Socket<T> {
     /// Takes over an object that is in nonblocking mode already. `what` is for the
     /// error outside of a runtime.
     pub(crate) fn new(io: T, what: &str) -> io::Result<Socket<T>> {
@@ -42,6 +43,18 @@ impl<T: AsRaw> Socket<T> {
     pub(crate) fn add(&self) -> io::Result<()> {
         self.source.add()
     }
+}
+
+/// What is known of the reads of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bytes {
+    /// Nothing: it can be of any type.
+    Opaque,
+    /// They have no boundaries.
+    Stream,
+    /// They have no boundaries, and one that returns less than there was room for has left
+    /// nothing.
+    DrainedByShortRead,
 }
 
 /// Puts it into nonblocking mode.
@@ -62,6 +75,11 @@ impl<T> Socket<T> {
     pub(crate) fn set_background(&self) {
         let background = &self.source.registration().background;
         background.store(true, Ordering::Relaxed);
+    }
+
+    /// Somebody else may use the object, too, so that what was reported of it proves nothing.
+    pub(crate) fn set_shared(&self) {
+        self.source.readiness().set_shared();
     }
 
     pub(crate) fn get_ref(&self) -> &T {
@@ -96,81 +114,87 @@ impl<T> Socket<T> {
         }
     }
 
-    /// Reads bytes, or has the task woken if that would block. `stream`: bytes without
-    /// boundaries, so that a read of less than there was `room` for has emptied it.
+    /// Reads bytes into a buffer with so much `room`, or has the task woken if that would
+    /// block.
     #[inline]
     pub(crate) fn poll_read(
         &self,
         cx: &mut TaskContext<'_>,
         exclusive: bool,
-        stream: bool,
+        bytes: Bytes,
         room: usize,
         read: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        if stream && room == 0 {
+        if bytes != Bytes::Opaque && room == 0 {
             // The system would wait for a byte that nobody takes.
             return Poll::Ready(Ok(0));
         }
-        let result = ready!(self.poll_read_with(cx, exclusive, stream, read));
-        if let (true, Ok(n)) = (stream, &result) {
-            self.source.reads().note_length(*n, room);
+        let result = ready!(self.poll_io(Direction::Read, cx, exclusive, read));
+        if let Ok(n) = result {
+            budget::charge_bytes(n);
+            if bytes == Bytes::DrainedByShortRead {
+                self.source.readiness().note_read(n, room);
+            }
         }
         Poll::Ready(result)
     }
 
-    /// Tries to read or accept, and has the task woken if that would block. `trusting`:
-    /// not even tried while the earlier reads say that there is nothing.
+    /// Writes bytes, or has the task woken if that would block.
     #[inline]
-    pub(crate) fn poll_read_with<R>(
+    pub(crate) fn poll_write(
         &self,
         cx: &mut TaskContext<'_>,
         exclusive: bool,
-        trusting: bool,
-        mut read: impl FnMut(&T) -> io::Result<R>,
-    ) -> Poll<io::Result<R>> {
-        self.claim(exclusive)?;
-        let reads = self.source.reads();
-        while reads.may_try(trusting) {
-            match read(self.source.get_ref()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    reads.note_blocked();
-                    break;
-                }
-                result => {
-                    reads.note_done();
-                    self.settle(exclusive);
-                    return Poll::Ready(result);
-                }
-            }
+        write: impl FnMut(&T) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(self.poll_io(Direction::Write, cx, exclusive, write));
+        if let Ok(n) = result {
+            budget::charge_bytes(n);
         }
-        self.wait_polled(Direction::Read, cx)
+        Poll::Ready(result)
     }
 
-    /// Tries to write, and has the task woken if that would block.
+    /// Tries an operation, and has the task woken if it would block. The caller charges the
+    /// budget of the poll for it.
     #[inline]
-    pub(crate) fn poll_write<R>(
+    pub(crate) fn poll_io<R>(
         &self,
+        direction: Direction,
         cx: &mut TaskContext<'_>,
         exclusive: bool,
-        mut write: impl FnMut(&T) -> io::Result<R>,
+        operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
+        context::inside_or_error("using a socket")?;
         self.claim(exclusive)?;
-        if !context::may_write()? {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        ready!(context::poll_socket_budget(cx));
+        match self.attempt(direction, operation) {
+            Some(result) => {
+                self.settle(exclusive);
+                Poll::Ready(result)
+            }
+            None => self.wait_polled(direction, cx),
         }
-        loop {
-            match write(self.source.get_ref()) {
+    }
+
+    /// Tries an operation, if it is worth it. `None` if it would block.
+    #[inline]
+    fn attempt<R>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> Option<io::Result<R>> {
+        let readiness = self.source.readiness();
+        while readiness.is_ready(direction) {
+            match operation(self.source.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                result => {
-                    self.settle(exclusive);
-                    return Poll::Ready(result);
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    readiness.clear(direction);
+                    break;
                 }
+                result => return Some(result),
             }
         }
-        self.wait_polled(Direction::Write, cx)
+        None
     }
 
     fn wait_polled<R>(
@@ -196,7 +220,7 @@ impl<T> Socket<T> {
         self.wait_polled(direction, cx)
     }
 
-    /// Waits for the reactor's word.
+    /// Waits until the reactor reports the direction.
     pub(crate) fn ready(&self, direction: Direction) -> Ready<'_, T> {
         Ready {
             socket: self,
@@ -208,46 +232,33 @@ impl<T> Socket<T> {
     /// Tries a read or an accept until it does not block.
     pub(crate) async fn read_with<R>(
         &self,
-        mut read: impl FnMut(&T) -> io::Result<R>,
+        read: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
-        loop {
-            self.claim(false)?;
-            let reads = self.source.reads();
-            while reads.may_try(false) {
-                match read(self.source.get_ref()) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        reads.note_blocked();
-                        break;
-                    }
-                    result => {
-                        reads.note_done();
-                        return result;
-                    }
-                }
-            }
-            self.ready(Direction::Read).await?;
-        }
+        self.operate(Direction::Read, read).await
     }
 
     /// Tries a write until it does not block.
     pub(crate) async fn write_with<R>(
         &self,
-        mut write: impl FnMut(&T) -> io::Result<R>,
+        write: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
+        self.operate(Direction::Write, write).await
+    }
+
+    async fn operate<R>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        context::inside_or_error("using a socket")?;
         loop {
             self.claim(false)?;
-            if !context::may_write()? {
-                futures_lite::future::yield_now().await;
-                continue;
+            poll_fn(context::poll_socket_budget).await;
+            if let Some(result) = self.attempt(direction, &mut operation) {
+                budget::charge(1);
+                return result;
             }
-            match write(self.source.get_ref()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready(Direction::Write).await?;
-                }
-                result => return result,
-            }
+            self.ready(direction).await?;
         }
     }
 }

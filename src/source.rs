@@ -5,11 +5,12 @@
 //!
 //! * **\[OPEN\]** `Registration::fd` is open, and the same open file, from
 //!   [`RawSource::new`] until its `Closing` guard has been dropped: the `RawSource`
-//!   holds the I/O object, hands out only `&T`, and drops the guard first.
+//!   holds the I/O object, hands out only `&T`, and drops the guard first. The object's type
+//!   is `'static`, so an object that is forgotten stays open for ever.
 //! * **\[GONE\]** After the guard has been dropped (`Place::Closed`) the fd is
 //!   registered nowhere, and no method of `Registration` uses the number again. It is
-//!   decided under the lock of `place`, so a word about an old event that comes late
-//!   cannot hit the number's next owner.
+//!   decided under the lock of `place`, so a late request about an old event cannot
+//!   hit the number's next owner.
 //! * Modifying and deleting use the number that was registered, never a later
 //!   `as_fd()`, which a type may answer differently.
 
@@ -18,16 +19,21 @@
     reason = "room 2: polling asks for a promise that a source is deleted before it is closed"
 )]
 
-mod reads;
+mod platform;
+mod readiness;
 
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use polling::{Event, PollMode, Poller};
+use polling::Poller;
 
-pub(crate) use self::reads::Reads;
+use self::platform::Notification;
+#[cfg(all(target_os = "linux", not(soloist_portable)))]
+pub(crate) use self::platform::add_own;
+pub(crate) use self::platform::{Interest, ONE_SHOT};
+pub(crate) use self::readiness::Readiness;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
@@ -53,13 +59,23 @@ mod raw {
 
 pub(crate) use raw::AsRaw;
 
-/// On Windows a socket without an interest whose peer resets keeps polling busy:
-/// there it is taken out, and added again at the next wait.
-const PARKS_BY_DELETING: bool = cfg!(windows);
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
 
 /// The poller of one reactor, which knows the process that made it.
-pub(crate) struct Polling {
+pub(crate) struct PollerHandle {
     poller: ManuallyDrop<Poller>,
+    notification: Notification,
     /// Never 0, never reused.
     pub(crate) id: u64,
     pid: u32,
@@ -70,10 +86,12 @@ pub(crate) struct Polling {
     orphaned: AtomicBool,
 }
 
-impl Polling {
-    pub(crate) fn new(id: u64) -> io::Result<Polling> {
-        Ok(Polling {
-            poller: ManuallyDrop::new(Poller::new()?),
+impl PollerHandle {
+    pub(crate) fn new(id: u64) -> io::Result<PollerHandle> {
+        let poller = Poller::new()?;
+        Ok(PollerHandle {
+            notification: Notification::new(&poller)?,
+            poller: ManuallyDrop::new(poller),
             id,
             pid: std::process::id(),
             orphans: Mutex::new(Vec::new()),
@@ -85,13 +103,18 @@ impl Polling {
         &self.poller
     }
 
+    /// Ends the wait, from any thread.
+    pub(crate) fn notify(&self) -> io::Result<()> {
+        self.notification.notify(&self.poller)
+    }
+
     /// False in the child of a fork: the kernel's half is still the parent's.
     pub(crate) fn is_ours(&self) -> bool {
         self.pid == std::process::id()
     }
 
     /// Leaves a slot to the reactor.
-    pub(crate) fn orphan(&self, key: usize) {
+    fn orphan(&self, key: usize) {
         lock(&self.orphans).push(key);
         self.orphaned.store(true, Ordering::Release);
     }
@@ -104,23 +127,9 @@ impl Polling {
             Vec::new()
         }
     }
-
-    /// Whether an interest stays armed when it has been reported.
-    pub(crate) fn is_level(&self) -> bool {
-        self.mode() == PollMode::Level
-    }
-
-    /// The mode in which an interest stays armed, where the platform has it.
-    fn mode(&self) -> PollMode {
-        if self.poller.supports_level() {
-            PollMode::Level
-        } else {
-            PollMode::Oneshot
-        }
-    }
 }
 
-impl Drop for Polling {
+impl Drop for PollerHandle {
     fn drop(&mut self) {
         // Elsewhere polling would deregister its own fds from the parent's epoll:
         // they are left open instead.
@@ -131,9 +140,11 @@ impl Drop for Polling {
     }
 }
 
-impl fmt::Debug for Polling {
+impl fmt::Debug for PollerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Polling").field("id", &self.id).finish()
+        f.debug_struct("PollerHandle")
+            .field("id", &self.id)
+            .finish()
     }
 }
 
@@ -142,9 +153,8 @@ impl fmt::Debug for Polling {
 enum Place {
     /// Nowhere yet.
     Nowhere,
-    /// Known to this poller, under the key of the registration. `added` is false while it
-    /// is parked on a platform that parks by deleting.
-    In { polling: Arc<Polling>, added: bool },
+    /// With this poller, under the key of the registration.
+    In(Arc<PollerHandle>),
     /// The owner lets go of the fd. [GONE]
     Closed,
 }
@@ -154,18 +164,16 @@ enum Place {
 pub(crate) struct Registration {
     fd: raw::Raw,
     place: Mutex<Place>,
-    /// The reactor that the source belongs to; it changes when a source moves to
-    /// another thread. Relaxed: it says whose slots to look at, and the slot says
-    /// whether it is the right one.
+    /// The reactor that the source belongs to. It is written under the lock of `place`, when a
+    /// source moves to another thread.
     pub(crate) reactor: AtomicU64,
-    /// Its key there; 0 while it has none. It changes before it is armed under another one,
-    /// and after it has left.
+    /// Its key there; 0 while it is registered nowhere. It is written under the lock of
+    /// `place`. Keys of different reactors can be equal.
     pub(crate) key: AtomicUsize,
     /// Whether a task waits for it in that reactor.
     pub(crate) waiting: AtomicBool,
-    /// Whether the next read is worth a try.
-    pub(crate) reads: Reads,
-    /// Set where who waits for it is never a task: it keeps nothing going.
+    pub(crate) readiness: Readiness,
+    /// Set if no task ever waits for it: it keeps nothing going.
     pub(crate) background: AtomicBool,
 }
 
@@ -177,7 +185,7 @@ impl Registration {
             reactor: AtomicU64::new(0),
             key: AtomicUsize::new(0),
             waiting: AtomicBool::new(false),
-            reads: Reads::new(),
+            readiness: Readiness::new(),
             background: AtomicBool::new(false),
         }
     }
@@ -197,105 +205,87 @@ impl Registration {
         Some(f(unsafe { raw::Borrowed::borrow_raw(self.fd) }))
     }
 
-    /// Has the poller report these directions under `key` from now on.
-    pub(crate) fn arm(
+    /// Registers the source with the poller of the reactor that it belongs to, under `key`.
+    pub(crate) fn add(
         &self,
-        polling: &Arc<Polling>,
+        poller: &Arc<PollerHandle>,
         key: usize,
-        readable: bool,
-        writable: bool,
+        interest: Interest,
     ) -> io::Result<()> {
-        let interest = Event::new(key, readable, writable);
         let mut place = lock(&self.place);
         match &*place {
             Place::Closed => return Err(closed()),
-            Place::In { polling: now, .. } if now.id != polling.id => {
-                return Err(elsewhere());
-            }
-            Place::In { added: true, .. } => return self.modify(polling, interest, polling.mode()),
-            Place::In { added: false, .. } | Place::Nowhere => {}
+            // Another thread has taken it over.
+            _ if self.reactor.load(Ordering::Relaxed) != poller.id => return Err(elsewhere()),
+            Place::In(_) => return Err(elsewhere()),
+            Place::Nowhere => {}
         }
-        // SAFETY: the fd is open: not `Closed` [OPEN]. Before it is closed, `Closing`
-        // deletes it, under this lock [GONE].
+        // SAFETY: the fd is open, since the place is not `Closed` [OPEN]. `Closing` deletes
+        // it under this lock before it is closed [GONE].
         unsafe {
-            let poller = polling.poller();
-            poller.add_with_mode(self.fd, interest, polling.mode())?;
+            let fd = raw::Borrowed::borrow_raw(self.fd);
+            platform::add(poller.poller(), fd, key, interest)?;
         }
-        *place = Place::In {
-            polling: polling.clone(),
-            added: true,
-        };
+        self.key.store(key, Ordering::Relaxed);
+        *place = Place::In(poller.clone());
         Ok(())
     }
 
-    /// Ends the registration, so that another thread's reactor can take the source
-    /// over, and leaves the slot to the old one.
-    pub(crate) fn leave(&self) -> io::Result<()> {
+    /// Has the poller report `interest` from now on. What is ready already is reported, too.
+    pub(crate) fn modify(
+        &self,
+        poller: &PollerHandle,
+        key: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let place = lock(&self.place);
+        match &*place {
+            Place::Closed => Err(closed()),
+            Place::In(now) if now.id == poller.id && self.key.load(Ordering::Relaxed) == key => {
+                // SAFETY: the place is `In`, and the lock is held: open [OPEN].
+                let fd = unsafe { raw::Borrowed::borrow_raw(self.fd) };
+                platform::modify(poller.poller(), fd, key, interest)
+            }
+            Place::In(_) | Place::Nowhere => Err(elsewhere()),
+        }
+    }
+
+    /// Makes it a source of another reactor. Its slot is left to the old one, which is
+    /// returned.
+    pub(crate) fn move_to(&self, reactor: u64) -> io::Result<Option<Arc<PollerHandle>>> {
         let mut place = lock(&self.place);
-        if let Place::In { polling, added } = &*place {
-            if !polling.is_ours() {
+        if let Place::In(poller) = &*place {
+            if !poller.is_ours() {
                 return Err(io::Error::other(
                     "the socket was registered before a fork: it cannot be waited for in the \
                      child process",
                 ));
             }
-            if *added {
-                self.delete(polling)?;
-            }
-            polling.orphan(self.key.load(Ordering::Relaxed));
-            *place = Place::Nowhere;
+            self.delete(poller)?;
+            poller.orphan(self.key.load(Ordering::Relaxed));
         }
-        Ok(())
+        self.key.store(0, Ordering::Relaxed);
+        self.waiting.store(false, Ordering::Relaxed);
+        self.readiness.reset();
+        self.reactor.store(reactor, Ordering::Relaxed);
+        match std::mem::replace(&mut *place, Place::Nowhere) {
+            Place::In(old) => Ok(Some(old)),
+            Place::Nowhere | Place::Closed => Ok(None),
+        }
     }
 
     /// Leaves the slot to the reactor that it belongs to.
     pub(crate) fn orphan(&self) {
-        if let Place::In { polling, .. } = &*lock(&self.place) {
-            polling.orphan(self.key.load(Ordering::Relaxed));
+        if let Place::In(poller) = &*lock(&self.place) {
+            poller.orphan(self.key.load(Ordering::Relaxed));
         }
     }
 
-    /// Has the poller report only these directions. Nothing happens if the source
-    /// has gone elsewhere meanwhile.
-    pub(crate) fn disarm(
-        &self,
-        polling: &Polling,
-        key: usize,
-        readable: bool,
-        writable: bool,
-    ) -> io::Result<()> {
-        let mut place = lock(&self.place);
-        let Place::In {
-            polling: now,
-            added: added @ true,
-        } = &mut *place
-        else {
-            return Ok(());
-        };
-        if now.id != polling.id || self.key.load(Ordering::Relaxed) != key {
-            return Ok(());
-        }
-        if readable || writable {
-            self.modify(polling, Event::new(key, readable, writable), polling.mode())
-        } else if PARKS_BY_DELETING {
-            *added = false;
-            self.delete(polling)
-        } else {
-            // HUP and ERR come even without an interest: at most once.
-            self.modify(polling, Event::none(key), PollMode::Oneshot)
-        }
-    }
-
-    fn modify(&self, polling: &Polling, interest: Event, mode: PollMode) -> io::Result<()> {
-        // SAFETY: the caller holds the lock and has seen `Place::In`: open [OPEN].
+    /// The caller holds the lock and has seen `Place::In`.
+    fn delete(&self, poller: &PollerHandle) -> io::Result<()> {
+        // SAFETY: the place is `In`, and the lock is held: open [OPEN].
         let fd = unsafe { raw::Borrowed::borrow_raw(self.fd) };
-        polling.poller().modify_with_mode(fd, interest, mode)
-    }
-
-    fn delete(&self, polling: &Polling) -> io::Result<()> {
-        // SAFETY: as in `modify`.
-        let fd = unsafe { raw::Borrowed::borrow_raw(self.fd) };
-        polling.poller().delete(fd)
+        poller.poller().delete(fd)
     }
 }
 
@@ -317,18 +307,14 @@ struct Closing(Arc<Registration>);
 impl Drop for Closing {
     fn drop(&mut self) {
         let mut place = lock(&self.0.place);
-        if let Place::In {
-            polling,
-            added: true,
-            ..
-        } = &*place
-        {
-            // Also where the close would do it: a duplicate keeps the entry alive.
-            // After a fork it would take the parent's entry away.
-            if polling.is_ours() {
+        // Also where the close would do it: a duplicate keeps the entry alive. In the child of
+        // a fork it would take the parent's entry away.
+        match &*place {
+            Place::In(poller) if poller.is_ours() => {
                 // It can fail only if the entry is not there: then all is well.
-                let _ = self.0.delete(polling);
+                let _ = self.0.delete(poller);
             }
+            _ => {}
         }
         *place = Place::Closed;
     }
@@ -342,7 +328,7 @@ pub(crate) struct RawSource<T> {
     io: T,
 }
 
-impl<T: AsRaw> RawSource<T> {
+impl<T: AsRaw + 'static> RawSource<T> {
     pub(crate) fn new(io: T) -> RawSource<T> {
         let registration = Registration::new(raw::number(&io));
         RawSource {
@@ -367,27 +353,4 @@ impl<T> RawSource<T> {
         drop(closing);
         io
     }
-}
-
-/// Adds an fd of the reactor's own, which reports every change once and is never
-/// read.
-#[cfg(all(target_os = "linux", not(soloist_portable)))]
-pub(crate) fn watch_edges<T: AsRaw>(
-    source: &RawSource<T>,
-    polling: &Arc<Polling>,
-    key: usize,
-) -> io::Result<()> {
-    let registration = source.registration();
-    let mut place = lock(&registration.place);
-    // SAFETY: the source is borrowed, so its fd is open [OPEN]; `Closing` deletes it
-    // before it is closed [GONE].
-    unsafe {
-        let poller = polling.poller();
-        poller.add_with_mode(registration.fd, Event::readable(key), PollMode::Edge)?;
-    }
-    *place = Place::In {
-        polling: polling.clone(),
-        added: true,
-    };
-    Ok(())
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_lite::Stream;
@@ -229,6 +229,7 @@ impl Sleep {
         };
         self.polled = true;
         if self.deadline <= now {
+            ready!(context::poll_timer_budget(cx));
             self.leave();
             return Poll::Ready(());
         }
@@ -527,7 +528,10 @@ impl Interval {
         let due = self.sleep.deadline();
         let now = clock::now();
         if now < due {
-            std::task::ready!(Pin::new(&mut self.sleep).poll(cx));
+            ready!(Pin::new(&mut self.sleep).poll(cx));
+        } else {
+            // The work between two ticks takes longer than the period.
+            ready!(context::poll_timer_budget(cx));
         }
         let late = now.saturating_duration_since(due);
         let next = if late > TOLERANCE.min(self.period) {

@@ -1,6 +1,7 @@
 //! A runtime, as its tasks see it, and the proof of being on its thread.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -265,7 +266,7 @@ impl Home {
             return TaskRef::new(handle);
         }
         let (slot, handle) = local.tasks.borrow_mut().insert(new);
-        local.ready.push_new(Entry {
+        local.ready.push(Entry {
             slot,
             number: number as u32,
         });
@@ -505,14 +506,14 @@ impl Owner {
 
     /// From now on what is sent is refused, and what is spawned is dropped at once.
     /// Returns what was sent before.
-    pub(crate) fn shut(&self) -> Vec<Message> {
+    pub(crate) fn shut(&self) -> VecDeque<Message> {
         self.home.local().closing.set(true);
         self.inbox().close()
     }
 
     /// Drops every future in place, and the messages. Each panic is caught, so that all are
     /// dropped here, on their own thread, and not by whoever holds the last waker.
-    pub(crate) fn close(&self, messages: Vec<Message>, panics: &mut Panics) {
+    pub(crate) fn close(&self, messages: VecDeque<Message>, panics: &mut Panics) {
         let local = self.home.local();
         for message in messages {
             panics.catch(|| drop(message));

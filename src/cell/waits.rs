@@ -54,6 +54,11 @@ pub(crate) fn polled() -> Who {
     with_polled(|header| header.who()).unwrap_or_default()
 }
 
+/// Whether a task, or main, is being polled on this thread.
+pub(crate) fn is_polling() -> bool {
+    with_polled(|_| ()).is_some()
+}
+
 /// Says that the task that is being polled on this thread, if one is, will return
 /// `Pending` because of this. Returns who that is.
 #[inline]

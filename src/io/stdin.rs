@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use super::AsyncRead;
-use crate::reactor::Direction;
 use crate::socket::Socket;
+use crate::source::Direction;
 
 /// Standard input.
 ///
@@ -81,6 +81,8 @@ impl Stdin {
         let file = File::from(fd);
         let spare = file.try_clone()?;
         let socket = Socket::new(OwnedFile(file), "`io::stdin`")?;
+        // Other processes may read from the same terminal or pipe.
+        socket.set_shared();
         let input = match socket.add() {
             Ok(()) => Input::Polled(socket),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Input::File(spare),

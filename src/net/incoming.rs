@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
+use crate::budget;
 use crate::context;
 use crate::socket::Socket;
-use crate::source::AsRaw;
+use crate::source::{AsRaw, Direction};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::time::{Sleep, now, sleep_until};
@@ -24,7 +25,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 const WHAT: &str = "accepting a connection";
 
 /// A std listener.
-pub(super) trait Accept: AsRaw {
+pub(super) trait Accept: AsRaw + 'static {
     /// A connection, and where it comes from.
     type Accepted;
 
@@ -106,7 +107,9 @@ impl<L: Accept> Listening<L> {
         if let Some(pause) = self.pause()? {
             pause.await;
         }
-        self.socket.read_with(|io| self.try_accept(io)).await
+        let accepted = self.socket.read_with(|io| self.try_accept(io)).await;
+        budget::charge(budget::ACCEPT - 1);
+        accepted
     }
 
     /// As `accept`. `turn` is kept by the caller.
@@ -126,7 +129,8 @@ impl<L: Accept> Listening<L> {
             *turn = Turn::Accepting;
         }
         let accept = |io: &L| self.try_accept(io);
-        let accepted = ready!(self.socket.poll_read_with(cx, false, false, accept));
+        let accepted = ready!(self.socket.poll_io(Direction::Read, cx, false, accept));
+        budget::charge(budget::ACCEPT);
         *turn = Turn::New;
         Poll::Ready(accepted)
     }

@@ -17,8 +17,8 @@ use super::split::{self, OwnedReadHalf, OwnedWriteHalf, Stream};
 use super::{Boxed, IntoStdError, option};
 use crate::context;
 use crate::io::futures_io;
-use crate::reactor::Direction;
 use crate::socket::Socket;
+use crate::source::Direction;
 
 /// A TCP connection.
 ///
@@ -487,7 +487,7 @@ impl TcpStream {
 }
 
 futures_io!(
-    TcpStream; stream: true,
+    TcpStream; bytes: DrainedByShortRead,
     close: |stream| stream.shut_down_writing()
 );
 

@@ -7,6 +7,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use super::sigchld::Listener;
 use crate::socket::Socket;
+use crate::source::Direction;
 
 /// A child process without its pipes. Reaping it is std's `try_wait`, which remembers
 /// the status.
@@ -77,7 +78,7 @@ impl Process {
                 }
                 // A wait is to this fd what a read is to others.
                 Notice::Pidfd(socket) => {
-                    return socket.poll_read_with(cx, true, false, |_| {
+                    return socket.poll_io(Direction::Read, cx, true, |_| {
                         let status = child.try_wait()?;
                         status.ok_or_else(|| io::ErrorKind::WouldBlock.into())
                     });

@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Poll};
 use socket2::SockRef;
 
 use crate::io::{AsyncRead, AsyncWrite};
-use crate::socket::{Socket, set_nonblocking};
+use crate::socket::{Bytes, Socket, set_nonblocking};
 
 /// The pipe to a child's standard input. Dropping or closing it is the end of the input.
 ///
@@ -165,7 +165,7 @@ macro_rules! output_pipe {
             ) -> Poll<io::Result<usize>> {
                 let room = buf.len();
                 let read = |mut file: &File| Read::read(&mut file, buf);
-                self.socket.poll_read(cx, true, true, room, read)
+                self.socket.poll_read(cx, true, Bytes::Stream, room, read)
             }
 
             fn poll_read_vectored(
@@ -175,7 +175,7 @@ macro_rules! output_pipe {
             ) -> Poll<io::Result<usize>> {
                 let room = bufs.iter().map(|buf| buf.len()).sum();
                 let read = |mut file: &File| Read::read_vectored(&mut file, bufs);
-                self.socket.poll_read(cx, true, true, room, read)
+                self.socket.poll_read(cx, true, Bytes::Stream, room, read)
             }
         }
 

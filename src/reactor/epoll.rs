@@ -1,10 +1,8 @@
 //! The Linux wait: one system call on the poller's own epoll, where
 //! `Poller::wait` makes five.
 //!
-//! The two ways must not be mixed: the poller's notifier is re-armed only by its
-//! own wait. So other threads wake us through an eventfd of ours, and the last
-//! millisecond of a timeout, which rustix's wait cannot express, is a timerfd's.
-//! Both are edge-triggered and never read.
+//! The last millisecond of a timeout, which rustix's wait cannot express, is a timerfd's. It
+//! is edge-triggered and never read.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,17 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
 use super::{Event, SLOT_KEYS};
-use crate::source::{Polling, RawSource, watch_edges};
+use crate::source::{PollerHandle, add_own};
 
-/// `usize::MAX` is the poller's own.
-const ALARM: usize = usize::MAX - 1;
+/// The key of the timer. Those after it are the poller's own and the notification's.
 const TIMER: usize = usize::MAX - 2;
 
 /// As many as are fetched at once; more wait for the next visit.
@@ -39,46 +36,29 @@ fn millis(timeout: Duration) -> Timespec {
     }
 }
 
-/// Ends the wait, from any thread.
-#[derive(Debug)]
-pub(super) struct Alarm {
-    eventfd: RawSource<OwnedFd>,
-}
-
-impl Alarm {
-    pub(super) fn notify(&self, _: &Polling) -> io::Result<()> {
-        rustix::io::write(self.eventfd.get_ref(), &1_u64.to_ne_bytes())?;
-        Ok(())
-    }
-}
-
 pub(super) struct Wait {
     events: Vec<epoll::Event>,
     /// Made at once: when it is needed, no fd may be free.
-    timer: RawSource<OwnedFd>,
+    timer: OwnedFd,
     /// Whether a wait has set the timer.
     took_timer: bool,
 }
 
 impl Wait {
-    pub(super) fn new(polling: &Arc<Polling>) -> io::Result<(Wait, Alarm)> {
-        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let eventfd = RawSource::new(eventfd);
-        watch_edges(&eventfd, polling, ALARM)?;
+    pub(super) fn new(poller: &Arc<PollerHandle>) -> io::Result<Wait> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer = RawSource::new(timerfd_create(TimerfdClockId::Monotonic, flags)?);
-        watch_edges(&timer, polling, TIMER)?;
-        let wait = Wait {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        add_own(poller.poller(), &timer, TIMER)?;
+        Ok(Wait {
             events: Vec::with_capacity(CAPACITY),
             timer,
             took_timer: false,
-        };
-        Ok((wait, Alarm { eventfd }))
+        })
     }
 
     pub(super) fn wait(
         &mut self,
-        polling: &Arc<Polling>,
+        poller: &Arc<PollerHandle>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         self.events.clear();
@@ -92,7 +72,7 @@ impl Wait {
                 None
             }
         };
-        let epoll = polling.poller().as_fd();
+        let epoll = poller.poller().as_fd();
         match epoll::wait(epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
             // A signal: the caller looks at the clock and comes back.
             Ok(_) | Err(Errno::INTR) => Ok(()),
@@ -113,7 +93,7 @@ impl Wait {
                 tv_nsec: after.subsec_nanos().into(),
             },
         };
-        timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
         Ok(())
     }
 
@@ -130,10 +110,13 @@ impl Wait {
             let key = event.data.u64() as usize;
             let flags = event.flags;
             use epoll::EventFlags as Flags;
+            let failed = flags.intersects(Flags::HUP | Flags::ERR);
+            let ended = failed || flags.intersects(Flags::RDHUP | Flags::PRI);
             (key <= SLOT_KEYS).then_some(Event {
                 key,
-                readable: flags.intersects(Flags::IN | Flags::PRI | Flags::HUP | Flags::ERR),
-                writable: flags.intersects(Flags::OUT | Flags::HUP | Flags::ERR),
+                readable: ended || flags.contains(Flags::IN),
+                writable: failed || flags.contains(Flags::OUT),
+                ended,
             })
         })
     }
@@ -145,48 +128,57 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::source::{Interest, RawSource};
     use crate::sync::atomic::Ordering;
 
-    /// What this file leans on: polling keeps the key in the epoll data as it is.
+    /// This file and the one that registers sources rely on it: polling stores its keys in
+    /// the epoll data, and deletes what was added without it.
     #[test]
-    fn polling_stores_the_key_in_the_epoll_data() {
-        let polling = Arc::new(Polling::new(1).unwrap());
-        let (mut wait, alarm) = Wait::new(&polling).unwrap();
+    fn a_source_is_reported_under_its_key_once_until_it_changes() {
+        let poller = Arc::new(PollerHandle::new(1).unwrap());
+        let mut wait = Wait::new(&poller).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = RawSource::new(ours);
         let key = SLOT_KEYS - 12_345;
-        ours.registration().key.store(key, Ordering::Relaxed);
-        ours.registration().arm(&polling, key, true, false).unwrap();
+        let interest = Interest {
+            readable: true,
+            writable: false,
+        };
+        ours.registration().reactor.store(1, Ordering::Relaxed);
+        ours.registration().add(&poller, key, interest).unwrap();
         theirs.write_all(b"x").unwrap();
-        wait.wait(&polling, None).unwrap();
-        let events: Vec<_> = wait.events().map(|e| (e.key, e.readable)).collect();
-        assert_eq!(events, [(key, true)]);
+        let mut reported = |timeout| {
+            wait.wait(&poller, timeout).unwrap();
+            let events = wait.events().map(|e| (e.key, e.readable, e.ended));
+            (events.collect::<Vec<_>>(), wait.events.len())
+        };
+        let (now, long) = (Some(Duration::ZERO), None);
+        assert_eq!(reported(long), (vec![(key, true, false)], 1));
+        assert_eq!(reported(now), (vec![], 0));
+        // Modified: reported again.
+        ours.registration().modify(&poller, key, interest).unwrap();
+        assert_eq!(reported(now).0, [(key, true, false)]);
+        drop(theirs);
+        assert_eq!(reported(long).0, [(key, true, true)]);
 
-        ours.registration()
-            .disarm(&polling, key, false, false)
-            .unwrap();
-        alarm.notify(&polling).unwrap();
-        wait.wait(&polling, None).unwrap();
-        assert_eq!(
-            wait.events().count(),
-            0,
-            "the alarm is not a source's event"
-        );
-        assert_eq!(wait.events.len(), 1);
-        // Edge-triggered: reported once, though nobody reads it.
-        wait.wait(&polling, Some(Duration::ZERO)).unwrap();
-        assert_eq!(wait.events.len(), 0);
-        alarm.notify(&polling).unwrap();
-        wait.wait(&polling, None).unwrap();
-        assert_eq!(wait.events.len(), 1);
+        // The notification is not a source's event. It is never read, and reported once.
+        poller.notify().unwrap();
+        assert_eq!(reported(long), (vec![], 1));
+        assert_eq!(reported(now), (vec![], 0));
+        poller.notify().unwrap();
+        assert_eq!(reported(long), (vec![], 1));
+
+        ours.registration().modify(&poller, key, interest).unwrap();
+        drop(ours);
+        assert_eq!(reported(now), (vec![], 0));
     }
 
     #[test]
     fn the_last_millisecond_is_waited_for_and_not_spun_through() {
-        let polling = Arc::new(Polling::new(2).unwrap());
-        let (mut wait, _alarm) = Wait::new(&polling).unwrap();
+        let poller = Arc::new(PollerHandle::new(2).unwrap());
+        let mut wait = Wait::new(&poller).unwrap();
         let start = std::time::Instant::now();
-        wait.wait(&polling, Some(Duration::from_micros(700)))
+        wait.wait(&poller, Some(Duration::from_micros(700)))
             .unwrap();
         assert!(start.elapsed() >= Duration::from_micros(700));
         assert_eq!(wait.events.len(), 1, "the timer");

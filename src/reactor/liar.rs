@@ -3,8 +3,7 @@
 //! It stands in front of the real one. What it does is what a kernel may do, or a broken
 //! one might: waits that end for nothing, that fail, events that nobody asked for, that
 //! come twice, late, in another order, for a source that is long gone; notifications that
-//! fail, and registrations. It never forgets: what is held back comes later, and is
-//! reported again by the real wait, as long as it holds.
+//! fail, and registrations. It never forgets: what is held back comes later.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -13,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{Event, INDEX_BITS, Reactor, real};
-use crate::source::Polling;
+use crate::source::PollerHandle;
 
 thread_local! {
     static SEED: Cell<u64> = const { Cell::new(0) };
@@ -107,17 +106,23 @@ pub(super) fn may_register() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the wait, from any thread, or fails to.
+/// The notifications of a reactor, some of which fail.
 #[derive(Debug)]
-pub(super) struct Alarm {
-    real: real::Alarm,
-    /// 0 for an honest one.
+pub(super) struct Notifications {
+    /// 0 for honest ones.
     seed: u64,
     calls: AtomicU64,
 }
 
-impl Alarm {
-    pub(super) fn notify(&self, polling: &Polling) -> io::Result<()> {
+impl Notifications {
+    pub(super) fn new() -> Notifications {
+        Notifications {
+            seed: SEED.get(),
+            calls: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn may_notify(&self) -> io::Result<()> {
         if self.seed != 0 {
             let call = self.calls.fetch_add(1, Ordering::Relaxed);
             if scramble(self.seed.wrapping_add(call)) % 8 == 0 {
@@ -125,7 +130,7 @@ impl Alarm {
                 return Err(failure("the notification has failed"));
             }
         }
-        self.real.notify(polling)
+        Ok(())
     }
 }
 
@@ -142,17 +147,12 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    pub(super) fn new(polling: &Arc<Polling>) -> io::Result<(Wait, Alarm)> {
-        let (real, alarm) = real::Wait::new(polling)?;
+    pub(super) fn new(poller: &Arc<PollerHandle>) -> io::Result<Wait> {
+        let real = real::Wait::new(poller)?;
         let seed = SEED.get();
         let random = |part: u64| Random(if seed == 0 { 0 } else { scramble(seed + part) });
         REGISTRATIONS.set(random(1 << 60));
-        let alarm = Alarm {
-            real: alarm,
-            seed,
-            calls: AtomicU64::new(0),
-        };
-        let wait = Wait {
+        Ok(Wait {
             real,
             random: random(2 << 60),
             may_fail: WAITS_MAY_FAIL.get(),
@@ -160,13 +160,12 @@ impl Wait {
             events: Vec::new(),
             held: Vec::new(),
             past: Vec::new(),
-        };
-        Ok((wait, alarm))
+        })
     }
 
     pub(super) fn wait(
         &mut self,
-        polling: &Arc<Polling>,
+        poller: &Arc<PollerHandle>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         self.events.clear();
@@ -184,7 +183,7 @@ impl Wait {
             Some(timeout) => Some(timeout.min(SHORT)),
             None => Some(SHORT),
         };
-        self.real.wait(polling, timeout)?;
+        self.real.wait(poller, timeout)?;
         self.report();
         if self.may_fail && self.random.one_in(4 * self.rarely) {
             told(Lie::LateFailure);
@@ -204,8 +203,11 @@ impl Wait {
             if !self.past.contains(&event.key) {
                 self.past.push(event.key);
             }
-            if held.iter().any(|(_, late)| late.key == event.key) {
-                // Level mode reports it again, which would be no delay.
+            if let Some((_, late)) = held.iter_mut().find(|(_, late)| late.key == event.key) {
+                // Nothing is forgotten: it comes with what is held back.
+                late.readable |= event.readable;
+                late.writable |= event.writable;
+                late.ended |= event.ended;
                 continue;
             }
             if random.one_in(rarely) {
@@ -272,5 +274,6 @@ fn made_up(key: usize, random: &mut Random) -> Event {
         key,
         readable: random.below(2) == 0,
         writable: random.below(2) == 0,
+        ended: false,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Direction, ID, Reactor};
 use crate::panics::Panics;
-use crate::source::{AsRaw, RawSource, Reads, Registration, elsewhere};
+use crate::source::{AsRaw, RawSource, Readiness, Registration, elsewhere};
 use crate::sync::atomic::Ordering;
 
 /// A registered I/O object: what sockets and `Async` are made of.
@@ -36,7 +36,7 @@ impl Drop for SlotGuard {
     }
 }
 
-impl<T: AsRaw> Source<T> {
+impl<T: AsRaw + 'static> Source<T> {
     /// A source of this thread's reactor, which is made now if need be. The fd is
     /// added to the poller when somebody first waits for it.
     pub(crate) fn new(io: T) -> io::Result<Source<T>> {
@@ -53,9 +53,7 @@ impl<T: AsRaw> Source<T> {
     /// Adds the fd to the poller now, so that one which cannot be polled is refused.
     pub(crate) fn add(&self) -> io::Result<()> {
         let reactor = Reactor::get_or_new()?;
-        reactor.with_slot(&self.slot.0, |slot| {
-            reactor.ensure_armed(slot, Direction::Read)
-        })
+        reactor.with_armed_slot(&self.slot.0, Direction::Read, |_| ())
     }
 }
 
@@ -98,9 +96,9 @@ impl<T> Source<T> {
         self.slot.0.waiting.load(Ordering::Relaxed)
     }
 
-    /// What its reads tell about the next one.
-    pub(crate) fn reads(&self) -> &Reads {
-        &self.slot.0.reads
+    /// Which operations are worth a try.
+    pub(crate) fn readiness(&self) -> &Readiness {
+        &self.slot.0.readiness
     }
 }
 
@@ -111,10 +109,15 @@ fn adopt(registration: &Registration, unique: bool, exclusive: bool) -> io::Resu
         return Err(elsewhere());
     }
     let here = Reactor::get_or_new()?;
-    registration.leave()?;
-    registration.key.store(0, Ordering::Relaxed);
-    registration.waiting.store(false, Ordering::Relaxed);
-    registration.reads.restart();
-    registration.reactor.store(here.id(), Ordering::Relaxed);
+    if !exclusive {
+        // Its old thread can be in the middle of an operation, which may clear a readiness
+        // that was reported here.
+        registration.readiness.set_shared();
+    }
+    if let Some(old) = registration.move_to(here.id())? {
+        // A task may have begun to wait there meanwhile. It is woken when the old reactor
+        // frees the slot.
+        old.notify()?;
+    }
     Ok(())
 }

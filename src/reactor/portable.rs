@@ -1,41 +1,30 @@
-//! The wait everywhere but on Linux: the poller's own, and its own notifier.
+//! The wait everywhere but on Linux: the poller's own.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Event;
-use crate::source::Polling;
-
-/// Ends the wait, from any thread.
-#[derive(Debug)]
-pub(super) struct Alarm;
-
-impl Alarm {
-    pub(super) fn notify(&self, polling: &Polling) -> io::Result<()> {
-        polling.poller().notify()
-    }
-}
+use crate::source::PollerHandle;
 
 pub(super) struct Wait {
     events: polling::Events,
 }
 
 impl Wait {
-    pub(super) fn new(_: &Arc<Polling>) -> io::Result<(Wait, Alarm)> {
-        let wait = Wait {
+    pub(super) fn new(_: &Arc<PollerHandle>) -> io::Result<Wait> {
+        Ok(Wait {
             events: polling::Events::new(),
-        };
-        Ok((wait, Alarm))
+        })
     }
 
     pub(super) fn wait(
         &mut self,
-        polling: &Arc<Polling>,
+        poller: &Arc<PollerHandle>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         self.events.clear();
-        polling.poller().wait(&mut self.events, timeout)?;
+        poller.poller().wait(&mut self.events, timeout)?;
         Ok(())
     }
 
@@ -58,6 +47,8 @@ impl Wait {
             key: event.key,
             readable: event.readable,
             writable: event.writable,
+            // Each wait asks anew, so that the end of a stream is never missed.
+            ended: false,
         })
     }
 }

@@ -49,18 +49,15 @@ impl By {
     }
 }
 
-/// A direction, its waiters, and what the poller does for it.
+/// A direction: its waiters, and whether the poller reports it.
 #[derive(Default)]
-pub(super) struct Side {
+pub(super) struct DirectionState {
     /// Mostly the only one: it costs no allocation, and no locked instruction.
     own: Option<OwnTask>,
     rest: Option<Box<Rest>>,
     /// The name of `own`'s entry; 0 for a `poll_*` call.
     own_id: u32,
-    /// The low half of the generation in which tasks were last woken. If it is taken for
-    /// one that is 65,536 visits older, a report is excused once too often.
-    delivered: u16,
-    /// Whether the poller reports this direction.
+    /// Whether the poller will report this direction as soon as it is, or becomes, ready.
     pub(super) armed: bool,
     /// Set when a `poll_*` waiter has been woken, until one of them is told.
     pub(super) fired: bool,
@@ -70,7 +67,7 @@ pub(super) struct Side {
 #[derive(Default)]
 struct Rest {
     list: Vec<Waiter>,
-    /// The generation in which there were too many `poll_*` waiters.
+    /// The reactor's wait before which there were too many `poll_*` waiters.
     crowded: u32,
     /// How often `POLLED` has been doubled.
     doubled: u8,
@@ -82,7 +79,7 @@ pub(super) struct Waiter {
     pub(super) by: By,
 }
 
-impl Side {
+impl DirectionState {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.own.is_none() && self.rest().is_empty()
@@ -148,22 +145,12 @@ impl Side {
         Some(list.swap_remove(index).by)
     }
 
-    /// The poller has reported it: returns who waits, and moves the others to `others`. If
-    /// nobody does, `disarm` is set: it is to be switched off.
+    /// The poller has reported it: returns the task that waits, and moves other waiters to
+    /// `others`.
     #[inline]
-    pub(super) fn report(
-        &mut self,
-        generation: u32,
-        others: &mut Vec<Waiter>,
-        disarm: &mut bool,
-    ) -> Option<OwnTask> {
+    pub(super) fn report(&mut self, others: &mut Vec<Waiter>) -> Option<OwnTask> {
         let own = self.own.take();
-        if own.is_none() && self.rest().is_empty() {
-            *disarm |= self.delivered != generation as u16 && std::mem::take(&mut self.armed);
-            return None;
-        }
-        self.delivered = generation as u16;
-        self.fired = own.is_some() && self.own_id == 0;
+        self.fired |= own.is_some() && self.own_id == 0;
         if let Some(rest) = &mut self.rest {
             self.fired |= rest.list.iter().any(|waiter| waiter.id == 0);
             others.append(&mut rest.list);
@@ -172,7 +159,7 @@ impl Side {
     }
 
     /// Takes out what `poll_*` calls have left, if that is too much.
-    pub(super) fn split_crowd(&mut self, generation: u32) -> Vec<Waiter> {
+    pub(super) fn split_crowd(&mut self, waits: u32) -> Vec<Waiter> {
         let Some(rest) = &mut self.rest else {
             return Vec::new();
         };
@@ -181,10 +168,10 @@ impl Side {
         if rest.list.len() < most || rest.list.iter().filter(|one| one.id == 0).count() < most {
             return Vec::new();
         }
-        if generation.wrapping_sub(rest.crowded) <= 2 {
+        if waits.wrapping_sub(rest.crowded) <= 2 {
             rest.doubled += 1;
         }
-        rest.crowded = generation;
+        rest.crowded = waits;
         let all = std::mem::take(&mut rest.list).into_iter();
         let (mut crowd, stay): (Vec<_>, _) = all.partition(|waiter| waiter.id == 0);
         rest.list = stay;

@@ -7,7 +7,7 @@
 use std::cell::OnceCell;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use super::Runtime;
@@ -130,6 +130,6 @@ impl Runtime {
                 reactor
             }
         };
-        Ok(reactor.poller().as_fd())
+        Ok(reactor.poll_fd())
     }
 }

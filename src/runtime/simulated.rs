@@ -2,10 +2,12 @@
 //! that are to be repeated.
 
 use std::io;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::{AutoAdvance, Builder, Clock, Runtime, Schedule};
+use crate::budget::BudgetClock;
 use crate::clock::VirtualClock;
 use crate::panics::Panics;
 use crate::reactor::Reactor;
@@ -31,11 +33,11 @@ impl Runtime {
         };
         // Asked before the inbox is read: who has gone by now has left word there.
         let outside = self.is_anything_outside();
-        let events = context.park.peek(false)?;
-        context.owner.counts().events.add(events);
+        context.wait(Some(Duration::ZERO))?;
         context.read_inbox();
         // A `Sleep` may have been set to a time that has passed.
         context.expire_timers();
+        context.deliver_events();
         if context.owner.ready().is_empty() {
             match self.jump(clock, outside, wait) {
                 Some(Jump::ToTimer(deadline)) => {
@@ -49,7 +51,7 @@ impl Runtime {
                 None => self.wait_in_real_time(clock, outside, wait)?,
             }
         }
-        self.valve.visited(Instant::now(), true);
+        self.budget.visited(Instant::now());
         Ok(())
     }
 
@@ -103,6 +105,7 @@ impl Runtime {
             let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
             context.wait(left)?;
             context.read_inbox();
+            context.deliver_events();
             if !context.owner.ready().is_empty() || context.is_stopped() != stopped {
                 break;
             }
@@ -209,6 +212,39 @@ impl Builder {
     /// See [`Schedule`].
     pub fn schedule(mut self, schedule: Schedule) -> Builder {
         self.settings.schedule = Some(schedule);
+        self
+    }
+
+    /// The clock that tells how long tasks have run since the last visit to the reactor, for
+    /// tests that count polls. By default it is the system's, also under [`Clock::Virtual`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    /// use std::time::{Duration, Instant};
+    /// use soloist::{Runtime, task::yield_now, time::sleep};
+    ///
+    /// let (start, polls) = (Instant::now(), Arc::new(AtomicU32::new(0)));
+    /// let count = polls.clone();
+    /// // Each poll takes three milliseconds.
+    /// let clock = move || start + count.load(Relaxed) * Duration::from_millis(3);
+    /// let runtime = Runtime::builder().budget_clock(clock).build();
+    /// let count = polls.clone();
+    /// let busy = runtime.spawn(async move {
+    ///     loop {
+    ///         count.fetch_add(1, Relaxed);
+    ///         yield_now().await;
+    ///     }
+    /// });
+    /// // A timer that is due is seen at the end of a generation, not after 128 polls.
+    /// runtime.block_on(async { sleep(Duration::from_nanos(1)).await });
+    /// assert!(polls.load(Relaxed) <= 3);
+    /// # drop(busy);
+    /// ```
+    pub fn budget_clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Builder {
+        self.settings.budget_clock = Some(BudgetClock(Arc::new(clock)));
         self
     }
 

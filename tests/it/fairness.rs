@@ -1,18 +1,21 @@
-//! Nobody waits for long, whoever else is busy: counted in polls.
+//! First come, first served: no task waits for long, however busy the others are. Counted in
+//! polls.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
 use soloist::net::{TcpListener, TcpStream};
 use soloist::task::yield_now;
 use soloist::time::{interval, now, sleep, sleep_until, timeout};
-use soloist::{Task, block_on, spawn};
+use soloist::{Handle, Runtime, Task, block_on, spawn, unblock};
 
 use crate::support::*;
 
@@ -178,62 +181,529 @@ fn b79_many_ready_tasks_do_not_hold_up_the_timers() {
                     count.set(count.get() + 1);
                 }
             });
-            // 100 ms of work at least, all of it ready at once.
-            let tasks: Vec<_> = (0..10_000)
-                .map(|_| spawn(async { compute_for(Duration::from_micros(10)) }))
+            // 50 ms of work at least, all of it ready at once, twice.
+            let tasks: Vec<_> = (0..5_000)
+                .map(|_| {
+                    spawn(async {
+                        compute_for(Duration::from_micros(10));
+                        yield_now().await;
+                        compute_for(Duration::from_micros(10));
+                    })
+                })
                 .collect();
             for task in tasks {
                 task.await;
             }
-            assert!(ticks.get() >= 5, "{} ticks", ticks.get());
+            // Between the two, at least.
+            assert!(ticks.get() >= 2, "{} ticks", ticks.get());
         });
     });
 }
 
-/// How many of the tasks of a generation are polled before a byte arrives that was
-/// written at its beginning.
-async fn polls_before_the_byte(tasks: usize, each: Duration) -> usize {
-    let (ours, theirs) = pipe();
-    let (got, _reader) = spawn_reader(ours);
-    yield_now().await;
-    yield_now().await;
-    let before = Rc::new(Cell::new(0));
-    let tasks: Vec<_> = (0..tasks)
-        .map(|n| {
-            let (got, before) = (got.clone(), before.clone());
-            let theirs = (n == 0).then(|| theirs.try_clone().unwrap());
-            spawn(async move {
-                if let Some(mut theirs) = theirs {
-                    theirs.write_all(b"x").unwrap();
-                }
-                if got.get() == 0 {
-                    before.set(before.get() + 1);
-                }
-                compute_for(each);
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await;
+/// A clock for the budget of a runtime, which stands still but for what it is told.
+#[derive(Clone, Default)]
+struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    fn runtime(&self) -> Runtime {
+        let (start, nanos) = (Instant::now(), self.0.clone());
+        let clock = move || start + Duration::from_nanos(nanos.load(Ordering::Relaxed));
+        Runtime::builder().budget_clock(clock).build()
     }
-    before.get()
+
+    fn advance(&self, by: Duration) {
+        let nanos = by.as_nanos() as u64;
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+/// How many polls of tasks that yield come before the poll of a reader whose byte was
+/// written in the first of them. Each poll takes so long.
+fn polls_before_a_read(tasks: usize, each: Duration) -> usize {
+    let clock = TestClock::default();
+    clock.runtime().block_on(async {
+        let (ours, theirs) = tcp_pair();
+        let mut ours = TcpStream::try_from(ours).unwrap();
+        let polls = Rc::new(Cell::new(0));
+        let count = polls.clone();
+        let reader = spawn(async move {
+            ours.read_exact(&mut [0]).await.unwrap();
+            count.get()
+        });
+        // The reader waits, and the next visit is as far off as it can be.
+        sleep(MS).await;
+        let mut theirs = Some(theirs);
+        let _tasks: Vec<Task<()>> = (0..tasks)
+            .map(|_| {
+                let (clock, polls, theirs) = (clock.clone(), polls.clone(), theirs.take());
+                spawn(async move {
+                    if let Some(mut theirs) = theirs {
+                        theirs.write_all(b"x").unwrap();
+                    }
+                    loop {
+                        polls.set(polls.get() + 1);
+                        clock.advance(each);
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        reader.await
+    })
 }
 
 #[test]
-fn b79_a_long_generation_is_interrupted_for_the_reactor() {
+fn the_reactor_is_visited_after_128_polls_a_millisecond_or_within_a_generation_after_10() {
+    watchdog(|| {
+        let micros = Duration::from_micros;
+        // Two polls before them are main's and the first reader's.
+        for (tasks, each, expected) in [
+            // After 128 polls. They end a generation.
+            (1, micros(0), 120..=130),
+            (2, micros(0), 120..=130),
+            // The byte is read after all that is ready by then.
+            (100, micros(0), 300..=300),
+            (1000, micros(0), 2000..=2000),
+            // After a millisecond, at the end of a generation.
+            (1, micros(100), 10..=11),
+            (2, micros(100), 10..=12),
+            (2, micros(600), 2..=4),
+            (2, micros(1200), 2..=4),
+            // After 10 ms, within a generation. Those that were polled before the visit are ready
+            // again before the reader. The clock is read after 8 polls at the latest.
+            (100, micros(1200), 109..=116),
+            (1000, micros(100), 1100..=1108),
+        ] {
+            let polls = polls_before_a_read(tasks, each);
+            assert!(
+                expected.contains(&polls),
+                "{tasks} tasks, {each:?}: {polls} polls"
+            );
+        }
+    });
+}
+
+/// A timer becomes due, and a socket ready, in the middle of a generation that takes long:
+/// they run after the tasks that were ready before.
+#[test]
+fn b79_what_becomes_ready_in_a_long_generation_runs_before_the_next_one() {
+    watchdog(|| {
+        let clock = TestClock::default();
+        clock.runtime().block_on(async {
+            let (ours, mut theirs) = tcp_pair();
+            let mut ours = TcpStream::try_from(ours).unwrap();
+            let log = Rc::new(RefCell::new(Vec::new()));
+            let reading = log.clone();
+            let _reader = spawn(async move {
+                ours.read_exact(&mut [0]).await.unwrap();
+                reading.borrow_mut().push("read".to_string());
+            });
+            sleep(MS).await;
+            let due = now() + MS;
+            let sleeping = log.clone();
+            let _sleeper = spawn(async move {
+                sleep_until(due).await;
+                sleeping.borrow_mut().push("timer".to_string());
+            });
+            yield_now().await;
+            theirs.write_all(b"x").unwrap();
+            std::thread::sleep(2 * MS);
+            let tasks: Vec<Task<()>> = (0..40)
+                .map(|n| {
+                    let (clock, log) = (clock.clone(), log.clone());
+                    spawn(async move {
+                        for round in 0..2 {
+                            log.borrow_mut().push(format!("{round}.{n}"));
+                            clock.advance(3 * MS);
+                            yield_now().await;
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await;
+            }
+            let log = log.borrow();
+            let position = |what: &str| log.iter().position(|one| one == what).unwrap();
+            // The visit comes after 10 ms, which are four polls, or when the clock is read after
+            // 8 at the latest. Those that have been polled by then are ready before the two.
+            let polled = position("timer") - 40;
+            assert!((4..=11).contains(&polled), "{log:?}");
+            assert_eq!(position("read"), position("timer") + 1);
+            let others = log.iter().filter(|one| one.contains('.'));
+            let rounds = (0..2).flat_map(|round| (0..40).map(move |n| format!("{round}.{n}")));
+            assert!(others.cloned().eq(rounds), "{log:?}");
+        });
+    });
+}
+
+/// Sockets that are ready again at each visit: all of them get the same.
+#[test]
+fn b110_no_client_is_served_twice_before_another_is_served_once() {
+    watchdog(|| {
+        for (clients, work) in [(10, 300), (40, 1200), (100, 1200), (100, 3000)] {
+            let work = Duration::from_micros(work);
+            let clock = TestClock::default();
+            let served = Rc::new(RefCell::new(vec![0; clients]));
+            let most_apart = Rc::new(Cell::new(0));
+            clock.runtime().block_on(async {
+                let tasks: Vec<Task<()>> = (0..clients)
+                    .map(|n| {
+                        let (ours, mut theirs) = tcp_pair();
+                        let mut ours = TcpStream::try_from(ours).unwrap();
+                        theirs.write_all(b"x").unwrap();
+                        let (clock, served) = (clock.clone(), served.clone());
+                        let most_apart = most_apart.clone();
+                        spawn(async move {
+                            loop {
+                                let mut request = [0; 16];
+                                assert_eq!(ours.read(&mut request).await.unwrap(), 1);
+                                clock.advance(work);
+                                // The client's next request comes at once.
+                                theirs.write_all(b"x").unwrap();
+                                let mut served = served.borrow_mut();
+                                served[n] += 1;
+                                let (least, most) = (served.iter().min(), served.iter().max());
+                                let apart = most.unwrap() - least.unwrap();
+                                most_apart.set(apart.max(most_apart.get()));
+                            }
+                        })
+                    })
+                    .collect();
+                while served.borrow().iter().sum::<usize>() < 20 * clients {
+                    yield_now().await;
+                }
+                drop(tasks);
+            });
+            let apart = most_apart.get();
+            assert!(apart <= 1, "{clients} clients, {work:?}: {apart} apart");
+        }
+    });
+}
+
+/// The loads that servers have, on the system's clock. What is asserted are orders and counts.
+mod mixed {
+    use super::*;
+
+    /// A stream whose peer sends back what it gets, and the peer's task.
+    fn echo() -> (TcpStream, Task<()>) {
+        let (ours, theirs) = tcp_pair();
+        let theirs = TcpStream::try_from(theirs).unwrap();
+        let server = spawn(async move {
+            let mut buf = [0; 64];
+            loop {
+                match (&theirs).read(&mut buf).await.unwrap() {
+                    0 => break,
+                    n => (&theirs).write_all(&buf[..n]).await.unwrap(),
+                }
+            }
+        });
+        (TcpStream::try_from(ours).unwrap(), server)
+    }
+
+    async fn ping(stream: &TcpStream) {
+        let mut stream = stream;
+        stream.write_all(b"ping").await.unwrap();
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+    }
+
+    /// The most that `done` grows during one of so many pings.
+    async fn most_during_a_ping(pings: usize, done: &Cell<usize>) -> usize {
+        let (client, _server) = echo();
+        let mut most = 0;
+        for _ in 0..pings {
+            let before = done.get();
+            ping(&client).await;
+            most = most.max(done.get() - before);
+        }
+        most
+    }
+
+    /// The most polls of all tasks during one of so many pings.
+    async fn most_polls_during_a_ping(pings: usize) -> usize {
+        let (client, _server) = echo();
+        let mut most = 0;
+        for _ in 0..pings {
+            let before = soloist::inspect::metrics().polls;
+            ping(&client).await;
+            most = most.max(soloist::inspect::metrics().polls - before);
+        }
+        most as usize
+    }
+
+    #[test]
+    fn a_stream_of_blocks_beside_pings() {
+        watchdog(|| {
+            block_on(async {
+                for writes in [false, true] {
+                    let (ours, theirs) = tcp_pair();
+                    let (from, to) = match writes {
+                        true => (theirs, ours),
+                        false => (ours, theirs),
+                    };
+                    // The other end is a thread that never lets it wait.
+                    let other = std::thread::spawn(move || {
+                        let mut block = vec![7; 64 << 10];
+                        let mut other = from;
+                        loop {
+                            let result = match writes {
+                                true => other.read(&mut block),
+                                false => other.write(&block),
+                            };
+                            if !matches!(result, Ok(1..)) {
+                                break;
+                            }
+                        }
+                    });
+                    let bytes = Rc::new(Cell::new(0));
+                    let count = bytes.clone();
+                    let stream = TcpStream::try_from(to).unwrap();
+                    let streaming = spawn(async move {
+                        let mut block = vec![7; 64 << 10];
+                        loop {
+                            let n = match writes {
+                                true => (&stream).write(&block).await.unwrap(),
+                                false => (&stream).read(&mut block).await.unwrap(),
+                            };
+                            count.set(count.get() + n);
+                        }
+                    });
+                    let mut most = 0;
+                    for _ in 0..500 {
+                        let before = bytes.get();
+                        yield_now().await;
+                        most = most.max(bytes.get() - before);
+                    }
+                    // An operation costs as much as 8 KiB.
+                    assert!(most <= (1 << 20) + (64 << 10), "{most} bytes in a poll");
+                    let most = most_polls_during_a_ping(200).await;
+                    assert!(most <= 2 * 128 + 20, "{most} polls during a ping");
+                    drop(streaming);
+                    other.join().unwrap();
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn a_task_that_computes_beside_echoes() {
+        watchdog(|| {
+            block_on(async {
+                let computed = Rc::new(Cell::new(0));
+                let count = computed.clone();
+                let _computing = spawn(async move {
+                    loop {
+                        compute_for(5 * MS);
+                        count.set(count.get() + 1);
+                        yield_now().await;
+                    }
+                });
+                let clients: Vec<Task<()>> = (0..20)
+                    .map(|_| {
+                        let computed = computed.clone();
+                        spawn(async move {
+                            let most = most_during_a_ping(5, &computed).await;
+                            // The request is read after one, the reply after another.
+                            assert!(most <= 4, "{most} computations");
+                        })
+                    })
+                    .collect();
+                for client in clients {
+                    client.await;
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn a_crowd_that_yields_beside_a_timer_and_an_echo() {
+        watchdog(|| {
+            block_on(async {
+                const CROWD: usize = 20_000;
+                let polls = Rc::new(Cell::new(0));
+                let _crowd: Vec<Task<()>> = (0..CROWD)
+                    .map(|_| {
+                        let polls = polls.clone();
+                        spawn(async move {
+                            loop {
+                                polls.set(polls.get() + 1);
+                                yield_now().await;
+                            }
+                        })
+                    })
+                    .collect();
+                let most = most_during_a_ping(5, &polls).await;
+                assert!(most <= 6 * CROWD, "{most} polls during a ping");
+                for _ in 0..5 {
+                    // It is due when the thread comes to look.
+                    let due = sleep_until(now());
+                    let before = polls.get();
+                    due.await;
+                    sleep(Duration::from_nanos(1)).await;
+                    let most = polls.get() - before;
+                    assert!(most <= 3 * CROWD, "{most} polls before a timer");
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn many_idle_connections_beside_a_few() {
+        watchdog(|| {
+            block_on(async {
+                let idle: Vec<_> = (0..200).map(|_| echo()).collect();
+                let busy: Vec<_> = (0..10).map(|_| echo()).collect();
+                for (client, _) in idle.iter().chain(&busy) {
+                    ping(client).await;
+                }
+                let before = soloist::inspect::metrics().polls;
+                for _ in 0..50 {
+                    for (client, _) in &busy {
+                        ping(client).await;
+                    }
+                }
+                let polls = soloist::inspect::metrics().polls - before;
+                // The server's and main's, for each ping: idle ones cost nothing.
+                assert!(polls <= 2 * 500 + 20, "{polls} polls");
+            });
+        });
+    }
+
+    #[test]
+    fn a_flood_of_connects_beside_echoes() {
+        watchdog(|| {
+            block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let address = listener.local_addr().unwrap();
+                let accepted = Rc::new(Cell::new(0));
+                let count = accepted.clone();
+                let _accepting = spawn(async move {
+                    loop {
+                        drop(listener.accept().await);
+                        count.set(count.get() + 1);
+                    }
+                });
+                let flood = std::thread::spawn(move || {
+                    for _ in 0..500 {
+                        let stream = std::net::TcpStream::connect(address).unwrap();
+                        let linger = Some(Duration::ZERO);
+                        let _ = socket2::SockRef::from(&stream).set_linger(linger);
+                    }
+                });
+                let (client, _server) = echo();
+                while accepted.get() < 500 {
+                    let before = (accepted.get(), soloist::inspect::metrics().polls);
+                    ping(&client).await;
+                    let accepts = accepted.get() - before.0;
+                    let polls = soloist::inspect::metrics().polls - before.1;
+                    // Two visits at the most, and 32 accepts in a poll.
+                    assert!(polls <= 2 * 128 + 20, "{polls} polls during a ping");
+                    let most = 32 * polls as usize;
+                    assert!(accepts <= most, "{accepts} accepts in {polls} polls");
+                }
+                flood.join().unwrap();
+            });
+        });
+    }
+
+    #[test]
+    fn threads_that_spawn_without_pause_beside_an_echo() {
+        watchdog(|| {
+            block_on(async {
+                let handle = Handle::current();
+                let (ran, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+                let threads: Vec<_> = (0..4)
+                    .map(|_| {
+                        let (handle, ran, stop) = (handle.clone(), ran.clone(), stop.clone());
+                        std::thread::spawn(move || {
+                            let mut sent = 0;
+                            while stop.load(Ordering::Relaxed) == 0 {
+                                // So many at once at most, that the memory is bounded.
+                                if sent > ran.load(Ordering::Relaxed) + 10_000 {
+                                    std::thread::yield_now();
+                                    continue;
+                                }
+                                sent += 1;
+                                let ran = ran.clone();
+                                handle
+                                    .spawn(move || async move {
+                                        ran.fetch_add(1, Ordering::Relaxed);
+                                    })
+                                    .detach();
+                            }
+                        })
+                    })
+                    .collect();
+                let (client, _server) = echo();
+                let mut most = 0;
+                for _ in 0..200 {
+                    let before = ran.load(Ordering::Relaxed);
+                    ping(&client).await;
+                    most = most.max(ran.load(Ordering::Relaxed) - before);
+                }
+                stop.store(1, Ordering::Relaxed);
+                for thread in threads {
+                    unblock(move || thread.join().unwrap()).await;
+                }
+                // Two visits, each at the end of a generation, and what is ready before it.
+                assert!(most <= 6 * 128, "{most} tasks during a ping");
+            });
+        });
+    }
+}
+
+/// An interval whose work outlasts its period, and deadlines that have passed.
+#[test]
+fn b111_timers_that_are_always_due_starve_nobody() {
     watchdog(|| {
         block_on(async {
-            // A millisecond, and a poll; at first it is not known how long they take.
-            for (tasks, micros, most) in [
-                (400, 300, 80),
-                (100, 1000, 70),
-                (10_000, 10, 2000),
-                (400, 300, 80),
-            ] {
-                let each = Duration::from_micros(micros);
-                let polls = polls_before_the_byte(tasks, each).await;
-                assert!(polls <= most, "{polls} polls of {each:?}");
+            let most = most_in_a_row(async |count| {
+                let mut interval = interval(Duration::from_micros(1));
+                for _ in 0..1000 {
+                    interval.tick().await;
+                    compute_for(Duration::from_micros(2));
+                    count.set(count.get() + 1);
+                }
+            });
+            let most = most.await;
+            assert!(most <= 64, "{most} ticks in a row");
+
+            let most = most_in_a_row(async |count| {
+                let past = now();
+                for _ in 0..1000 {
+                    sleep_until(past).await;
+                    count.set(count.get() + 1);
+                }
+            });
+            let most = most.await;
+            assert!(most <= 64, "{most} timers in a row");
+        });
+    });
+}
+
+/// A foreign `block_on` inside of a task never gets the wake that comes after the poll. It
+/// waits, and does not spin.
+#[test]
+fn b119_operations_beyond_the_budget_wait_for_the_end_of_the_poll() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, theirs) = tcp_pair();
+            theirs.set_nonblocking(true).unwrap();
+            let ours = TcpStream::try_from(ours).unwrap();
+            let (wakes, waker) = CountWakes::new();
+            let write = || {
+                let cx = &mut std::task::Context::from_waker(&waker);
+                std::pin::Pin::new(&mut &ours).poll_write(cx, b"x")
+            };
+            let written = (0..1000).take_while(|_| write().is_ready()).count();
+            assert_eq!(written, 128);
+            for _ in 0..100 {
+                assert!(write().is_pending());
             }
+            assert_eq!(wakes.get(), 0, "not in the poll");
+            yield_now().await;
+            assert_eq!(wakes.get(), 1, "after it, once");
+            assert!(write().is_ready());
         });
     });
 }
@@ -312,7 +782,7 @@ fn b80_a_socket_that_is_always_readable_starves_nobody() {
                 }
             });
             let most = most.await;
-            assert!(most <= 64, "{most} reads in a row");
+            assert!(most <= 128, "{most} reads in a row");
 
             let most = most_in_a_row(async |count| {
                 let (ours, mut theirs) = tcp();
@@ -323,7 +793,7 @@ fn b80_a_socket_that_is_always_readable_starves_nobody() {
                 }
             });
             let most = most.await;
-            assert!(most <= 64, "{most} peeks in a row");
+            assert!(most <= 128, "{most} peeks in a row");
 
             let most = most_in_a_row(async |count| {
                 let (ours, mut theirs) = pipe();
@@ -335,7 +805,7 @@ fn b80_a_socket_that_is_always_readable_starves_nobody() {
                 }
             });
             let most = most.await;
-            assert!(most <= 64, "{most} reads in a row");
+            assert!(most <= 128, "{most} reads in a row");
 
             let most = most_in_a_row(async |count| {
                 let (ours, theirs) = tcp();
@@ -346,7 +816,7 @@ fn b80_a_socket_that_is_always_readable_starves_nobody() {
                 }
             });
             let most = most.await;
-            assert!(most <= 64, "{most} reads of the end in a row");
+            assert!(most <= 128, "{most} reads of the end in a row");
         });
     });
 }
@@ -371,7 +841,7 @@ fn b80_a_socket_that_is_always_writable_starves_nobody() {
                 }
             });
             let most = most.await;
-            assert!(most <= 256, "{most} writes in a row");
+            assert!(most <= 128, "{most} writes in a row");
 
             let most = most_in_a_row(async |count| {
                 let (ours, theirs) = pipe();
@@ -382,7 +852,7 @@ fn b80_a_socket_that_is_always_writable_starves_nobody() {
                 }
             });
             let most = most.await;
-            assert!(most <= 256, "{most} writes in a row");
+            assert!(most <= 128, "{most} writes in a row");
         });
     });
 }
@@ -442,7 +912,7 @@ fn b80_a_busy_socket_and_a_timer_in_one_task() {
                 }
             };
             assert!(timeout(5 * MS, endless).await.is_err());
-            assert!(late <= 64, "{late} reads");
+            assert!(late <= 128, "{late} reads");
             // A bystander sleeps as long as it wants to.
             let start = now();
             sleep(MS).await;

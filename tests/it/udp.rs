@@ -211,7 +211,7 @@ fn a_socket_that_is_never_empty_starves_nobody() {
     watchdog(|| {
         block_on(async {
             let (one, other) = pair().await;
-            for n in 0..100 {
+            for n in 0..200 {
                 one.send(&[n]).await.unwrap();
             }
             let turns = Rc::new(Cell::new(0));
@@ -222,11 +222,12 @@ fn a_socket_that_is_never_empty_starves_nobody() {
                     yield_now().await;
                 }
             });
-            for n in 0..100 {
+            for n in 0..200 {
                 assert_eq!(recv(&other).await, [n]);
             }
             drop(bystander);
-            assert!(turns.get() >= 5, "{} turns", turns.get());
+            // A poll may send and receive 128 times.
+            assert_eq!(turns.get(), 2);
         });
     });
 }

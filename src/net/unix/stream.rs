@@ -334,8 +334,9 @@ fn sock_addr(address: &SocketAddr) -> io::Result<SockAddr> {
     ))
 }
 
+// A short read does not drain it: a read ends at data that comes with file descriptors.
 futures_io!(
-    UnixStream; stream: true,
+    UnixStream; bytes: Stream,
     close: |stream| stream.shut_down_writing()
 );
 

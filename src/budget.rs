@@ -1,0 +1,240 @@
+//! Two budgets: how much one poll of a task may complete, and how long tasks may run before
+//! the reactor is visited.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::thread_local;
+use std::time::{Duration, Instant};
+
+/// What one poll of a task may complete.
+///
+/// Sockets and timers have budgets of their own. With one for both, a task that prefers a
+/// socket that is always ready to its timeout would never see that.
+#[derive(Clone, Copy)]
+struct Budget {
+    sockets: u32,
+    timers: u32,
+}
+
+const FULL: Budget = Budget {
+    sockets: 128,
+    timers: 64,
+};
+
+/// Bytes that are charged like an operation.
+const BYTES: usize = 8 << 10;
+
+/// What an accept is charged for: it makes a socket, and mostly a task.
+pub(crate) const ACCEPT: u32 = 4;
+
+thread_local! {
+    /// What is left for the poll that is under way.
+    static LEFT: Cell<Budget> = const { Cell::new(FULL) };
+}
+
+/// A poll begins, with a full budget.
+#[inline]
+pub(crate) fn begin_poll() {
+    LEFT.set(FULL);
+}
+
+/// Whether the poll that is under way may use no socket any more.
+#[inline]
+pub(crate) fn is_spent_for_sockets() -> bool {
+    LEFT.get().sockets == 0
+}
+
+/// Whether the poll that is under way may complete no timer any more.
+#[inline]
+pub(crate) fn is_spent_for_timers() -> bool {
+    LEFT.get().timers == 0
+}
+
+/// Whether one of the budgets is spent.
+#[inline]
+pub(crate) fn is_spent() -> bool {
+    let left = LEFT.get();
+    left.sockets == 0 || left.timers == 0
+}
+
+/// Charges the poll that is under way for socket operations.
+#[inline]
+pub(crate) fn charge(operations: u32) {
+    let mut left = LEFT.get();
+    left.sockets = left.sockets.saturating_sub(operations);
+    LEFT.set(left);
+}
+
+/// Charges the poll that is under way for a read or write of so many bytes.
+#[inline]
+pub(crate) fn charge_bytes(bytes: usize) {
+    charge(1 + (bytes / BYTES) as u32);
+}
+
+/// Charges the poll that is under way for a timer that is due.
+#[inline]
+pub(crate) fn charge_timer() {
+    let mut left = LEFT.get();
+    left.timers = left.timers.saturating_sub(1);
+    LEFT.set(left);
+}
+
+/// Polls after which the reactor is visited at the end of a generation.
+pub(crate) const POLLS: usize = 128;
+
+/// Time after which the reactor is visited at the end of a generation.
+const GENERATION: Duration = Duration::from_millis(1);
+
+/// Time after which a generation is interrupted for a visit.
+const INTERRUPTION: Duration = Duration::from_millis(10);
+
+/// The most polls between two readings of the clock.
+const LONGEST_STRETCH: u32 = 64;
+
+/// The same while polls may be slow.
+const CAREFUL_STRETCH: u32 = 8;
+
+/// Generations in a row without a slow stretch, after which polls are taken to be quick.
+const QUICK: u32 = 1000;
+
+/// Another clock for the budget, for tests that count polls.
+#[derive(Clone)]
+pub(crate) struct BudgetClock(pub(crate) Arc<dyn Fn() -> Instant + Send + Sync>);
+
+impl fmt::Debug for BudgetClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BudgetClock")
+    }
+}
+
+/// Says when the reactor is visited while tasks are ready.
+///
+/// To read the clock costs more than a short poll. So it is read after as many polls as
+/// should fit into the time that is left, by the mean of the last ones. The mean says little
+/// where one task computes for long and the others do not: until all polls have been quick
+/// for a while, the clock is also read at the end of each generation.
+#[derive(Debug)]
+pub(crate) struct VisitBudget {
+    /// Polls since the last visit.
+    polls: Cell<usize>,
+    /// Polls until the clock is read again.
+    until_reading: Cell<u32>,
+    /// Polls from the last reading of the clock to the next.
+    stretch: Cell<u32>,
+    /// How long a poll took, on the mean of the last stretch.
+    mean: Cell<Duration>,
+    read_at: Cell<Instant>,
+    visited_at: Cell<Instant>,
+    /// Set when a visit is due at the end of the generation, by the time.
+    is_late: Cell<bool>,
+    /// Generations since the last slow stretch, up to [`QUICK`].
+    quick: Cell<u32>,
+    clock: Option<BudgetClock>,
+}
+
+impl VisitBudget {
+    pub(crate) fn new(now: Instant, clock: Option<BudgetClock>) -> VisitBudget {
+        let now = clock.as_ref().map_or(now, |clock| clock.0());
+        VisitBudget {
+            polls: Cell::new(0),
+            until_reading: Cell::new(1),
+            stretch: Cell::new(1),
+            mean: Cell::new(GENERATION),
+            read_at: Cell::new(now),
+            visited_at: Cell::new(now),
+            is_late: Cell::new(false),
+            quick: Cell::new(0),
+            clock,
+        }
+    }
+
+    /// Whether a visit is known to be due at the end of the generation.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.polls.get() >= POLLS || self.is_late.get()
+    }
+
+    /// A generation has ended. Returns whether a visit is due.
+    #[inline]
+    pub(crate) fn is_due_after_generation(&self) -> bool {
+        if self.quick.get() < QUICK && !cfg!(soloist_loom) {
+            self.quick.set(self.quick.get() + 1);
+            self.read_clock();
+        }
+        self.is_due()
+    }
+
+    /// Counts a poll.
+    #[inline]
+    pub(crate) fn count_poll(&self) {
+        self.polls.set(self.polls.get().wrapping_add(1));
+    }
+
+    /// Counts a poll. Returns whether the generation is to be interrupted for a visit.
+    #[inline]
+    pub(crate) fn is_interrupted_after_poll(&self) -> bool {
+        self.count_poll();
+        if cfg!(soloist_loom) {
+            // A model must do the same whenever it is run.
+            return false;
+        }
+        let left = self.until_reading.get() - 1;
+        self.until_reading.set(left);
+        left == 0 && self.read_clock()
+    }
+
+    #[cold]
+    fn read_clock(&self) -> bool {
+        let now = self.now();
+        let took = now.saturating_duration_since(self.read_at.get());
+        // The stretch may have been cut short.
+        let polls = self.stretch.get() - self.until_reading.get();
+        self.mean.set(took / polls.max(1));
+        if took >= GENERATION {
+            self.quick.set(0);
+        }
+        let since_visit = now.saturating_duration_since(self.visited_at.get());
+        self.is_late.set(since_visit >= GENERATION);
+        let limit = if self.is_late.get() {
+            INTERRUPTION
+        } else {
+            GENERATION
+        };
+        let rest = limit.saturating_sub(since_visit);
+        self.begin_stretch(now, rest);
+        rest.is_zero()
+    }
+
+    /// A visit has been made. `now` is the system's time.
+    pub(crate) fn visited(&self, now: Instant) {
+        let now = match self.clock {
+            None => now,
+            Some(_) => self.now(),
+        };
+        self.polls.set(0);
+        self.visited_at.set(now);
+        self.is_late.set(false);
+        self.begin_stretch(now, GENERATION);
+    }
+
+    fn now(&self) -> Instant {
+        match &self.clock {
+            None => Instant::now(),
+            Some(clock) => clock.0(),
+        }
+    }
+
+    fn begin_stretch(&self, now: Instant, time: Duration) {
+        let fit = time.as_nanos() / self.mean.get().as_nanos().max(1);
+        let longest = if self.quick.get() < QUICK {
+            CAREFUL_STRETCH
+        } else {
+            LONGEST_STRETCH
+        };
+        let stretch = fit.clamp(1, u128::from(longest)) as u32;
+        self.read_at.set(now);
+        self.until_reading.set(stretch);
+        self.stretch.set(stretch);
+    }
+}

@@ -1,0 +1,153 @@
+//! What differs between systems: how a source is registered with the poller, and how another
+//! thread ends the poller's wait.
+//!
+//! On Linux sources are edge-triggered: a report leaves the registration as it is, so that the
+//! steady state makes no system call. polling does not ask for `RDHUP`, without which a short
+//! read could not be told from the end of the stream. So sources are added with rustix, on the
+//! poller's own fd; polling deletes them. The wait is rustix's, too, and polling's notifier,
+//! which is renewed only by polling's wait, would work once. So there is an eventfd.
+//!
+//! Elsewhere sources are one-shot: a report ends the registration's interest.
+
+use std::io;
+
+use polling::Poller;
+
+/// The directions that the poller is to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interest {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+}
+
+#[cfg(all(target_os = "linux", not(soloist_portable)))]
+mod edge {
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+    use rustix::event::epoll::{self, EventData, EventFlags};
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::{Interest, Poller, io};
+
+    /// Whether a report ends a registration's interest.
+    pub(crate) const ONE_SHOT: bool = false;
+
+    /// The key of the eventfd. `usize::MAX` is the poller's own.
+    const NOTIFICATION: usize = usize::MAX - 1;
+
+    fn flags(interest: Interest) -> EventFlags {
+        let mut flags = EventFlags::ET;
+        if interest.readable {
+            flags |= EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP;
+        }
+        if interest.writable {
+            flags |= EventFlags::OUT;
+        }
+        flags
+    }
+
+    /// # Safety
+    ///
+    /// The fd must be deleted from the poller before it is closed.
+    pub(in super::super) unsafe fn add(
+        poller: &Poller,
+        fd: BorrowedFd<'_>,
+        key: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let data = EventData::new_u64(key as u64);
+        epoll::add(poller.as_fd(), fd, data, flags(interest))?;
+        Ok(())
+    }
+
+    pub(in super::super) fn modify(
+        poller: &Poller,
+        fd: BorrowedFd<'_>,
+        key: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let data = EventData::new_u64(key as u64);
+        epoll::modify(poller.as_fd(), fd, data, flags(interest))?;
+        Ok(())
+    }
+
+    /// Adds an fd of the reactor's own, which reports every change once and is never read.
+    pub(crate) fn add_own(poller: &Poller, fd: &OwnedFd, key: usize) -> io::Result<()> {
+        let data = EventData::new_u64(key as u64);
+        epoll::add(poller.as_fd(), fd, data, EventFlags::IN | EventFlags::ET)?;
+        Ok(())
+    }
+
+    /// Ends the wait of the poller, from any thread.
+    pub(in super::super) struct Notification(OwnedFd);
+
+    impl Notification {
+        pub(in super::super) fn new(poller: &Poller) -> io::Result<Notification> {
+            let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            add_own(poller, &eventfd, NOTIFICATION)?;
+            Ok(Notification(eventfd))
+        }
+
+        pub(in super::super) fn notify(&self, _: &Poller) -> io::Result<()> {
+            rustix::io::write(&self.0, &1_u64.to_ne_bytes())?;
+            Ok(())
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(soloist_portable))))]
+mod one_shot {
+    use polling::{Event, PollMode};
+
+    use super::super::raw;
+    use super::{Interest, Poller, io};
+
+    /// Whether a report ends a registration's interest.
+    pub(crate) const ONE_SHOT: bool = true;
+
+    /// # Safety
+    ///
+    /// The fd must be deleted from the poller before it is closed.
+    pub(in super::super) unsafe fn add(
+        poller: &Poller,
+        fd: raw::Borrowed<'_>,
+        key: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let event = Event::new(key, interest.readable, interest.writable);
+        // SAFETY: the caller promises what polling asks for.
+        unsafe { poller.add_with_mode(&fd, event, PollMode::Oneshot) }
+    }
+
+    pub(in super::super) fn modify(
+        poller: &Poller,
+        fd: raw::Borrowed<'_>,
+        key: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let event = Event::new(key, interest.readable, interest.writable);
+        poller.modify_with_mode(fd, event, PollMode::Oneshot)
+    }
+
+    /// Ends the wait of the poller, from any thread.
+    pub(in super::super) struct Notification;
+
+    impl Notification {
+        pub(in super::super) fn new(_: &Poller) -> io::Result<Notification> {
+            Ok(Notification)
+        }
+
+        pub(in super::super) fn notify(&self, poller: &Poller) -> io::Result<()> {
+            poller.notify()
+        }
+    }
+}
+
+#[cfg(all(target_os = "linux", not(soloist_portable)))]
+pub(super) use edge::{Notification, add, modify};
+#[cfg(all(target_os = "linux", not(soloist_portable)))]
+pub(crate) use edge::{ONE_SHOT, add_own};
+#[cfg(not(all(target_os = "linux", not(soloist_portable))))]
+pub(crate) use one_shot::ONE_SHOT;
+#[cfg(not(all(target_os = "linux", not(soloist_portable))))]
+pub(super) use one_shot::{Notification, add, modify};

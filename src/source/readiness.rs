@@ -1,0 +1,133 @@
+//! Whether an operation of a source is worth a system call.
+//!
+//! A direction is ready from the start. An operation that would block, and a read that shows
+//! that a stream is empty, clear it; a report of the reactor sets it again. All accesses are
+//! relaxed: a source belongs to one thread.
+
+use super::Direction;
+use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    /// The directions that are ready, and `ENDED`.
+    bits: AtomicU8,
+    /// Set if somebody else may use the source, too: then the bits prove nothing. An operation
+    /// is always tried, and each wait asks the poller anew. Never cleared. Not one of the bits:
+    /// it is set by a thread that takes the source over, while another may still change those.
+    shared: AtomicBool,
+}
+
+/// Set when the end of a stream, an error or urgent data was reported. From then on a short
+/// read does not show that the stream is empty. Never cleared, except when the source moves.
+const ENDED: u8 = 1 << 2;
+
+const BOTH: u8 = Direction::Read.bit() | Direction::Write.bit();
+
+impl Readiness {
+    pub(super) fn new() -> Readiness {
+        Readiness {
+            bits: AtomicU8::new(BOTH),
+            shared: AtomicBool::new(false),
+        }
+    }
+
+    /// The source has moved to another reactor, which knows nothing of it.
+    pub(super) fn reset(&self) {
+        self.bits.store(BOTH, Relaxed);
+    }
+
+    /// Somebody else may use the source, too.
+    pub(crate) fn set_shared(&self) {
+        self.shared.store(true, Relaxed);
+    }
+
+    /// Whether somebody else may use the source, too.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.load(Relaxed)
+    }
+
+    /// Whether an operation is worth a try.
+    #[inline]
+    pub(crate) fn is_ready(&self, direction: Direction) -> bool {
+        self.bits.load(Relaxed) & direction.bit() != 0 || self.is_shared()
+    }
+
+    /// The reactor has reported these directions. `ended`: with the end of the stream, an
+    /// error, or urgent data.
+    #[inline]
+    pub(crate) fn report(&self, readable: bool, writable: bool, ended: bool) {
+        let mut bits = self.bits.load(Relaxed);
+        if readable {
+            bits |= Direction::Read.bit();
+        }
+        if writable {
+            bits |= Direction::Write.bit();
+        }
+        if ended {
+            bits |= ENDED;
+        }
+        self.bits.store(bits, Relaxed);
+    }
+
+    /// An operation would have blocked.
+    #[inline]
+    pub(crate) fn clear(&self, direction: Direction) {
+        self.bits
+            .store(self.bits.load(Relaxed) & !direction.bit(), Relaxed);
+    }
+
+    /// A read of a stream has returned `n` bytes of the `room` that there was. If it could
+    /// have returned more, the stream is empty.
+    ///
+    /// What arrives later is reported. Nothing is known after the end of the stream, whose
+    /// report may have come before this read.
+    #[inline]
+    pub(crate) fn note_read(&self, n: usize, room: usize) {
+        if n > 0 && n < room && self.bits.load(Relaxed) & ENDED == 0 {
+            self.clear(Direction::Read);
+        }
+    }
+}
+
+#[cfg(all(test, not(soloist_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_direction_is_ready_until_it_would_block_and_again_when_it_is_reported() {
+        let readiness = Readiness::new();
+        assert!(readiness.is_ready(Direction::Read) && readiness.is_ready(Direction::Write));
+        readiness.clear(Direction::Read);
+        assert!(!readiness.is_ready(Direction::Read) && readiness.is_ready(Direction::Write));
+        readiness.report(false, true, false);
+        assert!(!readiness.is_ready(Direction::Read));
+        readiness.report(true, false, false);
+        assert!(readiness.is_ready(Direction::Read));
+    }
+
+    #[test]
+    fn a_short_read_empties_a_stream_unless_its_end_was_reported() {
+        let is_ready_after = |n, ended| {
+            let readiness = Readiness::new();
+            readiness.report(true, true, ended);
+            readiness.note_read(n, 64);
+            readiness.is_ready(Direction::Read)
+        };
+        assert!(!is_ready_after(63, false));
+        assert!(is_ready_after(63, true));
+        // A full buffer: there may be more. The end: it is there at each read.
+        assert!(is_ready_after(64, false));
+        assert!(is_ready_after(0, false));
+    }
+
+    #[test]
+    fn what_is_shared_is_always_worth_a_try() {
+        let readiness = Readiness::new();
+        readiness.set_shared();
+        readiness.clear(Direction::Read);
+        readiness.reset();
+        readiness.clear(Direction::Write);
+        assert!(readiness.is_ready(Direction::Read) && readiness.is_ready(Direction::Write));
+    }
+}
