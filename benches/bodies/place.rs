@@ -28,3 +28,11 @@ pub fn first() {
     }
     let _ = std::fs::write("/proc/self/autogroup", "-20");
 }
+
+/// Lets this thread run only when no other wants its core.
+#[allow(dead_code)] // Few start threads of their own.
+pub fn last() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameters are only read.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameters) };
+}

@@ -197,14 +197,17 @@ fn goal(row: &Row, results: &Results, missed: &mut Vec<String>) -> String {
         .filter(|name| *name != "soloist")
         .filter_map(|name| Some((name, results.median(&row.name, name)?)))
         .collect();
-    others.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+    others.sort_by(|(_, a), (_, b)| {
+        let order = a.total_cmp(b);
+        if row.more { order.reverse() } else { order }
+    });
     let others: Vec<String> = others
         .iter()
         .take(3)
         .map(|(name, value)| format!("{name} {}", number(*value)))
         .collect();
     let (mut goals, mut reached) = (Vec::new(), Vec::new());
-    for &(at_most, against) in &row.targets {
+    for &(bound, against) in &row.targets {
         let Some((name, figure)) = results.against(row, against) else {
             continue;
         };
@@ -215,21 +218,23 @@ fn goal(row: &Row, results: &Results, missed: &mut Vec<String>) -> String {
             Against::Limit => "the limit",
             _ => name,
         };
+        let sign = if row.more { '≥' } else { '≤' };
         goals.push(if absolute {
-            format!("≤ {}", number(at_most).replace(".00", ""))
+            format!("{sign} {}", number(bound).replace(".00", ""))
         } else {
-            format!("≤ {at_most} × {name}")
+            format!("{sign} {bound} × {name}")
         });
-        let verdict = if ratio <= at_most { "yes" } else { "**no**" };
+        let reached_it = row.reaches(ratio, bound);
+        let verdict = if reached_it { "yes" } else { "**no**" };
         reached.push(if absolute {
             verdict.into()
         } else {
             // A miss that two digits would not show gets a third.
-            let hides = ratio > at_most && ratio < at_most + 0.005;
+            let hides = !reached_it && (ratio - bound).abs() < 0.005;
             let digits = if hides { 3 } else { 2 };
             format!("{verdict}: {ratio:.digits$}")
         });
-        if ratio > at_most && !missed.contains(&row.name) {
+        if !reached_it && !missed.contains(&row.name) {
             missed.push(row.name.clone());
         }
     }

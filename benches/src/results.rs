@@ -67,7 +67,9 @@ impl Results {
 
     /// The peer with the best figure.
     pub fn best_peer(&self, row: &Row) -> Option<(&'static str, f64)> {
-        self.best(row, |name| name != "soloist" && name != "limit")
+        self.best(row, |name| {
+            !matches!(name, "soloist" | "limit" | "limit-edge")
+        })
     }
 
     /// The best of those whose figure it is to be held against.
@@ -76,6 +78,13 @@ impl Results {
             Against::Best => self.best_peer(row),
             Against::Limit => self.best(row, |name| name == "limit"),
             Against::One(one) => self.best(row, |name| name == one),
+            Against::Among(names) => self.best(row, |name| names.contains(&name)),
+            Against::AmongOrEdge(names) => {
+                let peer = self.best(row, |name| names.contains(&name));
+                let edge = self.best(row, |name| name == "limit-edge");
+                let both = peer.into_iter().chain(edge);
+                both.max_by(|(_, a), (_, b)| a.total_cmp(b))
+            }
             Against::Absolute => Some(("", 1.0)),
         }
     }

@@ -24,7 +24,16 @@ enum Program {
 const COMPUTE: &[&str] = &["tasks", "wakes"];
 const PYTHON: &[&str] = &["tasks", "wakes", "timers", "sockets"];
 const ALL: &[&str] = &["tasks", "wakes", "timers", "sockets", "footprint"];
-const CURVES: &[&str] = &["tasks", "wakes", "timers", "sockets", "footprint", "scale"];
+const MIXED: &[&str] = &["tasks", "wakes", "timers", "sockets", "mixed", "footprint"];
+const CURVES: &[&str] = &[
+    "tasks",
+    "wakes",
+    "timers",
+    "sockets",
+    "mixed",
+    "footprint",
+    "scale",
+];
 
 const fn binary(
     name: &'static str,
@@ -45,9 +54,9 @@ pub const RUNTIMES: &[Runtime] = &[
     binary("soloist", "bench-soloist", "bench-soloist", CURVES),
     binary("tokio", "bench-tokio", "bench-tokio", CURVES),
     binary("tokio-local", "bench-tokio", "bench-tokio-local", ALL),
-    binary("smol", "bench-smol", "bench-smol", ALL),
-    binary("monoio", "bench-monoio", "bench-monoio", ALL),
-    binary("monoio-uring", "bench-monoio", "bench-monoio-uring", ALL),
+    binary("smol", "bench-smol", "bench-smol", MIXED),
+    binary("monoio", "bench-monoio", "bench-monoio", MIXED),
+    binary("monoio-uring", "bench-monoio", "bench-monoio-uring", MIXED),
     binary("compio", "bench-compio", "bench-compio", ALL),
     binary("glommio", "bench-glommio", "bench-glommio", ALL),
     binary(
@@ -69,6 +78,12 @@ pub const RUNTIMES: &[Runtime] = &[
         suites: PYTHON,
     },
     binary("limit", "bench-limit", "bench-limit", &["sockets"]),
+    binary(
+        "limit-edge",
+        "bench-limit",
+        "bench-limit-edge",
+        &["sockets"],
+    ),
 ];
 
 /// What came of a run.

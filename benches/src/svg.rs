@@ -61,7 +61,7 @@ pub fn bars(suite: &str, results: &Results) -> String {
             let length = (value / full).min(1.0) * ROOM;
             let colour = match name {
                 "soloist" => SOLOIST,
-                "limit" => LIMIT,
+                "limit" | "limit-edge" => LIMIT,
                 _ => OTHERS,
             };
             text(&mut out, (LEFT - 6.0, y), "end", "", name);

@@ -8,7 +8,7 @@ pub fn print(suite: &str, results: &Results) {
     let runtimes = results.runtimes();
     let mut head = vec![suite.to_string()];
     head.extend(runtimes.iter().map(|name| name.to_string()));
-    head.extend(["best peer", "ratio", "to limit", "target"].map(String::from));
+    head.extend(["best peer", "ratio", "to limit", "to edge", "target"].map(String::from));
     let mut lines = vec![head];
     for row in rows::of(suite) {
         let mut line = vec![format!("{} {}", row.name, row.unit)];
@@ -24,8 +24,10 @@ pub fn print(suite: &str, results: &Results) {
         let best = results.best_peer(row);
         line.push(best.map_or("-".into(), |(name, _)| name.into()));
         line.push(best.map_or("-".into(), |(_, figure)| format!("{:.2}", own / figure)));
-        let limit = results.median(&row.name, "limit");
-        line.push(limit.map_or("-".into(), |limit| format!("{:.2}", own / limit)));
+        for limit in ["limit", "limit-edge"] {
+            let limit = results.median(&row.name, limit);
+            line.push(limit.map_or("-".into(), |limit| format!("{:.2}", own / limit)));
+        }
         line.push(verdicts(row, results, own).join(", "));
         lines.push(line);
     }
@@ -38,13 +40,17 @@ pub fn print(suite: &str, results: &Results) {
 
 /// What came of each target of a row.
 pub fn verdicts(row: &Row, results: &Results, own: f64) -> Vec<String> {
-    let verdict = |&(at_most, against): &(f64, rows::Against)| {
+    let verdict = |&(bound, against): &(f64, rows::Against)| {
         let (name, figure) = results.against(row, against)?;
         let ratio = own / figure;
-        let met = if ratio <= at_most { "met" } else { "MISSED" };
+        let met = if row.reaches(ratio, bound) {
+            "met"
+        } else {
+            "MISSED"
+        };
         Some(match against {
-            rows::Against::Absolute => format!("{met}: {} of {}", number(own), number(at_most)),
-            _ => format!("{met}: {ratio:.2} of {at_most} x {name}"),
+            rows::Against::Absolute => format!("{met}: {} of {}", number(own), number(bound)),
+            _ => format!("{met}: {ratio:.2} of {bound} x {name}"),
         })
     };
     row.targets.iter().filter_map(verdict).collect()
