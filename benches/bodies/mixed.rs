@@ -1,8 +1,9 @@
 //! The suite `mixed`: connections that wait for replies, beside work that takes the thread.
 //!
 //! `mixed WORK BESIDE`: a server whose replies take `WORK` microseconds each, beside
-//! `nothing`, a task that `compute`s, tasks that `yield`, or threads that `spawn`. It runs
-//! until its standard input is closed. Then it reports what the tasks beside have done.
+//! `nothing`, a task that `compute`s, tasks that `yield`, threads that `spawn`, or a `flood`
+//! of connections. It runs until its standard input is closed. Then it reports how much was
+//! done beside the replies.
 
 use std::io::Read;
 use std::sync::Mutex;
@@ -30,12 +31,14 @@ pub fn main(arguments: &[String]) {
     thread::spawn(report_at_end);
     rt::run(|ctx| async move {
         match &*beside {
-            "nothing" => {}
+            "nothing" | "flood" => {}
             "compute" => rt::detach(ctx.spawn(compute())),
             "yield" => {
                 for _ in 0..YIELDING {
                     rt::detach(ctx.spawn(yield_for_ever()));
                 }
+                // It may never start.
+                TICKS.lock().unwrap().due = Some(Instant::now());
                 rt::detach(ctx.spawn(tick()));
             }
             "spawn" => spawn_from_threads(ctx),
@@ -44,6 +47,9 @@ pub fn main(arguments: &[String]) {
         let listener = rt::listener(listen());
         loop {
             let stream = rt::accept(&listener).await;
+            if beside == "flood" {
+                one_more();
+            }
             rt::detach(ctx.spawn(serve(stream, work)));
         }
     });
@@ -95,17 +101,22 @@ fn spin(work: Duration) {
 /// How many steps the tasks beside have done.
 static DONE: AtomicU64 = AtomicU64::new(0);
 
+/// Only on the runtime's thread.
+fn one_more() {
+    DONE.store(DONE.load(Relaxed) + 1, Relaxed);
+}
+
 async fn compute() {
     loop {
         spin(Duration::from_millis(5));
-        DONE.fetch_add(1, Relaxed);
+        one_more();
         rt::yield_now().await;
     }
 }
 
 async fn yield_for_ever() {
     loop {
-        DONE.fetch_add(1, Relaxed);
+        one_more();
         rt::yield_now().await;
     }
 }
@@ -153,7 +164,7 @@ fn spawn_from_threads(ctx: Ctx) {
                 }
                 rt::spawn_from_thread(&spawner, async {
                     FLYING.fetch_sub(1, Relaxed);
-                    DONE.fetch_add(1, Relaxed);
+                    one_more();
                 });
             }
         });

@@ -82,8 +82,9 @@ pub const LOADS: &[Load] = &[
         ..beside("e", "10 clients beside 990 idle connections", 10)
     },
     Load {
+        server: "flood",
         client: "flood",
-        done: Some(("connects", "/s", 1.0)),
+        done: Some(("accepted", "/s", 1.0)),
         ..beside("f", "100 clients beside a flood of connects", 100)
     },
     Load {

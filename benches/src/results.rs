@@ -141,7 +141,12 @@ impl Results {
 impl Summary {
     /// How far the rounds are from each other: half of their range, in percent.
     pub fn spread(&self) -> f64 {
-        (self.most - self.least) / 2.0 / self.median * 100.0
+        let half = (self.most - self.least) / 2.0;
+        if half == 0.0 {
+            0.0
+        } else {
+            half / self.median * 100.0
+        }
     }
 }
 

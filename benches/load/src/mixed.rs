@@ -1,8 +1,9 @@
 //! Clients that wait for their replies, beside something that keeps the server busy.
 //!
-//! Each client sends a message of 64 bytes, waits for the reply, and sends the next. What is
-//! reported is of the requests that were sent in the given time. To have their replies, it
-//! goes on for as long again at most; what has no reply then has waited until then.
+//! Each client sends a message of 64 bytes, waits for the reply, and sends the next. After a
+//! warm-up, the number of replies is that of the given time. The waits are those of all
+//! requests that were open in this time. To have the last replies, it goes on for as long
+//! again at most; a request without a reply has waited until then.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,8 +17,13 @@ const BLOCK: usize = 64 << 10;
 /// Edge-triggered: events in the order in which the replies came.
 const REPLIES: u32 = READ | libc::EPOLLET as u32;
 const BESIDE: u64 = u64::MAX;
-/// So many short connections for each look at the clients.
+/// So many short connections at most between two looks at the clients.
 const FLOOD: usize = 4;
+/// Fewer than it could do, so that the flood is the same for all servers.
+const CONNECTS_PER_SECOND: f64 = 20_000.0;
+/// Until then nothing counts. The clients start one after the other in its first half, since
+/// those of real servers do not send all at once.
+const WARM_UP: Duration = Duration::from_millis(300);
 
 struct Client {
     stream: TcpStream,
@@ -89,7 +95,7 @@ pub fn main(server: &Server, length: Duration, clients: usize, idle: usize, besi
     }
     // One reply each, so that the server has them all, if it can.
     waiting.iter_mut().for_each(Client::send);
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(2);
     let mut missing = clients;
     while missing > 0 && Instant::now() < end {
         for i in poller.wait_at_most(100) {
@@ -125,28 +131,39 @@ fn run(
 ) {
     let mut waits: Vec<f64> = Vec::new();
     let mut done = 0;
-    let (cpu, start) = (server.cpu(), Instant::now());
+    let begin = Instant::now();
+    let start = begin + WARM_UP;
     let (end, last) = (start + length, start + 2 * length);
-    for client in clients.iter_mut() {
-        // From the warm-up, if it still waits.
-        if client.missing == 0 {
-            client.send();
-        }
-    }
-    // When the time is over.
-    let mut figures = None;
+    let (mut started, apart) = (0, WARM_UP / 2 / clients.len() as u32);
+    // At the start and at the end of the time that counts: the server's CPU time, and what
+    // has been done beside.
+    let (mut first, mut second) = (None, None);
     loop {
         let now = Instant::now();
+        while started < clients.len() && now >= begin + apart * started as u32 {
+            // It may still wait for its very first reply.
+            if clients[started].missing == 0 {
+                clients[started].send();
+            }
+            started += 1;
+        }
+        if now >= start {
+            first.get_or_insert_with(|| (server.cpu(), done));
+        }
         if now >= end {
-            figures.get_or_insert_with(|| (server.cpu() - cpu, done));
+            second.get_or_insert_with(|| (server.cpu(), done));
             let all_replied = clients.iter().all(|client| client.sent >= end);
             if all_replied || now >= last {
                 break;
             }
         }
-        let busy = step(server, beside, &mut done);
-        let goal = if now < end { end } else { last };
-        let rest = goal.saturating_duration_since(now).as_millis() as i32 + 1;
+        let busy = step(server, beside, now - begin, &mut done);
+        let rest = if now < start {
+            1
+        } else {
+            let goal = if now < end { end } else { last };
+            goal.saturating_duration_since(now).as_millis() as i32 + 1
+        };
         for i in poller.wait_at_most(if busy { 0 } else { rest }) {
             if i == BESIDE {
                 if let Beside::In(_, ready) | Beside::Out(_, ready) = beside {
@@ -159,14 +176,15 @@ fn run(
                 continue;
             }
             let now = Instant::now();
-            if client.sent < end {
+            if client.sent < end && now >= start {
                 waits.push((now - client.sent).as_nanos() as f64 / 1000.0);
                 client.replies += u64::from(now < end);
             }
             client.send();
         }
     }
-    let (cpu, done) = figures.expect("the loop ends after the time");
+    let ((before, done_before), (after, done)) = first.zip(second).expect("the loop's end");
+    let (cpu, done) = (after - before, done - done_before);
     let now = Instant::now();
     for client in clients.iter().filter(|one| one.sent < end) {
         waits.push((now - client.sent).as_nanos() as f64 / 1000.0);
@@ -182,13 +200,13 @@ fn run(
     report("worst", part(1.0));
     let replies = replies.sum::<u64>().max(1) as f64;
     report("CPU", cpu.as_nanos() as f64 / 1000.0 / replies);
-    if done > 0 {
+    if done > 0 && !matches!(beside, Beside::Flood) {
         report("done beside", done as f64 / length.as_secs_f64());
     }
 }
 
 /// A little of what is beside. Whether there is more to do at once.
-fn step(server: &Server, beside: &mut Beside, done: &mut usize) -> bool {
+fn step(server: &Server, beside: &mut Beside, time: Duration, done: &mut usize) -> bool {
     match beside {
         Beside::Nothing => false,
         Beside::In(stream, ready) => {
@@ -210,7 +228,8 @@ fn step(server: &Server, beside: &mut Beside, done: &mut usize) -> bool {
             *ready
         }
         Beside::Flood => {
-            for _ in 0..FLOOD {
+            let due = (time.as_secs_f64() * CONNECTS_PER_SECOND) as usize;
+            for _ in *done..due.min(*done + FLOOD) {
                 flood(server, *done);
                 *done += 1;
             }
