@@ -29,10 +29,12 @@ pub fn first() {
     let _ = std::fs::write("/proc/self/autogroup", "-20");
 }
 
-/// Lets this thread run only when no other wants its core.
-#[allow(dead_code)] // Few start threads of their own.
-pub fn last() {
-    let parameters = libc::sched_param { sched_priority: 0 };
+/// Lets this thread run only when no other wants its core, or before all others (root may).
+#[allow(dead_code)] // Most inherit their policy.
+pub fn policy(policy: libc::c_int, priority: libc::c_int) {
+    let parameters = libc::sched_param {
+        sched_priority: priority,
+    };
     // SAFETY: the parameters are only read.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameters) };
+    unsafe { libc::sched_setscheduler(0, policy, &parameters) };
 }

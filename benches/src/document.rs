@@ -194,7 +194,7 @@ fn goal(row: &Row, results: &Results, missed: &mut Vec<String>) -> String {
     let mut others: Vec<(&str, f64)> = results
         .runtimes()
         .into_iter()
-        .filter(|name| *name != "soloist")
+        .filter(|name| !name.starts_with("soloist"))
         .filter_map(|name| Some((name, results.median(&row.name, name)?)))
         .collect();
     others.sort_by(|(_, a), (_, b)| {

@@ -59,7 +59,7 @@ fn main() {
             .copied()
             .collect();
         let results = match &**suite {
-            "sockets" => sockets::run(&runtimes, options.rounds),
+            "sockets" => sockets::run(&runtimes, options.rounds, options.counts),
             "mixed" => mixed::run(&runtimes, &options),
             "footprint" => footprint::run(&runtimes, options.rounds),
             "scale" => scale::run(&runtimes, options.rounds),

@@ -13,6 +13,8 @@ pub struct Options {
     /// How long each load of the suite `mixed` is measured.
     pub seconds: f64,
     pub build: bool,
+    /// Whether the suite `sockets` counts system calls and instructions.
+    pub counts: bool,
     pub markdown: bool,
     pub svg: bool,
 }
@@ -26,6 +28,7 @@ impl Options {
             loads: Vec::new(),
             seconds: 3.0,
             build: true,
+            counts: true,
             markdown: false,
             svg: false,
         };
@@ -50,6 +53,7 @@ impl Options {
                     let seconds = value.parse().ok().filter(|s| (0.1..=20.0).contains(s));
                     options.seconds = seconds.ok_or(format!("not 0.1 to 20 seconds: {value}"))?;
                 }
+                "--no-counts" => options.counts = false,
                 "--no-build" => options.build = false,
                 "--markdown" => options.markdown = true,
                 "--svg" => options.svg = true,
@@ -85,7 +89,11 @@ fn usage() -> String {
   --only A,B    these runtimes (all)
   --loads A,B   these loads of the suite mixed, a to g (all)
   --seconds S   how long each of those loads is measured (3)
+  --no-counts   no system calls and instructions in the suite sockets
   --no-build    the binaries are there
   --markdown    write docs/benchmarks.md from the last run of each suite
-  --svg         write its charts"
+  --svg         write its charts
+
+With SOLOIST_OTHER=PATH in the environment, the soloist in that checkout is measured, too,
+as soloist-other."
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::rows::{Against, Row};
-use crate::runtimes::RUNTIMES;
+use crate::runtimes::{RUNTIMES, Runtime};
 
 /// All rounds of one suite.
 #[derive(Default)]
@@ -67,9 +67,7 @@ impl Results {
 
     /// The peer with the best figure.
     pub fn best_peer(&self, row: &Row) -> Option<(&'static str, f64)> {
-        self.best(row, |name| {
-            !matches!(name, "soloist" | "limit" | "limit-edge")
-        })
+        self.best(row, Runtime::is_peer)
     }
 
     /// The best of those whose figure it is to be held against.

@@ -81,7 +81,7 @@ impl Echo {
     }
 }
 
-pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
+pub fn run(runtimes: &[Runtime], rounds: usize, counts: bool) -> Results {
     let mut results = Results::default();
     for round in 1..=rounds {
         eprintln!("sockets: round {round} of {rounds}");
@@ -100,6 +100,9 @@ pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
             keep(&mut results, runtime, "", pages);
         }
     }
+    if !counts {
+        return results;
+    }
     eprintln!("sockets: system calls and instructions");
     for runtime in runtimes {
         for echo in ECHOES {
@@ -115,16 +118,16 @@ pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
             }
         }
         // The others' system calls are nothing that valgrind knows, or not their own.
-        if [
+        let counted = [
             "soloist",
+            "soloist-other",
             "tokio",
             "tokio-local",
             "smol",
             "limit",
             "limit-edge",
-        ]
-        .contains(&runtime.name)
-        {
+        ];
+        if counted.contains(&runtime.name) {
             match instructions(runtime) {
                 Ok(n) => results.add("instructions per echo in user space", runtime.name, n),
                 Err(why) => eprintln!("{}: no count of instructions: {why}", runtime.name),

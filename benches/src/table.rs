@@ -8,7 +8,12 @@ pub fn print(suite: &str, results: &Results) {
     let runtimes = results.runtimes();
     let mut head = vec![suite.to_string()];
     head.extend(runtimes.iter().map(|name| name.to_string()));
-    head.extend(["best peer", "ratio", "to limit", "to edge", "target"].map(String::from));
+    head.extend(["best peer", "ratio"].map(String::from));
+    // What else the ratio to is shown, where it was measured.
+    let mut beside = vec!["soloist-other", "limit", "limit-edge"];
+    beside.retain(|name| runtimes.contains(name));
+    head.extend(beside.iter().map(|name| format!("to {name}")));
+    head.push("target".into());
     let mut lines = vec![head];
     for row in rows::of(suite) {
         let mut line = vec![format!("{} {}", row.name, row.unit)];
@@ -24,9 +29,9 @@ pub fn print(suite: &str, results: &Results) {
         let best = results.best_peer(row);
         line.push(best.map_or("-".into(), |(name, _)| name.into()));
         line.push(best.map_or("-".into(), |(_, figure)| format!("{:.2}", own / figure)));
-        for limit in ["limit", "limit-edge"] {
-            let limit = results.median(&row.name, limit);
-            line.push(limit.map_or("-".into(), |limit| format!("{:.2}", own / limit)));
+        for name in &beside {
+            let figure = results.median(&row.name, name);
+            line.push(figure.map_or("-".into(), |figure| format!("{:.2}", own / figure)));
         }
         line.push(verdicts(row, results, own).join(", "));
         lines.push(line);

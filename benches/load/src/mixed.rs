@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use super::place;
 use super::{BOTH, Poller, READ, Server, attempt, connect_to, from_somewhere, report, unconnected};
 
 const BYTES: usize = 64;
@@ -69,6 +70,11 @@ pub fn main(server: &Server, length: Duration, clients: usize, idle: usize, besi
     // Whatever goes wrong, this process ends.
     // SAFETY: a system call that only starts a timer.
     unsafe { libc::alarm(30 + 2 * length.as_secs() as u32) };
+    // One client waits nearly always, so it can have the core when it is to run. What else is
+    // on this core are threads of the server.
+    if clients == 1 {
+        place::policy(libc::SCHED_FIFO, 1);
+    }
     let mut poller = Poller::new();
     let connect = |i| {
         let stream = from_somewhere(server.address, i);
