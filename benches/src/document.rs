@@ -93,7 +93,7 @@ const INTRODUCTION: &str = "\
 # Benchmarks
 
 soloist beside tokio, smol, monoio, compio, glommio, the `LocalPool` of `futures`, Python's
-asyncio and uvloop, and a hand-written epoll loop that shows the limit. This page is written
+asyncio and uvloop, and two hand-written epoll loops that show the limit. This page is written
 by the program that measures:
 
 ```sh

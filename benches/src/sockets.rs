@@ -44,9 +44,19 @@ const TAIL: &[(f64, Against)] = &[(1.1, AmongOrEdge(&["tokio", "smol", "monoio"]
 /// makes a difference.
 pub const ECHOES: &[Echo] = &[
     echo(1, 64, 10_000, &[]),
-    echo(64, 64, 50_000, &[(1.05, Limit)]),
-    echo(1_000, 64, 50_000, &[(1.0, Best), (1.08, Limit)]),
-    echo(9_000, 64, 45_000, &[(1.0, Best), (1.08, Limit)]),
+    echo(64, 64, 50_000, &[(1.0, One("tokio")), (1.05, Limit)]),
+    echo(
+        1_000,
+        64,
+        50_000,
+        &[(1.0, One("tokio")), (1.0, Best), (1.08, Limit)],
+    ),
+    echo(
+        9_000,
+        64,
+        45_000,
+        &[(1.0, One("tokio")), (1.0, Best), (1.08, Limit)],
+    ),
     echo(1, 1024, 10_000, &[]),
     echo(64, 1024, 50_000, &[(1.05, Limit)]),
     echo(1_000, 1024, 50_000, &[(1.0, Best), (1.08, Limit)]),
