@@ -78,7 +78,7 @@ fn echo(server: &Server, connections: usize, bytes: usize, requests: usize) {
             stream.set_nodelay(true).unwrap();
             stream.set_nonblocking(true).unwrap();
             // Large messages: the end of one may have to wait for the start of its reply.
-            let interest = if bytes > 4096 { BOTH } else { READ };
+            let interest = if bytes > 4096 { BOTH } else { REPLIES };
             poller.add(&stream, i as u64, interest);
             let (missing, unsent) = (0, 0);
             let sent = Instant::now();
@@ -337,6 +337,10 @@ fn raw(address: SocketAddrV4) -> libc::sockaddr_in {
 }
 
 const READ: u32 = libc::EPOLLIN as u32;
+/// Edge-triggered, so that the events are in the order in which the replies came.
+/// Level-triggered epoll reports those first that it reported last: at 64 connections that
+/// alone takes p99 of the round trips from 250 to 380 us.
+const REPLIES: u32 = READ | libc::EPOLLET as u32;
 /// Edge-triggered, or there would be room to write all the time.
 const BOTH: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET) as u32;
 

@@ -11,12 +11,12 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::place;
-use super::{BOTH, Poller, READ, Server, attempt, connect_to, from_somewhere, report, unconnected};
+use super::{
+    BOTH, Poller, REPLIES, Server, attempt, connect_to, from_somewhere, report, unconnected,
+};
 
 const BYTES: usize = 64;
 const BLOCK: usize = 64 << 10;
-/// Edge-triggered: events in the order in which the replies came.
-const REPLIES: u32 = READ | libc::EPOLLET as u32;
 const BESIDE: u64 = u64::MAX;
 /// So many short connections at most between two looks at the clients.
 const FLOOD: usize = 4;
