@@ -28,3 +28,13 @@ pub fn first() {
     }
     let _ = std::fs::write("/proc/self/autogroup", "-20");
 }
+
+/// Lets this thread run only when no other wants its core, or before all others (root may).
+#[allow(dead_code)] // Most inherit their policy.
+pub fn policy(policy: libc::c_int, priority: libc::c_int) {
+    let parameters = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: the parameters are only read.
+    unsafe { libc::sched_setscheduler(0, policy, &parameters) };
+}

@@ -41,18 +41,22 @@ pub fn charts() {
     }
 }
 
+/// What there is to say of a suite without results stays as it is.
 pub fn markdown() {
     let all = all();
+    let path = docs().join("benchmarks.md");
+    let before = fs::read_to_string(&path).unwrap_or_default();
     let mut out = String::from(INTRODUCTION);
-    write!(out, "{}", about_here(&all)).unwrap();
+    write!(out, "{}", about_here(&all, &before)).unwrap();
     out += "\n## What it should reach\n\n\
             Each goal was set before the first run. A ratio is of medians of the same run.\n\n\
             | suite | work | unit | soloist | the best others | goal | reached |\n\
             |---|---|---|--:|---|---|---|\n";
     let mut missed = Vec::new();
     for row in rows::ROWS.iter().filter(|row| !row.targets.is_empty()) {
-        if let Some(results) = all.get(row.suite) {
-            out += &goal(row, results, &mut missed);
+        match all.get(row.suite) {
+            Some(results) => out += &goal(row, results, &mut missed),
+            None => out += &goal_before(row, &before, &mut missed),
         }
     }
     if !missed.is_empty() {
@@ -72,6 +76,7 @@ pub fn markdown() {
     }
     for (suite, what) in SUITES {
         let Some(results) = all.get(suite) else {
+            out += section_before(suite, &before);
             continue;
         };
         write!(out, "\n## {suite}\n\n{what}.\n\n").unwrap();
@@ -85,7 +90,6 @@ pub fn markdown() {
         }
         out += &figures(suite, results);
     }
-    let path = docs().join("benchmarks.md");
     fs::write(&path, out).unwrap_or_else(|error| panic!("{path:?}: {error}"));
 }
 
@@ -93,7 +97,7 @@ const INTRODUCTION: &str = "\
 # Benchmarks
 
 soloist beside tokio, smol, monoio, compio, glommio, the `LocalPool` of `futures`, Python's
-asyncio and uvloop, and a hand-written epoll loop that shows the limit. This page is written
+asyncio and uvloop, and two hand-written epoll loops that show the limit. This page is written
 by the program that measures:
 
 ```sh
@@ -109,8 +113,64 @@ table: on another machine, or under another load, all figures are others. `±` i
 range of the rounds.
 ";
 
+const SOURCES: &str = "| soloist's sources, as measured |";
+
+// ---- what was there before ---------------------------------------------------------
+
+/// From its heading to the next, or nothing.
+fn section_before<'a>(suite: &str, before: &'a str) -> &'a str {
+    let Some(start) = before.find(&format!("\n## {suite}\n")) else {
+        return "";
+    };
+    let section = &before[start..];
+    let end = section[1..]
+        .find("\n## ")
+        .map_or(section.len(), |end| end + 1);
+    &section[..end]
+}
+
+fn goal_before(row: &Row, before: &str, missed: &mut Vec<String>) -> String {
+    let start = format!("| {} | {} |", row.suite, row.name);
+    let Some(line) = before.lines().find(|line| line.starts_with(&start)) else {
+        return String::new();
+    };
+    if line.contains("**no**") {
+        missed.push(row.name.clone());
+    }
+    format!("{line}\n")
+}
+
+/// In a line of the first table: what it says of a suite, as in "tasks 3, timers 5".
+fn entry_before(start: &str, suite: &str, before: &str) -> Option<String> {
+    let line = before.lines().find(|line| line.starts_with(start))?;
+    let entries = line.trim_end_matches([' ', '|']).split([',', ':', '|']);
+    let mut entries = entries.filter_map(|entry| entry.trim().split_once(' '));
+    let (_, value) = entries.find(|(name, _)| *name == suite)?;
+    Some(value.into())
+}
+
+/// Of each suite, what was found now, or before.
+fn entries(
+    start: &str,
+    all: &BTreeMap<&'static str, Results>,
+    before: &str,
+    now: impl Fn(&Results) -> String,
+) -> String {
+    let entry = |(suite, _): &(&'static str, _)| {
+        let value = match all.get(suite) {
+            Some(results) => now(results),
+            None => entry_before(start, suite, before)?,
+        };
+        Some(format!("{suite} {value}"))
+    };
+    let entries: Vec<String> = SUITES.iter().filter_map(entry).collect();
+    entries.join(", ")
+}
+
+// ---- the parts of the document -----------------------------------------------------
+
 /// Machine, versions, date, command.
-fn about_here(all: &BTreeMap<&'static str, Results>) -> String {
+fn about_here(all: &BTreeMap<&'static str, Results>, before: &str) -> String {
     let mut out = String::from("\n## Where and when\n\n| | |\n|---|---|\n");
     let mut line = |what: &str, value: &str| writeln!(out, "| {what} | {value} |").unwrap();
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -123,10 +183,9 @@ fn about_here(all: &BTreeMap<&'static str, Results>) -> String {
     line("system", &output("uname", &["-sr"]));
     line("date", &output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]));
     let command = "cargo run --release --manifest-path benches/Cargo.toml --";
-    let rounds = all
-        .iter()
-        .map(|(suite, results)| format!("{suite} {}", results.rounds()));
-    let rounds = rounds.collect::<Vec<_>>().join(", ");
+    let rounds = entries("| command |", all, before, |results| {
+        results.rounds().to_string()
+    });
     line(
         "command",
         &format!("`{command} SUITE --rounds N`, with N for each suite: {rounds}"),
@@ -142,11 +201,8 @@ fn about_here(all: &BTreeMap<&'static str, Results>) -> String {
     let names = [
         "tokio", "smol", "async-io", "monoio", "compio", "glommio", "futures", "polling",
     ];
-    let commits = all
-        .iter()
-        .map(|(suite, results)| format!("{suite} {}", results.commit));
-    let commits = commits.collect::<Vec<_>>().join(", ");
-    line("soloist's sources, as measured", &commits);
+    let commits = entries(SOURCES, all, before, |results| results.commit.clone());
+    line(&SOURCES[2..SOURCES.len() - 2], &commits);
     let versions = names
         .map(|name| format!("{name} {}", version(name)))
         .join(", ");
@@ -154,16 +210,16 @@ fn about_here(all: &BTreeMap<&'static str, Results>) -> String {
         "versions",
         &format!("soloist {}, {versions}", version("soloist")),
     );
+    let uvloop = output(
+        "python3",
+        &["-c", "import uvloop; print(uvloop.__version__)"],
+    );
+    // Without it, its figures are those from before.
+    let old = entry_before("| Python |", "uvloop", before).filter(|_| uvloop == "none");
+    let python = output("python3", &["--version"]);
     line(
         "Python",
-        &format!(
-            "{}, uvloop {}",
-            output("python3", &["--version"]),
-            output(
-                "python3",
-                &["-c", "import uvloop; print(uvloop.__version__)"]
-            )
-        ),
+        &format!("{python}, uvloop {}", old.unwrap_or(uvloop)),
     );
     out
 }
@@ -194,17 +250,20 @@ fn goal(row: &Row, results: &Results, missed: &mut Vec<String>) -> String {
     let mut others: Vec<(&str, f64)> = results
         .runtimes()
         .into_iter()
-        .filter(|name| *name != "soloist")
+        .filter(|name| !name.starts_with("soloist"))
         .filter_map(|name| Some((name, results.median(&row.name, name)?)))
         .collect();
-    others.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+    others.sort_by(|(_, a), (_, b)| {
+        let order = a.total_cmp(b);
+        if row.more { order.reverse() } else { order }
+    });
     let others: Vec<String> = others
         .iter()
         .take(3)
         .map(|(name, value)| format!("{name} {}", number(*value)))
         .collect();
     let (mut goals, mut reached) = (Vec::new(), Vec::new());
-    for &(at_most, against) in &row.targets {
+    for &(bound, against) in &row.targets {
         let Some((name, figure)) = results.against(row, against) else {
             continue;
         };
@@ -215,21 +274,23 @@ fn goal(row: &Row, results: &Results, missed: &mut Vec<String>) -> String {
             Against::Limit => "the limit",
             _ => name,
         };
+        let sign = if row.more { '≥' } else { '≤' };
         goals.push(if absolute {
-            format!("≤ {}", number(at_most).replace(".00", ""))
+            format!("{sign} {}", number(bound).replace(".00", ""))
         } else {
-            format!("≤ {at_most} × {name}")
+            format!("{sign} {bound} × {name}")
         });
-        let verdict = if ratio <= at_most { "yes" } else { "**no**" };
+        let reached_it = row.reaches(ratio, bound);
+        let verdict = if reached_it { "yes" } else { "**no**" };
         reached.push(if absolute {
             verdict.into()
         } else {
             // A miss that two digits would not show gets a third.
-            let hides = ratio > at_most && ratio < at_most + 0.005;
+            let hides = !reached_it && (ratio - bound).abs() < 0.005;
             let digits = if hides { 3 } else { 2 };
             format!("{verdict}: {ratio:.digits$}")
         });
-        if ratio > at_most && !missed.contains(&row.name) {
+        if !reached_it && !missed.contains(&row.name) {
             missed.push(row.name.clone());
         }
     }

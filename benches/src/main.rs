@@ -6,6 +6,7 @@ use std::path::Path;
 
 mod document;
 mod footprint;
+mod mixed;
 mod notes;
 mod options;
 mod results;
@@ -58,7 +59,8 @@ fn main() {
             .copied()
             .collect();
         let results = match &**suite {
-            "sockets" => sockets::run(&runtimes, options.rounds),
+            "sockets" => sockets::run(&runtimes, options.rounds, options.counts),
+            "mixed" => mixed::run(&runtimes, &options),
             "footprint" => footprint::run(&runtimes, options.rounds),
             "scale" => scale::run(&runtimes, options.rounds),
             _ => compute(suite, &runtimes, options.rounds),
@@ -107,7 +109,7 @@ fn compute(suite: &str, runtimes: &[Runtime], rounds: usize) -> Results {
 }
 
 /// They need the other end of the connections.
-const NEED_LOAD: [&str; 3] = ["sockets", "footprint", "scale"];
+const NEED_LOAD: [&str; 4] = ["sockets", "mixed", "footprint", "scale"];
 
 /// One core for what is measured, one for all else, if there are two.
 fn cores() -> Option<(usize, usize)> {

@@ -35,8 +35,21 @@ const ABOUT: &[(&str, &str)] = &[
         "sockets",
         "Messages of 64 bytes. A buffer of 64 bytes is filled by each read, so that a \
          runtime has to guess whether there is more; one of 1 KiB is not. `limit` is an epoll \
-         loop written for nothing but this. Requests per second and round trips are time on \
+         loop written for nothing but this, which is level-triggered; `limit-edge` is \
+         edge-triggered. Requests per second and round trips are time on \
          the clock, at full load of both cores. Instructions are counted by callgrind.\n\n",
+    ),
+    (
+        "mixed",
+        "Each client sends 64 bytes, waits for the reply, and sends the next. (a) The server \
+         computes for each reply. (b) One more connection carries blocks of 64 KiB as fast as it \
+         can. (c) A task computes for 5 ms, yields, and so on. (d) 100,000 tasks yield for ever, \
+         beside a client and a task that sleeps for 1 ms again and again. (e) Of 1,000 connections 10 send. (f) 20,000 \
+         connections per second are made and reset. (g) Four threads spawn tasks, of which up to \
+         1,000 are in flight. \"replies\" is the number that one client got in the time \
+         measured. A request that is open at the end has waited until then, so that a server \
+         that never replies has a wait, too. In monoio a task that yields is the next to run: \
+         (c) and (d) never let it see a socket.\n\n",
     ),
     (
         "footprint",

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::mixed;
 use crate::rows::SUITES;
 
 pub struct Options {
@@ -7,7 +8,13 @@ pub struct Options {
     pub rounds: usize,
     /// Nothing: all runtimes.
     pub only: Vec<String>,
+    /// Nothing: all loads of the suite `mixed`.
+    pub loads: Vec<String>,
+    /// How long each load of the suite `mixed` is measured.
+    pub seconds: f64,
     pub build: bool,
+    /// Whether the suite `sockets` counts system calls and instructions.
+    pub counts: bool,
     pub markdown: bool,
     pub svg: bool,
 }
@@ -18,7 +25,10 @@ impl Options {
             suites: Vec::new(),
             rounds: 5,
             only: Vec::new(),
+            loads: Vec::new(),
+            seconds: 3.0,
             build: true,
+            counts: true,
             markdown: false,
             svg: false,
         };
@@ -32,6 +42,18 @@ impl Options {
                     options.rounds = rounds.ok_or(format!("not a number of rounds: {value}"))?;
                 }
                 "--only" => options.only = value()?.split(',').map(String::from).collect(),
+                "--loads" => {
+                    options.loads = value()?.split(',').map(String::from).collect();
+                    if let Some(load) = options.loads.iter().find(|load| !mixed::knows(load)) {
+                        return Err(format!("no load of the suite mixed: {load}"));
+                    }
+                }
+                "--seconds" => {
+                    let value = value()?;
+                    let seconds = value.parse().ok().filter(|s| (0.1..=20.0).contains(s));
+                    options.seconds = seconds.ok_or(format!("not 0.1 to 20 seconds: {value}"))?;
+                }
+                "--no-counts" => options.counts = false,
                 "--no-build" => options.build = false,
                 "--markdown" => options.markdown = true,
                 "--svg" => options.svg = true,
@@ -65,7 +87,13 @@ fn usage() -> String {
     text + "
   --rounds N    how often each runtime has its turn (5)
   --only A,B    these runtimes (all)
+  --loads A,B   these loads of the suite mixed, a to g (all)
+  --seconds S   how long each of those loads is measured (3)
+  --no-counts   no system calls and instructions in the suite sockets
   --no-build    the binaries are there
   --markdown    write docs/benchmarks.md from the last run of each suite
-  --svg         write its charts"
+  --svg         write its charts
+
+With SOLOIST_OTHER=PATH in the environment, the soloist in that checkout is measured, too,
+as soloist-other."
 }

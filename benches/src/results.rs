@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::rows::{Against, Row};
-use crate::runtimes::RUNTIMES;
+use crate::runtimes::{RUNTIMES, Runtime};
 
 /// All rounds of one suite.
 #[derive(Default)]
@@ -67,7 +67,7 @@ impl Results {
 
     /// The peer with the best figure.
     pub fn best_peer(&self, row: &Row) -> Option<(&'static str, f64)> {
-        self.best(row, |name| name != "soloist" && name != "limit")
+        self.best(row, Runtime::is_peer)
     }
 
     /// The best of those whose figure it is to be held against.
@@ -76,6 +76,13 @@ impl Results {
             Against::Best => self.best_peer(row),
             Against::Limit => self.best(row, |name| name == "limit"),
             Against::One(one) => self.best(row, |name| name == one),
+            Against::Among(names) => self.best(row, |name| names.contains(&name)),
+            Against::AmongOrEdge(names) => {
+                let peer = self.best(row, |name| names.contains(&name));
+                let edge = self.best(row, |name| name == "limit-edge");
+                let both = peer.into_iter().chain(edge);
+                both.max_by(|(_, a), (_, b)| a.total_cmp(b))
+            }
             Against::Absolute => Some(("", 1.0)),
         }
     }
@@ -132,7 +139,12 @@ impl Results {
 impl Summary {
     /// How far the rounds are from each other: half of their range, in percent.
     pub fn spread(&self) -> f64 {
-        (self.most - self.least) / 2.0 / self.median * 100.0
+        let half = (self.most - self.least) / 2.0;
+        if half == 0.0 {
+            0.0
+        } else {
+            half / self.median * 100.0
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::{scale, sockets};
+use crate::{mixed, scale, sockets};
 
 /// What a row's figure is held against.
 #[derive(Clone, Copy)]
@@ -11,8 +11,12 @@ pub enum Against {
     Best,
     /// The hand-written epoll loop.
     Limit,
-    /// One runtime. There may be several of its kind: the best of them.
+    /// One runtime.
     One(&'static str),
+    /// The best of these.
+    Among(&'static [&'static str]),
+    /// The worse of two: the best of these, and the hand-written edge-triggered loop.
+    AmongOrEdge(&'static [&'static str]),
     /// A number.
     Absolute,
 }
@@ -21,10 +25,21 @@ pub struct Row {
     pub suite: &'static str,
     pub name: String,
     pub unit: &'static str,
-    /// More is better: only requests per second.
+    /// More is better.
     pub more: bool,
-    /// At most so much of that.
+    /// At most so much of that; at least, where more is better.
     pub targets: Vec<(f64, Against)>,
+}
+
+impl Row {
+    /// Whether a ratio is within a target.
+    pub fn reaches(&self, ratio: f64, bound: f64) -> bool {
+        if self.more {
+            ratio >= bound
+        } else {
+            ratio <= bound
+        }
+    }
 }
 
 use Against::{Absolute, Best, One};
@@ -34,7 +49,7 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         suite,
         name: name.into(),
         unit,
-        more: unit == "/s",
+        more: matches!(unit, "/s" | "replies" | "MiB/s"),
         targets: targets.into(),
     };
     #[rustfmt::skip]
@@ -70,7 +85,8 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             &[],
         ));
         rows.push(row("sockets", &format!("{name}: RTT p50"), "us", &[]));
-        rows.push(row("sockets", &format!("{name}: RTT p99"), "us", &[]));
+        rows.push(row("sockets", &format!("{name}: RTT p99"), "us", echo.tail));
+        rows.push(row("sockets", &format!("{name}: RTT p99.9"), "us", &[]));
         rows.push(row("sockets", &format!("{name}: system calls"), "", &[]));
     }
     #[rustfmt::skip]
@@ -91,6 +107,12 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         row("footprint", "empty runtime: file descriptors", "", &[]),
         row("footprint", "empty runtime: threads", "", &[]),
     ]);
+    for load in mixed::LOADS {
+        for (figure, unit, targets) in load.figures() {
+            let name = format!("{}: {figure}", load.name());
+            rows.push(row("mixed", &name, unit, targets));
+        }
+    }
     let curves = [
         ("tasks", scale::TASKS),
         ("timers", scale::TIMERS),
@@ -120,6 +142,10 @@ pub const SUITES: &[(&str, &str)] = &[
         "sleeps that are given up, sleeps that end, and tasks beside them",
     ),
     ("sockets", "a server that echoes, and a client that fetches"),
+    (
+        "mixed",
+        "clients that wait for replies, beside work that takes the thread",
+    ),
     (
         "footprint",
         "what it costs to have a runtime: crates, build, size, memory",

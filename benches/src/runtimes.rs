@@ -1,7 +1,10 @@
 //! What is measured: one binary for each, so that none pays for another's features.
 
+use std::env;
+use std::fs;
+use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 #[derive(Clone, Copy)]
@@ -17,6 +20,8 @@ pub struct Runtime {
 #[derive(Clone, Copy)]
 enum Program {
     Binary(&'static str),
+    /// soloist from another checkout: see `OTHER`.
+    Other,
     /// bodies.py, with the module whose event loop is used.
     Python(&'static str),
 }
@@ -24,7 +29,16 @@ enum Program {
 const COMPUTE: &[&str] = &["tasks", "wakes"];
 const PYTHON: &[&str] = &["tasks", "wakes", "timers", "sockets"];
 const ALL: &[&str] = &["tasks", "wakes", "timers", "sockets", "footprint"];
-const CURVES: &[&str] = &["tasks", "wakes", "timers", "sockets", "footprint", "scale"];
+const MIXED: &[&str] = &["tasks", "wakes", "timers", "sockets", "mixed", "footprint"];
+const CURVES: &[&str] = &[
+    "tasks",
+    "wakes",
+    "timers",
+    "sockets",
+    "mixed",
+    "footprint",
+    "scale",
+];
 
 const fn binary(
     name: &'static str,
@@ -43,11 +57,17 @@ const fn binary(
 /// soloist first, since the tables show them in this order.
 pub const RUNTIMES: &[Runtime] = &[
     binary("soloist", "bench-soloist", "bench-soloist", CURVES),
+    Runtime {
+        name: "soloist-other",
+        package: "",
+        program: Program::Other,
+        suites: CURVES,
+    },
     binary("tokio", "bench-tokio", "bench-tokio", CURVES),
     binary("tokio-local", "bench-tokio", "bench-tokio-local", ALL),
-    binary("smol", "bench-smol", "bench-smol", ALL),
-    binary("monoio", "bench-monoio", "bench-monoio", ALL),
-    binary("monoio-uring", "bench-monoio", "bench-monoio-uring", ALL),
+    binary("smol", "bench-smol", "bench-smol", MIXED),
+    binary("monoio", "bench-monoio", "bench-monoio", MIXED),
+    binary("monoio-uring", "bench-monoio", "bench-monoio-uring", MIXED),
     binary("compio", "bench-compio", "bench-compio", ALL),
     binary("glommio", "bench-glommio", "bench-glommio", ALL),
     binary(
@@ -69,6 +89,12 @@ pub const RUNTIMES: &[Runtime] = &[
         suites: PYTHON,
     },
     binary("limit", "bench-limit", "bench-limit", &["sockets"]),
+    binary(
+        "limit-edge",
+        "bench-limit",
+        "bench-limit-edge",
+        &["sockets"],
+    ),
 ];
 
 /// What came of a run.
@@ -82,12 +108,19 @@ pub struct Outcome {
 
 impl Runtime {
     pub fn has(&self, suite: &str) -> bool {
-        self.suites.contains(&suite)
+        let is_here = !matches!(self.program, Program::Other) || env::var_os(OTHER).is_some();
+        is_here && self.suites.contains(&suite)
+    }
+
+    /// Whether it is one of those that soloist is compared to.
+    pub fn is_peer(name: &str) -> bool {
+        !name.starts_with("soloist") && !name.starts_with("limit")
     }
 
     pub fn build(&self) -> Result<(), String> {
         match self.program {
             Program::Binary(_) => build(self.package),
+            Program::Other => build_other(),
             Program::Python(module) => {
                 let import = ["-c", &format!("import {module}")];
                 let done = Command::new("python3")
@@ -106,6 +139,7 @@ impl Runtime {
     pub fn command(&self, cores: Option<(usize, usize)>) -> Command {
         let mut command = match self.program {
             Program::Binary(name) => Command::new(program(name)),
+            Program::Other => Command::new(program(OTHER_DIRECTORY).join("release/bench-soloist")),
             Program::Python(module) => {
                 let mut command = Command::new("python3");
                 command
@@ -180,8 +214,7 @@ pub fn on_cores(command: &mut Command, cores: Option<(usize, usize)>) {
 
 /// One package of this workspace.
 pub fn build(package: &str) -> Result<(), String> {
-    let cargo = std::env::var("CARGO").unwrap_or("cargo".into());
-    let done = Command::new(cargo)
+    let done = Command::new(cargo())
         .args(["build", "--release", "--quiet", "--package", package])
         .arg("--manifest-path")
         .arg(crate::here().join("Cargo.toml"))
@@ -192,8 +225,54 @@ pub fn build(package: &str) -> Result<(), String> {
     }
 }
 
+/// Where another checkout of soloist is, to compare two versions in one run.
+const OTHER: &str = "SOLOIST_OTHER";
+const OTHER_DIRECTORY: &str = "soloist-bench-other";
+
+/// The program of this checkout with the crate of the other.
+fn build_other() -> Result<(), String> {
+    let directory = program(OTHER_DIRECTORY);
+    let done = write_other(&directory);
+    done.map_err(|error| format!("{}: {error}", directory.display()))?;
+    let done = Command::new(cargo())
+        .args(["build", "--release", "--quiet", "--manifest-path"])
+        .arg(directory.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&directory)
+        .status();
+    match done {
+        Ok(status) if status.success() => Ok(()),
+        _ => Err(format!("what is in {OTHER} does not build here")),
+    }
+}
+
+fn write_other(directory: &Path) -> io::Result<()> {
+    let other = PathBuf::from(env::var_os(OTHER).unwrap_or_default()).canonicalize()?;
+    let own = crate::here().join("runtimes/soloist");
+    let manifest = fs::read_to_string(own.join("Cargo.toml"))?;
+    let manifest = manifest.replace("../../..", &other.to_string_lossy());
+    let main = own.join("src/main.rs");
+    let manifest = format!(
+        "{manifest}\n[workspace]\n[[bin]]\nname = \"bench-soloist\"\npath = \"{}\"\n\
+         [profile.release]\ndebug = false\n",
+        main.display()
+    );
+    fs::create_dir_all(directory)?;
+    fs::write(directory.join("Cargo.toml"), manifest)?;
+    // The same versions as the others have.
+    fs::copy(
+        crate::here().join("Cargo.lock"),
+        directory.join("Cargo.lock"),
+    )?;
+    Ok(())
+}
+
+fn cargo() -> String {
+    env::var("CARGO").unwrap_or("cargo".into())
+}
+
 /// Beside the runner's own.
 pub fn program(name: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("the path of this program");
+    let own = env::current_exe().expect("the path of this program");
     own.parent().expect("its directory").join(name)
 }

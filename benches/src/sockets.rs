@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cores;
 use crate::results::Results;
-use crate::rows::Against::{self, Best, Limit, One};
+use crate::rows::Against::{self, AmongOrEdge, Best, Limit, One};
 use crate::runtimes::{Outcome, Runtime, on_cores, program};
 
 /// One way to echo.
@@ -18,6 +18,8 @@ pub struct Echo {
     pub room: usize,
     requests: usize,
     pub targets: &'static [(f64, Against)],
+    /// Those of the 99th percentile of the round trips.
+    pub tail: &'static [(f64, Against)],
 }
 
 const fn echo(
@@ -32,16 +34,29 @@ const fn echo(
         room,
         requests,
         targets,
+        tail: if connections > 1 { TAIL } else { &[] },
     }
 }
+
+const TAIL: &[(f64, Against)] = &[(1.1, AmongOrEdge(&["tokio", "smol", "monoio"]))];
 
 /// A buffer as large as the message is filled by each read: what a runtime thinks of that
 /// makes a difference.
 pub const ECHOES: &[Echo] = &[
     echo(1, 64, 10_000, &[]),
-    echo(64, 64, 50_000, &[(1.05, Limit)]),
-    echo(1_000, 64, 50_000, &[(1.0, Best), (1.08, Limit)]),
-    echo(9_000, 64, 45_000, &[(1.0, Best), (1.08, Limit)]),
+    echo(64, 64, 50_000, &[(1.0, One("tokio")), (1.05, Limit)]),
+    echo(
+        1_000,
+        64,
+        50_000,
+        &[(1.0, One("tokio")), (1.0, Best), (1.08, Limit)],
+    ),
+    echo(
+        9_000,
+        64,
+        45_000,
+        &[(1.0, One("tokio")), (1.0, Best), (1.08, Limit)],
+    ),
     echo(1, 1024, 10_000, &[]),
     echo(64, 1024, 50_000, &[(1.05, Limit)]),
     echo(1_000, 1024, 50_000, &[(1.0, Best), (1.08, Limit)]),
@@ -52,6 +67,7 @@ pub const ECHOES: &[Echo] = &[
         room: 64 << 10,
         requests: 4_000,
         targets: &[(1.0, One("tokio"))],
+        tail: &[],
     },
 ];
 
@@ -75,7 +91,7 @@ impl Echo {
     }
 }
 
-pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
+pub fn run(runtimes: &[Runtime], rounds: usize, counts: bool) -> Results {
     let mut results = Results::default();
     for round in 1..=rounds {
         eprintln!("sockets: round {round} of {rounds}");
@@ -94,6 +110,9 @@ pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
             keep(&mut results, runtime, "", pages);
         }
     }
+    if !counts {
+        return results;
+    }
     eprintln!("sockets: system calls and instructions");
     for runtime in runtimes {
         for echo in ECHOES {
@@ -109,7 +128,16 @@ pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
             }
         }
         // The others' system calls are nothing that valgrind knows, or not their own.
-        if ["soloist", "tokio", "tokio-local", "smol", "limit"].contains(&runtime.name) {
+        let counted = [
+            "soloist",
+            "soloist-other",
+            "tokio",
+            "tokio-local",
+            "smol",
+            "limit",
+            "limit-edge",
+        ];
+        if counted.contains(&runtime.name) {
             match instructions(runtime) {
                 Ok(n) => results.add("instructions per echo in user space", runtime.name, n),
                 Err(why) => eprintln!("{}: no count of instructions: {why}", runtime.name),
@@ -171,8 +199,9 @@ impl Server {
         Server::start(command)
     }
 
-    /// What else it prints, to its end.
+    /// What else it prints, to its end. Some run until their standard input is closed.
     pub fn rest(mut self) -> String {
+        drop(self.child.stdin.take());
         let mut text = String::new();
         let mut output = self.child.stdout.take().expect("its output");
         let _ = output.read_to_string(&mut text);
@@ -239,7 +268,7 @@ fn fetch(runtime: &Runtime) -> Outcome {
     }
 }
 
-fn load(arguments: &[&str]) -> Outcome {
+pub fn load(arguments: &[&str]) -> Outcome {
     let mut command = Command::new(program("bench-load"));
     on_cores(&mut command, cores());
     command.args(arguments);

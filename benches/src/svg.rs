@@ -61,7 +61,7 @@ pub fn bars(suite: &str, results: &Results) -> String {
             let length = (value / full).min(1.0) * ROOM;
             let colour = match name {
                 "soloist" => SOLOIST,
-                "limit" => LIMIT,
+                "limit" | "limit-edge" => LIMIT,
                 _ => OTHERS,
             };
             text(&mut out, (LEFT - 6.0, y), "end", "", name);
@@ -86,10 +86,13 @@ pub fn bars(suite: &str, results: &Results) -> String {
     page(y + 10.0, &out)
 }
 
-/// What shows most, or the chart of the sockets would be as long as a novel.
+/// What shows most, or the charts of some suites would be too long.
 fn is_shown(row: &Row) -> bool {
-    let sockets = row.suite == "sockets";
-    !sockets || row.name.ends_with(": CPU") || row.name.starts_with("instructions")
+    match row.suite {
+        "sockets" => row.name.ends_with(": CPU") || row.name.starts_with("instructions"),
+        "mixed" => row.name.ends_with(": fewest replies") || row.name.ends_with(" p99"),
+        _ => true,
+    }
 }
 
 /// One curve for each runtime: nanoseconds per item over their number.

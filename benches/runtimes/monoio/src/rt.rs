@@ -92,3 +92,24 @@ pub async fn write_all(stream: &mut Stream, buffer: Vec<u8>, n: usize) -> Vec<u8
     done.unwrap();
     slice.into_inner()
 }
+
+/// Nothing after an error.
+pub async fn try_read(stream: &mut Stream, buffer: Vec<u8>) -> (usize, Vec<u8>) {
+    let (n, buffer) = stream.read(buffer).await;
+    (n.unwrap_or(0), buffer)
+}
+
+/// The buffer, unless there was an error.
+pub async fn try_write_all(stream: &mut Stream, buffer: Vec<u8>, n: usize) -> Option<Vec<u8>> {
+    let (done, slice) = stream.write_all(buffer.slice(..n)).await;
+    done.ok().map(|_| slice.into_inner())
+}
+
+// ---- other threads --------------------------------------------
+
+/// They have no way to spawn here.
+pub fn spawner(_: Ctx) -> Option<()> {
+    None
+}
+
+pub fn spawn_from_thread<F: Future<Output = ()> + Send + 'static>(_: &(), _: F) {}

@@ -82,12 +82,41 @@ mod rt {
         stream.write_all(&buffer[..n]).await.unwrap();
         buffer
     }
+
+    /// Nothing after an error.
+    pub async fn try_read(stream: &mut Stream, mut buffer: Vec<u8>) -> (usize, Vec<u8>) {
+        (stream.read(&mut buffer).await.unwrap_or(0), buffer)
+    }
+
+    /// The buffer, unless there was an error.
+    pub async fn try_write_all(stream: &mut Stream, buffer: Vec<u8>, n: usize) -> Option<Vec<u8>> {
+        stream.write_all(&buffer[..n]).await.ok()?;
+        Some(buffer)
+    }
+
+    // ---- other threads --------------------------------------------
+
+    type Shared = std::sync::Arc<smol::Executor<'static>>;
+
+    /// `LocalExecutor` belongs to its thread. An `Executor` that runs as one of its tasks does not.
+    pub fn spawner(ctx: Ctx) -> Option<Shared> {
+        let shared = Shared::default();
+        let own = shared.clone();
+        ctx.spawn(async move { own.run(std::future::pending::<()>()).await })
+            .detach();
+        Some(shared)
+    }
+
+    pub fn spawn_from_thread<F: Future<Output = ()> + Send + 'static>(shared: &Shared, future: F) {
+        shared.spawn(future).detach();
+    }
 }
 
 #[path = "../../../bodies"]
 mod bodies {
     pub mod footprint;
     pub mod measure;
+    pub mod mixed;
     pub mod place;
     pub mod scale;
     pub mod sockets;
@@ -110,6 +139,7 @@ fn main() {
         "empty" => bodies::footprint::empty(),
         "idle" => bodies::footprint::idle(&arguments),
         "scale-tasks" => bodies::scale::of_tasks(),
+        "mixed" => bodies::mixed::main(&arguments),
         "scale-timers" => bodies::scale::of_timers(),
         _ => panic!("no suite {suite}"),
     }

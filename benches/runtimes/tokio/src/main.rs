@@ -27,12 +27,26 @@ mod rt {
     pub fn fresh_block_on() -> u32 {
         runtime().block_on(async { black_box(7) })
     }
+
+    // ---- other threads --------------------------------------------
+
+    pub fn spawner(_: Ctx) -> Option<tokio::runtime::Handle> {
+        Some(tokio::runtime::Handle::current())
+    }
+
+    pub fn spawn_from_thread<F>(handle: &tokio::runtime::Handle, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        drop(handle.spawn(future));
+    }
 }
 
 #[path = "../../../bodies"]
 mod bodies {
     pub mod footprint;
     pub mod measure;
+    pub mod mixed;
     pub mod place;
     pub mod scale;
     pub mod sockets;
@@ -55,6 +69,7 @@ fn main() {
         "empty" => bodies::footprint::empty(),
         "idle" => bodies::footprint::idle(&arguments),
         "scale-tasks" => bodies::scale::of_tasks(),
+        "mixed" => bodies::mixed::main(&arguments),
         "scale-timers" => bodies::scale::of_timers(),
         _ => panic!("no suite {suite}"),
     }

@@ -63,3 +63,14 @@ pub async fn write_all(stream: &mut Stream, buffer: Vec<u8>, n: usize) -> Vec<u8
     stream.write_all(&buffer[..n]).await.unwrap();
     buffer
 }
+
+/// Nothing after an error.
+pub async fn try_read(stream: &mut Stream, mut buffer: Vec<u8>) -> (usize, Vec<u8>) {
+    (stream.read(&mut buffer).await.unwrap_or(0), buffer)
+}
+
+/// The buffer, unless there was an error.
+pub async fn try_write_all(stream: &mut Stream, buffer: Vec<u8>, n: usize) -> Option<Vec<u8>> {
+    stream.write_all(&buffer[..n]).await.ok()?;
+    Some(buffer)
+}

@@ -9,6 +9,7 @@ mod rt {
 mod bodies {
     pub mod footprint;
     pub mod measure;
+    pub mod mixed;
     pub mod place;
     pub mod scale;
     pub mod sockets;
@@ -31,6 +32,7 @@ fn main() {
         "empty" => bodies::footprint::empty(),
         "idle" => bodies::footprint::idle(&arguments),
         "scale-tasks" => bodies::scale::of_tasks(),
+        "mixed" => bodies::mixed::main(&arguments),
         "scale-timers" => bodies::scale::of_timers(),
         _ => panic!("no suite {suite}"),
     }

@@ -23,12 +23,22 @@ mod rt {
     pub fn fresh_block_on() -> u32 {
         tokio::task::LocalSet::new().block_on(&runtime(), async { black_box(7) })
     }
+
+    // ---- other threads --------------------------------------------
+
+    /// They have no way to spawn on a `LocalSet`.
+    pub fn spawner(_: Ctx) -> Option<()> {
+        None
+    }
+
+    pub fn spawn_from_thread<F: Future<Output = ()> + Send + 'static>(_: &(), _: F) {}
 }
 
 #[path = "../../../../bodies"]
 mod bodies {
     pub mod footprint;
     pub mod measure;
+    pub mod mixed;
     pub mod place;
     pub mod scale;
     pub mod sockets;
@@ -51,6 +61,7 @@ fn main() {
         "empty" => bodies::footprint::empty(),
         "idle" => bodies::footprint::idle(&arguments),
         "scale-tasks" => bodies::scale::of_tasks(),
+        "mixed" => bodies::mixed::main(&arguments),
         "scale-timers" => bodies::scale::of_timers(),
         _ => panic!("no suite {suite}"),
     }
