@@ -26,6 +26,23 @@
 //! the host `10.0.0.1`. Whoever connects is on `127.0.0.1` (or `::1`), unless it runs in
 //! [`on_host`]. Each pair of hosts has a [`Link`], in both directions.
 //!
+//! # Compared with the system's TCP
+//!
+//! Streams and listeners behave as those of Linux on its loopback device: the kinds of
+//! errors and their order, what a shutdown leaves to be read, what a reset discards, which
+//! addresses are still known. One table of tests is run against both networks. Other systems
+//! differ from Linux in details, for example in the error of a write to a peer that has
+//! closed.
+//!
+//! These differ:
+//!
+//! * The buffers of the system hold megabytes. Here the window of the [`Link`] does, 64 KiB by
+//!   default.
+//! * Small writes are sent at once, whatever `nodelay` says, and a drop with a linger time does
+//!   not block.
+//! * A connection attempt that finds the backlog full is repeated every second, until it
+//!   succeeds or is dropped. Linux doubles the time, and gives up after about two minutes.
+//!
 //! # What is left out
 //!
 //! Streams have no file descriptor, so there is no `into_std`. Bytes are not lost, for TCP

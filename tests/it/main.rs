@@ -63,6 +63,7 @@ mod support;
 mod sys;
 mod task_local;
 mod tasks;
+mod tcp_behaviours;
 mod tcp_options;
 mod teardown;
 mod ten_pages;

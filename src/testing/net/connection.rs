@@ -34,6 +34,8 @@ struct State {
     /// What each end has sent.
     pipes: [Pipe; 2],
     ends: [End; 2],
+    /// A packet has broken it: none does so again.
+    cut: bool,
     random: Random,
     timer: Option<Sleep>,
     /// To be woken when the lock is let go.
@@ -71,8 +73,8 @@ enum What {
 #[derive(Default)]
 struct End {
     reset: bool,
-    /// The error of a reset is told once.
-    told: bool,
+    /// The error of a reset, until it is reported: once.
+    error: Option<io::ErrorKind>,
     reads_no_more: bool,
     writes_no_more: bool,
     /// The last handle has been dropped.
@@ -92,6 +94,7 @@ impl Connection {
             state: Mutex::new(State {
                 pipes: [pipe(), pipe()],
                 ends: Default::default(),
+                cut: false,
                 random: network.random(),
                 timer: None,
                 woken: Vec::new(),
@@ -126,19 +129,23 @@ impl Connection {
             let to = 1 - from;
             let pipe = &mut state.pipes[from];
             match what {
-                What::Bytes(bytes) if state.ends[to].gone => {
-                    // Nobody is there: who has sent it is told so.
-                    pipe.bytes -= bytes.len();
-                    self.send(state, to, What::Reset);
-                }
-                What::Bytes(bytes) if state.ends[to].reads_no_more => {
+                // Nothing comes after a reset.
+                What::Bytes(bytes) if state.ends[to].reset => {
                     pipe.bytes -= bytes.len();
                     state.woken.append(&mut pipe.writers);
+                }
+                // As Linux does, which resets both sides if the receiver has shut down both
+                // directions.
+                What::Bytes(bytes) if state.ends[to].takes_nothing() => {
+                    pipe.bytes -= bytes.len();
+                    state.reset(to);
+                    self.send(state, to, What::Reset);
                 }
                 What::Bytes(bytes) => {
                     pipe.arrived.extend(bytes);
                     state.woken.append(&mut pipe.readers);
                 }
+                What::End if state.ends[to].reset => {}
                 What::End => {
                     pipe.ended = true;
                     state.woken.append(&mut pipe.readers);
@@ -151,13 +158,21 @@ impl Connection {
     /// Has us woken when the next packet arrives.
     #[inline]
     fn set_timer(self: &Arc<Self>, state: &mut State) {
-        // Outside of a runtime nobody waits: whoever does later comes by here.
-        let inside = context::try_current().is_some();
         let over = state.ends.iter().all(|end| end.gone);
-        let Some(next) = state.next_arrival().filter(|_| inside && !over) else {
+        let Some(next) = state.next_arrival().filter(|_| !over) else {
             state.timer = None;
             return;
         };
+        if context::try_current().is_none() {
+            // There is no timer outside of a runtime. Every waiter sets it when it is polled
+            // again, in its own runtime.
+            state.timer = None;
+            for pipe in &mut state.pipes {
+                state.woken.append(&mut pipe.readers);
+                state.woken.append(&mut pipe.writers);
+            }
+            return;
+        }
         let timer = state.timer.get_or_insert_with(|| sleep_until(next));
         if timer.deadline() != next {
             timer.reset(next);
@@ -210,7 +225,7 @@ impl Connection {
         let polled = self.with(|state| {
             let side = &mut state.ends[end];
             let pipe = &mut state.pipes[1 - end];
-            if buf.is_empty() || side.reads_no_more {
+            if buf.is_empty() {
                 return Poll::Ready(Ok(0));
             }
             if !pipe.arrived.is_empty() {
@@ -218,9 +233,10 @@ impl Connection {
                 if partial {
                     count = 1 + state.random.below(count as u64) as usize;
                 }
-                for (to, from) in buf.iter_mut().zip(pipe.arrived.range(..count)) {
-                    *to = *from;
-                }
+                let (front, back) = pipe.arrived.as_slices();
+                let split = count.min(front.len());
+                buf[..split].copy_from_slice(&front[..split]);
+                buf[split..count].copy_from_slice(&back[..count - split]);
                 if !peek {
                     pipe.arrived.drain(..count);
                     pipe.bytes -= count;
@@ -228,13 +244,14 @@ impl Connection {
                 }
                 return Poll::Ready(Ok(count));
             }
-            if side.reset {
-                return Poll::Ready(match std::mem::replace(&mut side.told, true) {
-                    false => Err(io::ErrorKind::ConnectionReset.into()),
-                    true => Ok(0),
-                });
-            }
+            // After the end, reads leave the error of a reset alone.
             if pipe.ended {
+                return Poll::Ready(Ok(0));
+            }
+            if let Some(error) = side.error.take() {
+                return Poll::Ready(Err(error.into()));
+            }
+            if side.reset || side.reads_no_more {
                 return Poll::Ready(Ok(0));
             }
             waker = wait_in(
@@ -263,13 +280,10 @@ impl Connection {
         let link = self.link();
         self.with(|state| {
             let side = &mut state.ends[end];
-            if side.reset {
-                return Poll::Ready(Err(match std::mem::replace(&mut side.told, true) {
-                    false => io::ErrorKind::ConnectionReset.into(),
-                    true => io::ErrorKind::BrokenPipe.into(),
-                }));
+            if let Some(error) = side.error.take() {
+                return Poll::Ready(Err(error.into()));
             }
-            if side.writes_no_more {
+            if side.reset || side.writes_no_more {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
             if buf.is_empty() {
@@ -289,7 +303,8 @@ impl Connection {
                 count = 1 + state.random.below(count as u64) as usize;
             }
             for packet in buf[..count].chunks(PACKET) {
-                if link.breaks(&state.random) {
+                if !state.cut && link.breaks(&state.random) {
+                    state.cut = true;
                     self.send(state, end, What::Reset);
                     self.send(state, 1 - end, What::Reset);
                     break;
@@ -303,15 +318,13 @@ impl Connection {
     #[inline]
     pub(super) fn shutdown(self: &Arc<Self>, end: usize, how: Shutdown) -> io::Result<()> {
         self.with(|state| {
-            if state.ends[end].reset {
+            if state.is_closed(end) {
                 return Err(io::ErrorKind::NotConnected.into());
             }
             if how != Shutdown::Write {
+                // What has arrived, and what still arrives, can be read.
                 state.ends[end].reads_no_more = true;
-                let pipe = &mut state.pipes[1 - end];
-                pipe.bytes -= std::mem::take(&mut pipe.arrived).len();
-                state.woken.append(&mut pipe.readers);
-                state.woken.append(&mut pipe.writers);
+                state.woken.append(&mut state.pipes[1 - end].readers);
             }
             if how != Shutdown::Read {
                 self.end(state, end);
@@ -339,10 +352,10 @@ impl Connection {
             incoming.bytes -= unread;
             let readers = std::mem::take(&mut incoming.readers);
             let writers = std::mem::take(&mut state.pipes[end].writers);
-            let broken = state.ends[end].reset;
-            if (unread > 0 || abort) && !broken {
+            let closed = state.is_closed(end);
+            if (unread > 0 || abort) && !closed {
                 self.send(state, end, What::Reset);
-            } else if !broken {
+            } else if !closed {
                 self.end(state, end);
             }
             state.ends[end].gone = true;
@@ -354,17 +367,14 @@ impl Connection {
     /// Whether the other side has broken it; told once.
     #[inline]
     pub(super) fn take_error(self: &Arc<Self>, end: usize) -> Option<io::Error> {
-        self.with(|state| {
-            let side = &mut state.ends[end];
-            let tells = side.reset && !std::mem::replace(&mut side.told, true);
-            tells.then(|| io::ErrorKind::ConnectionReset.into())
-        })
+        self.with(|state| state.ends[end].error.take())
+            .map(io::Error::from)
     }
 
     /// Whether this side can tell who the other one is.
     #[inline]
     pub(super) fn is_connected(self: &Arc<Self>, end: usize) -> bool {
-        self.with(|state| !state.ends[end].reset)
+        self.with(|state| !state.is_closed(end))
     }
 
     /// The link is cut.
@@ -411,6 +421,13 @@ impl Connection {
     }
 }
 
+impl End {
+    #[inline]
+    fn takes_nothing(&self) -> bool {
+        self.gone || (self.reads_no_more && self.writes_no_more)
+    }
+}
+
 impl State {
     /// The next packet that has arrived by now, and who has sent it.
     #[inline]
@@ -436,10 +453,26 @@ impl State {
         firsts.map(|packet| packet.at).min()
     }
 
+    /// Whether the connection is over for this end: it is broken, or both directions have
+    /// ended.
+    #[inline]
+    fn is_closed(&self, end: usize) -> bool {
+        self.ends[end].reset || self.pipes.iter().all(|pipe| pipe.ended)
+    }
+
     /// This end learns that the connection is broken. What has arrived can still be read.
     #[inline]
     fn reset(&mut self, end: usize) {
-        self.ends[end].reset = true;
+        if self.is_closed(end) {
+            return;
+        }
+        let side = &mut self.ends[end];
+        side.reset = true;
+        // Linux reports a broken pipe if only the other side has ended the stream.
+        side.error = Some(match self.pipes[1 - end].ended {
+            true => io::ErrorKind::BrokenPipe,
+            false => io::ErrorKind::ConnectionReset,
+        });
         self.woken.append(&mut self.pipes[1 - end].readers);
         self.woken.append(&mut self.pipes[end].writers);
     }

@@ -13,6 +13,7 @@ use futures_lite::Stream;
 
 use super::TcpStream;
 use super::network::{Network, wait_in, wake_all};
+use super::stream::check_ttl;
 use crate::context;
 use crate::net::ToSocketAddrs;
 use crate::sync::{Mutex, lock};
@@ -238,7 +239,7 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// None.
+    /// If it is not from 1 to 255.
     ///
     /// # Examples
     ///
@@ -253,6 +254,7 @@ impl TcpListener {
     /// ```
     #[inline]
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        check_ttl(ttl)?;
         lock(&self.listening.state).ttl = ttl;
         Ok(())
     }
@@ -325,9 +327,10 @@ impl Stream for Incoming<'_> {
 /// testing::block_on(async {
 ///     let _listener = TcpListener::builder().backlog(1).bind("10.0.0.1:80").await?;
 ///     let _first = TcpStream::connect("10.0.0.1:80").await?;
+///     let _second = TcpStream::connect("10.0.0.1:80").await?;
 ///     // Nobody accepts, and there is no room for another.
-///     let second = TcpStream::connect("10.0.0.1:80");
-///     assert!(timeout(Duration::from_secs(60), second).await.is_err());
+///     let third = TcpStream::connect("10.0.0.1:80");
+///     assert!(timeout(Duration::from_secs(60), third).await.is_err());
 ///     Ok::<(), std::io::Error>(())
 /// })?;
 /// # Ok::<(), std::io::Error>(())
@@ -360,7 +363,8 @@ impl TcpListenerBuilder {
         self
     }
 
-    /// How many connections may wait to be accepted; 4096 by default.
+    /// How many connections may wait to be accepted, and as on Linux one more; 4096 by
+    /// default.
     ///
     /// # Examples
     ///
@@ -438,7 +442,9 @@ impl TcpListenerBuilder {
             address,
             only_v6: self.only_v6,
             state: Mutex::new(State {
-                room: usize::try_from(self.backlog).unwrap_or(usize::MAX),
+                // As Linux does, it takes one more.
+                room: usize::try_from(self.backlog)
+                    .map_or(usize::MAX, |room| room.saturating_add(1)),
                 ttl: 64,
                 waiting: VecDeque::new(),
                 accepters: Vec::new(),

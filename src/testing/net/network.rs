@@ -148,7 +148,7 @@ impl Link {
 
     /// How likely it is that a packet breaks its connection: from 0 to 1. It is lost then,
     /// and both sides see [`ConnectionReset`](io::ErrorKind::ConnectionReset) when it would
-    /// have arrived. A packet has at most 1,460 bytes.
+    /// have arrived. What is sent after it is lost as well. A packet has at most 1,460 bytes.
     ///
     /// # Panics
     ///
@@ -424,9 +424,12 @@ impl Network {
         let pair = pair(self.host(one), self.host(other));
         lock(&self.state).each_line(pair, |line| line.is_cut = true);
         self.note(format_args!("{} | {}", pair[0], pair[1]));
+        // A waker that panics keeps no other connection from its turn.
+        let mut panics = Panics::default();
         for connection in self.between(pair) {
-            connection.hold();
+            panics.catch(|| connection.hold());
         }
+        panics.resume();
     }
 
     /// Lets a link pass everything again.
@@ -448,10 +451,13 @@ impl Network {
             std::mem::take(&mut state.waiters)
         };
         self.note(format_args!("{} - {}", pair[0], pair[1]));
+        // A waker that panics keeps no other connection from its turn.
+        let mut panics = Panics::default();
         for connection in self.between(pair) {
-            connection.release();
+            panics.catch(|| connection.release());
         }
-        wake_all(waiters);
+        panics.catch(|| wake_all(waiters));
+        panics.resume();
     }
 
     /// Breaks all connections between two hosts: what is on its way is lost, and both sides
@@ -481,9 +487,12 @@ impl Network {
     #[inline]
     pub fn reset(&self, one: &str, other: &str) {
         let pair = pair(self.host(one), self.host(other));
+        // A waker that panics keeps no other connection from its turn.
+        let mut panics = Panics::default();
         for connection in self.between(pair) {
-            connection.reset_now();
+            panics.catch(|| connection.reset_now());
         }
+        panics.resume();
     }
 
     /// Gives a host a name: connecting to it goes to this address. The system's names are

@@ -22,6 +22,25 @@ const CONNECT: &str = "`TcpStream::connect`";
 /// When a connection that the other side has no room for is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// The longest time of keepalive that Linux takes.
+const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
+
+/// Whole seconds, and not more than `most`: what the system keeps.
+#[inline]
+fn round_up(time: Duration, most: u64) -> Duration {
+    let part = time.subsec_nanos() > 0;
+    Duration::from_secs(time.as_secs().saturating_add(part.into()).min(most))
+}
+
+/// The values that the system takes.
+#[inline]
+pub(super) fn check_ttl(ttl: u32) -> io::Result<()> {
+    match ttl {
+        1..=255 => Ok(()),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
 /// A connection in memory, with the methods of [`net::TcpStream`](crate::net::TcpStream).
 ///
 /// Dropping the last handle ends it for the other side; if there are bytes that nobody has
@@ -144,7 +163,8 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// If the connection is broken.
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if the connection is broken, or if both
+    /// directions have ended.
     ///
     /// # Examples
     ///
@@ -171,11 +191,13 @@ impl TcpStream {
     }
 
     /// Shuts a direction down. After `Write` the other side reads the end of the stream;
-    /// what is on its way arrives.
+    /// what is on its way arrives. After `Read`, as on Linux, reads return what has arrived
+    /// and what still arrives, and 0 where they would wait.
     ///
     /// # Errors
     ///
-    /// If the connection is broken.
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if the connection is broken, or if both
+    /// directions have ended.
     ///
     /// # Examples
     ///
@@ -287,7 +309,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// None.
+    /// If it is not from 1 to 255.
     ///
     /// # Examples
     ///
@@ -303,6 +325,7 @@ impl TcpStream {
     /// ```
     #[inline]
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        check_ttl(ttl)?;
         lock(&self.side.options).ttl = ttl;
         Ok(())
     }
@@ -322,7 +345,8 @@ impl TcpStream {
     }
 
     /// With `Some(Duration::ZERO)` the other side sees a reset when the stream is dropped.
-    /// Any other time is kept, and changes nothing: a drop never blocks here.
+    /// Any other time is kept, rounded up to seconds, and changes nothing: a drop never
+    /// blocks here.
     ///
     /// # Errors
     ///
@@ -346,6 +370,7 @@ impl TcpStream {
     /// ```
     #[inline]
     pub fn set_linger(&self, time: Option<Duration>) -> io::Result<()> {
+        let time = time.map(|time| round_up(time, i32::MAX as u64));
         lock(&self.side.options).linger = time;
         Ok(())
     }
@@ -364,11 +389,11 @@ impl TcpStream {
         Ok(lock(&self.side.options).keepalive)
     }
 
-    /// Is kept. Nobody asks here whether the other side is still there.
+    /// Is kept, rounded up to seconds. Nobody asks here whether the other side is still there.
     ///
     /// # Errors
     ///
-    /// None.
+    /// If it is more than Linux takes: 32,767 seconds.
     ///
     /// # Examples
     ///
@@ -385,6 +410,10 @@ impl TcpStream {
     /// ```
     #[inline]
     pub fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
+        let after = after.map(|after| round_up(after, u64::MAX).max(Duration::from_secs(1)));
+        if after.is_some_and(|after| after > MAX_KEEPALIVE) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         lock(&self.side.options).keepalive = after;
         Ok(())
     }
@@ -458,7 +487,10 @@ async fn connect_to(network: Network, address: SocketAddr) -> io::Result<TcpStre
             network.cross(to.ip(), from.ip()).await;
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
-        if let Some(client) = listening.offer(&network, from, to) {
+        let client = listening.offer(&network, from, to);
+        // Kept while this waits, it would keep the port of a listener that is dropped.
+        drop(listening);
+        if let Some(client) = client {
             network.cross(to.ip(), from.ip()).await;
             return Ok(client);
         }
