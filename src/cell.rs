@@ -545,10 +545,6 @@ where
             // A destructor that was called from outside of the runtime makes a turn of it.
             return Ran::Stale;
         }
-        // SAFETY: a cell is reached only through a `LocalRef`, so this is the owner's thread
-        // [THREAD]. It was IDLE, so the `Owner` has not gone; `Owner::run` has borrowed it,
-        // or the process exits and nothing is given back [LOCAL].
-        let local = unsafe { header.home.local() };
         // Before the poll: a wake from now on leads to another one.
         header.queued.set(false);
         if header.aborted.load(Ordering::Acquire) {
@@ -556,7 +552,9 @@ where
             return Ran::Task;
         }
         header.state.set(State::Running);
-        let polling = header.begin_poll(local);
+        // SAFETY: a cell is reached only through a `LocalRef`, so this is the owner's thread
+        // [THREAD]. It was IDLE, so the `Owner` lives [LOCAL].
+        let polling = header.begin_poll(unsafe { header.home.local() });
         let polled = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: on the owner's thread, as above [THREAD]; it was IDLE, so the future
             // is in place [STAGE]; it stays in its cell until it is dropped there, and
@@ -565,6 +563,8 @@ where
             future.poll(&mut Context::from_waker(waker))
         }));
         drop(polling);
+        // SAFETY: as above. `Owner::run` has borrowed the `Owner` meanwhile [LOCAL].
+        let local = || unsafe { header.home.local() };
         match polled {
             Ok(Poll::Pending) => {
                 header.state.set(State::Idle);
@@ -573,10 +573,10 @@ where
                 }
                 Ran::Task
             }
-            Ok(Poll::Ready(output)) => self.finish(local, Ok(output)),
+            Ok(Poll::Ready(output)) => self.finish(local(), Ok(output)),
             Err(payload) => {
                 record::panicked();
-                self.finish(local, Err(payload))
+                self.finish(local(), Err(payload))
             }
         }
     }

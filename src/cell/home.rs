@@ -1,5 +1,10 @@
 //! A runtime, as its tasks see it, and the proof of being on its thread.
 
+#![expect(
+    unsafe_code,
+    reason = "room 1: who may touch the local half of a runtime"
+)]
+
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::fmt;
 use std::future::Future;
@@ -248,6 +253,7 @@ impl Home {
     ///
     /// As of `local`; the `Owner` is gone or going, it has been closed, this runtime is not
     /// entered, and no cell is being cancelled. So nobody touches the local half after this.
+    #[inline]
     pub(super) unsafe fn give_back(&self) {
         // What loom has made is of use in one run of a model only.
         if cfg!(soloist_loom) {
@@ -322,6 +328,7 @@ impl Local {
 
     /// Leaves no task, no entry and no main that anybody refers to, and not much memory. It
     /// calls no user code: there are no tasks any more.
+    #[inline]
     fn empty(&self) {
         let mut tasks = self.tasks.borrow_mut();
         tasks.clear();
@@ -599,31 +606,37 @@ pub(crate) struct Closing<'a> {
 
 impl Closing<'_> {
     /// Whether there is no task and no message: then `finish` calls no user code.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.owner.live() == 0
     }
 
     /// Drops every future in place, and the messages. Each panic is caught, so that all are
     /// dropped here, on their own thread, and not by the thread that holds the last waker.
-    pub(crate) fn finish(self, panics: &mut Panics) {
-        for message in self.messages {
+    #[inline]
+    pub(crate) fn finish(mut self, panics: &mut Panics) {
+        if !self.is_empty() {
+            self.drop_all(panics);
+        }
+        self.owner.local().phase.set(Phase::Closed);
+    }
+
+    #[inline(never)]
+    fn drop_all(&mut self, panics: &mut Panics) {
+        for message in std::mem::take(&mut self.messages) {
             panics.catch(|| drop(message));
         }
-        let local = self.owner.local();
-        if self.owner.live() > 0 {
-            let tasks = local.tasks.borrow_mut().take();
-            for task in tasks {
-                let mut payload = None;
-                // It wakes who awaits the task: that waker may panic, too.
-                panics.catch(|| payload = task.cancel_now());
-                if let Some(payload) = payload {
-                    panics.keep(payload);
-                }
-                // Its join waker goes with it, if this is the last reference.
-                panics.catch(|| drop(task));
+        let tasks = self.owner.local().tasks.borrow_mut().take();
+        for task in tasks {
+            let mut payload = None;
+            // It wakes who awaits the task: that waker may panic, too.
+            panics.catch(|| payload = task.cancel_now());
+            if let Some(payload) = payload {
+                panics.keep(payload);
             }
+            // Its join waker goes with it, if this is the last reference.
+            panics.catch(|| drop(task));
         }
-        local.phase.set(Phase::Closed);
     }
 }
 
