@@ -614,19 +614,20 @@ impl Closing<'_> {
     /// Drops every future in place, and the messages. Each panic is caught, so that all are
     /// dropped here, on their own thread, and not by the thread that holds the last waker.
     #[inline]
-    pub(crate) fn finish(mut self, panics: &mut Panics) {
+    pub(crate) fn finish(self, panics: &mut Panics) {
+        let local = self.owner.local();
         if !self.is_empty() {
-            self.drop_all(panics);
+            Closing::drop_all(self.messages, local, panics);
         }
-        self.owner.local().phase.set(Phase::Closed);
+        local.phase.set(Phase::Closed);
     }
 
     #[inline(never)]
-    fn drop_all(&mut self, panics: &mut Panics) {
-        for message in std::mem::take(&mut self.messages) {
+    fn drop_all(messages: Vec<Message>, local: &Local, panics: &mut Panics) {
+        for message in messages {
             panics.catch(|| drop(message));
         }
-        let tasks = self.owner.local().tasks.borrow_mut().take();
+        let tasks = local.tasks.borrow_mut().take();
         for task in tasks {
             let mut payload = None;
             // It wakes who awaits the task: that waker may panic, too.
