@@ -40,11 +40,15 @@
 //!   only on the thread of the `Owner`. It is proven by one of: an `&Owner`, a `LocalRef`
 //!   (both `!Send`, made only there), or `CURRENT == home.id` (set only by
 //!   [`Owner::enter`]).
-//! * **\[LOCAL\]** `Shared::local` is touched only on that thread, and only while the
-//!   `Owner` lives, or a cell of its runtime is DROPPING: those are counted in
-//!   `Local::busy`, and an `Owner` that goes while one is busy does not give its `Shared`
-//!   back. (While one is RUNNING the `Owner` lives: `Owner::run` has borrowed it.) After
-//!   that all cells are DONE or GONE, and touch it no more.
+//! * **\[LOCAL\]** `Shared::local` is touched only on that thread, and only until the `Shared`
+//!   is given back, after which another thread may take it. It is given back once, empty: when
+//!   the `Owner` goes, or, if a cell of its runtime is being cancelled then (those are counted in
+//!   `Local::cancelling`), at the end of the last of these. All cells are DONE or GONE then, and
+//!   touch it no more. An `Owner` that goes while its runtime is *entered* never gives it back:
+//!   `CURRENT` leads to it for ever. `Owner::enter` and `Owner::run` borrow the `Owner`, so this
+//!   happens only when the destructors of thread-locals run with these frames on the stack: in
+//!   `process::exit`. None of those frames runs again. What is entered last is left first, or
+//!   the process is aborted.
 //! * **\[STAGE\]** `stage.future` is initialised exactly in IDLE, RUNNING and
 //!   DROPPING; `stage.output` exactly in DONE; nothing in GONE. Drop glue never
 //!   touches either: a mistake elsewhere leaks, and drops nothing on a foreign
@@ -60,8 +64,9 @@
 //!   the pinned one of the poll, or of the drop, itself: both happen in states
 //!   (RUNNING, DROPPING) in which nobody else touches it.
 //! * **\[POLLED\]** The thread's `POLLED` points to the header of the cell that is being
-//!   polled there, if one is. `Header::begin_poll` sets it and its guard resets it, while the
-//!   caller holds a reference. Polls do not nest: a runtime runs in no other.
+//!   polled there, or is empty. `Header::begin_poll` sets it and its guard empties it, while the
+//!   caller holds a reference to the cell. (If polls were nested, the end of the inner one would
+//!   empty it, too: that is no harm.)
 //! * **\[ID\]** The ids of runtimes come from a counter and are never reused.
 //!
 //! # Wake-ups
@@ -101,12 +106,14 @@ use std::task::{Context, Poll, Waker};
 pub(crate) use self::awaiter::{Awaiter, OwnTask};
 pub(crate) use self::census::{Seen, sorted};
 use self::count::{Headed, Kind, LocalRef, ONE, RefCounts, Remote};
-use self::home::Shared;
 pub(crate) use self::home::{Entry, Home, Message, Owner, Ran, spawn_here};
+use self::home::{Local, Phase, Shared};
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
 pub(crate) use self::waits::Waits;
 pub(crate) use self::waits::{Wait, Who, is_polling, note, polled};
+use crate::counts::Counts;
 use crate::panics::{Payload, discard};
+use crate::ready::{Inbox, Notifier, ReadyQueue};
 use crate::record;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::thread_local;
@@ -114,10 +121,27 @@ use crate::sync::thread_local;
 /// Makes a type `!Send` and `!Sync`.
 type NotSend = PhantomData<*const ()>;
 
-// SAFETY: `inbox` is Sync. `local` is touched by one thread at a time [LOCAL]: it goes
-// from one to the next through the mutex of `SPARE`, without tasks, and at most with a main
-// cell to which nobody else refers.
+// SAFETY: `inbox` is Sync (asserted below). `local` is touched by one thread at a time [LOCAL],
+// and goes from one to the next through the mutex of `SPARE`. What it holds then may change
+// threads: numbers and flags, the queue and the counts (asserted below), an empty registry, no
+// `Watch`, and at most a main cell with one reference, which is this one (`Local::empty`): so its
+// counts and `Cell`s go along.
 unsafe impl Sync for Shared {}
+
+/// What the claims of this room about threads take for granted.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    const fn is_sync<T: Sync>() {}
+    // Of `Shared`.
+    is_sync::<Inbox<Message, Notifier>>();
+    is_send::<ReadyQueue<Entry>>();
+    is_send::<Counts>();
+    // Of `Remote`: what other threads read in a header,
+    is_sync::<(&'static Kind, Home, Name, &'static Location<'static>)>();
+    is_sync::<(AtomicBool, AtomicU32)>();
+    // and what the last reference drops with it, wherever it goes.
+    is_send::<(&'static Kind, Home, Name, Awaiter)>();
+};
 
 thread_local! {
     /// [POLLED]
@@ -127,7 +151,8 @@ thread_local! {
 /// Shows the cell that is being polled on this thread, if one is.
 #[inline]
 fn with_polled<R>(f: impl FnOnce(&Header) -> R) -> Option<R> {
-    // SAFETY: while it is set, the cell is there [POLLED]: we are called by its poll.
+    // SAFETY: while it is set, the cell is there: its poll is under way, and the caller of that
+    // holds a reference [POLLED] [COUNT].
     POLLED
         .with(Cell::get)
         .map(|header| f(unsafe { header.as_ref() }))
@@ -234,25 +259,27 @@ impl Header {
     #[inline]
     fn wake(&self) -> bool {
         if self.home.is_current() {
-            // The owner's thread, by [THREAD].
-            let counts = &self.home.local().counts;
+            // SAFETY: it is entered, so this is its thread [THREAD], and it is not given back
+            // [LOCAL].
+            let local = unsafe { self.home.local() };
+            let counts = &local.counts;
             if self.queued.get() {
                 counts.wakes_redundant.add(1);
             } else {
                 counts.wakes_local.add(1);
-                self.queue();
+                self.queue(local);
             }
             return false;
         }
         !self.sent.swap(true, Ordering::AcqRel)
     }
 
-    /// Returns whether it was not queued yet. On the owner's thread only.
+    /// Returns whether it was not queued yet. `local` is that of its runtime.
     #[inline]
-    fn queue(&self) -> bool {
+    fn queue(&self, local: &Local) -> bool {
         let is_new = !self.queued.replace(true);
         if is_new {
-            self.home.local().ready.push(self.entry());
+            local.ready.push(self.entry());
             record::woken(|| self.subject());
         }
         is_new
@@ -299,18 +326,17 @@ impl Header {
         matches!(self.state.get(), State::Done | State::Gone)
     }
 
-    /// For the length of a drop. [LOCAL]
+    /// Whether nothing can be queued any more: the future is being dropped, or gone. On the
+    /// owner's thread only.
     #[inline]
-    fn busy(&self) -> Busy {
-        let local = self.home.local();
-        local.busy.set(local.busy.get() + 1);
-        Busy(&local.busy)
+    fn is_silent(&self) -> bool {
+        !matches!(self.state.get(), State::Idle | State::Running)
     }
 
     /// A poll begins. The caller holds a reference, and drops `Polling` before it lets go.
     #[inline]
-    fn begin_poll(&self) -> Polling {
-        self.home.local().counts.polls.add(1);
+    fn begin_poll(&self, local: &Local) -> Polling {
+        local.counts.polls.add(1);
         self.polls.set(self.polls.get().saturating_add(1));
         self.waits.set(Waits::default());
         POLLED.with(|polled| polled.set(Some(NonNull::from(self))));
@@ -328,9 +354,9 @@ impl Header {
 
     /// Takes the cell out of the registry.
     #[inline(always)]
-    fn unregister(&self) {
+    fn unregister(&self, local: &Local) {
         let place = {
-            let mut tasks = self.home.local().tasks.borrow_mut();
+            let mut tasks = local.tasks.borrow_mut();
             tasks.remove(self.slot, self.number as u32)
         };
         // After the borrow, as a rule: it is not the last reference, the caller has one.
@@ -373,16 +399,40 @@ impl Header {
     }
 
     #[inline]
-    fn wake_joiner(&self) {
-        self.joiner.take().wake(self.home);
+    fn wake_joiner(&self, local: &Local) {
+        self.joiner.take().wake_in(local);
     }
 }
 
-struct Busy(&'static Cell<usize>);
+/// A cell is being cancelled: meanwhile its runtime's `Local` may be touched, also if the
+/// `Owner` goes. [LOCAL]
+struct Cancelling {
+    home: Home,
+    local: &'static Local,
+}
 
-impl Drop for Busy {
+impl Cancelling {
+    /// # Safety
+    ///
+    /// As of [`Home::local`].
+    unsafe fn begin(home: Home) -> Cancelling {
+        // SAFETY: by the caller's promise now, and by the count until `self` is dropped
+        // [LOCAL].
+        let local = unsafe { home.local() };
+        local.cancelling.set(local.cancelling.get() + 1);
+        Cancelling { home, local }
+    }
+}
+
+impl Drop for Cancelling {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let left = self.local.cancelling.get() - 1;
+        self.local.cancelling.set(left);
+        if left == 0 && self.local.phase.get() == Phase::Ownerless {
+            // SAFETY: its thread, for `self` is `!Send`. The `Owner` went, closed and not
+            // entered, while this was counted, and so left it to the last that is.
+            unsafe { self.home.give_back() };
+        }
     }
 }
 
@@ -428,11 +478,12 @@ impl<F: Future> TaskCell<F> {
     /// Drops the future. Returns what its destructor panicked with.
     fn drop_future(&self) -> Option<Payload> {
         debug_assert_eq!(self.header.state.get(), State::Dropping);
-        let _busy = self.header.busy();
         catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: DROPPING, so the future is in place [STAGE] and nobody else
-            // touches it [PINNED]. The caller leaves DROPPING right after this,
-            // for a state without a future, also if the destructor panics.
+            // SAFETY: on the owner's thread, for a cell is reached only through a `LocalRef`
+            // [THREAD]; DROPPING, so the future is in place [STAGE] and nobody else touches
+            // it [PINNED]. Both callers have just set DROPPING, and leave it right after
+            // this for a state without a future, also if the destructor panics: so it is
+            // dropped once.
             unsafe { ManuallyDrop::drop(&mut (*self.stage.get()).future) }
         }))
         .err()
@@ -440,7 +491,7 @@ impl<F: Future> TaskCell<F> {
 
     /// The poll is over for good: drops the future, keeps the output for the
     /// handle if there is one, and wakes who awaits it.
-    fn finish(&self, result: Result<F::Output, Payload>) -> Ran {
+    fn finish(&self, local: &Local, result: Result<F::Output, Payload>) -> Ran {
         let header = &self.header;
         header.state.set(State::Dropping);
         header.silence();
@@ -461,16 +512,17 @@ impl<F: Future> TaskCell<F> {
             let output = Stage {
                 output: ManuallyDrop::new(result),
             };
-            // SAFETY: on the owner's thread [THREAD]; the future has been dropped,
-            // so nothing is overwritten, and DONE says what is in place [STAGE].
+            // SAFETY: on the owner's thread, as above [THREAD]; still DROPPING, so nobody
+            // else touches it [PINNED]; the future has been dropped, so nothing is
+            // overwritten, and DONE says what is in place [STAGE].
             unsafe { *self.stage.get() = output };
             header.state.set(State::Done);
-            header.unregister();
-            header.wake_joiner();
+            header.unregister(local);
+            header.wake_joiner(local);
             return Ran::Task;
         }
         header.state.set(State::Gone);
-        header.unregister();
+        header.unregister(local);
         match result {
             Err(payload) if !header.cancel.get() => {
                 Ran::Orphan(Box::new((payload, header.about())))
@@ -500,14 +552,19 @@ where
             return Ran::Task;
         }
         header.state.set(State::Running);
-        let polling = header.begin_poll();
+        // SAFETY: a cell is reached only through a `LocalRef`, so this is the owner's thread
+        // [THREAD]. It was IDLE, so the `Owner` lives [LOCAL].
+        let polling = header.begin_poll(unsafe { header.home.local() });
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: it was IDLE, so the future is in place [STAGE]; it is pinned
-            // by its cell, and RUNNING keeps everyone else away [PINNED].
+            // SAFETY: on the owner's thread, as above [THREAD]; it was IDLE, so the future
+            // is in place [STAGE]; it stays in its cell until it is dropped there, and
+            // RUNNING keeps all others away [PINNED].
             let future = unsafe { Pin::new_unchecked(&mut *(*self.stage.get()).future) };
             future.poll(&mut Context::from_waker(waker))
         }));
         drop(polling);
+        // SAFETY: as above. `Owner::run` has borrowed the `Owner` meanwhile [LOCAL].
+        let local = || unsafe { header.home.local() };
         match polled {
             Ok(Poll::Pending) => {
                 header.state.set(State::Idle);
@@ -516,10 +573,10 @@ where
                 }
                 Ran::Task
             }
-            Ok(Poll::Ready(output)) => self.finish(Ok(output)),
+            Ok(Poll::Ready(output)) => self.finish(local(), Ok(output)),
             Err(payload) => {
                 record::panicked();
-                self.finish(Err(payload))
+                self.finish(local(), Err(payload))
             }
         }
     }
@@ -534,13 +591,16 @@ where
             }
             State::Done | State::Gone => return None,
         }
+        // SAFETY: a cell is reached only through a `LocalRef`, so this is the owner's thread
+        // [THREAD]. It was IDLE, so the `Owner` lives [LOCAL].
+        let cancelling = unsafe { Cancelling::begin(header.home) };
         header.state.set(State::Dropping);
         header.silence();
         record::cancelled(|| header.subject());
         let payload = self.drop_future();
         header.state.set(State::Gone);
-        header.unregister();
-        header.wake_joiner();
+        header.unregister(cancelling.local);
+        header.wake_joiner(cancelling.local);
         payload
     }
 }
@@ -554,8 +614,9 @@ where
             return None;
         }
         self.header.state.set(State::Gone);
-        // SAFETY: it was DONE, so the output is in place [STAGE]; GONE says that it
-        // has been moved out. On the owner's thread [THREAD].
+        // SAFETY: on the owner's thread, for a cell is reached only through a `LocalRef`
+        // [THREAD]; it was DONE, so the output is in place, and GONE says that it has been
+        // moved out [STAGE].
         Some(unsafe { ManuallyDrop::take(&mut (*self.stage.get()).output) })
     }
 }
@@ -604,7 +665,7 @@ impl Main<'_> {
         // Before the poll: a wake from now on leads to another one.
         self.cell.header.queued.set(false);
         let waker = self.cell.waker();
-        let _polling = self.cell.header.begin_poll();
+        let _polling = self.cell.header.begin_poll(self.owner.local());
         let polled = future.poll(&mut Context::from_waker(&waker));
         record::poll_ends(polled.is_ready());
         polled
@@ -617,7 +678,7 @@ impl Drop for Main<'_> {
         self.cell.header.state.set(State::Gone);
         self.cell.header.silence();
         // An entry that is left in the queue is nobody's now.
-        let main = &self.owner.home.local().main;
+        let main = &self.owner.local().main;
         main.set(main.get() + 1);
     }
 }

@@ -342,7 +342,7 @@ impl Context {
     pub(crate) fn wake_timer(&self, key: TimerKey) {
         let awaiter = self.timers.borrow_mut().remove(key);
         if let Some(awaiter) = awaiter {
-            awaiter.wake(self.owner.home());
+            awaiter.wake(&self.owner);
         }
     }
 
@@ -393,7 +393,7 @@ impl Context {
         let mut panics = Panics::default();
         wakes_by(Source::Timers, || {
             for awaiter in due.drain(..) {
-                panics.catch(|| awaiter.wake(self.owner.home()));
+                panics.catch(|| awaiter.wake(&self.owner));
             }
         });
         self.due.set(due);
@@ -593,13 +593,13 @@ impl Context {
 
     /// The runtime goes: drops all tasks, inside of it.
     pub(crate) fn close(self: &Rc<Self>, panics: &mut Panics) {
-        let messages = self.owner.shut();
-        if messages.is_empty() && self.owner.live() == 0 && self.timers.borrow().is_empty() {
+        let closing = self.owner.shut();
+        if closing.is_empty() && self.timers.borrow().is_empty() {
             // No code of the user's is called: nobody has to be inside.
-            return self.owner.close_empty();
+            return closing.finish(panics);
         }
         self.enter(|| {
-            self.owner.close(messages, panics);
+            closing.finish(panics);
             let awaiters = self.timers.borrow_mut().disarm();
             for awaiter in awaiters {
                 panics.catch(|| drop(awaiter));

@@ -454,6 +454,27 @@ fn b83_a_waker_that_goes_after_its_runtime_leaks_nothing() {
 }
 
 #[test]
+fn b109_a_runtime_that_goes_with_one_of_its_own_futures_leaks_nothing() {
+    watchdog(|| {
+        assert_flat(1000, || {
+            let runtime = Rc::new(Runtime::new());
+            let own = runtime.clone();
+            let task = runtime.spawn(async move {
+                let _own = own;
+                pending::<()>().await;
+            });
+            runtime.spawn(pending::<()>()).detach();
+            runtime.turn(Some(Duration::ZERO)).unwrap();
+            let weak = Rc::downgrade(&runtime);
+            drop(runtime);
+            // The task's future goes, and with it the last reference to its runtime.
+            drop(task);
+            assert_eq!(weak.strong_count(), 0);
+        });
+    });
+}
+
+#[test]
 fn b89_a_task_that_is_cancelled_before_it_ran_is_freed() {
     watchdog(|| {
         block_on(async {

@@ -5,7 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The only files with `unsafe` in them.
-const UNSAFE_ROOMS: [&str; 4] = ["cell.rs", "cell/count.rs", "source.rs", "source/platform.rs"];
+const UNSAFE_ROOMS: [&str; 5] = [
+    "cell.rs",
+    "cell/count.rs",
+    "cell/home.rs",
+    "source.rs",
+    "source/platform.rs",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -188,6 +194,10 @@ fn every_known_bug_has_a_test() {
             );
         }
     }
+    assert!(numbers.is_sorted());
+    // What was found later is added when it is fixed.
+    numbers.dedup();
+    numbers.retain(|number| *number <= 103);
     assert_eq!(numbers, Vec::from_iter(1..=103));
 }
 

@@ -18,6 +18,8 @@ mod full_reads;
 mod group;
 #[path = "../../tests/it/guest.rs"]
 mod guest;
+#[path = "../../tests/it/hostile.rs"]
+mod hostile;
 #[cfg(soloist_liar)]
 #[path = "../../tests/it/liar.rs"]
 mod liar;

@@ -2,8 +2,8 @@
 
 use std::task::Waker;
 
-use super::home::{Home, NOBODY};
-use super::{Header, LocalRef, Who, count, send, with_polled};
+use super::home::{Home, Local, NOBODY};
+use super::{Header, LocalRef, Owner, Who, count, send, with_polled};
 use crate::panics::Panics;
 
 /// Who is to be woken.
@@ -87,12 +87,18 @@ impl Awaiter {
         }
     }
 
-    /// On the owner's thread only.
+    /// Wakes who waits for something of the runtime of this owner.
     #[inline]
-    pub(crate) fn wake(self, home: Home) {
+    pub(crate) fn wake(self, owner: &Owner) {
+        self.wake_in(owner.local());
+    }
+
+    /// As `wake`.
+    #[inline]
+    pub(super) fn wake_in(self, local: &Local) {
         match self.0 {
             Kind::Task { slot: NOBODY, .. } => {}
-            Kind::Task { slot, number } => home.wake_at(slot, number),
+            Kind::Task { slot, number } => local.wake_at(slot, number),
             Kind::Waker(waker) => waker.wake(),
         }
     }

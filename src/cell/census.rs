@@ -49,7 +49,7 @@ impl Owner {
         if let Some(seen) = self.see_polled(|header| header.slot == NO_SLOT) {
             return Some(seen);
         }
-        let main = self.home.local().main_cell.borrow();
+        let main = self.local().main_cell.borrow();
         let cell = main.as_ref()?;
         let parked = cell.header.state.get() == State::Idle;
         parked.then(|| Seen::new(self.watch(), &cell.header, false, cell.others() > 0))
@@ -57,7 +57,7 @@ impl Owner {
 
     /// All tasks that are not over, in the order of their places in the registry.
     pub(crate) fn see_tasks(&self) -> Vec<Seen> {
-        let tasks = self.home.local().tasks.borrow();
+        let tasks = self.local().tasks.borrow();
         let seen = tasks.iter().filter_map(|task| {
             let header = task.header();
             match header.state.get() {

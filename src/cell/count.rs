@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "room 1: pointers to cells, and their counts")]
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -83,27 +84,29 @@ pub(super) unsafe trait Headed: Raw + Sized {
     };
 }
 
-// SAFETY: so it is declared.
+// SAFETY: `TaskCell` is `repr(C)`, and `header` is its first field [LAYOUT].
 unsafe impl<F: Future + 'static> Headed for TaskCell<F> where F::Output: 'static {}
-// SAFETY: so it is declared.
+// SAFETY: `MainCell` is `repr(C)`, and `header` is its first field [LAYOUT].
 unsafe impl Headed for MainCell {}
 
 /// What can be done with a cell of a certain type by who has its header. As a `dyn Raw`, but
 /// the reference is one word: there is one of these in the registry for each task.
 pub(super) struct Kind {
-    // SAFETY: who calls it goes by what is said at `free`.
+    // SAFETY: callers keep what the function `free` asks for.
     free: unsafe fn(NonNull<Header>),
-    // SAFETY: as of `run`.
+    // SAFETY: callers keep what the function `run` asks for.
     run: unsafe fn(NonNull<Header>, &Waker) -> Ran,
-    // SAFETY: as of `run`.
+    // SAFETY: callers keep what the function `run` asks for.
     cancel_now: unsafe fn(NonNull<Header>) -> Option<Payload>,
 }
 
 /// # Safety
 ///
-/// The header is that of a `C`, which stays there meanwhile.
+/// The header is that of a `C`, the pointer comes from one to the whole cell, and this is the
+/// owner's thread. The caller holds a reference meanwhile.
 unsafe fn run<C: Headed>(header: NonNull<Header>, waker: &Waker) -> Ran {
-    // SAFETY: so it is by the caller's word.
+    // SAFETY: a `C` begins with its header, so this is a pointer to it [LAYOUT]; it is there as
+    // long as the caller's reference [COUNT].
     unsafe { header.cast::<C>().as_ref() }.run(waker)
 }
 
@@ -111,16 +114,18 @@ unsafe fn run<C: Headed>(header: NonNull<Header>, waker: &Waker) -> Ran {
 ///
 /// As of `run`.
 unsafe fn cancel_now<C: Headed>(header: NonNull<Header>) -> Option<Payload> {
-    // SAFETY: so it is by the caller's word.
+    // SAFETY: as in `run` [LAYOUT] [COUNT].
     unsafe { header.cast::<C>().as_ref() }.cancel_now()
 }
 
 /// # Safety
 ///
-/// The header is that of a `C` that [`LocalRef::new`] has made, and the last reference to it is
-/// gone.
+/// The header is that of a `C` that [`LocalRef::new`] has made, the pointer comes from one to the
+/// whole cell, and the last reference to it is gone.
 unsafe fn free<C: Headed>(header: NonNull<Header>) {
-    // SAFETY: it came from a `Box` of this type, in `LocalRef::new`, and nobody else has it.
+    // SAFETY: `LocalRef::new` has made it from a `Box<C>`, `C` begins with its header
+    // [LAYOUT], and no reference is left [COUNT]. It may be any thread: what is dropped with
+    // the header is Send (asserted in cell.rs), and the stage has no drop glue [STAGE].
     drop(unsafe { Box::from_raw(header.cast::<C>().as_ptr()) });
 }
 
@@ -128,11 +133,12 @@ unsafe fn free<C: Headed>(header: NonNull<Header>) {
 ///
 /// # Safety
 ///
-/// The last reference to the cell is gone.
+/// It stands for the last reference to a cell, which is gone.
 unsafe fn free_any(header: NonNull<Header>) {
     // SAFETY: the cell is there, for nobody else frees it [COUNT].
     let kind = unsafe { header.as_ref().kind };
-    // SAFETY: the header's `kind` is that of its cell [COUNT].
+    // SAFETY: `kind` was made for the type of the cell [COUNT]; the pointer stood for a
+    // reference, so it comes from one to the whole cell [LAYOUT].
     unsafe { (kind.free)(header) }
 }
 
@@ -160,7 +166,8 @@ impl<C: Headed> LocalRef<C> {
         if !self.header().refs().is_one_local() {
             return None;
         }
-        // SAFETY: it is there [COUNT], and nobody else can reach it.
+        // SAFETY: it is there, this is the only reference, and it is borrowed mutably [COUNT].
+        // What is being polled has another one, that of its `Main` [POLLED].
         Some(unsafe { self.cell.as_mut() })
     }
 }
@@ -185,11 +192,28 @@ impl<C: ?Sized> LocalRef<C> {
         Remote(self.cell.cast())
     }
 
-    /// A waker for as long as the reference lasts. It is never dropped, and no count is
-    /// touched.
+    /// A waker for as long as the reference is borrowed. No count is touched.
     #[inline]
-    pub(super) fn waker(&self) -> ManuallyDrop<Waker> {
-        ManuallyDrop::new(Remote(self.cell.cast()).into_waker())
+    pub(super) fn waker(&self) -> BorrowedWaker<'_> {
+        BorrowedWaker {
+            waker: ManuallyDrop::new(Remote(self.cell.cast()).into_waker()),
+            _cell: PhantomData,
+        }
+    }
+}
+
+/// A waker without a reference of its own: it cannot be taken out, and is never dropped.
+pub(super) struct BorrowedWaker<'a> {
+    waker: ManuallyDrop<Waker>,
+    _cell: PhantomData<&'a Header>,
+}
+
+impl Deref for BorrowedWaker<'_> {
+    type Target = Waker;
+
+    #[inline]
+    fn deref(&self) -> &Waker {
+        &self.waker
     }
 }
 
@@ -214,7 +238,9 @@ impl LocalRef<Header> {
     /// Polls, with the cell's own waker.
     #[inline]
     pub(super) fn run(&self) -> Ran {
-        // SAFETY: `kind` is that of the cell, which is there as long as `self` [COUNT].
+        // SAFETY: `kind` was made for the type of the cell, which is there as long as `self`
+        // [COUNT]; the pointer comes from one to the whole cell [LAYOUT]; a `LocalRef` is on
+        // the owner's thread [THREAD].
         unsafe { (self.header().kind.run)(self.cell, &self.waker()) }
     }
 
@@ -248,7 +274,7 @@ impl<C: ?Sized> Drop for LocalRef<C> {
     #[inline]
     fn drop(&mut self) {
         if self.header().refs().remove_local() {
-            // SAFETY: it was the last.
+            // SAFETY: it was the last [COUNT].
             unsafe { free_any(self.cell.cast()) };
         }
     }
@@ -257,9 +283,10 @@ impl<C: ?Sized> Drop for LocalRef<C> {
 /// A reference that may be anywhere: it can only wake and mark. The data of a waker is one.
 pub(super) struct Remote(NonNull<Header>);
 
-// SAFETY: what it reaches is Sync, or is touched on the owner's thread only [THREAD]. If it
-// is the last, the cell is freed here: that drops no future and no output [STAGE], and the
-// name and a left-over joiner are Send.
+// SAFETY: what other threads read in the header is Sync (asserted in cell.rs) and does not change
+// while there is a `Remote`; the rest is touched on the owner's thread only [THREAD]. If it is the
+// last, the cell is freed here: that drops no future and no output [STAGE], and what else it
+// holds, a name and a left-over joiner, is Send (asserted there, too).
 unsafe impl Send for Remote {}
 // SAFETY: as above.
 unsafe impl Sync for Remote {}
@@ -274,8 +301,8 @@ impl Remote {
     #[inline]
     fn into_waker(self) -> Waker {
         let data = ManuallyDrop::new(self).0.as_ptr().cast_const().cast();
-        // SAFETY: the functions of the table do what a waker's are to do, from any thread,
-        // with data that is a reference.
+        // SAFETY: the functions of the table keep the contract of `RawWakerVTable`: a `Remote`,
+        // for which the data stands, is `Send`, `Sync` and counted.
         unsafe { Waker::new(data, &WAKER) }
     }
 
@@ -284,7 +311,7 @@ impl Remote {
     /// `data` comes from `into_waker`, and its reference is not used in another way.
     #[inline]
     unsafe fn from_data(data: *const ()) -> Remote {
-        // SAFETY: so it is by the caller's word: never null.
+        // SAFETY: `into_waker` made it from a `NonNull`.
         Remote(unsafe { NonNull::new_unchecked(data.cast_mut().cast()) })
     }
 }
@@ -301,7 +328,7 @@ impl Drop for Remote {
     #[inline]
     fn drop(&mut self) {
         if self.header().refs().remove() {
-            // SAFETY: it was the last.
+            // SAFETY: it was the last [COUNT].
             unsafe { free_any(self.0) };
         }
     }
@@ -327,7 +354,8 @@ pub(super) fn polled(waker: &Waker) -> Option<LocalRef<Header>> {
     // Being polled here, it belongs to this thread [THREAD].
     with_polled(|header| is_waker_of(waker, header) && header.local.get() < MOST_LOCAL)
         .filter(|is_it| *is_it)?;
-    // SAFETY: it is one of ours, so `into_waker` has made it; it keeps its reference.
+    // SAFETY: its vtable is ours, and only `into_waker` makes wakers with that; it keeps its
+    // reference.
     let cell = ManuallyDrop::new(unsafe { Remote::from_data(waker.data()) });
     cell.header().refs().add_local();
     Some(LocalRef { cell: cell.0 })
@@ -337,7 +365,7 @@ pub(super) fn polled(waker: &Waker) -> Option<LocalRef<Header>> {
 ///
 /// As of all four: it is called by a `Waker` that `into_waker` has made, with its data.
 unsafe fn clone_waker(data: *const ()) -> RawWaker {
-    // SAFETY: the waker that is cloned keeps its reference.
+    // SAFETY: `data` is that of a waker of ours, which keeps its reference.
     let cell = ManuallyDrop::new(unsafe { Remote::from_data(data) });
     std::mem::forget(Remote::clone(&cell));
     RawWaker::new(data, &WAKER)
@@ -347,7 +375,7 @@ unsafe fn clone_waker(data: *const ()) -> RawWaker {
 ///
 /// As of `clone_waker`.
 unsafe fn wake(data: *const ()) {
-    // SAFETY: the waker gives its reference away.
+    // SAFETY: `data` is that of a waker of ours, which gives its reference away.
     let cell = unsafe { Remote::from_data(data) };
     if cell.header().wake() {
         send(cell);
@@ -358,7 +386,7 @@ unsafe fn wake(data: *const ()) {
 ///
 /// As of `clone_waker`.
 unsafe fn wake_by_ref(data: *const ()) {
-    // SAFETY: the waker keeps its reference.
+    // SAFETY: `data` is that of a waker of ours, which keeps its reference.
     let cell = ManuallyDrop::new(unsafe { Remote::from_data(data) });
     if cell.header().wake() {
         send(Remote::clone(&cell));
@@ -369,7 +397,7 @@ unsafe fn wake_by_ref(data: *const ()) {
 ///
 /// As of `clone_waker`.
 unsafe fn drop_waker(data: *const ()) {
-    // SAFETY: the waker gives its reference away.
+    // SAFETY: `data` is that of a waker of ours, which gives its reference away.
     drop(unsafe { Remote::from_data(data) });
 }
 

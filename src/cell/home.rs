@@ -1,5 +1,10 @@
 //! A runtime, as its tasks see it, and the proof of being on its thread.
 
+#![expect(
+    unsafe_code,
+    reason = "room 1: who may touch the local half of a runtime"
+)]
+
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -137,15 +142,27 @@ pub(super) struct Local {
     /// The cell of the `block_on` that is under way, or of the last one. The next one uses
     /// it again, if it can, also that of the next runtime.
     pub(super) main_cell: RefCell<Option<LocalRef<MainCell>>>,
-    /// Set when the runtime starts to go: what is spawned then is dropped at once.
-    closing: Cell<bool>,
+    pub(super) phase: Cell<Phase>,
     pub(super) counts: Counts,
     /// The slot of a task that somebody outside could wake when last looked.
     pub(super) witness: Cell<usize>,
-    /// Cells whose future is being dropped right now.
-    pub(super) busy: Cell<usize>,
+    /// How many cells are being cancelled right now. [LOCAL]
+    pub(super) cancelling: Cell<usize>,
     /// If it is asked to measure.
     watch: RefCell<Option<Rc<Watch>>>,
+}
+
+/// How far the end of a runtime has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// What is spawned is dropped at once.
+    Closing,
+    /// No task is left in the registry, and none will come.
+    Closed,
+    /// The `Owner` is gone. The last of the cells that are being cancelled gives the `Shared`
+    /// back.
+    Ownerless,
 }
 
 impl Shared {
@@ -164,10 +181,10 @@ impl Shared {
                 spawned: Cell::new(0),
                 main: Cell::new(0),
                 main_cell: RefCell::new(None),
-                closing: Cell::new(false),
+                phase: Cell::new(Phase::Closed),
                 counts: Counts::default(),
                 witness: Cell::new(0),
-                busy: Cell::new(0),
+                cancelling: Cell::new(0),
                 watch: RefCell::new(None),
             },
         }))
@@ -219,27 +236,61 @@ impl Home {
         CURRENT.with(Cell::get).id == self.id
     }
 
-    /// Wakes the task (or main) at this place, if it has a number with this low half. On
-    /// the owner's thread only.
+    /// The half that only the runtime's own thread touches.
+    ///
+    /// # Safety
+    ///
+    /// This is the owner's thread [THREAD], and the `Shared` has not been given back: the
+    /// `Owner` lives, or this runtime is entered, or one of its cells is being cancelled
+    /// [LOCAL]. The reference is not used for longer than that.
+    #[inline]
+    pub(super) unsafe fn local(&self) -> &'static Local {
+        &self.shared.local
+    }
+
+    /// Keeps the `Shared` for the next runtime.
+    ///
+    /// # Safety
+    ///
+    /// As of `local`; the `Owner` is gone or going, it has been closed, this runtime is not
+    /// entered, and no cell is being cancelled. So nobody touches the local half after this.
+    #[inline]
+    pub(super) unsafe fn give_back(&self) {
+        // What loom has made is of use in one run of a model only.
+        if cfg!(soloist_loom) {
+            return;
+        }
+        self.shared.local.empty();
+        let mut shared = Some(self.shared);
+        let _ = RESERVE.try_with(|reserve| shared = reserve.shared.replace(shared));
+        if let Some(shared) = shared {
+            spare().push(shared);
+        }
+    }
+}
+
+/// A reference to one, which is `!Send`, proves to be on the runtime's thread.
+impl Local {
+    /// Wakes the task (or main) at this place, if it has a number with this low half.
     #[inline]
     pub(super) fn wake_at(&self, slot: u32, number: u32) {
-        let local = self.local();
         // It may be that its runtime is not entered: then word is left after the borrow.
         let remote = if slot == NO_SLOT {
-            let main = local.main_cell.borrow();
+            let main = self.main_cell.borrow();
             let main = main.as_ref();
             wake(main.filter(|main| main.header().number as u32 == number))
         } else {
-            wake(local.tasks.borrow().get(slot, number))
+            wake(self.tasks.borrow().get(slot, number))
         };
         if let Some(remote) = remote {
             send(remote);
         }
     }
 
-    /// As [`Owner::spawn`]. On the owner's thread only.
+    /// As [`Owner::spawn`].
     fn spawn<F>(
         &self,
+        home: Home,
         future: F,
         name: Name,
         spawned_at: &'static Location<'static>,
@@ -248,39 +299,50 @@ impl Home {
         F: Future + 'static,
         F::Output: 'static,
     {
-        let local = self.local();
-        let number = local.spawned.get() + 1;
-        local.spawned.set(number);
+        let number = self.spawned.get() + 1;
+        self.spawned.set(number);
         let new = |slot| {
             let cell = LocalRef::new(|| TaskCell {
-                header: Header::new::<TaskCell<F>>(*self, slot, number, name, spawned_at),
+                header: Header::new::<TaskCell<F>>(home, slot, number, name, spawned_at),
                 stage: UnsafeCell::new(Stage {
                     future: ManuallyDrop::new(future),
                 }),
             });
             cell.halves()
         };
-        if local.closing.get() {
+        if self.phase.get() != Phase::Open {
             let (task, handle) = new(NO_SLOT);
             discard(task.cancel_now());
             return TaskRef::new(handle);
         }
-        let (slot, handle) = local.tasks.borrow_mut().insert(new);
-        local.ready.push(Entry {
+        let (slot, handle) = self.tasks.borrow_mut().insert(new);
+        self.ready.push(Entry {
             slot,
             number: number as u32,
         });
         record::spawned(|| handle.header().subject());
-        if let Some(watch) = &*local.watch.borrow() {
+        if let Some(watch) = &*self.watch.borrow() {
             watch.born(Some(slot), number);
         }
         TaskRef::new(handle)
     }
 
-    /// On the owner's thread only, by [LOCAL].
+    /// Leaves no task, no entry and no main that anybody refers to, and not much memory. It
+    /// calls no user code: there are no tasks any more.
     #[inline]
-    pub(super) fn local(&self) -> &'static Local {
-        &self.shared.local
+    fn empty(&self) {
+        let mut tasks = self.tasks.borrow_mut();
+        tasks.clear();
+        if tasks.capacity() > KEPT {
+            *tasks = Registry::new();
+        }
+        self.ready.clear(KEPT);
+        let mut main = self.main_cell.borrow_mut();
+        let is_reusable = main.as_mut().is_some_and(|main| main.get_mut().is_some());
+        if !is_reusable {
+            // It has neither name nor joiner: to drop it is no user code.
+            *main = None;
+        }
     }
 }
 
@@ -302,13 +364,14 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    // Entered is entered on its own thread [THREAD].
     let Current { shared, id } = CURRENT.with(Cell::get);
     let home = Home {
         shared: shared?,
         id,
     };
-    Some(home.spawn(future, name, spawned_at))
+    // SAFETY: it is entered, so this is its thread [THREAD], and it is not given back [LOCAL].
+    let local = unsafe { home.local() };
+    Some(local.spawn(home, future, name, spawned_at))
 }
 
 impl fmt::Debug for Home {
@@ -334,7 +397,7 @@ impl Owner {
         let shared = shared.unwrap_or_else(Shared::spare_or_new);
         shared.local.spawned.set(0);
         shared.local.counts.reset();
-        shared.local.closing.set(false);
+        shared.local.phase.set(Phase::Open);
         if watch.is_some() {
             shared.local.watch.replace(watch.clone());
         }
@@ -348,6 +411,13 @@ impl Owner {
 
     pub(crate) fn home(&self) -> Home {
         self.home
+    }
+
+    /// The half that only this thread touches.
+    #[inline]
+    pub(super) fn local(&self) -> &Local {
+        // SAFETY: `self` proves the thread [THREAD], and lives [LOCAL].
+        unsafe { self.home.local() }
     }
 
     pub(crate) fn inbox(&self) -> &Inbox<Message, Notifier> {
@@ -364,11 +434,20 @@ impl Owner {
     /// inline, as its callers are: to hand the closure on costs more than what is done here.
     #[inline(always)]
     pub(crate) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Leave(Current);
+        struct Leave {
+            outer: Current,
+            id: u64,
+        }
         impl Drop for Leave {
             #[inline]
             fn drop(&mut self) {
-                record::left(CURRENT.with(|current| current.replace(self.0)).id);
+                let left = CURRENT.with(|current| current.replace(self.outer));
+                if left.id != self.id {
+                    // Only a coroutine that has been suspended in here can do that. What is
+                    // entered would be one that may be gone [LOCAL].
+                    std::process::abort();
+                }
+                record::left(left.id);
             }
         }
         let inner = Current {
@@ -376,18 +455,21 @@ impl Owner {
             id: self.home.id,
         };
         let outer = CURRENT.with(|current| current.replace(inner));
-        let _leave = Leave(outer);
+        let _leave = Leave {
+            outer,
+            id: self.home.id,
+        };
         f()
     }
 
     #[inline]
     pub(crate) fn ready(&self) -> &ReadyQueue<Entry> {
-        &self.home.local().ready
+        &self.local().ready
     }
 
     #[inline]
     pub(crate) fn counts(&self) -> &Counts {
-        &self.home.local().counts
+        &self.local().counts
     }
 
     #[inline]
@@ -397,14 +479,14 @@ impl Owner {
 
     /// Who the task is, unless it is over, or main.
     pub(crate) fn about(&self, entry: Entry) -> Option<About> {
-        let tasks = self.home.local().tasks.borrow();
+        let tasks = self.local().tasks.borrow();
         let task = tasks.get(entry.place()?, entry.number)?;
         Some(task.header().about())
     }
 
     /// How many tasks were spawned.
     pub(crate) fn spawned(&self) -> u64 {
-        self.home.local().spawned.get()
+        self.local().spawned.get()
     }
 
     /// Shuffles the next `count` entries, if they are to be, and writes down their order.
@@ -422,7 +504,7 @@ impl Owner {
 
     /// How many tasks have a future in place.
     pub(crate) fn live(&self) -> usize {
-        self.home.local().tasks.borrow().len()
+        self.local().tasks.borrow().len()
     }
 
     /// Puts `future` into a cell of its own and queues it: never polled here.
@@ -436,14 +518,14 @@ impl Owner {
         F: Future + 'static,
         F::Output: 'static,
     {
-        self.home.spawn(future, name, spawned_at)
+        self.local().spawn(self.home, future, name, spawned_at)
     }
 
     /// A cell without a future, for the future that a `block_on` keeps on its
     /// stack: its wakes go the way of all wakes. It counts as queued from the start.
     #[inline]
     pub(crate) fn main(&self, called_at: &'static Location<'static>) -> Main<'_> {
-        let local = self.home.local();
+        let local = self.local();
         let number = local.main.get() + 1;
         local.main.set(number);
         let mut last = local.main_cell.borrow_mut();
@@ -472,7 +554,7 @@ impl Owner {
     /// Polls the task, unless it is over.
     #[inline]
     pub(crate) fn run(&self, entry: Entry) -> Ran {
-        let local = self.home.local();
+        let local = self.local();
         if entry.slot == NO_SLOT {
             let current = entry.number == local.main.get() as u32;
             return if current { Ran::Main } else { Ran::Stale };
@@ -488,33 +570,61 @@ impl Owner {
     /// Queues a task that was woken from elsewhere.
     pub(crate) fn admit(&self, task: RemoteRef) {
         let header = task.cell.header();
-        // The cell's local half is touched only on its own runtime's thread [THREAD].
+        // The `Cell`s of the header are touched only on its own runtime's thread [THREAD].
         assert!(header.home.id == self.home.id, "a task of another runtime");
-        let counts = &self.home.local().counts;
-        if header.is_over() {
+        let local = self.local();
+        let counts = &local.counts;
+        if header.is_silent() {
             counts.wakes_redundant.add(1);
             return;
         }
         // After the entry was taken out of the inbox, before the poll.
         header.sent.swap(false, Ordering::AcqRel);
-        if header.queue() {
+        if header.queue(local) {
             counts.wakes_remote.add(1);
         } else {
             counts.wakes_redundant.add(1);
         }
     }
 
-    /// From now on what is sent is refused, and what is spawned is dropped at once.
-    /// Returns what was sent before.
-    pub(crate) fn shut(&self) -> VecDeque<Message> {
-        self.home.local().closing.set(true);
-        self.inbox().close()
+    /// From now on what is sent is refused, and what is spawned is dropped at once. What is
+    /// there already is left to the caller, or to the end of the `Owner`.
+    pub(crate) fn shut(&self) -> Closing<'_> {
+        self.local().phase.set(Phase::Closing);
+        Closing {
+            owner: self,
+            messages: self.inbox().close(),
+        }
+    }
+}
+
+/// The end of a runtime: nothing comes in any more.
+#[must_use = "the tasks have to be dropped"]
+pub(crate) struct Closing<'a> {
+    owner: &'a Owner,
+    messages: VecDeque<Message>,
+}
+
+impl Closing<'_> {
+    /// Whether there is no task and no message: then `finish` calls no user code.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.owner.live() == 0
     }
 
     /// Drops every future in place, and the messages. Each panic is caught, so that all are
-    /// dropped here, on their own thread, and not by whoever holds the last waker.
-    pub(crate) fn close(&self, messages: VecDeque<Message>, panics: &mut Panics) {
-        let local = self.home.local();
+    /// dropped here, on their own thread, and not by the thread that holds the last waker.
+    #[inline]
+    pub(crate) fn finish(self, panics: &mut Panics) {
+        let local = self.owner.local();
+        if !self.is_empty() {
+            Closing::drop_all(self.messages, local, panics);
+        }
+        local.phase.set(Phase::Closed);
+    }
+
+    #[inline(never)]
+    fn drop_all(messages: VecDeque<Message>, local: &Local, panics: &mut Panics) {
         for message in messages {
             panics.catch(|| drop(message));
         }
@@ -529,44 +639,30 @@ impl Owner {
             // Its join waker goes with it, if this is the last reference.
             panics.catch(|| drop(task));
         }
-        self.close_empty();
-    }
-
-    /// As `close`, where there is no task and no message.
-    pub(crate) fn close_empty(&self) {
-        let local = self.home.local();
-        let mut tasks = local.tasks.borrow_mut();
-        tasks.clear();
-        if tasks.capacity() > KEPT {
-            *tasks = Registry::new();
-        }
-        local.ready.clear(KEPT);
-        let mut main = local.main_cell.borrow_mut();
-        let is_reusable = main.as_mut().is_some_and(|main| main.get_mut().is_some());
-        if !is_reusable || cfg!(soloist_loom) {
-            // It has neither name nor joiner: to drop it is no user code.
-            *main = None;
-        }
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         let mut panics = Panics::default();
-        let local = self.home.local();
-        if !local.closing.get() {
-            self.close(self.shut(), &mut panics);
+        let local = self.local();
+        if local.phase.get() != Phase::Closed {
+            self.shut().finish(&mut panics);
         }
         if self.watch.is_some() {
             local.watch.take();
         }
-        // What loom has made is of use in one run of a model only.
-        if local.busy.get() == 0 && !cfg!(soloist_loom) {
-            let mut shared = Some(self.home.shared);
-            let _ = RESERVE.try_with(|reserve| shared = reserve.shared.replace(shared));
-            if let Some(shared) = shared {
-                spare().push(shared);
-            }
+        if self.home.is_current() {
+            // The process exits, or the thread ends, inside of it: the destructor of a
+            // thread-local has brought us here. What is called later on this thread still
+            // finds it entered, so the `Shared` is never given back [LOCAL].
+        } else if local.cancelling.get() > 0 {
+            local.phase.set(Phase::Ownerless);
+        } else {
+            // SAFETY: this is the owner's thread [THREAD]. It is closed, not entered (below
+            // in the stack, either: no frame goes on under the destructor of a thread-local,
+            // and all others have borrowed the `Owner`), and no cell is being cancelled.
+            unsafe { self.home.give_back() };
         }
         panics.resume();
     }

@@ -16,7 +16,7 @@ impl Owner {
     /// wakers: nothing is ready. `parked` are wakers that are woken only by what tasks of
     /// this runtime do.
     pub(crate) fn is_stuck(&self, parked: &[Option<Waker>]) -> bool {
-        let local = self.home.local();
+        let local = self.local();
         let tasks = local.tasks.borrow();
         let cells = || tasks.iter();
         // Out and back: no user code runs in between.
@@ -55,7 +55,7 @@ impl Owner {
         let is_witness = |header: &Header, others: usize| {
             others > 0 && !header.waits.get().has(Waits::TASK | Waits::GROUP)
         };
-        let local = self.home.local();
+        let local = self.local();
         let main = local.main_cell.borrow();
         if main.as_ref().is_some_and(|cell| {
             cell.header.state.get() == State::Idle && is_witness(&cell.header, cell.others())

@@ -29,6 +29,7 @@ mod full_reads;
 mod group;
 #[cfg(unix)]
 mod guest;
+mod hostile;
 #[cfg(all(unix, feature = "blocking", feature = "signal"))]
 mod http_server;
 mod https;

@@ -1,0 +1,657 @@
+//! Safe programs that try to break what the unsafe code of the task cell relies on: they end
+//! the process, or the thread, or the runtime where nobody expects it.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::io::Write;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use soloist::task::yield_now;
+use soloist::{Runtime, Task, spawn};
+
+use crate::support::*;
+
+// The process exits while a runtime in a thread-local is entered.
+
+/// Where the process exits.
+#[derive(Clone, Copy, PartialEq)]
+enum Exit {
+    Main,
+    Task,
+    Turn,
+    Run,
+    RemoteTask,
+    Destructor,
+    DestructorOutside,
+    DestructorOfAnotherRuntime,
+    DestructorAtTheEnd,
+    DropOfWaker,
+    Wake,
+}
+
+/// Polls of what was spawned on a thread that has no business with it.
+static POLLED_ELSEWHERE: AtomicUsize = AtomicUsize::new(0);
+static DROPPED_ELSEWHERE: AtomicUsize = AtomicUsize::new(0);
+const CLEAN: &str = "nothing has run on another thread";
+
+fn exit() -> ! {
+    std::process::exit(0)
+}
+
+/// Counts its polls, and its drop, on other threads than the one that has made it.
+fn stays_here() -> impl Future<Output = ()> {
+    let home = thread::current().id();
+    let guard = OnDrop(move || {
+        if thread::current().id() != home {
+            DROPPED_ELSEWHERE.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let not_send = Rc::new(Cell::new(0));
+    async move {
+        let _guard = guard;
+        loop {
+            if thread::current().id() != home {
+                POLLED_ELSEWHERE.fetch_add(1, Ordering::SeqCst);
+            }
+            not_send.set(not_send.get() + 1);
+            yield_now().await;
+        }
+    }
+}
+
+/// Is destroyed after the runtimes of its thread: then a new thread makes runtimes, and a
+/// task is spawned here, where the old one is still entered.
+struct Last;
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let go = Arc::new(std::sync::Barrier::new(2));
+        let there = go.clone();
+        let thread = thread::spawn(move || {
+            // Enough to take all that was given back.
+            let runtimes: Vec<_> = (0..8).map(|_| Runtime::new()).collect();
+            there.wait();
+            there.wait();
+            for runtime in &runtimes {
+                for _ in 0..10 {
+                    runtime.turn(Some(Duration::ZERO)).unwrap();
+                }
+            }
+            drop(runtimes);
+        });
+        go.wait();
+        let spawned = std::panic::catch_unwind(|| {
+            for _ in 0..20 {
+                spawn(stays_here()).detach();
+            }
+        });
+        // It may be that no runtime is entered any more: that is right, too.
+        drop(spawned);
+        go.wait();
+        thread.join().unwrap();
+        let counts =
+            [&POLLED_ELSEWHERE, &DROPPED_ELSEWHERE].map(|count| count.load(Ordering::SeqCst));
+        let mut stderr = std::io::stderr();
+        let _ = match counts {
+            [0, 0] => writeln!(stderr, "{CLEAN}"),
+            counts => writeln!(stderr, "polls and drops on another thread: {counts:?}"),
+        };
+    }
+}
+
+thread_local! {
+    static LAST: Last = const { Last };
+    static RUNTIME: Runtime = Runtime::new();
+}
+
+fn exit_inside(at: Exit) {
+    // Destructors run in the opposite order.
+    LAST.with(|_| {});
+    RUNTIME.with(|runtime| {
+        runtime.spawn(stays_here()).detach();
+        match at {
+            Exit::Main => runtime.block_on(async {
+                yield_now().await;
+                exit();
+            }),
+            Exit::Task => runtime.block_on(async {
+                spawn(async { exit() }).detach();
+                pending().await
+            }),
+            Exit::Turn => {
+                runtime.spawn(async { exit() }).detach();
+                runtime.turn(None).unwrap();
+            }
+            Exit::Run => {
+                runtime.spawn(async { exit() }).detach();
+                runtime.run();
+            }
+            Exit::RemoteTask => {
+                let handle = runtime.handle();
+                thread::spawn(move || handle.spawn(|| async { exit() }).detach());
+                runtime.run_forever();
+            }
+            Exit::Destructor => runtime.block_on(async {
+                let guard = OnDrop(|| exit());
+                drop(spawn(async move { drop(guard) }));
+            }),
+            Exit::DestructorOutside => {
+                let guard = OnDrop(|| exit());
+                drop(runtime.spawn(async move { drop(guard) }));
+            }
+            Exit::DestructorOfAnotherRuntime => runtime.block_on(async {
+                let other = Runtime::new();
+                let guard = OnDrop(|| exit());
+                other.spawn(async move { drop(guard) }).detach();
+                drop(other);
+            }),
+            Exit::DestructorAtTheEnd => {
+                let other = Runtime::new();
+                let guard = OnDrop(|| exit());
+                other.spawn(async move { drop(guard) }).detach();
+                drop(other);
+            }
+            Exit::DropOfWaker => runtime.block_on(async {
+                struct ExitsOnDrop;
+                impl Drop for ExitsOnDrop {
+                    fn drop(&mut self) {
+                        exit();
+                    }
+                }
+                impl Wake for ExitsOnDrop {
+                    fn wake(self: Arc<Self>) {}
+                }
+                let task = spawn(pending::<()>());
+                let waker = Waker::from(Arc::new(ExitsOnDrop));
+                let mut task = std::pin::pin!(task);
+                let _ = task.as_mut().poll(&mut Context::from_waker(&waker));
+                drop(waker);
+                // Its own waker takes the place of that one.
+                task.await;
+            }),
+            Exit::Wake => runtime.block_on(async {
+                let waker = waker_fn(|| exit());
+                let mut task = std::pin::pin!(spawn(async {}));
+                let _ = task.as_mut().poll(&mut Context::from_waker(&waker));
+                pending().await
+            }),
+        }
+        unreachable!("the process has exited");
+    });
+}
+
+/// glibc calls the destructors of the thread that exits while the others run on. Where that is
+/// not so, there is nothing to see.
+#[track_caller]
+fn check_exit(name: &str, at: Exit) {
+    let child = in_child(name, || exit_inside(at)).expect("the child exits");
+    let stderr = String::from_utf8_lossy(&child.stderr);
+    let has_looked = stderr.contains(CLEAN) || cfg!(not(target_os = "linux"));
+    assert!(
+        child.status.success() && has_looked,
+        "{}: {stderr}",
+        child.status
+    );
+}
+
+#[test]
+fn b105_an_exit_in_main_leaves_no_runtime_to_another_thread() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_in_main_leaves_no_runtime_to_another_thread",
+            Exit::Main,
+        );
+    });
+}
+
+#[test]
+fn b105_an_exit_in_a_task_leaves_no_runtime_to_another_thread() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_in_a_task_leaves_no_runtime_to_another_thread",
+            Exit::Task,
+        );
+    });
+}
+
+#[test]
+fn b105_an_exit_in_a_turn_leaves_no_runtime_to_another_thread() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_in_a_turn_leaves_no_runtime_to_another_thread",
+            Exit::Turn,
+        );
+    });
+}
+
+#[test]
+fn b105_an_exit_in_a_run_leaves_no_runtime_to_another_thread() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_in_a_run_leaves_no_runtime_to_another_thread",
+            Exit::Run,
+        );
+    });
+}
+
+#[test]
+fn b105_an_exit_in_a_task_from_another_thread_leaves_no_runtime_to_it() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_in_a_task_from_another_thread_leaves_no_runtime_to_it",
+            Exit::RemoteTask,
+        );
+    });
+}
+
+#[test]
+fn b105_an_exit_in_a_destructor_leaves_no_runtime_to_another_thread() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_in_a_destructor_leaves_no_runtime_to_another_thread",
+            Exit::Destructor,
+        );
+    });
+}
+
+#[test]
+fn b105_an_exit_in_a_destructor_outside_leaves_no_runtime_to_another_thread() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_in_a_destructor_outside_leaves_no_runtime_to_another_thread",
+            Exit::DestructorOutside,
+        );
+    });
+}
+
+#[test]
+fn b105_an_exit_while_another_runtime_goes_leaves_neither_to_another_thread() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_while_another_runtime_goes_leaves_neither_to_another_thread",
+            Exit::DestructorOfAnotherRuntime,
+        );
+    });
+}
+
+#[test]
+fn b105_an_exit_while_a_runtime_goes_leaves_none_to_another_thread() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_while_a_runtime_goes_leaves_none_to_another_thread",
+            Exit::DestructorAtTheEnd,
+        );
+    });
+}
+
+#[test]
+fn b105_an_exit_in_the_drop_of_a_waker_leaves_no_runtime_to_another_thread() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_in_the_drop_of_a_waker_leaves_no_runtime_to_another_thread",
+            Exit::DropOfWaker,
+        );
+    });
+}
+
+#[test]
+fn b105_an_exit_in_a_wake_leaves_no_runtime_to_another_thread() {
+    watchdog(|| {
+        check_exit(
+            "hostile::b105_an_exit_in_a_wake_leaves_no_runtime_to_another_thread",
+            Exit::Wake,
+        );
+    });
+}
+
+// A runtime goes while one of its own futures is being dropped.
+
+/// Runs all that is ready, and no more.
+fn turn(runtime: &Runtime) {
+    runtime.turn(Some(Duration::ZERO)).unwrap();
+}
+
+/// A runtime whose only reference is in a task of its own, and the handle of that task.
+/// `after` is dropped when the runtime has gone, still in the destructor of the future.
+fn owned_by_its_task<G: 'static>(after: G) -> (Rc<Seen>, Task<()>, std::rc::Weak<Runtime>) {
+    let runtime = Rc::new(Runtime::new());
+    let seen = Seen::new();
+    runtime.spawn(seen.probe()).detach();
+    // Dropped in the order of the fields.
+    let owns = (runtime.clone(), after);
+    let task = runtime.spawn(async move {
+        let _owns = owns;
+        pending::<()>().await;
+    });
+    turn(&runtime);
+    let weak = Rc::downgrade(&runtime);
+    (seen, task, weak)
+}
+
+/// Runtimes that take whatever was given back, each with a task that runs on it alone.
+struct Takers(Vec<(Runtime, Rc<Seen>)>);
+
+impl Takers {
+    fn new() -> Takers {
+        let takers = (0..4).map(|_| {
+            let (runtime, seen) = (Runtime::new(), Seen::new());
+            runtime.spawn(seen.probe()).detach();
+            turn(&runtime);
+            (runtime, seen)
+        });
+        Takers(takers.collect())
+    }
+
+    #[track_caller]
+    fn assert_untouched(&self) {
+        for (runtime, seen) in &self.0 {
+            assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+            assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+            assert_eq!(runtime.metrics().wakes_local, 0);
+            seen.finish();
+            runtime.run();
+            assert_eq!((seen.polls.get(), seen.drops.get()), (2, 1));
+        }
+    }
+}
+
+#[test]
+fn b109_what_is_left_of_a_runtime_that_went_with_its_own_future_touches_no_other() {
+    watchdog(|| {
+        let takers = Rc::new(RefCell::new(None));
+        let early = takers.clone();
+        let (seen, task, weak) = owned_by_its_task(OnDrop(move || {
+            early.replace(Some(Takers::new()));
+        }));
+        let (waker, abort) = (seen.waker(), task.abort_handle());
+        drop(task);
+        assert!(weak.upgrade().is_none());
+        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+        let late = Takers::new();
+        // Both are of the runtime that is gone.
+        abort.abort();
+        waker.wake_by_ref();
+        let foreign = waker.clone();
+        thread::spawn(move || foreign.wake()).join().unwrap();
+        drop((waker, abort));
+        takers.take().unwrap().assert_untouched();
+        late.assert_untouched();
+    });
+}
+
+#[test]
+fn b109_a_runtime_goes_with_a_future_that_goes_with_another_one() {
+    watchdog(|| {
+        let (_, inner, weak) = owned_by_its_task(());
+        let runtime = weak.upgrade().unwrap();
+        let outer = runtime.spawn(async move {
+            let _inner = inner;
+            pending::<()>().await;
+        });
+        turn(&runtime);
+        drop(runtime);
+        // Of both futures the destructors are under way when the runtime goes.
+        drop(outer);
+        assert!(weak.upgrade().is_none());
+        Takers::new().assert_untouched();
+    });
+}
+
+#[test]
+fn b109_a_runtime_goes_with_a_future_whose_destructor_panics() {
+    watchdog(|| {
+        let (seen, task, weak) = owned_by_its_task(OnDrop(|| panic!("in a destructor")));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(task)));
+        drop(result);
+        assert!(weak.upgrade().is_none());
+        assert_eq!(seen.drops.get(), 1);
+        Takers::new().assert_untouched();
+    });
+}
+
+#[test]
+fn b109_the_join_waker_of_a_future_that_took_its_runtime_along_makes_another() {
+    watchdog(|| {
+        thread_local! {
+            static MADE: RefCell<Option<Takers>> = const { RefCell::new(None) };
+        }
+        let (_, task, weak) = owned_by_its_task(());
+        let waker = waker_fn(|| {
+            MADE.with(|made| made.replace(Some(Takers::new())));
+        });
+        // Aborted from outside: the handle, and who awaits with it, are there to the end.
+        let mut task = Box::pin(task.cancel());
+        let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_ready());
+        assert!(weak.upgrade().is_none());
+
+        // Here it is woken in the cancel of a future, whose runtime is gone.
+        let (_, task, weak) = owned_by_its_task(());
+        let task = Rc::new(RefCell::new(task));
+        let polled =
+            std::pin::Pin::new(&mut *task.borrow_mut()).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        let runtime = weak.upgrade().unwrap();
+        drop(runtime);
+        drop(task);
+        assert!(weak.upgrade().is_none());
+        Takers::new().assert_untouched();
+        if let Some(made) = MADE.with(|made| made.take()) {
+            made.assert_untouched();
+        }
+    });
+}
+
+#[test]
+fn b109_a_runtime_goes_with_a_future_of_its_own_inside_of_another_runtime() {
+    watchdog(|| {
+        let outer = Runtime::new();
+        let polls = Rc::new(Cell::new(0));
+        let there = polls.clone();
+        outer.block_on(async move {
+            let (_, task, weak) = owned_outside(&there);
+            drop(task);
+            assert!(weak.upgrade().is_none());
+            spawn(async move { there.set(there.get() + 1) }).await;
+        });
+        assert_eq!(polls.get(), 1);
+        Takers::new().assert_untouched();
+
+        /// As `owned_by_its_task`, where no turn can be made.
+        fn owned_outside(_: &Rc<Cell<i32>>) -> (Rc<Seen>, Task<()>, std::rc::Weak<Runtime>) {
+            let runtime = Rc::new(Runtime::new());
+            let (seen, own) = (Seen::new(), runtime.clone());
+            runtime.spawn(seen.probe()).detach();
+            let task = runtime.spawn(async move {
+                let _own = own;
+                pending::<()>().await;
+            });
+            let weak = Rc::downgrade(&runtime);
+            (seen, task, weak)
+        }
+    });
+}
+
+// What a thread leaves when it ends.
+
+#[test]
+fn handles_and_wakers_that_outlive_the_runtime_of_their_thread_touch_no_other() {
+    // Destroyed after the runtime, when another thread may have what it has left.
+    struct Left(RefCell<Vec<(Task<()>, Waker)>>);
+    impl Drop for Left {
+        fn drop(&mut self) {
+            let tasks = self.0.take();
+            let go = Arc::new(std::sync::Barrier::new(2));
+            let there = go.clone();
+            let thread = thread::spawn(move || {
+                let takers = Takers::new();
+                there.wait();
+                takers.assert_untouched();
+            });
+            go.wait();
+            for (task, waker) in tasks {
+                waker.wake();
+                let _ = task.is_finished();
+                drop(task);
+            }
+            thread.join().unwrap();
+            DONE.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    static DONE: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static LEFT: Left = const { Left(RefCell::new(Vec::new())) };
+        static OWN: Runtime = Runtime::new();
+    }
+    watchdog(|| {
+        for _ in 0..10 {
+            thread::spawn(|| {
+                LEFT.with(|_| {});
+                OWN.with(|runtime| {
+                    let tasks = (0..3).map(|_| {
+                        let seen = Seen::new();
+                        let task = runtime.spawn(seen.probe());
+                        turn(runtime);
+                        (task, seen.waker())
+                    });
+                    let tasks = tasks.collect();
+                    LEFT.with(|left| left.0.replace(tasks));
+                });
+            })
+            .join()
+            .unwrap();
+        }
+        assert_eq!(DONE.load(Ordering::SeqCst), 10);
+    });
+}
+
+#[test]
+fn runtimes_and_tasks_that_are_forgotten_leave_the_others_alone() {
+    watchdog(|| {
+        let waker = thread::spawn(|| {
+            let runtime = Runtime::new();
+            let seen = Seen::new();
+            std::mem::forget(runtime.spawn(seen.probe()));
+            runtime.block_on(async {
+                std::mem::forget(spawn(async { 5 }));
+                yield_now().await;
+            });
+            let waker = seen.waker();
+            std::mem::forget(runtime);
+            waker
+        });
+        let waker = waker.join().unwrap();
+        // Its thread has ended, and nobody reads its inbox.
+        waker.wake_by_ref();
+        waker.wake();
+        Takers::new().assert_untouched();
+    });
+}
+
+#[test]
+fn a_future_that_is_polled_by_a_foreign_executor_in_a_task_keeps_its_own_waker() {
+    watchdog(|| {
+        // The wakers of both are ours, and the one that is polled is not the one that waits.
+        let (outer, inner) = (Runtime::new(), Runtime::new());
+        let seen = Seen::new();
+        inner.spawn(seen.probe()).detach();
+        turn(&inner);
+        let foreign = seen.waker();
+        let task = outer.spawn(async { yield_now().await });
+        let mut task = Box::pin(task);
+        outer.block_on(async {
+            let polled = task.as_mut().poll(&mut Context::from_waker(&foreign));
+            assert!(polled.is_pending());
+            for _ in 0..3 {
+                yield_now().await;
+            }
+        });
+        assert_eq!(inner.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        drop(outer);
+        assert_eq!(seen.polls.get(), 2);
+    });
+}
+
+// Messages for a task that is being dropped.
+
+#[test]
+fn a_task_that_is_being_dropped_stays_silent() {
+    watchdog(|| {
+        let runtime = Rc::new(Runtime::new());
+        let seen = Seen::new();
+        let there = runtime.clone();
+        let again = Rc::new(RefCell::new(None::<Waker>));
+        let waker = again.clone();
+        // The message of an earlier wake is read when its future is being dropped.
+        let guard = OnDrop(move || {
+            turn(&there);
+            let waker = waker.take().unwrap();
+            thread::spawn(move || waker.wake()).join().unwrap();
+        });
+        let probe = seen.probe();
+        let task = runtime.spawn(async move {
+            let _guard = guard;
+            probe.await;
+        });
+        turn(&runtime);
+        let waker = seen.waker();
+        again.replace(Some(waker.clone()));
+        thread::spawn(move || waker.wake()).join().unwrap();
+        let before = runtime.metrics();
+        drop(task);
+        turn(&runtime);
+        let after = runtime.metrics();
+        // The first message came in vain; there was no second one.
+        assert_eq!(after.wakes_redundant - before.wakes_redundant, 1);
+        assert_eq!(after.wakes_remote, before.wakes_remote);
+        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+    });
+}
+
+#[test]
+fn messages_for_a_task_in_each_of_its_states_lead_to_one_poll_at_most() {
+    watchdog(|| {
+        let wake_elsewhere = |waker: Waker| {
+            thread::spawn(move || waker.wake()).join().unwrap();
+        };
+        let runtime = Runtime::new();
+        let seen = Seen::new();
+        let task = runtime.spawn(seen.probe());
+        turn(&runtime);
+        // Idle.
+        wake_elsewhere(seen.waker());
+        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        // Running: it is polled again, once.
+        let polls = Rc::new(Cell::new(0));
+        let count = polls.clone();
+        let running = runtime.spawn(poll_fn(move |cx| {
+            count.set(count.get() + 1);
+            if count.get() == 1 {
+                let waker = cx.waker().clone();
+                thread::spawn(move || waker.wake()).join().unwrap();
+            }
+            Poll::<()>::Pending
+        }));
+        for _ in 0..4 {
+            turn(&runtime);
+        }
+        assert_eq!(polls.get(), 2);
+        // Done, and gone.
+        let waker = seen.waker();
+        seen.ready.set(true);
+        waker.wake_by_ref();
+        turn(&runtime);
+        assert!(task.is_finished());
+        wake_elsewhere(waker.clone());
+        turn(&runtime);
+        drop((task, running));
+        wake_elsewhere(waker);
+        turn(&runtime);
+        assert_eq!((seen.polls.get(), seen.drops.get(), polls.get()), (3, 1, 2));
+    });
+}
