@@ -10,6 +10,7 @@ mod cell;
 mod clock;
 mod context;
 mod counts;
+pub mod future;
 pub mod guide;
 mod info;
 pub mod inspect;
@@ -32,6 +33,7 @@ mod schedule;
 pub mod signal;
 mod socket;
 mod source;
+pub mod stream;
 mod sync;
 pub mod task;
 pub mod testing;
@@ -44,12 +46,6 @@ mod watch;
 
 #[cfg(feature = "blocking")]
 pub use blocking::unblock;
-/// Helpers for futures, of `futures-lite`: `zip`, `or`, `poll_once`, and more.
-#[doc(inline)]
-pub use futures_lite::future;
-/// Streams and helpers for them, of `futures-lite`: `StreamExt`, `iter`, and more.
-#[doc(inline)]
-pub use futures_lite::stream;
 #[cfg(soloist_liar)]
 #[doc(hidden)]
 pub use reactor::liar;
