@@ -17,6 +17,7 @@ use crate::park::Park;
 use crate::reactor::Reactor;
 use crate::record::{Source, wakes_by};
 use crate::schedule::{Order, Schedule};
+use crate::stderr;
 use crate::sync::thread_local;
 use crate::timers::{TimerKey, Timers};
 use crate::watch::{Short, Watch, warn};
@@ -584,7 +585,9 @@ impl Drop for Orphan {
 
 /// What is said of a panic that nobody can await.
 fn report(who: &dyn fmt::Display, payload: Payload) {
-    eprintln!("soloist: {who} has panicked; it was detached, so nobody awaits it");
+    stderr::write(format_args!(
+        "soloist: {who} has panicked; it was detached, so nobody awaits it\n"
+    ));
     crate::panics::discard(payload);
 }
 

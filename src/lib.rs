@@ -33,6 +33,7 @@ mod schedule;
 pub mod signal;
 mod socket;
 mod source;
+mod stderr;
 pub mod stream;
 mod sync;
 pub mod task;

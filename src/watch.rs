@@ -186,5 +186,5 @@ pub(crate) fn warn(what: fmt::Arguments<'_>) {
     #[cfg(feature = "log")]
     log::warn!(target: "soloist", "{what}");
     #[cfg(not(feature = "log"))]
-    eprintln!("soloist: {what}");
+    crate::stderr::write(format_args!("soloist: {what}\n"));
 }

@@ -12,6 +12,8 @@ mod bad_input;
 mod blocking;
 mod cancel;
 mod cancellation;
+#[cfg(unix)]
+mod closed_stderr;
 mod connect;
 mod copy;
 #[cfg(unix)]
