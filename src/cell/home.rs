@@ -6,7 +6,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::AtomicU64;
 
 use super::registry::Registry;
@@ -15,7 +15,7 @@ use super::{
     TaskCell, TaskRef, send,
 };
 use crate::counts::Counts;
-use crate::panics::{Panics, Payload, discard};
+use crate::panics::{Panics, Payload};
 use crate::ready::{Inbox, Notifier, ReadyQueue};
 use crate::record;
 use crate::schedule::Order;
@@ -145,6 +145,23 @@ pub(super) struct Local {
     pub(super) busy: Cell<usize>,
     /// If it is asked to measure.
     watch: RefCell<Option<Rc<Watch>>>,
+    /// What is to be entered for what is called from outside.
+    pub(super) context: RefCell<Weak<dyn Enter>>,
+}
+
+/// All of a runtime that makes up its inside.
+pub(crate) trait Enter {
+    /// Runs `f` inside of the runtime. Called from outside of it, on its own thread.
+    fn enter_for(self: Rc<Self>, f: &mut dyn FnMut());
+}
+
+/// The context of no runtime.
+struct Nothing;
+
+impl Enter for Nothing {
+    fn enter_for(self: Rc<Self>, f: &mut dyn FnMut()) {
+        f();
+    }
 }
 
 impl Shared {
@@ -168,6 +185,7 @@ impl Shared {
                 witness: Cell::new(0),
                 busy: Cell::new(0),
                 watch: RefCell::new(None),
+                context: RefCell::new(Weak::<Nothing>::new()),
             },
         }))
     }
@@ -261,7 +279,9 @@ impl Home {
         };
         if local.closing.get() {
             let (task, handle) = new(NO_SLOT);
-            discard(task.cancel_now());
+            // There is a handle, which keeps what the destructor panics with.
+            let panic = task.cancel_now();
+            debug_assert!(panic.is_none());
             return TaskRef::new(handle);
         }
         let (slot, handle) = local.tasks.borrow_mut().insert(new);
@@ -349,6 +369,11 @@ impl Owner {
         self.home
     }
 
+    /// What is to be entered for destructors that are called from outside of the runtime.
+    pub(crate) fn set_context(&self, context: Weak<dyn Enter>) {
+        self.home.local().context.replace(context);
+    }
+
     pub(crate) fn inbox(&self) -> &Inbox<Message, Notifier> {
         &self.home.shared.inbox
     }
@@ -367,7 +392,11 @@ impl Owner {
         impl Drop for Leave {
             #[inline]
             fn drop(&mut self) {
-                record::left(CURRENT.with(|current| current.replace(self.0)).id);
+                let left = CURRENT.with(|current| current.replace(self.0)).id;
+                // Inside of another runtime no main is polled.
+                if self.0.id == 0 {
+                    record::left(left);
+                }
             }
         }
         let inner = Current {
@@ -511,8 +540,14 @@ impl Owner {
     }
 
     /// Drops every future in place, and the messages. Each panic is caught, so that all are
-    /// dropped here, on their own thread, and not by whoever holds the last waker.
-    pub(crate) fn close(&self, messages: Vec<Message>, panics: &mut Panics) {
+    /// dropped here, on their own thread, and not by whoever holds the last waker. Those of
+    /// tasks that nobody can await go to `orphan`.
+    pub(crate) fn close(
+        &self,
+        messages: Vec<Message>,
+        panics: &mut Panics,
+        orphan: &dyn Fn(&mut Panics, Payload, About),
+    ) {
         let local = self.home.local();
         for message in messages {
             panics.catch(|| drop(message));
@@ -523,7 +558,7 @@ impl Owner {
             // It wakes who awaits the task: that waker may panic, too.
             panics.catch(|| payload = task.cancel_now());
             if let Some(payload) = payload {
-                panics.keep(payload);
+                orphan(panics, payload, task.header().about());
             }
             // Its join waker goes with it, if this is the last reference.
             panics.catch(|| drop(task));
@@ -554,11 +589,13 @@ impl Drop for Owner {
         let mut panics = Panics::default();
         let local = self.home.local();
         if !local.closing.get() {
-            self.close(self.shut(), &mut panics);
+            let keep = |panics: &mut Panics, payload, _| panics.keep(payload);
+            self.close(self.shut(), &mut panics, &keep);
         }
         if self.watch.is_some() {
             local.watch.take();
         }
+        local.context.replace(Weak::<Nothing>::new());
         // What loom has made is of use in one run of a model only.
         if local.busy.get() == 0 && !cfg!(soloist_loom) {
             let mut shared = Some(self.home.shared);

@@ -18,6 +18,7 @@ mod connect;
 mod copy;
 #[cfg(unix)]
 mod crawl;
+mod destructors;
 #[cfg(any(target_os = "linux", windows))]
 mod disarm;
 mod echo;
