@@ -117,8 +117,8 @@ use crate::sync::thread_local;
 type NotSend = PhantomData<*const ()>;
 
 // SAFETY: `inbox` is Sync. `local` is touched by one thread at a time [LOCAL]: it goes
-// from one to the next through the mutex of `SPARE`, without tasks, and at most with a main
-// cell to which nobody else refers.
+// from one to the next through the mutex of `SPARE`, without tasks and without a context, and
+// at most with a main cell to which nobody else refers.
 unsafe impl Sync for Shared {}
 
 thread_local! {

@@ -16,7 +16,7 @@ use soloist::task::{Task, yield_now};
 use soloist::time::{Sleep, interval, now, sleep, sleep_until};
 use soloist::{Handle, Runtime, block_on, spawn};
 
-use crate::support::{CountWakes, OnDrop, Seen, panic_of, waker_fn, watchdog};
+use crate::support::{CountWakes, OnDrop, Seen, panic_of, tcp_pair, waker_fn, watchdog};
 
 /// Polls a future once, with this waker.
 fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
@@ -663,6 +663,9 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
 
 #[test]
 fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
+    use std::io::{Read, Write};
+
+    use soloist::io::BlockOn;
     use soloist::stream::{self, StreamExt};
     watchdog(|| {
         let check = || {
@@ -675,6 +678,13 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
                 "{text}"
             );
             assert!(text.contains("use `.next().await`"), "{text}");
+            let (_write, read) = tcp_pair();
+            let read = soloist::net::TcpStream::try_from(read).unwrap();
+            let text = panic_of(|| BlockOn::new(read).read(&mut [0]));
+            assert!(
+                text.starts_with("`io::BlockOn` inside of a running"),
+                "{text}"
+            );
         };
         block_on(async {
             check();
@@ -690,6 +700,13 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
             soloist::future::block_on(async { spawn(async { 5 }).await }),
             5
         );
+        let (mut write, read) = tcp_pair();
+        let read = block_on(async { soloist::net::TcpStream::try_from(read).unwrap() });
+        let thread = thread::spawn(move || write.write_all(b"hello"));
+        let mut text = String::new();
+        BlockOn::new(read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+        thread.join().unwrap().unwrap();
         let mut ticks = 0;
         let every = async |()| {
             sleep(Duration::from_micros(10)).await;
