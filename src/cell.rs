@@ -27,11 +27,13 @@
 //!              |               |
 //!              |               +--Ready, panic--> DROPPING --> DONE --taken--> GONE
 //!              +--cancel, abort, runtime gone---> DROPPING ------------------> GONE
+//!                                                    +------panic---> DONE --taken--> GONE
 //! ```
 //!
 //! `run` makes IDLE -> RUNNING -> IDLE, `finish` makes RUNNING -> DROPPING -> DONE
 //! (or GONE, when nobody wants the output), `cancel_now` makes IDLE -> DROPPING ->
-//! GONE, `take_output` makes DONE -> GONE. The state changes *before* user code
+//! GONE (or DONE, when the destructor has panicked and there is a handle to tell),
+//! `take_output` makes DONE -> GONE. The state changes *before* user code
 //! runs, so that whatever that code does finds a cell that says what is going on.
 //!
 //! # Invariants
@@ -106,7 +108,7 @@ use std::task::{Context, Poll, Waker};
 pub(crate) use self::awaiter::{Awaiter, OwnTask};
 pub(crate) use self::census::{Seen, sorted};
 use self::count::{Headed, Kind, LocalRef, ONE, RefCounts, Remote};
-pub(crate) use self::home::{Entry, Home, Message, Owner, Ran, spawn_here};
+pub(crate) use self::home::{Enter, Entry, Home, Message, Owner, Ran, spawn_here};
 use self::home::{Local, Phase, Shared};
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
 pub(crate) use self::waits::Waits;
@@ -124,7 +126,7 @@ type NotSend = PhantomData<*const ()>;
 // SAFETY: `inbox` is Sync (asserted below). `local` is touched by one thread at a time [LOCAL],
 // and goes from one to the next through the mutex of `SPARE`. What it holds then may change
 // threads: numbers and flags, the queue and the counts (asserted below), an empty registry, no
-// `Watch`, and at most a main cell with one reference, which is this one (`Local::empty`): so its
+// `Watch`, no context, and at most a main cell with one reference, which is this one (`Local::empty`): so its
 // counts and `Cell`s go along.
 unsafe impl Sync for Shared {}
 
@@ -191,8 +193,8 @@ struct Header {
     /// Cleared when the handle detaches or is dropped: nobody will take the
     /// output. [THREAD]
     held: Cell<bool>,
-    /// Set when the task is to be dropped at the end of the poll (or drop) that
-    /// is under way. [THREAD]
+    /// Set when the task is cancelled or aborted: its future is being dropped, or will be at
+    /// the end of the poll that is under way. [THREAD]
     cancel: Cell<bool>,
     /// For what it waits, as of its last poll. [THREAD]
     waits: Cell<Waits>,
@@ -446,12 +448,33 @@ impl Drop for Polling {
     }
 }
 
+impl<C: ?Sized> LocalRef<C> {
+    /// Runs `f` inside of the cell's runtime, which is not entered, or not the last that was.
+    #[cold]
+    fn enter(&self, f: &mut dyn FnMut()) {
+        let header = self.header();
+        if header.state.get() != State::Idle {
+            return f();
+        }
+        // SAFETY: a `LocalRef` is on the owner's thread [THREAD]. It is IDLE, so the `Owner`
+        // lives [LOCAL].
+        let local = unsafe { header.home.local() };
+        // Out of the borrow, as what `f` does is the user's.
+        let context = local.context.borrow().upgrade();
+        match context {
+            Some(context) => context.enter_for(f),
+            None => f(),
+        }
+    }
+}
+
 /// What a cell with a future can do, whatever that is.
 trait Raw {
     /// Polls, with the cell's own waker. Called on the owner's thread only [THREAD].
     fn run(&self, waker: &Waker) -> Ran;
-    /// Drops the future if it is at rest; marks it if it is running. Returns what
-    /// its destructor panicked with. Called on the owner's thread only [THREAD].
+    /// Drops the future if it is at rest; marks it if it is running. What its destructor
+    /// panics with becomes the task's panic, for the handle; if there is none, it is
+    /// returned. Called on the owner's thread only [THREAD].
     fn cancel_now(&self) -> Option<Payload>;
 }
 
@@ -509,14 +532,7 @@ impl<F: Future> TaskCell<F> {
             }
         };
         if header.held.get() {
-            let output = Stage {
-                output: ManuallyDrop::new(result),
-            };
-            // SAFETY: on the owner's thread, as above [THREAD]; still DROPPING, so nobody
-            // else touches it [PINNED]; the future has been dropped, so nothing is
-            // overwritten, and DONE says what is in place [STAGE].
-            unsafe { *self.stage.get() = output };
-            header.state.set(State::Done);
+            self.keep(result);
             header.unregister(local);
             header.wake_joiner(local);
             return Ran::Task;
@@ -524,13 +540,41 @@ impl<F: Future> TaskCell<F> {
         header.state.set(State::Gone);
         header.unregister(local);
         match result {
-            Err(payload) if !header.cancel.get() => {
-                Ran::Orphan(Box::new((payload, header.about())))
-            }
+            Err(payload) => self.orphan(payload),
             unwanted => {
                 discard(unwanted);
                 Ran::Task
             }
+        }
+    }
+
+    /// Keeps the output for the handle. The future has been dropped: DROPPING -> DONE.
+    fn keep(&self, result: Result<F::Output, Payload>) {
+        debug_assert_eq!(self.header.state.get(), State::Dropping);
+        let output = Stage {
+            output: ManuallyDrop::new(result),
+        };
+        // SAFETY: on the owner's thread [THREAD]; the future has been dropped,
+        // so nothing is overwritten, and DONE says what is in place [STAGE].
+        unsafe { *self.stage.get() = output };
+        self.header.state.set(State::Done);
+    }
+
+    /// There is no handle to tell of this panic.
+    #[cold]
+    fn orphan(&self, payload: Payload) -> Ran {
+        Ran::Orphan(Box::new((payload, self.header.about())))
+    }
+
+    /// As [`Raw::cancel_now`], in a turn.
+    #[cold]
+    fn run_cancelled(&self) -> Ran
+    where
+        Self: Raw,
+    {
+        match self.cancel_now() {
+            Some(payload) => self.orphan(payload),
+            None => Ran::Task,
         }
     }
 }
@@ -542,14 +586,13 @@ where
     fn run(&self, waker: &Waker) -> Ran {
         let header = &self.header;
         if header.state.get() != State::Idle {
-            // A destructor that was called from outside of the runtime makes a turn of it.
+            // It is over, or its future is being dropped.
             return Ran::Stale;
         }
         // Before the poll: a wake from now on leads to another one.
         header.queued.set(false);
         if header.aborted.load(Ordering::Acquire) {
-            discard(self.cancel_now());
-            return Ran::Task;
+            return self.run_cancelled();
         }
         header.state.set(State::Running);
         // SAFETY: a cell is reached only through a `LocalRef`, so this is the owner's thread
@@ -569,7 +612,7 @@ where
             Ok(Poll::Pending) => {
                 header.state.set(State::Idle);
                 if header.cancel.get() || header.aborted.load(Ordering::Acquire) {
-                    discard(self.cancel_now());
+                    return self.run_cancelled();
                 }
                 Ran::Task
             }
@@ -594,14 +637,19 @@ where
         // SAFETY: a cell is reached only through a `LocalRef`, so this is the owner's thread
         // [THREAD]. It was IDLE, so the `Owner` lives [LOCAL].
         let cancelling = unsafe { Cancelling::begin(header.home) };
+        header.cancel.set(true);
         header.state.set(State::Dropping);
         header.silence();
         record::cancelled(|| header.subject());
-        let payload = self.drop_future();
-        header.state.set(State::Gone);
+        let mut panic = self.drop_future();
+        match panic.take_if(|_| header.held.get()) {
+            Some(payload) => self.keep(Err(payload)),
+            None => header.state.set(State::Gone),
+        }
         header.unregister(cancelling.local);
+        // If there is a panic left there is no handle, and so nobody to wake.
         header.wake_joiner(cancelling.local);
-        payload
+        panic
     }
 }
 

@@ -10,14 +10,15 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::budget::{self, BudgetClock};
-use crate::cell::{Awaiter, Entry, Home, Message, Owner, Ran, Who, is_polling};
+use crate::cell::{About, Awaiter, Enter, Entry, Home, Message, Owner, Ran, Who, is_polling};
 use crate::clock::{self, AutoAdvance, Clock, VirtualClock};
 use crate::outside::{self, Outside};
-use crate::panics::{Panics, Payload};
+use crate::panics::{Panics, Payload, discard};
 use crate::park::Park;
 use crate::reactor::Reactor;
 use crate::record::{Source, wakes_by};
 use crate::schedule::{Order, Schedule};
+use crate::stderr;
 use crate::sync::thread_local;
 use crate::timers::{TimerKey, Timers};
 use crate::watch::{Short, Watch, warn};
@@ -209,7 +210,7 @@ impl Context {
         let park = Park::new(order.clone());
         let watch = Watch::new(settings.inspect, settings.warn_slow);
         let now = Instant::now();
-        Rc::new(Context {
+        let context = Rc::new(Context {
             owner: Owner::new(watch),
             park,
             timers: RefCell::new(Timers::new(now)),
@@ -225,7 +226,10 @@ impl Context {
             messages_left: Cell::new(MESSAGES),
             deferred: RefCell::new(Vec::new()),
             parked: RefCell::new(Vec::new()),
-        })
+        });
+        let own: Weak<Context> = Rc::downgrade(&context);
+        context.owner.set_context(own);
+        context
     }
 
     /// Runs `f` inside this runtime.
@@ -594,12 +598,20 @@ impl Context {
     /// The runtime goes: drops all tasks, inside of it.
     pub(crate) fn close(self: &Rc<Self>, panics: &mut Panics) {
         let closing = self.owner.shut();
+        // One of them can go on from here, the others are reported.
+        let orphan = |panics: &mut Panics, payload, about: About| {
+            if panics.is_empty() && !std::thread::panicking() {
+                panics.keep(payload);
+            } else {
+                report(&about, payload);
+            }
+        };
         if closing.is_empty() && self.timers.borrow().is_empty() {
             // No code of the user's is called: nobody has to be inside.
-            return closing.finish(panics);
+            return closing.finish(panics, &orphan);
         }
         self.enter(|| {
-            closing.finish(panics);
+            closing.finish(panics, &orphan);
             let awaiters = self.timers.borrow_mut().disarm();
             for awaiter in awaiters {
                 panics.catch(|| drop(awaiter));
@@ -608,8 +620,21 @@ impl Context {
     }
 }
 
-/// The task `who` of the runtime `home` had panicked when it was detached: from now on
-/// nobody can await that.
+impl Enter for Context {
+    fn enter_for(self: Rc<Self>, f: &mut dyn FnMut()) {
+        let before = (self.owner.ready().len(), self.timers_pending());
+        self.enter(f);
+        if before != (self.owner.ready().len(), self.timers_pending()) {
+            // Whoever waits for the runtime, as a foreign loop does, is told to look: with a
+            // message without contents. One that is gone gives it back.
+            let look = Message::Call(Box::new(|| {}));
+            let _ = self.owner.home().push(look);
+        }
+    }
+}
+
+/// The task `who` of the runtime `home` has panicked, and from now on nobody can await that:
+/// it was detached, or its handle has gone.
 pub(crate) fn orphaned(home: Home, who: String, payload: Payload) {
     let orphan = Orphan {
         who,
@@ -635,7 +660,9 @@ struct Orphan {
 
 impl Orphan {
     fn arrive(mut self) {
-        if let (Some(context), Some(payload)) = (try_current(), self.payload.take()) {
+        // A thread that is ending knows of no runtime: then it is reported.
+        let Some(context) = try_current() else { return };
+        if let Some(payload) = self.payload.take() {
             context.bury(&self.who, payload);
         }
     }
@@ -650,9 +677,11 @@ impl Drop for Orphan {
 }
 
 /// What is said of a panic that nobody can await.
-fn report(who: &dyn fmt::Display, payload: Payload) {
-    eprintln!("soloist: {who} has panicked; it was detached, so nobody awaits it");
-    crate::panics::discard(payload);
+pub(crate) fn report(who: &dyn fmt::Display, payload: Payload) {
+    stderr::write(format_args!(
+        "soloist: {who} has panicked, and nobody awaits it\n"
+    ));
+    discard(payload);
 }
 
 impl fmt::Debug for Context {

@@ -5,6 +5,7 @@
 //! For streams that are not, as those of TLS, [`split`] makes two halves of one.
 //! [`copy`] carries bytes one way, [`copy_bidirectional`] both ways.
 
+mod block_on;
 mod copy;
 #[cfg(unix)]
 mod stdin;
@@ -15,6 +16,8 @@ use std::task::{Context as TaskContext, Poll};
 
 pub use futures_lite::io::*;
 
+// Named, so that it takes the place of the one above, which hangs inside of a task.
+pub use self::block_on::BlockOn;
 pub use self::copy::copy_bidirectional;
 #[cfg(unix)]
 pub use self::stdin::{Stdin, stdin};

@@ -11,6 +11,7 @@ mod cell;
 mod clock;
 mod context;
 mod counts;
+pub mod future;
 pub mod guide;
 mod info;
 pub mod inspect;
@@ -33,6 +34,8 @@ mod schedule;
 pub mod signal;
 mod socket;
 mod source;
+mod stderr;
+pub mod stream;
 mod sync;
 pub mod task;
 pub mod testing;
@@ -45,12 +48,6 @@ mod watch;
 
 #[cfg(feature = "blocking")]
 pub use blocking::unblock;
-/// Helpers for futures, of `futures-lite`: `zip`, `or`, `poll_once`, and more.
-#[doc(inline)]
-pub use futures_lite::future;
-/// Streams and helpers for them, of `futures-lite`: `StreamExt`, `iter`, and more.
-#[doc(inline)]
-pub use futures_lite::stream;
 #[cfg(soloist_liar)]
 #[doc(hidden)]
 pub use reactor::liar;

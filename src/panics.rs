@@ -30,6 +30,11 @@ impl Panics {
         }
     }
 
+    /// Whether there was none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Goes on with the first panic, if there was one. While the thread unwinds
     /// already, a second panic would abort the process: then it is dropped.
     pub(crate) fn resume(self) {

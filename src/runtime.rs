@@ -89,7 +89,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 ///
 /// It stays on its thread (`!Send`); a [`Handle`] reaches it from others. Dropping it
 /// drops all its tasks, inside of it: their destructors may use it, but what they
-/// spawn is dropped at once.
+/// spawn is dropped at once. If a destructor panics, whoever has the handle of the task can
+/// still await that. The first panic of a task without a handle goes through to who drops the
+/// runtime, when all tasks are gone; the others are reported on standard error.
 ///
 /// # Examples
 ///
@@ -403,6 +405,11 @@ impl Runtime {
         self.context.enter(f)
     }
 
+    /// Runs `f`, a destructor, inside of this runtime, also if another one is entered.
+    pub(crate) fn enter_for<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.context.enter(f)
+    }
+
     /// Lets a foreign loop know, if there is one, what is left to do.
     #[inline]
     fn tell_host(&self) {
@@ -652,7 +659,8 @@ pub struct Builder {
 impl Builder {
     /// Whether a detached task's panic ends the running `block_on` or `run` with the
     /// same panic, also if the task had panicked before it was detached. By default it is
-    /// as for a detached thread: the panic hook reports it, and the others run on.
+    /// as for a detached thread: the panic hook reports it, and the others run on. The same is
+    /// true of the panic of a destructor when the handle of a task is dropped.
     ///
     /// # Examples
     ///

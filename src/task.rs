@@ -12,7 +12,13 @@
 //! | [`cancel().await`](Task::cancel) | the same | its thread | resolves after the drop, with the output if it had finished |
 //! | [`AbortHandle::abort`] | when the runtime next turns | anywhere | [`join`](Task::join) returns an error, `.await` panics |
 //!
-//! In each case the future's destructors run, at the `.await` where it waits.
+//! In each case the future's destructors run, at the `.await` where it waits. They run inside
+//! of the task's runtime, also if the handle is dropped outside of it, so they may spawn and
+//! use sockets and timers.
+//!
+//! If a destructor panics, that is the task's panic: [`join`](Task::join) returns it as an
+//! error, `.await` and `cancel().await` resume it. If nobody can await the task any more, the
+//! panic is reported as that of a [detached](Task::detach) task.
 
 mod group;
 mod local;
@@ -139,6 +145,10 @@ impl Builder {
 /// If the task panicked, `.await` goes on with that panic; [`join`](Task::join) returns
 /// it as an error instead.
 ///
+/// Dropping it drops the task's future, inside of the task's runtime. A panic of the future's
+/// destructor does not go through to who drops the handle: it is reported as that of a
+/// [detached](Task::detach) task.
+///
 /// # Panics
 ///
 /// Awaiting it panics if the task was aborted, or its runtime is gone.
@@ -183,7 +193,8 @@ impl<T> Task<T> {
     ///
     /// If it panics, the panic hook reports it, a line on standard error names the
     /// task, and the others run on; see
-    /// [`propagate_panics`](crate::runtime::Builder::propagate_panics).
+    /// [`propagate_panics`](crate::runtime::Builder::propagate_panics). So it is also if a
+    /// destructor of its future panics when the task is aborted.
     ///
     /// # Examples
     ///
@@ -198,13 +209,22 @@ impl<T> Task<T> {
     pub fn detach(mut self) {
         let Some(raw) = self.raw.take() else { return };
         if let Some(payload) = raw.release() {
-            context::orphaned(raw.home(), raw.about().to_string(), payload);
+            orphaned(&raw, payload);
         }
     }
 
     /// Cancels the task: its future is dropped now, or at the end of its poll if it is
     /// the one running. The future that this returns resolves after the drop, with the
     /// output if the task had finished.
+    ///
+    /// The future is dropped inside of the task's runtime, also if this is called outside of
+    /// it.
+    ///
+    /// # Panics
+    ///
+    /// Awaiting it panics with the panic of the task, if the task panicked, or if a destructor
+    /// of its future did. If it is not awaited, the panic of the destructor is reported as for
+    /// a [detached](Task::detach) task.
     ///
     /// # Cancel safety
     ///
@@ -226,7 +246,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn cancel(self) -> impl Future<Output = Option<T>> {
-        self.raw().cancel();
+        self.cancel_now();
         Cancel { task: self }
     }
 
@@ -306,6 +326,14 @@ impl<T> Task<T> {
         }
     }
 
+    /// Drops the future, or has it dropped.
+    fn cancel_now(&self) {
+        let raw = self.raw();
+        if let Some(payload) = raw.cancel() {
+            orphaned(raw, payload);
+        }
+    }
+
     fn poll_join(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<T, JoinError>> {
         self.raw().poll(cx).map(|result| {
             result.map_err(|failure| match failure {
@@ -338,8 +366,12 @@ impl<T> Drop for Task<T> {
             let mut panics = Panics::default();
             // The output first: a cancelled task must find that nobody wants it. A waker
             // that panics does not save the task.
-            panics.catch(|| discard(raw.release()));
-            panics.catch(|| raw.cancel());
+            panics.catch(|| match raw.release() {
+                // Nobody could hear of this before: it has ended with its future.
+                Some(payload) if raw.was_cancelled() => orphaned(raw, payload),
+                unwanted => discard(unwanted),
+            });
+            panics.catch(|| self.cancel_now());
             panics.resume();
         }
     }
@@ -374,8 +406,20 @@ impl<T> Future for Cancel<T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<T>> {
-        self.task.poll_join(cx).map(Result::ok)
+        self.task.poll_join(cx).map(|result| match result {
+            Ok(output) => Some(output),
+            Err(error) => match error.try_into_panic() {
+                Ok(payload) => resume_unwind(payload),
+                Err(_) => None,
+            },
+        })
     }
+}
+
+/// The task has panicked, and its handle goes.
+#[cold]
+fn orphaned<T>(raw: &TaskRef<T>, payload: Payload) {
+    context::orphaned(raw.home(), raw.about().to_string(), payload);
 }
 
 /// A task's number: counted from 1 in each runtime.
@@ -423,6 +467,9 @@ pub struct AbortHandle {
 impl AbortHandle {
     /// Has the task's future dropped, on its own thread, when the runtime next turns.
     /// A task that is over stays as it is.
+    ///
+    /// If a destructor of the future panics, the task has panicked: [`Task::join`] returns
+    /// an error that [is a panic](JoinError::is_panic).
     ///
     /// # Examples
     ///
@@ -503,7 +550,8 @@ impl JoinError {
         }
     }
 
-    /// Whether the task was cancelled, aborted, or lost its runtime.
+    /// Whether the task was cancelled, aborted, or lost its runtime, and its destructors did
+    /// not panic.
     ///
     /// # Examples
     ///
@@ -517,7 +565,7 @@ impl JoinError {
         matches!(self.kind, Kind::Cancelled)
     }
 
-    /// Whether the task panicked.
+    /// Whether the task panicked: in a poll, or in a destructor of its future.
     ///
     /// # Examples
     ///

@@ -19,6 +19,8 @@ pub(crate) struct Watch {
     main: Cell<Times>,
     /// Since when the runtime runs, if it does.
     entered: Cell<Option<Instant>>,
+    /// How often it is entered: again from inside of another one, for a destructor.
+    depth: Cell<u32>,
     /// How long it has run before that.
     inside: Cell<Duration>,
     idle: Cell<Duration>,
@@ -56,6 +58,7 @@ impl Watch {
                 times: RefCell::new(Vec::new()),
                 main: Cell::new(Times::new(0)),
                 entered: Cell::new(None),
+                depth: Cell::new(0),
                 inside: Cell::new(Duration::ZERO),
                 idle: Cell::new(Duration::ZERO),
                 has_warned: Cell::new(false),
@@ -130,8 +133,13 @@ impl Watch {
         (self.keeps && times.number == number).then_some(times)
     }
 
-    /// The runtime starts to run, or has stopped to.
+    /// The runtime is entered, or left.
     pub(crate) fn set_entered(&self, entered: bool) {
+        let depth = self.depth.get();
+        self.depth.set(if entered { depth + 1 } else { depth - 1 });
+        if self.depth.get().max(depth) > 1 {
+            return;
+        }
         self.inside.set(self.inside());
         self.entered.set(entered.then(Instant::now));
     }
@@ -186,5 +194,5 @@ pub(crate) fn warn(what: fmt::Arguments<'_>) {
     #[cfg(feature = "log")]
     log::warn!(target: "soloist", "{what}");
     #[cfg(not(feature = "log"))]
-    eprintln!("soloist: {what}");
+    crate::stderr::write(format_args!("soloist: {what}\n"));
 }

@@ -147,6 +147,27 @@ fn each_use_of_unsafe_says_why() {
 }
 
 #[test]
+fn nothing_is_printed_but_what_may_fail() {
+    for (file, text) in sources() {
+        // Tests in the sources may.
+        let code = code(&text).take_while(|line| !line.starts_with("#[cfg(all(test"));
+        let code = code.take_while(|line| !line.starts_with("#[cfg(test)]"));
+        for line in code {
+            // They panic if the stream is closed: `stderr.rs` does not.
+            for name in ["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!("] {
+                let found = line.match_indices(name).any(|(at, _)| {
+                    let before = line[..at].chars().next_back();
+                    !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+                });
+                assert!(!found, "src/{file}: {line}");
+            }
+            let allowed = file == "stderr.rs" || !line.contains("io::stderr()");
+            assert!(allowed, "src/{file}: use `stderr::write`: {line}");
+        }
+    }
+}
+
+#[test]
 fn files_are_short_enough_to_read() {
     for (file, text) in sources() {
         let lines = code(&text).filter(|line| !line.trim().is_empty()).count();

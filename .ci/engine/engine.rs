@@ -6,8 +6,12 @@
 mod cancel;
 #[path = "../../tests/it/cancellation.rs"]
 mod cancellation;
+#[path = "../../tests/it/closed_stderr.rs"]
+mod closed_stderr;
 #[path = "../../tests/it/copy.rs"]
 mod copy;
+#[path = "../../tests/it/destructors.rs"]
+mod destructors;
 #[path = "../../tests/it/disarm.rs"]
 mod disarm;
 #[path = "../../tests/it/fairness.rs"]

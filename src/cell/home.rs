@@ -12,7 +12,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::AtomicU64;
 
 use super::registry::Registry;
@@ -21,7 +21,7 @@ use super::{
     TaskCell, TaskRef, send,
 };
 use crate::counts::Counts;
-use crate::panics::{Panics, Payload, discard};
+use crate::panics::{Panics, Payload};
 use crate::ready::{Inbox, Notifier, ReadyQueue};
 use crate::record;
 use crate::schedule::Order;
@@ -150,6 +150,23 @@ pub(super) struct Local {
     pub(super) cancelling: Cell<usize>,
     /// If it is asked to measure.
     watch: RefCell<Option<Rc<Watch>>>,
+    /// What is to be entered for what is called from outside.
+    pub(super) context: RefCell<Weak<dyn Enter>>,
+}
+
+/// All of a runtime that makes up its inside.
+pub(crate) trait Enter {
+    /// Runs `f` inside of the runtime. Called from outside of it, on its own thread.
+    fn enter_for(self: Rc<Self>, f: &mut dyn FnMut());
+}
+
+/// The context of no runtime.
+struct Nothing;
+
+impl Enter for Nothing {
+    fn enter_for(self: Rc<Self>, f: &mut dyn FnMut()) {
+        f();
+    }
 }
 
 /// How far the end of a runtime has come.
@@ -186,6 +203,7 @@ impl Shared {
                 witness: Cell::new(0),
                 cancelling: Cell::new(0),
                 watch: RefCell::new(None),
+                context: RefCell::new(Weak::<Nothing>::new()),
             },
         }))
     }
@@ -312,7 +330,9 @@ impl Local {
         };
         if self.phase.get() != Phase::Open {
             let (task, handle) = new(NO_SLOT);
-            discard(task.cancel_now());
+            // There is a handle, which keeps what the destructor panics with.
+            let panic = task.cancel_now();
+            debug_assert!(panic.is_none());
             return TaskRef::new(handle);
         }
         let (slot, handle) = self.tasks.borrow_mut().insert(new);
@@ -420,6 +440,11 @@ impl Owner {
         unsafe { self.home.local() }
     }
 
+    /// What is to be entered for destructors that are called from outside of the runtime.
+    pub(crate) fn set_context(&self, context: Weak<dyn Enter>) {
+        self.local().context.replace(context);
+    }
+
     pub(crate) fn inbox(&self) -> &Inbox<Message, Notifier> {
         &self.home.shared.inbox
     }
@@ -447,7 +472,10 @@ impl Owner {
                     // entered would be one that may be gone [LOCAL].
                     std::process::abort();
                 }
-                record::left(left.id);
+                // Inside of another runtime no main is polled.
+                if self.outer.id == 0 {
+                    record::left(left.id);
+                }
             }
         }
         let inner = Current {
@@ -613,18 +641,24 @@ impl Closing<'_> {
     }
 
     /// Drops every future in place, and the messages. Each panic is caught, so that all are
-    /// dropped here, on their own thread, and not by the thread that holds the last waker.
+    /// dropped here, on their own thread, and not by the thread that holds the last waker. Those of
+    /// tasks that nobody can await go to `orphan`.
     #[inline]
-    pub(crate) fn finish(self, panics: &mut Panics) {
+    pub(crate) fn finish(self, panics: &mut Panics, orphan: &dyn Fn(&mut Panics, Payload, About)) {
         let local = self.owner.local();
         if !self.is_empty() {
-            Closing::drop_all(self.messages, local, panics);
+            Closing::drop_all(self.messages, local, panics, orphan);
         }
         local.phase.set(Phase::Closed);
     }
 
     #[inline(never)]
-    fn drop_all(messages: VecDeque<Message>, local: &Local, panics: &mut Panics) {
+    fn drop_all(
+        messages: VecDeque<Message>,
+        local: &Local,
+        panics: &mut Panics,
+        orphan: &dyn Fn(&mut Panics, Payload, About),
+    ) {
         for message in messages {
             panics.catch(|| drop(message));
         }
@@ -634,7 +668,7 @@ impl Closing<'_> {
             // It wakes who awaits the task: that waker may panic, too.
             panics.catch(|| payload = task.cancel_now());
             if let Some(payload) = payload {
-                panics.keep(payload);
+                orphan(panics, payload, task.header().about());
             }
             // Its join waker goes with it, if this is the last reference.
             panics.catch(|| drop(task));
@@ -647,11 +681,13 @@ impl Drop for Owner {
         let mut panics = Panics::default();
         let local = self.local();
         if local.phase.get() != Phase::Closed {
-            self.shut().finish(&mut panics);
+            let keep = |panics: &mut Panics, payload, _| panics.keep(payload);
+            self.shut().finish(&mut panics, &keep);
         }
         if self.watch.is_some() {
             local.watch.take();
         }
+        local.context.replace(Weak::<Nothing>::new());
         if self.home.is_current() {
             // The process exits, or the thread ends, inside of it: the destructor of a
             // thread-local has brought us here. What is called later on this thread still

@@ -103,10 +103,23 @@ impl<T> TaskRef<T> {
         self.cell.header().state.get() == State::Gone
     }
 
-    /// Drops the future now, or at the end of the poll that is under way. What its
-    /// destructor panics with has been reported by the panic hook, and ends there.
-    pub(crate) fn cancel(&self) {
-        discard(self.cell.cancel_now());
+    /// Drops the future now, inside of its runtime, or at the end of the poll that is under
+    /// way. Returns what its destructor panicked with if that was now, and nobody will take
+    /// the output.
+    #[must_use = "nobody has been told of that panic"]
+    pub(crate) fn cancel(&self) -> Option<Payload> {
+        let header = self.cell.header();
+        if header.home.is_current() || header.state.get() != State::Idle {
+            return self.cell.cancel_now();
+        }
+        let mut payload = None;
+        self.cell.enter(&mut || payload = self.cell.cancel_now());
+        payload
+    }
+
+    /// Whether the task was cancelled or aborted, before it was over by itself.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        self.cell.header().cancel.get()
     }
 
     /// Nobody will take the output: drops it if it is there. Returns what the

@@ -4,13 +4,14 @@
 //! prints. (A task would keep [`Runtime::run`](crate::Runtime::run) from returning.)
 
 use std::cell::RefCell;
-use std::io::{self, Write};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use crate::context;
 use crate::signal::unix::{Signal, SignalKind, signal};
+use crate::stderr;
 
 thread_local! {
     /// They stay: the reactor that they are registered with does.
@@ -100,12 +101,10 @@ impl Wake for Printer {
             let (kind, dump) = (self.0, crate::info::dump(&context));
             let thread = std::thread::current();
             let name = thread.name().unwrap_or("without a name");
-            // Who does not want to hear of it has closed it.
-            let _ = write!(
-                io::stderr(),
+            stderr::write(format_args!(
                 "soloist: {kind}: {} tasks on the thread {name}\n{dump}",
                 dump.tasks.len()
-            );
+            ));
         }
     }
 }

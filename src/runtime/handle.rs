@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
-use futures_lite::FutureExt;
+use pin_project_lite::pin_project;
 
 use crate::cell::{About, Home, Message, RemoteRef, Wait, note};
 use crate::context::{self, Context};
@@ -113,7 +113,8 @@ impl Handle {
             state: Mutex::new(State {
                 result: None,
                 over: false,
-                wanted: Wanted::Yes,
+                cancelled: false,
+                wanted: true,
                 abandoned: false,
                 waker: None,
                 task: None,
@@ -166,6 +167,9 @@ impl fmt::Debug for Handle {
 /// [`detach`](RemoteTask::detach) lets it run on. The output is an error if the task
 /// panicked, was aborted, or its runtime is gone.
 ///
+/// If a destructor of its future panics, that is the task's panic; if the handle is dropped, it
+/// is reported on standard error, as for a detached task.
+///
 /// # Cancel safety
 ///
 /// Dropping the future cancels the task. To keep the task, await `&mut task`.
@@ -196,22 +200,15 @@ struct State<T> {
     /// Set when the future has been dropped, and stays. Under the lock that looks at
     /// `wanted`: so either the task or the handle has the result, and tells of a panic.
     over: bool,
-    wanted: Wanted,
+    /// Set with a result that is the panic of a destructor, when the task was cancelled.
+    cancelled: bool,
+    /// Cleared when the handle detaches or goes. Then only a panic is told, to the runtime.
+    wanted: bool,
     /// Set when the handle aborts or goes: a task that has not started never does.
     abandoned: bool,
     waker: Option<Waker>,
     /// Set when the task starts.
     task: Option<RemoteRef>,
-}
-
-/// What the handle wants of the result.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Yes,
-    /// Nothing, but a panic is to be told: the handle has detached.
-    OnlyPanics,
-    /// The handle is gone.
-    No,
 }
 
 impl<T> RemoteTask<T> {
@@ -228,18 +225,21 @@ impl<T> RemoteTask<T> {
     pub fn detach(self) {
         let (result, task) = {
             let mut state = lock(&self.shared.state);
-            state.wanted = Wanted::OnlyPanics;
+            state.wanted = false;
             (state.result.take(), state.task.take())
         };
         drop(task);
         match result {
-            Some(Err(error)) => {
-                let who = error.who().to_string();
-                if let Ok(payload) = error.try_into_panic() {
-                    context::orphaned(self.home, who, payload);
-                }
-            }
+            Some(Err(error)) => self.orphaned(error),
             unwanted => discard(unwanted),
+        }
+    }
+
+    /// The task has panicked, and its handle goes.
+    fn orphaned(&self, error: JoinError) {
+        let who = error.who().to_string();
+        if let Ok(payload) = error.try_into_panic() {
+            context::orphaned(self.home, who, payload);
         }
     }
 
@@ -326,18 +326,22 @@ impl<T> Future for RemoteTask<T> {
 
 impl<T> Drop for RemoteTask<T> {
     fn drop(&mut self) {
-        let (result, waker, abort) = {
+        let (result, waker, abort, cancelled) = {
             let mut state = lock(&self.shared.state);
-            let abort = !state.over && state.wanted == Wanted::Yes;
-            if abort {
-                state.wanted = Wanted::No;
-            }
-            (state.result.take(), state.waker.take(), abort)
+            // A detached task runs on.
+            let abort = !state.over && state.wanted;
+            state.wanted = false;
+            let result = state.result.take();
+            (result, state.waker.take(), abort, state.cancelled)
         };
         let mut panics = Panics::default();
         panics.catch(|| drop(waker));
-        // Its destructor's panic has been reported by the panic hook.
-        discard(result);
+        match result {
+            // Nobody could hear of this before: it has ended with its future.
+            Some(Err(error)) if cancelled => panics.catch(|| self.orphaned(error)),
+            // Its destructor's panic has been reported by the panic hook.
+            unwanted => discard(unwanted),
+        }
         if abort {
             panics.catch(|| self.abort());
         }
@@ -373,31 +377,33 @@ impl<T: Send + 'static> Completion<T> {
         };
         let spawned_at = self.spawned_at;
         let context = context::current("`Handle::spawn`");
-        let future = async move {
-            let future = async move { make().await };
-            let result = AssertUnwindSafe(future).catch_unwind().await;
-            // By now the future has been dropped.
-            self.finish(result);
+        let future = Started {
+            future: Some(async move { make().await }),
+            completion: Some(self),
         };
         let task = context.owner.spawn(future, None, spawned_at);
         let abandoned = {
             let mut state = lock(&shared.state);
             // A detached one is nobody's to abort, and must not refer to itself: that would
             // look as if somebody could still wake it.
-            if state.wanted == Wanted::Yes {
+            if state.wanted {
                 state.task = Some(task.remote());
             }
             state.abandoned
         };
+        let mut panic = task.release();
         if abandoned {
-            task.cancel();
+            panic = task.cancel();
         }
-        drop(task.release());
+        if let Some(payload) = panic {
+            context::orphaned(task.home(), task.about().to_string(), payload);
+        }
     }
 }
 
 impl<T> Completion<T> {
-    fn finish(mut self, result: Result<T, Payload>) {
+    /// The future has been dropped: when it was done, or because the task is cancelled.
+    fn finish(mut self, result: Result<T, Payload>, cancelled: bool) {
         let Some(shared) = self.shared.take() else {
             return;
         };
@@ -405,9 +411,9 @@ impl<T> Completion<T> {
             let who = shared.about(self.spawned_at);
             JoinError::panicked(who, payload)
         });
-        match shared.complete(result) {
+        match shared.complete(result, cancelled) {
             // Nobody can await it: it is the runtime that is told.
-            Some((Err(error), Wanted::OnlyPanics)) => {
+            Some(Err(error)) => {
                 if let Ok(payload) = error.try_into_panic() {
                     resume_unwind(payload);
                 }
@@ -418,11 +424,54 @@ impl<T> Completion<T> {
     }
 }
 
+pin_project! {
+    /// The future of a task that was spawned through a handle.
+    struct Started<F, T> {
+        // Until it is dropped.
+        #[pin]
+        future: Option<F>,
+        completion: Option<Completion<T>>,
+    }
+
+    impl<F, T> PinnedDrop for Started<F, T> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+            if let (Err(payload), Some(completion)) = (dropped, this.completion.take()) {
+                completion.finish(Err(payload), true);
+            }
+        }
+    }
+}
+
+impl<F: Future<Output = T>, T> Future for Started<F, T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            return Poll::Ready(());
+        };
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
+        let result = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(payload) => Err(payload),
+        };
+        // It is an `async` block that is over: nothing is left in it that could panic.
+        this.future.set(None);
+        if let Some(completion) = this.completion.take() {
+            completion.finish(result, false);
+        }
+        Poll::Ready(())
+    }
+}
+
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
             let who = shared.about(self.spawned_at);
-            let unwanted = shared.complete(Err(JoinError::cancelled(who)));
+            let unwanted = shared.complete(Err(JoinError::cancelled(who)), false);
             drop(unwanted);
         }
     }
@@ -436,16 +485,20 @@ impl<T> Shared<T> {
 
     /// Leaves the result for the handle, and wakes who awaits it. What the handle does
     /// not want comes back.
-    fn complete(&self, result: Result<T, JoinError>) -> Option<(Result<T, JoinError>, Wanted)> {
+    fn complete(
+        &self,
+        result: Result<T, JoinError>,
+        cancelled: bool,
+    ) -> Option<Result<T, JoinError>> {
         let (unwanted, waker, task) = {
             let mut state = lock(&self.state);
             state.over = true;
-            let unwanted = match state.wanted {
-                Wanted::Yes => {
-                    state.result = Some(result);
-                    None
-                }
-                wanted => Some((result, wanted)),
+            let unwanted = if state.wanted {
+                state.result = Some(result);
+                state.cancelled = cancelled;
+                None
+            } else {
+                Some(result)
             };
             (unwanted, state.waker.take(), state.task.take())
         };

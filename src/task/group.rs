@@ -14,14 +14,15 @@ use pin_project_lite::pin_project;
 use super::Task;
 use crate::cell::{Wait, note};
 use crate::context::{self, HoldsWaker};
-use crate::panics::Panics;
+use crate::panics::{Panics, Payload};
 
 /// Tasks that belong together.
 ///
 /// The first of them that returns an error, or panics, cancels the rest: at once, whether
 /// somebody waits for the group or not. What others had returned before that can still be
 /// taken with [`next`](TaskGroup::next). Dropping the group cancels all. So none outlives
-/// it.
+/// it. If a destructor of a child that is cancelled panics, that is reported as for a
+/// [detached](Task::detach) task.
 ///
 /// A child can spawn siblings, through a [`Spawner`].
 ///
@@ -62,6 +63,17 @@ pub struct TaskGroup<T, E> {
 /// ```
 pub struct Spawner<T, E> {
     group: Rc<Group<T, E>>,
+}
+
+/// The panic of a task, by the name of the task. It is reported if nobody takes it.
+struct Unheard(Option<(String, Payload)>);
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some((who, payload)) = self.0.take() {
+            context::report(&who, payload);
+        }
+    }
 }
 
 struct Group<T, E> {
@@ -183,7 +195,8 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     ///
     /// # Panics
     ///
-    /// With the panic of a task, which has cancelled the others.
+    /// With the panic of a task, which has cancelled the others. If a task was cancelled
+    /// because its runtime is gone: the results of the others are left for the next call.
     ///
     /// # Cancel safety
     ///
@@ -220,7 +233,8 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     ///
     /// # Panics
     ///
-    /// With the panic of a task, which has cancelled the others.
+    /// With the panic of a task, which has cancelled the others. If a task was cancelled
+    /// because its runtime is gone: no result is left out silently.
     ///
     /// # Cancel safety
     ///
@@ -249,6 +263,11 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
 
     /// Cancels all tasks, and waits until they are gone.
     ///
+    /// # Panics
+    ///
+    /// With the panic of a task or of its destructor, when all are gone. If there are
+    /// several, the others are reported as for [detached](Task::detach) tasks.
+    ///
     /// # Cancel safety
     ///
     /// They are cancelled in any case.
@@ -270,9 +289,22 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         group.closed.set(true);
         let tasks = std::mem::take(&mut *group.tasks.borrow_mut());
         // All at once, and then wait: one of them may be the one that calls this.
-        let ends: Vec<_> = tasks.into_values().map(Task::cancel).collect();
-        for end in ends {
-            end.await;
+        tasks.values().for_each(Task::cancel_now);
+        let mut first = Unheard(None);
+        for mut task in tasks.into_values() {
+            let Err(error) = poll_fn(|cx| task.poll_join(cx)).await else {
+                continue;
+            };
+            let who = error.who().to_string();
+            if let Ok(payload) = error.try_into_panic() {
+                let last = Unheard(Some((who, payload)));
+                if first.0.is_none() {
+                    first = last;
+                }
+            }
+        }
+        if let Some((_, payload)) = first.0.take() {
+            resume_unwind(payload);
         }
     }
 
@@ -319,7 +351,7 @@ impl<T: 'static, E: 'static> Spawner<T, E> {
         };
         let context = context::current("`TaskGroup::spawn`");
         let child = Child {
-            future,
+            future: Some(future),
             group: Rc::downgrade(group),
             tell,
         };
@@ -348,12 +380,15 @@ impl<T, E> Group<T, E> {
                 Poll::Ready(Ok(result)) => {
                     return Poll::Ready(Some((number, result)));
                 }
-                Poll::Ready(Err(error)) => {
-                    // Cancelled with its runtime, it has nothing to say.
-                    if let Ok(payload) = error.try_into_panic() {
-                        resume_unwind(payload);
-                    }
-                }
+                Poll::Ready(Err(error)) => match error.try_into_panic() {
+                    Ok(payload) => resume_unwind(payload),
+                    // No other cancel leaves the task in the group.
+                    Err(error) => panic!(
+                        "{} of a `TaskGroup` was cancelled, because its runtime is gone: take \
+                         the results while it runs",
+                        error.who()
+                    ),
+                },
                 Poll::Pending => {
                     // Its future is being dropped right now: this waker is told the end.
                     let mut tasks = self.tasks.borrow_mut();
@@ -386,7 +421,10 @@ impl<T, E> Group<T, E> {
     /// Cancels all tasks but those that are over, and the one that has failed, which is
     /// in its last poll.
     fn fail(&self, failed: u64, panics: &mut Panics) {
-        self.closed.set(true);
+        if self.closed.replace(true) {
+            // It is one of those that are being cancelled.
+            return;
+        }
         let tasks = self.tasks.take();
         let (stay, go) = tasks
             .into_iter()
@@ -406,11 +444,31 @@ fn cancel<T, E>(tasks: BTreeMap<u64, Task<Result<T, E>>>, panics: &mut Panics) {
 pin_project! {
     /// A child's future, which tells its end however that comes about.
     struct Child<F, T, E> {
+        // Until it is dropped.
         #[pin]
-        future: F,
+        future: Option<F>,
         // Weak: the group holds the task, and so its future.
         group: Weak<Group<T, E>>,
         tell: TellEnd,
+    }
+
+    impl<F, T, E> PinnedDrop for Child<F, T, E> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let mut panics = Panics::default();
+            panics.catch(|| this.future.set(None));
+            if !panics.is_empty() {
+                fail(this.group, this.tell.number, &mut panics);
+            }
+            panics.resume();
+        }
+    }
+}
+
+/// The first failure cancels the rest.
+fn fail<T, E>(group: &Weak<Group<T, E>>, failed: u64, panics: &mut Panics) {
+    if let Some(group) = group.upgrade() {
+        group.fail(failed, panics);
     }
 }
 
@@ -422,7 +480,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<T, E>> {
         let this = self.project();
-        let polled = catch_unwind(AssertUnwindSafe(|| this.future.poll(cx)));
+        let future = this.future.as_pin_mut().expect("it is not dropped yet");
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
         let mut panics = Panics::default();
         let output = match polled {
             Ok(Poll::Ready(Err(error))) => Some(Poll::Ready(Err(error))),
@@ -432,9 +491,7 @@ where
                 None
             }
         };
-        if let Some(group) = this.group.upgrade() {
-            group.fail(this.tell.number, &mut panics);
-        }
+        fail(this.group, this.tell.number, &mut panics);
         panics.resume();
         output.expect("its panic has been resumed")
     }
@@ -449,7 +506,10 @@ impl Drop for TellEnd {
     fn drop(&mut self) {
         self.ends.over.borrow_mut().push_back(self.number);
         if let Some(waker) = self.ends.waker.take() {
-            waker.wake();
+            // It may be that the thread unwinds from the child's destructor.
+            let mut panics = Panics::default();
+            panics.catch(|| waker.wake());
+            panics.resume();
         }
     }
 }

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::builder;
 use crate::panics::Payload;
 use crate::runtime::Schedule;
+use crate::stderr;
 
 /// Names the seed to run alone: `17`, or `17@` and the schedule's hash.
 const VARIABLE: &str = "SOLOIST_SEED";
@@ -140,7 +141,7 @@ where
     for seed in seeds {
         let (result, hash) = run(seed, &mut test);
         if let Err(payload) = result {
-            eprintln!("{}", failed(seed, hash, passed));
+            stderr::write(format_args!("{}\n", failed(seed, hash, passed)));
             resume_unwind(payload);
         }
         passed += 1;
@@ -223,12 +224,16 @@ where
         )
     });
     match (result, other_path) {
-        (Ok(()), None) => eprintln!("soloist: seed {seed} passes: {VARIABLE}={seed}@{hash:016x}"),
+        (Ok(()), None) => stderr::write(format_args!(
+            "soloist: seed {seed} passes: {VARIABLE}={seed}@{hash:016x}\n"
+        )),
         (Ok(()), Some(text)) => panic!("{text}"),
         (Err(payload), text) => {
             match text {
-                Some(text) => eprintln!("soloist: {text}"),
-                None => eprintln!("soloist: seed {seed} fails: {VARIABLE}={seed}@{hash:016x}"),
+                Some(text) => stderr::write(format_args!("soloist: {text}\n")),
+                None => stderr::write(format_args!(
+                    "soloist: seed {seed} fails: {VARIABLE}={seed}@{hash:016x}\n"
+                )),
             }
             resume_unwind(payload);
         }

@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::task::{Context, Waker};
 use std::thread;
 
+use futures_lite::FutureExt;
 use soloist::task::{AbortHandle, Builder, JoinError, yield_now};
 use soloist::{Handle, Runtime, Task, block_on, spawn};
 
@@ -348,9 +349,12 @@ fn cancel_has_the_output_of_a_task_that_had_finished() {
             assert!(task.is_finished());
             assert_eq!(task.cancel().await, Some("finished"));
 
+            // A panic, as `.await` does.
             let panicked = spawn(async { std::panic::resume_unwind(Box::new("no")) });
             yield_now().await;
-            assert_eq!(panicked.cancel().await, None::<()>);
+            let cancelled = AssertUnwindSafe(panicked.cancel()).catch_unwind().await;
+            let payload = cancelled.map(|_: Option<()>| ()).unwrap_err();
+            assert_eq!(payload.downcast_ref(), Some(&"no"));
         });
     });
 }
@@ -826,7 +830,7 @@ fn a_detached_tasks_panic_is_reported_with_its_name() {
     let late = find("soloist: task `the late one` (spawned at ");
     assert!(diver < others && others < late, "{stderr}");
     for line in [diver, late] {
-        let says = ") has panicked; it was detached, so nobody awaits it";
+        let says = ") has panicked, and nobody awaits it";
         assert!(lines[line].ends_with(says), "{stderr}");
     }
     // The panic hook had its say about each, before.

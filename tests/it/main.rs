@@ -12,10 +12,13 @@ mod bad_input;
 mod blocking;
 mod cancel;
 mod cancellation;
+#[cfg(unix)]
+mod closed_stderr;
 mod connect;
 mod copy;
 #[cfg(unix)]
 mod crawl;
+mod destructors;
 #[cfg(any(target_os = "linux", windows))]
 mod disarm;
 mod echo;

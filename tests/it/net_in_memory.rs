@@ -331,9 +331,9 @@ fn binding_and_connecting_fail_as_they_do_elsewhere() {
 fn whatever_is_done_outside_of_a_runtime_says_so_or_does_no_harm() {
     watchdog(|| {
         let (client, server) = testing::block_on(pair());
-        let error = soloist::future::block_on((&client).read(&mut [0; 8])).unwrap_err();
+        let error = futures_lite::future::block_on((&client).read(&mut [0; 8])).unwrap_err();
         assert!(error.to_string().contains("outside of"), "{error}");
-        let error = soloist::future::block_on(TcpStream::connect(ADDRESS)).unwrap_err();
+        let error = futures_lite::future::block_on(TcpStream::connect(ADDRESS)).unwrap_err();
         assert!(error.to_string().contains("outside of"), "{error}");
         drop(server);
         // In a later runtime, it goes on.

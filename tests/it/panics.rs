@@ -253,7 +253,7 @@ fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
         assert!(
             reports
                 .iter()
-                .all(|line| line.ends_with(") has panicked; it was detached, so nobody awaits it")),
+                .all(|line| line.ends_with(") has panicked, and nobody awaits it")),
             "{stderr}"
         );
     });

@@ -16,7 +16,7 @@ use soloist::task::{Task, yield_now};
 use soloist::time::{Sleep, interval, now, sleep, sleep_until};
 use soloist::{Handle, Runtime, block_on, spawn};
 
-use crate::support::{CountWakes, OnDrop, Seen, panic_of, waker_fn, watchdog};
+use crate::support::{CountWakes, OnDrop, Seen, panic_of, tcp_pair, waker_fn, watchdog};
 
 /// Polls a future once, with this waker.
 fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
@@ -658,6 +658,89 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
         let sum = block_on(async { thread::spawn(|| block_on(async { 1 })).join().unwrap() + 1 });
         assert_eq!(sum, 2);
         assert_eq!(block_on(async { 3 }), 3);
+    });
+}
+
+#[test]
+fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
+    use std::io::{Read, Write};
+
+    use soloist::io::BlockOn;
+    use soloist::stream::{self, StreamExt};
+    watchdog(|| {
+        let check = || {
+            let text = panic_of(|| soloist::future::block_on(pending::<()>()));
+            assert!(text.starts_with("`block_on` inside of a running"), "{text}");
+            assert!(text.contains("use `.await` there"), "{text}");
+            let text = panic_of(|| stream::block_on(stream::pending::<()>()).next());
+            assert!(
+                text.starts_with("`stream::block_on` inside of a running"),
+                "{text}"
+            );
+            assert!(text.contains("use `.next().await`"), "{text}");
+            let (_write, read) = tcp_pair();
+            let read = soloist::net::TcpStream::try_from(read).unwrap();
+            let text = panic_of(|| BlockOn::new(read).read(&mut [0]));
+            assert!(
+                text.starts_with("`io::BlockOn` inside of a running"),
+                "{text}"
+            );
+        };
+        block_on(async {
+            check();
+            spawn(async move { check() }).await;
+            spawn(async move {
+                let _guard = OnDrop(check);
+                yield_now().await;
+            })
+            .await;
+        });
+        // Outside of a runtime they run one.
+        assert_eq!(
+            soloist::future::block_on(async { spawn(async { 5 }).await }),
+            5
+        );
+        let (mut write, read) = tcp_pair();
+        let read = block_on(async { soloist::net::TcpStream::try_from(read).unwrap() });
+        let thread = thread::spawn(move || write.write_all(b"hello"));
+        let mut text = String::new();
+        BlockOn::new(read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+        thread.join().unwrap().unwrap();
+        let mut ticks = 0;
+        let every = async |()| {
+            sleep(Duration::from_micros(10)).await;
+            Some((spawn(async { 1 }).await, ()))
+        };
+        for one in stream::block_on(Box::pin(stream::unfold((), every)).take(3)) {
+            ticks += one;
+        }
+        assert_eq!(ticks, 3);
+        // What an item leaves running goes on with the next, and with the iterator.
+        let seen = Seen::new();
+        let probe = RefCell::new(Some(seen.probe()));
+        let items = stream::repeat_with(|| {
+            if let Some(probe) = probe.take() {
+                spawn(probe).detach();
+            }
+        });
+        let mut items = stream::block_on(items.then(|()| yield_now()).boxed_local());
+        items.next();
+        items.next();
+        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+        assert_eq!(items.size_hint().1, None);
+        drop(items);
+        assert_eq!(seen.drops.get(), 1);
+        // A stream goes inside of the runtime that has polled it.
+        let inside = Rc::new(Cell::new(false));
+        let told = inside.clone();
+        let guard = OnDrop(move || told.set(Handle::try_current().is_some()));
+        let guarded = stream::once(1).map(move |one| {
+            let _guard = &guard;
+            one
+        });
+        assert_eq!(stream::block_on(guarded).next(), Some(1));
+        assert!(inside.get());
     });
 }
 

@@ -7,13 +7,14 @@ use std::error::Error;
 use std::future::{Future, pending, poll_fn};
 use std::hint::black_box;
 use std::io;
-use std::panic::panic_any;
+use std::panic::{AssertUnwindSafe, panic_any};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures_lite::FutureExt;
 use soloist::task::{AbortHandle, Builder, JoinError, Task, yield_now};
 use soloist::{Handle, Runtime, block_on, spawn};
 
@@ -204,7 +205,9 @@ fn cancel_resolves_after_the_drop_with_the_output_if_there_is_one() {
             assert_eq!(done.cancel().await, Some(5));
             let panicked = spawn(async { panic!("too late") });
             yield_now().await;
-            assert_eq!(panicked.cancel().await, None);
+            let cancelled = AssertUnwindSafe(panicked.cancel()).catch_unwind().await;
+            let payload = cancelled.map(|_: Option<()>| ()).unwrap_err();
+            assert_eq!(payload.downcast_ref(), Some(&"too late"));
             let aborted = spawn(pending::<()>());
             aborted.abort_handle().abort();
             assert_eq!(aborted.cancel().await, None);
