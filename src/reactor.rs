@@ -32,7 +32,7 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -89,10 +89,17 @@ pub(crate) enum Direction {
 pub(crate) struct Shared {
     polling: Arc<Polling>,
     alarm: Alarm,
+    /// Whether a runtime of this thread is a guest in a foreign loop.
+    guest: AtomicBool,
 }
 
 impl Rouse for Shared {
     fn rouse(&self) -> io::Result<()> {
+        // A guest is parked while it does not run, also in the child of a fork: it must not
+        // wake the parent.
+        if self.guest.load(Ordering::Relaxed) && !self.polling.is_ours() {
+            return Ok(());
+        }
         self.alarm.notify(&self.polling)
     }
 }
@@ -112,8 +119,6 @@ pub(crate) struct Reactor {
     next_entry: Cell<u32>,
     /// Used again by every report.
     woken: Cell<Vec<Waiter>>,
-    /// Whether a runtime of this thread is a guest in a foreign loop.
-    guest: Cell<bool>,
     /// Whether a visit has taken the guest's word since [`Reactor::take_word`].
     #[cfg(unix)]
     took_word: Cell<bool>,
@@ -185,14 +190,17 @@ impl Reactor {
         let (wait, alarm) = Wait::new(&polling)?;
         Ok(Reactor {
             id,
-            shared: Arc::new(Shared { polling, alarm }),
+            shared: Arc::new(Shared {
+                polling,
+                alarm,
+                guest: AtomicBool::new(false),
+            }),
             wait: Cell::new(Some(wait)),
             slots: RefCell::new(Slab::new()),
             generation: Cell::new(1),
             next_owner: Cell::new(1),
             next_entry: Cell::new(1),
             woken: Cell::new(Vec::new()),
-            guest: Cell::new(false),
             #[cfg(unix)]
             took_word: Cell::new(false),
         })
@@ -209,7 +217,7 @@ impl Reactor {
     /// Whether a visit can find anything. A guest's must also take the word that made
     /// the foreign loop call.
     pub(crate) fn is_worth_a_visit(&self) -> bool {
-        self.guest.get() || !self.slots.borrow().is_empty()
+        self.has_guest() || !self.slots.borrow().is_empty()
     }
 
     /// Whether somebody waits for a source.
@@ -226,14 +234,19 @@ impl Reactor {
         self.shared.polling.poller()
     }
 
+    /// False in the child of a fork.
     #[cfg(unix)]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.shared.polling.is_ours()
+    }
+
     pub(crate) fn has_guest(&self) -> bool {
-        self.guest.get()
+        self.shared.guest.load(Ordering::Relaxed)
     }
 
     #[cfg(unix)]
     pub(crate) fn set_guest(&self, guest: bool) {
-        self.guest.set(guest);
+        self.shared.guest.store(guest, Ordering::Relaxed);
     }
 
     /// Whether what makes the poller's own fd readable, or will, may have been taken by a
