@@ -10,8 +10,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::cell::{Awaiter, Entry, Home, Message, Owner, Ran, Who};
-use crate::clock::{self, AutoAdvance, Clock, VirtualClock};
-use crate::outside::{self, Outside};
+use crate::clock::{self, AutoAdvance, Clock, PATIENCE, VirtualClock};
+use crate::outside::{self, Foreign, Outside};
 use crate::panics::{Panics, Payload};
 use crate::park::Park;
 use crate::reactor::Reactor;
@@ -62,6 +62,8 @@ pub(crate) struct Context {
     /// virtual, this is the time.
     now: Cell<Instant>,
     pub(crate) virtual_clock: Option<Box<VirtualClock>>,
+    /// With a virtual clock only.
+    pub(crate) foreign: Option<Box<Foreign>>,
     /// For runs that are to be repeated.
     pub(crate) order: Option<Rc<Order>>,
     /// Handles and jobs: made for the first.
@@ -165,6 +167,8 @@ impl Context {
         let is_virtual = settings.clock == Clock::Virtual;
         let virtual_clock = is_virtual
             .then(|| Box::new(VirtualClock::new(settings.auto_advance, settings.patience)));
+        let patience = settings.patience.unwrap_or(PATIENCE);
+        let foreign = is_virtual.then(|| Box::new(Foreign::new(patience)));
         // A virtual clock is for tests: what they do can be written down.
         let schedule = settings.schedule.or(is_virtual.then_some(Schedule::Fifo));
         let order = schedule.map(|schedule| Rc::new(Order::new(schedule)));
@@ -178,6 +182,7 @@ impl Context {
             now: Cell::new(now),
             outside: OnceCell::new(),
             virtual_clock,
+            foreign,
             order,
             stopped: Cell::new(false),
             propagate_panics: settings.propagate_panics,
@@ -391,7 +396,12 @@ impl Context {
         wakes_by(Source::Inbox, || {
             for message in messages.drain(..) {
                 match message {
-                    Message::Wake(task) => self.owner.admit(task),
+                    Message::Wake(task) => {
+                        let foreign = self.owner.admit(task);
+                        if let (Some(task), Some(all)) = (foreign, &self.foreign) {
+                            all.woken(task);
+                        }
+                    }
                     // It may drop a waker, which is user code.
                     Message::Call(call) => panics.catch(call),
                     Message::Stop => self.stopped.set(true),
