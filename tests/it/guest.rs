@@ -942,14 +942,16 @@ fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
         let (runtime, _) = guest();
         let far = runtime.spawn(async { sleep(Duration::from_secs(1000)).await });
         settle(&runtime);
-        let early = testing::block_on(async {
+        let mut early = None;
+        testing::block_on(async {
             sleep(Duration::from_secs(24 * 60 * 60)).await;
-            runtime.spawn(async {
+            early = Some(runtime.spawn(async {
                 let deadline = Instant::now() + 20 * MS;
                 sleep_until(deadline).await;
                 Instant::now() < deadline
-            })
+            }));
         });
+        let early = early.unwrap();
         host(&runtime, || early.is_finished());
         assert!(!runtime.block_on(early));
         drop(far);
