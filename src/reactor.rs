@@ -20,6 +20,8 @@
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 mod epoll;
+#[cfg(unix)]
+mod host;
 #[cfg(soloist_liar)]
 pub mod liar;
 mod object;
@@ -229,49 +231,8 @@ impl Reactor {
         sides.any(|side| !side.is_empty())
     }
 
-    #[cfg(unix)]
-    pub(crate) fn poller(&self) -> &polling::Poller {
-        self.shared.polling.poller()
-    }
-
-    /// False in the child of a fork.
-    #[cfg(unix)]
-    pub(crate) fn is_ours(&self) -> bool {
-        self.shared.polling.is_ours()
-    }
-
     pub(crate) fn has_guest(&self) -> bool {
         self.shared.guest.load(Ordering::Relaxed)
-    }
-
-    #[cfg(unix)]
-    pub(crate) fn set_guest(&self, guest: bool) {
-        self.shared.guest.store(guest, Ordering::Relaxed);
-    }
-
-    /// Whether what makes the poller's own fd readable, or will, may have been taken by a
-    /// visit since the last call of this.
-    #[cfg(unix)]
-    pub(crate) fn take_word(&self) -> bool {
-        self.took_word.take()
-    }
-
-    /// Makes the poller's own fd readable, for the loop that watches it.
-    #[cfg(unix)]
-    pub(crate) fn tell_guest(&self) {
-        if let Err(error) = self.shared.rouse() {
-            panic!("soloist: the loop around the runtime cannot be told: {error}");
-        }
-    }
-
-    /// Makes the poller's own fd readable when this has passed, where that is possible.
-    #[cfg(unix)]
-    pub(crate) fn arm_timer(&self, after: Option<Duration>) {
-        if let Some(wait) = self.wait.take() {
-            // Without it the foreign loop comes late, by the next deadline at most.
-            let _ = wait.arm_timer(after);
-            self.wait.set(Some(wait));
-        }
     }
 
     /// Waits until something is reported, or the thread is notified, or `timeout`

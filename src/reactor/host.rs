@@ -1,0 +1,44 @@
+//! What a loop that is not ours, and the guest in it, need of the reactor.
+
+use std::time::Duration;
+
+use super::Reactor;
+use crate::ready::Rouse;
+use crate::sync::atomic::Ordering;
+
+impl Reactor {
+    pub(crate) fn poller(&self) -> &polling::Poller {
+        self.shared.polling.poller()
+    }
+
+    /// False in the child of a fork.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.shared.polling.is_ours()
+    }
+
+    pub(crate) fn set_guest(&self, guest: bool) {
+        self.shared.guest.store(guest, Ordering::Relaxed);
+    }
+
+    /// Whether what makes the poller's own fd readable, or will, may have been taken by a
+    /// visit since the last call of this.
+    pub(crate) fn take_word(&self) -> bool {
+        self.took_word.take()
+    }
+
+    /// Makes the poller's own fd readable, for the loop that watches it.
+    pub(crate) fn tell_guest(&self) {
+        if let Err(error) = self.shared.rouse() {
+            panic!("soloist: the loop around the runtime cannot be told: {error}");
+        }
+    }
+
+    /// Makes the poller's own fd readable when this has passed, where that is possible.
+    pub(crate) fn arm_timer(&self, after: Option<Duration>) {
+        if let Some(wait) = self.wait.take() {
+            // Without it the foreign loop comes late, by the next deadline at most.
+            let _ = wait.arm_timer(after);
+            self.wait.set(Some(wait));
+        }
+    }
+}
