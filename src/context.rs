@@ -214,6 +214,9 @@ impl Context {
         let outer = CURRENT.try_with(|current| current.replace(inner));
         let time = self.virtual_clock.as_ref().map(|_| self.now.get());
         let _leave = Leave(outer.ok().flatten(), clock::replace(time));
+        if let Some(foreign) = &self.foreign {
+            foreign.run_begins(self.owner.inbox().is_filled());
+        }
         self.owner.enter(f)
     }
 
@@ -392,14 +395,16 @@ impl Context {
     fn read_filled_inbox(&self) {
         let mut messages = self.messages.take();
         self.owner.inbox().take(&mut messages);
+        let foreign = self.foreign.as_ref();
+        let foreign = foreign.filter(|foreign| !foreign.take_unknown());
         let mut panics = Panics::default();
         wakes_by(Source::Inbox, || {
             for message in messages.drain(..) {
                 match message {
                     Message::Wake(task) => {
-                        let foreign = self.owner.admit(task);
-                        if let (Some(task), Some(all)) = (foreign, &self.foreign) {
-                            all.woken(task);
+                        let task = self.owner.admit(task);
+                        if let (Some(foreign), Some(task)) = (foreign, task) {
+                            foreign.woken(task);
                         }
                     }
                     // It may drop a waker, which is user code.

@@ -82,6 +82,9 @@ pub(crate) struct Foreign {
     patience: Duration,
     /// What is left of that.
     left: Cell<Duration>,
+    /// Set while what is in the inbox may have come from the runtime's own thread, before it
+    /// ran.
+    unknown: Cell<bool>,
     has_warned: Cell<bool>,
 }
 
@@ -91,8 +94,21 @@ impl Foreign {
             tasks: RefCell::new(Vec::new()),
             patience,
             left: Cell::new(Duration::ZERO),
+            unknown: Cell::new(false),
             has_warned: Cell::new(false),
         }
+    }
+
+    /// The runtime begins to run. `filled`: something has come into its inbox before that,
+    /// also from its own thread, which then takes the same way as any other.
+    pub(crate) fn run_begins(&self, filled: bool) {
+        self.unknown.set(filled);
+    }
+
+    /// Whether the wakes that are taken out of the inbox now may be those of the runtime's
+    /// own thread.
+    pub(crate) fn take_unknown(&self) -> bool {
+        self.unknown.take()
     }
 
     /// Another thread has woken this task, which waited for nothing of ours.

@@ -668,6 +668,25 @@ fn b118_a_wait_for_a_message_of_another_task_does_not_hold_the_clock() {
 }
 
 #[test]
+fn b118_a_wake_by_its_own_thread_between_two_runs_does_not_hold_the_clock() {
+    watchdog(|| {
+        let runtime = runtime(AutoAdvance::WhenNoIo);
+        let (send, receive) = async_channel::unbounded();
+        let task = runtime.spawn(async move { while receive.recv().await.is_ok() {} });
+        runtime.block_on(yield_now());
+        for _ in 0..3 {
+            // The runtime does not run: this goes the way of a wake by another thread.
+            send.try_send(()).unwrap();
+            let waits = runtime.metrics().waits;
+            runtime.block_on(async { sleep(DAY).await });
+            assert_eq!(runtime.metrics().waits, waits, "it has waited in real time");
+        }
+        drop(send);
+        runtime.block_on(task);
+    });
+}
+
+#[test]
 fn b118_the_clock_is_held_for_a_limited_time_and_with_one_warning() {
     let name = "virtual_time::b118_the_clock_is_held_for_a_limited_time_and_with_one_warning";
     let stderr = watchdog(move || {
