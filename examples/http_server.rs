@@ -441,7 +441,7 @@ impl AsyncWrite for Watched {
 }
 
 /// The timers of hyper: those of the runtime on whose thread it runs.
-struct Timer;
+pub(crate) struct Timer;
 
 struct Sleep(time::Sleep);
 
@@ -452,6 +452,11 @@ impl hyper::rt::Timer for Timer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
         Box::pin(Sleep(time::sleep_until(deadline)))
+    }
+
+    /// By the clock of the runtime, which is not the system's in a test in virtual time.
+    fn now(&self) -> Instant {
+        time::now()
     }
 
     fn reset(&self, sleep: &mut Pin<Box<dyn hyper::rt::Sleep>>, deadline: Instant) {

@@ -32,6 +32,9 @@ pub(crate) fn replace(virtual_now: Option<Instant>) -> Option<Instant> {
     VIRTUAL.replace(virtual_now)
 }
 
+/// How long a test waits in real time when nothing can happen any more, as far as we know.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Which clock the timers of a runtime run on:
 /// [`Builder::clock`](crate::runtime::Builder::clock).
 ///
@@ -88,8 +91,16 @@ pub enum AutoAdvance {
     ///
     /// Bare wakers, promises and abort handles are not counted, for there is no telling
     /// which of them are on other threads: a thread that will wake a task by other means than
-    /// these should hold a `Handle` until it has. What a `poll_read` or `poll_accept` has left behind counts
-    /// until the socket is reported or dropped, for it cannot be taken back.
+    /// these should hold a `Handle` until it has. What a `poll_read` or `poll_accept` has left
+    /// behind counts until the socket is reported or dropped, for it cannot be taken back.
+    ///
+    /// There is one exception, for what has a reactor of its own, such as the `async-net` and
+    /// `async-io` crates. A task that another thread has woken holds the clock when it waits
+    /// again for something that is not of this crate, with or without a timer beside it (a
+    /// timeout). It does so for three seconds of real time after each such wake, in sum, and the
+    /// first time a warning names the task. The first wait of a task, before any other thread
+    /// has woken it, does not hold the clock: it looks the same as that for a message of another
+    /// task.
     #[default]
     WhenNoIo,
     /// Never: only [`testing::advance`](crate::testing::advance) moves it.

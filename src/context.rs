@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::budget::{self, BudgetClock};
 use crate::cell::{About, Awaiter, Enter, Entry, Home, Message, Owner, Ran, Who, is_polling};
-use crate::clock::{self, AutoAdvance, Clock, VirtualClock};
-use crate::outside::{self, Outside};
+use crate::clock::{self, AutoAdvance, Clock, PATIENCE, VirtualClock};
+use crate::outside::{self, Foreign, Outside};
 use crate::panics::{Panics, Payload, discard};
 use crate::park::Park;
 use crate::reactor::Reactor;
@@ -60,6 +60,8 @@ pub(crate) struct Context {
     /// virtual, this is the time.
     now: Cell<Instant>,
     pub(crate) virtual_clock: Option<Box<VirtualClock>>,
+    /// With a virtual clock only.
+    pub(crate) foreign: Option<Box<Foreign>>,
     /// For runs that are to be repeated.
     pub(crate) order: Option<Rc<Order>>,
     /// Handles and jobs: made for the first.
@@ -204,6 +206,8 @@ impl Context {
         let is_virtual = settings.clock == Clock::Virtual;
         let virtual_clock = is_virtual
             .then(|| Box::new(VirtualClock::new(settings.auto_advance, settings.patience)));
+        let patience = settings.patience.unwrap_or(PATIENCE);
+        let foreign = is_virtual.then(|| Box::new(Foreign::new(patience)));
         // A virtual clock is for tests: what they do can be written down.
         let schedule = settings.schedule.or(is_virtual.then_some(Schedule::Fifo));
         let order = schedule.map(|schedule| Rc::new(Order::new(schedule)));
@@ -217,6 +221,7 @@ impl Context {
             now: Cell::new(now),
             outside: OnceCell::new(),
             virtual_clock,
+            foreign,
             order,
             stopped: Cell::new(false),
             propagate_panics: settings.propagate_panics,
@@ -253,6 +258,9 @@ impl Context {
         let outer = CURRENT.try_with(|current| current.replace(inner));
         let time = self.virtual_clock.as_ref().map(|_| self.now.get());
         let _leave = Leave(outer.ok().flatten(), clock::replace(time));
+        if let Some(foreign) = &self.foreign {
+            foreign.run_begins(self.owner.inbox().is_filled());
+        }
         self.owner.enter(f)
     }
 
@@ -441,11 +449,18 @@ impl Context {
             .take(self.messages_left.get(), &mut messages);
         let left = self.messages_left.get().saturating_sub(messages.len());
         self.messages_left.set(left);
+        let foreign = self.foreign.as_ref();
+        let foreign = foreign.filter(|foreign| !foreign.take_unknown());
         let mut panics = Panics::default();
         wakes_by(Source::Inbox, || {
             for message in messages.drain(..) {
                 match message {
-                    Message::Wake(task) => self.owner.admit(task),
+                    Message::Wake(task) => {
+                        let task = self.owner.admit(task);
+                        if let (Some(foreign), Some(task)) = (foreign, task) {
+                            foreign.woken(task);
+                        }
+                    }
                     // It may drop a waker, which is user code.
                     Message::Call(call) => panics.catch(call),
                     Message::Stop => self.stopped.set(true),

@@ -23,6 +23,8 @@
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 mod epoll;
+#[cfg(unix)]
+mod host;
 #[cfg(soloist_liar)]
 pub mod liar;
 mod object;
@@ -35,7 +37,7 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -89,10 +91,17 @@ pub(crate) struct ReactorNotifier {
     poller: Arc<PollerHandle>,
     #[cfg(soloist_liar)]
     lies: Notifications,
+    /// Whether a runtime of this thread is a guest in a foreign loop.
+    guest: AtomicBool,
 }
 
 impl Rouse for ReactorNotifier {
     fn rouse(&self) -> io::Result<()> {
+        // A guest is parked while it does not run, also in the child of a fork: it must not
+        // wake the parent.
+        if self.guest.load(Ordering::Relaxed) && !self.poller.is_ours() {
+            return Ok(());
+        }
         #[cfg(soloist_liar)]
         self.lies.may_notify()?;
         self.poller.notify()
@@ -116,8 +125,6 @@ pub(crate) struct Reactor {
     next_entry: Cell<u32>,
     /// Used again by every report.
     woken: Cell<Vec<Waiter>>,
-    /// Whether a runtime of this thread is a guest in a foreign loop.
-    guest: Cell<bool>,
     /// Whether a visit has taken the guest's word since [`Reactor::take_word`].
     #[cfg(unix)]
     took_word: Cell<bool>,
@@ -193,6 +200,7 @@ impl Reactor {
                 poller,
                 #[cfg(soloist_liar)]
                 lies: Notifications::new(),
+                guest: AtomicBool::new(false),
             }),
             wait: Cell::new(Some(wait)),
             has_events: Cell::new(false),
@@ -201,7 +209,6 @@ impl Reactor {
             next_owner: Cell::new(1),
             next_entry: Cell::new(1),
             woken: Cell::new(Vec::new()),
-            guest: Cell::new(false),
             #[cfg(unix)]
             took_word: Cell::new(false),
         })
@@ -222,7 +229,7 @@ impl Reactor {
     /// Whether a visit can find anything. A guest's must also take the word that made
     /// the foreign loop call.
     pub(crate) fn is_worth_a_visit(&self) -> bool {
-        self.guest.get() || !self.slots.borrow().is_empty()
+        self.has_guest() || !self.slots.borrow().is_empty()
     }
 
     /// Whether somebody waits for a source.
@@ -234,45 +241,8 @@ impl Reactor {
         directions.any(|direction| !direction.is_empty())
     }
 
-    /// The poller's own fd.
-    #[cfg(unix)]
-    pub(crate) fn poll_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(self.poller().poller())
-    }
-
-    #[cfg(unix)]
     pub(crate) fn has_guest(&self) -> bool {
-        self.guest.get()
-    }
-
-    #[cfg(unix)]
-    pub(crate) fn set_guest(&self, guest: bool) {
-        self.guest.set(guest);
-    }
-
-    /// Whether what makes the poller's own fd readable, or will, may have been taken by a
-    /// visit since the last call of this.
-    #[cfg(unix)]
-    pub(crate) fn take_word(&self) -> bool {
-        self.took_word.take()
-    }
-
-    /// Makes the poller's own fd readable, for the loop that watches it.
-    #[cfg(unix)]
-    pub(crate) fn tell_guest(&self) {
-        if let Err(error) = self.notifier.rouse() {
-            panic!("soloist: the loop around the runtime cannot be told: {error}");
-        }
-    }
-
-    /// Makes the poller's own fd readable when this has passed, where that is possible.
-    #[cfg(unix)]
-    pub(crate) fn arm_timer(&self, after: Option<Duration>) {
-        if let Some(wait) = self.wait.take() {
-            // Without it the foreign loop comes late, by the next deadline at most.
-            let _ = wait.arm_timer(after);
-            self.wait.set(Some(wait));
-        }
+        self.notifier.guest.load(Ordering::Relaxed)
     }
 
     /// Waits until something is reported, or the thread is notified, or `timeout`

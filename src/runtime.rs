@@ -329,6 +329,8 @@ impl Runtime {
         self.enter(|| {
             loop {
                 self.context.read_inbox();
+                #[cfg(unix)]
+                self.visit_as_guest()?;
                 if self.context.is_stopped() {
                     wait = Some(Duration::ZERO);
                 }

@@ -15,13 +15,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 pub use self::explore::{Explored, Outcome, explore};
-use crate::clock::{self, VirtualClock};
+use crate::clock::{self, PATIENCE, VirtualClock};
 use crate::context::{self, Context};
 use crate::runtime::{Builder, Clock, Runtime};
 use crate::timers::saturating_add;
-
-/// How long a test waits in real time when nothing can happen any more, as far as we know.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs a future, and all that it spawns, under a virtual clock: what
 /// [`soloist::block_on`](crate::block_on) is to a program, this is to a test.

@@ -595,8 +595,9 @@ impl Owner {
         ran
     }
 
-    /// Queues a task that was woken from elsewhere.
-    pub(crate) fn admit(&self, task: RemoteRef) {
+    /// Queues a task that was woken from elsewhere. Returns which one that was, if it waited
+    /// for nothing of ours, or for a timer: then somebody else woke it.
+    pub(crate) fn admit(&self, task: RemoteRef) -> Option<Entry> {
         let header = task.cell.header();
         // The `Cell`s of the header are touched only on its own runtime's thread [THREAD].
         assert!(header.home.id == self.home.id, "a task of another runtime");
@@ -604,7 +605,7 @@ impl Owner {
         let counts = &local.counts;
         if header.is_silent() {
             counts.wakes_redundant.add(1);
-            return;
+            return None;
         }
         // After the entry was taken out of the inbox, before the poll.
         header.sent.swap(false, Ordering::AcqRel);
@@ -613,6 +614,8 @@ impl Owner {
         } else {
             counts.wakes_redundant.add(1);
         }
+        let waits = header.waits.get();
+        waits.are_for_others().then(|| header.entry())
     }
 
     /// From now on what is sent is refused, and what is spawned is dropped at once. What is

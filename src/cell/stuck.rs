@@ -8,7 +8,7 @@
 use std::task::Waker;
 
 use super::waits::Waits;
-use super::{Awaiter, Header, Owner, State, sorted};
+use super::{Awaiter, Entry, Header, Owner, State, sorted};
 use crate::sync::atomic::{Ordering, fence};
 
 impl Owner {
@@ -46,6 +46,24 @@ impl Owner {
         // Whoever has let go of a reference has left his word before that.
         fence(Ordering::Acquire);
         all_tasks && main_too && !self.inbox().is_filled()
+    }
+
+    /// Whether this task waits for something that is not of this crate, and has left a waker
+    /// there. `None` if it is over.
+    pub(crate) fn waits_for_others(&self, task: Entry) -> Option<bool> {
+        let waits = |header: &Header, others: usize| {
+            header.state.get() == State::Idle && others > 0 && header.waits.get().are_for_others()
+        };
+        let local = self.local();
+        if task.place().is_none() {
+            let main = local.main_cell.borrow();
+            let main = main.as_ref();
+            let main = main.filter(|main| main.header.entry() == task)?;
+            return Some(waits(&main.header, main.others()));
+        }
+        let tasks = local.tasks.borrow();
+        let task = tasks.get(task.slot, task.number)?;
+        Some(waits(task.header(), task.others()))
     }
 
     /// Looks for a task that somebody else can wake, without proof: if there is one, it

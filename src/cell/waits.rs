@@ -41,6 +41,12 @@ impl Waits {
     pub(crate) fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }
+
+    /// Whether it waits for something that is not of this crate, if it has kept its waker. It
+    /// may have a timer beside it: a timeout.
+    pub(super) fn are_for_others(self) -> bool {
+        self.0 & !Waits::TIMER == 0
+    }
 }
 
 /// Tells tasks apart where it is written down for what they wait; 0 for nobody. Sources

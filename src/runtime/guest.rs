@@ -3,12 +3,27 @@
 //! That loop watches one fd, and calls [`Runtime::turn`] when it is readable. Between
 //! two turns nobody waits in the reactor, so the runtime stays "parked" there: whatever
 //! wakes it makes the fd readable.
+//!
+//! # Level and edge
+//!
+//! The fd is that of the reactor's poller. A loop that is level-triggered calls until it is no
+//! longer readable. One that is edge-triggered calls once whenever something *new* happens
+//! in the poller, and what a turn leaves there is not new: a socket from which a task has not
+//! read all, or one whose end a short read has not shown. So at the end of each turn the fd is
+//! polled, and if it is still readable, the runtime notifies itself, which is new. What
+//! happens after that look is an edge of its own.
+//!
+//! A notification is new only if the last one was taken. So a guest looks at the reactor in
+//! every turn, also while tasks are ready, when a runtime with a loop of its own does not.
 
 use std::cell::OnceCell;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Runtime;
 use crate::context::Context;
@@ -18,23 +33,42 @@ use crate::reactor::Reactor;
 #[derive(Default)]
 pub(super) struct Guest {
     reactor: OnceCell<Rc<Reactor>>,
+    /// In the child of a fork: the one that takes the place of the parent's. That one stays,
+    /// for its fd may still be borrowed.
+    in_child: OnceCell<Box<Guest>>,
 }
 
 impl Guest {
-    /// Called when the runtime has run, or something was spawned from outside: what is
-    /// left to do makes the fd readable, and what comes will.
-    pub(super) fn rearm(&self, context: &Context) {
+    /// The one that belongs to this process.
+    fn reactor(&self) -> Option<&Rc<Reactor>> {
+        self.place().get()
+    }
+
+    fn place(&self) -> &OnceCell<Rc<Reactor>> {
         match self.reactor.get() {
+            Some(reactor) if !reactor.is_ours() => self.in_child.get_or_init(Box::default).place(),
+            _ => &self.reactor,
+        }
+    }
+
+    /// Called when the runtime has run, or something was spawned from outside: what is
+    /// left to do makes the fd readable, as an edge, and what comes will.
+    pub(super) fn rearm(&self, context: &Context) {
+        match self.reactor() {
             Some(reactor) => {
                 context.park.stay_parked(context.owner.inbox());
                 let wait = context.next_deadline().map(|deadline| {
-                    let wait = deadline.saturating_duration_since(context.look());
+                    // The system's clock, also where a runtime with a virtual one spawns.
+                    let wait = deadline.saturating_duration_since(Instant::now());
                     // Zero would disarm it.
-                    wait.max(std::time::Duration::from_nanos(1))
+                    wait.max(Duration::from_nanos(1))
                 });
                 reactor.take_word();
                 reactor.arm_timer(wait);
-                if !context.owner.ready().is_empty() || context.owner.inbox().is_filled() {
+                if !context.owner.ready().is_empty()
+                    || context.owner.inbox().is_filled()
+                    || is_readable(reactor)
+                {
                     reactor.tell_guest();
                 }
             }
@@ -49,14 +83,25 @@ impl Guest {
     }
 
     pub(super) fn is_guest(&self) -> bool {
-        self.reactor.get().is_some()
+        self.reactor().is_some()
     }
 
     pub(super) fn leave(&self) {
-        if let Some(reactor) = self.reactor.get() {
+        if let Some(reactor) = self.reactor() {
             reactor.set_guest(false);
         }
     }
+}
+
+/// Whether the fd that the foreign loop watches is readable now.
+fn is_readable(reactor: &Reactor) -> bool {
+    const NOW: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::from_borrowed_fd(reactor.poll_fd(), PollFlags::IN)];
+    // If it cannot be told, a turn finds out.
+    poll(&mut fds, Some(&NOW)).map_or(true, |readable| readable > 0)
 }
 
 impl fmt::Debug for Guest {
@@ -68,6 +113,15 @@ impl fmt::Debug for Guest {
 }
 
 impl Runtime {
+    /// What a turn of a guest does first: it takes what made the foreign loop call. If
+    /// nothing is ready, the pass that comes does so.
+    pub(super) fn visit_as_guest(&self) -> io::Result<()> {
+        if self.guest.is_guest() && !self.context.owner.ready().is_empty() {
+            return self.visit(false, None);
+        }
+        Ok(())
+    }
+
     /// A file descriptor for a loop that is not ours: readable when `turn(Some(ZERO))`
     /// has something to do.
     ///
@@ -75,6 +129,13 @@ impl Runtime {
     /// something was spawned or left over from the last turn, and, on Linux, when a
     /// timer is due. Elsewhere watch [`next_deadline`](Runtime::next_deadline), too. No
     /// thread is started. Do not read from it; poll it for readability.
+    ///
+    /// One `turn(Some(ZERO))` per event is enough, whether the loop is level-triggered (as
+    /// `poll`, `calloop` or a `GSource` are) or edge-triggered (as `mio` is): a turn that leaves
+    /// something to do makes a new event. There may be events for which a turn finds nothing.
+    ///
+    /// In the child process of a fork the runtime is no longer a guest: what was
+    /// watched there is the parent's. Ask for another fd, and watch that.
     ///
     /// # Errors
     ///
@@ -114,7 +175,9 @@ impl Runtime {
                 "no other loop can wait for a virtual clock: give the runtime the real one",
             ));
         }
-        let reactor = match self.guest.reactor.get() {
+        Reactor::check_fork();
+        let place = self.guest.place();
+        let reactor = match place.get() {
             Some(reactor) => reactor,
             None => {
                 let reactor = Reactor::get_or_new()?;
@@ -125,7 +188,7 @@ impl Runtime {
                     ));
                 }
                 reactor.set_guest(true);
-                let reactor = self.guest.reactor.get_or_init(|| reactor);
+                let reactor = place.get_or_init(|| reactor);
                 self.guest.rearm(&self.context);
                 reactor
             }

@@ -39,7 +39,8 @@ impl Runtime {
         context.expire_timers();
         context.deliver_events();
         if context.owner.ready().is_empty() {
-            match self.jump(clock, outside, wait) {
+            let held = self.held_by_others(clock, outside, wait);
+            match self.jump(clock, outside || held.is_some(), wait) {
                 Some(Jump::ToTimer(deadline)) => {
                     context.advance_to(deadline);
                     context.expire_timers();
@@ -48,7 +49,7 @@ impl Runtime {
                     context.advance_to(until);
                     wake(clock.take_reached(context.now()));
                 }
-                None => self.wait_in_real_time(clock, outside, wait)?,
+                None => self.wait_in_real_time(clock, outside, held, wait)?,
             }
         }
         self.budget.visited(Instant::now());
@@ -63,6 +64,24 @@ impl Runtime {
 
     fn is_anything_outside(&self) -> bool {
         self.context.has_outside() || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
+    }
+
+    /// For how long the clock, which would jump, is held by a task that waits for
+    /// something that is not of this crate.
+    fn held_by_others(
+        &self,
+        clock: &VirtualClock,
+        outside: bool,
+        wait: Option<Duration>,
+    ) -> Option<Duration> {
+        let context = &self.context;
+        let would_jump = clock.auto_advance == AutoAdvance::WhenNoIo
+            && !outside
+            && wait != Some(Duration::ZERO)
+            && clock.wanted().is_none()
+            && context.next_deadline().is_some();
+        let foreign = context.foreign.as_ref().filter(|_| would_jump)?;
+        foreign.holds(&context.owner)
     }
 
     fn jump(&self, clock: &VirtualClock, outside: bool, wait: Option<Duration>) -> Option<Jump> {
@@ -86,6 +105,7 @@ impl Runtime {
         &self,
         clock: &VirtualClock,
         outside: bool,
+        held: Option<Duration>,
         wait: Option<Duration>,
     ) -> io::Result<()> {
         if wait == Some(Duration::ZERO) {
@@ -97,7 +117,7 @@ impl Runtime {
         let from = context.now();
         let timer = deadline.map(|deadline| deadline.saturating_duration_since(from));
         let patience = clock.patience.filter(|_| !outside && timer.is_none());
-        let limits = [wait, timer, patience];
+        let limits = [wait, timer, patience, held];
         let limit = limits.into_iter().flatten().min();
         let stopped = context.is_stopped();
         let start = Instant::now();
@@ -124,6 +144,9 @@ impl Runtime {
                  a task for {} (a thread that will, must hold a `Handle` until it has)",
                 Short(patience)
             );
+        }
+        if let Some(foreign) = context.foreign.as_ref().filter(|_| held.is_some()) {
+            foreign.waited(start.elapsed());
         }
         if runs {
             let now = from + start.elapsed();

@@ -1,7 +1,8 @@
-//! The example `embed`: a guest in calloop's loop serves its clients while frames are drawn.
+//! The example `embed`: a guest in calloop's loop serves its clients while frames are drawn. And
+//! `embed_mio`, in a loop that is edge-triggered.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 
 use crate::examples::{KillOnDrop, example};
 use crate::support::watchdog;
@@ -68,6 +69,61 @@ fn it_ends_when_its_time_is_up() {
         // A machine that is busy draws fewer, and none draws more.
         assert!(lines.len() <= 3, "{text}");
         let output = example("embed")
+            .arg("--what")
+            .stderr(std::process::Stdio::piped())
+            .output();
+        assert_eq!(output.unwrap().status.code(), Some(2));
+    });
+}
+
+#[test]
+fn an_echo_in_an_edge_triggered_loop() {
+    watchdog(|| {
+        let mut command = example("embed_mio");
+        let mut program = KillOnDrop(command.arg("127.0.0.1:0").spawn().unwrap());
+        let mut lines = BufReader::new(program.0.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let address = first.strip_prefix("listening on ").unwrap();
+        let mut clients: Vec<_> = (0..5)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        datagrams.connect(address).unwrap();
+        for n in 0..200 {
+            // Something is ready again while the last turn is made.
+            for client in &mut clients {
+                client.write_all(&[n; 10]).unwrap();
+            }
+            datagrams.send(&[n; 20]).unwrap();
+            let mut echo = [0; 20];
+            assert_eq!(datagrams.recv(&mut echo).unwrap(), 20);
+            assert_eq!(echo, [n; 20]);
+            for client in &mut clients {
+                client.read_exact(&mut echo[..10]).unwrap();
+                assert_eq!(echo[..10], [n; 10]);
+            }
+        }
+        for mut client in clients {
+            client.write_all(b"last words").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            let mut echo = String::new();
+            client.read_to_string(&mut echo).unwrap();
+            assert_eq!(echo, "last words");
+        }
+    });
+}
+
+#[test]
+fn the_edge_triggered_one_ends_when_its_time_is_up_too() {
+    watchdog(|| {
+        let output = example("embed_mio")
+            .args(["--seconds", "1", "127.0.0.1:0"])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with("listening on 127.0.0.1:"), "{text}");
+        let output = example("embed_mio")
             .arg("--what")
             .stderr(std::process::Stdio::piped())
             .output();

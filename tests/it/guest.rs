@@ -3,11 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::mpsc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::task::yield_now;
 use soloist::time::{sleep, sleep_until, timeout};
-use soloist::{Runtime, block_on, spawn};
+use soloist::{Runtime, block_on, spawn, testing};
 
-use crate::support::{Seen, panic_of, watchdog};
+use crate::support::{Random, Seen, panic_of, passes_in_child, patience, watchdog};
+use crate::sys;
 
 const MS: Duration = Duration::from_millis(1);
 const ZERO: Option<Duration> = Some(Duration::ZERO);
@@ -610,5 +612,446 @@ fn tasks_that_spawn_and_sleep_in_a_guest_all_come_to_their_end() {
             .detach();
         host(&runtime, || done.get() == 100);
         settle(&runtime);
+    });
+}
+
+/// A host with an edge-triggered loop, which makes one turn per event.
+struct EdgeHost<'a> {
+    runtime: &'a Runtime,
+    poll: mio::Poll,
+    events: mio::Events,
+    turns: usize,
+}
+
+impl EdgeHost<'_> {
+    fn new(runtime: &Runtime) -> EdgeHost<'_> {
+        let poll = mio::Poll::new().unwrap();
+        let fd = runtime.poll_fd().unwrap().as_raw_fd();
+        let interest = mio::Interest::READABLE;
+        poll.registry()
+            .register(&mut mio::unix::SourceFd(&fd), mio::Token(0), interest)
+            .unwrap();
+        EdgeHost {
+            runtime,
+            poll,
+            events: mio::Events::with_capacity(8),
+            turns: 0,
+        }
+    }
+
+    /// Waits for an event for so long at most, and makes a turn for it. Returns whether one
+    /// came.
+    fn turn(&mut self, wait: Duration) -> bool {
+        let timer = self.runtime.next_deadline().filter(|_| !TIMERS);
+        let timer = timer.map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = timer.map_or(wait, |timer| timer.min(wait));
+        self.poll.poll(&mut self.events, Some(wait)).unwrap();
+        if self.events.is_empty() && timer.is_none() {
+            return false;
+        }
+        self.runtime.turn(ZERO).unwrap();
+        self.turns += 1;
+        true
+    }
+
+    /// Makes turns until no event comes, and returns how many there were.
+    fn settle(&mut self) -> usize {
+        let mut turns = 0;
+        while self.turn(Duration::ZERO) {
+            turns += 1;
+            assert!(turns < 20, "there are events for ever");
+        }
+        turns
+    }
+
+    /// Makes turns until `done`, one per event.
+    #[track_caller]
+    fn until(&mut self, mut done: impl FnMut() -> bool) {
+        while !done() {
+            assert!(self.turn(STALLED * patience()), "no event has come");
+        }
+    }
+}
+
+/// No event in such a time: none will come. Nothing here takes as long.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// Reads one byte at a time, and counts them.
+async fn read_bytes(socket: UnixStream, count: Rc<Cell<usize>>) {
+    let mut socket = Async::new(socket).unwrap();
+    while socket.read(&mut [0]).await.unwrap() > 0 {
+        count.set(count.get() + 1);
+    }
+}
+
+#[test]
+fn b115_a_socket_and_a_task_that_are_ready_at_once() {
+    watchdog(|| {
+        let (runtime, seen) = guest();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let count = Rc::new(Cell::new(0));
+        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+        let mut host = EdgeHost::new(&runtime);
+        host.settle();
+        for n in 1..=100 {
+            theirs.write_all(b"x").unwrap();
+            seen.waker().wake();
+            host.until(|| count.get() == n);
+            assert_eq!(seen.polls.get(), 1 + n);
+            assert!(host.settle() <= 2);
+        }
+        drop(theirs);
+        host.until(|| reader.is_finished());
+        assert!(host.settle() <= 2);
+        assert!(!host.turn(10 * MS));
+    });
+}
+
+#[test]
+fn b115_what_a_task_leaves_in_its_socket_leaves_an_edge() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let count = Rc::new(Cell::new(0));
+        let mut host = EdgeHost::new(&runtime);
+        for n in 1..=50 {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let inner = count.clone();
+            let reader = runtime.spawn(async move {
+                let mut ours = Async::new(ours).unwrap();
+                let mut bytes = [0; 64];
+                // Shorter than there was room for: it waits for the end, which is there.
+                while ours.read(&mut bytes).await.unwrap() > 0 {}
+                inner.set(inner.get() + 1);
+            });
+            host.settle();
+            theirs.write_all(&[7; 10]).unwrap();
+            drop(theirs);
+            host.until(|| reader.is_finished());
+            assert_eq!(count.get(), n);
+            host.settle();
+            // More than is read between two words of the reactor.
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let bytes = Rc::new(Cell::new(0));
+            let reader = runtime.spawn(read_bytes(ours, bytes.clone()));
+            host.settle();
+            theirs.write_all(&[7; 100]).unwrap();
+            host.until(|| bytes.get() == 100);
+            drop(theirs);
+            host.until(|| reader.is_finished());
+            assert!(host.settle() <= 3);
+        }
+        assert!(!host.turn(10 * MS));
+    });
+}
+
+/// What the host does between two turns: it wakes these.
+type ByHost = Rc<RefCell<Vec<Waker>>>;
+
+/// Done when the waker that it has given to `give` was woken, and not before.
+async fn woken_by(give: impl Fn(Waker)) {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        give(cx.waker().clone());
+        Poll::Pending
+    })
+    .await;
+}
+
+/// One thing for which a task waits. All that it needs to go on is under way when it is
+/// polled: without it nothing else would make the host turn.
+async fn stimulus(kind: u64, n: u64, by_host: ByHost, wakes: mpsc::Sender<Waker>) {
+    match kind {
+        0 => sleep(Duration::from_micros(n)).await,
+        1 => {
+            for _ in 0..n % 8 {
+                yield_now().await;
+            }
+        }
+        2 => woken_by(|waker| wakes.send(waker).unwrap()).await,
+        3 => woken_by(|waker| by_host.borrow_mut().push(waker)).await,
+        4 => {
+            let (a, b) = UnixStream::pair().unwrap();
+            let count = Rc::new(Cell::new(0));
+            let reader = spawn(read_bytes(a, count.clone()));
+            let mut b = Async::new(b).unwrap();
+            b.write_all(&[7; 50][..n as usize % 50]).await.unwrap();
+            if n % 2 == 0 {
+                yield_now().await;
+            }
+            drop(b);
+            reader.await;
+            assert_eq!(count.get(), n as usize % 50);
+        }
+        _ => {
+            // To and fro, with a thread at the other end.
+            let (a, mut b) = UnixStream::pair().unwrap();
+            let thread = thread::spawn(move || {
+                let mut bytes = [0; 8];
+                while b.read_exact(&mut bytes).is_ok() {
+                    b.write_all(&bytes).unwrap();
+                }
+            });
+            let mut a = Async::new(a).unwrap();
+            for _ in 0..20 {
+                a.write_all(&[9; 8]).await.unwrap();
+                let mut bytes = [0; 8];
+                a.read_exact(&mut bytes[..n as usize % 8]).await.unwrap();
+                a.read_exact(&mut bytes[n as usize % 8..]).await.unwrap();
+                assert_eq!(bytes, [9; 8]);
+            }
+            drop(a);
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn one_turn_per_event(turns: usize) {
+    let runtime = Runtime::new();
+    let by_host = ByHost::default();
+    let (wakes, woken) = mpsc::channel::<Waker>();
+    let waker = thread::spawn(move || {
+        for waker in woken {
+            waker.wake();
+        }
+    });
+    let (rounds, is_over) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+    let (count, over, wakers) = (rounds.clone(), is_over.clone(), by_host.clone());
+    let task = runtime.spawn(async move {
+        let mut random = Random(115);
+        while !over.get() {
+            // Few at a time, so that none hides that another one stalls.
+            let tasks: Vec<_> = (0..1 + random.below(3))
+                .map(|_| {
+                    // Threads are slow to start: now and then.
+                    let kind = random.below(101) / 20;
+                    let n = random.below(200);
+                    spawn(stimulus(kind, n, wakers.clone(), wakes.clone()))
+                })
+                .collect();
+            for task in tasks {
+                task.await;
+            }
+            count.set(count.get() + 1);
+        }
+    });
+    let mut host = EdgeHost::new(&runtime);
+    while !task.is_finished() {
+        for waker in by_host.take() {
+            waker.wake();
+        }
+        assert!(host.turn(STALLED * patience()), "no event has come");
+        is_over.set(host.turns >= turns);
+    }
+    waker.join().unwrap();
+    assert!(rounds.get() > turns / 50, "{} rounds", rounds.get());
+    assert!(host.settle() <= 2);
+}
+
+#[test]
+fn b115_one_turn_per_event_of_an_edge_triggered_loop() {
+    watchdog(|| one_turn_per_event(5_000));
+}
+
+#[test]
+#[ignore = "takes a while: a hundred thousand turns"]
+fn b115_a_hundred_thousand_turns_of_an_edge_triggered_loop() {
+    watchdog(|| one_turn_per_event(100_000));
+}
+
+#[test]
+fn b120_the_child_of_a_fork_does_not_wake_its_parent() {
+    let name = "guest::b120_the_child_of_a_fork_does_not_wake_its_parent";
+    watchdog(move || {
+        passes_in_child(name, || {
+            let (runtime, seen) = guest();
+            let mut timer = Some(runtime.spawn(async { sleep(200 * MS).await }));
+            // From now on the parent has nothing to do but this.
+            settle(&runtime);
+            let child = sys::fork(|| {
+                // Nobody runs here, and it is not parked in the parent's reactor.
+                seen.waker().wake();
+                runtime.spawn(yield_now()).detach();
+                let turn = runtime.turn(ZERO).unwrap();
+                assert_eq!((turn.polled, turn.ready), (2, 1));
+                // The parent's timer is its own.
+                drop(timer.take());
+                runtime.turn(ZERO).unwrap();
+                assert_eq!(runtime.next_deadline(), None);
+            });
+            assert_eq!(child.wait(), 0);
+            assert!(!is_readable(&runtime), "the parent is woken");
+            assert_eq!(seen.polls.get(), 1);
+            // The child has not disarmed it.
+            let timer = timer.unwrap();
+            host(&runtime, || timer.is_finished());
+            settle(&runtime);
+        })
+    });
+}
+
+#[test]
+fn b120_the_child_of_a_fork_may_be_a_guest_again() {
+    let name = "guest::b120_the_child_of_a_fork_may_be_a_guest_again";
+    watchdog(move || {
+        passes_in_child(name, || {
+            let (runtime, seen) = guest();
+            let parents = runtime.poll_fd().unwrap().as_raw_fd();
+            let child = sys::fork(|| {
+                // What was left before the fd is asked for shows in it.
+                seen.waker().wake();
+                assert!(is_readable(&runtime));
+                assert_ne!(runtime.poll_fd().unwrap().as_raw_fd(), parents);
+                assert!(settle(&runtime) <= 2);
+                assert_eq!(seen.polls.get(), 2);
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                let count = Rc::new(Cell::new(0));
+                let task = runtime.spawn(read_bytes(ours, count.clone()));
+                let timer = runtime.spawn(async { sleep(3 * MS).await });
+                theirs.write_all(&[1; 30]).unwrap();
+                host(&runtime, || count.get() == 30 && timer.is_finished());
+                drop(theirs);
+                host(&runtime, || task.is_finished());
+                settle(&runtime);
+                let grandchild = sys::fork(|| {
+                    seen.waker().wake();
+                    assert!(is_readable(&runtime));
+                    settle(&runtime);
+                    assert_eq!(seen.polls.get(), 3);
+                });
+                assert_eq!(grandchild.wait(), 0);
+                assert!(!is_readable(&runtime), "the parent is woken");
+                // There is room for one guest, as ever.
+                assert!(Runtime::new().poll_fd().is_err());
+            });
+            assert_eq!(child.wait(), 0);
+            assert!(!is_readable(&runtime), "the parent is woken");
+            seen.waker().wake();
+            assert!(is_readable(&runtime));
+            settle(&runtime);
+            assert_eq!(seen.polls.get(), 2);
+        })
+    });
+}
+
+#[test]
+fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
+    watchdog(|| {
+        let (runtime, _) = guest();
+        let far = runtime.spawn(async { sleep(Duration::from_secs(1000)).await });
+        settle(&runtime);
+        let mut early = None;
+        testing::block_on(async {
+            sleep(Duration::from_secs(24 * 60 * 60)).await;
+            early = Some(runtime.spawn(async {
+                let deadline = Instant::now() + 20 * MS;
+                sleep_until(deadline).await;
+                Instant::now() < deadline
+            }));
+        });
+        let early = early.unwrap();
+        host(&runtime, || early.is_finished());
+        assert!(!runtime.block_on(early));
+        drop(far);
+        settle(&runtime);
+    });
+}
+
+#[test]
+fn an_edge_is_left_by_whatever_else_runs_on_the_thread() {
+    watchdog(|| {
+        let (runtime, seen) = guest();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let count = Rc::new(Cell::new(0));
+        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+        let mut host = EdgeHost::new(&runtime);
+        host.settle();
+        for n in 1..=20 {
+            // Another runtime visits the reactor, and takes the event.
+            theirs.write_all(b"x").unwrap();
+            block_on(async {
+                let (a, mut b) = UnixStream::pair().unwrap();
+                b.write_all(b"x").unwrap();
+                Async::new(a).unwrap().readable().await.unwrap();
+            });
+            host.until(|| count.get() == 3 * n - 2);
+            // The guest itself runs, and its `block_on` ends with work left.
+            theirs.write_all(b"x").unwrap();
+            let task = runtime.spawn(yield_now());
+            runtime.block_on(async {});
+            host.until(|| count.get() == 3 * n - 1 && task.is_finished());
+            // A turn where none can be made.
+            theirs.write_all(b"x").unwrap();
+            let text = block_on(async { panic_of(|| runtime.turn(ZERO)) });
+            assert!(text.contains("inside of a running"), "{text}");
+            host.until(|| count.get() == 3 * n);
+            host.settle();
+        }
+        assert_eq!(seen.polls.get(), 1);
+        drop(theirs);
+        host.until(|| reader.is_finished());
+    });
+}
+
+#[test]
+fn a_panic_and_a_stop_leave_an_edge() {
+    watchdog(|| {
+        let runtime = Runtime::builder().propagate_panics(true).build();
+        let mut host = EdgeHost::new(&runtime);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let count = Rc::new(Cell::new(0));
+        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+        host.settle();
+        for n in 1..=20 {
+            theirs.write_all(b"x").unwrap();
+            runtime.spawn(async { panic!("on purpose") }).detach();
+            let other = runtime.spawn(async {});
+            assert_eq!(panic_of(|| host.turn(STALLED)), "on purpose");
+            host.until(|| count.get() == n && other.is_finished());
+            host.settle();
+        }
+        // A stop is nothing to a turn, and no reason for another one.
+        thread::scope(|scope| {
+            let handle = runtime.handle();
+            scope.spawn(move || handle.stop());
+        });
+        assert!(host.settle() <= 3);
+        theirs.write_all(b"x").unwrap();
+        host.until(|| count.get() == 21);
+        drop(theirs);
+        host.until(|| reader.is_finished());
+        assert!(host.settle() <= 3);
+    });
+}
+
+#[test]
+fn a_guest_that_goes_leaves_the_reactor_to_the_next_one() {
+    watchdog(|| {
+        let seen = Seen::new();
+        let first = Runtime::new();
+        first.spawn(seen.probe()).detach();
+        EdgeHost::new(&first).settle();
+        let waker = seen.waker();
+        drop(first);
+        assert_eq!(seen.drops.get(), 1);
+        let second = Runtime::new();
+        let mut host = EdgeHost::new(&second);
+        host.settle();
+        // Nobody's any more.
+        waker.wake();
+        assert_eq!(host.settle(), 0);
+        drop(host);
+        drop(second);
+        // One that becomes a guest in a task of its own.
+        let third = Rc::new(Runtime::new());
+        let inner = third.clone();
+        let task = third.spawn(async move { inner.poll_fd().is_ok() });
+        assert!(third.block_on(task));
+        let mut host = EdgeHost::new(&third);
+        host.settle();
+        let timer = third.spawn(async { sleep(MS).await });
+        host.until(|| timer.is_finished());
     });
 }

@@ -9,8 +9,23 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_lite::StreamExt;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use smol_hyper::rt::FuturesIo;
+use soloist::io::{AsyncReadExt, AsyncWriteExt};
+use soloist::{spawn, testing, time};
+
 use crate::examples::{KillOnDrop, Output, WATCHDOG, example, run};
 use crate::support::{Random, watchdog};
+
+/// The example itself, for its timers.
+#[allow(dead_code)]
+#[path = "../../examples/http_server.rs"]
+mod example_server;
 
 struct Server {
     child: KillOnDrop,
@@ -532,5 +547,44 @@ fn wrong_arguments_get_the_usage() {
             "{}",
             output.out
         );
+    });
+}
+
+#[test]
+fn in_virtual_time_a_head_has_its_whole_timeout() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    watchdog(|| {
+        testing::block_on(async {
+            // The system's clock is far behind.
+            time::sleep(24 * 60 * MINUTE).await;
+            let listener = testing::net::TcpListener::bind("10.0.0.1:80")
+                .await
+                .unwrap();
+            spawn(async move {
+                let stream = listener.incoming().next().await.unwrap().unwrap();
+                let service = service_fn(async |_: Request<Incoming>| {
+                    Ok::<_, std::convert::Infallible>(hyper::Response::new(Empty::<Bytes>::new()))
+                });
+                let _ = http1::Builder::new()
+                    .timer(example_server::Timer)
+                    .header_read_timeout(MINUTE)
+                    .serve_connection(FuturesIo::new(stream), service)
+                    .await;
+            })
+            .detach();
+            let client = testing::net::TcpStream::connect("10.0.0.1:80").await;
+            let mut client = client.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            time::sleep(MINUTE / 2).await;
+            client.write_all(b"Host: test\r\n\r\n").await.unwrap();
+            let mut answer = [0; 15];
+            client.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+            // And no more than that.
+            let start = time::now();
+            client.write_all(b"GET").await.unwrap();
+            client.read_to_end(&mut Vec::new()).await.unwrap();
+            assert_eq!(time::now() - start, MINUTE);
+        });
     });
 }

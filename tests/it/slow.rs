@@ -16,43 +16,10 @@ const MS: Duration = Duration::from_millis(1);
 /// What a child process says that runs this on a runtime which warns from `from` on.
 fn said(name: &str, from: Duration, test: impl Future<Output = ()>) -> Vec<String> {
     let stderr = passes_in_child(name, || {
-        #[cfg(feature = "log")]
-        {
-            static LOGGER: Logger = Logger;
-            log::set_logger(&LOGGER).unwrap();
-            log::set_max_level(log::LevelFilter::Warn);
-        }
+        show_warnings();
         Runtime::builder().warn_slow(from).build().block_on(test);
     });
-    let lines = stderr.lines().filter_map(|line| {
-        if cfg!(feature = "log") {
-            line.strip_prefix("logged WARN soloist: ")
-        } else {
-            line.strip_prefix("soloist: ")
-        }
-    });
-    lines.map(str::to_string).collect()
-}
-
-#[cfg(feature = "log")]
-struct Logger;
-
-#[cfg(feature = "log")]
-impl log::Log for Logger {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        eprintln!(
-            "logged {} {}: {}",
-            record.level(),
-            record.target(),
-            record.args()
-        );
-    }
-
-    fn flush(&self) {}
+    warnings(&stderr)
 }
 
 #[test]

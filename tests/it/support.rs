@@ -334,3 +334,46 @@ pub(crate) fn forget<T>(value: T) {
     let place = Box::into_raw(Box::new(value));
     FORGOTTEN.lock().unwrap().push(place as usize);
 }
+
+/// From now on warnings go to standard error, wherever they would go. In a child process only.
+pub(crate) fn show_warnings() {
+    #[cfg(feature = "log")]
+    {
+        static LOGGER: Logger = Logger;
+        log::set_logger(&LOGGER).unwrap();
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+}
+
+/// The warnings in what such a child has written on standard error.
+pub(crate) fn warnings(stderr: &str) -> Vec<String> {
+    let lines = stderr.lines().filter_map(|line| {
+        if cfg!(feature = "log") {
+            line.strip_prefix("logged WARN soloist: ")
+        } else {
+            line.strip_prefix("soloist: ")
+        }
+    });
+    lines.map(str::to_string).collect()
+}
+
+#[cfg(feature = "log")]
+struct Logger;
+
+#[cfg(feature = "log")]
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!(
+            "logged {} {}: {}",
+            record.level(),
+            record.target(),
+            record.args()
+        );
+    }
+
+    fn flush(&self) {}
+}
