@@ -14,14 +14,9 @@ mod cancel;
 mod cancellation;
 mod connect;
 mod copy;
-#[cfg(unix)]
-mod crawl;
 #[cfg(any(target_os = "linux", windows))]
 mod disarm;
 mod echo;
-mod ecosystem;
-#[cfg(unix)]
-mod embed;
 mod examples;
 mod explore;
 mod fairness;
@@ -29,9 +24,6 @@ mod full_reads;
 mod group;
 #[cfg(unix)]
 mod guest;
-#[cfg(all(unix, feature = "blocking", feature = "signal"))]
-mod http_server;
-mod https;
 mod inspect;
 #[cfg(soloist_liar)]
 mod liar;
@@ -43,10 +35,9 @@ mod order;
 mod panics;
 #[cfg(all(unix, feature = "process"))]
 mod process;
+mod programs;
 mod promise;
 mod reactor;
-#[cfg(unix)]
-mod redis_server;
 mod reentrancy;
 mod resolve;
 mod runtime;
@@ -76,5 +67,3 @@ mod unix;
 mod verbs;
 mod virtual_time;
 mod wakes;
-#[cfg(unix)]
-mod websocket;

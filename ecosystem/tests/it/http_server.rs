@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::examples::{KillOnDrop, Output, WATCHDOG, example, run};
+use crate::programs::{KillOnDrop, Output, WATCHDOG, example, run, skip_without};
 use crate::support::{Random, watchdog};
 
 struct Server {
@@ -157,7 +157,7 @@ fn random_bytes(length: usize) -> Vec<u8> {
 fn curl(args: &[&str]) -> Option<Output> {
     let found = Command::new("curl").arg("--version").output();
     if found.is_err() {
-        eprintln!("skipped: there is no curl on this machine");
+        skip_without("curl");
         return None;
     }
     let mut command = Command::new("curl");
@@ -249,7 +249,7 @@ fn wrk_gets_an_answer_to_each_request() {
         let mut command = Command::new("wrk");
         command.args(["-t1", "-c50", "-d1s", "--timeout", "20s", &url]);
         let Ok(output) = command.output() else {
-            eprintln!("skipped: there is no wrk on this machine");
+            skip_without("wrk");
             return;
         };
         let text = String::from_utf8(output.stdout).unwrap();
