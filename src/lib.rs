@@ -7,14 +7,14 @@
 //! [`Runtime`]: crate::Runtime
 //! [`Handle`]: crate::Handle
 //! [`unblock`]: crate::unblock
-//! [`runtime`]: mod@runtime
-//! [`task`]: mod@task
+//! [runtime-module]: mod@runtime
+//! [task-module]: mod@task
 //! [`time`]: mod@time
 //! [`blocking`]: mod@blocking
 //! [`promise`]: mod@promise
 //! [`net`]: mod@net
 //! [`io`]: mod@io
-//! [`testing`]: mod@testing
+//! [`testing`]: https://docs.rs/soloist/latest/soloist/testing/
 //! [`inspect`]: mod@inspect
 //! [`future`]: mod@future
 //! [`stream`]: mod@stream
@@ -31,7 +31,6 @@
 //! [ARCHITECTURE.md]: https://docs.rs/crate/soloist/latest/source/ARCHITECTURE.md
 //! [CONTRIBUTING.md]: https://docs.rs/crate/soloist/latest/source/CONTRIBUTING.md
 //! [SECURITY.md]: https://docs.rs/crate/soloist/latest/source/SECURITY.md
-//! [ecosystem/]: https://docs.rs/crate/soloist/latest/source/ecosystem/
 //!
 #![doc = include_str!("../docs/wake-up.link")]
 #![doc = include_str!("../docs/ten-pages.link")]
@@ -68,6 +67,8 @@ mod socket;
 mod source;
 mod sync;
 pub mod task;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 pub mod time;
 mod timers;

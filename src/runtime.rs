@@ -19,6 +19,9 @@ mod guest;
 mod handle;
 #[cfg(all(test, soloist_loom))]
 mod models;
+#[cfg(not(feature = "testing"))]
+mod real;
+#[cfg(feature = "testing")]
 mod simulated;
 mod stuck;
 mod valve;
@@ -35,11 +38,15 @@ use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
 use self::valve::Valve;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::clock::{AutoAdvance, Clock};
 use crate::context::{self, Context, Settings, Step};
 use crate::info::{Metrics, TaskInfo};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::schedule::Schedule;
 use crate::task::Task;
 
@@ -106,7 +113,6 @@ pub struct Runtime {
     valve: Valve,
     /// Set when a stop has come in the middle of a generation, behind tasks that are new.
     owes_turn: Cell<bool>,
-    visit_virtual: Option<simulated::Visit>,
     #[cfg(unix)]
     guest: guest::Guest,
 }
@@ -135,7 +141,6 @@ impl Runtime {
     pub fn builder() -> Builder {
         Builder {
             settings: Settings::default(),
-            visit_virtual: None,
         }
     }
 
@@ -552,8 +557,8 @@ impl Runtime {
             context.expire_timers();
             let events = context.park.peek(false)?;
             context.owner.counts().events.add(events);
-        } else if let Some(visit) = self.visit_virtual {
-            return visit(self, wait);
+        } else if self.context.virtual_clock.is_some() {
+            return self.visit_virtual(wait);
         } else {
             let wait = self.until_next_timer(wait);
             context.wait(wait)?;
@@ -659,7 +664,6 @@ pub struct Turn {
 #[must_use = "call `build` to make the runtime"]
 pub struct Builder {
     settings: Settings,
-    visit_virtual: Option<simulated::Visit>,
 }
 
 impl Builder {
@@ -694,7 +698,6 @@ impl Builder {
             context,
             valve,
             owes_turn: Cell::new(false),
-            visit_virtual: self.visit_virtual,
             #[cfg(unix)]
             guest: guest::Guest::default(),
         }
