@@ -18,6 +18,7 @@ mod copy;
 mod disarm;
 mod echo;
 mod examples;
+#[cfg(feature = "testing")]
 mod explore;
 mod fairness;
 mod full_reads;
@@ -30,6 +31,7 @@ mod liar;
 mod metrics;
 mod moves;
 mod net;
+#[cfg(feature = "testing")]
 mod net_in_memory;
 mod order;
 mod panics;
@@ -65,5 +67,6 @@ mod udp;
 #[cfg(unix)]
 mod unix;
 mod verbs;
+#[cfg(feature = "testing")]
 mod virtual_time;
 mod wakes;
