@@ -30,18 +30,19 @@ use crate::socket::Socket;
 /// # Who is on the other side
 ///
 /// There is no `peer_cred` yet, as std's is not stable. The stream is `AsFd`, so that the
-/// crate `rustix` (feature `net`) can ask:
+/// crate `nix` (feature `socket`) can ask, which knows that a process of another container
+/// has no number here:
 ///
 /// ```
 /// # #[cfg(target_os = "linux")] {
-/// use rustix::net::sockopt::socket_peercred;
+/// use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 /// use soloist::{block_on, net::unix::UnixStream};
 ///
 /// block_on(async {
 ///     let (one, _other) = UnixStream::pair()?;
-///     let peer = socket_peercred(&one)?;
-///     assert_eq!(peer.pid, rustix::process::getpid());
-///     println!("user {}, group {}", peer.uid.as_raw(), peer.gid.as_raw());
+///     let peer = getsockopt(&one, PeerCredentials)?;
+///     assert_eq!(peer.pid(), std::process::id() as i32);
+///     println!("user {}, group {}", peer.uid(), peer.gid());
 ///     Ok::<(), std::io::Error>(())
 /// })?;
 /// # }
