@@ -7,7 +7,8 @@
     .ci/real-input.py limit      # only this check: fetch, volume, crowd, harm, limit
 
 Ends with status 0 if every check has passed, or says at the first that has not what it found.
-Needs nothing but Python 3.9; curl and nc are used where they are installed. CPU time and open
+Needs nothing but Python 3.9; curl and nc are used where they are installed, and must be where
+SOLOIST_REQUIRE_PROGRAMS is set. CPU time and open
 files of the server are looked up in /proc, where there is one.
 """
 
@@ -43,6 +44,12 @@ class Failed(Exception):
 def check(condition, sentence):
     if not condition:
         raise Failed(sentence)
+
+
+def installed(program):
+    found = shutil.which(program) is not None
+    check(found or "SOLOIST_REQUIRE_PROGRAMS" not in os.environ, f"there is no {program}")
+    return found
 
 
 # --- Programs that run beside us -------------------------------------------------------------
@@ -212,13 +219,13 @@ def volume(args):
     with echo_server(args.examples) as server:
         host, port = server.address
         clients = [("asyncio", None)]
-        if shutil.which("curl"):
+        if installed("curl"):
             # To curl it is an upload to a server that answers in HTTP/0.9, with a body and no head.
             # Its telnet:// would not do: there curl does not read while it waits for its input.
             curl = ["curl", "-s", "--http0.9", "--no-buffer", "-T", "."]
             headers = ["-H", "Expect:", "-H", "Transfer-Encoding:"]
             clients.append(("curl", [*curl, *headers, f"http://{host}:{port}/"]))
-        if shutil.which("nc"):
+        if installed("nc"):
             clients.append(("nc", ["nc", host, str(port)]))
         for name, command in clients:
             started = time.monotonic()

@@ -52,6 +52,7 @@ address() {
     cargo build --examples --all-features --target $target --target-dir "$out/address-all"
     cargo test --all-features --lib --test it --test memory --test load \
         --target $target --target-dir "$out/address-all"
+    cargo test -p soloist-ecosystem --target $target --target-dir "$out/address-all"
 }
 
 thread() {

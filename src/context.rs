@@ -1,6 +1,5 @@
 //! The runtime that is running on this thread: its tasks, timers and clock.
 
-use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
@@ -9,15 +8,15 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::budget::{self, BudgetClock};
+use crate::budget;
 use crate::cell::{About, Awaiter, Enter, Entry, Home, Message, Owner, Ran, Who, is_polling};
-use crate::clock::{self, AutoAdvance, Clock, PATIENCE, VirtualClock};
+use crate::clock::{self, OwnedClock, Simulation};
 use crate::outside::{self, Foreign, Outside};
 use crate::panics::{Panics, Payload, discard};
 use crate::park::Park;
 use crate::reactor::Reactor;
 use crate::record::{Source, wakes_by};
-use crate::schedule::{Order, Schedule};
+use crate::schedule::{Order, SharedOrder};
 use crate::stderr;
 use crate::sync::thread_local;
 use crate::timers::{TimerKey, Timers};
@@ -34,16 +33,9 @@ const MESSAGES: usize = 128;
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) propagate_panics: bool,
-    pub(crate) clock: Clock,
-    pub(crate) auto_advance: AutoAdvance,
-    /// None where the order is of no interest.
-    pub(crate) schedule: Option<Schedule>,
-    /// With a virtual clock: how long to wait in real time when nothing can happen any
-    /// more, as far as we know.
-    pub(crate) patience: Option<Duration>,
+    pub(crate) simulation: Simulation,
     pub(crate) inspect: bool,
     pub(crate) warn_slow: Option<Duration>,
-    pub(crate) budget_clock: Option<BudgetClock>,
 }
 
 /// What holds a waker on the runtime's thread that only its own tasks wake.
@@ -59,18 +51,19 @@ pub(crate) struct Context {
     /// The time of the last visit. The first poll of a `Sleep` goes by it. If the clock is
     /// virtual, this is the time.
     now: Cell<Instant>,
-    pub(crate) virtual_clock: Option<Box<VirtualClock>>,
+    pub(crate) virtual_clock: Option<OwnedClock>,
     /// With a virtual clock only.
     pub(crate) foreign: Option<Box<Foreign>>,
     /// For runs that are to be repeated.
-    pub(crate) order: Option<Rc<Order>>,
+    pub(crate) order: Option<SharedOrder>,
     /// Handles and jobs: made for the first.
     outside: OnceCell<Arc<outside::Count>>,
     /// Set by `Handle::stop`, cleared by the `run` that sees it.
     stopped: Cell<bool>,
     propagate_panics: bool,
     /// What `testing::net` keeps for this runtime.
-    pub(crate) network: OnceCell<Box<dyn Any>>,
+    #[cfg(feature = "testing")]
+    pub(crate) network: OnceCell<Box<dyn std::any::Any>>,
     /// Reused by every look at the timers, and at the inbox.
     due: Cell<Vec<Awaiter>>,
     messages: Cell<Vec<Message>>,
@@ -203,14 +196,9 @@ fn outside(what: &str) -> String {
 
 impl Context {
     pub(crate) fn new(settings: Settings) -> Rc<Context> {
-        let is_virtual = settings.clock == Clock::Virtual;
-        let virtual_clock = is_virtual
-            .then(|| Box::new(VirtualClock::new(settings.auto_advance, settings.patience)));
-        let patience = settings.patience.unwrap_or(PATIENCE);
-        let foreign = is_virtual.then(|| Box::new(Foreign::new(patience)));
-        // A virtual clock is for tests: what they do can be written down.
-        let schedule = settings.schedule.or(is_virtual.then_some(Schedule::Fifo));
-        let order = schedule.map(|schedule| Rc::new(Order::new(schedule)));
+        let order = settings.simulation.order();
+        let patience = settings.simulation.patience();
+        let foreign = patience.map(|patience| Box::new(Foreign::new(patience)));
         let park = Park::new(order.clone());
         let watch = Watch::new(settings.inspect, settings.warn_slow);
         let now = Instant::now();
@@ -220,11 +208,12 @@ impl Context {
             timers: RefCell::new(Timers::new(now)),
             now: Cell::new(now),
             outside: OnceCell::new(),
-            virtual_clock,
+            virtual_clock: settings.simulation.clock(),
             foreign,
             order,
             stopped: Cell::new(false),
             propagate_panics: settings.propagate_panics,
+            #[cfg(feature = "testing")]
             network: OnceCell::new(),
             due: Cell::new(Vec::new()),
             messages: Cell::new(Vec::new()),
@@ -304,6 +293,7 @@ impl Context {
     }
 
     /// Moves a virtual clock on, inside of the runtime. It never goes back.
+    #[cfg(feature = "testing")]
     pub(crate) fn advance_to(&self, now: Instant) {
         debug_assert!(self.virtual_clock.is_some());
         if now > self.now.get() {

@@ -7,6 +7,7 @@ pub mod coming_from_asyncio {}
 #[doc = include_str!("../docs/a-wake-up.md")]
 pub mod a_wake_up {}
 
+#[cfg(feature = "testing")]
 #[doc = include_str!("../docs/testing.md")]
 pub mod testing {}
 

@@ -1,4 +1,37 @@
-// The pictures, for where the README finds no file: the first definition of a link counts.
+// What the links of the README lead to in the documentation, and its pictures: the first
+// definition of a link counts, and the README's own are for the page of the repository.
+//! [`block_on`]: crate::block_on
+//! [`spawn`]: crate::spawn
+//! [`Task`]: crate::Task
+//! [`AbortHandle`]: crate::task::AbortHandle
+//! [`Runtime`]: crate::Runtime
+//! [`Handle`]: crate::Handle
+//! [`unblock`]: crate::unblock
+//! [runtime-module]: mod@runtime
+//! [task-module]: mod@task
+//! [`time`]: mod@time
+//! [`blocking`]: mod@blocking
+//! [`promise`]: mod@promise
+//! [`net`]: mod@net
+//! [`io`]: mod@io
+//! [`testing`]: https://docs.rs/soloist/latest/soloist/testing/
+//! [`inspect`]: mod@inspect
+//! [`future`]: mod@future
+//! [`stream`]: mod@stream
+//! [`signal`]: https://docs.rs/soloist/latest/soloist/signal/
+//! [`trace`]: https://docs.rs/soloist/latest/soloist/trace/
+//! [`process`]: https://docs.rs/soloist/latest/soloist/process/
+//! [guide]: mod@guide
+//! [when one thread is not enough]: guide::when_one_thread_is_not_enough
+//! [come from Python's asyncio]: guide::coming_from_asyncio
+//! [a wake-up]: guide::a_wake_up
+//! [docs/benchmarks.md]: https://docs.rs/crate/soloist/latest/source/docs/benchmarks.md
+//! [docs/reliability.md]: https://docs.rs/crate/soloist/latest/source/docs/reliability.md
+//! [docs/api.txt]: https://docs.rs/crate/soloist/latest/source/docs/api.txt
+//! [ARCHITECTURE.md]: https://docs.rs/crate/soloist/latest/source/ARCHITECTURE.md
+//! [CONTRIBUTING.md]: https://docs.rs/crate/soloist/latest/source/CONTRIBUTING.md
+//! [SECURITY.md]: https://docs.rs/crate/soloist/latest/source/SECURITY.md
+//!
 #![doc = include_str!("../docs/wake-up.link")]
 #![doc = include_str!("../docs/ten-pages.link")]
 #![doc = include_str!("../README.md")]
@@ -38,6 +71,8 @@ mod stderr;
 pub mod stream;
 mod sync;
 pub mod task;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 pub mod time;
 mod timers;

@@ -50,13 +50,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-pub(crate) use self::connect::first_to_connect;
-pub(crate) use self::resolve::Target;
 pub use self::resolve::{ToSocketAddrs, resolve};
 pub use self::split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
-pub(crate) use self::split::{Stream, halves};
 pub use self::tcp::{Incoming, TcpListener, TcpListenerBuilder, TcpStream};
 pub use self::udp::UdpSocket;
+// What the network in memory shares.
+#[cfg(feature = "testing")]
+pub(crate) use self::{
+    connect::first_to_connect,
+    resolve::Target,
+    split::{Stream, halves},
+};
 
 /// A socket could not be turned into its std type, for it has clones. It is given
 /// back.

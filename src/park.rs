@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::reactor::Reactor;
 use crate::ready::{Inbox, Notifier};
-use crate::schedule::Order;
+use crate::schedule::SharedOrder;
 use crate::sync::Parker;
 
 /// Where a runtime waits.
@@ -18,14 +18,14 @@ pub(crate) struct Park {
     /// The reactor that the inbox knows how to notify, 0 for the thread, `NOBODY` at first.
     known: Cell<u64>,
     /// In which what the reactor reports is delivered.
-    order: Option<Rc<Order>>,
+    order: Option<SharedOrder>,
 }
 
 /// No reactor, and not the thread.
 const NOBODY: u64 = u64::MAX;
 
 impl Park {
-    pub(crate) fn new(order: Option<Rc<Order>>) -> Park {
+    pub(crate) fn new(order: Option<SharedOrder>) -> Park {
         Park {
             parker: OnceCell::new(),
             known: Cell::new(NOBODY),

@@ -24,6 +24,9 @@ mod guest;
 mod handle;
 #[cfg(all(test, soloist_loom))]
 mod models;
+#[cfg(not(feature = "testing"))]
+mod real;
+#[cfg(feature = "testing")]
 mod simulated;
 mod stuck;
 mod watched;
@@ -39,11 +42,15 @@ use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
 use crate::budget::{self, VisitBudget};
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::clock::{AutoAdvance, Clock};
 use crate::context::{self, Context, Settings, Step};
 use crate::info::{Metrics, TaskInfo};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::schedule::Schedule;
 use crate::task::Task;
 
@@ -109,7 +116,6 @@ pub struct Runtime {
     budget: VisitBudget,
     /// Set when a stop has come within a generation, after tasks that are to run before it.
     owes_generation: Cell<bool>,
-    visit_virtual: Option<simulated::Visit>,
     #[cfg(unix)]
     guest: guest::Guest,
 }
@@ -138,7 +144,6 @@ impl Runtime {
     pub fn builder() -> Builder {
         Builder {
             settings: Settings::default(),
-            visit_virtual: None,
         }
     }
 
@@ -552,8 +557,8 @@ impl Runtime {
     /// it waits for that, but not longer than `wait`.
     fn visit(&self, is_idle: bool, wait: Option<Duration>) -> io::Result<()> {
         let context = &self.context;
-        if let Some(visit) = self.visit_virtual.filter(|_| is_idle) {
-            return visit(self, wait);
+        if is_idle && context.virtual_clock.is_some() {
+            return self.visit_virtual(wait);
         }
         context.wait(if is_idle {
             self.until_next_timer(wait)
@@ -655,7 +660,6 @@ pub struct Turn {
 #[must_use = "call `build` to make the runtime"]
 pub struct Builder {
     settings: Settings,
-    visit_virtual: Option<simulated::Visit>,
 }
 
 impl Builder {
@@ -685,14 +689,13 @@ impl Builder {
     /// assert_eq!(runtime.block_on(async { 1 }), 1);
     /// ```
     pub fn build(self) -> Runtime {
-        let budget_clock = self.settings.budget_clock.clone();
+        let budget_clock = self.settings.simulation.budget_clock();
         let context = Context::new(self.settings);
         let budget = VisitBudget::new(context.now(), budget_clock);
         Runtime {
             context,
             budget,
             owes_generation: Cell::new(false),
-            visit_virtual: self.visit_virtual,
             #[cfg(unix)]
             guest: guest::Guest::default(),
         }

@@ -1,4 +1,9 @@
-//! Tests that take no time, and that can be repeated.
+//! Tests that take no time, and that can be repeated. Needs the feature `testing`:
+//!
+//! ```toml
+//! [dev-dependencies]
+//! soloist = { version = "0.1", features = ["testing"] }
+//! ```
 //!
 //! * [`block_on`] runs a test under a virtual clock, which [`advance`] moves by hand.
 //! * [`explore`] runs it under many schedules, and stops at the seed that fails.

@@ -4,7 +4,7 @@
 //! one that never fires costs no system call. They fire late by microseconds, never
 //! early. A duration that is too long for the clock means "never".
 //!
-//! Tests need not wait: see [`testing`](crate::testing).
+//! Tests need not wait: see the module `testing` (feature `testing`).
 
 use std::fmt;
 use std::future::Future;
@@ -23,7 +23,7 @@ use crate::timers::{TimerKey, saturating_add};
 
 /// The time by the clock of the runtime that runs on this thread.
 ///
-/// If that clock is [virtual](crate::runtime::Clock::Virtual), it is another one than that
+/// If that clock is virtual (feature `testing`), it is another one than that
 /// of `Instant::now()`: their instants are not to be mixed.
 ///
 /// # Panics

@@ -270,6 +270,47 @@ fn the_pictures_in_the_documentation_are_those_in_the_files() {
     }
 }
 
+/// The page of a repository follows the definitions at the end of the README, the documentation
+/// those in src/lib.rs. Labels of links are the same in upper and lower case.
+#[test]
+fn the_links_of_the_readme_lead_somewhere_in_the_repository_and_in_the_documentation() {
+    fn definitions(text: &str) -> Vec<(String, &str)> {
+        let lines = text
+            .lines()
+            .filter_map(|line| line.trim_start_matches("//! ").strip_prefix('['));
+        let parts = lines.filter_map(|line| line.split_once("]: "));
+        parts
+            .map(|(label, target)| (label.to_lowercase(), target))
+            .collect()
+    }
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (readme, lib) = (read("README.md"), read("src/lib.rs"));
+    let (here, there) = (definitions(&readme), definitions(&lib));
+    for (number, (label, target)) in here.iter().enumerate() {
+        assert!(root().join(target).exists(), "[{label}]: {target}");
+        let twice = here[..number].iter().any(|(other, _)| other == label);
+        assert!(!twice, "[{label}] is defined twice");
+        let is_picture = lib.contains(&format!("../docs/{label}.link"));
+        let defined = there.iter().any(|(other, _)| other == label);
+        assert!(is_picture || defined, "[{label}] is not in src/lib.rs");
+    }
+    let prose = readme.split("```").step_by(2);
+    for text in prose.flat_map(|part| part.split('[').skip(1)) {
+        let (text, rest) = text.split_once(']').expect("the end of a link");
+        let label = match rest.chars().next() {
+            // What follows is the target, or the label.
+            Some('(' | ':') | None => continue,
+            _ => text.split_whitespace().collect::<Vec<_>>().join(" "),
+        };
+        // In a line of code.
+        if label.starts_with('"') {
+            continue;
+        }
+        let defined = here.iter().any(|(other, _)| *other == label.to_lowercase());
+        assert!(defined, "[{label}] has no definition in README.md");
+    }
+}
+
 #[test]
 fn every_suite_of_the_benchmarks_is_in_their_document() {
     let rows = fs::read_to_string(root().join("benches/src/rows.rs"));

@@ -7,8 +7,10 @@
 
 use std::task::Waker;
 
+#[cfg(feature = "testing")]
+use super::Entry;
 use super::waits::Waits;
-use super::{Awaiter, Entry, Header, Owner, State, sorted};
+use super::{Awaiter, Header, Owner, State, sorted};
 use crate::sync::atomic::{Ordering, fence};
 
 impl Owner {
@@ -50,6 +52,7 @@ impl Owner {
 
     /// Whether this task waits for something that is not of this crate, and has left a waker
     /// there. `None` if it is over.
+    #[cfg(feature = "testing")]
     pub(crate) fn waits_for_others(&self, task: Entry) -> Option<bool> {
         let waits = |header: &Header, others: usize| {
             header.state.get() == State::Idle && others > 0 && header.waits.get().are_for_others()

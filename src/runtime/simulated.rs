@@ -13,10 +13,6 @@ use crate::panics::Panics;
 use crate::reactor::Reactor;
 use crate::watch::Short;
 
-/// What a turn does under a virtual clock when nothing is ready. A pointer, so that only
-/// programs that choose such a clock carry the code.
-pub(super) type Visit = fn(&Runtime, Option<Duration>) -> io::Result<()>;
-
 /// Where a virtual clock goes next.
 enum Jump {
     ToTimer(Instant),
@@ -26,7 +22,7 @@ enum Jump {
 
 impl Runtime {
     /// Nothing is ready: moves the clock, or waits in real time.
-    fn visit_virtual(&self, wait: Option<Duration>) -> io::Result<()> {
+    pub(super) fn visit_virtual(&self, wait: Option<Duration>) -> io::Result<()> {
         let context = &self.context;
         let Some(clock) = &context.virtual_clock else {
             return Ok(());
@@ -168,7 +164,7 @@ fn wake(wakers: Vec<Waker>) {
 
 impl Builder {
     /// Which clock [`time`](crate::time) runs on. Under [`Clock::Virtual`] a test of a
-    /// schedule of 24 hours takes milliseconds.
+    /// schedule of 24 hours takes milliseconds. Needs the feature `testing`.
     ///
     /// Whatever else measures time, such as `Instant::now()`, the time that tasks take to
     /// run, and `max_wait` of [`Runtime::turn`], stays with the system's clock. Instants of
@@ -192,17 +188,15 @@ impl Builder {
     ///     assert_eq!(now() - start, Duration::from_secs(24 * 3600));
     /// });
     /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
     pub fn clock(mut self, clock: Clock) -> Builder {
-        self.settings.clock = clock;
-        self.visit_virtual = match clock {
-            Clock::Virtual => Some(Runtime::visit_virtual),
-            Clock::Real => None,
-        };
+        self.settings.simulation.clock = clock;
         self
     }
 
     /// When a virtual clock jumps to the next deadline by itself; by default
-    /// [`AutoAdvance::WhenNoIo`]. It means nothing to the system's clock.
+    /// [`AutoAdvance::WhenNoIo`]. It means nothing to the system's clock. Needs the feature
+    /// `testing`.
     ///
     /// # Examples
     ///
@@ -221,20 +215,22 @@ impl Builder {
     ///     assert!(task.is_finished());
     /// });
     /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
     pub fn auto_advance(mut self, when: AutoAdvance) -> Builder {
-        self.settings.auto_advance = when;
+        self.settings.simulation.auto_advance = when;
         self
     }
 
     /// In which order tasks run that are ready at the same time; by default first come,
     /// first served. A seed finds the races that this order hides, and shows them again:
-    /// see [`testing::explore`](crate::testing::explore).
+    /// see [`testing::explore`](crate::testing::explore). Needs the feature `testing`.
     ///
     /// # Examples
     ///
     /// See [`Schedule`].
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
     pub fn schedule(mut self, schedule: Schedule) -> Builder {
-        self.settings.schedule = Some(schedule);
+        self.settings.simulation.schedule = Some(schedule);
         self
     }
 
@@ -267,13 +263,13 @@ impl Builder {
     /// # drop(busy);
     /// ```
     pub fn budget_clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Builder {
-        self.settings.budget_clock = Some(BudgetClock(Arc::new(clock)));
+        self.settings.simulation.budget_clock = Some(BudgetClock(Arc::new(clock)));
         self
     }
 
     /// For tests: panics when nothing can happen any more, after so long in real time.
     pub(crate) fn patience(mut self, patience: Duration) -> Builder {
-        self.settings.patience = Some(patience);
+        self.settings.simulation.patience = Some(patience);
         self
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use crate::examples::{KillOnDrop, example};
+use crate::programs::{KillOnDrop, example};
 use crate::support::watchdog;
 
 /// So many that no thread but one has none only once in a universe.

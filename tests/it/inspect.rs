@@ -224,13 +224,13 @@ fn tasks_promises_jobs_and_what_is_outside() {
     watchdog(|| {
         block_on(async {
             let (promise, promised) = promise::<()>();
-            let (sender, receiver) = async_channel::bounded::<()>(1);
+            let outside = Seen::new();
             let first = Builder::new().name("first").spawn(async move {
                 _ = promised.await;
             });
             let second = spawn(first.join());
             let third = spawn(second);
-            let fourth = spawn(async move { receiver.recv().await });
+            let fourth = spawn(outside.probe());
             let fifth = spawn(async {
                 let mut group = TaskGroup::<(), ()>::new();
                 group.spawn(pending());
@@ -249,7 +249,7 @@ fn tasks_promises_jobs_and_what_is_outside() {
             assert_eq!(waits(), expected.map(|wait| vec![wait.to_string()]));
             promise.set(()).unwrap();
             assert!(third.await.is_ok());
-            drop((fourth, fifth, sender));
+            drop((fourth, fifth, outside));
 
             let other = Handle::current().spawn(pending::<()>);
             let waits_for_it = spawn(async { _ = other.await });
@@ -447,7 +447,7 @@ mod on_signal {
     use soloist::signal::unix::SignalKind;
 
     use super::{Builder, Duration, MINUTE, Poll, Runtime, block_on, pending, poll_fn, sleep};
-    use crate::examples::{KillOnDrop, example};
+    use crate::programs::{KillOnDrop, example};
     use crate::support::*;
 
     const USR1: SignalKind = SignalKind::user_defined1();

@@ -16,16 +16,12 @@ mod cancellation;
 mod closed_stderr;
 mod connect;
 mod copy;
-#[cfg(unix)]
-mod crawl;
 mod destructors;
 #[cfg(any(target_os = "linux", windows))]
 mod disarm;
 mod echo;
-mod ecosystem;
-#[cfg(unix)]
-mod embed;
 mod examples;
+#[cfg(feature = "testing")]
 mod explore;
 mod fairness;
 mod full_reads;
@@ -33,24 +29,21 @@ mod group;
 #[cfg(unix)]
 mod guest;
 mod hostile;
-#[cfg(all(unix, feature = "blocking", feature = "signal"))]
-mod http_server;
-mod https;
 mod inspect;
 #[cfg(soloist_liar)]
 mod liar;
 mod metrics;
 mod moves;
 mod net;
+#[cfg(feature = "testing")]
 mod net_in_memory;
 mod order;
 mod panics;
 #[cfg(all(unix, feature = "process"))]
 mod process;
+mod programs;
 mod promise;
 mod reactor;
-#[cfg(unix)]
-mod redis_server;
 mod reentrancy;
 mod resolve;
 mod runtime;
@@ -79,7 +72,6 @@ mod udp;
 #[cfg(unix)]
 mod unix;
 mod verbs;
+#[cfg(feature = "testing")]
 mod virtual_time;
 mod wakes;
-#[cfg(unix)]
-mod websocket;

@@ -432,52 +432,6 @@ fn the_same_code_on_both_networks() {
     });
 }
 
-/// A client and a server of hyper, in one test.
-#[test]
-fn an_http_client_and_server_that_know_nothing_of_it() {
-    use http_body_util::{BodyExt, Empty, Full};
-    use hyper::body::{Bytes, Incoming};
-    use hyper::{Request, Response};
-    use smol_hyper::rt::FuturesIo;
-
-    run(async || {
-        let link = Link::new().latency(millis(40)).partial(true);
-        Network::current().set_default(link.bandwidth(100_000));
-        let listener = TcpListener::bind(ADDRESS).await.unwrap();
-        spawn(async move {
-            let mut incoming = listener.incoming();
-            while let Some(stream) = incoming.next().await {
-                let service = hyper::service::service_fn(async |request: Request<Incoming>| {
-                    let path = request.uri().path().to_string();
-                    let body = format!("{path} ").repeat(1000);
-                    Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(body))))
-                });
-                let stream = FuturesIo::new(stream.unwrap());
-                spawn(async move {
-                    let server = hyper::server::conn::http1::Builder::new();
-                    server.serve_connection(stream, service).await
-                })
-                .detach();
-            }
-        })
-        .detach();
-        let start = now();
-        let stream = FuturesIo::new(TcpStream::connect(ADDRESS).await.unwrap());
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
-        spawn(connection).detach();
-        for path in ["/one", "/two"] {
-            let request = Request::get(path).header("host", "x");
-            let request = request.body(Empty::<Bytes>::new()).unwrap();
-            let response = sender.send_request(request).await.unwrap();
-            let body = response.into_body().collect().await.unwrap().to_bytes();
-            assert_eq!(body.len(), 5000);
-        }
-        // Two round trips and the handshake, and 10 kB at 100 kB/s.
-        let took = now() - start;
-        assert!(millis(340) < took && took < millis(360), "{took:?}");
-    });
-}
-
 /// Sends lines to an echo server over a bad link, and connects anew when it breaks. Returns
 /// how often it had to.
 async fn echo_over_a_bad_link(lines: usize) -> usize {

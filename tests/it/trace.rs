@@ -118,6 +118,7 @@ fn times_do_not_go_back_and_totals_add_up() {
     assert!(main.spawned_at.unwrap().file().ends_with("trace.rs"));
 }
 
+#[cfg(feature = "testing")]
 #[test]
 fn the_times_are_real_under_a_virtual_clock() {
     let trace = watchdog(|| {

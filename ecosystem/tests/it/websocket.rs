@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use crate::examples::{KillOnDrop, example};
+use crate::programs::{KillOnDrop, example, skip_without};
 use crate::support::watchdog;
 
 /// Runs a script with the address of a chat server of its own in `URL`. Where Python or
@@ -15,7 +15,7 @@ fn with_chat(script: &'static str) {
             .args(["-c", "import websockets.asyncio.client"])
             .output();
         if !probe.is_ok_and(|probe| probe.status.success()) {
-            eprintln!("skipped: there is no python3 with websockets");
+            skip_without("python3 with websockets");
             return;
         }
         let mut server = example("websocket_chat");

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use crate::examples::{KillOnDrop, example};
+use crate::programs::{KillOnDrop, example};
 use crate::redis_server::RedisServer;
 use crate::support::watchdog;
 

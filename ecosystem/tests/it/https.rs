@@ -12,7 +12,7 @@ use rcgen::{
 };
 use socket2::{Domain, Socket, Type};
 
-use crate::examples::{KillOnDrop, Output, example, run};
+use crate::programs::{KillOnDrop, Output, example, run, skip_without};
 use crate::support::watchdog;
 
 /// Listens once with each certificate, says on which ports, and serves the same everywhere.
@@ -117,7 +117,7 @@ impl Servers {
         python.args(["-c", SERVER]).arg(&dir).args(names);
         python.stdin(Stdio::piped()).stdout(Stdio::piped());
         let Ok(python) = python.spawn() else {
-            eprintln!("skipped: there is no python3 on this machine");
+            skip_without("python3");
             let _ = fs::remove_dir_all(dir);
             return None;
         };

@@ -1,7 +1,7 @@
 //! A runtime as a guest in a loop of somebody else: `calloop`, as in a Wayland client. Sixty
 //! frames a second are "drawn" beside an echo server, on one thread.
 //!
-//! cargo run --release --example embed -- --seconds 10 127.0.0.1:8888
+//! cargo run --release -p soloist-ecosystem --example embed -- --seconds 10 127.0.0.1:8888
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {

@@ -1,7 +1,7 @@
 //! Fetches web pages over TLS, many at once, on one thread: hyper speaks HTTP and rustls TLS.
 //!
-//! cargo run --release --example https_fetch -- https://www.rust-lang.org/ https://docs.rs/
-//! cargo run --release --example https_fetch -- --cacert ca.pem https://localhost:8443/
+//! cargo run --release -p soloist-ecosystem --example https_fetch -- https://www.rust-lang.org/ https://docs.rs/
+//! cargo run --release -p soloist-ecosystem --example https_fetch -- --cacert ca.pem https://localhost:8443/
 
 use futures_rustls::TlsConnector;
 use futures_rustls::rustls::crypto::ring;

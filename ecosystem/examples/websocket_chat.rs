@@ -1,6 +1,6 @@
 //! A chat over WebSockets: whoever is in a room gets what anybody says in it.
 //!
-//! cargo run --release --example websocket_chat
+//! cargo run --release -p soloist-ecosystem --example websocket_chat
 //! python3 -m websockets 'ws://127.0.0.1:8890/kitchen?name=ann'
 //! python3 -m websockets 'ws://127.0.0.1:8890/kitchen?name=bob'
 //!

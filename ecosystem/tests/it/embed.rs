@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 
-use crate::examples::{KillOnDrop, example};
+use crate::programs::{KillOnDrop, example};
 use crate::support::watchdog;
 
 /// "frame 30: 0 bytes echoed, 2 turns", as its three numbers.

@@ -1,7 +1,7 @@
 //! A runtime as a guest in an edge-triggered loop of somebody else: `mio`. The loop answers
 //! datagrams by itself, and beside it tasks send back what comes over TCP, on one thread.
 //!
-//! cargo run --release --example embed_mio -- --seconds 10 127.0.0.1:8888
+//! cargo run --release -p soloist-ecosystem --example embed_mio -- --seconds 10 127.0.0.1:8888
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {

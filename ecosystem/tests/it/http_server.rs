@@ -19,7 +19,7 @@ use smol_hyper::rt::FuturesIo;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::{spawn, testing, time};
 
-use crate::examples::{KillOnDrop, Output, WATCHDOG, example, run};
+use crate::programs::{KillOnDrop, Output, WATCHDOG, example, run, skip_without};
 use crate::support::{Random, watchdog};
 
 /// The example itself, for its timers.
@@ -172,7 +172,7 @@ fn random_bytes(length: usize) -> Vec<u8> {
 fn curl(args: &[&str]) -> Option<Output> {
     let found = Command::new("curl").arg("--version").output();
     if found.is_err() {
-        eprintln!("skipped: there is no curl on this machine");
+        skip_without("curl");
         return None;
     }
     let mut command = Command::new("curl");
@@ -264,7 +264,7 @@ fn wrk_gets_an_answer_to_each_request() {
         let mut command = Command::new("wrk");
         command.args(["-t1", "-c50", "-d1s", "--timeout", "20s", &url]);
         let Ok(output) = command.output() else {
-            eprintln!("skipped: there is no wrk on this machine");
+            skip_without("wrk");
             return;
         };
         let text = String::from_utf8(output.stdout).unwrap();

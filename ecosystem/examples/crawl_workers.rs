@@ -2,8 +2,8 @@
 //! done is in Redis; a worker that is killed loses no page.
 //!
 //! redis-server --port 6379 --save ''
-//! cargo run --release --example crawl_workers
-//! cargo run --release --example crawl_workers -- --crawl docs --jobs 8 http://127.0.0.1:8000/
+//! cargo run --release -p soloist-ecosystem --example crawl_workers
+//! cargo run --release -p soloist-ecosystem --example crawl_workers -- --crawl docs --jobs 8 http://127.0.0.1:8000/
 //!
 //! Run it in several terminals, and kill one of them. In Redis, under `crawl:NAME:`
 //!

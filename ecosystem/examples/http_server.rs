@@ -1,7 +1,7 @@
 //! A web server: hyper speaks HTTP, soloist has the sockets, the timers and Ctrl-C.
 //!
-//! cargo run --release --example http_server --features signal
-//! cargo run --release --example http_server --features signal -- --dir docs 127.0.0.1:8080
+//! cargo run --release -p soloist-ecosystem --example http_server
+//! cargo run --release -p soloist-ecosystem --example http_server -- --dir docs 127.0.0.1:8080
 //! curl --data-binary @README.md http://127.0.0.1:8080/echo
 
 use futures_lite::future::or;

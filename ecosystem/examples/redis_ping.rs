@@ -1,10 +1,10 @@
 //! Speaks with Redis: PING, SET and GET, and a thousand INCR in one round trip.
 //!
 //! redis-server --port 6379 --save ''
-//! cargo run --release --example redis_ping
-//! cargo run --release --example redis_ping -- 127.0.0.1:6379
+//! cargo run --release -p soloist-ecosystem --example redis_ping
+//! cargo run --release -p soloist-ecosystem --example redis_ping -- 127.0.0.1:6379
 //!
-//! The protocol is in `examples/resp`, on top of nothing but `TcpStream`. Of the crates for
+//! The protocol is in `resp/mod.rs`, on top of nothing but `TcpStream`. Of the crates for
 //! Redis, those with async connections bring the runtime along that these run on.
 
 mod resp;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 
-use crate::examples::{KillOnDrop, example};
+use crate::programs::{KillOnDrop, example, skip_without};
 use crate::support::watchdog;
 
 /// A Redis of its own, on a loopback port, with nothing on disk.
@@ -24,7 +24,7 @@ impl RedisServer {
             .output()
             .is_err()
         {
-            eprintln!("skipped: there is no redis-server");
+            skip_without("redis-server");
             return None;
         }
         // Somebody else may take the port before the server does.

@@ -1,0 +1,23 @@
+//! soloist with crates and programs of other people: one binary, a file per area.
+
+#![cfg_attr(not(unix), allow(dead_code))]
+
+#[path = "../../../tests/it/programs.rs"]
+mod programs;
+#[path = "../../../tests/it/support.rs"]
+mod support;
+
+#[cfg(unix)]
+mod crawl;
+mod ecosystem;
+#[cfg(unix)]
+mod embed;
+#[cfg(unix)]
+mod http_server;
+mod https;
+mod hyper_in_memory;
+#[cfg(unix)]
+mod redis_server;
+mod virtual_time;
+#[cfg(unix)]
+mod websocket;

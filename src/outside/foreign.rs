@@ -1,0 +1,96 @@
+//! Tasks that wait for another crate's reactor, which hold a virtual clock.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use crate::cell::{Entry, Owner};
+use crate::watch::{Short, warn};
+
+/// The tasks that another thread has woken while they waited for nothing of ours, as those do
+/// that wait for another crate's reactor. The next time that one of them waits in this way, a
+/// virtual clock should not jump past the answer.
+///
+/// A task that waits for a message of another task looks the same, but for that wake.
+/// So the clock is held for a limited time after each wake, and not for such a task alone.
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    tasks: RefCell<Vec<Entry>>,
+    /// How long the clock is held after a wake.
+    patience: Duration,
+    /// What is left of that.
+    left: Cell<Duration>,
+    /// Set while what is in the inbox may have come from the runtime's own thread, before it
+    /// ran.
+    unknown: Cell<bool>,
+    has_warned: Cell<bool>,
+}
+
+impl Foreign {
+    pub(crate) fn new(patience: Duration) -> Foreign {
+        Foreign {
+            tasks: RefCell::new(Vec::new()),
+            patience,
+            left: Cell::new(Duration::ZERO),
+            unknown: Cell::new(false),
+            has_warned: Cell::new(false),
+        }
+    }
+
+    /// The runtime begins to run. `filled`: something has come into its inbox before that,
+    /// also from its own thread, which then takes the same way as any other.
+    pub(crate) fn run_begins(&self, filled: bool) {
+        self.unknown.set(filled);
+    }
+
+    /// Whether the wakes that are taken out of the inbox now may be those of the runtime's
+    /// own thread.
+    pub(crate) fn take_unknown(&self) -> bool {
+        self.unknown.take()
+    }
+
+    /// Another thread has woken this task, which waited for nothing of ours.
+    pub(crate) fn woken(&self, task: Entry) {
+        self.left.set(self.patience);
+        let mut tasks = self.tasks.borrow_mut();
+        if !tasks.contains(&task) {
+            tasks.push(task);
+        }
+    }
+
+    /// For how long a virtual clock is to be held, if it is. Nothing is ready.
+    pub(crate) fn holds(&self, owner: &Owner) -> Option<Duration> {
+        let left = self.left.get();
+        if left.is_zero() {
+            return None;
+        }
+        let task = {
+            let mut tasks = self.tasks.borrow_mut();
+            tasks.retain(|task| owner.waits_for_others(*task).is_some());
+            let mut tasks = tasks.iter().copied();
+            tasks.find(|task| owner.waits_for_others(*task) == Some(true))?
+        };
+        // Outside of the borrow: a logger is user code.
+        if !self.has_warned.replace(true) {
+            self.warn(owner, task);
+        }
+        Some(left)
+    }
+
+    fn warn(&self, owner: &Owner, task: Entry) {
+        let patience = Short(self.patience);
+        let what = format_args!(
+            "waits for something that is not of soloist, and another thread has woken it \
+             before: the virtual clock does not jump for up to {patience} (to hold it for as \
+             long as it takes, keep a `Handle` until the task is woken)"
+        );
+        match owner.about(task) {
+            Some(who) => warn(format_args!("{who} {what}")),
+            None => warn(format_args!("the future of `block_on` {what}")),
+        }
+    }
+
+    /// The clock was held for so long.
+    pub(crate) fn waited(&self, time: Duration) {
+        self.left.set(self.left.get().saturating_sub(time));
+    }
+}
