@@ -93,6 +93,7 @@ mod count;
 mod home;
 mod refs;
 mod registry;
+mod reserve;
 mod stuck;
 mod waits;
 

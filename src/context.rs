@@ -1,5 +1,7 @@
 //! The runtime that is running on this thread: its tasks, timers and clock.
 
+mod orphan;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
@@ -8,16 +10,16 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::orphan::{orphaned, report};
 use crate::budget;
-use crate::cell::{About, Awaiter, Enter, Entry, Home, Message, Owner, Ran, Who, is_polling};
+use crate::cell::{About, Awaiter, Enter, Entry, Message, Owner, Ran, Who, is_polling};
 use crate::clock::{self, OwnedClock, Simulation};
 use crate::outside::{self, Foreign, Outside};
-use crate::panics::{Panics, Payload, discard};
+use crate::panics::{Panics, Payload};
 use crate::park::Park;
 use crate::reactor::Reactor;
 use crate::record::{Source, wakes_by};
 use crate::schedule::{Order, SharedOrder};
-use crate::stderr;
 use crate::sync::thread_local;
 use crate::timers::{TimerKey, Timers};
 use crate::watch::{Short, Watch, warn};
@@ -636,57 +638,6 @@ impl Enter for Context {
             let _ = self.owner.home().push(look);
         }
     }
-}
-
-/// The task `who` of the runtime `home` has panicked, and from now on nobody can await that:
-/// it was detached, or its handle has gone.
-pub(crate) fn orphaned(home: Home, who: String, payload: Payload) {
-    let orphan = Orphan {
-        who,
-        payload: Some(payload),
-    };
-    let here = try_current().filter(|context| context.owner.home().id() == home.id());
-    match here {
-        Some(context) if !context.propagate_panics => drop(orphan),
-        // Not here and now, where it would be the panic of whoever detaches: the runtime
-        // itself is to hear of it.
-        _ => {
-            let refused = home.push(Message::Call(Box::new(move || orphan.arrive())));
-            drop(refused);
-        }
-    }
-}
-
-/// A panic on its way to its runtime. It is reported if it does not arrive there.
-struct Orphan {
-    who: String,
-    payload: Option<Payload>,
-}
-
-impl Orphan {
-    fn arrive(mut self) {
-        // A thread that is ending knows of no runtime: then it is reported.
-        let Some(context) = try_current() else { return };
-        if let Some(payload) = self.payload.take() {
-            context.bury(&self.who, payload);
-        }
-    }
-}
-
-impl Drop for Orphan {
-    fn drop(&mut self) {
-        if let Some(payload) = self.payload.take() {
-            report(&self.who, payload);
-        }
-    }
-}
-
-/// What is said of a panic that nobody can await.
-pub(crate) fn report(who: &dyn fmt::Display, payload: Payload) {
-    stderr::write(format_args!(
-        "soloist: {who} has panicked, and nobody awaits it\n"
-    ));
-    discard(payload);
 }
 
 impl fmt::Debug for Context {

@@ -342,7 +342,7 @@ macro_rules! futures_io {
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let write = |mut io: &_| std::io::Write::write(&mut io, buf);
-                self.socket.poll_write(cx, $exclusive, write)
+                self.socket.poll_write(cx, $exclusive, buf.len(), write)
             }
 
             fn poll_write_vectored(
@@ -351,7 +351,8 @@ macro_rules! futures_io {
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let write = |mut io: &_| std::io::Write::write_vectored(&mut io, bufs);
-                self.socket.poll_write(cx, $exclusive, write)
+                let len = bufs.iter().map(|buf| buf.len()).sum();
+                self.socket.poll_write(cx, $exclusive, len, write)
             }
 
             fn poll_flush(

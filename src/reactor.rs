@@ -30,6 +30,7 @@ pub mod liar;
 mod object;
 #[cfg(not(all(target_os = "linux", not(soloist_portable))))]
 mod portable;
+mod slots;
 mod waiters;
 
 use std::cell::{Cell, RefCell};
@@ -52,7 +53,8 @@ pub(crate) use self::object::Source;
 use self::portable as real;
 #[cfg(not(soloist_liar))]
 use self::real::Wait;
-use self::waiters::{By, DirectionState, Waiter};
+use self::slots::{INDEX_BITS, OWNERS, SLOT_KEYS, Slot, index, slot, slot_of};
+use self::waiters::{By, Waiter};
 use crate::panics::Panics;
 use crate::ready::Rouse;
 use crate::record::{self, wakes_by};
@@ -68,12 +70,6 @@ thread_local! {
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// A key holds the index of a slot, and a number that tells its owners apart.
-const INDEX_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
-/// Keys beyond this are for the reactor's own fds.
-const SLOT_KEYS: usize = usize::MAX >> 1;
-const OWNERS: usize = SLOT_KEYS >> INDEX_BITS;
 
 /// Something that the poller has reported.
 #[derive(Clone, Copy, Debug)]
@@ -128,12 +124,6 @@ pub(crate) struct Reactor {
     /// Whether a visit has taken the guest's word since [`Reactor::take_word`].
     #[cfg(unix)]
     took_word: Cell<bool>,
-}
-
-struct Slot {
-    key: usize,
-    registration: Arc<Registration>,
-    directions: [DirectionState; 2],
 }
 
 impl Reactor {
@@ -612,38 +602,6 @@ impl Reactor {
 fn wake_others(others: &mut Vec<Waiter>, panics: &mut Panics) {
     for waiter in others.drain(..) {
         waiter.by.wake(panics);
-    }
-}
-
-fn index(key: usize) -> usize {
-    key & ((1 << INDEX_BITS) - 1)
-}
-
-/// The slot with this key, if its owner is still the same.
-#[inline]
-fn slot(slots: &mut Slab<Slot>, key: usize) -> Option<&mut Slot> {
-    let slot = slots.get_mut(index(key))?;
-    (slot.key == key).then_some(slot)
-}
-
-/// The slot of this source. Keys of different reactors can be equal, so that they prove
-/// nothing where a source may just have moved to another one.
-#[inline]
-fn slot_of<'a>(slots: &'a mut Slab<Slot>, registration: &Registration) -> Option<&'a mut Slot> {
-    let slot = slot(slots, registration.key.load(Ordering::Relaxed))?;
-    std::ptr::eq(&*slot.registration, registration).then_some(slot)
-}
-
-impl Slot {
-    fn is_background(&self) -> bool {
-        self.registration.background.load(Ordering::Relaxed)
-    }
-
-    /// For a source that is still of this reactor.
-    #[inline]
-    fn note_waiting(&self) {
-        let waiting = self.directions.iter().any(|one| !one.is_empty());
-        self.registration.waiting.store(waiting, Ordering::Relaxed);
     }
 }
 

@@ -139,14 +139,19 @@ impl<T> Socket<T> {
         Poll::Ready(result)
     }
 
-    /// Writes bytes, or has the task woken if that would block.
+    /// Writes `len` bytes, or has the task woken if that would block.
     #[inline]
     pub(crate) fn poll_write(
         &self,
         cx: &mut TaskContext<'_>,
         exclusive: bool,
+        len: usize,
         write: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        if len == 0 {
+            // There is always room for nothing, and an error is told.
+            self.source.readiness().report(false, true, false);
+        }
         let result = ready!(self.poll_io(Direction::Write, cx, exclusive, write));
         if let Ok(n) = result {
             budget::charge_bytes(n);

@@ -85,7 +85,7 @@ impl AsyncWrite for ChildStdin {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let write = |mut pipe: &std::process::ChildStdin| Write::write(&mut pipe, buf);
-        self.socket()?.poll_write(cx, true, write)
+        self.socket()?.poll_write(cx, true, buf.len(), write)
     }
 
     fn poll_write_vectored(
@@ -94,7 +94,8 @@ impl AsyncWrite for ChildStdin {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let write = |mut pipe: &std::process::ChildStdin| Write::write_vectored(&mut pipe, bufs);
-        self.socket()?.poll_write(cx, true, write)
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        self.socket()?.poll_write(cx, true, len, write)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {

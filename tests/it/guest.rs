@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::task::yield_now;
 use soloist::time::{sleep, sleep_until, timeout};
-use soloist::{Runtime, block_on, spawn, testing};
+use soloist::{Runtime, block_on, spawn};
 
 use crate::support::{Random, Seen, panic_of, passes_in_child, patience, watchdog};
 use crate::sys;
@@ -936,6 +936,7 @@ fn b120_the_child_of_a_fork_may_be_a_guest_again() {
     });
 }
 
+#[cfg(feature = "testing")]
 #[test]
 fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
     watchdog(|| {
@@ -943,7 +944,7 @@ fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
         let far = runtime.spawn(async { sleep(Duration::from_secs(1000)).await });
         settle(&runtime);
         let mut early = None;
-        testing::block_on(async {
+        soloist::testing::block_on(async {
             sleep(Duration::from_secs(24 * 60 * 60)).await;
             early = Some(runtime.spawn(async {
                 let deadline = Instant::now() + 20 * MS;

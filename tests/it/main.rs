@@ -12,7 +12,7 @@ mod bad_input;
 mod blocking;
 mod cancel;
 mod cancellation;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "testing"))]
 mod closed_stderr;
 mod connect;
 mod copy;
@@ -23,6 +23,7 @@ mod echo;
 mod examples;
 #[cfg(feature = "testing")]
 mod explore;
+#[cfg(feature = "testing")]
 mod fairness;
 mod full_reads;
 mod group;
@@ -60,6 +61,7 @@ mod support;
 mod sys;
 mod task_local;
 mod tasks;
+#[cfg(feature = "testing")]
 mod tcp_behaviours;
 mod tcp_options;
 mod teardown;

@@ -1138,9 +1138,14 @@ fn traffic<N: Net>() -> Vec<Check<N>> {
             "pends 0",
             |t: Run<N>| async move {
                 let (mut client, _server) = t.pair().await;
-                while poll_once(client.write(&[7; 100_000])).await.is_some() {}
+                // A poll writes as much as its budget allows.
+                for _ in 0..100 {
+                    while poll_once(client.write(&[7; 100_000])).await.is_some() {}
+                    soloist::task::yield_now().await;
+                }
                 t.settle().await;
                 while poll_once(client.write(&[7; 100_000])).await.is_some() {}
+                t.settle().await;
                 t.polled(poll_once(client.write(&[7])).await);
                 t.polled(poll_once(client.write(&[])).await);
             },
