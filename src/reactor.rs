@@ -53,7 +53,7 @@ pub(crate) use self::object::Source;
 use self::portable as real;
 #[cfg(not(soloist_liar))]
 use self::real::Wait;
-use self::slots::{INDEX_BITS, OWNERS, SLOT_KEYS, Slot, index, slot, slot_of};
+use self::slots::{INDEX_BITS, OWNERS, Slot, index, slot, slot_of};
 use self::waiters::{By, Waiter};
 use crate::panics::Panics;
 use crate::ready::Rouse;

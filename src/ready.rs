@@ -346,7 +346,7 @@ mod models {
                 parker.park();
                 inbox.unpark();
             }
-            inbox.take(&mut items);
+            inbox.take(usize::MAX, &mut items);
         }
         items
     }

@@ -16,7 +16,8 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::{Event, SLOT_KEYS};
+use super::Event;
+use super::slots::SLOT_KEYS;
 use crate::source::{PollerHandle, add_own};
 
 /// The key of the timer. Those after it are the poller's own and the notification's.

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{Event, INDEX_BITS, Reactor, real};
+use super::slots::INDEX_BITS;
+use super::{Event, Reactor, real};
 use crate::source::PollerHandle;
 
 thread_local! {

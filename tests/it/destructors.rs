@@ -643,6 +643,7 @@ fn a_destructor_runs_inside_of_its_runtime_wherever_the_handle_is_dropped() {
     });
 }
 
+#[cfg(feature = "testing")]
 #[test]
 fn a_destructor_of_a_task_on_a_virtual_clock_sees_its_time() {
     watchdog(|| {
