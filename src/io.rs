@@ -31,8 +31,18 @@ use crate::source::{AsRaw, Direction};
 /// is dropped. Where `&T` is [`Read`](std::io::Read) or [`Write`](std::io::Write), the
 /// `Async` is [`AsyncRead`] or [`AsyncWrite`].
 ///
-/// It gives out `&T` only: whoever could replace or close the object behind the
-/// reactor's back would break the registration.
+/// It gives out `&T` only, and takes no borrowed objects: code that could replace or close the
+/// object behind the reactor's back would break the registration.
+///
+/// ```compile_fail,E0597
+/// # use soloist::{block_on, io::Async};
+/// block_on(async {
+///     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+///     // The `Async` could be forgotten, and the listener closed while it is registered.
+///     let borrowed = Async::new(&listener).unwrap();
+///     std::mem::forget(borrowed);
+/// });
+/// ```
 ///
 /// # Examples
 ///
@@ -63,8 +73,9 @@ impl<T: AsRaw + 'static> Async<T> {
     ///
     /// # Errors
     ///
-    /// Outside of a runtime; and if the system cannot poll the object, as with regular
-    /// files: those are always ready, so use them as they are.
+    /// Outside of a runtime; if the file descriptor is registered already; and if the system
+    /// cannot poll the object, as with regular files: those are always ready, so use them as
+    /// they are.
     ///
     /// # Examples
     ///

@@ -224,7 +224,7 @@ impl Registration {
         // it under this lock before it is closed [GONE].
         unsafe {
             let fd = raw::Borrowed::borrow_raw(self.fd);
-            platform::add(poller.poller(), fd, key, interest)?;
+            platform::add(poller.poller(), fd, key, interest).map_err(registered_already)?;
         }
         self.key.store(key, Ordering::Relaxed);
         *place = Place::In(poller.clone());
@@ -291,6 +291,18 @@ impl Registration {
 
 fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the socket has been closed")
+}
+
+/// Says what to do if it is that.
+fn registered_already(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::AlreadyExists {
+        return error;
+    }
+    io::Error::new(
+        error.kind(),
+        "the file descriptor is registered already, by another object of this thread: use that \
+         one, or a duplicate (`try_clone`)",
+    )
 }
 
 pub(crate) fn elsewhere() -> io::Error {

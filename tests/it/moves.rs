@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use soloist::block_on;
-use soloist::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use soloist::io::{Async, AsyncRead, AsyncReadExt, AsyncWrite};
 use soloist::net::TcpStream;
 use soloist::time::sleep;
 
@@ -138,5 +138,193 @@ fn a_report_that_comes_after_a_move_says_nothing_about_the_new_life() {
         let (n, stream) = there.lock().unwrap().take().unwrap();
         peers[n].write_all(b"y").unwrap();
         assert_eq!(reads_elsewhere(&stream).unwrap(), b'y');
+    });
+}
+
+/// Two sources are reported at once. The waker of the first drops the second, and makes another
+/// one with the same file descriptor. The report of the one that is gone does nothing to it.
+#[cfg(unix)]
+#[test]
+fn b104_a_late_event_of_a_dead_slot_reaches_no_other_source() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream as Pipe;
+
+    type Shared<T> = Arc<Mutex<Option<T>>>;
+
+    watchdog(|| {
+        block_on(async {
+            let sources: [Shared<Async<Pipe>>; 2] = Default::default();
+            let heir: Shared<(Async<Pipe>, Pipe)> = Arc::default();
+            let done = Arc::new(AtomicBool::new(false));
+            let (wakes, heirs_waker) = CountWakes::new();
+            let mut peers = Vec::new();
+            for n in 0..2 {
+                let (ours, theirs) = Pipe::pair().unwrap();
+                peers.push(theirs);
+                let ours = Async::new(ours).unwrap();
+                let (other, heir) = (sources[1 - n].clone(), heir.clone());
+                let heirs_waker = heirs_waker.clone();
+                let done = done.clone();
+                let waker = waker_fn(move || {
+                    if done.swap(true, Ordering::SeqCst) {
+                        return;
+                    }
+                    let gone = other.lock().unwrap().take().unwrap();
+                    let number = gone.get_ref().as_raw_fd();
+                    drop(gone);
+                    let (a, b) = Pipe::pair().unwrap();
+                    let (ours, theirs) = if a.as_raw_fd() == number {
+                        (a, b)
+                    } else {
+                        (b, a)
+                    };
+                    assert_eq!(ours.as_raw_fd(), number, "another test has taken it");
+                    let ours = Async::new(ours).unwrap();
+                    let mut cx = Context::from_waker(&heirs_waker);
+                    assert!(ours.poll_readable(&mut cx).is_pending());
+                    *heir.lock().unwrap() = Some((ours, theirs));
+                });
+                let mut cx = Context::from_waker(&waker);
+                assert!(ours.poll_readable(&mut cx).is_pending());
+                *sources[n].lock().unwrap() = Some(ours);
+            }
+            for mut peer in peers.iter() {
+                peer.write_all(b"x").unwrap();
+            }
+            sleep(5 * MS).await;
+            let (_heir, mut theirs) = heir.lock().unwrap().take().expect("one was woken");
+            assert_eq!(wakes.get(), 0, "woken by the event of another source");
+            theirs.write_all(b"x").unwrap();
+            while wakes.get() == 0 {
+                sleep(MS).await;
+            }
+            assert_eq!(wakes.get(), 1);
+        });
+    });
+}
+
+/// A socket whose reads tell when they find nothing.
+#[cfg(unix)]
+mod hooked {
+    use std::io::{ErrorKind, Read, Result};
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::os::unix::net::UnixStream;
+
+    pub(super) struct Hooked {
+        pub(super) stream: UnixStream,
+        pub(super) when_empty: Box<dyn Fn() + Send + Sync>,
+    }
+
+    impl AsFd for Hooked {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.stream.as_fd()
+        }
+    }
+
+    impl Read for &Hooked {
+        fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
+            let result = (&self.stream).read(buf);
+            if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+                (self.when_empty)();
+            }
+            result
+        }
+    }
+}
+
+/// One thread is in the middle of a read when another one takes the source over. Both have a
+/// reactor in which the source has the same key as some source in the other's.
+#[cfg(unix)]
+#[test]
+fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_wake_up() {
+    use std::os::unix::net::UnixStream as Pipe;
+    use std::sync::mpsc;
+
+    use self::hooked::Hooked;
+
+    watchdog(|| {
+        // How many sources each thread has registered before.
+        for (here, there) in [(0, 0), (1, 0), (0, 1), (2, 1)] {
+            let owner = thread::current().id();
+            let (asked, ask) = mpsc::channel();
+            let (taken, wait) = mpsc::channel();
+            let wait = Mutex::new(wait);
+            let (ours, mut theirs) = Pipe::pair().unwrap();
+            block_on(async {
+                // Somebody waits for these, so that a waiter in a wrong place is not alone.
+                let mut others = Vec::new();
+                for _ in 0..here {
+                    let (a, b) = Pipe::pair().unwrap();
+                    let a = Async::new(a).unwrap();
+                    let reader = soloist::spawn(async move { (&a).read(&mut [0]).await });
+                    others.push((b, reader));
+                }
+                soloist::task::yield_now().await;
+                let hooked = Hooked {
+                    stream: ours,
+                    when_empty: Box::new(move || {
+                        if thread::current().id() == owner && asked.send(()).is_ok() {
+                            let _ = wait.lock().unwrap().recv();
+                        }
+                    }),
+                };
+                let source = Arc::new(Async::new(hooked).unwrap());
+                let elsewhere = source.clone();
+                let thread = thread::spawn(move || {
+                    block_on(async move {
+                        let mut others = Vec::new();
+                        for _ in 0..there {
+                            let (a, b) = Pipe::pair().unwrap();
+                            let a = Async::new(a).unwrap();
+                            let reader = soloist::spawn(async move { (&a).read(&mut [0]).await });
+                            others.push((b, reader));
+                        }
+                        soloist::task::yield_now().await;
+                        ask.recv().unwrap();
+                        // The first thread is in its read now, and will find nothing.
+                        let mut reader = &*elsewhere;
+                        let mut byte = [0];
+                        let mut read = std::pin::pin!(reader.read(&mut byte));
+                        let first = soloist::future::poll_once(&mut read).await;
+                        drop(ask);
+                        taken.send(()).unwrap();
+                        drop(taken);
+                        let result = match first {
+                            Some(result) => result,
+                            None => read.await,
+                        };
+                        (result, byte)
+                    })
+                });
+                let mut byte = [0];
+                let mut reader = &*source;
+                let reading = async {
+                    let result = reader.read(&mut byte).await;
+                    (result, byte)
+                };
+                let writing = async {
+                    for _ in 0..50 {
+                        sleep(MS).await;
+                    }
+                    // One byte for each of them.
+                    theirs.write_all(b"yy").unwrap();
+                };
+                let ((result, byte), ()) = futures_lite::future::zip(reading, writing).await;
+                let mut read = 0;
+                for (result, byte) in [(result, byte), thread.join().unwrap()] {
+                    match result {
+                        Ok(n) => {
+                            assert_eq!((n, byte), (1, *b"y"));
+                            read += 1;
+                        }
+                        Err(error) => {
+                            let text = error.to_string();
+                            assert!(text.contains("belongs to another thread"), "{text}");
+                        }
+                    }
+                }
+                assert!(read > 0, "both were refused");
+            });
+        }
     });
 }

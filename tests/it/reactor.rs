@@ -314,6 +314,32 @@ fn b58_a_second_registration_fails_and_harms_the_first_in_no_way() {
     });
 }
 
+/// A listener of ours, which is registered when somebody first waits for it, and by then is
+/// registered already.
+#[test]
+fn b121_a_second_registration_of_an_fd_says_so() {
+    watchdog(|| {
+        block_on(async {
+            let listener = soloist::net::TcpListener::bind("127.0.0.1:0").await;
+            let listener = std::sync::Arc::new(listener.unwrap());
+            let first = Async::new(listener.clone()).unwrap();
+            for error in [
+                soon(listener.accept()).await.unwrap_err(),
+                Async::new(listener.clone()).unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+                let text = error.to_string();
+                assert!(text.contains("is registered already"), "{text}");
+                assert!(text.contains("try_clone"), "{text}");
+            }
+            drop(first);
+            let address = listener.local_addr().unwrap();
+            let _client = TcpStream::connect(address).unwrap();
+            soon(listener.accept()).await.unwrap();
+        });
+    });
+}
+
 // Events that nobody waits for.
 
 fn tcp() -> (Async<TcpStream>, TcpStream) {
