@@ -51,13 +51,6 @@ pub(crate) fn is_spent_for_timers() -> bool {
     LEFT.get().timers == 0
 }
 
-/// Whether one of the budgets is spent.
-#[inline]
-pub(crate) fn is_spent() -> bool {
-    let left = LEFT.get();
-    left.sockets == 0 || left.timers == 0
-}
-
 /// Charges the poll that is under way for socket operations.
 #[inline]
 pub(crate) fn charge(operations: u32) {

@@ -113,7 +113,7 @@ pub(crate) use self::home::{Enter, Entry, Home, Message, Owner, Ran, spawn_here}
 use self::home::{Local, Phase, Shared};
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
 pub(crate) use self::waits::Waits;
-pub(crate) use self::waits::{Wait, Who, is_polling, note, polled};
+pub(crate) use self::waits::{Wait, Who, is_polling, note, polled, requeue_polled};
 use crate::counts::Counts;
 use crate::panics::{Payload, discard};
 use crate::ready::{Inbox, Notifier, ReadyQueue};
@@ -275,6 +275,18 @@ impl Header {
             return false;
         }
         !self.sent.swap(true, Ordering::AcqRel)
+    }
+
+    /// Queues the cell at the end of the generation. It is being polled.
+    #[inline]
+    fn requeue(&self) {
+        // SAFETY: being polled, it is on its thread [THREAD], and its `Owner` lives [LOCAL].
+        let local = unsafe { self.home.local() };
+        if !self.queued.replace(true) {
+            local.counts.wakes_local.add(1);
+            local.ready.defer(self.entry());
+            record::woken(|| self.subject());
+        }
     }
 
     /// Returns whether it was not queued yet. `local` is that of its runtime.

@@ -72,7 +72,7 @@ pub(crate) struct Context {
     /// How many messages of other threads may still be taken before the next generation.
     messages_left: Cell<usize>,
     /// Wakers of operations that were not tried because the budget of their poll was spent.
-    /// They are woken after that poll.
+    /// They are woken at the end of the generation.
     deferred: RefCell<Vec<Waker>>,
     /// Pruned when it is full.
     parked: RefCell<Vec<Weak<dyn HoldsWaker>>>,
@@ -134,7 +134,7 @@ pub(crate) fn inside_or_error(what: &str) -> io::Result<()> {
 }
 
 /// Ready if the poll that is under way may use a socket once more. If its budget is spent,
-/// the waker is woken after the poll.
+/// the waker is woken at the end of the generation.
 ///
 /// Not in the poll: a combinator that polls again at once whatever was woken would never
 /// return.
@@ -485,10 +485,24 @@ impl Context {
         counts.longest_queue.raise_to(ready);
     }
 
-    /// Wakes what was put off because the budget of the last poll was spent.
+    /// Whether a task is ready, or will be at the end of the generation.
     #[inline]
-    pub(crate) fn end_poll(&self) {
-        if budget::is_spent() {
+    pub(crate) fn is_anything_ready(&self) -> bool {
+        let ready = self.owner.ready();
+        !ready.is_empty() || ready.has_deferred() || !self.deferred.borrow().is_empty()
+    }
+
+    /// How many tasks are ready, or will be at the end of the generation.
+    pub(crate) fn ready_count(&self) -> usize {
+        self.owner.ready().count() + self.deferred.borrow().len()
+    }
+
+    /// The generation has ended: appends the tasks that have yielded in it, and wakes what was
+    /// put off because the budget of a poll was spent.
+    #[inline]
+    pub(crate) fn append_deferred(&self) {
+        self.owner.ready().append_deferred();
+        if !self.deferred.borrow().is_empty() {
             self.wake_deferred();
         }
     }
@@ -510,12 +524,10 @@ impl Context {
             return Step::Nothing;
         };
         budget::begin_poll();
-        let step = match self.owner.watch() {
+        match self.owner.watch() {
             None => self.run(task, main),
             Some(watch) => self.run_watched(watch, task, main),
-        };
-        self.end_poll();
-        step
+        }
     }
 
     #[inline(always)]

@@ -24,6 +24,8 @@ pub(crate) struct ReadyQueue<T> {
     /// wrap around.
     head: Cell<usize>,
     tail: Cell<usize>,
+    /// Items that are appended at the end of the generation.
+    deferred: RefCell<Vec<T>>,
 }
 
 impl<T: Copy> ReadyQueue<T> {
@@ -32,6 +34,32 @@ impl<T: Copy> ReadyQueue<T> {
             ring: RefCell::default(),
             head: Cell::new(0),
             tail: Cell::new(0),
+            deferred: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Keeps an item until [`ReadyQueue::append_deferred`].
+    #[inline]
+    pub(crate) fn defer(&self, item: T) {
+        self.deferred.borrow_mut().push(item);
+    }
+
+    /// How many items there are, with the deferred ones.
+    pub(crate) fn count(&self) -> usize {
+        self.len() + self.deferred.borrow().len()
+    }
+
+    /// Whether there are deferred items.
+    #[inline]
+    pub(crate) fn has_deferred(&self) -> bool {
+        !self.deferred.borrow().is_empty()
+    }
+
+    /// Appends the deferred items.
+    #[inline]
+    pub(crate) fn append_deferred(&self) {
+        for item in self.deferred.borrow_mut().drain(..) {
+            self.push(item);
         }
     }
 
@@ -113,6 +141,7 @@ impl<T: Copy> ReadyQueue<T> {
         if self.ring.borrow().len() > kept {
             self.ring.take();
         }
+        self.deferred.take();
     }
 }
 

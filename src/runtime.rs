@@ -345,7 +345,7 @@ impl Runtime {
                 if polled > 0 || wait == Some(Duration::ZERO) || self.context.is_stopped() {
                     return Ok(Turn {
                         polled,
-                        ready: self.context.owner.ready().len(),
+                        ready: self.context.ready_count(),
                         next_deadline: self.context.next_deadline(),
                     });
                 }
@@ -431,7 +431,7 @@ impl Runtime {
     #[inline]
     fn is_quiet(&self) -> bool {
         let owner = &self.context.owner;
-        owner.ready().is_empty()
+        !self.context.is_anything_ready()
             && !owner.inbox().is_filled()
             && !self.budget.is_due()
             && owner.watch().is_none()
@@ -444,7 +444,6 @@ impl Runtime {
         self.context.begin_generation(1);
         budget::begin_poll();
         let is_done = main();
-        self.context.end_poll();
         if is_done {
             self.budget.count_poll();
         } else if self.budget.is_interrupted_after_poll() {
@@ -504,10 +503,12 @@ impl Runtime {
     #[inline(always)]
     fn pass(&self, wait: Option<Duration>, main: &mut dyn FnMut() -> bool) -> io::Result<Pass> {
         loop {
-            let is_idle = self.context.owner.ready().is_empty();
+            let is_idle = !self.context.is_anything_ready();
             if is_idle || self.budget.is_due_after_generation() {
                 self.visit(is_idle, wait)?;
             }
+            // After the visit: what a task waits for comes before a task that has yielded.
+            self.context.append_deferred();
             if let Some(watch) = self.context.owner.watch() {
                 watch.begin_turn();
             }

@@ -33,7 +33,7 @@ use std::task::{Context as TaskContext, Poll};
 
 pub use self::group::{Spawner, TaskGroup};
 pub use self::local::LocalKey;
-use crate::cell::{self, About, Failure, Name, RemoteRef, TaskRef};
+use crate::cell::{self, About, Failure, Name, RemoteRef, TaskRef, requeue_polled};
 use crate::context;
 use crate::panics::{Panics, Payload, discard};
 
@@ -677,7 +677,11 @@ impl From<JoinError> for io::Error {
     }
 }
 
-/// Lets all others that are ready have their turn first.
+/// Lets the other tasks run first: those that are ready, and those whose sockets and timers the
+/// runtime finds ready when these have run.
+///
+/// A task that computes for long can call this from time to time. The sockets are looked at if
+/// a millisecond has passed, or 128 polls; see [`runtime`](crate::runtime).
 ///
 /// # Cancel safety
 ///
@@ -710,7 +714,10 @@ impl Future for YieldNow {
             return Poll::Ready(());
         }
         self.yielded = true;
-        cx.waker().wake_by_ref();
+        if !requeue_polled(cx.waker()) {
+            // A combinator's waker, which wakes its task in its own way.
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 }

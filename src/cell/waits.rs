@@ -5,6 +5,9 @@
 //! anew by each poll. What goes beyond that (which socket, which timer) is looked up when
 //! somebody asks.
 
+use std::task::Waker;
+
+use super::count::is_waker_of;
 use super::{Header, with_polled};
 use crate::record;
 pub(crate) use crate::record::Wait;
@@ -58,6 +61,20 @@ pub(crate) type Who = u32;
 #[inline]
 pub(crate) fn polled() -> Who {
     with_polled(|header| header.who()).unwrap_or_default()
+}
+
+/// If the task that is being polled on this thread has this waker, queues it at the end of the
+/// generation. Returns whether it has.
+#[inline]
+pub(crate) fn requeue_polled(waker: &Waker) -> bool {
+    let requeued = with_polled(|header| {
+        let is_it = is_waker_of(waker, header);
+        if is_it {
+            header.requeue();
+        }
+        is_it
+    });
+    requeued.unwrap_or(false)
 }
 
 /// Whether a task, or main, is being polled on this thread.

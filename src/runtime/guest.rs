@@ -65,7 +65,7 @@ impl Guest {
                 });
                 reactor.take_word();
                 reactor.arm_timer(wait);
-                if !context.owner.ready().is_empty()
+                if context.is_anything_ready()
                     || context.owner.inbox().is_filled()
                     || is_readable(reactor)
                 {
@@ -116,7 +116,7 @@ impl Runtime {
     /// What a turn of a guest does first: it takes what made the foreign loop call. If
     /// nothing is ready, the pass that comes does so.
     pub(super) fn visit_as_guest(&self) -> io::Result<()> {
-        if self.guest.is_guest() && !self.context.owner.ready().is_empty() {
+        if self.guest.is_guest() && self.context.is_anything_ready() {
             return self.visit(false, None);
         }
         Ok(())

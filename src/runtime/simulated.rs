@@ -34,7 +34,7 @@ impl Runtime {
         // A `Sleep` may have been set to a time that has passed.
         context.expire_timers();
         context.deliver_events();
-        if context.owner.ready().is_empty() {
+        if !context.is_anything_ready() {
             let held = self.held_by_others(clock, outside, wait);
             match self.jump(clock, outside || held.is_some(), wait) {
                 Some(Jump::ToTimer(deadline)) => {
@@ -122,7 +122,7 @@ impl Runtime {
             context.wait(left)?;
             context.read_inbox();
             context.deliver_events();
-            if !context.owner.ready().is_empty() || context.is_stopped() != stopped {
+            if context.is_anything_ready() || context.is_stopped() != stopped {
                 break;
             }
             // Out of patience, and of nothing else.

@@ -14,7 +14,7 @@ impl Runtime {
     #[inline]
     pub(super) fn check_not_stuck(&self) {
         let context = &self.context;
-        if context.owner.ready().is_empty()
+        if !context.is_anything_ready()
             && context.timers_pending() == 0
             && !context.owner.inbox().is_filled()
         {
