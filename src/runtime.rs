@@ -1,10 +1,9 @@
 //! The turn loop: [`Runtime`], its [`Builder`], and the [`Handle`] through which
 //! other threads reach it.
 //!
-//! Most programs need only [`block_on`]. A [`Runtime`] of one's own
-//! keeps its tasks from one call to the next, can be run until no task is left
-//! ([`Runtime::run`]), or turn by turn from a loop that is not ours
-//! ([`Runtime::turn`]).
+//! Most programs need only [`block_on`]. A [`Runtime`]
+//! keeps its tasks from one call to the next. It can be run until no task is left
+//! ([`Runtime::run`]), or turn by turn from another event loop ([`Runtime::turn`]).
 //!
 //! # A turn
 //!
@@ -15,9 +14,24 @@
 //! A visit comes
 //!
 //! * when no task is ready: it waits until the next deadline, or until something happens;
-//! * at the end of a generation, when 128 polls or a millisecond have passed since the last
-//!   one;
+//! * at the end of a generation, when 128 polls have been made or a millisecond has passed
+//!   since the last visit;
 //! * within a generation, when 10 ms have passed.
+//!
+//! At most 128 messages of other threads are taken per generation.
+//!
+//! # Fairness
+//!
+//! One poll of a task completes at most 128 operations of sockets and 64 timers. (A read or
+//! write counts once, and once more for each full 8 KiB; an accept counts four times.) What is
+//! beyond that returns `Pending`, and the task is woken when its poll is over. So a task that
+//! reads from a socket which always has data, or awaits timers that are always due, lets the
+//! others run. The end of a task, a promise or a channel is not limited, nor is what a task
+//! computes: use [`yield_now`](crate::task::yield_now) or [`unblock`](crate::unblock) for that.
+//!
+//! The wake comes *after* the poll. So another crate's `block_on` inside of a task waits for
+//! ever as soon as an operation returns `Pending`, for that or any other reason: the poll in
+//! which it waits never ends. Those of this crate panic instead.
 
 #[cfg(unix)]
 mod guest;
@@ -63,8 +77,9 @@ use crate::task::Task;
 /// # Panics
 ///
 /// Inside of a running runtime: a thread that waits here could not go on with the
-/// tasks that it waits for. Use `.await` instead. A panic of the future itself goes
-/// through to the caller.
+/// tasks that it waits for. Use `.await` instead. (The `block_on` of another crate does not
+/// panic there: it waits for ever, even for a socket that is ready, see
+/// [Fairness](crate::runtime#fairness).) A panic of the future itself goes through to the caller.
 ///
 /// If it is **stuck for certain**, instead of hanging for ever: the future and all tasks
 /// wait, no timer is set, nobody waits for a socket or a job, no [`Handle`] or
@@ -297,11 +312,17 @@ impl Runtime {
         self.run_until_stopped(false);
     }
 
-    /// Makes one pass: polls what is ready, each once; if nothing is, waits for up to
-    /// `max_wait` (`None`: for as long as it takes) until something is.
+    /// Makes one turn: polls the tasks that are ready, each once, first come, first served. If
+    /// none is ready, it first waits for up to `max_wait` (`None`: without a limit) until one is.
     ///
-    /// For programs that have a loop of their own. `Some(Duration::ZERO)` never waits; nor
-    /// does any other after [`Handle::stop`], until a `run` has seen that.
+    /// For programs that have a loop of their own. `Some(Duration::ZERO)` never waits. After
+    /// [`Handle::stop`] no turn waits, until a `run` has seen the stop.
+    ///
+    /// Messages of other threads are taken first. Sockets and timers are looked at before the
+    /// polls, if no task is ready, or if 128 polls have been made or 1 ms has passed since the
+    /// last time; and between two polls, if 10 ms have passed. (If another loop watches the
+    /// runtime by its `poll_fd`, every turn looks at them.) A task that becomes ready during the
+    /// polls is for the next turn, after those that were ready before it.
     ///
     /// # Errors
     ///
