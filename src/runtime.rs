@@ -82,11 +82,11 @@ use crate::task::Task;
 /// [Fairness](crate::runtime#fairness).) A panic of the future itself goes through to the caller.
 ///
 /// If it is **stuck for certain**, instead of hanging for ever: the future and all tasks
-/// wait, no timer is set, nobody waits for a socket or a job, no [`Handle`] or
-/// [`RemoteTask`] is alive, and nobody has a waker or an
+/// wait, no timer is set, no task waits for a socket or a job, no [`Handle`] or
+/// [`RemoteTask`] is alive, and there is no waker or
 /// [`AbortHandle`](crate::task::AbortHandle) of any of them. The message lists them. The
 /// count of references proves it, so there are no false alarms; a waker that is kept
-/// somewhere for nothing (in a channel whose sender nobody will use, or a
+/// somewhere and never used (in a channel whose sender is not used any more, or a
 /// [`promise`](crate::promise) that its own task should set) is no proof, and hangs. To wait
 /// for ever while other threads work, keep a `Handle`, or park the thread. It is looked at
 /// when the thread is about to wait, and when the last `Handle` goes: a waker that another
@@ -111,9 +111,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 ///
 /// It stays on its thread (`!Send`); a [`Handle`] reaches it from others. Dropping it
 /// drops all its tasks, inside of it: their destructors may use it, but what they
-/// spawn is dropped at once. If a destructor panics, whoever has the handle of the task can
-/// still await that. The first panic of a task without a handle goes through to who drops the
-/// runtime, when all tasks are gone; the others are reported on standard error.
+/// spawn is dropped at once. If a destructor panics, that can still be awaited through the
+/// handle of the task. The first panic of a task without a handle is resumed when all tasks are
+/// gone; the others are reported on standard error.
 ///
 /// # Examples
 ///
@@ -129,7 +129,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 pub struct Runtime {
     context: Rc<Context>,
     budget: VisitBudget,
-    /// Set when a stop has come within a generation, after tasks that are to run before it.
+    /// Set when a stop was read within a generation, after wakes that must run before it.
     owes_generation: Cell<bool>,
     #[cfg(unix)]
     guest: guest::Guest,
@@ -438,10 +438,10 @@ impl Runtime {
         self.context.enter(f)
     }
 
-    /// Lets a foreign loop know, if there is one, what is left to do.
+    /// Tells a foreign loop, if there is one, that something is left to do.
     #[inline]
     fn tell_host(&self) {
-        // It watches the thread's reactor.
+        // The foreign loop watches the thread's reactor.
         #[cfg(unix)]
         if Reactor::is_made() {
             self.guest.rearm(&self.context);
@@ -507,7 +507,7 @@ impl Runtime {
                 context.read_inbox();
                 if context.take_stopped() {
                     if self.owes_generation.take() || context.owner.ready().len() > ready {
-                        // They were sent before the stop, so they run before it.
+                        // What was sent before the stop runs before it.
                         let result = self.generation(&mut || false);
                         result.map_or_else(|error| lost(&error), drop);
                     }
@@ -574,8 +574,8 @@ impl Runtime {
         Ok(pass)
     }
 
-    /// Looks for what has become ready, and appends it to the queue. If the runtime is idle
-    /// it waits for that, but not longer than `wait`.
+    /// Appends to the queue what has become ready. If the runtime is idle it waits for that, but
+    /// not longer than `wait`.
     fn visit(&self, is_idle: bool, wait: Option<Duration>) -> io::Result<()> {
         let context = &self.context;
         if is_idle && context.virtual_clock.is_some() {
