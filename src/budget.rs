@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 /// What one poll of a task may complete.
 ///
-/// Sockets and timers have budgets of their own. With one for both, a task that prefers a
-/// socket that is always ready to its timeout would never see that.
+/// Sockets and timers have separate budgets. With one for both, a task that polls a socket
+/// which is always ready before its timeout would never see the timeout.
 #[derive(Clone, Copy)]
 struct Budget {
     sockets: u32,
@@ -22,14 +22,14 @@ const FULL: Budget = Budget {
     timers: 64,
 };
 
-/// Bytes that are charged like an operation.
+/// So many bytes are charged like one more operation.
 const BYTES: usize = 8 << 10;
 
-/// What an accept is charged for: it makes a socket, and mostly a task.
+/// What an accept costs: it makes a socket, and mostly a task, too.
 pub(crate) const ACCEPT: u32 = 4;
 
 thread_local! {
-    /// What is left for the poll that is under way.
+    /// What is left of the budget of the current poll.
     static LEFT: Cell<Budget> = const { Cell::new(FULL) };
 }
 
@@ -39,19 +39,19 @@ pub(crate) fn begin_poll() {
     LEFT.set(FULL);
 }
 
-/// Whether the poll that is under way may use no socket any more.
+/// Whether the budget of the current poll for sockets is spent.
 #[inline]
 pub(crate) fn is_spent_for_sockets() -> bool {
     LEFT.get().sockets == 0
 }
 
-/// Whether the poll that is under way may complete no timer any more.
+/// Whether the budget of the current poll for timers is spent.
 #[inline]
 pub(crate) fn is_spent_for_timers() -> bool {
     LEFT.get().timers == 0
 }
 
-/// Charges the poll that is under way for socket operations.
+/// Charges the current poll for socket operations.
 #[inline]
 pub(crate) fn charge(operations: u32) {
     let mut left = LEFT.get();
@@ -59,13 +59,13 @@ pub(crate) fn charge(operations: u32) {
     LEFT.set(left);
 }
 
-/// Charges the poll that is under way for a read or write of so many bytes.
+/// Charges the current poll for a read or write of so many bytes.
 #[inline]
 pub(crate) fn charge_bytes(bytes: usize) {
     charge(1 + (bytes / BYTES) as u32);
 }
 
-/// Charges the poll that is under way for a timer that is due.
+/// Charges the current poll for a timer that is due.
 #[inline]
 pub(crate) fn charge_timer() {
     let mut left = LEFT.get();
@@ -88,10 +88,10 @@ const LONGEST_STRETCH: u32 = 64;
 /// The same while polls may be slow.
 const CAREFUL_STRETCH: u32 = 8;
 
-/// Generations in a row without a slow stretch, after which polls are taken to be quick.
+/// After so many generations in a row without a slow stretch, all polls are taken to be quick.
 const QUICK: u32 = 1000;
 
-/// Another clock for the budget, for tests that count polls.
+/// Replaces the clock of [`VisitBudget`], for tests that count polls.
 #[derive(Clone)]
 pub(crate) struct BudgetClock(pub(crate) Arc<dyn Fn() -> Instant + Send + Sync>);
 
@@ -103,10 +103,10 @@ impl fmt::Debug for BudgetClock {
 
 /// Says when the reactor is visited while tasks are ready.
 ///
-/// To read the clock costs more than a short poll. So it is read after as many polls as
-/// should fit into the time that is left, by the mean of the last ones. The mean says little
-/// where one task computes for long and the others do not: until all polls have been quick
-/// for a while, the clock is also read at the end of each generation.
+/// To read the clock costs more than a short poll. So it is read after a *stretch* of polls: as
+/// many as should fit into the time that is left, by the mean of the last stretch. The mean says
+/// little where one task computes for long beside quick ones. So the clock is also read at the
+/// end of each generation, until [`QUICK`] generations in a row had no slow stretch.
 #[derive(Debug)]
 pub(crate) struct VisitBudget {
     /// Polls since the last visit.
@@ -115,11 +115,11 @@ pub(crate) struct VisitBudget {
     until_reading: Cell<u32>,
     /// Polls from the last reading of the clock to the next.
     stretch: Cell<u32>,
-    /// How long a poll took, on the mean of the last stretch.
+    /// How long a poll took in the last stretch, on average.
     mean: Cell<Duration>,
     read_at: Cell<Instant>,
     visited_at: Cell<Instant>,
-    /// Set when a visit is due at the end of the generation, by the time.
+    /// Set when a visit is due at the end of the generation because of the time.
     is_late: Cell<bool>,
     /// Generations since the last slow stretch, up to [`QUICK`].
     quick: Cell<u32>,
@@ -164,12 +164,12 @@ impl VisitBudget {
         self.polls.set(self.polls.get().wrapping_add(1));
     }
 
-    /// Counts a poll. Returns whether the generation is to be interrupted for a visit.
+    /// Counts a poll. Returns whether the generation must be interrupted for a visit.
     #[inline]
     pub(crate) fn is_interrupted_after_poll(&self) -> bool {
         self.count_poll();
         if cfg!(soloist_loom) {
-            // A model must do the same whenever it is run.
+            // A model must do the same in every run.
             return false;
         }
         let left = self.until_reading.get() - 1;

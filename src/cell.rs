@@ -682,7 +682,7 @@ where
     }
 }
 
-/// Leaves word in the inbox of the cell's runtime. A closed inbox gives it back.
+/// Sends the wake to the inbox of the cell's runtime. A closed inbox refuses it.
 fn send(cell: Remote) {
     let home = cell.header().home;
     let refused = home.push(Message::Wake(RemoteRef { cell }));

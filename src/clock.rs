@@ -1,6 +1,6 @@
 //! The clock of a runtime: the system's. With the feature `testing`, it may be a virtual one
 //! (`clock/simulated.rs`). Without it the same functions know only the system's
-//! (`clock/real.rs`), and nothing of the other is left.
+//! (`clock/real.rs`).
 
 #[cfg(not(feature = "testing"))]
 mod real;

@@ -28,7 +28,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
 }
 
-/// Messages of other threads that become ready in one generation, at most.
+/// At most so many messages of other threads are taken per generation.
 const MESSAGES: usize = 128;
 
 /// What a runtime is built with.
@@ -69,7 +69,7 @@ pub(crate) struct Context {
     /// Reused by every look at the timers, and at the inbox.
     due: Cell<Vec<Awaiter>>,
     messages: Cell<Vec<Message>>,
-    /// How many messages of other threads may still be taken before the next generation.
+    /// How many messages of other threads may still be taken until the next generation begins.
     messages_left: Cell<usize>,
     /// Wakers of operations that were not tried because the budget of their poll was spent.
     /// They are woken at the end of the generation.
@@ -133,11 +133,10 @@ pub(crate) fn inside_or_error(what: &str) -> io::Result<()> {
     Err(error_outside(what))
 }
 
-/// Ready if the poll that is under way may use a socket once more. If its budget is spent,
-/// the waker is woken at the end of the generation.
+/// Ready if the current poll may use a socket once more. If its budget is spent, the waker is
+/// woken at the end of the generation.
 ///
-/// Not in the poll: a combinator that polls again at once whatever was woken would never
-/// return.
+/// Not within the poll: a combinator that polls again whatever was woken would never return.
 #[inline]
 pub(crate) fn poll_socket_budget(cx: &mut TaskContext<'_>) -> Poll<()> {
     if budget::is_spent_for_sockets() {
@@ -160,8 +159,7 @@ pub(crate) fn poll_timer_budget(cx: &mut TaskContext<'_>) -> Poll<()> {
 fn defer(waker: &Waker) -> Poll<()> {
     let context = try_current().filter(|_| is_polling());
     let Some(context) = context else {
-        // A destructor or a waker, between two polls: the budget is not its own.
-        budget::begin_poll();
+        // A destructor or a waker runs between two polls. What is spent is not its own budget.
         return Poll::Ready(());
     };
     let last = context.deferred.take();
@@ -169,7 +167,7 @@ fn defer(waker: &Waker) -> Poll<()> {
         context.deferred.replace(last);
         return Poll::Pending;
     }
-    // Cloned while nothing is borrowed: this is user code, which may come here again.
+    // Cloned while nothing is borrowed: the clone is user code, which may call this function.
     let waker = waker.clone();
     let mut deferred = context.deferred.borrow_mut();
     let new = std::mem::replace(&mut *deferred, last);
@@ -262,8 +260,8 @@ impl Context {
         }
     }
 
-    /// Waits until something happens, or for so long at most. Events of the reactor are
-    /// there for [`Context::deliver_events`].
+    /// Waits until something happens, but not longer than `wait`. The events of the reactor are
+    /// kept for [`Context::deliver_events`].
     pub(crate) fn wait(&self, wait: Option<Duration>) -> io::Result<()> {
         if wait != Some(Duration::ZERO) {
             self.owner.counts().waits.add(1);
@@ -325,7 +323,7 @@ impl Context {
         self.timers.borrow().len()
     }
 
-    /// Shows who waits for timers.
+    /// Calls `f` for each task that waits for a timer.
     pub(crate) fn each_timer(&self, f: &mut dyn FnMut(Who, Option<Instant>)) {
         self.timers.borrow().each_wait(f);
     }
@@ -342,7 +340,7 @@ impl Context {
         drop(awaiter);
     }
 
-    /// Wakes whoever waits for a timer that has been given up.
+    /// Removes a timer, and wakes what waits for it.
     pub(crate) fn wake_timer(&self, key: TimerKey) {
         let awaiter = self.timers.borrow_mut().remove(key);
         if let Some(awaiter) = awaiter {
@@ -374,7 +372,7 @@ impl Context {
         drop(old);
     }
 
-    /// Wakes whose time has come, by the time of the last look at the clock.
+    /// Wakes what waits for timers that are due, by the last reading of the clock.
     #[inline]
     pub(crate) fn expire_timers(&self) {
         // Every visit asks, and many programs have none.
@@ -571,7 +569,7 @@ impl Context {
         step
     }
 
-    /// A panic that nobody can await ends the call that is under way, if that was asked
+    /// Handles the panic of a task without a handle: it ends the current call, if that was asked
     /// for, or is reported.
     fn bury(&self, who: &dyn fmt::Display, payload: Payload) {
         if self.propagate_panics {
@@ -591,15 +589,15 @@ impl Context {
     /// Nothing is ready, and no timer is set: whether it is certain that nothing will ever
     /// happen again.
     pub(crate) fn is_stuck(&self) -> bool {
-        // The cheap ones first: as a rule they say that it is not. Who has gone has left his
-        // word in the inbox before that, which is looked at last.
+        // The cheap checks first: as a rule one of them says that it is not. Whatever a dropped
+        // handle or waker sent is already in the inbox, which is checked last.
         if self.has_outside()
             || self.owner.has_witness()
             || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
         {
             return false;
         }
-        // One that waits for ever may be set anew by who has it.
+        // A timer that never fires may be set anew by its owner.
         if self.timers.borrow().has_unset() {
             return false;
         }
@@ -617,7 +615,7 @@ impl Context {
     /// The runtime goes: drops all tasks, inside of it.
     pub(crate) fn close(self: &Rc<Self>, panics: &mut Panics) {
         let closing = self.owner.shut();
-        // One of them can go on from here, the others are reported.
+        // The first panic is resumed, the others are reported.
         let orphan = |panics: &mut Panics, payload, about: About| {
             if panics.is_empty() && !std::thread::panicking() {
                 panics.keep(payload);
@@ -626,7 +624,7 @@ impl Context {
             }
         };
         if closing.is_empty() && self.timers.borrow().is_empty() {
-            // No code of the user's is called: nobody has to be inside.
+            // No user code is called, so the runtime need not be entered.
             return closing.finish(panics, &orphan);
         }
         self.enter(|| {
@@ -644,8 +642,8 @@ impl Enter for Context {
         let before = (self.owner.ready().len(), self.timers_pending());
         self.enter(f);
         if before != (self.owner.ready().len(), self.timers_pending()) {
-            // Whoever waits for the runtime, as a foreign loop does, is told to look: with a
-            // message without contents. One that is gone gives it back.
+            // An empty message notifies whatever waits for the runtime, such as a foreign loop.
+            // A runtime that is gone refuses it.
             let look = Message::Call(Box::new(|| {}));
             let _ = self.owner.home().push(look);
         }

@@ -1,6 +1,8 @@
 //! Helpers for futures, of `futures-lite`: `zip`, `or`, `poll_once`, and more.
 //!
-//! [`block_on`] is not that of `futures-lite`, which would hang inside of a task.
+//! [`block_on`] is not that of `futures-lite`: inside of a task, where that would wait for ever,
+//! this one panics. Those of other crates do wait for ever there, even for a socket that is ready
+//! (see [Fairness](crate::runtime#fairness)).
 //!
 //! # Examples
 //!

@@ -2,8 +2,10 @@
 //! and helpers of `futures-lite` work on all sockets of this crate.
 //!
 //! Streams are read and written by shared reference, too, and sockets are cheap to clone.
-//! For streams that are not, as those of TLS, [`split`] makes two halves of one.
-//! [`copy`] carries bytes one way, [`copy_bidirectional`] both ways.
+//! For streams that are not, such as those of TLS, [`split`] makes two halves.
+//! [`copy`] carries bytes one way, [`copy_bidirectional`] both ways. One poll of a task
+//! completes a limited number of operations on sockets ([Fairness](crate::runtime#fairness)), so
+//! both let other tasks run, however fast the bytes come.
 
 mod block_on;
 mod copy;

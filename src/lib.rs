@@ -1,5 +1,5 @@
-// What the links of the README lead to in the documentation, and its pictures: the first
-// definition of a link counts, and the README's own are for the page of the repository.
+// The targets of the README's links in the documentation, and its pictures. The first
+// definition of a link counts; those in the README are for the page of the repository.
 //! [`block_on`]: crate::block_on
 //! [`spawn`]: crate::spawn
 //! [`Task`]: crate::Task

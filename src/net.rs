@@ -11,6 +11,10 @@
 //! thread by being used there. They are `AsFd` (`AsSocket` on Windows), so that options
 //! which have no method here can be set with `socket2::SockRef`.
 //!
+//! Operations that are ready complete at once, up to 128 in one poll of a task; then the other
+//! tasks have their turn ([Fairness](crate::runtime#fairness)). A read or write of more than
+//! 8 KiB counts more than once, an accept counts four times.
+//!
 //! Setting a socket up, its options included, fails with an error that says what was tried,
 //! and with the [`ErrorKind`](io::ErrorKind) of the cause. Reads, writes, sends and receives give the
 //! system's error as it is; only a datagram to a Unix path that fails names the path.

@@ -1,6 +1,5 @@
-//! Who can still act on a runtime from outside of it: the handles and jobs that are
-//! counted, which wakers are not; and the tasks that other threads have woken, for a virtual
-//! clock.
+//! What can still act on a runtime from outside of it: handles and jobs, which are counted
+//! (wakers are not); and, for a virtual clock, the tasks that other threads have woken.
 
 #[cfg(feature = "testing")]
 mod foreign;

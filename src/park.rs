@@ -66,7 +66,7 @@ impl Park {
         result
     }
 
-    /// Asks the reactor for events, if any source could have one.
+    /// Fetches the events of the reactor, if there can be any.
     fn wait_for_reactor(&self, timeout: Option<Duration>) -> io::Result<()> {
         match Reactor::get() {
             Some(reactor) if reactor.is_worth_a_visit() => reactor.wait(timeout),
@@ -88,8 +88,8 @@ impl Park {
 /// the thread is set otherwise.
 const SLACK: Duration = Duration::from_micros(if cfg!(target_os = "linux") { 50 } else { 0 });
 
-/// How long to park, to be woken after `timeout`. A wake that comes too early after all is
-/// followed by another wait for the rest.
+/// How long to park so that the thread wakes after `timeout`. If it wakes too early after all,
+/// it waits again for the rest.
 fn compensate_slack(timeout: Duration) -> Duration {
     match timeout.checked_sub(SLACK) {
         Some(shorter) if !shorter.is_zero() => shorter,

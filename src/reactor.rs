@@ -1,7 +1,7 @@
-//! The thread's poller: who waits for which source.
+//! The thread's poller, and the tasks that wait for its sources.
 //!
 //! There is one reactor per thread, made for its first source; sources belong to
-//! the thread, not to one runtime. A source is added to the poller when somebody
+//! the thread, not to one runtime. A source is added to the poller when a task
 //! first waits for it, and stays there until it is closed.
 //!
 //! # Readiness
@@ -11,10 +11,10 @@
 //! would block, or a short read of a stream, clears that, and a report sets it. So in the
 //! steady state nothing is said to the kernel but the wait.
 //!
-//! A direction is *armed* if the poller will report it as soon as it is, or becomes, ready.
-//! It is armed by the first wait. A report leaves it armed, except where the registration is
-//! one-shot, or somebody else may use the source, too: then what is left to be read would
-//! never be reported again.
+//! A direction is *armed* if the poller will report it as soon as it is, or becomes, ready. The
+//! first wait arms it. A report leaves it armed, with two exceptions: a one-shot registration,
+//! and a shared source. Of a shared source, other code may leave some data unread, which an
+//! armed direction would not report again. So each wait arms it anew.
 //!
 //! # Re-entrancy
 //!
@@ -121,7 +121,7 @@ pub(crate) struct Reactor {
     next_entry: Cell<u32>,
     /// Used again by every report.
     woken: Cell<Vec<Waiter>>,
-    /// Whether a visit has taken the guest's word since [`Reactor::take_word`].
+    /// Whether a visit has consumed the wakeup of a foreign loop since [`Reactor::take_word`].
     #[cfg(unix)]
     took_word: Cell<bool>,
 }
@@ -216,13 +216,13 @@ impl Reactor {
         &self.notifier.poller
     }
 
-    /// Whether a visit can find anything. A guest's must also take the word that made
+    /// Whether a visit can find anything. A guest's visit must also consume the wakeup that made
     /// the foreign loop call.
     pub(crate) fn is_worth_a_visit(&self) -> bool {
         self.has_guest() || !self.slots.borrow().is_empty()
     }
 
-    /// Whether somebody waits for a source.
+    /// Whether a task waits for a source.
     pub(crate) fn is_awaited(&self) -> bool {
         let slots = self.slots.borrow();
         let slots = slots.iter().map(|(_, slot)| slot);
@@ -243,7 +243,7 @@ impl Reactor {
         self.free_orphans(&mut panics);
         panics.resume();
         if self.has_events.get() {
-            // A panic has come between the last wait and the delivery.
+            // User code has panicked between the last wait and the delivery.
             return Ok(());
         }
         let Some(mut wait) = self.wait.take() else {
@@ -302,9 +302,9 @@ impl Reactor {
                 return;
             };
             let registration = &*slot.registration;
-            // What the registration of a source says that has moved to another thread is
-            // about its life there. A move right after this look does no harm: it costs an
-            // operation that would block.
+            // If the source has moved to another thread, its readiness belongs to the reactor
+            // there. A move right after this check does no harm: it costs one operation that
+            // would block.
             let is_ours = registration.reactor.load(Ordering::Relaxed) == self.id;
             if is_ours {
                 let readiness = &registration.readiness;
@@ -326,8 +326,8 @@ impl Reactor {
                     let state = &mut slot.directions[direction as usize];
                     state.armed = false;
                     if !state.is_empty() {
-                        // It fails only for an fd that was closed behind our back; then
-                        // nothing is reported any more.
+                        // It fails only if the fd was closed by other code; then nothing is
+                        // reported any more.
                         let _ = self.arm(slot, direction);
                     }
                 }
@@ -365,7 +365,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// Shows the slot of a source of this reactor, if it has one.
+    /// Calls `f` with the slot of a source of this reactor, if it has one.
     #[inline]
     fn with_slot<R>(
         &self,
@@ -376,8 +376,8 @@ impl Reactor {
         slot_of(&mut slots, registration).map(f)
     }
 
-    /// Shows the slot of a source of this reactor, in which `direction` is armed. The first
-    /// time it adds the source to the poller. No user code runs in here.
+    /// Arms `direction` of a source of this reactor, and calls `f` with its slot. The first time
+    /// it adds the source to the poller. No user code runs in here.
     fn with_armed_slot<R>(
         &self,
         registration: &Arc<Registration>,
@@ -422,8 +422,8 @@ impl Reactor {
         Ok(entry.insert(slot))
     }
 
-    /// The usual case of [`Reactor::wait_polled`]: a task with its own waker, nobody else
-    /// waits, and the kernel has been told before. Returns whether that was so. No user code
+    /// The usual case of [`Reactor::wait_polled`]: a task waits with its own waker, nothing else
+    /// waits, and the direction is armed. Returns whether that was so. No user code
     /// runs in here, so the thread-local may be borrowed. The source belongs to this thread.
     #[inline]
     pub(crate) fn wait_alone(
@@ -454,7 +454,7 @@ impl Reactor {
         who: u32,
         waker: &Waker,
     ) -> io::Result<()> {
-        // Somebody waits. One who waits with this waker already needs no clone of it.
+        // If this waker waits already, it need not be cloned.
         if registration.waiting.load(Ordering::Relaxed)
             && self.waits_again(registration, direction, waker)
         {
@@ -466,7 +466,7 @@ impl Reactor {
         let result = self.with_armed_slot(registration, direction, |slot| {
             let state = &mut slot.directions[direction as usize];
             state.fired = false;
-            // An equal waker may be what is left of a wait that is over.
+            // An equal waker may be there already, left by an earlier wait.
             if !state.knows(waker) {
                 crowd = state.split_crowd(self.waits.get());
                 state.push(0, new.take().expect("it was made above"));
@@ -565,7 +565,7 @@ impl Reactor {
         drop(by);
     }
 
-    /// Shows who waits for what.
+    /// Calls `f` for each task that waits, with what it waits for.
     pub(crate) fn each_wait(&self, f: &mut dyn FnMut(u32, Direction, &Registration)) {
         let slots = self.slots.borrow();
         let slots = slots.iter().map(|(_, slot)| slot);
@@ -583,7 +583,7 @@ impl Reactor {
         }
     }
 
-    /// Gives a slot up. Who still waits there is woken, to find out.
+    /// Frees a slot. Tasks that still wait there are woken, and find that the source is gone.
     fn free(&self, key: usize, panics: &mut Panics) {
         let slot = {
             let mut slots = self.slots.borrow_mut();

@@ -1,5 +1,5 @@
-//! What is ready to run: the queue of this thread, and the inbox where other
-//! threads leave word for it.
+//! What is ready to run: the queue of this thread, and the inbox for messages of other
+//! threads.
 //!
 //! Both are generic: they know no task. [`ReadyQueue`] is plain data of one
 //! thread. [`Inbox`] holds, under one mutex, what other threads have sent *and*
@@ -72,7 +72,7 @@ impl<T: Copy> ReadyQueue<T> {
             return self.push_grown(item);
         }
         let tail = self.tail.get();
-        // The place exists. An index would say so too, with code for a panic at each push.
+        // The place always exists. Indexing would add code for a panic to each push.
         if let Some(place) = ring.get(tail & ring.len().wrapping_sub(1)) {
             place.set(item);
             self.tail.set(tail.wrapping_add(1));
@@ -155,7 +155,7 @@ pub(crate) trait Notify: Clone {
 #[derive(Clone, Debug)]
 pub(crate) enum Notifier {
     Thread(Unparker),
-    /// The reactor stands above: it knows who waits.
+    /// Implemented by the reactor, which is above this module.
     Reactor(Arc<dyn Rouse>),
 }
 
@@ -180,7 +180,7 @@ impl Notify for Notifier {
     }
 }
 
-/// Where other threads leave word for the owner.
+/// The messages of other threads for the owner.
 #[derive(Debug)]
 pub(crate) struct Inbox<T, N> {
     /// Set under the lock by a push, cleared under it when all is taken. The
@@ -200,12 +200,12 @@ struct State<T, N> {
     /// How to notify the owner when it is parked: it says so before it parks. Replaced only by
     /// the owner, which is not parked then, and dropped when the inbox closes.
     notifier: Option<N>,
-    /// Whose inbox it is, 0 while it is nobody's: what is for somebody else is refused.
+    /// The id of the runtime that owns it, or 0. Messages for another one are refused.
     id: u64,
 }
 
 impl<T, N: Notify> Inbox<T, N> {
-    /// An inbox that is nobody's.
+    /// An inbox without an owner.
     pub(crate) fn new() -> Self {
         Inbox {
             filled: AtomicBool::new(false),

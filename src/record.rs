@@ -1,6 +1,6 @@
-//! What the engine says of itself while it runs: who is spawned, polled and woken, by whom,
-//! and for what it waits. Feature `trace` keeps that in a ring (`record/ring.rs`); without
-//! it the same functions are empty (`record/off.rs`), and nothing of this is left.
+//! What the engine reports while it runs: which tasks are spawned, polled and woken, what wakes
+//! them, and what they wait for. The feature `trace` keeps that in a ring (`record/ring.rs`);
+//! without it the same functions are empty (`record/off.rs`).
 //!
 //! All of it is per thread, as a runtime is: no lock, no atomic. No user code runs in here.
 

@@ -1,10 +1,9 @@
 //! The turn loop: [`Runtime`], its [`Builder`], and the [`Handle`] through which
 //! other threads reach it.
 //!
-//! Most programs need only [`block_on`]. A [`Runtime`] of one's own
-//! keeps its tasks from one call to the next, can be run until no task is left
-//! ([`Runtime::run`]), or turn by turn from a loop that is not ours
-//! ([`Runtime::turn`]).
+//! Most programs need only [`block_on`]. A [`Runtime`]
+//! keeps its tasks from one call to the next. It can be run until no task is left
+//! ([`Runtime::run`]), or turn by turn from another event loop ([`Runtime::turn`]).
 //!
 //! # A turn
 //!
@@ -15,9 +14,27 @@
 //! A visit comes
 //!
 //! * when no task is ready: it waits until the next deadline, or until something happens;
-//! * at the end of a generation, when 128 polls or a millisecond have passed since the last
-//!   one;
+//! * at the end of a generation, when 128 polls have been made or a millisecond has passed
+//!   since the last visit;
 //! * within a generation, when 10 ms have passed.
+//!
+//! At most 128 messages of other threads are taken per generation.
+//!
+//! # Fairness
+//!
+//! One poll of a task completes at most 128 operations of sockets and 64 timers. (A read or
+//! write counts once, and once more for each full 8 KiB; an accept counts four times.) What is
+//! beyond that returns `Pending`, and the task is woken at the end of the generation. So a task that
+//! reads from a socket which always has data, or awaits timers that are always due, lets the
+//! others run. The end of a task, a promise or a channel is not limited, nor is what a task
+//! computes: use [`yield_now`](crate::task::yield_now) or [`unblock`](crate::unblock) for that.
+//!
+//! A task that yields, and one whose budget is spent, run again after those that a visit at the
+//! end of the generation finds ready.
+//!
+//! No such wake comes within the poll. So another crate's `block_on` inside of a task waits for
+//! ever as soon as an operation returns `Pending`, for that or any other reason: the poll in
+//! which it waits never ends. Those of this crate panic instead.
 
 #[cfg(unix)]
 mod guest;
@@ -63,15 +80,16 @@ use crate::task::Task;
 /// # Panics
 ///
 /// Inside of a running runtime: a thread that waits here could not go on with the
-/// tasks that it waits for. Use `.await` instead. A panic of the future itself goes
-/// through to the caller.
+/// tasks that it waits for. Use `.await` instead. (The `block_on` of another crate does not
+/// panic there: it waits for ever, even for a socket that is ready, see
+/// [Fairness](crate::runtime#fairness).) A panic of the future itself goes through to the caller.
 ///
 /// If it is **stuck for certain**, instead of hanging for ever: the future and all tasks
-/// wait, no timer is set, nobody waits for a socket or a job, no [`Handle`] or
-/// [`RemoteTask`] is alive, and nobody has a waker or an
+/// wait, no timer is set, no task waits for a socket or a job, no [`Handle`] or
+/// [`RemoteTask`] is alive, and there is no waker or
 /// [`AbortHandle`](crate::task::AbortHandle) of any of them. The message lists them. The
 /// count of references proves it, so there are no false alarms; a waker that is kept
-/// somewhere for nothing (in a channel whose sender nobody will use, or a
+/// somewhere and never used (in a channel whose sender is not used any more, or a
 /// [`promise`](crate::promise) that its own task should set) is no proof, and hangs. To wait
 /// for ever while other threads work, keep a `Handle`, or park the thread. It is looked at
 /// when the thread is about to wait, and when the last `Handle` goes: a waker that another
@@ -96,9 +114,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 ///
 /// It stays on its thread (`!Send`); a [`Handle`] reaches it from others. Dropping it
 /// drops all its tasks, inside of it: their destructors may use it, but what they
-/// spawn is dropped at once. If a destructor panics, whoever has the handle of the task can
-/// still await that. The first panic of a task without a handle goes through to who drops the
-/// runtime, when all tasks are gone; the others are reported on standard error.
+/// spawn is dropped at once. If a destructor panics, that can still be awaited through the
+/// handle of the task. The first panic of a task without a handle is resumed when all tasks are
+/// gone; the others are reported on standard error.
 ///
 /// # Examples
 ///
@@ -114,7 +132,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 pub struct Runtime {
     context: Rc<Context>,
     budget: VisitBudget,
-    /// Set when a stop has come within a generation, after tasks that are to run before it.
+    /// Set when a stop was read within a generation, after wakes that must run before it.
     owes_generation: Cell<bool>,
     #[cfg(unix)]
     guest: guest::Guest,
@@ -297,11 +315,17 @@ impl Runtime {
         self.run_until_stopped(false);
     }
 
-    /// Makes one pass: polls what is ready, each once; if nothing is, waits for up to
-    /// `max_wait` (`None`: for as long as it takes) until something is.
+    /// Makes one turn: polls the tasks that are ready, each once, first come, first served. If
+    /// none is ready, it first waits for up to `max_wait` (`None`: without a limit) until one is.
     ///
-    /// For programs that have a loop of their own. `Some(Duration::ZERO)` never waits; nor
-    /// does any other after [`Handle::stop`], until a `run` has seen that.
+    /// For programs that have a loop of their own. `Some(Duration::ZERO)` never waits. After
+    /// [`Handle::stop`] no turn waits, until a `run` has seen the stop.
+    ///
+    /// Messages of other threads are taken first. Sockets and timers are looked at before the
+    /// polls, if no task is ready, or if 128 polls have been made or 1 ms has passed since the
+    /// last time; and between two polls, if 10 ms have passed. (If another loop watches the
+    /// runtime by its `poll_fd`, every turn looks at them.) A task that becomes ready during the
+    /// polls is for the next turn, after those that were ready before it.
     ///
     /// # Errors
     ///
@@ -417,10 +441,10 @@ impl Runtime {
         self.context.enter(f)
     }
 
-    /// Lets a foreign loop know, if there is one, what is left to do.
+    /// Tells a foreign loop, if there is one, that something is left to do.
     #[inline]
     fn tell_host(&self) {
-        // It watches the thread's reactor.
+        // The foreign loop watches the thread's reactor.
         #[cfg(unix)]
         if Reactor::is_made() {
             self.guest.rearm(&self.context);
@@ -485,7 +509,7 @@ impl Runtime {
                 context.read_inbox();
                 if context.take_stopped() {
                     if self.owes_generation.take() || context.owner.ready().len() > ready {
-                        // They were sent before the stop, so they run before it.
+                        // What was sent before the stop runs before it.
                         let result = self.generation(&mut || false);
                         result.map_or_else(|error| lost(&error), drop);
                     }
@@ -554,8 +578,8 @@ impl Runtime {
         Ok(pass)
     }
 
-    /// Looks for what has become ready, and appends it to the queue. If the runtime is idle
-    /// it waits for that, but not longer than `wait`.
+    /// Appends to the queue what has become ready. If the runtime is idle it waits for that, but
+    /// not longer than `wait`.
     fn visit(&self, is_idle: bool, wait: Option<Duration>) -> io::Result<()> {
         let context = &self.context;
         if is_idle && context.virtual_clock.is_some() {

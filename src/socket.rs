@@ -39,7 +39,7 @@ impl<T: AsRaw + 'static> Socket<T> {
         })
     }
 
-    /// Adds it to the poller now, and not when somebody first waits.
+    /// Adds it to the poller now, and not at the first wait.
     pub(crate) fn add(&self) -> io::Result<()> {
         self.source.add()
     }
@@ -48,12 +48,12 @@ impl<T: AsRaw + 'static> Socket<T> {
 /// What is known of the reads of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bytes {
-    /// Nothing: it can be of any type.
+    /// Nothing: the object can be of any type.
     Opaque,
     /// They have no boundaries.
     Stream,
-    /// They have no boundaries, and one that returns less than there was room for has left
-    /// nothing.
+    /// They have no boundaries, and a read that returns less than there was room for shows that
+    /// nothing is left.
     DrainedByShortRead,
 }
 
@@ -70,14 +70,15 @@ pub(crate) fn set_nonblocking(io: &impl std::os::windows::io::AsSocket) -> io::R
 }
 
 impl<T> Socket<T> {
-    /// Who waits for it is no task.
+    /// Marks it as one for which no task waits.
     #[cfg(all(unix, feature = "signal"))]
     pub(crate) fn set_background(&self) {
         let background = &self.source.registration().background;
         background.store(true, Ordering::Relaxed);
     }
 
-    /// Somebody else may use the object, too, so that what was reported of it proves nothing.
+    /// Marks it as shared: other code may use the object, so what was reported of it proves
+    /// nothing.
     pub(crate) fn set_shared(&self) {
         self.source.readiness().set_shared();
     }
@@ -100,7 +101,7 @@ impl<T> Socket<T> {
     }
 
     /// Makes sure that it belongs to this thread. `exclusive`: the caller has it by
-    /// `&mut`, so that a waker which an earlier poll left elsewhere is nobody's.
+    /// `&mut`, so that a waker which an earlier poll left elsewhere does not count.
     fn claim(&self, exclusive: bool) -> io::Result<()> {
         self.source
             .claim(|| Arc::strong_count(&self.source) == 1, exclusive)
@@ -126,7 +127,7 @@ impl<T> Socket<T> {
         read: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         if bytes != Bytes::Opaque && room == 0 {
-            // The system would wait for a byte that nobody takes.
+            // The system would wait for a byte that is not read.
             return Poll::Ready(Ok(0));
         }
         let result = ready!(self.poll_io(Direction::Read, cx, exclusive, read));
@@ -149,7 +150,7 @@ impl<T> Socket<T> {
         write: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         if len == 0 {
-            // There is always room for nothing, and an error is told.
+            // An empty write never blocks, but it can report an error: always try it.
             self.source.readiness().report(false, true, false);
         }
         let result = ready!(self.poll_io(Direction::Write, cx, exclusive, write));
@@ -181,7 +182,7 @@ impl<T> Socket<T> {
         }
     }
 
-    /// Tries an operation, if it is worth it. `None` if it would block.
+    /// Tries an operation, if the direction is ready. `None` if it would block.
     #[inline]
     fn attempt<R>(
         &self,
@@ -268,7 +269,8 @@ impl<T> Socket<T> {
     }
 }
 
-/// Leaves the waker behind: nobody takes it back. One for all types of sockets.
+/// Leaves the waker behind, which cannot be taken back. Not generic: one function for all types
+/// of sockets.
 #[inline]
 fn wait_polled(
     registration: &Arc<Registration>,
@@ -331,7 +333,8 @@ impl<T> Future for Ready<'_, T> {
         let key = registration.key.load(Ordering::Relaxed);
         let is_here = |entry: Entry| entry.reactor == reactor.id() && entry.key == key;
         if self.entry.is_some_and(|entry| !is_here(entry)) {
-            // The socket has moved on, which ends the wait: whoever waited looks again.
+            // The socket has moved to another reactor, which ends the wait: the caller tries
+            // again.
             self.entry = None;
             return Poll::Ready(Ok(()));
         }

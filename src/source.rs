@@ -173,7 +173,7 @@ pub(crate) struct Registration {
     /// Whether a task waits for it in that reactor.
     pub(crate) waiting: AtomicBool,
     pub(crate) readiness: Readiness,
-    /// Set if no task ever waits for it: it keeps nothing going.
+    /// Set if no task ever waits for it, so that it keeps no runtime from being stuck.
     pub(crate) background: AtomicBool,
 }
 

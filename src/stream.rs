@@ -1,6 +1,7 @@
 //! Streams and helpers for them, of `futures-lite`: `StreamExt`, `iter`, and more.
 //!
-//! [`block_on`] is not that of `futures-lite`, which would hang inside of a task.
+//! [`block_on`] is not that of `futures-lite`: inside of a task, where that would wait for ever,
+//! this one panics.
 //!
 //! # Examples
 //!

@@ -146,7 +146,7 @@ impl Builder {
 /// it as an error instead.
 ///
 /// Dropping it drops the task's future, inside of the task's runtime. A panic of the future's
-/// destructor does not go through to who drops the handle: it is reported as that of a
+/// destructor does not go through to the code that drops the handle: it is reported as that of a
 /// [detached](Task::detach) task.
 ///
 /// # Panics

@@ -1,8 +1,12 @@
 //! Time: [`sleep`], [`timeout`], [`interval`].
 //!
-//! Timers belong to the runtime that polls them. One that is dropped leaves at once;
+//! Timers belong to the runtime that polls them. A timer that is dropped is removed at once;
 //! one that never fires costs no system call. They fire late by microseconds, never
 //! early. A duration that is too long for the clock means "never".
+//!
+//! At most 64 timers that are due complete in one poll of a task; then the other tasks have
+//! their turn. So an [`interval`] whose work takes longer than its period keeps no other task
+//! from running.
 //!
 //! Tests need not wait: see the module `testing` (feature `testing`).
 

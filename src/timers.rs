@@ -1,4 +1,4 @@
-//! The deadline heap: who is to be woken when.
+//! The deadline heap: what is to be woken when.
 //!
 //! A 4-ary heap over a slab, ordered by (deadline, sequence), in which every entry
 //! knows its place: a timer that is dropped leaves at once, so there is nothing to

@@ -190,7 +190,7 @@ impl Home {
         self.id
     }
 
-    /// Leaves word for the runtime's thread. One that is gone gives it back.
+    /// Sends a message to the runtime's thread. If the runtime is gone, it is returned.
     pub(crate) fn push(&self, message: Message) -> Result<(), Message> {
         self.shared.inbox.push(self.id, message)
     }
@@ -239,7 +239,7 @@ impl Local {
     /// Wakes the task (or main) at this place, if it has a number with this low half.
     #[inline]
     pub(super) fn wake_at(&self, slot: u32, number: u32) {
-        // It may be that its runtime is not entered: then word is left after the borrow.
+        // If its runtime is not entered, the message is sent after the borrow.
         let remote = if slot == NO_SLOT {
             let main = self.main_cell.borrow();
             let main = main.as_ref();

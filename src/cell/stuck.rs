@@ -45,7 +45,7 @@ impl Owner {
         for (task, joiner) in cells().zip(joiners) {
             task.header().joiner.set(joiner);
         }
-        // Whoever has let go of a reference has left his word before that.
+        // Whatever was sent through a reference was sent before it was dropped.
         fence(Ordering::Acquire);
         all_tasks && main_too && !self.inbox().is_filled()
     }

@@ -1,4 +1,4 @@
-//! Only the system's clock.
+//! `simulated.rs` without the feature `testing`: the system's clock only.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub(crate) fn replace(_: Option<Instant>) -> Option<Instant> {
     None
 }
 
-/// A virtual clock, of which there is none.
+/// A virtual clock: a type without values.
 #[derive(Debug)]
 pub(crate) enum OwnedClock {}
 

@@ -156,7 +156,7 @@ pub(crate) struct VirtualClock {
     pub(crate) auto_advance: AutoAdvance,
     /// How long to wait in real time when nothing can happen any more, as far as we know.
     pub(crate) patience: Option<Duration>,
-    /// Who has asked for the clock to be moved.
+    /// The calls of `advance` that have not been served.
     wanted: RefCell<Vec<Wanted>>,
     next_id: Cell<u64>,
 }
@@ -220,7 +220,7 @@ impl VirtualClock {
         self.wanted.borrow().iter().map(|wanted| wanted.until).min()
     }
 
-    /// Those who have asked for no more than this, in the order in which they did.
+    /// The wakers of the calls that asked for no more than this, in the order of the calls.
     pub(crate) fn take_reached(&self, now: Instant) -> Vec<Waker> {
         let mut reached = Vec::new();
         self.wanted.borrow_mut().retain_mut(|wanted| {

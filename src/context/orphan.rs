@@ -1,4 +1,4 @@
-//! Panics of tasks that nobody can await.
+//! Panics of tasks without a handle.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ impl Drop for Orphan {
     }
 }
 
-/// What is said of a panic that nobody can await.
+/// Reports the panic of a task without a handle.
 pub(crate) fn report(who: &dyn fmt::Display, payload: Payload) {
     stderr::write(format_args!(
         "soloist: {who} has panicked, and nobody awaits it\n"

@@ -1,4 +1,4 @@
-//! Without a virtual clock nothing holds one: what `foreign.rs` is without the feature `testing`.
+//! `foreign.rs` without the feature `testing`: there is no virtual clock to hold.
 
 use std::time::Duration;
 

@@ -98,8 +98,8 @@ impl Wait {
         Ok(())
     }
 
-    /// Whether the last wait has taken the alarm or the timer, which may have been meant
-    /// for somebody else.
+    /// Whether the last wait has consumed the notification or the timer, which may have been
+    /// meant for a guest runtime.
     pub(super) fn took_word(&mut self) -> bool {
         let own = |event: &epoll::Event| event.data.u64() as usize > SLOT_KEYS;
         std::mem::take(&mut self.took_timer) || self.events.iter().any(own)
@@ -132,8 +132,8 @@ mod tests {
     use crate::source::{Interest, RawSource};
     use crate::sync::atomic::Ordering;
 
-    /// This file and the one that registers sources rely on it: polling stores its keys in
-    /// the epoll data, and deletes what was added without it.
+    /// This file and `source/platform.rs` rely on two things: polling stores its keys in the
+    /// epoll data, and it deletes what was added without it.
     #[test]
     fn a_source_is_reported_under_its_key_once_until_it_changes() {
         let poller = Arc::new(PollerHandle::new(1).unwrap());

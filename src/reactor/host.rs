@@ -1,4 +1,4 @@
-//! What a loop that is not ours, and the guest in it, need of the reactor.
+//! What guest mode needs of the reactor.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ impl Reactor {
         self.notifier.guest.store(guest, Ordering::Relaxed);
     }
 
-    /// Whether what makes the poller's own fd readable, or will, may have been taken by a
-    /// visit since the last call of this.
+    /// Whether a visit since the last call of this may have consumed the wakeup of the foreign
+    /// loop: the notification or the timer that makes the poller's own fd readable.
     pub(crate) fn take_word(&self) -> bool {
         self.took_word.take()
     }
@@ -37,7 +37,7 @@ impl Reactor {
     /// Makes the poller's own fd readable when this has passed, where that is possible.
     pub(crate) fn arm_timer(&self, after: Option<Duration>) {
         if let Some(wait) = self.wait.take() {
-            // Without it the foreign loop comes late, by the next deadline at most.
+            // If it fails, the foreign loop turns late, at the next deadline that it knows of.
             let _ = wait.arm_timer(after);
             self.wait.set(Some(wait));
         }

@@ -38,7 +38,7 @@ impl Drop for SlotGuard {
 
 impl<T: AsRaw + 'static> Source<T> {
     /// A source of this thread's reactor, which is made now if need be. The fd is
-    /// added to the poller when somebody first waits for it.
+    /// added to the poller when a task first waits for it.
     pub(crate) fn new(io: T) -> io::Result<Source<T>> {
         let reactor = Reactor::get_or_new()?;
         let raw = RawSource::new(io);
@@ -73,7 +73,7 @@ impl<T> Source<T> {
     }
 
     /// Makes sure that the source belongs to this thread: a look-up and a compare
-    /// in the usual case. One that does not, and that nobody else uses, moves here;
+    /// in the usual case. A source that does not, and that nothing else uses, moves here;
     /// `exclusive` says that the caller has proven that by a `&mut`.
     #[inline]
     pub(crate) fn claim(&self, unique: impl Fn() -> bool, exclusive: bool) -> io::Result<()> {
@@ -84,8 +84,8 @@ impl<T> Source<T> {
         adopt(&self.slot.0, unique(), exclusive)
     }
 
-    /// Notes that the caller, who has the only handle by `&mut`, waits no longer: wakers
-    /// that its earlier polls have left behind are nobody's. They stay where they are, for
+    /// Notes that the caller, which has the only handle by `&mut`, waits no longer: wakers
+    /// that its earlier polls have left behind no longer count. They stay where they are, for
     /// a waker alone does not tell whether something else in its task waits, too.
     pub(crate) fn note_settled(&self) {
         self.slot.0.waiting.store(false, Ordering::Relaxed);
@@ -96,7 +96,7 @@ impl<T> Source<T> {
         self.slot.0.waiting.load(Ordering::Relaxed)
     }
 
-    /// Which operations are worth a try.
+    /// Which directions are ready.
     pub(crate) fn readiness(&self) -> &Readiness {
         &self.slot.0.readiness
     }
@@ -111,7 +111,7 @@ fn adopt(registration: &Registration, unique: bool, exclusive: bool) -> io::Resu
     let here = Reactor::get_or_new()?;
     if !exclusive {
         // Its old thread can be in the middle of an operation, which may clear a readiness
-        // that was reported here.
+        // that this thread's reactor has reported.
         registration.readiness.set_shared();
     }
     if let Some(old) = registration.move_to(here.id())? {

@@ -34,8 +34,8 @@ impl Wait {
         Ok(())
     }
 
-    /// Whether the last wait has taken the notification, which may have been meant for
-    /// somebody else: the poller does not say.
+    /// Whether the last wait may have consumed the notification, which may have been meant for
+    /// a guest runtime. The poller does not say, so: yes.
     #[cfg(unix)]
     pub(super) fn took_word(&mut self) -> bool {
         true
@@ -47,7 +47,7 @@ impl Wait {
             key: event.key,
             readable: event.readable,
             writable: event.writable,
-            // Each wait asks anew, so that the end of a stream is never missed.
+            // Each wait arms the direction anew, so the end of a stream is never missed.
             ended: false,
         })
     }

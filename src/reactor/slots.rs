@@ -31,8 +31,8 @@ pub(super) fn slot(slots: &mut Slab<Slot>, key: usize) -> Option<&mut Slot> {
     (slot.key == key).then_some(slot)
 }
 
-/// The slot of this source. Keys of different reactors can be equal, so that they prove
-/// nothing where a source may just have moved to another one.
+/// The slot of this source. The key alone does not prove that: the source may just have moved to
+/// another reactor, and keys of different reactors can be equal.
 #[inline]
 pub(super) fn slot_of<'a>(
     slots: &'a mut Slab<Slot>,
@@ -47,7 +47,7 @@ impl Slot {
         self.registration.background.load(Ordering::Relaxed)
     }
 
-    /// For a source that is still of this reactor.
+    /// Only for a source that still belongs to this reactor.
     #[inline]
     pub(super) fn note_waiting(&self) {
         let waiting = self.directions.iter().any(|one| !one.is_empty());

@@ -1,4 +1,4 @@
-//! One direction of a source: who waits for it.
+//! One direction of a source, and the tasks that wait for it.
 
 use std::task::Waker;
 
@@ -10,7 +10,7 @@ use crate::panics::Panics;
 /// do wait.
 const POLLED: usize = 32;
 
-/// Who is to be woken.
+/// What is to be woken.
 pub(super) enum By {
     /// A task that waits with its own waker.
     Task(OwnTask),
@@ -63,7 +63,7 @@ pub(super) struct DirectionState {
     pub(super) fired: bool,
 }
 
-/// Kept when it is empty: who was here once comes again.
+/// Kept when it is empty: a direction with several waiters will have several again.
 #[derive(Default)]
 struct Rest {
     list: Vec<Waiter>,
@@ -74,7 +74,7 @@ struct Rest {
 }
 
 pub(super) struct Waiter {
-    /// 0 for a `poll_*` call: nobody takes that one back.
+    /// 0 for a `poll_*` call, which cannot take it back.
     id: u32,
     pub(super) by: By,
 }
@@ -90,7 +90,7 @@ impl DirectionState {
         self.rest.as_ref().map_or(&[], |rest| &rest.list)
     }
 
-    /// Shows who waits, for people to read.
+    /// Calls `f` for each task that waits, for people to read.
     pub(super) fn each(&self, f: &mut dyn FnMut(Who)) {
         self.own.iter().for_each(|own| f(own.who()));
         self.rest().iter().for_each(|waiter| f(waiter.by.who()));
@@ -101,8 +101,8 @@ impl DirectionState {
         self.waits_as(0, waker) == Some(true)
     }
 
-    /// Whether whoever has this entry waits with this waker; `None` if nobody has it. Of
-    /// `poll_*` calls, whether one of them does.
+    /// Whether the waiter with this id waits with this waker; `None` if there is none with this
+    /// id. For the id of `poll_*` calls: whether one of them does.
     pub(super) fn waits_as(&self, id: u32, waker: &Waker) -> Option<bool> {
         let own = self.own.iter().filter(|_| self.own_id == id);
         let rest = self.rest().iter().filter(|waiter| waiter.id == id);
@@ -110,8 +110,8 @@ impl DirectionState {
         all.next().map(|first| first || all.any(|is| is))
     }
 
-    /// Leaves the task that is being polled for a `poll_*` call, if this is its waker and
-    /// nobody else waits. Returns whether that is so.
+    /// Adds the task that is being polled, for a `poll_*` call, if this is its own waker and
+    /// nothing else waits. Returns whether that was so.
     #[inline]
     pub(super) fn push_alone(&mut self, waker: &Waker) -> bool {
         if !self.is_empty() {

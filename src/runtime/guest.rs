@@ -1,17 +1,17 @@
-//! Guest mode: the runtime inside of a loop that is not ours.
+//! Guest mode: the runtime inside of a foreign event loop.
 //!
 //! That loop watches one fd, and calls [`Runtime::turn`] when it is readable. Between
-//! two turns nobody waits in the reactor, so the runtime stays "parked" there: whatever
+//! two turns no thread waits in the reactor, so the runtime stays "parked" there: whatever
 //! wakes it makes the fd readable.
 //!
 //! # Level and edge
 //!
 //! The fd is that of the reactor's poller. A loop that is level-triggered calls until it is no
-//! longer readable. One that is edge-triggered calls once whenever something *new* happens
-//! in the poller, and what a turn leaves there is not new: a socket from which a task has not
-//! read all, or one whose end a short read has not shown. So at the end of each turn the fd is
-//! polled, and if it is still readable, the runtime notifies itself, which is new. What
-//! happens after that look is an edge of its own.
+//! longer readable. An edge-triggered loop calls once whenever something *new* happens
+//! in the poller. What a turn leaves there is not new: a ready socket that no turn has fetched,
+//! for example. So at the end of each turn the fd is
+//! polled, and if it is still readable, the runtime notifies itself, which is a new event. What
+//! happens after that check makes a new event by itself.
 //!
 //! A notification is new only if the last one was taken. So a guest looks at the reactor in
 //! every turn, also while tasks are ready, when a runtime with a loop of its own does not.
@@ -33,8 +33,8 @@ use crate::reactor::Reactor;
 #[derive(Default)]
 pub(super) struct Guest {
     reactor: OnceCell<Rc<Reactor>>,
-    /// In the child of a fork: the one that takes the place of the parent's. That one stays,
-    /// for its fd may still be borrowed.
+    /// In the child of a fork: what replaces the parent's. The parent's is kept, since its fd may
+    /// still be borrowed.
     in_child: OnceCell<Box<Guest>>,
 }
 
@@ -73,7 +73,7 @@ impl Guest {
                 }
             }
             None => {
-                // Ours was the last wait: what came for the guest meanwhile is passed on.
+                // This runtime's wait may have consumed the guest's wakeup: forward it.
                 let host = Reactor::get().filter(|reactor| reactor.has_guest());
                 if let Some(reactor) = host.filter(|reactor| reactor.take_word()) {
                     reactor.tell_guest();
@@ -100,7 +100,7 @@ fn is_readable(reactor: &Reactor) -> bool {
         tv_nsec: 0,
     };
     let mut fds = [PollFd::from_borrowed_fd(reactor.poll_fd(), PollFlags::IN)];
-    // If it cannot be told, a turn finds out.
+    // If the poll fails, a turn finds out.
     poll(&mut fds, Some(&NOW)).map_or(true, |readable| readable > 0)
 }
 
@@ -122,7 +122,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// A file descriptor for a loop that is not ours: readable when `turn(Some(ZERO))`
+    /// A file descriptor for a foreign event loop: readable when `turn(Some(ZERO))`
     /// has something to do.
     ///
     /// That is when a socket is ready, another thread or this one has woken a task,

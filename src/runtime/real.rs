@@ -1,4 +1,4 @@
-//! No run is simulated: what `simulated.rs` is without the feature `testing`.
+//! `simulated.rs` without the feature `testing`: no run is simulated.
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Runtime;
 
 impl Runtime {
-    /// Is never called, since there is no virtual clock.
+    /// Never called, since there is no virtual clock.
     #[inline]
     pub(super) fn visit_virtual(&self, _: Option<Duration>) -> io::Result<()> {
         Ok(())

@@ -16,7 +16,7 @@ use crate::watch::Short;
 /// Where a virtual clock goes next.
 enum Jump {
     ToTimer(Instant),
-    /// As far as somebody has asked for, and there is no timer before that.
+    /// As far as `advance` was asked to go, if no timer is due before.
     AsAsked(Instant),
 }
 
@@ -27,7 +27,7 @@ impl Runtime {
         let Some(clock) = &context.virtual_clock else {
             return Ok(());
         };
-        // Asked before the inbox is read: who has gone by now has left word there.
+        // Asked before the inbox is read: a handle that is gone by now has left a message there.
         let outside = self.is_anything_outside();
         context.wait(Some(Duration::ZERO))?;
         context.read_inbox();
@@ -91,7 +91,7 @@ impl Runtime {
             AutoAdvance::WhenNoIo => !outside,
             AutoAdvance::Manual => false,
         };
-        // Who will not wait at all does not want time to pass.
+        // A turn that does not wait lets no time pass.
         let may = may && wait != Some(Duration::ZERO);
         next.filter(|_| may).map(Jump::ToTimer)
     }
@@ -129,7 +129,7 @@ impl Runtime {
             let Some(patience) = patience.filter(|_| wait.is_none()) else {
                 break;
             };
-            // What was said meanwhile may have been that somebody waits outside now.
+            // The messages may have made something that acts from outside.
             if self.is_anything_outside() {
                 break;
             }

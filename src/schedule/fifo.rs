@@ -1,8 +1,8 @@
-//! First come, first served.
+//! `seeded.rs` without the feature `testing`: always first come, first served.
 
 use std::ops::Deref;
 
-/// An order that is to be repeated, of which there is none.
+/// An order that can be repeated: a type without values.
 #[derive(Debug)]
 pub(crate) enum Order {}
 
@@ -20,7 +20,7 @@ impl Order {
     }
 }
 
-/// A reference to an [`Order`], of which there is none.
+/// A reference to an [`Order`]: a type without values.
 #[derive(Debug, Clone)]
 pub(crate) enum SharedOrder {}
 

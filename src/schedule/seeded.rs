@@ -1,4 +1,4 @@
-//! The order in which tasks run, where that is to be repeated: by a seed, and written down
+//! The order in which tasks run, for runs that can be repeated: shuffled by a seed, and recorded
 //! as a hash.
 
 use std::cell::Cell;
@@ -79,7 +79,7 @@ fn mix(z: u64) -> u64 {
 /// A reference to an [`Order`].
 pub(crate) type SharedOrder = Rc<Order>;
 
-/// The order of a runtime whose runs are to be repeated.
+/// The order of a runtime whose runs can be repeated.
 #[derive(Debug)]
 pub(crate) struct Order {
     pub(crate) seed: u64,
@@ -111,13 +111,13 @@ impl Order {
         }
     }
 
-    /// Writes down who runs next.
+    /// Records which task runs next.
     pub(crate) fn note(&self, who: u64) {
         let hash = self.hash.get().rotate_left(5) ^ who;
         self.hash.set(mix(hash.wrapping_add(0x9e37_79b9_7f4a_7c15)));
     }
 
-    /// Stands for all that has been written down.
+    /// The hash of all that was recorded.
     pub(crate) fn hash(&self) -> u64 {
         self.hash.get()
     }

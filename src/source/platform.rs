@@ -4,8 +4,8 @@
 //! On Linux sources are edge-triggered: a report leaves the registration as it is, so that the
 //! steady state makes no system call. polling does not ask for `RDHUP`, without which a short
 //! read could not be told from the end of the stream. So sources are added with rustix, on the
-//! poller's own fd; polling deletes them. The wait is rustix's, too, and polling's notifier,
-//! which is renewed only by polling's wait, would work once. So there is an eventfd.
+//! poller's own fd; polling deletes them. The wait is rustix's, too. polling's notifier would work
+//! only once there, since only polling's own wait renews it. So there is an eventfd.
 //!
 //! Elsewhere sources are one-shot: a report ends the registration's interest.
 

@@ -1,8 +1,8 @@
 //! Whether an operation of a source is worth a system call.
 //!
-//! A direction is ready from the start. An operation that would block, and a read that shows
-//! that a stream is empty, clear it; a report of the reactor sets it again. All accesses are
-//! relaxed: a source belongs to one thread.
+//! Each direction is ready from the start. An operation that would block clears it, and so does
+//! a read that shows that a stream is empty. A report of the reactor sets it again. All accesses
+//! are relaxed: a source belongs to one thread.
 
 use super::Direction;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
@@ -11,9 +11,10 @@ use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 pub(crate) struct Readiness {
     /// The directions that are ready, and `ENDED`.
     bits: AtomicU8,
-    /// Set if somebody else may use the source, too: then the bits prove nothing. An operation
-    /// is always tried, and each wait asks the poller anew. Never cleared. Not one of the bits:
-    /// it is set by a thread that takes the source over, while another may still change those.
+    /// Set if other code may use the source, too: then the bits prove nothing. An operation is
+    /// always tried, and each wait arms the direction anew. Never cleared. It is not one of the
+    /// bits, since a thread that takes the source over sets it while the old thread may still
+    /// change those.
     shared: AtomicBool,
 }
 
@@ -31,17 +32,17 @@ impl Readiness {
         }
     }
 
-    /// The source has moved to another reactor, which knows nothing of it.
+    /// The source moves to another reactor, which has reported nothing of it.
     pub(super) fn reset(&self) {
         self.bits.store(BOTH, Relaxed);
     }
 
-    /// Somebody else may use the source, too.
+    /// From now on other code may use the source, too.
     pub(crate) fn set_shared(&self) {
         self.shared.store(true, Relaxed);
     }
 
-    /// Whether somebody else may use the source, too.
+    /// Whether other code may use the source, too.
     #[inline]
     pub(crate) fn is_shared(&self) -> bool {
         self.shared.load(Relaxed)
@@ -80,8 +81,8 @@ impl Readiness {
     /// A read of a stream has returned `n` bytes of the `room` that there was. If it could
     /// have returned more, the stream is empty.
     ///
-    /// What arrives later is reported. Nothing is known after the end of the stream, whose
-    /// report may have come before this read.
+    /// What arrives later is reported. After a report of the end, a short read proves nothing:
+    /// the end is there, and is not reported again.
     #[inline]
     pub(crate) fn note_read(&self, n: usize, room: usize) {
         if n > 0 && n < room && self.bits.load(Relaxed) & ENDED == 0 {
@@ -116,7 +117,7 @@ mod tests {
         };
         assert!(!is_ready_after(63, false));
         assert!(is_ready_after(63, true));
-        // A full buffer: there may be more. The end: it is there at each read.
+        // The buffer is full, so there may be more. The end of the stream stays.
         assert!(is_ready_after(64, false));
         assert!(is_ready_after(0, false));
     }

@@ -1,4 +1,5 @@
-//! What a socket costs for which nobody waits, on the systems whose clocks can tell.
+//! What a socket costs for which no task waits, on the systems that can measure the CPU time of a
+//! thread.
 
 use std::io::Write;
 use std::pin::pin;
@@ -18,8 +19,8 @@ fn thread_cpu_time() -> Duration {
 #[cfg(target_os = "linux")]
 use crate::support::thread_cpu_time;
 
-/// The wait does not spin for sockets that are not waited for any more, whatever becomes
-/// of them.
+/// The wait does not spin for sockets for which no task waits any more, whatever happens to them.
+/// (With level-triggered registrations they had to be disarmed.)
 #[test]
 fn b102_a_disarmed_socket_whose_peer_resets_costs_nothing() {
     watchdog(|| {
@@ -29,12 +30,12 @@ fn b102_a_disarmed_socket_whose_peer_resets_costs_nothing() {
                 let (ours, mut theirs) = tcp_pair();
                 let ours = Async::new(ours).unwrap();
                 {
-                    // The interest is armed, and the task goes away.
+                    // The direction is armed, and then the wait is given up.
                     let mut readable = pin!(ours.readable());
                     assert!(poll_once(&mut readable).await.is_pending());
                 }
                 if bytes_first {
-                    // Nobody waits for it: disarmed.
+                    // Reported while no task waits for it.
                     theirs.write_all(b"x").unwrap();
                     sleep(Duration::from_millis(50)).await;
                 }

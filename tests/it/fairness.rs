@@ -702,6 +702,41 @@ fn b119_operations_beyond_the_budget_wait_for_the_end_of_the_poll() {
     });
 }
 
+/// The future is dropped when the poll is over, and its destructor may use a socket, too.
+#[test]
+fn b119_a_destructor_that_uses_a_socket_loses_no_waker() {
+    watchdog(|| {
+        block_on(async {
+            struct D(Rc<TcpStream>);
+            impl Drop for D {
+                fn drop(&mut self) {
+                    let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+                    let _ = std::pin::Pin::new(&mut &*self.0).poll_write(cx, b"x");
+                }
+            }
+            let (ours, theirs) = tcp_pair();
+            theirs.set_nonblocking(true).unwrap();
+            let ours = Rc::new(TcpStream::try_from(ours).unwrap());
+            let (wakes, waker) = CountWakes::new();
+            let d = D(ours);
+            let task = spawn(std::future::poll_fn(move |_| {
+                let write = || {
+                    let cx = &mut std::task::Context::from_waker(&waker);
+                    std::pin::Pin::new(&mut &*d.0).poll_write(cx, b"x")
+                };
+                let written = (0..1000).take_while(|_| write().is_ready()).count();
+                assert_eq!(written, 128);
+                std::task::Poll::Ready(())
+            }));
+            task.await;
+            for _ in 0..5 {
+                yield_now().await;
+            }
+            assert_eq!(wakes.get(), 1, "after the generation, once");
+        });
+    });
+}
+
 /// Each visit in the middle of a generation finds the socket ready again.
 #[test]
 fn b79_a_busy_socket_with_long_polls_does_not_starve_the_interrupted_tasks() {

@@ -242,9 +242,10 @@ fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_
 
     use self::hooked::Hooked;
 
-    watchdog(|| {
-        // How many sources each thread has registered before.
-        for (here, there) in [(0, 0), (1, 0), (0, 1), (2, 1)] {
+    // How many sources each thread has registered before.
+    for (here, there) in [(0, 0), (1, 0), (0, 1), (2, 1)] {
+        // On a new thread, so that the keys begin anew.
+        watchdog(move || {
             let owner = thread::current().id();
             let (asked, ask) = mpsc::channel();
             let (taken, wait) = mpsc::channel();
@@ -302,14 +303,17 @@ fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_
                     let result = reader.read(&mut byte).await;
                     (result, byte)
                 };
-                let writing = async {
+                // A task of its own: what it waits for must not poll the read again.
+                let writing = soloist::spawn(async move {
                     for _ in 0..50 {
                         sleep(MS).await;
                     }
                     // One byte for each of them.
                     theirs.write_all(b"yy").unwrap();
-                };
-                let ((result, byte), ()) = futures_lite::future::zip(reading, writing).await;
+                    theirs
+                });
+                let (result, byte) = reading.await;
+                let _theirs = writing.await;
                 let mut read = 0;
                 for (result, byte) in [(result, byte), thread.join().unwrap()] {
                     match result {
@@ -325,6 +329,6 @@ fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_
                 }
                 assert!(read > 0, "both were refused");
             });
-        }
-    });
+        });
+    }
 }

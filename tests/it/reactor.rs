@@ -1260,7 +1260,7 @@ fn b99_an_error_from_the_network_does_not_end_a_datagram_socket() {
     });
 }
 
-// Lazy disarm.
+// Reports for which no task waits.
 
 /// Lets a timer and the source fire in the same visit of the reactor.
 async fn fire_together(due: Instant, peer: &mut Pipe) {
@@ -1354,7 +1354,7 @@ fn b100_a_direction_that_was_switched_off_is_switched_on_again() {
             for _ in 0..50 {
                 fails_at_once(ours.readable()).await;
                 theirs.write_all(b"x").unwrap();
-                // Reported, and switched off.
+                // Reported, while no task waits for it.
                 sleep(Duration::from_micros(300)).await;
                 soon(ours.writable()).await.unwrap();
                 soon(ours.readable()).await.unwrap();

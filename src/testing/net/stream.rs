@@ -389,7 +389,7 @@ impl TcpStream {
         Ok(lock(&self.side.options).keepalive)
     }
 
-    /// Is kept, rounded up to seconds. Nobody asks here whether the other side is still there.
+    /// Is kept, rounded up to seconds, and has no effect: no probes are sent.
     ///
     /// # Errors
     ///
