@@ -51,6 +51,7 @@ pub(crate) enum Bytes {
     /// Nothing: it can be of any type.
     Opaque,
     /// They have no boundaries.
+    #[cfg(unix)]
     Stream,
     /// They have no boundaries, and one that returns less than there was room for has left
     /// nothing.
