@@ -313,7 +313,7 @@ impl<T: AsRaw> std::os::windows::io::AsSocket for Async<T> {
 
 /// Implements `AsyncRead` and `AsyncWrite`, by value and by shared reference, for a
 /// type with a field `socket: Socket<_>` whose object is read and written by `&`.
-/// `stream` says that it carries bytes without boundaries.
+/// `bytes` says what is known of its reads.
 macro_rules! futures_io {
     ($type:ty $(, $T:ident)?; bytes: $bytes:ident, close: $close:expr) => {
         $crate::io::futures_io!(@impl [$($T)?] $type, true, $bytes, $close);

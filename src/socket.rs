@@ -51,6 +51,7 @@ pub(crate) enum Bytes {
     /// Nothing: the object can be of any type.
     Opaque,
     /// They have no boundaries.
+    #[cfg(unix)]
     Stream,
     /// They have no boundaries, and a read that returns less than there was room for shows that
     /// nothing is left.
