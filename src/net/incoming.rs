@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
+use socket2::{SockAddr, SockRef};
+
 use crate::budget;
 use crate::context;
 use crate::socket::Socket;
@@ -22,14 +24,43 @@ const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// For the error outside of a runtime.
-const WHAT: &str = "accepting a connection";
+pub(super) const WHAT: &str = "accepting a connection";
 
 /// A std listener.
 pub(super) trait Accept: AsRaw + 'static {
-    /// A connection, and where it comes from.
+    /// A connection in nonblocking mode, and where it comes from.
     type Accepted;
 
     fn accept(&self) -> io::Result<Self::Accepted>;
+}
+
+/// Accepts a connection in nonblocking mode.
+pub(super) fn accept_nonblocking(listener: &impl AsRaw) -> io::Result<(socket2::Socket, SockAddr)> {
+    let listener = SockRef::from(listener);
+    #[cfg(any(
+        target_os = "android",
+        target_os = "dragonfly",
+        target_os = "freebsd",
+        target_os = "illumos",
+        target_os = "linux",
+        target_os = "netbsd",
+        target_os = "openbsd",
+    ))]
+    return listener.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+    #[cfg(not(any(
+        target_os = "android",
+        target_os = "dragonfly",
+        target_os = "freebsd",
+        target_os = "illumos",
+        target_os = "linux",
+        target_os = "netbsd",
+        target_os = "openbsd",
+    )))]
+    {
+        let (stream, from) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        Ok((stream, from))
+    }
 }
 
 /// A listener, which its clones share.

@@ -10,7 +10,7 @@ use futures_lite::Stream;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::TcpStream;
-use crate::net::incoming::{Accept, Listening, Turn};
+use crate::net::incoming::{Accept, Listening, Turn, WHAT, accept_nonblocking};
 use crate::net::{IntoStdError, ToSocketAddrs, first_that_works, option, resolve};
 
 /// Waits for TCP connections.
@@ -103,7 +103,7 @@ impl TcpListener {
     /// ```
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, from) = self.socket.accept().await?;
-        Ok((TcpStream::try_from(stream)?, from))
+        Ok((TcpStream::from_nonblocking(stream, WHAT)?, from))
     }
 
     /// The connections that come, as a [`Stream`] without an end.
@@ -234,7 +234,10 @@ impl Accept for std::net::TcpListener {
     type Accepted = (std::net::TcpStream, SocketAddr);
 
     fn accept(&self) -> io::Result<Self::Accepted> {
-        self.accept()
+        let (stream, from) = accept_nonblocking(self)?;
+        // Some systems tell no address of a connection that is gone already.
+        let from = from.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
+        Ok((stream.into(), from))
     }
 }
 
@@ -281,7 +284,7 @@ impl Stream for Incoming<'_> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let listener = self.listener;
         let accepted = ready!(listener.socket.poll_accept(cx, &mut self.turn));
-        let stream = accepted.and_then(|(stream, _)| TcpStream::try_from(stream));
+        let stream = accepted.and_then(|(stream, _)| TcpStream::from_nonblocking(stream, WHAT));
         Poll::Ready(Some(stream))
     }
 }

@@ -2,16 +2,21 @@
 
 use std::fmt;
 use std::io;
+#[cfg(target_os = "android")]
+use std::os::android::net::SocketAddrExt;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use futures_lite::Stream;
+use socket2::SockAddr;
 
 use super::{UnixStream, at, text};
 use crate::context;
-use crate::net::incoming::{Accept, Listening, Turn};
+use crate::net::incoming::{Accept, Listening, Turn, WHAT, accept_nonblocking};
 use crate::net::{IntoStdError, failed};
 
 /// Waits for connections from programs of the same machine.
@@ -90,7 +95,7 @@ impl UnixListener {
     /// See [`UnixListener`].
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         let (stream, from) = self.socket.accept().await?;
-        Ok((UnixStream::try_from(stream)?, from))
+        Ok((UnixStream::from_nonblocking(stream, WHAT)?, from))
     }
 
     /// The connections that come, as a [`Stream`] without an end.
@@ -198,8 +203,18 @@ impl Accept for std::os::unix::net::UnixListener {
     type Accepted = (std::os::unix::net::UnixStream, SocketAddr);
 
     fn accept(&self) -> io::Result<Self::Accepted> {
-        self.accept()
+        let (stream, from) = accept_nonblocking(self)?;
+        Ok((stream.into(), std_address(&from)?))
     }
+}
+
+/// The address of a socket: unnamed, in the file system, or in Linux's abstract namespace.
+fn std_address(address: &SockAddr) -> io::Result<SocketAddr> {
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    if let Some(name) = address.as_abstract_namespace() {
+        return SocketAddr::from_abstract_name(name);
+    }
+    SocketAddr::from_pathname(address.as_pathname().unwrap_or(Path::new("")))
 }
 
 impl fmt::Debug for UnixListener {
@@ -245,7 +260,7 @@ impl Stream for Incoming<'_> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let listener = self.listener;
         let accepted = ready!(listener.socket.poll_accept(cx, &mut self.turn));
-        let stream = accepted.and_then(|(stream, _)| UnixStream::try_from(stream));
+        let stream = accepted.and_then(|(stream, _)| UnixStream::from_nonblocking(stream, WHAT));
         Poll::Ready(Some(stream))
     }
 }

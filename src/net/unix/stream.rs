@@ -297,7 +297,7 @@ impl UnixStream {
     }
 
     /// `what` is for the error outside of a runtime.
-    fn from_nonblocking(
+    pub(super) fn from_nonblocking(
         stream: std::os::unix::net::UnixStream,
         what: &str,
     ) -> io::Result<UnixStream> {
