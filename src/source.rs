@@ -19,6 +19,7 @@
     reason = "room 2: polling asks for a promise that a source is deleted before it is closed"
 )]
 
+mod fork;
 mod platform;
 mod readiness;
 
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use polling::Poller;
 
+use self::fork::Process;
 use self::platform::Notification;
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 pub(crate) use self::platform::add_own;
@@ -78,7 +80,7 @@ pub(crate) struct PollerHandle {
     notification: Notification,
     /// Never 0, never reused.
     pub(crate) id: u64,
-    pid: u32,
+    process: Process,
     /// Keys of sources that other threads have dropped or taken over: their slots
     /// are left to the reactor.
     orphans: Mutex<Vec<usize>>,
@@ -93,7 +95,7 @@ impl PollerHandle {
             notification: Notification::new(&poller)?,
             poller: ManuallyDrop::new(poller),
             id,
-            pid: std::process::id(),
+            process: Process::current()?,
             orphans: Mutex::new(Vec::new()),
             orphaned: AtomicBool::new(false),
         })
@@ -110,7 +112,7 @@ impl PollerHandle {
 
     /// False in the child of a fork: the kernel's half is still the parent's.
     pub(crate) fn is_ours(&self) -> bool {
-        self.pid == std::process::id()
+        self.process.is_current()
     }
 
     /// Leaves a slot to the reactor.
