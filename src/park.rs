@@ -44,6 +44,8 @@ impl Park {
         inbox: &Inbox<T, Notifier>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
+        // A task may have forked.
+        Reactor::check_fork();
         if timeout == Some(Duration::ZERO) {
             return self.wait_for_reactor(timeout);
         }

@@ -158,8 +158,9 @@ impl Reactor {
         Ok(reactor)
     }
 
-    /// Forgets a reactor that belongs to the parent of a fork. Called where a
-    /// runtime starts to run.
+    /// In the child of a fork: forgets the parent's reactor, and wakes the tasks that wait
+    /// there. They find out that their sockets cannot be waited for in the child. Called
+    /// where a runtime starts to run, and before it waits.
     #[inline]
     pub(crate) fn check_fork() {
         if Reactor::is_made() {
@@ -174,10 +175,24 @@ impl Reactor {
     }
 
     fn forget_parents() {
-        if Reactor::get().is_some_and(|reactor| !reactor.poller().is_ours()) {
-            let old = REACTOR.try_with(|slot| slot.borrow_mut().take());
-            drop(old);
+        let parents = Reactor::get().filter(|reactor| !reactor.poller().is_ours());
+        if let Some(parents) = parents {
+            let _ = REACTOR.try_with(|slot| slot.borrow_mut().take());
+            ID.set(0);
+            parents.wake_all();
         }
+    }
+
+    #[cold]
+    fn wake_all(&self) {
+        let slots = std::mem::replace(&mut *self.slots.borrow_mut(), Slab::new());
+        let mut panics = Panics::default();
+        for (_, slot) in slots {
+            for direction in slot.directions {
+                direction.wake_all(&mut panics);
+            }
+        }
+        panics.resume();
     }
 
     fn new() -> io::Result<Reactor> {
