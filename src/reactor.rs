@@ -337,10 +337,10 @@ impl Reactor {
             }
             if ONE_SHOT {
                 // The report has ended the interest in both directions.
+                read.armed = false;
+                write.armed = false;
                 for direction in [Direction::Read, Direction::Write] {
-                    let state = &mut slot.directions[direction as usize];
-                    state.armed = false;
-                    if !state.is_empty() {
+                    if !slot.directions[direction as usize].is_empty() {
                         // It fails only if the fd was closed by other code; then nothing is
                         // reported any more.
                         let _ = self.arm(slot, direction);
