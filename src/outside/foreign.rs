@@ -78,7 +78,7 @@ impl Foreign {
 
     fn warn(&self, owner: &Owner, task: Entry) {
         let patience = Short(self.patience);
-        let what = format_args!(
+        let what = format!(
             "waits for something that is not of soloist, and another thread has woken it \
              before: the virtual clock does not jump for up to {patience} (to hold it for as \
              long as it takes, keep a `Handle` until the task is woken)"
