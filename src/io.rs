@@ -373,8 +373,7 @@ macro_rules! futures_io {
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
                 let flush = |mut io: &_| std::io::Write::flush(&mut io);
-                let write = $crate::source::Direction::Write;
-                self.socket.poll_io(write, cx, $exclusive, flush)
+                self.socket.poll_flush(cx, $exclusive, flush)
             }
 
             fn poll_close(

@@ -161,6 +161,19 @@ impl<T> Socket<T> {
         Poll::Ready(result)
     }
 
+    /// Flushes the object, or has the task woken if that would block.
+    #[inline]
+    pub(crate) fn poll_flush(
+        &self,
+        cx: &mut TaskContext<'_>,
+        exclusive: bool,
+        flush: impl FnMut(&T) -> io::Result<()>,
+    ) -> Poll<io::Result<()>> {
+        // A socket has nothing to flush, whether or not there is room for a write.
+        self.source.readiness().report(false, true, false);
+        self.poll_io(Direction::Write, cx, exclusive, flush)
+    }
+
     /// Tries an operation, and has the task woken if it would block. The caller charges the
     /// budget of the poll for it.
     #[inline]

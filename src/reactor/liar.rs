@@ -198,6 +198,11 @@ impl Wait {
     /// Makes what is reported out of what is true.
     fn report(&mut self) {
         let (random, rarely) = (&mut self.random, self.rarely);
+        if random.0 == 0 {
+            // The next number would make it a liar.
+            self.events.extend(self.real.events());
+            return;
+        }
         // What is held back now was so before this wait.
         let mut held = std::mem::take(&mut self.held);
         for event in self.real.events() {

@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
-use futures_lite::future::zip;
+use futures_lite::future::{self, zip};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
 use soloist::net::{Incoming, TcpListener, TcpStream, ToSocketAddrs};
@@ -1037,6 +1037,62 @@ fn b21_a_wait_that_is_given_up_late_does_not_hit_the_next_owner_of_the_place() {
             other_peer.write_all(b"x").unwrap();
             let told = timeout(Duration::from_secs(3), waiting).await;
             told.expect("the other one waits for ever");
+        });
+    });
+}
+
+/// Fills the stream until a write waits. Nobody reads: neither a flush nor a close waits for
+/// that.
+async fn flushes_and_closes<S>(mut stream: S, mut peer: impl Read)
+where
+    S: AsyncWrite + Unpin,
+{
+    let chunk = vec![0; 1 << 20];
+    let mut sent = 0;
+    // Twice: the first time it may be the budget of the poll that is used up.
+    for _ in 0..2 {
+        while let Some(written) = future::poll_once(stream.write(&chunk)).await {
+            sent += written.unwrap();
+        }
+        yield_now().await;
+    }
+    for _ in 0..2 {
+        let flushed = future::poll_once(stream.flush()).await;
+        flushed.expect("a flush waits for nobody").unwrap();
+        // It has made no room, but the system may have.
+        if let Some(written) = future::poll_once(stream.write(&chunk)).await {
+            sent += written.unwrap();
+        }
+        yield_now().await;
+    }
+    let closed = future::poll_once(stream.close()).await;
+    closed.expect("a close waits for nobody").unwrap();
+    drop(stream);
+    let mut received = Vec::new();
+    peer.read_to_end(&mut received).unwrap();
+    assert_eq!(received.len(), sent);
+}
+
+#[test]
+fn a_stream_whose_buffer_is_full_is_flushed_and_closed_at_once() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, theirs) = tcp_pair();
+            flushes_and_closes(from_std(ours), theirs).await;
+            let (ours, theirs) = tcp_pair();
+            flushes_and_closes(Async::new(ours).unwrap(), theirs).await;
+        });
+    });
+}
+
+#[test]
+#[cfg(unix)]
+fn a_unix_stream_whose_buffer_is_full_is_flushed_and_closed_at_once() {
+    watchdog(|| {
+        block_on(async {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            let ours = soloist::net::unix::UnixStream::try_from(ours).unwrap();
+            flushes_and_closes(ours, theirs).await;
         });
     });
 }
