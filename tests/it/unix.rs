@@ -790,6 +790,28 @@ fn b64_a_send_to_a_full_queue_is_no_busy_loop() {
     });
 }
 
+/// That there is no room at the peer says nothing of another receiver.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_queue_at_the_peer_does_not_hold_up_a_send_to_another_one() {
+    watchdog(|| {
+        block_on(async {
+            let dir = Dir::new();
+            let (here, there) = (dir.path("here"), dir.path("there"));
+            let _peer = UnixDatagram::bind(&here).unwrap();
+            let other = UnixDatagram::bind(&there).unwrap();
+            let one = std::os::unix::net::UnixDatagram::unbound().unwrap();
+            one.connect(&here).unwrap();
+            let one = UnixDatagram::try_from(one).unwrap();
+            send_until_full(async |n| one.send(&n.to_ne_bytes()).await).await;
+            let sent = timeout(Duration::from_secs(5), one.send_to(b"hello", &there)).await;
+            assert_eq!(sent.expect("it waits for the peer").unwrap(), 5);
+            let mut buf = [0; 16];
+            assert_eq!(other.recv(&mut buf).await.unwrap(), 5);
+        });
+    });
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn b64_a_send_to_a_peer_whose_queue_is_full_waits_for_room() {

@@ -416,8 +416,10 @@ impl TryFrom<std::os::unix::net::UnixDatagram> for UnixDatagram {
 
     fn try_from(socket: std::os::unix::net::UnixDatagram) -> io::Result<UnixDatagram> {
         socket.set_nonblocking(true)?;
-        Ok(UnixDatagram {
-            socket: Socket::new(socket, BIND)?,
-        })
+        let socket = Socket::new(socket, BIND)?;
+        // Whether there is room depends on the receiver: one that has none says nothing of the
+        // others.
+        socket.set_shared();
+        Ok(UnixDatagram { socket })
     }
 }
