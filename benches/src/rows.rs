@@ -73,7 +73,7 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         row("timers", "yield beside 10,000 timers", "ns", &[]),
         row("timers", "100,000 firing: CPU", "ns", &[(0.7, One("tokio"))]),
         row("timers", "100,000 firing: late, p50", "us", &[]),
-        row("timers", "100,000 firing: late, p99", "us", &[(1.0, One("smol"))]),
+        row("timers", "100,000 firing: late, p99", "us", &[(1.2, One("smol"))]),
     ];
     for echo in sockets::ECHOES {
         let name = echo.name();
