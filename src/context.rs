@@ -63,6 +63,9 @@ pub(crate) struct Context {
     /// Set by `Handle::stop`, cleared by the `run` that sees it.
     stopped: Cell<bool>,
     propagate_panics: bool,
+    /// Set while the rest of a batch of messages is read after one of them has panicked: that
+    /// panic goes on at the end, and no other can.
+    is_panicking: Cell<bool>,
     /// What `testing::net` keeps for this runtime.
     #[cfg(feature = "testing")]
     pub(crate) network: OnceCell<Box<dyn std::any::Any>>,
@@ -218,6 +221,7 @@ impl Context {
             due: Cell::new(Vec::new()),
             messages: Cell::new(Vec::new()),
             messages_left: Cell::new(MESSAGES),
+            is_panicking: Cell::new(false),
             deferred: RefCell::new(Vec::new()),
             parked: RefCell::new(Vec::new()),
         });
@@ -452,12 +456,16 @@ impl Context {
                         }
                     }
                     // It may drop a waker, which is user code.
-                    Message::Call(call) => panics.catch(call),
+                    Message::Call(call) => {
+                        panics.catch(call);
+                        self.is_panicking.set(!panics.is_empty());
+                    }
                     Message::Stop => self.stopped.set(true),
                 }
             }
         });
         self.messages.set(messages);
+        self.is_panicking.set(false);
         panics.resume();
     }
 
@@ -570,9 +578,9 @@ impl Context {
     }
 
     /// Handles the panic of a task without a handle: it ends the current call, if that was asked
-    /// for, or is reported.
+    /// for, or is reported. So is the second one of a batch.
     fn bury(&self, who: &dyn fmt::Display, payload: Payload) {
-        if self.propagate_panics {
+        if self.propagate_panics && !self.is_panicking.get() {
             std::panic::resume_unwind(payload);
         }
         report(who, payload);

@@ -392,14 +392,27 @@ impl Reactor {
     }
 
     /// Arms `direction` of a source of this reactor, and calls `f` with its slot. The first time
-    /// it adds the source to the poller. No user code runs in here.
+    /// it adds the source to the poller. Wakers may be called before that, but nothing is
+    /// borrowed then.
     fn with_armed_slot<R>(
         &self,
         registration: &Arc<Registration>,
         direction: Direction,
         f: impl FnOnce(&mut Slot) -> R,
     ) -> io::Result<R> {
+        {
+            let mut slots = self.slots.borrow_mut();
+            if let Some(slot) = slot_of(&mut slots, registration) {
+                self.arm(slot, direction)?;
+                return Ok(f(slot));
+            }
+        }
+        // A thread that never waits in its reactor frees here what others have left to it.
+        let mut panics = Panics::default();
+        self.free_orphans(&mut panics);
+        panics.resume();
         let mut slots = self.slots.borrow_mut();
+        // A waker that was woken may have come first.
         if let Some(slot) = slot_of(&mut slots, registration) {
             self.arm(slot, direction)?;
             return Ok(f(slot));

@@ -643,6 +643,29 @@ fn sockets_that_move_to_other_threads_leave_nothing_behind() {
     });
 }
 
+#[test]
+fn sockets_that_other_threads_drop_are_freed_by_a_thread_that_never_waits() {
+    watchdog(|| {
+        let name = "sockets_that_other_threads_drop_are_freed_by_a_thread_that_never_waits";
+        passes_in_child(name, || {
+            assert_all_flat(100, || {
+                let (stream, _theirs) = block_on(async {
+                    let (mut stream, theirs) = tcp();
+                    // It is registered here, and the call is over before it could wait.
+                    poll_fn(|cx| {
+                        let read = Pin::new(&mut stream).poll_read(cx, &mut [0]);
+                        assert!(read.is_pending());
+                        Poll::Ready(())
+                    })
+                    .await;
+                    (stream, theirs)
+                });
+                thread::spawn(move || drop(stream)).join().unwrap();
+            });
+        })
+    });
+}
+
 // What things cost.
 
 #[track_caller]

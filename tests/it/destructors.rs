@@ -272,6 +272,29 @@ fn b112_what_nobody_can_await_ends_the_call_if_that_is_asked_for() {
 }
 
 #[test]
+fn b112_of_two_panics_at_once_one_ends_the_call_and_the_other_is_reported() {
+    watchdog(|| {
+        let name = "destructors::\
+                    b112_of_two_panics_at_once_one_ends_the_call_and_the_other_is_reported";
+        let stderr = passes_in_child(name, || {
+            let dropped = Rc::new(Cell::new(0));
+            let runtime = Runtime::builder().propagate_panics(true).build();
+            let tasks: Vec<_> = (0..2).map(|_| runtime.spawn(fragile(&dropped))).collect();
+            runtime.turn(ZERO).unwrap();
+            runtime.spawn(async move { drop(tasks) }).detach();
+            let text = panic_of(|| {
+                runtime.turn(ZERO).unwrap();
+                runtime.turn(ZERO).unwrap();
+            });
+            assert_eq!(text, "the destructor of a future");
+            assert_eq!(dropped.get(), 2);
+            runtime.run();
+        });
+        assert_eq!(reports(&stderr).len(), 1, "{stderr}");
+    });
+}
+
+#[test]
 fn b112_a_panic_in_the_poll_in_which_a_task_drops_its_own_handle_is_reported() {
     watchdog(|| {
         let name = "destructors::\
