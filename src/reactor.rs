@@ -23,6 +23,7 @@
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 mod epoll;
+mod fork;
 #[cfg(unix)]
 mod host;
 #[cfg(soloist_liar)]
@@ -172,27 +173,6 @@ impl Reactor {
     #[inline]
     pub(crate) fn is_made() -> bool {
         ID.get() != 0
-    }
-
-    fn forget_parents() {
-        let parents = Reactor::get().filter(|reactor| !reactor.poller().is_ours());
-        if let Some(parents) = parents {
-            let _ = REACTOR.try_with(|slot| slot.borrow_mut().take());
-            ID.set(0);
-            parents.wake_all();
-        }
-    }
-
-    #[cold]
-    fn wake_all(&self) {
-        let slots = std::mem::replace(&mut *self.slots.borrow_mut(), Slab::new());
-        let mut panics = Panics::default();
-        for (_, slot) in slots {
-            for direction in slot.directions {
-                direction.wake_all(&mut panics);
-            }
-        }
-        panics.resume();
     }
 
     fn new() -> io::Result<Reactor> {
