@@ -5,6 +5,8 @@
 #     .ci/fuzz.sh --minimise         # rewrites fuzz/corpus with the least files of the same coverage
 #     .ci/fuzz.sh --run FILE...      # runs these inputs once
 #
+# With SOLOIST_FUZZ_TRACE=1 each instruction is printed.
+#
 # Needs what libFuzzer is built with, a C++ compiler. It runs on the stable toolchain: the flags
 # are those that `cargo fuzz` passes, and RUSTC_BOOTSTRAP lets the compiler take them. What is
 # found lies in fuzz/artifacts.
@@ -32,26 +34,24 @@ corpus=fuzz/corpus/program
 found="$CARGO_TARGET_DIR/found"
 artifacts=fuzz/artifacts/program/
 mkdir -p $artifacts
-# What the runtime says of a detached task that panics is no news here.
-quiet() {
-    grep --line-buffered -v '^soloist: the task'
-}
+# Standard error is the programs': libFuzzer and the failures write to a copy of it.
+options=(-close_fd_mask=2 -timeout=60 -rss_limit_mb=4096 -artifact_prefix=$artifacts)
 
 case "${1:-60}" in
 --minimise)
     rm -rf "$corpus.least"
     mkdir -p "$corpus.least" "$found"
-    "$program" -set_cover_merge=1 "$corpus.least" $corpus "$found" 2>&1 | quiet
+    "$program" "${options[@]}" -set_cover_merge=1 "$corpus.least" $corpus "$found"
     rm -rf $corpus
     mv "$corpus.least" $corpus
     ;;
 --run)
     shift
-    "$program" "$@" 2>&1 | quiet
+    "$program" "${options[@]}" "$@"
     ;;
 *)
     mkdir -p "$found"
-    "$program" -max_total_time="${1:-60}" -max_len=384 -timeout=60 -rss_limit_mb=4096 \
-        -artifact_prefix=$artifacts -print_final_stats=1 ${FUZZ_ARGS:-} "$found" $corpus 2>&1 | quiet
+    "$program" "${options[@]}" -max_total_time="${1:-60}" -max_len=384 -print_final_stats=1 \
+        ${FUZZ_ARGS:-} "$found" $corpus
     ;;
 esac

@@ -12,16 +12,26 @@
 //! * a task that was woken has been polled since;
 //! * nothing that a task waits for is ready without the task having been told
 //!   (all are polled once more to see that: the audit);
-//! * with the runtime and the thread gone, the heap and the file descriptors are as before.
+//! * tasks that only the program wakes are polled in the order of their wakes;
+//! * what arrives at a socket is what was sent, and all of it at an end in order;
+//! * no poll completes more than its budget;
+//! * a run inside of a running runtime is refused;
+//! * a panic of a destructor at a cancel is told or reported;
+//! * a process that exits in the middle does so;
+//! * with the runtime and the thread gone, the heap and the file descriptors are as before,
+//!   unless something was forgotten.
 
 #![no_main]
 
+mod acts;
+mod future;
+mod late;
+mod lines;
+mod process;
+mod streams;
 mod world;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +41,9 @@ use libfuzzer_sys::fuzz_target;
 use soloist::Runtime;
 use soloist::task::yield_now;
 
-use crate::world::{Planned, Program, World, barrier, fail};
+use crate::future::Program;
+use crate::process::{fail, lowest_fd};
+use crate::world::{World, barrier, planned};
 
 /// Counts what is on the heap: in blocks, for buffers that are kept may grow.
 struct Counting;
@@ -61,11 +73,43 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-fuzz_target!(|data: &[u8]| {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(world::set_up);
+fuzz_target!(
+    init: {
+        process::keep_output();
+        if let Some(data) = process::child_input() {
+            set_up();
+            process::collect_stderr();
+            run(&data);
+            std::process::exit(0);
+        }
+    },
+    |data: &[u8]| {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            set_up();
+            run(&[]);
+            process::note_fds();
+        });
+        process::collect_stderr();
+        check(data);
+        process::restore_stderr();
+        process::run_child(data);
+    }
+);
+
+fn set_up() {
+    process::set_up();
+    streams::set_up();
+    world::set_up();
+}
+
+fn check(data: &[u8]) {
     let (blocks, fd) = (BLOCKS.load(Ordering::Relaxed), lowest_fd());
     run(data);
+    if process::take_forgetful() {
+        process::close_other_fds();
+        return;
+    }
     if lowest_fd() != fd {
         fail("a file descriptor is left open");
     }
@@ -75,7 +119,12 @@ fuzz_target!(|data: &[u8]| {
         return;
     }
     for _ in 0..8 {
+        process::collect_stderr();
         run(data);
+        if process::take_forgetful() {
+            process::close_other_fds();
+            return;
+        }
         let now = BLOCKS.load(Ordering::Relaxed);
         if now <= last {
             return;
@@ -83,11 +132,6 @@ fuzz_target!(|data: &[u8]| {
         last = now;
     }
     fail("every run leaves more on the heap");
-});
-
-/// Rises when one is leaked.
-fn lowest_fd() -> i32 {
-    File::open("/dev/null").expect("/dev/null").as_raw_fd()
 }
 
 /// A thread of its own: its reactor is new, and gone at the end.
@@ -95,15 +139,12 @@ fn run(data: &[u8]) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let world = World::new(data);
-            let mut runtime = None;
             while let Some(op) = world.next_if_any() {
-                step(&world, &mut runtime, op);
+                step(&world, op);
             }
-            if let Some(runtime) = &runtime {
-                settle(&world, runtime);
-                audit(&world, runtime);
-            }
-            end(&world, &mut runtime);
+            settle(&world);
+            audit(&world);
+            end(&world);
             world.clear();
         });
         if thread.join().is_err() {
@@ -112,27 +153,20 @@ fn run(data: &[u8]) {
     });
 }
 
-/// Only planned panics may come out of a runtime.
-fn planned<R>(f: impl FnOnce() -> R) -> Option<R> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(value) => Some(value),
-        Err(payload) if payload.is::<Planned>() => None,
-        Err(_) => fail("an unplanned panic"),
-    }
-}
-
 /// What happens outside of the runtime.
-fn step(world: &Rc<World>, runtime: &mut Option<Runtime>, op: u8) {
-    let now = runtime.get_or_insert_with(|| {
-        let runtime = Runtime::builder().propagate_panics(op & 0x80 != 0).build();
-        world.set_handle(runtime.handle());
-        runtime
-    });
-    match op & 0x7f {
+fn step(world: &Rc<World>, op: u8) {
+    process::trace(format_args!("step {}", op & 0x7f));
+    let now = world.runtime(world.slot.get(), op & 0x80 != 0);
+    if op & 0x7f >= 120 {
+        planned(|| drop(now));
+        return end(world);
+    }
+    let home = Rc::downgrade(&now);
+    world.at_home(&home, || match op & 0x7f {
         0..=15 => {
-            planned(|| now.spawn(Program::new(world)).detach());
+            planned(|| world.spawn_on(&now).0.detach());
         }
-        16..=31 => world.keep(now.spawn(Program::new(world))),
+        16..=31 => world.keep(world.spawn_on(&now)),
         32..=79 => {
             planned(|| now.turn(Some(Duration::ZERO)).expect("a turn"));
         }
@@ -141,19 +175,20 @@ fn step(world: &Rc<World>, runtime: &mut Option<Runtime>, op: u8) {
         }
         96..=103 => {
             let polls = op & 7;
-            planned(|| now.block_on(main(world, polls)));
+            planned(|| now.block_on(main_task(world, polls)));
         }
         104..=111 => {
             now.handle().stop();
             planned(|| now.run());
         }
-        112..=119 => settle(world, now),
-        _ => end(world, runtime),
-    }
+        _ => settle(world),
+    });
+    // Perhaps the last one.
+    planned(|| drop(now));
 }
 
 /// Polls a program some times, whoever wakes it.
-async fn main(world: &Rc<World>, polls: u8) {
+async fn main_task(world: &Rc<World>, polls: u8) {
     let mut program = Box::pin(Program::new(world));
     for _ in 0..=polls {
         let ready =
@@ -166,43 +201,70 @@ async fn main(world: &Rc<World>, polls: u8) {
 }
 
 /// Runs until nothing is ready, and nothing will be soon.
-fn settle(world: &Rc<World>, runtime: &Runtime) {
-    loop {
+fn settle(world: &Rc<World>) {
+    let runtimes = world.runtimes.borrow().clone();
+    let mut quiet = 0;
+    // One after the other, until none of them has had anything to do.
+    for runtime in runtimes.iter().flatten().cycle() {
         barrier();
-        let Some(turn) = planned(|| runtime.turn(Some(Duration::ZERO)).expect("a turn")) else {
-            continue;
-        };
-        if turn.polled + turn.ready > 0 {
-            continue;
+        let home = Rc::downgrade(runtime);
+        if world.at_home(&home, || is_quiet(world, runtime)) {
+            quiet += 1;
+        } else {
+            quiet = 0;
         }
-        match runtime.next_deadline() {
-            Some(next) if next < Instant::now() + Duration::from_secs(60) => {
-                planned(|| {
-                    runtime
-                        .turn(Some(Duration::from_millis(10)))
-                        .expect("a turn")
-                });
-            }
-            _ => break,
+        if quiet >= 2 {
+            break;
         }
+    }
+    for runtime in runtimes {
+        planned(|| drop(runtime));
     }
     world.check_nobody_is_forgotten();
 }
 
-/// Polls all tasks once more: what they wait for must not be ready.
-fn audit(world: &Rc<World>, runtime: &Runtime) {
-    world.set_auditing(true);
-    world.wake_all();
-    settle(world, runtime);
-    world.set_auditing(false);
+/// Whether there is nothing to do.
+fn is_quiet(world: &World, runtime: &Runtime) -> bool {
+    let turn = |wait| {
+        let turn = planned(|| runtime.turn(Some(wait)).expect("a turn"));
+        turn.is_some_and(|turn| turn.polled + turn.ready == 0)
+    };
+    if !turn(Duration::ZERO) {
+        return false;
+    }
+    let soon = Instant::now() + Duration::from_secs(60);
+    let waits = runtime.next_deadline().is_some_and(|next| next < soon);
+    if waits {
+        turn(Duration::from_millis(10));
+        return false;
+    }
+    // What the system delivers takes a moment.
+    !world.uses_tcp.get() || turn(Duration::from_millis(3))
 }
 
-/// The runtime goes.
-fn end(world: &Rc<World>, runtime: &mut Option<Runtime>) {
-    let Some(runtime) = runtime.take() else {
-        return;
-    };
+/// Polls all tasks once more: what they wait for must not be ready.
+fn audit(world: &Rc<World>) {
+    for _ in 0..4 {
+        world.set_auditing(true);
+        world.wake_all();
+        settle(world);
+        world.set_auditing(false);
+        if !world.suspects.take() {
+            return;
+        }
+        // What has just arrived is told.
+        std::thread::sleep(Duration::from_millis(20));
+        settle(world);
+    }
+    fail("a socket is ready, and the task that waits for it is not told");
+}
+
+/// The runtimes go.
+fn end(world: &Rc<World>) {
     barrier();
-    planned(|| drop(runtime));
+    world.disown();
+    for runtime in world.runtimes.take() {
+        planned(|| drop(runtime));
+    }
     world.check_all_are_gone();
 }
