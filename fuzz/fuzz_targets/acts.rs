@@ -178,6 +178,8 @@ impl World {
             4 => {
                 let late = match op >> 4 & 7 {
                     0 => take(&self.tasks, op).map(Late::Task),
+                    // No thread waits for a task of a runtime that stays until this one ends.
+                    1 if !self.waiting.borrow().is_empty() => None,
                     1 => {
                         self.outlived.set(true);
                         let runtime = self.runtimes.borrow()[usize::from(op >> 7)].clone();
