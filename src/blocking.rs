@@ -4,11 +4,12 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 
-use crate::cell::{Wait, note};
+use crate::hooks::WaitReason;
+use crate::task_cell::note;
 
 pub use ::blocking::Unblock;
 
-use crate::context;
+use crate::executor;
 
 /// Runs a closure that blocks on a pool of threads, and waits for what it returns.
 ///
@@ -39,7 +40,7 @@ where
     T: Send + 'static,
 {
     // It counts as outside until it has run, and then until who waits for it knows.
-    let outside = || context::try_current().map(|context| context.outside());
+    let outside = || executor::try_current().map(|executor| executor.outside());
     let running = outside();
     // Caught here: on the pool's thread it would take the awaiting task's news along.
     let mut task = ::blocking::unblock(move || {
@@ -52,7 +53,7 @@ where
         let result = poll_fn(|cx| {
             let polled = Pin::new(&mut task).poll(cx);
             if polled.is_pending() {
-                note(Wait::Job);
+                note(WaitReason::Job);
             }
             polled
         });

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, SockRef};
 
-use crate::cell::{Seen, Waits, Who, sorted};
-use crate::context::Context;
+use crate::hooks::WaitKinds;
+use crate::task_cell::{TaskSnapshot, WaiterId};
+use crate::executor::Executor;
 use crate::reactor::Reactor;
 use crate::source::Direction;
 use crate::source::Registration;
@@ -88,15 +89,15 @@ pub struct Metrics {
     pub idle: Option<Duration>,
 }
 
-pub(crate) fn metrics(context: &Context) -> Metrics {
-    let counts = context.owner.counts();
-    let times = context
+pub(crate) fn metrics(executor: &Executor) -> Metrics {
+    let counts = executor.counts();
+    let times = executor
         .owner
         .watch()
         .and_then(|watch| watch.busy_and_idle());
     Metrics {
-        spawned: context.owner.spawned(),
-        live: context.owner.live(),
+        spawned: executor.spawned(),
+        live: executor.live(),
         polls: counts.polls.get(),
         wakes_local: counts.wakes_local.get(),
         wakes_remote: counts.wakes_remote.get(),
@@ -104,7 +105,7 @@ pub(crate) fn metrics(context: &Context) -> Metrics {
         turns: counts.turns.get(),
         waits: counts.waits.get(),
         events: counts.events.get(),
-        timers_pending: context.timers_pending(),
+        timers_pending: executor.timers_pending(),
         timers_fired: counts.fired.get(),
         longest_queue: counts.longest_queue.get() as usize,
         busy: times.map(|(busy, _)| busy),
@@ -411,11 +412,11 @@ impl fmt::Display for Table {
 }
 
 /// What all tasks of a runtime are doing, and its main.
-pub(crate) fn dump(context: &Context) -> Dump {
-    let mut all = context.owner.see_tasks();
+pub(crate) fn dump(executor: &Executor) -> Dump {
+    let mut all = executor.snapshot();
     let tasks = all.len();
-    all.extend(context.owner.see_main());
-    let mut waits = waits(context, &all);
+    all.extend(executor.snapshot_main());
+    let mut waits = waits(executor, &all);
     let mut info = |at: usize| {
         let seen = &all[at];
         let waits = std::mem::take(&mut waits[at]);
@@ -425,9 +426,9 @@ pub(crate) fn dump(context: &Context) -> Dump {
                 _ => Vec::new(),
             },
             state: state(seen),
-            id: TaskId::new(if at < tasks { seen.about.number } else { 0 }),
-            name: seen.about.name.as_ref().map(|name| name.to_string()),
-            spawned_at: seen.about.spawned_at,
+            id: TaskId::new(if at < tasks { seen.meta.number } else { 0 }),
+            name: seen.meta.name.as_ref().map(|name| name.to_string()),
+            spawned_at: seen.meta.spawned_at,
             polls: seen.polls,
             age: seen.times.map(|times| times.born.elapsed()),
             total_poll: seen.times.map(|times| times.total),
@@ -435,14 +436,14 @@ pub(crate) fn dump(context: &Context) -> Dump {
         }
     };
     let numbers = all[..tasks].iter().enumerate();
-    let numbers = sorted(numbers.map(|(at, seen)| (seen.about.number, at)).collect());
+    let numbers = sorted(numbers.map(|(at, seen)| (seen.meta.number, at)).collect());
     Dump {
         tasks: numbers.into_iter().map(|(_, at)| info(at)).collect(),
         main: (tasks < all.len()).then(|| info(tasks)),
     }
 }
 
-fn state(seen: &Seen) -> TaskState {
+fn state(seen: &TaskSnapshot) -> TaskState {
     if seen.is_polled {
         TaskState::Running
     } else if seen.is_queued {
@@ -453,11 +454,11 @@ fn state(seen: &Seen) -> TaskState {
 }
 
 /// The sockets, timers and tasks for which each of them waits.
-fn waits(context: &Context, all: &[Seen]) -> Vec<Vec<WaitsFor>> {
+fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
     let places = all.iter().enumerate();
-    let places = sorted(places.map(|(at, seen)| (seen.who.into(), at)).collect());
+    let places = sorted(places.map(|(at, seen)| (seen.id.into(), at)).collect());
     let mut waits: Vec<_> = all.iter().map(|_| Vec::new()).collect();
-    let mut add = |who: Who, wait: WaitsFor| {
+    let mut add = |who: WaiterId, wait: WaitsFor| {
         if let Ok(found) = places.binary_search_by_key(&who.into(), |(who, _)| *who) {
             waits[places[found].1].push(wait);
         }
@@ -472,18 +473,18 @@ fn waits(context: &Context, all: &[Seen]) -> Vec<Vec<WaitsFor>> {
             add(who, wait);
         });
     }
-    let now = match context.virtual_clock {
+    let now = match executor.virtual_clock {
         None => Instant::now(),
-        Some(_) => context.now(),
+        Some(_) => executor.now(),
     };
-    context.each_timer(&mut |who, deadline| {
+    executor.for_each_timer(&mut |who, deadline| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
         add(who, WaitsFor::Timer { left });
     });
     for seen in all {
         if let Some(who) = seen.joined_by {
-            let id = TaskId::new(seen.about.number);
-            let name = seen.about.name.as_ref().map(|name| name.to_string());
+            let id = TaskId::new(seen.meta.number);
+            let name = seen.meta.name.as_ref().map(|name| name.to_string());
             add(who, WaitsFor::Task { id, name });
         }
     }
@@ -501,16 +502,16 @@ fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
 }
 
 /// With what is known of the last poll only.
-fn waits_of(seen: &Seen, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
+fn waits_of(seen: &TaskSnapshot, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
     let mut add = |kind, wait: fn() -> WaitsFor| {
         if seen.waits.has(kind) {
             waits.push(wait());
         }
     };
-    add(Waits::GROUP, || WaitsFor::Group);
-    add(Waits::REMOTE, || WaitsFor::RemoteTask);
-    add(Waits::PROMISE, || WaitsFor::Promise);
-    add(Waits::JOB, || WaitsFor::Unblock);
+    add(WaitKinds::GROUP, || WaitsFor::Group);
+    add(WaitKinds::REMOTE, || WaitsFor::RemoteTask);
+    add(WaitKinds::PROMISE, || WaitsFor::Promise);
+    add(WaitKinds::JOB, || WaitsFor::Unblock);
     if waits.is_empty() {
         waits.push(if seen.has_waker {
             WaitsFor::Outside

@@ -15,7 +15,7 @@ mod on_signal;
 #[cfg(all(unix, feature = "signal"))]
 #[cfg_attr(docsrs, doc(cfg(all(unix, feature = "signal"))))]
 pub use self::on_signal::dump_on_signal;
-use crate::context;
+use crate::executor;
 pub use crate::info::{Dump, Metrics, TaskInfo, TaskState, WaitsFor};
 
 /// What all tasks of the runtime that runs on this thread are doing, and its main future.
@@ -47,7 +47,7 @@ pub use crate::info::{Dump, Metrics, TaskInfo, TaskState, WaitsFor};
 /// ```
 #[track_caller]
 pub fn dump() -> Dump {
-    crate::info::dump(&context::current("`inspect::dump`"))
+    crate::info::dump(&executor::current("`inspect::dump`"))
 }
 
 /// The counts of the runtime that runs on this thread. From outside of it there is
@@ -68,5 +68,5 @@ pub fn dump() -> Dump {
 /// ```
 #[track_caller]
 pub fn metrics() -> Metrics {
-    crate::info::metrics(&context::current("`inspect::metrics`"))
+    crate::info::metrics(&executor::current("`inspect::metrics`"))
 }

@@ -39,27 +39,23 @@
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
-mod budget;
-mod cell;
 mod clock;
-mod context;
 mod counts;
+mod executor;
 pub mod future;
 pub mod guide;
+mod hooks;
+mod inbox;
 mod info;
 pub mod inspect;
 pub mod io;
 pub mod net;
-mod outside;
 mod panics;
-mod park;
 #[cfg(all(unix, feature = "process"))]
 #[cfg_attr(docsrs, doc(cfg(all(unix, feature = "process"))))]
 pub mod process;
 pub mod promise;
 mod reactor;
-mod ready;
-mod record;
 pub mod runtime;
 mod schedule;
 #[cfg(feature = "signal")]
@@ -71,11 +67,11 @@ mod stderr;
 pub mod stream;
 mod sync;
 pub mod task;
+mod task_cell;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 pub mod time;
-mod timers;
 #[cfg(feature = "trace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
 pub mod trace;

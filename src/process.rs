@@ -46,7 +46,7 @@ pub use std::process::{ExitStatus, Output, Stdio};
 
 pub use self::child::Child;
 pub use self::pipe::{ChildStderr, ChildStdin, ChildStdout};
-use crate::context;
+use crate::executor;
 
 /// Says which program to run, and how: std's [`Command`](std::process::Command), whose
 /// methods these are.
@@ -340,7 +340,7 @@ impl Command {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn spawn(&mut self) -> io::Result<Child> {
-        context::inside_or_error("`Command::spawn`")?;
+        executor::inside_or_error("`Command::spawn`")?;
         orphans::sweep();
         let child = self.std.spawn().map_err(|error| self.explain(&error))?;
         Child::new(child, self.kill_on_drop)

@@ -36,6 +36,7 @@
 //! ever as soon as an operation returns `Pending`, for that or any other reason: the poll in
 //! which it waits never ends. Those of this crate panic instead.
 
+mod deadlock;
 #[cfg(unix)]
 mod guest;
 mod handle;
@@ -45,7 +46,6 @@ mod models;
 mod real;
 #[cfg(feature = "testing")]
 mod simulated;
-mod stuck;
 mod watched;
 
 use std::cell::Cell;
@@ -58,11 +58,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
-use crate::budget::{self, VisitBudget};
+use crate::executor::budget::{self, VisitBudget};
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::clock::{AutoAdvance, Clock};
-use crate::context::{self, Context, Settings, Step};
+use crate::executor::{self, Executor, Settings, Step};
 use crate::info::{Metrics, TaskInfo};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
@@ -70,6 +70,7 @@ use crate::reactor::Reactor;
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::schedule::Schedule;
 use crate::task::Task;
+use crate::task_cell::MainTask;
 
 /// Runs a future, and all that it spawns, on this thread until it is done.
 ///
@@ -130,7 +131,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// ```
 #[derive(Debug)]
 pub struct Runtime {
-    context: Rc<Context>,
+    executor: Rc<Executor>,
     budget: VisitBudget,
     /// Set when a stop was read within a generation, after wakes that must run before it.
     owes_generation: Cell<bool>,
@@ -182,7 +183,7 @@ impl Runtime {
     /// assert_eq!(thread.join().unwrap().unwrap(), 42);
     /// ```
     pub fn handle(&self) -> Handle {
-        Handle::new(&self.context)
+        Handle::new(&self.executor)
     }
 
     /// Runs a future on this thread until it is done, and all tasks of this runtime
@@ -212,28 +213,29 @@ impl Runtime {
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         check_not_inside("block_on");
         let called_at = Location::caller();
-        self.enter(|| {
+        self.run_inside(|| {
             // In here, so that it is dropped inside of the runtime, also by a panic.
             let mut future = pin!(future);
-            let main = self.context.owner.main(called_at);
+            let main = EndMain(self.executor.begin_main(called_at));
             let mut output = None;
-            let mut poll = || match main.poll(future.as_mut()) {
-                Poll::Ready(value) => {
-                    output = Some(value);
-                    true
+            let mut poll_main = || {
+                self.executor.counts().polls.add(1);
+                match main.0.poll(future.as_mut()) {
+                    Poll::Ready(value) => output = Some(value),
+                    Poll::Pending => return false,
                 }
-                Poll::Pending => false,
+                true
             };
             let is_done = if self.is_quiet() {
-                self.generation_of_main(&mut poll)
+                self.poll_main_at_once(&mut poll_main)
             } else {
-                main.queue();
+                self.executor.queue_main(&main.0);
                 false
             };
             if !is_done {
-                self.run_until_done(&mut poll);
+                self.run_until_done(&mut poll_main);
             }
-            output.expect("the loop ends when there is one")
+            output.expect("the loop ends when main is done")
         })
     }
 
@@ -253,11 +255,11 @@ impl Runtime {
         F: Future + 'static,
         F::Output: 'static,
     {
-        let raw = self.context.owner.spawn(future, None, Location::caller());
-        if !self.context.owner.home().is_current() {
-            self.tell_host();
+        let task = self.executor.spawn(future, None, Location::caller());
+        if !self.executor.is_current() {
+            self.notify_host();
         }
-        Task::new(raw)
+        Task::new(task)
     }
 
     /// Runs until no task is left, or until [`Handle::stop`].
@@ -355,22 +357,22 @@ impl Runtime {
         check_not_inside("turn");
         let end = max_wait.and_then(|wait| Instant::now().checked_add(wait));
         let mut wait = max_wait;
-        self.enter(|| {
+        self.run_inside(|| {
             loop {
-                self.context.read_inbox();
+                self.executor.read_inbox();
                 #[cfg(unix)]
                 self.visit_as_guest()?;
-                if self.context.is_stopped() {
+                if self.executor.is_stopped() {
                     wait = Some(Duration::ZERO);
                 }
-                let polled = self.pass(wait, &mut || false)?.polled;
-                // A wait may end early, or for nothing.
+                let polled = self.turn_once(wait, &mut || false)?.polled;
+                // A wait may end early, or without a reason.
                 wait = end.map(|end| end.saturating_duration_since(Instant::now()));
-                if polled > 0 || wait == Some(Duration::ZERO) || self.context.is_stopped() {
+                if polled > 0 || wait == Some(Duration::ZERO) || self.executor.is_stopped() {
                     return Ok(Turn {
                         polled,
-                        ready: self.context.ready_count(),
-                        next_deadline: self.context.next_deadline(),
+                        ready: self.executor.ready_count(),
+                        next_deadline: self.executor.next_deadline(),
                     });
                 }
             }
@@ -386,7 +388,7 @@ impl Runtime {
     /// assert_eq!(runtime.next_deadline(), None);
     /// ```
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.context.next_deadline()
+        self.executor.next_deadline()
     }
 
     /// What it has counted since it was made.
@@ -401,7 +403,7 @@ impl Runtime {
     /// assert_eq!((runtime.metrics().polls, runtime.metrics().live), (1, 0));
     /// ```
     pub fn metrics(&self) -> Metrics {
-        crate::info::metrics(&self.context)
+        crate::info::metrics(&self.executor)
     }
 
     /// What its tasks are doing, in the order in which they were spawned.
@@ -419,53 +421,168 @@ impl Runtime {
     /// # drop(task);
     /// ```
     pub fn tasks(&self) -> Vec<TaskInfo> {
-        crate::info::dump(&self.context).tasks
+        crate::info::dump(&self.executor).tasks
     }
 
+    /// Runs `f` inside of this runtime. All calls that run tasks go through here.
     #[inline(always)]
-    fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Leave<'a>(&'a Runtime);
-        impl Drop for Leave<'_> {
-            #[inline]
-            fn drop(&mut self) {
-                self.0.tell_host();
-            }
-        }
+    fn run_inside<R>(&self, f: impl FnOnce() -> R) -> R {
         Reactor::check_fork();
-        let _leave = Leave(self);
-        self.context.enter(f)
+        let _notify = NotifyHost(self);
+        self.executor.enter(f)
     }
 
     /// Runs `f`, a destructor, inside of this runtime, also if another one is entered.
+    #[cfg(feature = "testing")]
     pub(crate) fn enter_for<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.context.enter(f)
+        self.executor.enter(f)
     }
 
-    /// Tells a foreign loop, if there is one, that something is left to do.
+    /// Notifies a foreign loop, if there is one, that something is left to do.
     #[inline]
-    fn tell_host(&self) {
+    fn notify_host(&self) {
         // The foreign loop watches the thread's reactor.
         #[cfg(unix)]
         if Reactor::is_made() {
-            self.guest.rearm(&self.context);
+            self.guest.rearm(&self.executor);
         }
     }
 
-    /// Whether a pass would be nothing but one poll of a new main.
-    #[inline]
-    fn is_quiet(&self) -> bool {
-        let owner = &self.context.owner;
-        !self.context.is_anything_ready()
-            && !owner.inbox().is_filled()
-            && !self.budget.is_due()
-            && owner.watch().is_none()
-            && self.context.order.is_none()
+    // ---- The loop ------------------------------------------------------------------------
+
+    /// One turn of the loop: a visit if one is due, then every task that is ready now, once.
+    /// What becomes ready meanwhile is for the next turn. `main` polls the future of a
+    /// `block_on`, and returns whether it is done.
+    ///
+    /// The caller has read the inbox. Reading it here, before the wait, could consume a stop
+    /// request that the caller must see, and then block for ever.
+    #[inline(always)]
+    fn turn_once(&self, wait: Option<Duration>, main: &mut dyn FnMut() -> bool) -> io::Result<Pass> {
+        let executor = &*self.executor;
+        let mut pass = Pass::default();
+        loop {
+            let is_idle = !executor.is_anything_ready();
+            if is_idle || self.budget.is_due_after_generation() {
+                self.visit(is_idle, wait)?;
+            }
+            // After the visit: what a task waits for comes before a task that has yielded.
+            executor.append_deferred();
+            executor.watch().inspect(|watch| watch.begin_turn());
+            for _ in 0..executor.begin_generation() {
+                match executor.poll_next(main) {
+                    Step::Polled => pass.polled += 1,
+                    Step::Stale => continue,
+                    // The others are there for the next call.
+                    Step::MainIsDone => {
+                        // Counted, so that many short calls lead to a visit, too.
+                        self.budget.count_poll();
+                        pass.polled += 1;
+                        pass.main_is_done = true;
+                        break;
+                    }
+                }
+                if self.budget.is_interrupted_after_poll() {
+                    self.interrupt()?;
+                }
+            }
+            executor.watch().inspect(|watch| watch.end_turn(pass.polled));
+            // If all entries were those of tasks that are over, nothing was ready.
+            if is_idle || pass.polled > 0 {
+                return Ok(pass);
+            }
+        }
     }
 
-    /// What `pass` does when there is nothing else: main need not go through the queue.
+    /// Appends to the ready queue what has become ready: what other threads have sent, then the
+    /// tasks whose timers are due, then those whose sockets are ready. An idle runtime waits for
+    /// that, but not longer than `wait`.
+    fn visit(&self, is_idle: bool, wait: Option<Duration>) -> io::Result<()> {
+        let executor = &self.executor;
+        if is_idle && executor.virtual_clock.is_some() {
+            return self.visit_virtual(wait);
+        }
+        executor.wait(if is_idle {
+            self.until_next_timer(wait)
+        } else {
+            Some(Duration::ZERO)
+        })?;
+        executor.read_inbox();
+        executor.update_now();
+        executor.expire_timers();
+        executor.deliver_events();
+        self.budget.visited(self.real_now());
+        Ok(())
+    }
+
+    /// A visit within a generation.
+    #[cold]
+    fn interrupt(&self) -> io::Result<()> {
+        let executor = &self.executor;
+        let (ready, was_stopped) = (executor.queue_len(), executor.is_stopped());
+        self.visit(false, None)?;
+        if executor.is_stopped() && !was_stopped && executor.queue_len() > ready {
+            self.owes_generation.set(true);
+        }
+        Ok(())
+    }
+
+    /// Turns until `main` returns that it is done.
+    fn run_until_done(&self, main: &mut dyn FnMut() -> bool) {
+        loop {
+            self.executor.read_inbox();
+            self.check_not_deadlocked();
+            let pass = self.turn_once(None, main);
+            if pass.unwrap_or_else(|error| lost(&error)).main_is_done {
+                return;
+            }
+        }
+    }
+
+    fn run_until_stopped(&self, or_empty: bool) {
+        self.run_inside(|| {
+            let executor = &self.executor;
+            // What a `block_on` or a turn has left behind runs in this call.
+            self.owes_generation.set(false);
+            loop {
+                executor.read_inbox();
+                if or_empty && executor.live() == 0 {
+                    executor.take_stopped();
+                    return;
+                }
+                let wait = executor.is_stopped().then_some(Duration::ZERO);
+                if or_empty && wait.is_none() {
+                    self.check_not_deadlocked();
+                }
+                let pass = self.turn_once(wait, &mut || false);
+                pass.unwrap_or_else(|error| lost(&error));
+                let ready = executor.queue_len();
+                executor.read_inbox();
+                if executor.take_stopped() {
+                    if self.owes_generation.take() || executor.queue_len() > ready {
+                        // What was sent before the stop runs before it.
+                        let pass = self.turn_once(Some(Duration::ZERO), &mut || false);
+                        pass.unwrap_or_else(|error| lost(&error));
+                    }
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Whether a turn would be nothing but the first poll of a new main.
     #[inline]
-    fn generation_of_main(&self, main: &mut impl FnMut() -> bool) -> bool {
-        self.context.begin_generation(1);
+    fn is_quiet(&self) -> bool {
+        !self.executor.is_anything_ready()
+            && !self.executor.has_messages()
+            && !self.budget.is_due()
+            && self.executor.watch().is_none()
+            && self.executor.order.is_none()
+    }
+
+    /// What a turn does when there is nothing else: main need not go through the queue.
+    #[inline]
+    fn poll_main_at_once(&self, main: &mut impl FnMut() -> bool) -> bool {
+        self.executor.count_generation(1);
         budget::begin_poll();
         let is_done = main();
         if is_done {
@@ -476,163 +593,49 @@ impl Runtime {
         is_done
     }
 
-    /// Passes until `main` says that it is done.
-    fn run_until_done(&self, main: &mut dyn FnMut() -> bool) {
-        loop {
-            self.context.read_inbox();
-            self.check_not_stuck();
-            let pass = self.pass(None, main);
-            if pass.unwrap_or_else(|error| lost(&error)).main_is_done {
-                return;
-            }
-        }
-    }
-
-    fn run_until_stopped(&self, or_empty: bool) {
-        self.enter(|| {
-            let context = &self.context;
-            // What a `block_on` or a turn has left behind runs in this call.
-            self.owes_generation.set(false);
-            loop {
-                context.read_inbox();
-                if or_empty && context.owner.live() == 0 {
-                    context.take_stopped();
-                    return;
-                }
-                let wait = context.is_stopped().then_some(Duration::ZERO);
-                if or_empty && wait.is_none() {
-                    self.check_not_stuck();
-                }
-                let result = self.pass(wait, &mut || false);
-                result.unwrap_or_else(|error| lost(&error));
-                let ready = context.owner.ready().len();
-                context.read_inbox();
-                if context.take_stopped() {
-                    if self.owes_generation.take() || context.owner.ready().len() > ready {
-                        // What was sent before the stop runs before it.
-                        let result = self.generation(&mut || false);
-                        result.map_or_else(|error| lost(&error), drop);
-                    }
-                    return;
-                }
-            }
-        });
-    }
-
-    /// A visit, if one is due, and one generation. `main` polls the future of a `block_on`,
-    /// and returns whether it is done.
-    ///
-    /// The caller has read the inbox. Reading it here, before the wait, could consume a stop
-    /// request that the caller must see, and then block for ever.
-    #[inline(always)]
-    fn pass(&self, wait: Option<Duration>, main: &mut dyn FnMut() -> bool) -> io::Result<Pass> {
-        loop {
-            let is_idle = !self.context.is_anything_ready();
-            if is_idle || self.budget.is_due_after_generation() {
-                self.visit(is_idle, wait)?;
-            }
-            // After the visit: what a task waits for comes before a task that has yielded.
-            self.context.append_deferred();
-            if let Some(watch) = self.context.owner.watch() {
-                watch.begin_turn();
-            }
-            let pass = self.generation(main)?;
-            if let Some(watch) = self.context.owner.watch() {
-                watch.end_turn(pass.polled);
-            }
-            // If all entries were those of tasks that are over, nothing was ready.
-            if is_idle || pass.polled > 0 {
-                return Ok(pass);
-            }
-        }
-    }
-
-    /// Polls all tasks that are ready now, each once. What becomes ready meanwhile is for
-    /// the next generation.
-    #[inline(always)]
-    fn generation(&self, main: &mut dyn FnMut() -> bool) -> io::Result<Pass> {
-        let context = &*self.context;
-        let ready = context.owner.ready().len();
-        context.begin_generation(ready);
-        if ready > 0 {
-            context.arrange(ready);
-        }
-        let mut pass = Pass::default();
-        for _ in 0..ready {
-            match context.run_one(main) {
-                Step::Polled => pass.polled += 1,
-                Step::Nothing => continue,
-                // The others are there for the next call.
-                Step::MainIsDone => {
-                    // Counted, so that many short calls lead to a visit, too.
-                    self.budget.count_poll();
-                    pass.polled += 1;
-                    pass.main_is_done = true;
-                    break;
-                }
-            }
-            if self.budget.is_interrupted_after_poll() {
-                self.interrupt()?;
-            }
-        }
-        Ok(pass)
-    }
-
-    /// Appends to the queue what has become ready. If the runtime is idle it waits for that, but
-    /// not longer than `wait`.
-    fn visit(&self, is_idle: bool, wait: Option<Duration>) -> io::Result<()> {
-        let context = &self.context;
-        if is_idle && context.virtual_clock.is_some() {
-            return self.visit_virtual(wait);
-        }
-        context.wait(if is_idle {
-            self.until_next_timer(wait)
-        } else {
-            Some(Duration::ZERO)
-        })?;
-        context.read_inbox();
-        context.look();
-        context.expire_timers();
-        context.deliver_events();
-        self.budget.visited(self.real_now());
-        Ok(())
-    }
-
-    /// A visit within a generation.
-    #[cold]
-    fn interrupt(&self) -> io::Result<()> {
-        let context = &self.context;
-        let (ready, was_stopped) = (context.owner.ready().len(), context.is_stopped());
-        self.visit(false, None)?;
-        if context.is_stopped() && !was_stopped && context.owner.ready().len() > ready {
-            self.owes_generation.set(true);
-        }
-        Ok(())
-    }
-
     /// The time of the last visit, by the system's clock: tasks take real time.
     fn real_now(&self) -> Instant {
-        match self.context.virtual_clock {
-            None => self.context.now(),
+        match self.executor.virtual_clock {
+            None => self.executor.now(),
             Some(_) => Instant::now(),
         }
     }
 
     /// How long to wait: not past the next deadline, and not past `wait`.
     fn until_next_timer(&self, wait: Option<Duration>) -> Option<Duration> {
-        let Some(deadline) = self.context.next_deadline() else {
+        let Some(deadline) = self.executor.next_deadline() else {
             return wait;
         };
-        let timer = deadline.saturating_duration_since(self.context.look());
+        let timer = deadline.saturating_duration_since(self.executor.update_now());
         Some(wait.map_or(timer, |wait| wait.min(timer)))
     }
 }
 
-/// What a pass has done.
+/// What a turn has done.
 #[derive(Default)]
 struct Pass {
     polled: usize,
     main_is_done: bool,
+}
+
+/// Ends the call of a `block_on`: wakers that are left over do nothing from then on.
+struct EndMain(MainTask<Executor>);
+
+impl Drop for EndMain {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// The runtime has run: notifies a foreign loop.
+struct NotifyHost<'a>(&'a Runtime);
+
+impl Drop for NotifyHost<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.notify_host();
+    }
 }
 
 impl Default for Runtime {
@@ -646,7 +649,7 @@ impl Drop for Runtime {
         #[cfg(unix)]
         self.guest.leave();
         let mut panics = Panics::default();
-        self.context.close(&mut panics);
+        self.executor.close(&mut panics);
         panics.resume();
     }
 }
@@ -715,10 +718,10 @@ impl Builder {
     /// ```
     pub fn build(self) -> Runtime {
         let budget_clock = self.settings.simulation.budget_clock();
-        let context = Context::new(self.settings);
-        let budget = VisitBudget::new(context.now(), budget_clock);
+        let executor = Executor::new(self.settings);
+        let budget = VisitBudget::new(executor.now(), budget_clock);
         Runtime {
-            context,
+            executor,
             budget,
             owes_generation: Cell::new(false),
             #[cfg(unix)]
@@ -731,7 +734,7 @@ impl Builder {
 #[inline]
 fn check_not_inside(what: &str) {
     assert!(
-        !context::is_inside(),
+        !executor::is_inside(),
         "`{what}` inside of a running soloist runtime would stop the thread that runs it: \
          use `.await` there, or another thread"
     );

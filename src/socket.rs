@@ -8,9 +8,9 @@ use std::task::{Context as TaskContext, Poll, Waker, ready};
 
 use socket2::SockRef;
 
-use crate::budget;
-use crate::cell::{Wait, note, polled};
-use crate::context;
+use crate::executor::budget;
+use crate::task_cell::{Wait, note, polled};
+use crate::executor;
 use crate::reactor::{Reactor, Source};
 use crate::source::{AsRaw, Direction, Registration};
 use crate::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ impl<T: AsRaw + 'static> Socket<T> {
     /// Takes over an object that is in nonblocking mode already. `what` is for the
     /// error outside of a runtime.
     pub(crate) fn new(io: T, what: &str) -> io::Result<Socket<T>> {
-        context::inside_or_error(what)?;
+        executor::inside_or_error(what)?;
         Ok(Socket {
             source: Arc::new(Source::new(io)?),
         })
@@ -184,9 +184,9 @@ impl<T> Socket<T> {
         exclusive: bool,
         operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        context::inside_or_error("using a socket")?;
+        executor::inside_or_error("using a socket")?;
         self.claim(exclusive)?;
-        ready!(context::poll_socket_budget(cx));
+        ready!(executor::poll_socket_budget(cx));
         match self.attempt(direction, operation) {
             Some(result) => {
                 self.settle(exclusive);
@@ -270,10 +270,10 @@ impl<T> Socket<T> {
         direction: Direction,
         mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
-        context::inside_or_error("using a socket")?;
+        executor::inside_or_error("using a socket")?;
         loop {
             self.claim(false)?;
-            poll_fn(context::poll_socket_budget).await;
+            poll_fn(executor::poll_socket_budget).await;
             if let Some(result) = self.attempt(direction, &mut operation) {
                 budget::charge(1);
                 return result;
@@ -305,7 +305,7 @@ fn wait_beside_others(
     direction: Direction,
     waker: &Waker,
 ) -> io::Result<()> {
-    context::inside_or_error("waiting for a socket")?;
+    executor::inside_or_error("waiting for a socket")?;
     let reactor = Reactor::get_or_new()?;
     reactor.wait_polled(registration, direction, polled(), waker)
 }
@@ -340,7 +340,7 @@ impl<T> Future for Ready<'_, T> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        context::inside_or_error("waiting for a socket")?;
+        executor::inside_or_error("waiting for a socket")?;
         self.socket.claim(false)?;
         let reactor = Reactor::get_or_new()?;
         let registration = self.socket.source.registration();

@@ -18,7 +18,7 @@ use std::fmt;
 #[doc(inline)]
 pub use futures_lite::stream::*;
 
-use crate::context;
+use crate::executor;
 use crate::runtime::Runtime;
 
 /// Turns a stream into an iterator, which waits on this thread for each item.
@@ -77,7 +77,7 @@ impl<S: Stream + Unpin> Iterator for BlockOn<S> {
     #[track_caller]
     fn next(&mut self) -> Option<S::Item> {
         assert!(
-            !context::is_inside(),
+            !executor::is_inside(),
             "`stream::block_on` inside of a running soloist runtime would stop the thread that \
              runs it: use `.next().await` there, or another thread"
         );

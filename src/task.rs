@@ -33,8 +33,8 @@ use std::task::{Context as TaskContext, Poll};
 
 pub use self::group::{Spawner, TaskGroup};
 pub use self::local::LocalKey;
-use crate::cell::{self, About, Failure, Name, RemoteRef, TaskRef, requeue_polled};
-use crate::context;
+use crate::task_cell::{self, About, Failure, Name, RemoteRef, TaskRef, requeue_polled};
+use crate::executor;
 use crate::panics::{Panics, Payload, discard};
 
 /// Runs a future beside the one that calls this, on the same thread.
@@ -135,7 +135,7 @@ impl Builder {
     {
         match cell::spawn_here(future, self.name, Location::caller()) {
             Some(raw) => Task::new(raw),
-            None => context::panic_outside("`spawn`"),
+            None => executor::panic_outside("`spawn`"),
         }
     }
 }
@@ -419,7 +419,7 @@ impl<T> Future for Cancel<T> {
 /// The task has panicked, and its handle goes.
 #[cold]
 fn orphaned<T>(raw: &TaskRef<T>, payload: Payload) {
-    context::orphaned(raw.home(), raw.about().to_string(), payload);
+    executor::orphaned(raw.home(), raw.about().to_string(), payload);
 }
 
 /// A task's number: counted from 1 in each runtime.

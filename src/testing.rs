@@ -21,9 +21,9 @@ use std::time::Duration;
 
 pub use self::explore::{Explored, Outcome, explore};
 use crate::clock::{self, PATIENCE, VirtualClock};
-use crate::context::{self, Context};
+use crate::executor::{self, Executor};
 use crate::runtime::{Builder, Clock, Runtime};
-use crate::timers::saturating_add;
+use crate::executor::timers::saturating_add;
 
 /// Runs a future, and all that it spawns, under a virtual clock: what
 /// [`soloist::block_on`](crate::block_on) is to a program, this is to a test.
@@ -116,7 +116,7 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
     }
     impl Request {
         fn clock(&self) -> &VirtualClock {
-            virtual_clock(&self.context)
+            virtual_clock(&self.executor)
         }
     }
     impl Drop for Request {
@@ -124,9 +124,9 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
             self.clock().leave(self.id);
         }
     }
-    let context = context::current("`testing::advance`");
+    let executor = executor::current("`testing::advance`");
     let until = saturating_add(clock::now(), duration);
-    let id = virtual_clock(&context).want(until);
+    let id = virtual_clock(&executor).want(until);
     let request = Request { context, id };
     poll_fn(move |cx| {
         if request.clock().wait(request.id, cx.waker()) {
@@ -138,8 +138,8 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
 }
 
 #[track_caller]
-fn virtual_clock(context: &Context) -> &VirtualClock {
-    context.virtual_clock.as_ref().expect(
+fn virtual_clock(executor: &Executor) -> &VirtualClock {
+    executor.virtual_clock.as_ref().expect(
         "the clock of this runtime cannot be moved: build it with `clock(Clock::Virtual)`, or \
          use `testing::block_on`",
     )
@@ -172,12 +172,12 @@ fn virtual_clock(context: &Context) -> &VirtualClock {
 /// ```
 #[track_caller]
 pub fn schedule_hash() -> u64 {
-    order_of(&context::current("`testing::schedule_hash`"))
+    order_of(&executor::current("`testing::schedule_hash`"))
 }
 
 #[track_caller]
-fn order_of(context: &Context) -> u64 {
-    let order = context.order.as_ref().expect(
+fn order_of(executor: &Executor) -> u64 {
+    let order = executor.order.as_ref().expect(
         "this runtime does not write down the order of its polls: build it with \
          `clock(Clock::Virtual)` or `schedule(...)`, or use `testing::block_on`",
     );
@@ -204,6 +204,6 @@ fn order_of(context: &Context) -> u64 {
 /// ```
 #[track_caller]
 pub fn seed() -> u64 {
-    let context = context::current("`testing::seed`");
-    context.order.as_ref().map_or(0, |order| order.seed)
+    let executor = executor::current("`testing::seed`");
+    executor.order.as_ref().map_or(0, |order| order.seed)
 }

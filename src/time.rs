@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 use futures_lite::Stream;
 use pin_project_lite::pin_project;
 
-use crate::cell::{Home, Message, Wait, note};
+use crate::hooks::WaitReason;
+use crate::task_cell::{Home, Message, note};
 use crate::clock;
-use crate::context::{self, Context};
-use crate::timers::{TimerKey, saturating_add};
+use crate::executor::{self, Executor};
+use crate::executor::timers::{TimerKey, saturating_add};
 
 /// The time by the clock of the runtime that runs on this thread.
 ///
@@ -48,7 +49,7 @@ use crate::timers::{TimerKey, saturating_add};
 /// ```
 #[track_caller]
 pub fn now() -> Instant {
-    context::check_inside("`time::now`");
+    executor::check_inside("`time::now`");
     clock::now()
 }
 
@@ -74,7 +75,7 @@ pub fn now() -> Instant {
 /// ```
 #[track_caller]
 pub fn sleep(duration: Duration) -> Sleep {
-    context::check_inside("`sleep`");
+    executor::check_inside("`sleep`");
     Sleep::new(saturating_add(clock::now(), duration))
 }
 
@@ -101,7 +102,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// ```
 #[track_caller]
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    context::check_inside("`sleep_until`");
+    executor::check_inside("`sleep_until`");
     Sleep::new(deadline)
 }
 
@@ -144,20 +145,20 @@ struct Entry {
 }
 
 impl Entry {
-    fn is_of(&self, context: &Context) -> bool {
-        self.home.id() == context.owner.home().id()
+    fn is_of(&self, executor: &Executor) -> bool {
+        self.home.id() == executor.owner.home().id()
     }
 
     /// Has the runtime that the entry belongs to do this. One that is gone has no
     /// timers any more.
-    fn tell(self, what: fn(&Context, TimerKey)) {
-        match context::try_current() {
-            Some(context) if self.is_of(&context) => what(&context, self.key),
+    fn tell(self, what: fn(&Executor, TimerKey)) {
+        match executor::try_current() {
+            Some(executor) if self.is_of(&executor) => what(&executor, self.key),
             _ => {
                 let key = self.key;
                 let call = move || {
-                    if let Some(context) = context::try_current() {
-                        what(&context, key);
+                    if let Some(executor) = executor::try_current() {
+                        what(&executor, key);
                     }
                 };
                 let refused = self.home.push(Message::Call(Box::new(call)));
@@ -213,41 +214,41 @@ impl Sleep {
         let Some(entry) = self.entry.take() else {
             return;
         };
-        match context::try_current() {
+        match executor::try_current() {
             // Who waits for it is woken at the new time, without another poll.
-            Some(context) if entry.is_of(&context) => {
-                let key = context.reset_timer(entry.key, deadline);
+            Some(executor) if entry.is_of(&executor) => {
+                let key = executor.reset_timer(entry.key, deadline);
                 self.entry = key.map(|key| Entry { key, ..entry });
             }
             // Who waits for it is woken now, and comes to know.
-            _ => entry.tell(Context::wake_timer),
+            _ => entry.tell(Executor::wake_timer),
         }
     }
 
     /// Whether it is due; if not, the waker is woken when it is.
-    fn poll_until(&mut self, context: &Context, cx: &mut TaskContext<'_>) -> Poll<()> {
+    fn poll_until(&mut self, executor: &Executor, cx: &mut TaskContext<'_>) -> Poll<()> {
         let now = if self.polled {
             clock::now()
         } else {
-            context.now()
+            executor.now()
         };
         self.polled = true;
         if self.deadline <= now {
-            ready!(context::poll_timer_budget(cx));
+            ready!(executor::poll_timer_budget(cx));
             self.leave();
             return Poll::Ready(());
         }
-        let who = note(Wait::Timer(self.deadline));
+        let who = note(WaitReason::Timer(self.deadline));
         match &self.entry {
-            Some(entry) if entry.is_of(context) && !context.timer_has_fired(entry.key) => {
-                context.set_timer_waker(entry.key, who, cx.waker());
+            Some(entry) if entry.is_of(context) && !executor.timer_has_fired(entry.key) => {
+                executor.set_timer_waker(entry.key, who, cx.waker());
             }
             _ => {
                 // Another runtime's, or none yet.
                 self.leave();
                 self.entry = Some(Entry {
-                    home: context.owner.home(),
-                    key: context.add_timer(self.deadline, who, cx.waker()),
+                    home: executor.owner.home(),
+                    key: executor.add_timer(self.deadline, who, cx.waker()),
                 });
             }
         }
@@ -256,7 +257,7 @@ impl Sleep {
 
     fn leave(&mut self) {
         if let Some(entry) = self.entry.take() {
-            entry.tell(Context::remove_timer);
+            entry.tell(Executor::remove_timer);
         }
     }
 }
@@ -265,8 +266,8 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
-        let context = context::current("polling a `Sleep`");
-        self.poll_until(&context, cx)
+        let executor = executor::current("polling a `Sleep`");
+        self.poll_until(&executor, cx)
     }
 }
 
@@ -305,7 +306,7 @@ impl Drop for Sleep {
 /// ```
 #[track_caller]
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
-    context::check_inside("`timeout`");
+    executor::check_inside("`timeout`");
     let sleep = sleep(duration);
     Timeout { future, sleep }
 }
@@ -337,7 +338,7 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
 /// ```
 #[track_caller]
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
-    context::check_inside("`timeout_at`");
+    executor::check_inside("`timeout_at`");
     let sleep = sleep_until(deadline);
     Timeout { future, sleep }
 }
@@ -429,7 +430,7 @@ impl From<Elapsed> for io::Error {
 /// ```
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
-    context::check_inside("`interval`");
+    executor::check_inside("`interval`");
     interval_at(now(), period)
 }
 
@@ -458,7 +459,7 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
         "the period of an interval must not be zero: use `task::yield_now` to run again as soon \
          as possible"
     );
-    context::check_inside("`interval_at`");
+    executor::check_inside("`interval_at`");
     Interval {
         sleep: sleep_until(start),
         period,
@@ -535,7 +536,7 @@ impl Interval {
             ready!(Pin::new(&mut self.sleep).poll(cx));
         } else {
             // The work between two ticks takes longer than the period.
-            ready!(context::poll_timer_budget(cx));
+            ready!(executor::poll_timer_budget(cx));
         }
         let late = now.saturating_duration_since(due);
         let next = if late > TOLERANCE.min(self.period) {

@@ -64,7 +64,7 @@ use std::time::Duration;
 
 pub use self::event::{By, Event, For, Happened, How, Who};
 pub use self::rows::Totals;
-use crate::record;
+use crate::hooks;
 
 /// Begins to record on this thread: the last `capacity` events are kept. What was recorded
 /// before is thrown away.
@@ -90,7 +90,7 @@ pub fn start(capacity: usize) {
         capacity > 0,
         "`trace::start(0)` would record nothing: give the number of events to keep, as 100_000"
     );
-    record::start(capacity);
+    hooks::start(capacity);
 }
 
 /// Records no more, and returns what was recorded: `None` if nothing was started on this
@@ -109,7 +109,7 @@ pub fn start(capacity: usize) {
 /// assert!(!trace::is_recording());
 /// ```
 pub fn stop() -> Option<Trace> {
-    record::stop();
+    hooks::stop();
     snapshot()
 }
 
@@ -125,7 +125,7 @@ pub fn stop() -> Option<Trace> {
 /// assert!(trace::is_recording());
 /// ```
 pub fn is_recording() -> bool {
-    record::is_recording()
+    hooks::is_recording()
 }
 
 /// What this thread has recorded so far; it goes on. `None` if nothing was started.
@@ -143,7 +143,7 @@ pub fn is_recording() -> bool {
 /// });
 /// ```
 pub fn snapshot() -> Option<Trace> {
-    record::read(|record| Trace {
+    hooks::read(|record| Trace {
         events: record.entries.iter().map(Event::new).collect(),
         about: record
             .tasks

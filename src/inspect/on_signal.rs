@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
-use crate::context;
+use crate::executor;
 use crate::signal::unix::{Signal, SignalKind, signal};
 use crate::stderr;
 
@@ -53,7 +53,7 @@ type Listener = Rc<RefCell<Signal>>;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn dump_on_signal(kind: SignalKind) -> io::Result<()> {
-    context::inside_or_error("`dump_on_signal`")?;
+    executor::inside_or_error("`dump_on_signal`")?;
     if find(kind).is_some() {
         return Ok(());
     }
@@ -97,8 +97,8 @@ struct Printer(SignalKind);
 impl Wake for Printer {
     /// Called by the reactor that knows it, on its thread, inside of a runtime.
     fn wake(self: Arc<Self>) {
-        if let (Ok(true), Some(context)) = (hear(self.0), context::try_current()) {
-            let (kind, dump) = (self.0, crate::info::dump(&context));
+        if let (Ok(true), Some(executor)) = (hear(self.0), executor::try_current()) {
+            let (kind, dump) = (self.0, crate::info::dump(&executor));
             let thread = std::thread::current();
             let name = thread.name().unwrap_or("without a name");
             stderr::write(format_args!(

@@ -8,7 +8,7 @@ use futures_lite::io::{
     AsyncWriteExt,
 };
 
-use crate::context;
+use crate::executor;
 use crate::runtime::Runtime;
 
 /// Reads and writes that block this thread, over an object whose reads and writes are awaited:
@@ -89,7 +89,7 @@ impl<T> BlockOn<T> {
 #[track_caller]
 fn check() {
     assert!(
-        !context::is_inside(),
+        !executor::is_inside(),
         "`io::BlockOn` inside of a running soloist runtime would stop the thread that runs it: \
          use `.await` there, or another thread"
     );

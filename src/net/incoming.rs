@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, SockRef};
 
-use crate::budget;
-use crate::context;
+use crate::executor::budget;
+use crate::executor;
 use crate::socket::Socket;
 use crate::source::{AsRaw, Direction};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -171,7 +171,7 @@ impl<L: Accept> Listening<L> {
         if !self.starved.is.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        context::current_or_error(WHAT)?;
+        executor::current_or_error(WHAT)?;
         let until = lock(&self.starved.pause).until;
         Ok(until.map(sleep_until))
     }
@@ -179,7 +179,7 @@ impl<L: Accept> Listening<L> {
     /// A connection that went while it waited is no error of the listener's.
     fn try_accept(&self, listener: &L) -> io::Result<L::Accepted> {
         // What cannot be registered would be lost.
-        context::current_or_error(WHAT)?;
+        executor::current_or_error(WHAT)?;
         loop {
             match listener.accept() {
                 Err(error) => match error.kind() {

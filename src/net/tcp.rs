@@ -15,7 +15,7 @@ use super::resolve::{ToSocketAddrs, resolve};
 use super::sigpipe::NoSigpipe;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf, Stream};
 use super::{Boxed, IntoStdError, option};
-use crate::context;
+use crate::executor;
 use crate::io::futures_io;
 use crate::socket::Socket;
 use crate::source::Direction;
@@ -96,7 +96,7 @@ impl TcpStream {
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
         // Before anybody is called.
-        context::current_or_error(CONNECT)?;
+        executor::current_or_error(CONNECT)?;
         let socket = new_socket(address)?;
         let started = match SockRef::from(&socket).connect(&SockAddr::from(address)) {
             Ok(()) => false,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Wake, Waker};
 
 use super::exit::Process;
-use crate::context;
+use crate::executor;
 
 static ORPHANS: Mutex<BTreeMap<u32, Orphan>> = Mutex::new(BTreeMap::new());
 
@@ -38,7 +38,7 @@ pub(super) fn adopt(mut process: Process) {
     let pid = process.id();
     let mut is_watched = false;
     // Elsewhere there is no reactor that would be visited.
-    if context::try_current().is_some() {
+    if executor::try_current().is_some() {
         let waker = Waker::from(Arc::new(Reaper { pid }));
         let watch = process.poll_wait(&mut TaskContext::from_waker(&waker));
         is_watched = watch.is_pending();

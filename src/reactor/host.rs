@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Reactor;
-use crate::ready::Rouse;
+use crate::inbox::Rouse;
 use crate::sync::atomic::Ordering;
 
 impl Reactor {

@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use crate::cell::{OwnTask, Who};
+use crate::task_cell::{OwnTask, Who};
 use crate::panics::Panics;
 
 /// Wakers that `poll_*` calls leave behind: beyond this all are woken, and those that

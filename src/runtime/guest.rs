@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Runtime;
-use crate::context::Context;
+use crate::executor::Executor;
 use crate::reactor::Reactor;
 
 /// The reactor that a foreign loop watches, if one does.
@@ -53,11 +53,11 @@ impl Guest {
 
     /// Called when the runtime has run, or something was spawned from outside: what is
     /// left to do makes the fd readable, as an edge, and what comes will.
-    pub(super) fn rearm(&self, context: &Context) {
+    pub(super) fn rearm(&self, executor: &Executor) {
         match self.reactor() {
             Some(reactor) => {
-                context.park.stay_parked(context.owner.inbox());
-                let wait = context.next_deadline().map(|deadline| {
+                executor.stay_parked();
+                let wait = executor.next_deadline().map(|deadline| {
                     // The system's clock, also where a runtime with a virtual one spawns.
                     let wait = deadline.saturating_duration_since(Instant::now());
                     // Zero would disarm it.
@@ -65,8 +65,8 @@ impl Guest {
                 });
                 reactor.take_word();
                 reactor.arm_timer(wait);
-                if context.is_anything_ready()
-                    || context.owner.inbox().is_filled()
+                if executor.is_anything_ready()
+                    || executor.has_messages()
                     || is_readable(reactor)
                 {
                     reactor.tell_guest();
@@ -116,7 +116,7 @@ impl Runtime {
     /// What a turn of a guest does first: it takes what made the foreign loop call. If
     /// nothing is ready, the pass that comes does so.
     pub(super) fn visit_as_guest(&self) -> io::Result<()> {
-        if self.guest.is_guest() && self.context.is_anything_ready() {
+        if self.guest.is_guest() && self.executor.is_anything_ready() {
             return self.visit(false, None);
         }
         Ok(())
@@ -169,7 +169,7 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn poll_fd(&self) -> io::Result<BorrowedFd<'_>> {
-        if self.context.virtual_clock.is_some() {
+        if self.executor.virtual_clock.is_some() {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "no other loop can wait for a virtual clock: give the runtime the real one",
@@ -189,7 +189,7 @@ impl Runtime {
                 }
                 reactor.set_guest(true);
                 let reactor = place.get_or_init(|| reactor);
-                self.guest.rearm(&self.context);
+                self.guest.rearm(&self.executor);
                 reactor
             }
         };

@@ -9,9 +9,10 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use crate::cell::{About, Home, Message, RemoteRef, Wait, note};
-use crate::context::{self, Context};
-use crate::outside::Outside;
+use crate::hooks::WaitReason;
+use crate::task_cell::{About, Home, Message, RemoteRef, note};
+use crate::executor::{self, Executor};
+use crate::executor::Outside;
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Mutex, block_on, lock};
@@ -44,11 +45,11 @@ pub struct Handle {
 
 impl Handle {
     /// On the runtime's own thread.
-    pub(super) fn new(context: &Context) -> Handle {
+    pub(super) fn new(executor: &Executor) -> Handle {
         Handle {
-            home: context.owner.home(),
+            home: executor.owner.home(),
             thread: thread::current().id(),
-            outside: context.outside(),
+            outside: executor.outside(),
         }
     }
 
@@ -68,7 +69,7 @@ impl Handle {
     /// ```
     #[track_caller]
     pub fn current() -> Handle {
-        Handle::new(&context::current("`Handle::current`"))
+        Handle::new(&executor::current("`Handle::current`"))
     }
 
     /// The handle of the runtime that runs on this thread, if one does.
@@ -79,7 +80,7 @@ impl Handle {
     /// assert!(soloist::Handle::try_current().is_none());
     /// ```
     pub fn try_current() -> Option<Handle> {
-        Some(Handle::new(&*context::try_current()?))
+        Some(Handle::new(&*executor::try_current()?))
     }
 
     /// Has the runtime's thread call `make`, and run the future that it returns.
@@ -239,7 +240,7 @@ impl<T> RemoteTask<T> {
     fn orphaned(&self, error: JoinError) {
         let who = error.who().to_string();
         if let Ok(payload) = error.try_into_panic() {
-            context::orphaned(self.home, who, payload);
+            executor::orphaned(self.home, who, payload);
         }
     }
 
@@ -317,7 +318,7 @@ impl<T> Future for RemoteTask<T> {
         match result {
             Some(result) => Poll::Ready(result),
             None => {
-                note(Wait::Remote);
+                note(WaitReason::Remote);
                 Poll::Pending
             }
         }
@@ -376,12 +377,12 @@ impl<T: Send + 'static> Completion<T> {
             return;
         };
         let spawned_at = self.spawned_at;
-        let context = context::current("`Handle::spawn`");
+        let executor = executor::current("`Handle::spawn`");
         let future = Started {
             future: Some(async move { make().await }),
             completion: Some(self),
         };
-        let task = context.owner.spawn(future, None, spawned_at);
+        let task = executor.owner.spawn(future, None, spawned_at);
         let abandoned = {
             let mut state = lock(&shared.state);
             // A detached one is nobody's to abort, and must not refer to itself: that would
@@ -396,7 +397,7 @@ impl<T: Send + 'static> Completion<T> {
             panic = task.cancel();
         }
         if let Some(payload) = panic {
-            context::orphaned(task.home(), task.about().to_string(), payload);
+            executor::orphaned(task.home(), task.about().to_string(), payload);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::{AutoAdvance, Builder, Clock, Runtime, Schedule};
-use crate::budget::BudgetClock;
+use crate::executor::budget::BudgetClock;
 use crate::clock::VirtualClock;
 use crate::panics::Panics;
 use crate::reactor::Reactor;
@@ -23,27 +23,27 @@ enum Jump {
 impl Runtime {
     /// Nothing is ready: moves the clock, or waits in real time.
     pub(super) fn visit_virtual(&self, wait: Option<Duration>) -> io::Result<()> {
-        let context = &self.context;
-        let Some(clock) = &context.virtual_clock else {
+        let executor = &self.executor;
+        let Some(clock) = &executor.virtual_clock else {
             return Ok(());
         };
         // Asked before the inbox is read: a handle that is gone by now has left a message there.
         let outside = self.is_anything_outside();
-        context.wait(Some(Duration::ZERO))?;
-        context.read_inbox();
+        executor.wait(Some(Duration::ZERO))?;
+        executor.read_inbox();
         // A `Sleep` may have been set to a time that has passed.
-        context.expire_timers();
-        context.deliver_events();
-        if !context.is_anything_ready() {
+        executor.expire_timers();
+        executor.deliver_events();
+        if !executor.is_anything_ready() {
             let held = self.held_by_others(clock, outside, wait);
             match self.jump(clock, outside || held.is_some(), wait) {
                 Some(Jump::ToTimer(deadline)) => {
-                    context.advance_to(deadline);
-                    context.expire_timers();
+                    executor.advance_to(deadline);
+                    executor.expire_timers();
                 }
                 Some(Jump::AsAsked(until)) => {
-                    context.advance_to(until);
-                    wake(clock.take_reached(context.now()));
+                    executor.advance_to(until);
+                    wake(clock.take_reached(executor.now()));
                 }
                 None => self.wait_in_real_time(clock, outside, held, wait)?,
             }
@@ -54,12 +54,12 @@ impl Runtime {
 
     /// The hash of the order of all polls so far, 0 if it is not kept.
     pub(crate) fn schedule_hash(&self) -> u64 {
-        let order = self.context.order.as_ref();
+        let order = self.executor.order.as_ref();
         order.map_or(0, |order| order.hash())
     }
 
     fn is_anything_outside(&self) -> bool {
-        self.context.has_outside() || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
+        self.executor.has_outside() || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
     }
 
     /// For how long the clock, which would jump, is held by a task that waits for
@@ -70,18 +70,18 @@ impl Runtime {
         outside: bool,
         wait: Option<Duration>,
     ) -> Option<Duration> {
-        let context = &self.context;
+        let executor = &self.executor;
         let would_jump = clock.auto_advance == AutoAdvance::WhenNoIo
             && !outside
             && wait != Some(Duration::ZERO)
             && clock.wanted().is_none()
-            && context.next_deadline().is_some();
-        let foreign = context.foreign.as_ref().filter(|_| would_jump)?;
-        foreign.holds(&context.owner)
+            && executor.next_deadline().is_some();
+        let foreign = executor.foreign.as_ref().filter(|_| would_jump)?;
+        foreign.holds()
     }
 
     fn jump(&self, clock: &VirtualClock, outside: bool, wait: Option<Duration>) -> Option<Jump> {
-        let next = self.context.next_deadline();
+        let next = self.executor.next_deadline();
         if let Some(until) = clock.wanted() {
             let next = next.filter(|next| *next <= until);
             return Some(next.map_or(Jump::AsAsked(until), Jump::ToTimer));
@@ -107,22 +107,22 @@ impl Runtime {
         if wait == Some(Duration::ZERO) {
             return Ok(());
         }
-        let context = &self.context;
+        let executor = &self.executor;
         let runs = clock.auto_advance != AutoAdvance::Manual;
-        let deadline = context.next_deadline().filter(|_| runs);
-        let from = context.now();
+        let deadline = executor.next_deadline().filter(|_| runs);
+        let from = executor.now();
         let timer = deadline.map(|deadline| deadline.saturating_duration_since(from));
         let patience = clock.patience.filter(|_| !outside && timer.is_none());
         let limits = [wait, timer, patience, held];
         let limit = limits.into_iter().flatten().min();
-        let stopped = context.is_stopped();
+        let stopped = executor.is_stopped();
         let start = Instant::now();
         loop {
             let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
-            context.wait(left)?;
-            context.read_inbox();
-            context.deliver_events();
-            if context.is_anything_ready() || context.is_stopped() != stopped {
+            executor.wait(left)?;
+            executor.read_inbox();
+            executor.deliver_events();
+            if executor.is_anything_ready() || executor.is_stopped() != stopped {
                 break;
             }
             // Out of patience, and of nothing else.
@@ -141,13 +141,13 @@ impl Runtime {
                 Short(patience)
             );
         }
-        if let Some(foreign) = context.foreign.as_ref().filter(|_| held.is_some()) {
+        if let Some(foreign) = executor.foreign.as_ref().filter(|_| held.is_some()) {
             foreign.waited(start.elapsed());
         }
         if runs {
             let now = from + start.elapsed();
-            context.advance_to(deadline.map_or(now, |deadline| now.min(deadline)));
-            context.expire_timers();
+            executor.advance_to(deadline.map_or(now, |deadline| now.min(deadline)));
+            executor.expire_timers();
         }
         Ok(())
     }

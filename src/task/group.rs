@@ -12,8 +12,9 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use pin_project_lite::pin_project;
 
 use super::Task;
-use crate::cell::{Wait, note};
-use crate::context::{self, HoldsWaker};
+use crate::hooks::WaitReason;
+use crate::task_cell::note;
+use crate::executor::{self, HoldsWaker};
 use crate::panics::{Panics, Payload};
 
 /// Tasks that belong together.
@@ -98,13 +99,13 @@ impl Ends {
     /// Lets the runtime know of the waker: it is woken here and by nobody else, so it does
     /// not prove that somebody is left who will.
     fn tell(self: &Rc<Self>) {
-        let Some(context) = context::try_current() else {
+        let Some(executor) = executor::try_current() else {
             return;
         };
-        let id = context.owner.home().id();
+        let id = executor.owner.home().id();
         if self.told.replace(id) != id {
             let ends: Weak<Ends> = Rc::downgrade(self);
-            context.add_parked(ends);
+            executor.add_parked(ends);
         }
     }
 }
@@ -349,13 +350,13 @@ impl<T: 'static, E: 'static> Spawner<T, E> {
             ends: group.ends.clone(),
             number,
         };
-        let context = context::current("`TaskGroup::spawn`");
+        let executor = executor::current("`TaskGroup::spawn`");
         let child = Child {
             future: Some(future),
             group: Rc::downgrade(group),
             tell,
         };
-        let task = Task::new(context.owner.spawn(child, None, Location::caller()));
+        let task = Task::new(executor.owner.spawn(child, None, Location::caller()));
         let old = group.tasks.borrow_mut().insert(number, task);
         debug_assert!(old.is_none(), "numbers are not reused");
     }
@@ -404,7 +405,7 @@ impl<T, E> Group<T, E> {
         }
         let old = self.ends.waker.replace(Some(cx.waker().clone()));
         drop(old);
-        note(Wait::Group);
+        note(WaitReason::Group);
         self.ends.tell();
         Poll::Pending
     }

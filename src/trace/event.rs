@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::record;
+use crate::hooks;
 use crate::task::TaskId;
 
 /// Something that a task did, or that was done to it.
@@ -61,7 +61,7 @@ pub struct Who {
 }
 
 impl Who {
-    pub(super) fn new(id: record::Id) -> Who {
+    pub(super) fn new(id: hooks::Id) -> Who {
         Who {
             runtime: id.runtime,
             task: (id.number > 0).then(|| TaskId::new(id.number)),
@@ -199,19 +199,19 @@ pub enum For {
 }
 
 impl For {
-    pub(super) fn new(waiting: record::Id, wait: Option<record::Wait>) -> For {
+    pub(super) fn new(waiting: hooks::Id, wait: Option<hooks::Wait>) -> For {
         match wait {
-            Some(record::Wait::Read(fd)) => For::Read { fd },
-            Some(record::Wait::Write(fd)) => For::Write { fd },
-            Some(record::Wait::Timer(_)) => For::Timer,
-            Some(record::Wait::Task(number)) => For::Task(Who::new(record::Id {
+            Some(hooks::Wait::Read(fd)) => For::Read { fd },
+            Some(hooks::Wait::Write(fd)) => For::Write { fd },
+            Some(hooks::Wait::Timer(_)) => For::Timer,
+            Some(hooks::Wait::Task(number)) => For::Task(Who::new(hooks::Id {
                 runtime: waiting.runtime,
                 number,
             })),
-            Some(record::Wait::Group) => For::Group,
-            Some(record::Wait::Remote) => For::RemoteTask,
-            Some(record::Wait::Promise) => For::Promise,
-            Some(record::Wait::Job) => For::Job,
+            Some(hooks::Wait::Group) => For::Group,
+            Some(hooks::Wait::Remote) => For::RemoteTask,
+            Some(hooks::Wait::Promise) => For::Promise,
+            Some(hooks::Wait::Job) => For::Job,
             None => For::Other,
         }
     }
@@ -273,31 +273,31 @@ pub enum How {
 }
 
 impl Event {
-    pub(super) fn new(entry: &record::Entry) -> Event {
+    pub(super) fn new(entry: &hooks::Entry) -> Event {
         let by = |by| match by {
-            record::By::Task(id) => By::Task(Who::new(id)),
-            record::By::Timers => By::Timers,
-            record::By::Reactor => By::Reactor,
-            record::By::Inbox => By::Inbox,
-            record::By::Outside => By::Outside,
+            hooks::By::Task(id) => By::Task(Who::new(id)),
+            hooks::By::Timers => By::Timers,
+            hooks::By::Reactor => By::Reactor,
+            hooks::By::Inbox => By::Inbox,
+            hooks::By::Outside => By::Outside,
         };
         let wait = |wait| For::new(entry.task, wait);
         Event {
             at: Duration::from_nanos(entry.at),
             who: Who::new(entry.task),
             happened: match entry.what {
-                record::What::Spawned(who) => Happened::Spawn(by(who)),
-                record::What::Woken(who) => Happened::Wake(by(who)),
-                record::What::PollBegins => Happened::PollBegin,
-                record::What::PollEnds(outcome) => Happened::PollEnd(match outcome {
-                    record::Outcome::Pending => How::Pending,
-                    record::Outcome::Done => How::Done,
-                    record::Outcome::Panicked => How::Panicked,
-                    record::Outcome::Cancelled => How::Cancelled,
+                hooks::What::Spawned(who) => Happened::Spawn(by(who)),
+                hooks::What::Woken(who) => Happened::Wake(by(who)),
+                hooks::What::PollBegins => Happened::PollBegin,
+                hooks::What::PollEnds(outcome) => Happened::PollEnd(match outcome {
+                    hooks::Outcome::Pending => How::Pending,
+                    hooks::Outcome::Done => How::Done,
+                    hooks::Outcome::Panicked => How::Panicked,
+                    hooks::Outcome::Cancelled => How::Cancelled,
                 }),
-                record::What::WaitBegins(what) => Happened::WaitBegin(wait(what)),
-                record::What::WaitEnds(what) => Happened::WaitEnd(wait(what)),
-                record::What::Cancelled => Happened::Cancel,
+                hooks::What::WaitBegins(what) => Happened::WaitBegin(wait(what)),
+                hooks::What::WaitEnds(what) => Happened::WaitEnd(wait(what)),
+                hooks::What::Cancelled => Happened::Cancel,
             },
         }
     }

@@ -7,7 +7,7 @@ use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
 use super::{Pauses, at, text};
-use crate::context;
+use crate::executor;
 use crate::net::{IntoStdError, failed};
 use crate::socket::Socket;
 
@@ -104,7 +104,7 @@ impl UnixDatagram {
     /// ```
     pub fn bind_addr(address: &SocketAddr) -> io::Result<UnixDatagram> {
         // Before there is a file.
-        context::current_or_error(BIND)?;
+        executor::current_or_error(BIND)?;
         let socket = std::os::unix::net::UnixDatagram::bind_addr(address);
         UnixDatagram::try_from(socket.map_err(|error| failed(BINDING, &text(address), &error))?)
     }

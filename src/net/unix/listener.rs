@@ -15,7 +15,7 @@ use futures_lite::Stream;
 use socket2::SockAddr;
 
 use super::{UnixStream, at, text};
-use crate::context;
+use crate::executor;
 use crate::net::incoming::{Accept, Listening, Turn, WHAT, accept_nonblocking};
 use crate::net::{IntoStdError, failed};
 
@@ -72,7 +72,7 @@ impl UnixListener {
     /// See [`UnixStream::connect_addr`].
     pub fn bind_addr(address: &SocketAddr) -> io::Result<UnixListener> {
         // Before there is a file.
-        context::current_or_error(BIND)?;
+        executor::current_or_error(BIND)?;
         let listener = std::os::unix::net::UnixListener::bind_addr(address);
         UnixListener::try_from(listener.map_err(|error| failed(LISTENING, &text(address), &error))?)
     }

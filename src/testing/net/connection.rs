@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::network::{Link, Network, wait_in, wake_all};
 use crate::clock;
-use crate::context;
+use crate::executor;
 use crate::schedule::Random;
 use crate::sync::{Mutex, lock};
 use crate::time::{Sleep, sleep_until};
@@ -163,7 +163,7 @@ impl Connection {
             state.timer = None;
             return;
         };
-        if context::try_current().is_none() {
+        if executor::try_current().is_none() {
             // There is no timer outside of a runtime. Every waiter sets it when it is polled
             // again, in its own runtime.
             state.timer = None;
@@ -219,7 +219,7 @@ impl Connection {
         buf: &mut [u8],
         peek: bool,
     ) -> Poll<io::Result<usize>> {
-        context::inside_or_error("reading from a stream in memory")?;
+        executor::inside_or_error("reading from a stream in memory")?;
         let mut waker = Some(cx.waker().clone());
         let partial = self.link().partial;
         let polled = self.with(|state| {
@@ -275,7 +275,7 @@ impl Connection {
         cx: &mut TaskContext<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        context::inside_or_error("writing to a stream in memory")?;
+        executor::inside_or_error("writing to a stream in memory")?;
         let mut waker = Some(cx.waker().clone());
         let link = self.link();
         self.with(|state| {

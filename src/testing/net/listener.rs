@@ -14,7 +14,7 @@ use futures_lite::Stream;
 use super::TcpStream;
 use super::network::{Network, wait_in, wake_all};
 use super::stream::check_ttl;
-use crate::context;
+use crate::executor;
 use crate::net::ToSocketAddrs;
 use crate::sync::{Mutex, lock};
 
@@ -96,7 +96,7 @@ impl Listening {
 
     #[inline]
     fn poll_accept(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        context::inside_or_error("accepting a connection in memory")?;
+        executor::inside_or_error("accepting a connection in memory")?;
         let mut waker = Some(cx.waker().clone());
         let accepted = {
             let mut state = lock(&self.state);

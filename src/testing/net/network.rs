@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 use super::listener::Listening;
 use crate::clock;
-use crate::context::{self, Context};
+use crate::executor::{self, Executor};
 use crate::net::{Target, ToSocketAddrs};
 use crate::panics::Panics;
 use crate::schedule::Random;
@@ -324,18 +324,18 @@ impl Network {
     #[track_caller]
     #[inline]
     pub fn current() -> Network {
-        Network::of(&context::current("`Network::current`"))
+        Network::of(&executor::current("`Network::current`"))
     }
 
     #[inline]
     pub(super) fn current_or_error(what: &str) -> io::Result<Network> {
-        Ok(Network::of(&*context::current_or_error(what)?))
+        Ok(Network::of(&*executor::current_or_error(what)?))
     }
 
     #[inline]
-    fn of(context: &Context) -> Network {
-        let network = context.network.get_or_init(|| {
-            let seed = context.order.as_ref().map_or(0, |order| order.seed);
+    fn of(executor: &Executor) -> Network {
+        let network = executor.network.get_or_init(|| {
+            let seed = executor.order.as_ref().map_or(0, |order| order.seed);
             let network = Network {
                 state: Arc::new(Mutex::new(State {
                     seed,

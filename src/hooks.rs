@@ -29,7 +29,7 @@ pub(crate) struct Subject<'a> {
 
 /// For what the task that is being polled waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
+pub(crate) enum WaitReason {
     /// Something to read, or to accept, on the source with this fd.
     Read(i64),
     /// Room to write to the source with this fd.
@@ -52,8 +52,50 @@ pub(crate) enum Wait {
 
 /// Who wakes tasks while none is polled.
 #[derive(Clone, Copy)]
-pub(crate) enum Source {
+pub(crate) enum WakeSource {
     Timers,
     Reactor,
     Inbox,
+}
+
+/// The kinds of waits that a poll has come to, a bit for each kind of [`WaitReason`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WaitKinds(u8);
+
+impl WaitReason {
+    fn bit(self) -> u8 {
+        match self {
+            WaitReason::Read(_) => 1,
+            WaitReason::Write(_) => 1 << 1,
+            WaitReason::Timer(_) => WaitKinds::TIMER,
+            WaitReason::Task(_) => 1 << 3,
+            WaitReason::Group => WaitKinds::GROUP,
+            WaitReason::Remote => WaitKinds::REMOTE,
+            WaitReason::Promise => WaitKinds::PROMISE,
+            WaitReason::Job => WaitKinds::JOB,
+        }
+    }
+}
+
+impl WaitKinds {
+    const TIMER: u8 = 1 << 2;
+    pub(crate) const GROUP: u8 = 1 << 4;
+    pub(crate) const REMOTE: u8 = 1 << 5;
+    pub(crate) const PROMISE: u8 = 1 << 6;
+    pub(crate) const JOB: u8 = 1 << 7;
+
+    #[inline]
+    pub(crate) fn with(self, reason: WaitReason) -> WaitKinds {
+        WaitKinds(self.0 | reason.bit())
+    }
+
+    pub(crate) fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    /// Whether a task with these waits for something that is not of this crate, if it has left
+    /// its waker anywhere. It may have a timer beside it: a timeout.
+    pub(crate) fn are_external(self) -> bool {
+        self.0 & !WaitKinds::TIMER == 0
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cell::Entry;
+use crate::task_cell::LocalTask;
 
 #[derive(Debug)]
 pub(crate) struct Foreign;
@@ -18,5 +18,5 @@ impl Foreign {
         true
     }
 
-    pub(crate) fn woken(&self, _: Entry) {}
+    pub(crate) fn woken(&self, _: LocalTask) {}
 }

@@ -1,12 +1,9 @@
-//! What is ready to run: the queue of this thread, and the inbox for messages of other
-//! threads.
+//! The inbox of an executor: messages of other threads.
 //!
-//! Both are generic: they know no task. [`ReadyQueue`] is plain data of one
-//! thread. [`Inbox`] holds, under one mutex, what other threads have sent *and*
-//! whether the owner is parked, so that a push either is seen by the owner
-//! before it parks, or finds it parked and notifies it. There is no third case.
+//! It is generic and knows no task. One mutex guards what other threads have sent *and* whether
+//! the owner is parked. So a push is either seen by the owner before it parks, or finds it
+//! parked and notifies it. There is no third case.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -15,164 +12,34 @@ use std::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, Unparker, lock};
 
-/// First in, first out.
-pub(crate) struct ReadyQueue<T> {
-    /// A ring: its length is a power of two, or 0. Borrowed mutably only to be replaced.
-    ring: RefCell<Box<[Cell<T>]>>,
-    /// How many items were popped, and how many were pushed, since the ring was made. Modulo
-    /// the ring's length they are the places of the first item and of the next one. They may
-    /// wrap around.
-    head: Cell<usize>,
-    tail: Cell<usize>,
-    /// Items that are appended at the end of the generation.
-    deferred: RefCell<Vec<T>>,
-}
-
-impl<T: Copy> ReadyQueue<T> {
-    pub(crate) fn new() -> Self {
-        ReadyQueue {
-            ring: RefCell::default(),
-            head: Cell::new(0),
-            tail: Cell::new(0),
-            deferred: RefCell::new(Vec::new()),
-        }
-    }
-
-    /// Keeps an item until [`ReadyQueue::append_deferred`].
-    #[inline]
-    pub(crate) fn defer(&self, item: T) {
-        self.deferred.borrow_mut().push(item);
-    }
-
-    /// How many items there are, with the deferred ones.
-    pub(crate) fn count(&self) -> usize {
-        self.len() + self.deferred.borrow().len()
-    }
-
-    /// Whether there are deferred items.
-    #[inline]
-    pub(crate) fn has_deferred(&self) -> bool {
-        !self.deferred.borrow().is_empty()
-    }
-
-    /// Appends the deferred items.
-    #[inline]
-    pub(crate) fn append_deferred(&self) {
-        for item in self.deferred.borrow_mut().drain(..) {
-            self.push(item);
-        }
-    }
-
-    /// Appends an item.
-    #[inline]
-    pub(crate) fn push(&self, item: T) {
-        let ring = self.ring.borrow();
-        if self.len() == ring.len() {
-            drop(ring);
-            return self.push_grown(item);
-        }
-        let tail = self.tail.get();
-        // The place always exists. Indexing would add code for a panic to each push.
-        if let Some(place) = ring.get(tail & ring.len().wrapping_sub(1)) {
-            place.set(item);
-            self.tail.set(tail.wrapping_add(1));
-        }
-    }
-
-    #[cold]
-    fn push_grown(&self, item: T) {
-        self.grow(item);
-        self.push(item);
-    }
-
-    #[inline]
-    pub(crate) fn pop(&self) -> Option<T> {
-        if self.is_empty() {
-            return None;
-        }
-        let (ring, head) = (self.ring.borrow(), self.head.get());
-        let item = ring.get(head & ring.len().wrapping_sub(1))?.get();
-        self.head.set(head.wrapping_add(1));
-        Some(item)
-    }
-
-    /// Doubles the ring. `any` fills the free places; it is never read.
-    #[cold]
-    fn grow(&self, any: T) {
-        let items = self.items(self.len());
-        let room = (2 * items.len()).max(16);
-        let free = std::iter::repeat_n(any, room - items.len());
-        self.head.set(0);
-        self.tail.set(items.len());
-        let ring = items.into_iter().chain(free).map(Cell::new).collect();
-        drop(self.ring.replace(ring));
-    }
-
-    /// The first `count` items.
-    fn items(&self, count: usize) -> Vec<T> {
-        let (ring, head) = (self.ring.borrow(), self.head.get());
-        let place = |n: usize| head.wrapping_add(n) & ring.len().wrapping_sub(1);
-        (0..count).map(|n| ring[place(n)].get()).collect()
-    }
-
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.tail.get().wrapping_sub(self.head.get())
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Passes the first `count` items to `f`, which may put them into another order.
-    pub(crate) fn arrange(&self, count: usize, f: impl FnOnce(&mut [T])) {
-        let mut items = self.items(count);
-        f(&mut items);
-        let (ring, head) = (self.ring.borrow(), self.head.get());
-        for (n, item) in items.into_iter().enumerate() {
-            ring[head.wrapping_add(n) & ring.len().wrapping_sub(1)].set(item);
-        }
-    }
-
-    /// Empties the queue. It keeps its memory if that has room for at most `kept` items.
-    pub(crate) fn clear(&self, kept: usize) {
-        self.head.set(self.tail.get());
-        if self.ring.borrow().len() > kept {
-            self.ring.take();
-        }
-        self.deferred.take();
-    }
-}
-
-/// How a parked thread is notified.
-pub(crate) trait Notify: Clone {
+/// Ends the wait of an owner that is parked.
+pub(crate) trait Unpark: Clone {
     /// Ends the wait of the thread that parked with this.
-    fn notify(&self);
+    fn unpark(&self);
 }
 
-/// How a runtime that is parked is notified.
+/// How the thread of an executor is notified while it is parked.
 #[derive(Clone, Debug)]
 pub(crate) enum Notifier {
     Thread(Unparker),
-    /// Implemented by the reactor, which is above this module.
-    Reactor(Arc<dyn Rouse>),
+    Reactor(Arc<dyn Notify>),
 }
 
-/// Ends the wait of a reactor, from any thread.
-pub(crate) trait Rouse: fmt::Debug + Send + Sync {
-    fn rouse(&self) -> io::Result<()>;
+/// Ends the wait of a reactor, from any thread. Implemented by the reactor, which stands above
+/// this module.
+pub(crate) trait Notify: fmt::Debug + Send + Sync {
+    fn notify(&self) -> io::Result<()>;
 }
 
-impl Notify for Notifier {
-    fn notify(&self) {
+impl Unpark for Notifier {
+    fn unpark(&self) {
         match self {
             Notifier::Thread(unparker) => {
                 unparker.unpark();
             }
             Notifier::Reactor(reactor) => {
-                if let Err(error) = reactor.rouse() {
-                    // Swallowed, it would be a silent hang.
+                if let Err(error) = reactor.notify() {
+                    // Ignored, the runtime would hang without a message.
                     panic!("soloist: the thread of a runtime cannot be woken: {error}");
                 }
             }
@@ -183,9 +50,9 @@ impl Notify for Notifier {
 /// The messages of other threads for the owner.
 #[derive(Debug)]
 pub(crate) struct Inbox<T, N> {
-    /// Set under the lock by a push, cleared under it when all is taken. The
-    /// owner reads it without the lock, in every generation: at worst it sees a
-    /// push one generation late, for parking looks under the lock.
+    /// Whether there are items. Changed under the lock. The owner reads it without the lock, in
+    /// every generation: at worst it sees a push one generation late, since parking reads
+    /// `items` under the lock.
     filled: AtomicBool,
     state: Mutex<State<T, N>>,
 }
@@ -193,18 +60,18 @@ pub(crate) struct Inbox<T, N> {
 #[derive(Debug)]
 struct State<T, N> {
     items: VecDeque<T>,
-    /// Set by the owner, only while `items` is empty; cleared by the first push
-    /// after that (which is the one that notifies), or by the owner when it is
-    /// awake again. Set again when that notification has failed.
+    /// Set by the owner, only while `items` is empty. Cleared by the first push after that,
+    /// which is the one that notifies, or by the owner when it is awake again. Set again if the
+    /// notification has failed.
     parked: bool,
-    /// How to notify the owner when it is parked: it says so before it parks. Replaced only by
-    /// the owner, which is not parked then, and dropped when the inbox closes.
+    /// How to notify the owner when it is parked. Set by the owner before it parks, and dropped
+    /// when the inbox closes.
     notifier: Option<N>,
-    /// The id of the runtime that owns it, or 0. Messages for another one are refused.
+    /// The id of the owner, or 0. Messages for another one are refused.
     id: u64,
 }
 
-impl<T, N: Notify> Inbox<T, N> {
+impl<T, N: Unpark> Inbox<T, N> {
     /// An inbox without an owner.
     pub(crate) fn new() -> Self {
         Inbox {
@@ -223,8 +90,8 @@ impl<T, N: Notify> Inbox<T, N> {
         lock(&self.state).id = id;
     }
 
-    /// Leaves `item` for the owner, if that is `id`, and notifies it if it is parked.
-    /// From any thread. Else it gives the item back.
+    /// Sends an item to the owner, and notifies it if it is parked. From any thread. If the
+    /// owner is not `id`, returns the item.
     pub(crate) fn push(&self, id: u64, item: T) -> Result<(), T> {
         let notifier = {
             let mut state = lock(&self.state);
@@ -239,21 +106,20 @@ impl<T, N: Notify> Inbox<T, N> {
                 .flatten()
         };
         if let Some(notifier) = notifier {
-            let again = Again { inbox: self, id };
-            notifier.notify();
-            std::mem::forget(again);
+            let guard = NotifyAgain { inbox: self, id };
+            notifier.unpark();
+            std::mem::forget(guard);
         }
         Ok(())
     }
 
-    /// Whether something has come. The owner asks in every generation.
+    /// Whether there are items.
     #[inline]
     pub(crate) fn is_filled(&self) -> bool {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Moves up to `most` items to the end of `into`, the oldest first. The owner is no
-    /// longer parked.
+    /// Moves up to `most` items to the end of `into`, the oldest first. The owner is awake.
     pub(crate) fn take(&self, most: usize, into: &mut Vec<T>) {
         let mut state = lock(&self.state);
         state.parked = false;
@@ -263,15 +129,14 @@ impl<T, N: Notify> Inbox<T, N> {
             .store(!state.items.is_empty(), Ordering::Relaxed);
     }
 
-    /// Says that the owner is about to wait. False if something has come: then
-    /// it must not.
+    /// The owner is about to wait. Returns false if there are items: then it must not.
     pub(crate) fn park(&self) -> bool {
         let mut state = lock(&self.state);
         state.parked = state.items.is_empty();
         state.parked
     }
 
-    /// Says that the owner is awake again.
+    /// The owner is awake again.
     pub(crate) fn unpark(&self) {
         lock(&self.state).parked = false;
     }
@@ -285,7 +150,7 @@ impl<T, N: Notify> Inbox<T, N> {
         drop(old);
     }
 
-    /// Takes nothing in any more. Returns what was left.
+    /// From now on pushes are refused. Returns the items that are left.
     pub(crate) fn close(&self) -> VecDeque<T> {
         let (items, notifier) = {
             let mut state = lock(&self.state);
@@ -299,14 +164,14 @@ impl<T, N: Notify> Inbox<T, N> {
     }
 }
 
-/// Dropped when a notification has panicked: the owner may still be waiting, so the next
-/// push is to notify, too. If it is not, that costs one notification for nothing.
-struct Again<'a, T, N> {
+/// Dropped when a notification has panicked. The owner may still be waiting, so the next push
+/// notifies again.
+struct NotifyAgain<'a, T, N> {
     inbox: &'a Inbox<T, N>,
     id: u64,
 }
 
-impl<T, N> Drop for Again<'_, T, N> {
+impl<T, N> Drop for NotifyAgain<'_, T, N> {
     fn drop(&mut self) {
         let mut state = lock(&self.inbox.state);
         if state.id == self.id {
@@ -347,8 +212,8 @@ mod models {
         }
     }
 
-    impl Notify for Parker {
-        fn notify(&self) {
+    impl Unpark for Parker {
+        fn unpark(&self) {
             *self.0.0.lock().unwrap() += 1;
             self.0.1.notify_one();
         }

@@ -10,7 +10,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Source, Subject, Wait};
+use super::{WakeSource, Subject, WaitReason};
 
 thread_local! {
     /// Const and without a destructor, for it is read at every poll and every wake.
@@ -49,8 +49,8 @@ pub(crate) enum What {
     PollEnds(Outcome),
     Woken(By),
     /// `None` is something that the runtime does not know.
-    WaitBegins(Option<Wait>),
-    WaitEnds(Option<Wait>),
+    WaitBegins(Option<WaitReason>),
+    WaitEnds(Option<WaitReason>),
     Cancelled,
 }
 
@@ -70,7 +70,7 @@ const _: () = assert!(size_of::<Entry>() <= 64);
 pub(crate) struct Known {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) spawned_at: &'static Location<'static>,
-    waits: Vec<Option<Wait>>,
+    waits: Vec<Option<WaitReason>>,
 }
 
 /// What is recorded on one thread.
@@ -85,7 +85,7 @@ pub(crate) struct Record {
     pub(crate) tasks: HashMap<Id, Known, BuildHasherDefault<Numbers>>,
     /// For what the future of the `block_on` waits. Not with the others: an earlier one's end
     /// may fall out of the ring meanwhile.
-    main_waits: Vec<Option<Wait>>,
+    main_waits: Vec<Option<WaitReason>>,
     /// The task that is being polled.
     current: Option<Id>,
     /// How that poll ends, if not as its result says.
@@ -93,7 +93,7 @@ pub(crate) struct Record {
     /// Whether it was woken in that poll: then it is in the queue, and waits for nothing.
     woken: bool,
     /// For what it will wait.
-    noted: Vec<Option<Wait>>,
+    noted: Vec<Option<WaitReason>>,
     /// Who wakes while nobody is polled.
     source: By,
 }
@@ -173,7 +173,7 @@ fn with_record(f: impl FnOnce(&mut Record)) {
 
 /// A task is new, and in the queue.
 #[inline(always)]
-pub(crate) fn spawned<'a>(task: impl FnOnce() -> Subject<'a>) {
+pub(crate) fn task_spawned<'a>(task: impl FnOnce() -> Subject<'a>) {
     with(|record| {
         let (id, at) = (record.meet(task()), record.now());
         record.push(at, id, What::Spawned(record.by()));
@@ -181,7 +181,7 @@ pub(crate) fn spawned<'a>(task: impl FnOnce() -> Subject<'a>) {
 }
 
 #[inline(always)]
-pub(crate) fn poll_begins<'a>(task: impl FnOnce() -> Subject<'a>) {
+pub(crate) fn poll_started<'a>(task: impl FnOnce() -> Subject<'a>) {
     with(|record| {
         let (id, at) = (record.meet(task()), record.now());
         record.end_waits(at, id);
@@ -195,7 +195,7 @@ pub(crate) fn poll_begins<'a>(task: impl FnOnce() -> Subject<'a>) {
 
 /// The task that is being polled will wait for this, if it returns `Pending`.
 #[inline(always)]
-pub(crate) fn will_wait(wait: Wait) {
+pub(crate) fn will_wait(wait: WaitReason) {
     with(|record| {
         if !record.noted.contains(&Some(wait)) {
             record.noted.push(Some(wait));
@@ -205,7 +205,7 @@ pub(crate) fn will_wait(wait: Wait) {
 
 /// The poll is over, with the drop of the future and the wake of the joiner if the task is.
 #[inline(always)]
-pub(crate) fn poll_ends(over: bool) {
+pub(crate) fn poll_ended(over: bool) {
     let outcome = if over {
         Outcome::Done
     } else {
@@ -216,7 +216,7 @@ pub(crate) fn poll_ends(over: bool) {
 
 /// The runtime is left. A poll that is still under way is that of a main that has panicked.
 #[inline(always)]
-pub(crate) fn left(runtime: u64) {
+pub(crate) fn runtime_left(runtime: u64) {
     with(|record| {
         if record.current.is_some_and(|id| id.runtime == runtime) {
             record.finish_poll(Outcome::Panicked);
@@ -226,13 +226,13 @@ pub(crate) fn left(runtime: u64) {
 
 /// The poll that is under way has panicked.
 #[inline(always)]
-pub(crate) fn panicked() {
+pub(crate) fn poll_panicked() {
     with(|record| record.outcome = Some(Outcome::Panicked));
 }
 
 /// The task's future is dropped before it is done.
 #[inline(always)]
-pub(crate) fn cancelled<'a>(task: impl FnOnce() -> Subject<'a>) {
+pub(crate) fn task_cancelled<'a>(task: impl FnOnce() -> Subject<'a>) {
     with(|record| {
         let id = record.meet(task());
         if record.current == Some(id) {
@@ -247,7 +247,7 @@ pub(crate) fn cancelled<'a>(task: impl FnOnce() -> Subject<'a>) {
 
 /// The task was not in the queue, and is now.
 #[inline(always)]
-pub(crate) fn woken<'a>(task: impl FnOnce() -> Subject<'a>) {
+pub(crate) fn task_woken<'a>(task: impl FnOnce() -> Subject<'a>) {
     with(|record| {
         let (id, at) = (record.meet(task()), record.now());
         record.woken |= record.current == Some(id);
@@ -258,12 +258,12 @@ pub(crate) fn woken<'a>(task: impl FnOnce() -> Subject<'a>) {
 
 /// Whom `f` wakes, `source` has woken.
 #[inline(always)]
-pub(crate) fn wakes_by<R>(source: Source, f: impl FnOnce() -> R) -> R {
+pub(crate) fn attribute_wakes<R>(source: WakeSource, f: impl FnOnce() -> R) -> R {
     with(|record| {
         record.source = match source {
-            Source::Timers => By::Timers,
-            Source::Reactor => By::Reactor,
-            Source::Inbox => By::Inbox,
+            WakeSource::Timers => By::Timers,
+            WakeSource::Reactor => By::Reactor,
+            WakeSource::Inbox => By::Inbox,
         };
     });
     let result = f();
@@ -296,7 +296,7 @@ impl Record {
         id
     }
 
-    fn waits(&mut self, id: Id) -> Option<&mut Vec<Option<Wait>>> {
+    fn waits(&mut self, id: Id) -> Option<&mut Vec<Option<WaitReason>>> {
         if id.number == 0 {
             return Some(&mut self.main_waits);
         }

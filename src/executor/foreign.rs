@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use crate::cell::{Entry, Owner};
+use crate::task_cell::LocalTask;
 use crate::watch::{Short, warn};
 
 /// The tasks that another thread has woken while they waited for nothing of ours, as those do
@@ -14,7 +14,7 @@ use crate::watch::{Short, warn};
 /// So the clock is held for a limited time after each wake, and not for such a task alone.
 #[derive(Debug)]
 pub(crate) struct Foreign {
-    tasks: RefCell<Vec<Entry>>,
+    tasks: RefCell<Vec<LocalTask>>,
     /// How long the clock is held after a wake.
     patience: Duration,
     /// What is left of that.
@@ -49,42 +49,41 @@ impl Foreign {
     }
 
     /// Another thread has woken this task, which waited for nothing of ours.
-    pub(crate) fn woken(&self, task: Entry) {
+    pub(crate) fn woken(&self, task: LocalTask) {
         self.left.set(self.patience);
         let mut tasks = self.tasks.borrow_mut();
-        if !tasks.contains(&task) {
+        if !tasks.iter().any(|known| known.is_same(&task)) {
             tasks.push(task);
         }
     }
 
     /// For how long a virtual clock is to be held, if it is. Nothing is ready.
-    pub(crate) fn holds(&self, owner: &Owner) -> Option<Duration> {
+    pub(crate) fn holds(&self) -> Option<Duration> {
         let left = self.left.get();
         if left.is_zero() {
             return None;
         }
         let task = {
             let mut tasks = self.tasks.borrow_mut();
-            tasks.retain(|task| owner.waits_for_others(*task).is_some());
-            let mut tasks = tasks.iter().copied();
-            tasks.find(|task| owner.waits_for_others(*task) == Some(true))?
+            tasks.retain(|task| !task.is_over());
+            tasks.iter().find(|task| waits_for_others(task))?.clone()
         };
         // Outside of the borrow: a logger is user code.
         if !self.has_warned.replace(true) {
-            self.warn(owner, task);
+            self.warn(&task);
         }
         Some(left)
     }
 
-    fn warn(&self, owner: &Owner, task: Entry) {
+    fn warn(&self, task: &LocalTask) {
         let patience = Short(self.patience);
         let what = format!(
             "waits for something that is not of soloist, and another thread has woken it \
              before: the virtual clock does not jump for up to {patience} (to hold it for as \
              long as it takes, keep a `Handle` until the task is woken)"
         );
-        match owner.about(task) {
-            Some(who) => warn(format_args!("{who} {what}")),
+        match task.slot() {
+            Some(_) => warn(format_args!("{} {what}", task.meta())),
             None => warn(format_args!("the future of `block_on` {what}")),
         }
     }
@@ -93,4 +92,9 @@ impl Foreign {
     pub(crate) fn waited(&self, time: Duration) {
         self.left.set(self.left.get().saturating_sub(time));
     }
+}
+
+/// Whether this task waits for something that is not of this crate, and has left a waker there.
+fn waits_for_others(task: &LocalTask) -> bool {
+    task.is_idle() && task.remote_count() > 0 && task.waits().are_external()
 }

@@ -122,7 +122,7 @@ impl<W> Timers<W> {
     }
 
     /// Puts what is fresh into the heap.
-    fn sort(&mut self) {
+    fn flush_pending(&mut self) {
         for index in 0..self.fresh.len() {
             let place = self.heap.len();
             self.heap.push(self.fresh[index]);
@@ -138,13 +138,13 @@ impl<W> Timers<W> {
             .is_none_or(|entry| entry.place == FIRED)
     }
 
-    pub(crate) fn waker(&self, key: TimerKey) -> Option<&W> {
+    pub(crate) fn target(&self, key: TimerKey) -> Option<&W> {
         self.entries.get(key.0 as usize)?.waker.as_ref()
     }
 
     /// Sets another waker. Returns what the caller is to drop.
     #[must_use]
-    pub(crate) fn set_waker(&mut self, key: TimerKey, who: u32, waker: W) -> Option<W> {
+    pub(crate) fn set_target(&mut self, key: TimerKey, who: u32, waker: W) -> Option<W> {
         match self.entries.get_mut(key.0 as usize) {
             Some(entry) => {
                 entry.who = who;
@@ -155,7 +155,7 @@ impl<W> Timers<W> {
     }
 
     /// Shows who waits, and until when; `None` for what is too far off.
-    pub(crate) fn each_wait(&self, f: &mut dyn FnMut(u32, Option<Instant>)) {
+    pub(crate) fn for_each_wait(&self, f: &mut dyn FnMut(u32, Option<Instant>)) {
         for (_, entry) in &self.entries {
             match entry.place {
                 FIRED => {}
@@ -173,7 +173,7 @@ impl<W> Timers<W> {
     }
 
     /// Which task waits for it.
-    pub(crate) fn who(&self, key: TimerKey) -> u32 {
+    pub(crate) fn waiter_id(&self, key: TimerKey) -> u32 {
         self.entries
             .get(key.0 as usize)
             .map_or(0, |entry| entry.who)
@@ -195,8 +195,8 @@ impl<W> Timers<W> {
     }
 
     /// When the first timer fires.
-    pub(crate) fn next(&mut self) -> Option<Instant> {
-        self.sort();
+    pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
+        self.flush_pending();
         let first = self.heap.first()?;
         Some(self.base + Duration::from_nanos(first.when))
     }
@@ -204,7 +204,7 @@ impl<W> Timers<W> {
     /// Moves the wakers of all that is due to `woken`, in order. They are for the
     /// caller to wake: a timer that is set meanwhile is not of this batch.
     pub(crate) fn expire(&mut self, now: Instant, woken: &mut Vec<W>) {
-        self.sort();
+        self.flush_pending();
         let now = nanos(now.saturating_duration_since(self.base));
         while let Some(first) = self.heap.first() {
             if first.when > now {
@@ -551,7 +551,7 @@ mod tests {
             if self.order % 4 == 0 {
                 let first = self.oracle.keys().next();
                 let first = first.map(|(when, _)| self.base + Duration::from_nanos(*when));
-                assert_eq!(self.timers.next(), first);
+                assert_eq!(self.timers.next_deadline(), first);
             }
             assert_eq!(self.timers.len(), self.oracle.len());
             assert_eq!(self.timers.entries.len(), self.owned.len());
@@ -588,11 +588,11 @@ mod tests {
             Duration::from_secs(u64::MAX),
         ] {
             timers.insert(saturating_add(now, far), 0, waker());
-            assert_eq!(timers.next(), None);
+            assert_eq!(timers.next_deadline(), None);
         }
         let years = Duration::from_secs(68 * 365 * 24 * 60 * 60);
         timers.insert(saturating_add(now, years), 0, waker());
-        assert_eq!(timers.next(), Some(now + years));
+        assert_eq!(timers.next_deadline(), Some(now + years));
         assert_eq!(saturating_add(now, years), now + years);
     }
 }

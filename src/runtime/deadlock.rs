@@ -4,19 +4,20 @@ use std::fmt::Write;
 
 use super::Runtime;
 use crate::info::{TaskInfo, WaitsFor, dump, write_list};
+use crate::reactor::Reactor;
 
 /// More tasks than this are only counted.
 const SHOWN: usize = 20;
 
 impl Runtime {
-    /// Panics if it is certain that nothing will ever happen again. Called before a turn
-    /// that may have to wait without an end.
+    /// Panics if it is certain that nothing will ever happen again. Called before a turn that
+    /// may have to wait without a limit.
     #[inline]
-    pub(super) fn check_not_stuck(&self) {
-        let context = &self.context;
-        if !context.is_anything_ready()
-            && context.timers_pending() == 0
-            && !context.owner.inbox().is_filled()
+    pub(super) fn check_not_deadlocked(&self) {
+        let executor = &self.executor;
+        if !executor.is_anything_ready()
+            && executor.timers_pending() == 0
+            && !executor.has_messages()
         {
             self.check_idle();
         }
@@ -24,18 +25,25 @@ impl Runtime {
 
     #[cold]
     fn check_idle(&self) {
-        // A guest has a loop around it, from which anything can come.
+        // A guest has a loop around it, which can wake anything.
         #[cfg(unix)]
         if self.guest.is_guest() {
             return;
         }
-        if self.context.is_stuck() {
+        let executor = &self.executor;
+        // A timer that is too far off to fire may be set anew by its owner. The wakers come
+        // last: what a dropped handle or waker has sent is in the inbox, which they check.
+        if !executor.has_external()
+            && !executor.has_unset_timer()
+            && !Reactor::get().is_some_and(|reactor| reactor.is_awaited())
+            && executor.has_no_external_waker()
+        {
             panic!("{}", self.report());
         }
     }
 
     fn report(&self) -> String {
-        let dump = dump(&self.context);
+        let dump = dump(&self.executor);
         let mut text = String::from(
             "stuck for certain, nothing can happen any more: nothing is ready, no timer is set, \
              nobody waits for a socket or a job, no `Handle` is alive, and nobody has a waker of \

@@ -7,29 +7,26 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::reactor::Reactor;
-use crate::ready::{Inbox, Notifier};
-use crate::schedule::SharedOrder;
+use crate::inbox::{Inbox, Notifier};
+use crate::schedule::Order;
 use crate::sync::Parker;
 
 /// Where a runtime waits.
-pub(crate) struct Park {
+pub(super) struct Park {
     /// Made for the first wait.
     parker: OnceCell<Parker>,
-    /// The reactor that the inbox knows how to notify, 0 for the thread, `NOBODY` at first.
+    /// The id of the reactor that the inbox notifies, 0 for the thread, `UNKNOWN` at first.
     known: Cell<u64>,
-    /// In which what the reactor reports is delivered.
-    order: Option<SharedOrder>,
 }
 
-/// No reactor, and not the thread.
-const NOBODY: u64 = u64::MAX;
+/// Neither a reactor nor the thread.
+const UNKNOWN: u64 = u64::MAX;
 
 impl Park {
-    pub(crate) fn new(order: Option<SharedOrder>) -> Park {
+    pub(super) fn new() -> Park {
         Park {
             parker: OnceCell::new(),
-            known: Cell::new(NOBODY),
-            order,
+            known: Cell::new(UNKNOWN),
         }
     }
 
@@ -39,7 +36,7 @@ impl Park {
 
     /// Waits until something happens or `timeout` has passed (or a little less).
     /// Does not wait if something has come into the inbox.
-    pub(crate) fn wait<T>(
+    pub(super) fn wait<T>(
         &self,
         inbox: &Inbox<T, Notifier>,
         timeout: Option<Duration>,
@@ -78,9 +75,9 @@ impl Park {
 
     /// Wakes the tasks that wait for what the last wait has reported. Returns how many events
     /// there were.
-    pub(crate) fn deliver(&self) -> usize {
+    pub(super) fn deliver(&self, order: Option<&Order>) -> usize {
         match Reactor::get() {
-            Some(reactor) => reactor.deliver(self.order.as_deref()),
+            Some(reactor) => reactor.deliver(order),
             None => 0,
         }
     }
@@ -116,7 +113,7 @@ impl Park {
 
     /// For a guest: whatever comes into the inbox between two turns notifies.
     #[cfg(unix)]
-    pub(crate) fn stay_parked<T>(&self, inbox: &Inbox<T, Notifier>) {
+    pub(super) fn stay_parked<T>(&self, inbox: &Inbox<T, Notifier>) {
         self.reactor_for(inbox);
         inbox.park();
     }

@@ -1,0 +1,210 @@
+//! The executor that is entered on this thread, and the others of the thread.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::time::Instant;
+
+use super::Executor;
+use crate::clock;
+use crate::hooks;
+use crate::panics::Payload;
+use crate::sync::thread_local;
+use crate::task_cell::{LocalTask, Message};
+
+/// The executors of a thread.
+struct Executors {
+    /// The one that is entered.
+    current: RefCell<Option<Rc<Executor>>>,
+    /// All that have not been closed.
+    all: RefCell<Vec<Weak<Executor>>>,
+}
+
+thread_local! {
+    static EXECUTORS: Executors = const { Executors {
+        current: RefCell::new(None),
+        all: RefCell::new(Vec::new()),
+    } };
+}
+
+/// Calls `f` with the executor that is entered on this thread, if one is. It calls no user code:
+/// the place is borrowed meanwhile. A thread that is ending has none.
+#[inline]
+pub(super) fn with<R>(f: impl FnOnce(&Executor) -> R) -> Option<R> {
+    let result = EXECUTORS.try_with(|executors| executors.current.borrow().as_deref().map(f));
+    result.ok().flatten()
+}
+
+/// The executor that is entered on this thread.
+#[inline]
+pub(crate) fn try_current() -> Option<Rc<Executor>> {
+    let current = EXECUTORS.try_with(|executors| executors.current.borrow().clone());
+    current.ok().flatten()
+}
+
+/// As [`try_current`]. Panics outside of a runtime.
+#[track_caller]
+#[inline]
+pub(crate) fn current(what: &str) -> Rc<Executor> {
+    match try_current() {
+        Some(executor) => executor,
+        None => panic_outside(what),
+    }
+}
+
+/// As [`try_current`], where there is an `io::Result` to return.
+pub(crate) fn current_or_error(what: &str) -> io::Result<Rc<Executor>> {
+    try_current().ok_or_else(|| error_outside(what))
+}
+
+/// Whether an executor is entered on this thread.
+#[inline]
+pub(crate) fn is_inside() -> bool {
+    with(|_| ()).is_some()
+}
+
+/// Panics outside of a runtime.
+#[track_caller]
+pub(crate) fn check_inside(what: &str) {
+    if !is_inside() {
+        panic_outside(what);
+    }
+}
+
+/// As [`check_inside`], where there is an `io::Result` to return.
+#[inline]
+pub(crate) fn inside_or_error(what: &str) -> io::Result<()> {
+    if is_inside() {
+        return Ok(());
+    }
+    Err(error_outside(what))
+}
+
+#[cold]
+fn error_outside(what: &str) -> io::Error {
+    io::Error::other(outside(what))
+}
+
+#[track_caller]
+#[cold]
+pub(crate) fn panic_outside(what: &str) -> ! {
+    panic!("{}", outside(what))
+}
+
+fn outside(what: &str) -> String {
+    format!(
+        "{what} outside of a soloist runtime: call it inside of a future that \
+         `soloist::block_on` runs"
+    )
+}
+
+/// From now on [`cancel`] finds the executor.
+pub(super) fn register(executor: &Rc<Executor>) {
+    let executor = Rc::downgrade(executor);
+    // A thread that is ending keeps no list.
+    let _ = EXECUTORS.try_with(|executors| executors.all.borrow_mut().push(executor));
+}
+
+pub(super) fn unregister(executor: &Rc<Executor>) {
+    let is_other = |other: &Weak<Executor>| other.as_ptr() != Rc::as_ptr(executor);
+    let _ = EXECUTORS.try_with(|executors| executors.all.borrow_mut().retain(is_other));
+}
+
+/// The executor of this thread with this id, unless it is closed.
+fn find(id: u64) -> Option<Rc<Executor>> {
+    let find = |executors: &Executors| {
+        let all = executors.all.borrow();
+        let mut all = all.iter().filter_map(Weak::upgrade);
+        all.find(|executor| executor.id() == id)
+    };
+    EXECUTORS.try_with(find).ok().flatten()
+}
+
+/// Drops the future of a task of this thread now, inside of its executor, or at the end of the
+/// poll that is under way. Returns what its destructor panicked with if that was now and no
+/// handle can receive it.
+#[must_use = "no handle has received that panic"]
+pub(crate) fn cancel(task: &LocalTask) -> Option<Payload> {
+    if !task.is_idle() {
+        return task.cancel();
+    }
+    match find(task.executor()) {
+        Some(executor) if is_current(task.executor()) => executor.cancel(task),
+        Some(executor) => executor.cancel_from_outside(task),
+        // The thread is ending.
+        None => {
+            let panic = task.cancel();
+            task.wake_joiner();
+            panic
+        }
+    }
+}
+
+#[inline]
+pub(super) fn is_current(id: u64) -> bool {
+    with(Executor::id) == Some(id)
+}
+
+impl Executor {
+    /// Calls `f` with this executor as the one that is entered on this thread. What was entered
+    /// last is left first, also by a panic.
+    #[inline(always)]
+    pub(crate) fn enter<R>(self: &Rc<Self>, f: impl FnOnce() -> R) -> R {
+        let outer = replace(Some(self.clone()));
+        if let Some(watch) = &self.watch {
+            watch.set_entered(true);
+        }
+        let time = self.virtual_clock.as_ref().map(|_| self.now.get());
+        let _leave = Leave {
+            outer,
+            outer_time: clock::replace(time),
+        };
+        if let Some(foreign) = &self.foreign {
+            foreign.run_begins(self.has_messages());
+        }
+        f()
+    }
+
+    /// The handle of a task was dropped outside of its executor.
+    #[cold]
+    fn cancel_from_outside(self: &Rc<Self>, task: &LocalTask) -> Option<Payload> {
+        let before = (self.ready_count(), self.timers_pending());
+        let panic = self.enter(|| self.cancel(task));
+        if before != (self.ready_count(), self.timers_pending()) {
+            // An empty message notifies whatever waits for the runtime, such as a foreign loop.
+            self.remote.send(Message::Call(Box::new(|| {})));
+        }
+        panic
+    }
+}
+
+/// Restores what was entered before.
+struct Leave {
+    outer: Option<Rc<Executor>>,
+    outer_time: Option<Instant>,
+}
+
+impl Drop for Leave {
+    #[inline]
+    fn drop(&mut self) {
+        clock::replace(self.outer_time);
+        let is_outermost = self.outer.is_none();
+        let Some(left) = replace(self.outer.take()) else {
+            return;
+        };
+        if let Some(watch) = &left.watch {
+            watch.set_entered(false);
+        }
+        // Inside of another runtime no main is polled.
+        if is_outermost {
+            hooks::runtime_left(left.id());
+        }
+    }
+}
+
+/// Returns what was entered before. A thread that is ending has nothing to restore.
+#[inline]
+fn replace(executor: Option<Rc<Executor>>) -> Option<Rc<Executor>> {
+    let replaced = EXECUTORS.try_with(|executors| executors.current.replace(executor));
+    replaced.ok().flatten()
+}

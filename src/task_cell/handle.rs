@@ -1,0 +1,88 @@
+//! [`TaskRef`]: what a task's handle holds.
+
+use std::task::{Context, Poll};
+
+use super::cell::Joinable;
+use super::header::{LocalRef, LocalTask, RemoteTask, State, TaskMeta};
+use crate::panics::{Payload, discard};
+
+/// Why a task has no output.
+pub(crate) enum Failure {
+    Cancelled,
+    Panicked(Payload),
+}
+
+/// The handle's reference to a task. Its owner ends its interest in the output once: by
+/// [`release`](TaskRef::release), or by taking the output.
+pub(crate) struct TaskRef<T> {
+    cell: LocalRef<dyn Joinable<T>>,
+}
+
+impl<T> TaskRef<T> {
+    pub(super) fn new(cell: LocalRef<dyn Joinable<T>>) -> TaskRef<T> {
+        TaskRef { cell }
+    }
+
+    pub(crate) fn meta(&self) -> TaskMeta {
+        self.cell.header().meta()
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.cell.header().number
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.cell.header().is_over()
+    }
+
+    /// Whether it is over, and its output taken or dropped.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.cell.header().state.get() == State::Gone
+    }
+
+    /// Whether the task was cancelled or aborted before it finished by itself.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        self.cell.header().cancelled.get()
+    }
+
+    pub(crate) fn task(&self) -> LocalTask {
+        self.cell.task()
+    }
+
+    pub(crate) fn remote(&self) -> RemoteTask {
+        RemoteTask::clone(&self.cell.borrow_remote())
+    }
+
+    /// Nothing will take the output: drops it if it is there. Returns what the task panicked
+    /// with, if it did and nothing has received that.
+    #[inline]
+    pub(crate) fn release(&self) -> Option<Payload> {
+        let header = self.cell.header();
+        header.held.set(false);
+        // Out of the cell before it is dropped: that may be user code.
+        let joiner = header.joiner.take();
+        drop(joiner);
+        match self.cell.take_output()? {
+            Ok(output) => {
+                discard(output);
+                None
+            }
+            Err(payload) => Some(payload),
+        }
+    }
+
+    /// The output, or why there is none. If the task is not over, has the waker woken at its
+    /// end.
+    #[inline]
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
+        let header = self.cell.header();
+        if !header.is_over() && header.join(cx.waker()) {
+            return Poll::Pending;
+        }
+        Poll::Ready(match self.cell.take_output() {
+            Some(result) => result.map_err(Failure::Panicked),
+            None => Err(Failure::Cancelled),
+        })
+    }
+}

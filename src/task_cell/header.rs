@@ -1,0 +1,808 @@
+//! The header of a cell, and everything that refers to a cell: [`LocalTask`] on the executor's
+//! thread, [`RemoteTask`] and wakers on any, and [`WakeTarget`].
+
+#![expect(unsafe_code, reason = "counted pointers to cells, and their waker")]
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::counts::RefCounts;
+use crate::hooks::{self, WaitKinds, WaitReason};
+use crate::inbox::{Inbox, Notifier};
+use crate::panics::Payload;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread_local;
+
+/// A task's name, if it has one. Boxed twice, so that it is one word in each task without.
+pub(crate) type Name = Option<Box<Box<str>>>;
+
+/// Identifies a task in what is shown to people, in the wait lists of timers and sources; 0 for
+/// none. A thread may have several runtimes, so it is made of both numbers. Nothing else depends
+/// on it.
+pub(crate) type WaiterId = u32;
+
+/// Number, name and place of a task, for messages.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct TaskMeta {
+    pub(crate) number: u64,
+    pub(crate) name: Name,
+    pub(crate) spawned_at: &'static Location<'static>,
+}
+
+impl TaskMeta {
+    /// For a task that its runtime never received.
+    pub(crate) fn not_started(spawned_at: &'static Location<'static>) -> TaskMeta {
+        TaskMeta {
+            number: 0,
+            name: None,
+            spawned_at,
+        }
+    }
+}
+
+impl fmt::Display for TaskMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "task `{name}`")?,
+            None if self.number == 0 => write!(f, "a task that has not started")?,
+            None => write!(f, "task `task-{}`", self.number)?,
+        }
+        write!(f, " (spawned at {})", self.spawned_at)
+    }
+}
+
+/// What other threads send to an executor.
+pub(crate) enum Message {
+    /// The task (or main) is to be polled.
+    Wake(RemoteTask),
+    /// A closure to call on the executor's thread, inside of the executor.
+    Call(Box<dyn FnOnce() + Send>),
+    /// `run` is to return.
+    Stop,
+}
+
+/// Reaches an executor from any thread, through its inbox, also after the executor is gone.
+///
+/// Inboxes are reused and never freed, so this is a reference without a count: an `Arc` would
+/// cost two locked instructions per task. Messages for an earlier owner of the inbox are
+/// refused.
+#[derive(Clone, Copy)]
+pub(crate) struct Remote {
+    inbox: &'static Inbox<Message, Notifier>,
+    /// The id of the executor. Never 0, never reused.
+    id: u64,
+}
+
+impl Remote {
+    /// For the executor `id`, which has opened the inbox.
+    pub(crate) fn new(inbox: &'static Inbox<Message, Notifier>, id: u64) -> Remote {
+        Remote { inbox, id }
+    }
+
+    pub(crate) fn id(self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn inbox(self) -> &'static Inbox<Message, Notifier> {
+        self.inbox
+    }
+
+    /// Sends a message. If the executor is gone, the message is dropped.
+    pub(crate) fn send(self, message: Message) {
+        let refused = self.inbox.push(self.id, message);
+        drop(refused);
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("id", &self.id).finish()
+    }
+}
+
+/// How a cell reaches the ready queue. Implemented by the executor.
+pub(crate) trait Schedule: 'static {
+    /// Puts the task on the ready queue, if its executor is entered on this thread. Returns
+    /// false if it is not.
+    fn schedule(task: &RemoteTask) -> bool;
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    Idle,
+    Running,
+    Dropping,
+    Done,
+    Gone,
+}
+
+/// What came of running a task from the ready queue.
+pub(crate) enum Ran {
+    /// It was polled, and is not over.
+    Pending,
+    /// It was polled, and is over now. Carries a panic that no handle can receive.
+    Over(Option<Payload>),
+    /// Its future was dropped without a poll. Carries a panic that no handle can receive.
+    Cancelled(Option<Payload>),
+    /// It was over before, or is being dropped: nothing was polled.
+    Stale,
+    /// It is the cell that stands for the future of a `block_on`, which is to be polled.
+    Main,
+}
+
+/// What can be done with a cell of a certain type through its header. As a `dyn` trait, but a
+/// reference to a cell stays one word.
+pub(super) struct Vtable {
+    // SAFETY: callers keep what the function `free` in `cell.rs` asks for.
+    pub(super) free: unsafe fn(NonNull<Header>),
+    // SAFETY: callers keep what the function `run` in `cell.rs` asks for.
+    pub(super) run: unsafe fn(NonNull<Header>, &Waker) -> Ran,
+    // SAFETY: callers keep what the function `run` in `cell.rs` asks for.
+    pub(super) cancel: unsafe fn(NonNull<Header>) -> Option<Payload>,
+    pub(super) schedule: fn(&RemoteTask) -> bool,
+}
+
+/// The part of a cell that does not depend on the type of its future.
+pub(super) struct Header {
+    pub(super) vtable: &'static Vtable,
+    pub(super) remote: Remote,
+    pub(super) number: u64,
+    pub(super) name: Name,
+    pub(super) spawned_at: &'static Location<'static>,
+    /// What awaits the end of the task. Empty when the cell is DONE or GONE [JOINER]. [THREAD]
+    pub(super) joiner: Cell<WakeTarget>,
+    /// The task that awaits the end, for people to read. [THREAD]
+    pub(super) joined_by: Cell<WaiterId>,
+    /// How often it was polled. [THREAD]
+    pub(super) polls: Cell<u32>,
+    /// Its key in the registry. Main has none.
+    pub(super) slot: u32,
+    pub(super) refs: RefCounts,
+    /// [THREAD]
+    pub(super) state: Cell<State>,
+    /// Set while the task is in the ready queue, and for ever once it is over. [THREAD]
+    pub(super) queued: Cell<bool>,
+    /// Cleared when the handle detaches or is dropped: nothing will take the output. [THREAD]
+    pub(super) held: Cell<bool>,
+    /// Set when the task is cancelled or aborted: its future is being dropped, or will be at
+    /// the end of the poll that is under way. [THREAD]
+    pub(super) cancelled: Cell<bool>,
+    /// The kinds of waits that its last poll came to. [THREAD]
+    pub(super) waits: Cell<WaitKinds>,
+    /// Set while the task is in the inbox, and for ever once it is over.
+    pub(super) sent: AtomicBool,
+    /// Set once by an abort handle.
+    pub(super) aborted: AtomicBool,
+}
+
+/// The slot of a cell that is not in the registry.
+pub(super) const NO_SLOT: u32 = u32::MAX;
+
+impl Header {
+    pub(super) fn is_main(&self) -> bool {
+        self.slot == NO_SLOT
+    }
+
+    /// Whether the task has finished, panicked or been cancelled.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state.get(), State::Done | State::Gone)
+    }
+
+    pub(super) fn meta(&self) -> TaskMeta {
+        TaskMeta {
+            number: self.number,
+            name: self.name.clone(),
+            spawned_at: self.spawned_at,
+        }
+    }
+
+    #[inline]
+    pub(super) fn waiter_id(&self) -> WaiterId {
+        let number = if self.is_main() { !0 } else { self.number };
+        number as u32 ^ (self.remote.id as u32).rotate_left(20)
+    }
+
+    #[inline]
+    pub(super) fn subject(&self) -> hooks::Subject<'_> {
+        hooks::Subject {
+            runtime: self.remote.id,
+            number: if self.is_main() { 0 } else { self.number },
+            name: self.name.as_deref().map(|name| &**name),
+            spawned_at: self.spawned_at,
+        }
+    }
+
+    /// A poll begins. The caller holds a reference until it has dropped the guard.
+    #[inline]
+    pub(super) fn begin_poll(&self) -> Polling {
+        self.polls.set(self.polls.get().saturating_add(1));
+        self.waits.set(WaitKinds::default());
+        POLLED.with(|polled| polled.set(Some(NonNull::from(self))));
+        hooks::poll_started(|| self.subject());
+        Polling
+    }
+
+    /// Notes why the poll that is under way will return `Pending`.
+    #[inline]
+    pub(super) fn note(&self, reason: WaitReason) -> WaiterId {
+        self.waits.set(self.waits.get().with(reason));
+        hooks::will_wait(reason);
+        self.waiter_id()
+    }
+
+    /// From now on nothing queues this cell.
+    #[inline]
+    pub(super) fn disable_wakes(&self) {
+        self.queued.set(true);
+        // A wake that has set it before this leaves a message that is ignored.
+        self.sent.store(true, Ordering::Release);
+    }
+
+    /// Has `waker` woken when the task is over. Returns false if it is over already.
+    pub(super) fn join(&self, waker: &Waker) -> bool {
+        // The slot is empty meanwhile, and the state is read again: to clone or drop a waker
+        // may call user code.
+        let old = self.joiner.take();
+        let new = if old.will_wake(waker) {
+            old
+        } else {
+            drop(old);
+            WakeTarget::new(waker)
+        };
+        if self.is_over() {
+            return false;
+        }
+        self.joined_by.set(note(WaitReason::Task(self.number)));
+        let old = self.joiner.replace(new);
+        debug_assert!(old.is_none() || !self.is_over());
+        drop(old);
+        !self.is_over()
+    }
+}
+
+thread_local! {
+    /// The cell that is being polled on this thread [POLLED]. Const and without a destructor.
+    static POLLED: Cell<Option<NonNull<Header>>> = const { Cell::new(None) };
+}
+
+/// Ends what [`Header::begin_poll`] has begun.
+pub(super) struct Polling;
+
+impl Drop for Polling {
+    #[inline]
+    fn drop(&mut self) {
+        POLLED.with(|polled| polled.set(None));
+    }
+}
+
+/// Calls `f` with the cell that is being polled on this thread, if one is.
+#[inline]
+pub(super) fn with_polled<R>(f: impl FnOnce(&Header) -> R) -> Option<R> {
+    let polled = POLLED.with(Cell::get)?;
+    // SAFETY: the poll is under way, and its caller holds a reference [POLLED] [COUNT].
+    Some(f(unsafe { polled.as_ref() }))
+}
+
+/// The task that is being polled on this thread, or 0.
+#[inline]
+pub(crate) fn polled_id() -> WaiterId {
+    with_polled(Header::waiter_id).unwrap_or_default()
+}
+
+/// Whether a task, or main, is being polled on this thread.
+pub(crate) fn is_polling() -> bool {
+    with_polled(|_| ()).is_some()
+}
+
+/// Notes that the task that is being polled on this thread, if one is, will return `Pending`
+/// for this reason. Returns the id of that task.
+#[inline]
+pub(crate) fn note(reason: WaitReason) -> WaiterId {
+    with_polled(|polled| polled.note(reason)).unwrap_or_default()
+}
+
+/// A counted reference that stays on the executor's thread (`!Send`).
+pub(super) struct LocalRef<C: ?Sized> {
+    cell: NonNull<C>,
+}
+
+/// A task on its executor's thread: it can be run.
+pub(crate) struct LocalTask(LocalRef<Header>);
+
+impl<C: ?Sized> LocalRef<C> {
+    /// # Safety
+    ///
+    /// It stands for a local reference that was counted [COUNT], to a cell of this thread's
+    /// executor [THREAD], which begins with its header [LAYOUT].
+    pub(super) unsafe fn from_raw(cell: NonNull<C>) -> LocalRef<C> {
+        LocalRef { cell }
+    }
+
+    /// Another reference, as `cell`, a pointer to the same cell.
+    ///
+    /// # Safety
+    ///
+    /// `cell` comes from a pointer to the whole cell [LAYOUT].
+    pub(super) unsafe fn clone_as<D: ?Sized>(&self, cell: NonNull<D>) -> LocalRef<D> {
+        self.header().refs.add_local();
+        LocalRef { cell }
+    }
+
+    pub(super) fn as_ptr(&self) -> NonNull<C> {
+        self.cell
+    }
+
+    #[inline]
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: the cell exists [COUNT], and begins with its header [LAYOUT].
+        unsafe { self.cell.cast::<Header>().as_ref() }
+    }
+
+    /// The cell, if this is the only reference to it.
+    pub(super) fn get_mut(&mut self) -> Option<&mut C> {
+        if !self.header().refs.is_unique() {
+            return None;
+        }
+        // SAFETY: it exists, this is the only reference, and it is borrowed mutably [COUNT]. A
+        // cell that is being polled has another reference [POLLED].
+        Some(unsafe { self.cell.as_mut() })
+    }
+
+    /// The task as other threads know it, without a count of its own.
+    #[inline]
+    pub(super) fn borrow_remote(&self) -> Borrowed<'_> {
+        Borrowed {
+            task: ManuallyDrop::new(RemoteTask(self.cell.cast())),
+            _cell: PhantomData,
+        }
+    }
+
+    /// A waker for as long as the reference is borrowed. No count is touched.
+    #[inline]
+    pub(super) fn waker(&self) -> BorrowedWaker<'_> {
+        BorrowedWaker {
+            waker: ManuallyDrop::new(RemoteTask(self.cell.cast()).into_waker()),
+            _cell: PhantomData,
+        }
+    }
+
+    /// Another reference, without the type of the cell.
+    pub(super) fn task(&self) -> LocalTask {
+        self.clone().into_task()
+    }
+
+    pub(super) fn into_task(self) -> LocalTask {
+        let cell = ManuallyDrop::new(self).cell.cast();
+        LocalTask(LocalRef { cell })
+    }
+}
+
+impl<C: ?Sized> Deref for LocalRef<C> {
+    type Target = C;
+
+    #[inline]
+    fn deref(&self) -> &C {
+        // SAFETY: the cell exists [COUNT]. `get_mut` lends it mutably only while there is no
+        // other reference than the one that is borrowed.
+        unsafe { self.cell.as_ref() }
+    }
+}
+
+impl<C: ?Sized> Clone for LocalRef<C> {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.header().refs.add_local();
+        LocalRef { cell: self.cell }
+    }
+}
+
+impl<C: ?Sized> Drop for LocalRef<C> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.header().refs.remove_local() {
+            // SAFETY: it was the last reference [COUNT].
+            unsafe { free(self.cell.cast()) };
+        }
+    }
+}
+
+/// Frees a cell of any type.
+///
+/// # Safety
+///
+/// `header` stood for the last reference to a cell, which is gone.
+#[cold]
+unsafe fn free(header: NonNull<Header>) {
+    // SAFETY: the cell exists, since nothing else frees it [COUNT].
+    let vtable = unsafe { header.as_ref().vtable };
+    // SAFETY: `vtable` was made for the type of the cell [COUNT]; the pointer stood for a
+    // reference, so it comes from a pointer to the whole cell [LAYOUT].
+    unsafe { (vtable.free)(header) }
+}
+
+impl Clone for LocalTask {
+    #[inline]
+    fn clone(&self) -> Self {
+        LocalTask(self.0.clone())
+    }
+}
+
+impl LocalTask {
+    #[inline]
+    pub(super) fn header(&self) -> &Header {
+        self.0.header()
+    }
+
+    /// Polls the future with the cell's own waker, unless the task is over.
+    #[inline]
+    pub(crate) fn run(&self) -> Ran {
+        // SAFETY: `vtable` was made for the type of the cell, which exists as long as `self`
+        // [COUNT]; the pointer comes from a pointer to the whole cell [LAYOUT]; a `LocalTask`
+        // is on the executor's thread [THREAD].
+        unsafe { (self.header().vtable.run)(self.0.cell, &self.0.waker()) }
+    }
+
+    /// Drops the future if the task is idle, and marks it if it is running. A panic of its
+    /// destructor becomes the task's, for the handle; if there is no handle it is returned.
+    ///
+    /// The caller then removes the task from the registry, and calls
+    /// [`LocalTask::wake_joiner`].
+    #[must_use = "no handle has received that panic"]
+    pub(crate) fn cancel(&self) -> Option<Payload> {
+        // SAFETY: as in `run`.
+        unsafe { (self.header().vtable.cancel)(self.0.cell) }
+    }
+
+    /// Wakes what awaits the end of the task. It may be user code.
+    #[inline]
+    pub(crate) fn wake_joiner(&self) {
+        self.header().joiner.take().wake();
+    }
+
+    #[inline]
+    fn wake(self) {
+        self.0.borrow_remote().wake_by_ref();
+    }
+
+    #[inline]
+    pub(crate) fn remote(&self) -> RemoteTask {
+        RemoteTask::clone(&self.0.borrow_remote())
+    }
+
+    /// The id of its executor.
+    #[inline]
+    pub(crate) fn executor(&self) -> u64 {
+        self.header().remote.id
+    }
+
+    /// Its key in the registry. Main has none.
+    #[inline]
+    pub(crate) fn slot(&self) -> Option<usize> {
+        (!self.header().is_main()).then_some(self.header().slot as usize)
+    }
+
+    /// 0 for main.
+    pub(crate) fn number(&self) -> u64 {
+        if self.header().is_main() {
+            return 0;
+        }
+        self.header().number
+    }
+
+    pub(crate) fn meta(&self) -> TaskMeta {
+        self.header().meta()
+    }
+
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.header().is_over()
+    }
+
+    #[inline]
+    pub(crate) fn subject(&self) -> hooks::Subject<'_> {
+        self.header().subject()
+    }
+
+    /// How many references may be on other threads: mostly wakers.
+    pub(crate) fn remote_count(&self) -> usize {
+        self.header().refs.remote()
+    }
+
+    /// The kinds of waits that its last poll came to.
+    pub(crate) fn waits(&self) -> WaitKinds {
+        self.header().waits.get()
+    }
+
+    /// Whether it waits to be woken.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.header().state.get() == State::Idle
+    }
+
+    pub(crate) fn is_same(&self, other: &LocalTask) -> bool {
+        self.0.cell == other.0.cell
+    }
+}
+
+impl fmt::Debug for LocalTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LocalTask").field(&self.number()).finish()
+    }
+}
+
+/// A counted reference for any thread: it can wake the task, and mark it as aborted. The data of
+/// a waker is one.
+pub(crate) struct RemoteTask(NonNull<Header>);
+
+// SAFETY: what other threads read in the header is Sync (asserted below) and does not change
+// while there is a `RemoteTask`; the rest is touched on the executor's thread only [THREAD]. The
+// last reference frees the cell: that drops no future and no output [STAGE], no joiner
+// [JOINER], and a name, which is Send (asserted below).
+unsafe impl Send for RemoteTask {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for RemoteTask {}
+
+/// What the claims about threads take for granted.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    const fn is_sync<T: Sync>() {}
+    is_sync::<(&'static Vtable, Remote, Name, &'static Location<'static>)>();
+    is_sync::<AtomicBool>();
+    is_send::<(&'static Vtable, Remote, Name, Waker)>();
+};
+
+impl RemoteTask {
+    #[inline]
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: the cell exists [COUNT].
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Another reference, for the executor's thread.
+    ///
+    /// # Safety
+    ///
+    /// This is the thread of the cell's executor [THREAD].
+    pub(super) unsafe fn to_local(&self) -> LocalTask {
+        self.header().refs.add_local();
+        LocalTask(LocalRef { cell: self.0 })
+    }
+
+    /// Wakes the task: puts it on the ready queue, or sends it to the inbox.
+    #[inline]
+    fn wake_by_ref(&self) {
+        if !(self.header().vtable.schedule)(self) {
+            self.send();
+        }
+    }
+
+    /// The executor is not entered on this thread.
+    #[cold]
+    fn send(&self) {
+        // Always a swap: skipped after a plain load, what the caller wrote before this wake
+        // could be missed by the poll.
+        if !self.header().sent.swap(true, Ordering::AcqRel) {
+            self.header().remote.send(Message::Wake(self.clone()));
+        }
+    }
+
+    /// Marks the task and wakes it; its own thread drops the future.
+    pub(crate) fn abort(&self) {
+        self.header().aborted.store(true, Ordering::Release);
+        self.wake_by_ref();
+    }
+
+    pub(crate) fn meta(&self) -> TaskMeta {
+        self.header().meta()
+    }
+
+    /// The id of its executor.
+    #[inline]
+    pub(crate) fn executor(&self) -> u64 {
+        self.header().remote.id
+    }
+
+    #[inline]
+    fn into_waker(self) -> Waker {
+        let data = ManuallyDrop::new(self).0.as_ptr().cast_const().cast();
+        // SAFETY: the functions of the table keep the contract of `RawWakerVTable`: a
+        // `RemoteTask`, for which the data stands, is `Send`, `Sync` and counted.
+        unsafe { Waker::new(data, &WAKER) }
+    }
+
+    /// # Safety
+    ///
+    /// `data` comes from `into_waker`, and its reference is not used in another way.
+    #[inline]
+    unsafe fn from_data(data: *const ()) -> RemoteTask {
+        // SAFETY: `into_waker` made it from a `NonNull`.
+        RemoteTask(unsafe { NonNull::new_unchecked(data.cast_mut().cast()) })
+    }
+}
+
+impl Clone for RemoteTask {
+    #[inline]
+    fn clone(&self) -> RemoteTask {
+        self.header().refs.add_remote();
+        RemoteTask(self.0)
+    }
+}
+
+impl Drop for RemoteTask {
+    #[inline]
+    fn drop(&mut self) {
+        if self.header().refs.remove_remote() {
+            // SAFETY: it was the last reference [COUNT].
+            unsafe { free(self.0) };
+        }
+    }
+}
+
+/// A [`RemoteTask`] without a count of its own: it cannot be moved out.
+pub(super) struct Borrowed<'a> {
+    task: ManuallyDrop<RemoteTask>,
+    _cell: PhantomData<&'a Header>,
+}
+
+impl Deref for Borrowed<'_> {
+    type Target = RemoteTask;
+
+    #[inline]
+    fn deref(&self) -> &RemoteTask {
+        &self.task
+    }
+}
+
+/// A waker without a count of its own: it cannot be moved out.
+pub(super) struct BorrowedWaker<'a> {
+    waker: ManuallyDrop<Waker>,
+    _cell: PhantomData<&'a Header>,
+}
+
+impl Deref for BorrowedWaker<'_> {
+    type Target = Waker;
+
+    #[inline]
+    fn deref(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+/// One table for the cells of all types, so that a cell knows its own waker.
+static WAKER: RawWakerVTable = RawWakerVTable::new(clone_waker, wake, wake_by_ref, drop_waker);
+
+/// Whether `waker` is the cell's own, and not wrapped into another.
+#[inline]
+fn is_waker_of(waker: &Waker, header: &Header) -> bool {
+    let header: *const Header = header;
+    waker.data() == header.cast() && std::ptr::eq(waker.vtable(), &WAKER)
+}
+
+/// # Safety
+///
+/// As of all four functions: a `Waker` that `into_waker` has made calls it, with its data.
+unsafe fn clone_waker(data: *const ()) -> RawWaker {
+    // SAFETY: `data` is that of a waker of ours, which keeps its reference.
+    let task = ManuallyDrop::new(unsafe { RemoteTask::from_data(data) });
+    std::mem::forget(RemoteTask::clone(&task));
+    RawWaker::new(data, &WAKER)
+}
+
+/// # Safety
+///
+/// As of `clone_waker`.
+unsafe fn wake(data: *const ()) {
+    // SAFETY: `data` is that of a waker of ours, which gives its reference away.
+    unsafe { RemoteTask::from_data(data) }.wake_by_ref();
+}
+
+/// # Safety
+///
+/// As of `clone_waker`.
+unsafe fn wake_by_ref(data: *const ()) {
+    // SAFETY: `data` is that of a waker of ours, which keeps its reference.
+    ManuallyDrop::new(unsafe { RemoteTask::from_data(data) }).wake_by_ref();
+}
+
+/// # Safety
+///
+/// As of `clone_waker`.
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: `data` is that of a waker of ours, which gives its reference away.
+    drop(unsafe { RemoteTask::from_data(data) });
+}
+
+/// What is to be woken: by the end of a task, a timer, or a source.
+///
+/// Mostly that is the task that is being polled, with its own waker. Then a reference that stays
+/// on the thread is enough: to clone and drop the waker would be two locked instructions.
+pub(crate) struct WakeTarget(Target);
+
+enum Target {
+    /// `None` is nothing at all. Here, so that the whole is as large as a waker.
+    Task(Option<LocalTask>),
+    Waker(Waker),
+}
+
+impl WakeTarget {
+    /// What `waker` wakes. It may clone the waker, which is user code.
+    #[inline]
+    pub(crate) fn new(waker: &Waker) -> WakeTarget {
+        WakeTarget(match polled_task(waker) {
+            Some(task) => Target::Task(Some(task)),
+            None => Target::Waker(waker.clone()),
+        })
+    }
+
+    #[inline]
+    pub(crate) fn task(task: LocalTask) -> WakeTarget {
+        WakeTarget(Target::Task(Some(task)))
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        matches!(self.0, Target::Task(None))
+    }
+
+    /// Whether it wakes the same as `waker`.
+    #[inline]
+    pub(crate) fn will_wake(&self, waker: &Waker) -> bool {
+        match &self.0 {
+            Target::Task(Some(task)) => is_waker_of(waker, task.header()),
+            Target::Task(None) => false,
+            Target::Waker(own) => own.will_wake(waker),
+        }
+    }
+
+    /// Wakes it. That may be user code.
+    #[inline]
+    pub(crate) fn wake(self) {
+        match self.0 {
+            Target::Task(Some(task)) => task.wake(),
+            Target::Task(None) => {}
+            Target::Waker(waker) => waker.wake(),
+        }
+    }
+
+    /// The task, if it is one without a waker.
+    #[inline]
+    pub(crate) fn as_task(&self) -> Option<&LocalTask> {
+        match &self.0 {
+            Target::Task(task) => task.as_ref(),
+            Target::Waker(_) => None,
+        }
+    }
+}
+
+impl Default for WakeTarget {
+    /// Nothing.
+    #[inline]
+    fn default() -> WakeTarget {
+        WakeTarget(Target::Task(None))
+    }
+}
+
+impl fmt::Debug for WakeTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Target::Task(task) => task.fmt(f),
+            Target::Waker(waker) => waker.fmt(f),
+        }
+    }
+}
+
+/// A reference to the cell that is being polled on this thread, if `waker` is its own.
+#[inline]
+pub(crate) fn polled_task(waker: &Waker) -> Option<LocalTask> {
+    with_polled(|polled| is_waker_of(waker, polled)).filter(|is_own| *is_own)?;
+    // SAFETY: its vtable is ours, and only `into_waker` makes wakers with that. It keeps its
+    // reference.
+    let task = ManuallyDrop::new(unsafe { RemoteTask::from_data(waker.data()) });
+    // SAFETY: it is being polled on this thread, so this is its executor's [THREAD].
+    Some(unsafe { task.to_local() })
+}
