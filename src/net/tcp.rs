@@ -2,7 +2,6 @@
 
 mod listener;
 
-use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
@@ -13,10 +12,8 @@ pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
 use super::connect::first_to_connect;
 use super::resolve::{ToSocketAddrs, resolve};
 use super::sigpipe::NoSigpipe;
-use super::split::{self, OwnedReadHalf, OwnedWriteHalf, Stream};
-use super::{Boxed, IntoStdError, option};
-use crate::context;
-use crate::io::futures_io;
+use super::split::{self, OwnedReadHalf, OwnedWriteHalf};
+use super::{ErrorContext, IntoStdError};
 use crate::socket::Socket;
 use crate::source::Direction;
 
@@ -87,33 +84,30 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        TcpStream::connect_to_one_of(resolve(address).await?).await
-    }
-
-    fn connect_to_one_of(addresses: Vec<SocketAddr>) -> Boxed<TcpStream> {
-        Box::pin(first_to_connect(addresses, TcpStream::connect_to))
+        first_to_connect(resolve(address).await?, TcpStream::connect_to).await
     }
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-        // Before anybody is called.
-        context::current_or_error(CONNECT)?;
-        let socket = new_socket(address)?;
-        let started = match SockRef::from(&socket).connect(&SockAddr::from(address)) {
-            Ok(()) => false,
-            Err(error) if in_progress(&error) => true,
-            Err(error) => return Err(error),
-        };
-        let stream = TcpStream::from_nonblocking(socket, CONNECT)?;
-        if started {
-            stream.connected().await?;
+        let socket = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_nonblocking(true)?;
+        // Fails outside of a runtime, before anything is sent to the peer.
+        let stream = TcpStream::from_nonblocking(socket.into(), "`TcpStream::connect`")?;
+        match SockRef::from(stream.get_ref()).connect(&SockAddr::from(address)) {
+            Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
+            result => result?,
         }
         Ok(stream)
     }
 
-    /// Waits until the connection stands. The reactor's word may be a mistake: it
-    /// stands when there is a peer, and if there is none, it has failed when there is
-    /// an error.
-    async fn connected(&self) -> io::Result<()> {
+    /// Waits until the connection is established or has failed.
+    ///
+    /// A readiness event can be spurious. So the socket is asked: if it has a peer, it is
+    /// connected, and if it has neither a peer nor an error, the wait goes on.
+    async fn wait_until_connected(&self) -> io::Result<()> {
         loop {
             self.socket.ready(Direction::Write).await?;
             match self.peer_addr() {
@@ -125,70 +119,6 @@ impl TcpStream {
                 },
             }
         }
-    }
-
-    /// The address of this side.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// assert!(stream.local_addr()?.ip().is_loopback());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
-
-    /// The address of the other side.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is gone.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().peer_addr()
-    }
-
-    /// Shuts a direction down. After `Write` the other side reads the end of the
-    /// stream; what is on its way arrives.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is gone.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use std::net::Shutdown;
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}, io::AsyncReadExt};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// let (mut other, _) = listener.accept().await?;
-    /// stream.shutdown(Shutdown::Write)?;
-    /// assert_eq!(other.read(&mut [0; 8]).await?, 0);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.get_ref().shutdown(how)
     }
 
     /// Reads without taking the bytes out: the next read gets them again.
@@ -222,61 +152,7 @@ impl TcpStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.socket.read_with(|io| io.get_ref().peek(buf)).await
-    }
-
-    /// Whether small writes are sent at once ([`set_nodelay`](TcpStream::set_nodelay)).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// assert!(!stream.nodelay()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn nodelay(&self) -> io::Result<bool> {
-        self.get_ref().nodelay()
-    }
-
-    /// Has small writes sent at once (`TCP_NODELAY`).
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// stream.set_nodelay(true)?;
-    /// assert!(stream.nodelay()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.get_ref().set_nodelay(nodelay)
-    }
-
-    /// How many hops its packets may make (`IP_TTL`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_ttl`](TcpStream::set_ttl).
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.get_ref().ttl()
+        self.socket.read_with(|io| io.peek(buf)).await
     }
 
     /// Sets how many hops its packets may make (`IP_TTL`).
@@ -297,7 +173,7 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        option(self.get_ref().set_ttl(ttl), "the TTL", ttl)
+        self.get_ref().set_ttl(ttl).setting("the TTL", ttl)
     }
 
     /// How long the connection goes on after the stream was dropped with bytes still on
@@ -343,10 +219,10 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        // Whole seconds: what is less must not become the zero that resets.
+        // The system counts whole seconds, and 0 would reset the connection.
         let rounded = linger.map(|linger| round_up(linger, i32::MAX as u64));
         let result = SockRef::from(self.get_ref()).set_linger(rounded);
-        option(result, "the lingering", linger)
+        result.setting("the lingering", linger)
     }
 
     /// How long the connection may be silent before the system asks whether the other
@@ -397,30 +273,10 @@ impl TcpStream {
         let Some(after) = after else {
             return socket.set_keepalive(false);
         };
-        // 0 seconds are refused.
+        // The system refuses 0 seconds.
         let time = round_up(after, u64::MAX).max(Duration::from_secs(1));
         let result = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time));
-        option(result, "the time of keepalive", after)
-    }
-
-    /// The error that waits for the connection, if there is one; after that it is gone.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// assert!(stream.take_error()?.is_none());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.get_ref().take_error()
+        result.setting("the time of keepalive", after)
     }
 
     /// The stream in two halves, each with an owner of its own: one task reads while
@@ -450,99 +306,148 @@ impl TcpStream {
         split::halves(self)
     }
 
-    /// The std stream, still in nonblocking mode.
-    ///
-    /// # Errors
-    ///
-    /// While it has clones: the error carries the stream.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// let stream: std::net::TcpStream = stream.into_std()?;
-    /// stream.set_nonblocking(false)?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_std(self) -> Result<std::net::TcpStream, IntoStdError<TcpStream>> {
-        let stream = self.socket.into_inner().map_err(|socket| IntoStdError {
-            socket: TcpStream { socket },
-        })?;
-        Ok(stream.into_inner())
-    }
+    forward_to_std! {
+        /// The address of this side.
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// assert!(stream.local_addr()?.ip().is_loopback());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// `what` is for the error outside of a runtime.
-    fn from_nonblocking(stream: std::net::TcpStream, what: &str) -> io::Result<TcpStream> {
-        Ok(TcpStream {
-            socket: Socket::new(NoSigpipe::new(stream), what)?,
-        })
-    }
+        /// The address of the other side.
+        ///
+        /// # Errors
+        ///
+        /// If the connection is gone.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-    fn get_ref(&self) -> &std::net::TcpStream {
-        self.socket.get_ref().get_ref()
+        /// Shuts a direction down. After `Write` the other side reads the end of the
+        /// stream; what is on its way arrives.
+        ///
+        /// # Errors
+        ///
+        /// If the connection is gone.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use std::net::Shutdown;
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}, io::AsyncReadExt};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// let (mut other, _) = listener.accept().await?;
+        /// stream.shutdown(Shutdown::Write)?;
+        /// assert_eq!(other.read(&mut [0; 8]).await?, 0);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn shutdown(&self, how: Shutdown) -> io::Result<()>;
+
+        /// Whether small writes are sent at once ([`set_nodelay`](TcpStream::set_nodelay)).
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// assert!(!stream.nodelay()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn nodelay(&self) -> io::Result<bool>;
+
+        /// Has small writes sent at once (`TCP_NODELAY`).
+        ///
+        /// # Errors
+        ///
+        /// If the system refuses.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// stream.set_nodelay(true)?;
+        /// assert!(stream.nodelay()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()>;
+
+        /// How many hops its packets may make (`IP_TTL`).
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_ttl`](TcpStream::set_ttl).
+        pub fn ttl(&self) -> io::Result<u32>;
+
+        /// The error that waits for the connection, if there is one; after that it is gone.
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// assert!(stream.take_error()?.is_none());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
-futures_io!(
-    TcpStream; bytes: DrainedByShortRead,
-    close: |stream| stream.shut_down_writing()
+impl_socket!(
+    TcpStream, std::net::TcpStream, "`TcpStream::try_from`",
+    from_std: NoSigpipe::new_socket, into_std: NoSigpipe::into_inner
 );
 
-impl Stream for TcpStream {
-    fn shut_down_writing(&self) -> io::Result<()> {
-        match self.shutdown(Shutdown::Write) {
-            // Closed already.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            result => result,
-        }
-    }
+impl_stream!(TcpStream, bytes: DrainedByShortRead);
 
-    fn is_same(&self, other: &Self) -> bool {
-        self.socket.is_same(&other.socket)
-    }
+/// Rounds up to whole seconds, and down to `max` seconds.
+fn round_up(time: Duration, max: u64) -> Duration {
+    let has_fraction = time.subsec_nanos() > 0;
+    Duration::from_secs(time.as_secs().saturating_add(has_fraction.into()).min(max))
 }
 
-impl fmt::Debug for TcpStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get_ref().fmt(f)
-    }
-}
-
-/// Registers a std stream with this thread's reactor, in nonblocking mode.
-impl TryFrom<std::net::TcpStream> for TcpStream {
-    type Error = io::Error;
-
-    fn try_from(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-        stream.set_nonblocking(true)?;
-        TcpStream::from_nonblocking(stream, "`TcpStream::try_from`")
-    }
-}
-
-impl_as_raw!(TcpStream);
-
-/// For the error outside of a runtime.
-const CONNECT: &str = "`TcpStream::connect`";
-
-/// A nonblocking socket for a connection to this address.
-fn new_socket(address: SocketAddr) -> io::Result<std::net::TcpStream> {
-    let domain = Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    let socket = std::net::TcpStream::from(socket);
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-/// Whole seconds, and not more than `most`.
-fn round_up(time: Duration, most: u64) -> Duration {
-    let part = time.subsec_nanos() > 0;
-    Duration::from_secs(time.as_secs().saturating_add(part.into()).min(most))
-}
-
-/// Whether a nonblocking connect has only been started.
-fn in_progress(error: &io::Error) -> bool {
+/// Whether a nonblocking connect has been started and goes on in the background.
+fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(unix)]
     return rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS);
     #[cfg(not(unix))]
@@ -558,6 +463,6 @@ fn keepalive_time(socket: &socket2::Socket) -> io::Result<Duration> {
 fn keepalive_time(_: &socket2::Socket) -> io::Result<Duration> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
-        "this system cannot tell after which time it asks",
+        "this system does not report the time of keepalive",
     ))
 }

@@ -1,11 +1,11 @@
 //! UDP sockets.
 
-use std::fmt;
+use std::convert::identity;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::resolve::{ToSocketAddrs, resolve};
-use super::{IntoStdError, failed, first_that_works, option};
+use super::{ErrorContext, IntoStdError, try_each};
 use crate::socket::Socket;
 
 /// A UDP socket.
@@ -82,7 +82,8 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        bind_to_one_of(resolve(address).await?)
+        let bind = |address: SocketAddr| std::net::UdpSocket::bind(address);
+        UdpSocket::try_from(try_each(resolve(address).await?, "binding to", bind)?)
     }
 
     /// Makes the first of the addresses that it can be the one that [`send`](Self::send)
@@ -102,7 +103,7 @@ impl UdpSocket {
     /// See [`send`](Self::send).
     pub async fn connect(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         let connect = |address: SocketAddr| self.get_ref().connect(address);
-        first_that_works(resolve(address).await?, "connecting to", connect)
+        try_each(resolve(address).await?, "connecting to", connect)
     }
 
     /// Sends a datagram to the address that it is connected to, and returns its length.
@@ -189,7 +190,7 @@ impl UdpSocket {
     ///
     /// See [`UdpSocket`].
     pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let receive = |io: &std::net::UdpSocket| passed_over(io.recv_from(buf));
+        let receive = |io: &std::net::UdpSocket| ignore_reset(io.recv_from(buf));
         self.socket.read_with(receive).await
     }
 
@@ -244,77 +245,8 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let peek = |io: &std::net::UdpSocket| passed_over(io.peek_from(buf));
+        let peek = |io: &std::net::UdpSocket| ignore_reset(io.peek_from(buf));
         self.socket.read_with(peek).await
-    }
-
-    /// The address that it is bound to.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`bind`](Self::bind).
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
-
-    /// The address that it is connected to.
-    ///
-    /// # Errors
-    ///
-    /// If it is not connected.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// assert!(socket.peer_addr().is_err());
-    /// socket.connect("127.0.0.1:53").await?;
-    /// assert_eq!(socket.peer_addr()?.port(), 53);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().peer_addr()
-    }
-
-    /// Whether it may send to broadcast addresses (`SO_BROADCAST`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_broadcast`](Self::set_broadcast).
-    pub fn broadcast(&self) -> io::Result<bool> {
-        self.get_ref().broadcast()
-    }
-
-    /// Lets it send to broadcast addresses (`SO_BROADCAST`). Without that such a send
-    /// fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied).
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// assert!(!socket.broadcast()?);
-    /// socket.set_broadcast(true)?;
-    /// assert!(socket.broadcast()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
-        self.get_ref().set_broadcast(broadcast)
     }
 
     /// Has it receive what is sent to an IPv4 multicast group. `interface` is an address
@@ -340,7 +272,7 @@ impl UdpSocket {
     /// ```
     pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
         let result = self.get_ref().join_multicast_v4(group, interface);
-        result.map_err(|error| failed("joining the group", &group, &error))
+        result.context("joining the group", group)
     }
 
     /// Leaves an IPv4 multicast group.
@@ -354,7 +286,7 @@ impl UdpSocket {
     /// See [`join_multicast_v4`](Self::join_multicast_v4).
     pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
         let result = self.get_ref().leave_multicast_v4(group, interface);
-        result.map_err(|error| failed("leaving the group", &group, &error))
+        result.context("leaving the group", group)
     }
 
     /// Has it receive what is sent to an IPv6 multicast group. `interface` is the index
@@ -379,7 +311,7 @@ impl UdpSocket {
     /// ```
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         let result = self.get_ref().join_multicast_v6(group, interface);
-        result.map_err(|error| failed("joining the group", &group, &error))
+        result.context("joining the group", group)
     }
 
     /// Leaves an IPv6 multicast group.
@@ -393,57 +325,7 @@ impl UdpSocket {
     /// See [`join_multicast_v6`](Self::join_multicast_v6).
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         let result = self.get_ref().leave_multicast_v6(group, interface);
-        result.map_err(|error| failed("leaving the group", &group, &error))
-    }
-
-    /// Whether what it sends to IPv4 groups is received on this machine, too
-    /// (`IP_MULTICAST_LOOP`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_multicast_loop_v4`](Self::set_multicast_loop_v4).
-    pub fn multicast_loop_v4(&self) -> io::Result<bool> {
-        self.get_ref().multicast_loop_v4()
-    }
-
-    /// Sets whether what it sends to IPv4 groups is received on this machine, too
-    /// (`IP_MULTICAST_LOOP`). On Windows it is a setting of the receiver.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// assert!(socket.multicast_loop_v4()?);
-    /// socket.set_multicast_loop_v4(false)?;
-    /// assert!(!socket.multicast_loop_v4()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn set_multicast_loop_v4(&self, on: bool) -> io::Result<()> {
-        self.get_ref().set_multicast_loop_v4(on)
-    }
-
-    /// How many hops the packets may make that it sends to IPv4 groups
-    /// (`IP_MULTICAST_TTL`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_multicast_ttl_v4`](Self::set_multicast_ttl_v4).
-    pub fn multicast_ttl_v4(&self) -> io::Result<u32> {
-        self.get_ref().multicast_ttl_v4()
+        result.context("leaving the group", group)
     }
 
     /// Sets how many hops the packets may make that it sends to IPv4 groups
@@ -466,55 +348,7 @@ impl UdpSocket {
     /// ```
     pub fn set_multicast_ttl_v4(&self, ttl: u32) -> io::Result<()> {
         let result = self.get_ref().set_multicast_ttl_v4(ttl);
-        option(result, "the TTL of multicasts", ttl)
-    }
-
-    /// Whether what it sends to IPv6 groups is received on this machine, too
-    /// (`IPV6_MULTICAST_LOOP`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell, as for a socket of IPv4.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_multicast_loop_v6`](Self::set_multicast_loop_v6).
-    pub fn multicast_loop_v6(&self) -> io::Result<bool> {
-        self.get_ref().multicast_loop_v6()
-    }
-
-    /// Sets whether what it sends to IPv6 groups is received on this machine, too
-    /// (`IPV6_MULTICAST_LOOP`). On Windows it is a setting of the receiver.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses, as for a socket of IPv4.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("[::1]:0").await?;
-    /// assert!(socket.multicast_loop_v6()?);
-    /// socket.set_multicast_loop_v6(false)?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn set_multicast_loop_v6(&self, on: bool) -> io::Result<()> {
-        self.get_ref().set_multicast_loop_v6(on)
-    }
-
-    /// How many hops its packets may make (`IP_TTL`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_ttl`](Self::set_ttl).
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.get_ref().ttl()
+        result.setting("the TTL of multicasts", ttl)
     }
 
     /// Sets how many hops its packets may make (`IP_TTL`).
@@ -534,83 +368,186 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        option(self.get_ref().set_ttl(ttl), "the TTL", ttl)
+        self.get_ref().set_ttl(ttl).setting("the TTL", ttl)
     }
 
-    /// The error that waits for the socket, if there is one; after that it is gone.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// assert!(socket.take_error()?.is_none());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.get_ref().take_error()
-    }
+    forward_to_std! {
+        /// The address that it is bound to.
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// See [`bind`](Self::bind).
+        pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// The std socket, still in nonblocking mode.
-    ///
-    /// # Errors
-    ///
-    /// While it has clones: the error carries the socket.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// let socket: std::net::UdpSocket = socket.into_std()?;
-    /// socket.set_nonblocking(false)?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_std(self) -> Result<std::net::UdpSocket, IntoStdError<UdpSocket>> {
-        self.socket.into_inner().map_err(|socket| IntoStdError {
-            socket: UdpSocket { socket },
-        })
-    }
+        /// The address that it is connected to.
+        ///
+        /// # Errors
+        ///
+        /// If it is not connected.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        /// assert!(socket.peer_addr().is_err());
+        /// socket.connect("127.0.0.1:53").await?;
+        /// assert_eq!(socket.peer_addr()?.port(), 53);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-    fn get_ref(&self) -> &std::net::UdpSocket {
-        self.socket.get_ref()
+        /// Whether it may send to broadcast addresses (`SO_BROADCAST`).
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_broadcast`](Self::set_broadcast).
+        pub fn broadcast(&self) -> io::Result<bool>;
+
+        /// Lets it send to broadcast addresses (`SO_BROADCAST`). Without that such a send
+        /// fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+        ///
+        /// # Errors
+        ///
+        /// If the system refuses.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        /// assert!(!socket.broadcast()?);
+        /// socket.set_broadcast(true)?;
+        /// assert!(socket.broadcast()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()>;
+
+        /// Whether what it sends to IPv4 groups is received on this machine, too
+        /// (`IP_MULTICAST_LOOP`).
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_multicast_loop_v4`](Self::set_multicast_loop_v4).
+        pub fn multicast_loop_v4(&self) -> io::Result<bool>;
+
+        /// Sets whether what it sends to IPv4 groups is received on this machine, too
+        /// (`IP_MULTICAST_LOOP`). On Windows it is a setting of the receiver.
+        ///
+        /// # Errors
+        ///
+        /// If the system refuses.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        /// assert!(socket.multicast_loop_v4()?);
+        /// socket.set_multicast_loop_v4(false)?;
+        /// assert!(!socket.multicast_loop_v4()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn set_multicast_loop_v4(&self, on: bool) -> io::Result<()>;
+
+        /// How many hops the packets may make that it sends to IPv4 groups
+        /// (`IP_MULTICAST_TTL`).
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_multicast_ttl_v4`](Self::set_multicast_ttl_v4).
+        pub fn multicast_ttl_v4(&self) -> io::Result<u32>;
+
+        /// Whether what it sends to IPv6 groups is received on this machine, too
+        /// (`IPV6_MULTICAST_LOOP`).
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell, as for a socket of IPv4.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_multicast_loop_v6`](Self::set_multicast_loop_v6).
+        pub fn multicast_loop_v6(&self) -> io::Result<bool>;
+
+        /// Sets whether what it sends to IPv6 groups is received on this machine, too
+        /// (`IPV6_MULTICAST_LOOP`). On Windows it is a setting of the receiver.
+        ///
+        /// # Errors
+        ///
+        /// If the system refuses, as for a socket of IPv4.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let socket = UdpSocket::bind("[::1]:0").await?;
+        /// assert!(socket.multicast_loop_v6()?);
+        /// socket.set_multicast_loop_v6(false)?;
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn set_multicast_loop_v6(&self, on: bool) -> io::Result<()>;
+
+        /// How many hops its packets may make (`IP_TTL`).
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_ttl`](Self::set_ttl).
+        pub fn ttl(&self) -> io::Result<u32>;
+
+        /// The error that waits for the socket, if there is one; after that it is gone.
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        /// assert!(socket.take_error()?.is_none());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
-fn bind_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<UdpSocket> {
-    let bind = |address: SocketAddr| std::net::UdpSocket::bind(address);
-    UdpSocket::try_from(first_that_works(addresses, "binding to", bind)?)
-}
+impl_socket!(
+    UdpSocket, std::net::UdpSocket, "`UdpSocket::bind`",
+    from_std: Socket::new, into_std: identity
+);
 
-impl_as_raw!(UdpSocket);
-
-impl fmt::Debug for UdpSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get_ref().fmt(f)
-    }
-}
-
-/// Registers a std socket with this thread's reactor, in nonblocking mode.
-impl TryFrom<std::net::UdpSocket> for UdpSocket {
-    type Error = io::Error;
-
-    fn try_from(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
-        socket.set_nonblocking(true)?;
-        Ok(UdpSocket {
-            socket: Socket::new(socket, "`UdpSocket::bind`")?,
-        })
-    }
-}
-
-/// Windows tells a socket without a peer that something it sent has found nobody, by
-/// failing a receive, and not whom it had been sent to. Other systems pass it over.
-fn passed_over<R>(received: io::Result<R>) -> io::Result<R> {
+/// Tries a receive again that failed because an earlier datagram found no receiver.
+///
+/// Windows reports that to sockets that are not connected, too, and does not say which datagram
+/// it was. Other systems ignore it.
+fn ignore_reset<R>(received: io::Result<R>) -> io::Result<R> {
     match received {
         Err(error) if cfg!(windows) && error.kind() == io::ErrorKind::ConnectionReset => {
             Err(io::ErrorKind::Interrupted.into())

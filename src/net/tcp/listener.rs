@@ -1,6 +1,6 @@
 //! TCP listeners.
 
-use std::fmt;
+use std::convert::identity;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,8 +10,9 @@ use futures_lite::Stream;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::TcpStream;
-use crate::net::incoming::{Accept, Listening, Turn, WHAT, accept_nonblocking};
-use crate::net::{IntoStdError, ToSocketAddrs, first_that_works, option, resolve};
+use crate::net::accept::{ACCEPTING, Acceptor};
+use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
+use crate::time::Sleep;
 
 /// Waits for TCP connections.
 ///
@@ -31,7 +32,7 @@ use crate::net::{IntoStdError, ToSocketAddrs, first_that_works, option, resolve}
 /// ```
 #[derive(Clone)]
 pub struct TcpListener {
-    socket: Listening<std::net::TcpListener>,
+    socket: Acceptor<std::net::TcpListener>,
 }
 
 impl TcpListener {
@@ -102,8 +103,7 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, from) = self.socket.accept().await?;
-        Ok((TcpStream::from_nonblocking(stream, WHAT)?, from))
+        self.socket.accept(convert).await
     }
 
     /// The connections that come, as a [`Stream`] without an end.
@@ -126,40 +126,8 @@ impl TcpListener {
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming {
             listener: self,
-            turn: Turn::default(),
+            pause: None,
         }
-    }
-
-    /// The address that it listens at.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::TcpListener};
-    /// # block_on(async {
-    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// println!("listening at {}", listener.local_addr()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
-
-    /// How many hops the packets of its connections may make (`IP_TTL`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_ttl`](TcpListener::set_ttl).
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.get_ref().ttl()
     }
 
     /// Sets how many hops the packets of its connections may make (`IP_TTL`): of those
@@ -180,83 +148,67 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        option(self.get_ref().set_ttl(ttl), "the TTL", ttl)
+        self.get_ref().set_ttl(ttl).setting("the TTL", ttl)
     }
 
-    /// The error that waits for the listener, if there is one; after that it is gone.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::TcpListener};
-    /// # block_on(async {
-    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// assert!(listener.take_error()?.is_none());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.get_ref().take_error()
-    }
+    forward_to_std! {
+        /// The address that it listens at.
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::TcpListener};
+        /// # block_on(async {
+        /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// println!("listening at {}", listener.local_addr()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// The std listener, still in nonblocking mode.
-    ///
-    /// # Errors
-    ///
-    /// While it has clones: the error carries the listener.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::TcpListener};
-    /// # block_on(async {
-    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let listener: std::net::TcpListener = listener.into_std()?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_std(self) -> Result<std::net::TcpListener, IntoStdError<TcpListener>> {
-        self.socket.into_inner().map_err(|socket| IntoStdError {
-            socket: TcpListener { socket },
-        })
-    }
+        /// How many hops the packets of its connections may make (`IP_TTL`).
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_ttl`](TcpListener::set_ttl).
+        pub fn ttl(&self) -> io::Result<u32>;
 
-    fn get_ref(&self) -> &std::net::TcpListener {
-        self.socket.get_ref()
-    }
-}
-
-impl_as_raw!(TcpListener);
-
-impl Accept for std::net::TcpListener {
-    type Accepted = (std::net::TcpStream, SocketAddr);
-
-    fn accept(&self) -> io::Result<Self::Accepted> {
-        let (stream, from) = accept_nonblocking(self)?;
-        // Some systems tell no address of a connection that is gone already.
-        let from = from.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
-        Ok((stream.into(), from))
+        /// The error that waits for the listener, if there is one; after that it is gone.
+        ///
+        /// # Errors
+        ///
+        /// If the system cannot tell.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::TcpListener};
+        /// # block_on(async {
+        /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// assert!(listener.take_error()?.is_none());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get_ref().fmt(f)
-    }
-}
+impl_socket!(
+    TcpListener, std::net::TcpListener, "`TcpListener::bind`",
+    from_std: Acceptor::new, into_std: identity
+);
 
-/// Registers a std listener with this thread's reactor, in nonblocking mode.
-impl TryFrom<std::net::TcpListener> for TcpListener {
-    type Error = io::Error;
-
-    fn try_from(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        listener.set_nonblocking(true)?;
-        Ok(TcpListener {
-            socket: Listening::new(listener, "`TcpListener::bind`")?,
-        })
-    }
+fn convert(stream: socket2::Socket, peer: SockAddr) -> io::Result<(TcpStream, SocketAddr)> {
+    // Some systems return no address if the connection is gone already.
+    let peer = peer.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
+    let stream = TcpStream::from_nonblocking(stream.into(), ACCEPTING)?;
+    Ok((stream, peer))
 }
 
 /// The stream of [`TcpListener::incoming`].
@@ -275,17 +227,16 @@ impl TryFrom<std::net::TcpListener> for TcpListener {
 #[must_use = "streams do nothing unless they are polled"]
 pub struct Incoming<'a> {
     listener: &'a TcpListener,
-    turn: Turn,
+    pause: Option<Sleep>,
 }
 
 impl Stream for Incoming<'_> {
     type Item = io::Result<TcpStream>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let listener = self.listener;
-        let accepted = ready!(listener.socket.poll_accept(cx, &mut self.turn));
-        let stream = accepted.and_then(|(stream, _)| TcpStream::from_nonblocking(stream, WHAT));
-        Poll::Ready(Some(stream))
+        let listener = &self.listener.socket;
+        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, convert));
+        Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
     }
 }
 
@@ -390,18 +341,14 @@ impl TcpListenerBuilder {
     ///
     /// See [`TcpListenerBuilder`].
     pub async fn bind(self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        self.listen_at_one_of(resolve(address).await?)
-    }
-
-    fn listen_at_one_of(&self, addresses: Vec<SocketAddr>) -> io::Result<TcpListener> {
         let listen = |address| self.listen(address);
-        TcpListener::try_from(first_that_works(addresses, "listening at", listen)?)
+        TcpListener::try_from(try_each(resolve(address).await?, "listening at", listen)?)
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        // As std does: elsewhere the option means something else.
+        // Like std. On Windows the option would let another process take over the port.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         if self.reuse_port {
