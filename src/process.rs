@@ -59,16 +59,6 @@ macro_rules! set_on_std {
     )*};
 }
 
-/// Getters that call the method of the same name of std's command.
-macro_rules! get_from_std {
-    ($($(#[$doc:meta])* pub fn $name:ident(&self) -> $result:ty;)*) => {$(
-        $(#[$doc])*
-        pub fn $name(&self) -> $result {
-            self.std.$name()
-        }
-    )*};
-}
-
 /// Says which program to run, and how: std's [`Command`](std::process::Command), whose
 /// methods these are.
 ///
@@ -406,50 +396,56 @@ impl Command {
         }
     }
 
-    get_from_std! {
-        /// The program.
-        ///
-        /// # Examples
-        ///
-        /// ```
-        /// # use soloist::process::Command;
-        /// assert_eq!(Command::new("ls").get_program(), "ls");
-        /// ```
-        pub fn get_program(&self) -> &OsStr;
+    /// The program.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// assert_eq!(Command::new("ls").get_program(), "ls");
+    /// ```
+    pub fn get_program(&self) -> &OsStr {
+        self.std.get_program()
+    }
 
-        /// The arguments.
-        ///
-        /// # Examples
-        ///
-        /// ```
-        /// # use soloist::process::Command;
-        /// let mut ls = Command::new("ls");
-        /// ls.arg("-l").arg("/");
-        /// assert_eq!(ls.get_args().collect::<Vec<_>>(), ["-l", "/"]);
-        /// ```
-        pub fn get_args(&self) -> CommandArgs<'_>;
+    /// The arguments.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// let mut ls = Command::new("ls");
+    /// ls.arg("-l").arg("/");
+    /// assert_eq!(ls.get_args().collect::<Vec<_>>(), ["-l", "/"]);
+    /// ```
+    pub fn get_args(&self) -> CommandArgs<'_> {
+        self.std.get_args()
+    }
 
-        /// What has been set in the environment, and, as `None`, what has been removed.
-        ///
-        /// # Examples
-        ///
-        /// ```
-        /// # use soloist::process::Command;
-        /// let mut ls = Command::new("ls");
-        /// ls.env("LANG", "C").env_remove("HOME");
-        /// assert_eq!(ls.get_envs().filter(|(_, value)| value.is_none()).count(), 1);
-        /// ```
-        pub fn get_envs(&self) -> CommandEnvs<'_>;
+    /// What has been set in the environment, and, as `None`, what has been removed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// let mut ls = Command::new("ls");
+    /// ls.env("LANG", "C").env_remove("HOME");
+    /// assert_eq!(ls.get_envs().filter(|(_, value)| value.is_none()).count(), 1);
+    /// ```
+    pub fn get_envs(&self) -> CommandEnvs<'_> {
+        self.std.get_envs()
+    }
 
-        /// The directory that it starts in, if one has been set.
-        ///
-        /// # Examples
-        ///
-        /// ```
-        /// # use soloist::process::Command;
-        /// assert_eq!(Command::new("ls").get_current_dir(), None);
-        /// ```
-        pub fn get_current_dir(&self) -> Option<&Path>;
+    /// The directory that it starts in, if one has been set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::process::Command;
+    /// assert_eq!(Command::new("ls").get_current_dir(), None);
+    /// ```
+    pub fn get_current_dir(&self) -> Option<&Path> {
+        self.std.get_current_dir()
     }
 
     /// Whether a child is killed when its handle is dropped.
