@@ -177,7 +177,7 @@ impl<T> Async<T> {
     ///
     /// # Errors
     ///
-    /// As for [`readable`](Async::readable).
+    /// The same as for [`readable`](Async::readable).
     ///
     /// # Cancel safety
     ///
@@ -201,7 +201,7 @@ impl<T> Async<T> {
     ///
     /// # Errors
     ///
-    /// As for [`readable`](Async::readable).
+    /// The same as for [`readable`](Async::readable).
     ///
     /// # Examples
     ///
@@ -223,7 +223,7 @@ impl<T> Async<T> {
     ///
     /// # Errors
     ///
-    /// As for [`readable`](Async::readable).
+    /// The same as for [`readable`](Async::readable).
     ///
     /// # Examples
     ///

@@ -1,23 +1,23 @@
-//! The sockets of a network tool.
+//! Sockets: TCP, UDP and Unix sockets, and host names.
 //!
-//! * TCP: [`TcpStream`], [`TcpListener`], with [`TcpListenerBuilder`] for what must be set
-//!   before it listens.
+//! * TCP: [`TcpStream`], [`TcpListener`], and [`TcpListenerBuilder`] for options that must be set
+//!   before the listener exists.
 //! * UDP: [`UdpSocket`].
 //! * Unix sockets, at paths and abstract names: `unix`, on systems that have them.
-//! * Host names: [`resolve`], and whatever takes [`ToSocketAddrs`].
+//! * Host names: [`resolve`], and every function that takes [`ToSocketAddrs`].
 //!
-//! Methods have std's names, and are async where std's block. Sockets belong to the
-//! thread that made them, not to one `block_on`; one without clones moves to another
-//! thread by being used there. They are `AsFd` (`AsSocket` on Windows), so that options
-//! which have no method here can be set with `socket2::SockRef`.
+//! Methods have the names of `std::net`, and are async where those of std block. A socket belongs
+//! to the thread that made it, not to one call of `block_on`. A socket without clones moves to
+//! another thread when it is used there. Sockets implement `AsFd` (`AsSocket` on Windows), so
+//! options that have no method here can be set with `socket2::SockRef`.
 //!
-//! Operations that are ready complete at once, up to 128 in one poll of a task; then the other
-//! tasks have their turn ([Fairness](crate::runtime#fairness)). A read or write of more than
-//! 8 KiB counts more than once, an accept counts four times.
+//! An operation that is ready completes at once. One poll of a task completes at most 128
+//! operations; then the other tasks run ([Fairness](crate::runtime#fairness)). A read or write of
+//! more than 8 KiB counts more than once, and an accept counts four times.
 //!
-//! Setting a socket up, its options included, fails with an error that says what was tried,
-//! and with the [`ErrorKind`](io::ErrorKind) of the cause. Reads, writes, sends and receives give the
-//! system's error as it is; only a datagram to a Unix path that fails names the path.
+//! Errors of functions that set up a socket or set an option say what was attempted, and have the
+//! [`ErrorKind`](io::ErrorKind) of the cause. Reads, writes, sends and receives return the error
+//! of the system unchanged, except for a datagram to a Unix path: that error names the path.
 
 /// What every socket type has: conversions from and to std's type, `AsFd` (`AsSocket` on
 /// Windows), and `Debug`.
@@ -155,8 +155,8 @@ pub(crate) use self::split::Stream;
 #[cfg(feature = "testing")]
 pub(crate) use self::{connect::first_to_connect, resolve::Target, split::halves};
 
-/// A socket could not be turned into its std type, for it has clones. It is given
-/// back.
+/// The error of a conversion into a std type that failed because the socket has clones. It
+/// carries the socket.
 ///
 /// # Examples
 ///
@@ -179,7 +179,7 @@ pub struct IntoStdError<S> {
 }
 
 impl<S> IntoStdError<S> {
-    /// The socket.
+    /// Returns the socket.
     ///
     /// # Examples
     ///

@@ -340,7 +340,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// As for [`spawn`](Command::spawn). A child that fails is no error here: look at
+    /// The same as for [`spawn`](Command::spawn). A child that fails is no error here: look at
     /// the status.
     ///
     /// # Cancel safety
@@ -370,7 +370,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// As for [`spawn`](Command::spawn). A child that fails is no error here: look at
+    /// The same as for [`spawn`](Command::spawn). A child that fails is no error here: look at
     /// the status.
     ///
     /// # Cancel safety

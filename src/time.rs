@@ -32,7 +32,7 @@ use crate::timers::{TimerKey, saturating_add};
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Panics outside of a runtime.
 ///
 /// # Examples
 ///
@@ -82,7 +82,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Panics outside of a runtime.
 ///
 /// # Cancel safety
 ///
@@ -286,7 +286,7 @@ impl Drop for Sleep {
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Panics outside of a runtime.
 ///
 /// # Cancel safety
 ///
@@ -318,11 +318,11 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Panics outside of a runtime.
 ///
 /// # Cancel safety
 ///
-/// As the future's own.
+/// The same as that of the future.
 ///
 /// # Examples
 ///
@@ -472,7 +472,7 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
 ///
 /// ```
 /// use std::time::Duration;
-/// use futures_lite::StreamExt;
+/// use soloist::stream::StreamExt;
 /// use soloist::{block_on, time::interval};
 ///
 /// block_on(async {

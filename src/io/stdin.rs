@@ -23,12 +23,12 @@ use crate::source::Direction;
 ///
 /// # Errors
 ///
-/// Outside of a runtime.
+/// Returns an error outside of a runtime.
 ///
 /// # Examples
 ///
 /// ```no_run
-/// use futures_lite::StreamExt;
+/// use soloist::stream::StreamExt;
 /// use soloist::{block_on, io::{self, AsyncBufReadExt, BufReader}};
 ///
 /// block_on(async {

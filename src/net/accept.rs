@@ -130,7 +130,7 @@ impl<L: AsRaw + 'static> Acceptor<L> {
 /// Counts accepts in a row that failed, as for a lack of file descriptors or memory.
 #[derive(Debug, Default)]
 struct AcceptBackoff {
-    /// 0 after a success; `until` does not count then. Relaxed: a task that reads an old value
+    /// 0 after a success; `until` has no meaning then. Relaxed: a task that reads an old value
     /// makes one attempt too early.
     failures: AtomicU32,
     until: Mutex<Option<Instant>>,

@@ -1,17 +1,17 @@
-//! From what users write to socket addresses.
+//! Converts addresses, as users write them, into socket addresses.
 
 use std::io;
 use std::net::ToSocketAddrs as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// What can name the address of a socket: a [`SocketAddr`], an IP address and a port,
+/// Everything that names the address of a socket: a [`SocketAddr`], an IP address with a port,
 /// `"127.0.0.1:80"`, `"[::1]:80"`, `"example.org:80"`, `("example.org", 80)`.
 ///
-/// Numeric addresses are understood at once. A host name is looked up by the system's
-/// resolver; see [`resolve`].
+/// Numeric addresses are converted at once. Host names are looked up by the resolver of the
+/// system; see [`resolve`].
 ///
-/// It is implemented for the types that std's trait of this name is implemented for,
-/// and cannot be implemented elsewhere.
+/// The trait is implemented for the same types as std's trait of this name. It is sealed, so it
+/// cannot be implemented elsewhere.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ impl<T: sealed::Lookup + ?Sized> ToSocketAddrs for T {}
 mod sealed {
     use super::*;
 
-    /// What an argument asks for.
+    /// What an argument stands for.
     #[derive(Debug)]
     pub enum Target {
         Addresses(Vec<SocketAddr>),
@@ -46,19 +46,19 @@ mod sealed {
 
 pub(crate) use self::sealed::{Lookup, Target};
 
-/// The addresses that an argument stands for: at least one.
+/// Returns the addresses that an argument stands for. There is at least one.
 ///
-/// A host name is asked of the system's resolver, on the pool of threads of
-/// [`unblock`](crate::unblock) (without the feature `blocking`: on this thread). A
-/// numeric address never leaves the thread.
+/// A host name is looked up by the resolver of the system, on a thread of the pool of
+/// [`unblock`](crate::unblock). Without the feature `blocking`, the look-up blocks this thread.
+/// Numeric addresses need no look-up.
 ///
 /// # Errors
 ///
-/// If the argument is no address, or the name is not known.
+/// Returns an error if the argument is not an address, and if the host name is not known.
 ///
 /// # Cancel safety
 ///
-/// The resolver cannot be interrupted; what it finds is dropped.
+/// The look-up cannot be interrupted. Its result is discarded.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! Writes that raise no SIGPIPE.
+//! Writes to sockets without `SIGPIPE`.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::ops::Deref;
@@ -8,19 +8,22 @@ use socket2::SockRef;
 use crate::socket::Socket;
 use crate::source::AsRaw;
 
-/// A connected socket. A write fails with `BrokenPipe` when the other side is gone, and
-/// that is all: std's vectored writes raise SIGPIPE too (before Rust 1.89 all writes to
-/// Unix sockets), which ends a program whose `main` is not of Rust.
+/// A connected socket whose writes fail with `BrokenPipe` when the peer is gone, and raise no
+/// signal.
+///
+/// std's vectored writes raise `SIGPIPE` (and before Rust 1.89 all its writes to Unix sockets).
+/// That ends the process if `main` is not written in Rust.
 #[derive(Debug)]
 pub(super) struct NoSigpipe<T>(T);
 
 #[cfg(all(unix, not(target_vendor = "apple")))]
 const FLAGS: i32 = libc::MSG_NOSIGNAL;
-/// Apple's systems have an option of the socket instead, Windows has no such signal.
+/// Apple's systems have a socket option instead. Windows has no such signal.
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const FLAGS: i32 = 0;
 
-/// The system refuses more buffers than this in one call, and takes the first as well.
+/// The largest number of buffers that the system takes in one call. It refuses a longer list as a
+/// whole.
 const BUFFERS: usize = 1024;
 
 impl<T: AsRaw + 'static> NoSigpipe<T> {

@@ -19,15 +19,16 @@ use crate::source::Direction;
 
 /// A TCP connection.
 ///
-/// It is [`AsyncRead`](crate::io::AsyncRead) and [`AsyncWrite`](crate::io::AsyncWrite),
-/// by value and by shared reference: one task can read `&stream` while another writes.
-/// A clone is another handle to the same connection. Closing it (`close().await`)
-/// shuts the sending direction down; the connection itself ends with the last clone.
+/// It implements [`AsyncRead`](crate::io::AsyncRead) and [`AsyncWrite`](crate::io::AsyncWrite),
+/// by value and by shared reference. So one task can read `&stream` while another writes. A clone
+/// is another handle to the same connection. `close().await` shuts down the write direction. The
+/// connection is closed when the last clone is dropped.
 ///
 /// # Cancel safety
 ///
-/// A read or write that is dropped before it is done has moved no byte. For helpers
-/// that make several, as `read_exact` and `write_all`, that holds for each of them.
+/// A read or write that is dropped before it completes has transferred no bytes. Helpers that
+/// read or write several times, such as `read_exact` and `write_all`, may have completed some of
+/// their operations.
 ///
 /// # Examples
 ///
@@ -57,18 +58,19 @@ pub struct TcpStream {
 impl TcpStream {
     /// Opens a connection.
     ///
-    /// Where there are several addresses, it tries them side by side (Happy Eyeballs, RFC
-    /// 8305): the families take turns, each attempt has 250 ms for itself, the next one
-    /// starts at once when one fails. The first to connect wins, the others are closed.
+    /// If there are several addresses, they are tried concurrently (Happy Eyeballs, RFC 8305).
+    /// The address families alternate. The next attempt starts 250 ms after the last one, or at
+    /// once when an attempt fails. The first connection is used, and the other attempts are
+    /// closed.
     ///
     /// # Errors
     ///
-    /// If no address could be connected to: one error that lists every attempt. If the
-    /// host name is not known (see [`resolve`]). Outside of a runtime.
+    /// Returns one error that lists every attempt if none of them succeeds. Returns an error if
+    /// the host name is not known (see [`resolve`]), and outside of a runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it closes the half-open connection.
+    /// If the future is dropped before it completes, all attempts are closed.
     ///
     /// # Examples
     ///
@@ -121,11 +123,11 @@ impl TcpStream {
         }
     }
 
-    /// Reads without taking the bytes out: the next read gets them again.
+    /// Reads bytes without consuming them: the next read returns them again.
     ///
     /// # Errors
     ///
-    /// If the connection is gone, or outside of a runtime.
+    /// Returns an error if the connection is gone, and outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -155,11 +157,11 @@ impl TcpStream {
         self.socket.read_with(|io| io.peek(buf)).await
     }
 
-    /// Sets how many hops its packets may make (`IP_TTL`).
+    /// Sets the number of hops that the packets of this connection may make (`IP_TTL`).
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// Returns an error if the system refuses the value.
     ///
     /// # Examples
     ///
@@ -176,12 +178,12 @@ impl TcpStream {
         self.get_ref().set_ttl(ttl).setting("the TTL", ttl)
     }
 
-    /// How long the connection goes on after the stream was dropped with bytes still on
-    /// their way (`SO_LINGER`). `None`: the system goes on by itself.
+    /// Returns how long a drop waits for unsent bytes (`SO_LINGER`). See
+    /// [`set_linger`](TcpStream::set_linger).
     ///
     /// # Errors
     ///
-    /// If the system cannot tell.
+    /// Returns an error if the system call fails.
     ///
     /// # Examples
     ///
@@ -190,18 +192,17 @@ impl TcpStream {
         SockRef::from(self.get_ref()).linger()
     }
 
-    /// Sets what becomes of bytes that are still on their way when the stream is dropped
-    /// (`SO_LINGER`).
+    /// Sets what happens to unsent bytes when the stream is dropped (`SO_LINGER`).
     ///
-    /// * `None`, the default: the system goes on sending them, and the drop returns at
-    ///   once.
-    /// * `Some(Duration::ZERO)`: they are thrown away, and the other side sees a reset.
-    /// * Any other time, rounded up to whole seconds: **the drop blocks the thread**, with all its
-    ///   tasks, until they have arrived or the time is over.
+    /// * `None`, the default: the drop returns at once, and the system sends them in the
+    ///   background.
+    /// * `Some(Duration::ZERO)`: they are discarded, and the connection is reset.
+    /// * Any other time, rounded up to whole seconds: **the drop blocks the thread**, with all
+    ///   its tasks, until they are sent or the time has elapsed.
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// Returns an error if the system refuses the value.
     ///
     /// # Examples
     ///
@@ -225,12 +226,13 @@ impl TcpStream {
         result.setting("the lingering", linger)
     }
 
-    /// How long the connection may be silent before the system asks whether the other
-    /// side is still there (`SO_KEEPALIVE`, `TCP_KEEPIDLE`). `None`: it never asks.
+    /// Returns how long the connection is idle before the system probes the peer (`SO_KEEPALIVE`,
+    /// `TCP_KEEPIDLE`). `None`: it sends no probes.
     ///
     /// # Errors
     ///
-    /// If the system cannot tell: Windows and OpenBSD only know whether it asks at all.
+    /// Returns an error if the system call fails, and on Windows and OpenBSD if keepalive is on:
+    /// those systems do not report the time.
     ///
     /// # Examples
     ///
@@ -243,17 +245,16 @@ impl TcpStream {
         keepalive_time(&socket).map(Some)
     }
 
-    /// Has the system ask whether the other side is still there when the connection has
-    /// been silent for so long (`SO_KEEPALIVE`, `TCP_KEEPIDLE`): if it is not, reads and
-    /// writes fail with [`TimedOut`](io::ErrorKind::TimedOut) in the end. `None`, the
-    /// default: it never asks.
+    /// Makes the system probe the peer when the connection has been idle for this time
+    /// (`SO_KEEPALIVE`, `TCP_KEEPIDLE`). If the peer does not answer, reads and writes fail with
+    /// [`TimedOut`](io::ErrorKind::TimedOut). `None`, the default, sends no probes.
     ///
-    /// The time is rounded up to whole seconds. How often it asks, and for how long, is
-    /// the system's.
+    /// The time is rounded up to whole seconds. The system determines the number of probes and
+    /// the time between them.
     ///
     /// # Errors
     ///
-    /// If the system refuses: Linux takes at most 32,767 seconds.
+    /// Returns an error if the system refuses the value. Linux accepts at most 32,767 seconds.
     ///
     /// # Examples
     ///
@@ -279,9 +280,9 @@ impl TcpStream {
         result.setting("the time of keepalive", after)
     }
 
-    /// The stream in two halves, each with an owner of its own: one task reads while
-    /// another writes. The other side reads the end of the stream when the half that
-    /// writes is dropped.
+    /// Splits the stream into a read half and a write half, each with its own owner. So one task
+    /// can read while another writes. When the write half is dropped, the peer reads the end of
+    /// the stream.
     ///
     /// # Examples
     ///
@@ -307,11 +308,11 @@ impl TcpStream {
     }
 
     forward_to_std! {
-        /// The address of this side.
+        /// Returns the local address.
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -325,11 +326,11 @@ impl TcpStream {
         /// ```
         pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-        /// The address of the other side.
+        /// Returns the address of the peer.
         ///
         /// # Errors
         ///
-        /// If the connection is gone.
+        /// Returns an error if the connection is gone.
         ///
         /// # Examples
         ///
@@ -343,12 +344,12 @@ impl TcpStream {
         /// ```
         pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-        /// Shuts a direction down. After `Write` the other side reads the end of the
-        /// stream; what is on its way arrives.
+        /// Shuts down the read direction, the write direction, or both. After `Write` the peer
+        /// reads the end of the stream, after all bytes that were sent before.
         ///
         /// # Errors
         ///
-        /// If the connection is gone.
+        /// Returns an error if the connection is gone.
         ///
         /// # Examples
         ///
@@ -365,11 +366,12 @@ impl TcpStream {
         /// ```
         pub fn shutdown(&self, how: Shutdown) -> io::Result<()>;
 
-        /// Whether small writes are sent at once ([`set_nodelay`](TcpStream::set_nodelay)).
+        /// Returns whether small writes are sent at once. See
+        /// [`set_nodelay`](TcpStream::set_nodelay).
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -383,11 +385,11 @@ impl TcpStream {
         /// ```
         pub fn nodelay(&self) -> io::Result<bool>;
 
-        /// Has small writes sent at once (`TCP_NODELAY`).
+        /// Sets whether small writes are sent at once (`TCP_NODELAY`).
         ///
         /// # Errors
         ///
-        /// If the system refuses.
+        /// Returns an error if the system refuses the value.
         ///
         /// # Examples
         ///
@@ -402,22 +404,22 @@ impl TcpStream {
         /// ```
         pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()>;
 
-        /// How many hops its packets may make (`IP_TTL`).
+        /// Returns the number of hops that the packets of this connection may make (`IP_TTL`).
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
         /// See [`set_ttl`](TcpStream::set_ttl).
         pub fn ttl(&self) -> io::Result<u32>;
 
-        /// The error that waits for the connection, if there is one; after that it is gone.
+        /// Returns the pending error of the socket, and clears it.
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///

@@ -115,7 +115,7 @@ impl UdpSocket {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has sent nothing.
+    /// If the future is dropped before it completes, nothing has been sent.
     ///
     /// # Examples
     ///
@@ -164,7 +164,7 @@ impl UdpSocket {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has sent nothing.
+    /// If the future is dropped before it completes, nothing has been sent.
     ///
     /// # Examples
     ///
@@ -198,7 +198,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The same as for [`recv`](Self::recv).
     ///
     /// # Cancel safety
     ///
@@ -225,7 +225,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// As for [`recv_from`](Self::recv_from).
+    /// The same as for [`recv_from`](Self::recv_from).
     ///
     /// # Cancel safety
     ///
@@ -333,7 +333,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// Returns an error if the system refuses the value.
     ///
     /// # Examples
     ///
@@ -355,7 +355,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// Returns an error if the system refuses the value.
     ///
     /// # Examples
     ///
@@ -376,7 +376,7 @@ impl UdpSocket {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -406,7 +406,7 @@ impl UdpSocket {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -418,7 +418,7 @@ impl UdpSocket {
         ///
         /// # Errors
         ///
-        /// If the system refuses.
+        /// Returns an error if the system refuses the value.
         ///
         /// # Examples
         ///
@@ -438,7 +438,7 @@ impl UdpSocket {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -450,7 +450,7 @@ impl UdpSocket {
         ///
         /// # Errors
         ///
-        /// If the system refuses.
+        /// Returns an error if the system refuses the value.
         ///
         /// # Examples
         ///
@@ -470,7 +470,7 @@ impl UdpSocket {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -512,7 +512,7 @@ impl UdpSocket {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -523,7 +523,7 @@ impl UdpSocket {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///

@@ -148,7 +148,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// As for [`wait`](Child::wait).
+    /// The same as for [`wait`](Child::wait).
     ///
     /// # Examples
     ///
@@ -169,7 +169,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// As for [`wait`](Child::wait), and if reading fails.
+    /// The same as for [`wait`](Child::wait), and if reading fails.
     ///
     /// # Cancel safety
     ///

@@ -185,7 +185,7 @@ output_pipe! {
     /// # Examples
     ///
     /// ```
-    /// use futures_lite::StreamExt;
+    /// use soloist::stream::StreamExt;
     /// use soloist::io::{AsyncBufReadExt, BufReader};
     /// use soloist::{block_on, process::{Command, Stdio}};
     ///
@@ -222,7 +222,7 @@ output_pipe! {
     ///
     /// # Cancel safety
     ///
-    /// As for [`ChildStdout`].
+    /// The same as for [`ChildStdout`].
     ///
     /// # Examples
     ///

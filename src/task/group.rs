@@ -130,7 +130,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     ///
     /// # Panics
     ///
-    /// Outside of a runtime.
+    /// Panics outside of a runtime.
     ///
     /// # Examples
     ///
@@ -331,7 +331,7 @@ impl<T: 'static, E: 'static> Spawner<T, E> {
     ///
     /// # Panics
     ///
-    /// Outside of a runtime.
+    /// Panics outside of a runtime.
     ///
     /// # Examples
     ///

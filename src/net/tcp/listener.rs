@@ -14,7 +14,7 @@ use crate::net::accept::{ACCEPTING, Acceptor};
 use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
 use crate::time::Sleep;
 
-/// Waits for TCP connections.
+/// Accepts TCP connections.
 ///
 /// # Examples
 ///
@@ -36,17 +36,16 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens at the first of the addresses that is free. Port 0 lets the system
-    /// choose one.
+    /// Listens on the first of the addresses that is free. With port 0 the system chooses a port.
     ///
     /// # Errors
     ///
-    /// The last error, if no address could be bound to, with the address in its text.
-    /// Outside of a runtime.
+    /// Returns the last error, which names its address, if none of the addresses could be bound.
+    /// Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
-    /// It waits for nothing but the look-up of a host name, and listens only after that.
+    /// Only the look-up of a host name waits. The socket is bound after that.
     ///
     /// # Examples
     ///
@@ -64,8 +63,8 @@ impl TcpListener {
         TcpListener::builder().bind(address).await
     }
 
-    /// Settings that must be made before a listener is there: the length of its queue,
-    /// whether others may listen at the same port.
+    /// Returns a builder, for options that must be set before the listener exists: the length of
+    /// its queue, and whether other sockets may listen on the same port.
     ///
     /// # Examples
     ///
@@ -82,10 +81,10 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// When the process or the system is out of file descriptors or memory, and outside
-    /// of a runtime. After an error of the first kind the next call waits a while, so
-    /// that a loop which goes on does not spin: 10 ms, and longer each time, up to a
-    /// second.
+    /// Returns an error if the process or the system is out of file descriptors or memory, and
+    /// outside of a runtime. After an error of the first kind the next call pauses, so a loop
+    /// that continues does not spin. The pause is 10 ms, and doubles with each further error, up
+    /// to one second.
     ///
     /// # Cancel safety
     ///
@@ -106,13 +105,13 @@ impl TcpListener {
         self.socket.accept(convert).await
     }
 
-    /// The connections that come, as a [`Stream`] without an end.
+    /// Returns a [`Stream`] of the connections. It never ends.
     ///
     /// # Examples
     ///
     /// ```
     /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// use futures_lite::StreamExt;
+    /// use soloist::stream::StreamExt;
     /// # block_on(async {
     /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
     /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
@@ -130,12 +129,12 @@ impl TcpListener {
         }
     }
 
-    /// Sets how many hops the packets of its connections may make (`IP_TTL`): of those
-    /// that it accepts from now on.
+    /// Sets the number of hops that the packets of its connections may make (`IP_TTL`).
+    /// Connections that have been accepted before keep their value.
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// Returns an error if the system refuses the value.
     ///
     /// # Examples
     ///
@@ -152,11 +151,11 @@ impl TcpListener {
     }
 
     forward_to_std! {
-        /// The address that it listens at.
+        /// Returns the address that it listens on.
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -169,22 +168,22 @@ impl TcpListener {
         /// ```
         pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-        /// How many hops the packets of its connections may make (`IP_TTL`).
+        /// Returns the number of hops that the packets of its connections may make (`IP_TTL`).
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
         /// See [`set_ttl`](TcpListener::set_ttl).
         pub fn ttl(&self) -> io::Result<u32>;
 
-        /// The error that waits for the listener, if there is one; after that it is gone.
+        /// Returns the pending error of the socket, and clears it.
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -211,10 +210,10 @@ fn convert(stream: socket2::Socket, peer: SockAddr) -> io::Result<(TcpStream, So
     Ok((stream, peer))
 }
 
-/// The stream of [`TcpListener::incoming`].
+/// The stream that [`TcpListener::incoming`] returns.
 ///
-/// It never ends. An error does not end it either: it waits a while after one that
-/// comes from a lack of file descriptors or memory, and goes on.
+/// It never ends, not even after an error. After an error that comes from a lack of file
+/// descriptors or memory, it pauses before the next attempt.
 ///
 /// # Cancel safety
 ///
@@ -240,11 +239,11 @@ impl Stream for Incoming<'_> {
     }
 }
 
-/// Connections that wait to be accepted: the system takes less if that is too many.
-/// std's 128 overflow when a tool opens a thousand at once.
+/// The length of the queue. The system reduces a number that it does not support. std's 128 is
+/// too short for a tool that opens a thousand connections at once.
 const BACKLOG: u32 = 4096;
 
-/// Settings of a [`TcpListener`] that must be made before it is there.
+/// Options of a [`TcpListener`] that must be set before it exists.
 ///
 /// # Examples
 ///
@@ -267,12 +266,12 @@ pub struct TcpListenerBuilder {
 }
 
 impl TcpListenerBuilder {
-    /// Whether other sockets of this user may listen at the same address, if they say
-    /// so, too (`SO_REUSEPORT`). By default they may not.
+    /// Sets whether other sockets of this user may listen on the same address, if they set this
+    /// option, too (`SO_REUSEPORT`). The default is `false`.
     ///
-    /// Linux shares the connections out among them: one listener for each thread or
-    /// process. Elsewhere all of them may go to one. Where the system does not have it,
-    /// [`bind`](TcpListenerBuilder::bind) fails.
+    /// Linux distributes the connections among them, so each thread or process can have a
+    /// listener. Other systems may give all connections to one of them. On systems without this
+    /// option, [`bind`](TcpListenerBuilder::bind) fails.
     ///
     /// # Examples
     ///
@@ -294,8 +293,8 @@ impl TcpListenerBuilder {
         self
     }
 
-    /// How many connections may wait to be accepted; 4096 by default. The system takes
-    /// less if that is too many for it (on Linux, `net.core.somaxconn`).
+    /// Sets how many connections may wait to be accepted. The default is 4096. The system may
+    /// reduce the number (on Linux to `net.core.somaxconn`).
     ///
     /// # Examples
     ///
@@ -305,10 +304,10 @@ impl TcpListenerBuilder {
         self
     }
 
-    /// Whether a listener at an IPv6 address takes no IPv4 connections (`IPV6_V6ONLY`).
-    /// By default the system decides; Linux lets `[::]` take both.
+    /// Sets whether a listener on an IPv6 address refuses IPv4 connections (`IPV6_V6ONLY`). The
+    /// default is that of the system. On Linux `[::]` accepts both.
     ///
-    /// It says nothing to a listener at an IPv4 address.
+    /// It has no effect on a listener on an IPv4 address.
     ///
     /// # Examples
     ///
@@ -327,15 +326,16 @@ impl TcpListenerBuilder {
         self
     }
 
-    /// Listens at the first of the addresses that is free.
+    /// Listens on the first of the addresses that is free.
     ///
     /// # Errors
     ///
-    /// As for [`TcpListener::bind`]; and if the system does not have what was asked for.
+    /// The same as for [`TcpListener::bind`]. Returns an error if the system does not support an
+    /// option.
     ///
     /// # Cancel safety
     ///
-    /// As for [`TcpListener::bind`].
+    /// The same as for [`TcpListener::bind`].
     ///
     /// # Examples
     ///

@@ -80,7 +80,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// As for [`bind`](UnixDatagram::bind).
+    /// The same as for [`bind`](UnixDatagram::bind).
     ///
     /// # Examples
     ///
@@ -113,7 +113,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// If the process has no file descriptors left, and outside of a runtime.
+    /// Returns an error if the process has no file descriptors left, and outside of a runtime.
     ///
     /// # Examples
     ///
@@ -126,7 +126,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// If the process has no file descriptors left, and outside of a runtime.
+    /// Returns an error if the process has no file descriptors left, and outside of a runtime.
     ///
     /// # Examples
     ///
@@ -171,7 +171,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// As for [`connect`](UnixDatagram::connect).
+    /// The same as for [`connect`](UnixDatagram::connect).
     ///
     /// # Examples
     ///
@@ -190,7 +190,7 @@ impl UnixDatagram {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has sent nothing.
+    /// If the future is dropped before it completes, nothing has been sent.
     ///
     /// # Examples
     ///
@@ -213,7 +213,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// Outside of a runtime.
+    /// Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -236,7 +236,7 @@ impl UnixDatagram {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has sent nothing.
+    /// If the future is dropped before it completes, nothing has been sent.
     ///
     /// # Examples
     ///
@@ -251,11 +251,11 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// As for [`send_to`](UnixDatagram::send_to).
+    /// The same as for [`send_to`](UnixDatagram::send_to).
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has sent nothing.
+    /// If the future is dropped before it completes, nothing has been sent.
     ///
     /// # Examples
     ///
@@ -282,7 +282,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// Outside of a runtime.
+    /// Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -300,7 +300,7 @@ impl UnixDatagram {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -352,7 +352,7 @@ impl UnixDatagram {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///

@@ -66,7 +66,7 @@ impl UnixListener {
     ///
     /// # Errors
     ///
-    /// As for [`bind`](UnixListener::bind).
+    /// The same as for [`bind`](UnixListener::bind).
     ///
     /// # Examples
     ///
@@ -103,7 +103,7 @@ impl UnixListener {
     /// # Examples
     ///
     /// ```no_run
-    /// use futures_lite::StreamExt;
+    /// use soloist::stream::StreamExt;
     /// use soloist::{block_on, io, net::unix::UnixListener, spawn};
     ///
     /// block_on(async {
@@ -129,7 +129,7 @@ impl UnixListener {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -152,7 +152,7 @@ impl UnixListener {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///

@@ -116,11 +116,11 @@ impl UnixStream {
     ///
     /// # Errors
     ///
-    /// As for [`connect`](UnixStream::connect).
+    /// The same as for [`connect`](UnixStream::connect).
     ///
     /// # Cancel safety
     ///
-    /// As for [`connect`](UnixStream::connect).
+    /// The same as for [`connect`](UnixStream::connect).
     ///
     /// # Examples
     ///
@@ -167,7 +167,7 @@ impl UnixStream {
     ///
     /// # Errors
     ///
-    /// If the process has no file descriptors left, and outside of a runtime.
+    /// Returns an error if the process has no file descriptors left, and outside of a runtime.
     ///
     /// # Examples
     ///
@@ -207,7 +207,7 @@ impl UnixStream {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
@@ -255,7 +255,7 @@ impl UnixStream {
         ///
         /// # Errors
         ///
-        /// If the system cannot tell.
+        /// Returns an error if the system call fails.
         ///
         /// # Examples
         ///
