@@ -1,9 +1,9 @@
-//! A future that is completed by hand: what asyncio calls a `Future`.
+//! A future that is completed by other code, like asyncio's `Future`.
 //!
-//! [`promise`] makes two halves. The [`Promise`] is set, once, from any thread: by a
-//! callback, by a thread that has read something, by another task. The [`Promised`] is
-//! awaited. Setting it twice is impossible, for that takes the `Promise` away; dropping
-//! it unset cancels; errors travel as a `Result` inside.
+//! [`promise`] returns two halves. The [`Promise`] is set once, from any thread: by a callback,
+//! by a thread that has read something, or by another task. The [`Promised`] is awaited. Setting
+//! the `Promise` consumes it, so it cannot be set twice. Dropping it without setting it cancels
+//! the promise. To pass errors on, use a `Result` as the value.
 
 use std::fmt;
 use std::future::Future;
@@ -16,7 +16,7 @@ use crate::cell::{Wait, note};
 use crate::panics::Panics;
 use crate::sync::{Mutex, lock};
 
-/// Makes a promise, and the future that waits for it.
+/// Returns a promise, and the future that waits for it.
 ///
 /// # Examples
 ///
@@ -62,7 +62,7 @@ pub fn promise<T>() -> (Promise<T>, Promised<T>) {
     (promise, Promised { shared, id: 1 })
 }
 
-/// The half that is set. Dropping it unset cancels: whoever waits gets [`Cancelled`].
+/// The half that is set. If it is dropped without being set, the receivers get [`Cancelled`].
 ///
 /// # Examples
 ///
@@ -80,16 +80,17 @@ pub struct Promise<T> {
 
 /// The half that waits.
 ///
-/// If `T` is `Clone`, so is this: every clone gets the result.
+/// It is `Clone` if `T` is. Each clone receives the result.
 ///
 /// # Panics
 ///
-/// Polled again after it was ready.
+/// Panics if it is polled after it has returned the result.
 ///
 /// # Cancel safety
 ///
-/// Nothing is lost: await `&mut promised`, and the result is still there for the next
-/// time. Dropping all clones abandons the promise: setting it gives the value back.
+/// Nothing is lost: await `&mut promised`, and the next await still gets the result. If all
+/// clones are dropped, the promise is abandoned, and [`Promise::set`] returns the value as an
+/// error.
 ///
 /// # Examples
 ///
@@ -222,16 +223,16 @@ fn call<T>(shared: &Mutex<State<T>>, id: u64, callback: Callback<T>) {
 }
 
 impl<T> Promise<T> {
-    /// Completes the promise, and wakes whoever waits. Callbacks run before it returns,
-    /// on this thread.
+    /// Sets the value, and wakes the tasks that wait. Callbacks run on this thread, before the
+    /// method returns.
     ///
     /// # Errors
     ///
-    /// The value, if nobody can receive it any more.
+    /// Returns the value if all receivers have been dropped.
     ///
     /// # Panics
     ///
-    /// With what a callback panics with, when all have been called.
+    /// Calls all callbacks, and then panics with the first panic among them.
     ///
     /// # Examples
     ///
@@ -250,7 +251,7 @@ impl<T> Promise<T> {
         Ok(())
     }
 
-    /// Whether nobody can receive the result any more: the work for it can be left.
+    /// Returns whether all receivers have been dropped, so that the result is no longer needed.
     ///
     /// # Examples
     ///
@@ -276,8 +277,8 @@ impl<T> Drop for Promise<T> {
 }
 
 impl<T> Promised<T> {
-    /// The result, if it is there. It is taken: another call, or an `.await`, does not
-    /// get it again.
+    /// Returns the result if there is one, and consumes it: neither another call nor an `.await`
+    /// gets it again.
     ///
     /// # Examples
     ///
@@ -297,8 +298,8 @@ impl<T> Promised<T> {
         }
     }
 
-    /// Calls `f` with the result: on the thread that completes the promise, or here and
-    /// now if it is complete. In between nobody waits, and no runtime is needed.
+    /// Calls `f` with the result: on the thread that completes the promise, or at once if it is
+    /// complete. No task waits, and no runtime is needed.
     ///
     /// # Examples
     ///

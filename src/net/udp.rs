@@ -10,27 +10,26 @@ use crate::socket::Socket;
 
 /// A UDP socket.
 ///
-/// Each call sends or receives one whole datagram. An empty one is a datagram too: 0
-/// bytes are not the end of anything. A clone is another handle to the same socket, so
-/// that one task can receive while another sends.
+/// Each call sends or receives one whole datagram. A datagram may be empty, so 0 bytes do not
+/// mean the end of a stream. A clone is another handle to the same socket, so one task can
+/// receive while another sends.
 ///
 /// # Datagrams that are longer than the buffer
 ///
-/// The buffer gets the beginning, and **the rest is gone**. Nothing says so: make the
-/// buffer longer than what you expect (65,535 bytes hold every datagram). On Windows the
-/// receive fails instead, and the datagram is gone as well.
+/// The buffer receives the beginning, and **the rest is lost** without an error. Use a buffer
+/// that is longer than the datagrams you expect (65,535 bytes hold every datagram). On Windows
+/// the receive fails instead, and the datagram is lost as well.
 ///
 /// # Errors from the network
 ///
-/// A datagram that found nobody may be reported to a later call: to a socket that is
-/// connected, as [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) (on Windows,
-/// `ConnectionReset`). The socket is as good as before, so a loop that receives should
-/// go on after an error. A socket that is not connected hears nothing of it.
+/// If a datagram of a connected socket finds no receiver, a later call may return
+/// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) (on Windows, `ConnectionReset`). The
+/// socket remains usable, so a receive loop should continue after an error. Sockets that are not
+/// connected get no such errors.
 ///
 /// # Cancel safety
 ///
-/// A receive that is dropped before it is done has taken no datagram, and a send has sent
-/// none.
+/// A receive that is dropped before it completes has consumed no datagram. A send has sent none.
 ///
 /// # Examples
 ///
@@ -60,17 +59,17 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Binds a socket to the first of the addresses that is free. Port 0 lets the system
-    /// choose one.
+    /// Binds a socket to the first of the addresses that is free. With port 0 the system chooses
+    /// a port.
     ///
     /// # Errors
     ///
-    /// The last error, if no address could be bound to, with the address in its text.
-    /// Outside of a runtime.
+    /// Returns the last error, which names its address, if none of the addresses could be bound.
+    /// Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
-    /// It waits for nothing but the look-up of a host name, and binds only after that.
+    /// Only the look-up of a host name waits. The socket is bound after that.
     ///
     /// # Examples
     ///
@@ -86,17 +85,17 @@ impl UdpSocket {
         UdpSocket::try_from(try_each(resolve(address).await?, "binding to", bind)?)
     }
 
-    /// Makes the first of the addresses that it can be the one that [`send`](Self::send)
-    /// sends to and [`recv`](Self::recv) receives from. Nothing is sent. It may be called
-    /// again.
+    /// Connects the socket: [`send`](Self::send) sends to this address, and [`recv`](Self::recv)
+    /// receives from this address only. Of several addresses, the first that works is used.
+    /// Nothing is sent. The socket can be connected again, to another address.
     ///
     /// # Errors
     ///
-    /// The last error, if no address would do, with the address in its text.
+    /// Returns the last error, which names its address, if none of the addresses works.
     ///
     /// # Cancel safety
     ///
-    /// It waits for nothing but the look-up of a host name, and connects only after that.
+    /// Only the look-up of a host name waits. The socket is connected after that.
     ///
     /// # Examples
     ///
@@ -106,12 +105,13 @@ impl UdpSocket {
         try_each(resolve(address).await?, "connecting to", connect)
     }
 
-    /// Sends a datagram to the address that it is connected to, and returns its length.
+    /// Sends a datagram to the connected address, and returns its length.
     ///
     /// # Errors
     ///
-    /// If it is not connected, if the datagram is too long, and what the network had to
-    /// say of earlier ones; see [`UdpSocket`]. Outside of a runtime.
+    /// Returns an error if the socket is not connected, if the datagram is too long, if the
+    /// network reports an error of an earlier datagram (see [`UdpSocket`]), and outside of a
+    /// runtime.
     ///
     /// # Cancel safety
     ///
@@ -136,13 +136,13 @@ impl UdpSocket {
         self.socket.write_with(|io| io.send(buf)).await
     }
 
-    /// Receives a datagram from the address that it is connected to, and returns its
-    /// length. What does not fit into the buffer is gone; see [`UdpSocket`].
+    /// Receives a datagram from the connected address, and returns its length. Bytes that do not
+    /// fit into the buffer are lost; see [`UdpSocket`].
     ///
     /// # Errors
     ///
-    /// What the network had to say of datagrams that were sent; see [`UdpSocket`].
-    /// Outside of a runtime.
+    /// Returns an error if the network reports an error of an earlier datagram (see
+    /// [`UdpSocket`]), and outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -159,8 +159,8 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// If the datagram is too long, if the address is of the other family, and for a
-    /// broadcast without [`set_broadcast`](Self::set_broadcast). Outside of a runtime.
+    /// Returns an error if the datagram is too long, if the address is of the other family, for a
+    /// broadcast without [`set_broadcast`](Self::set_broadcast), and outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -174,13 +174,13 @@ impl UdpSocket {
         self.socket.write_with(|io| io.send_to(buf, to)).await
     }
 
-    /// Receives a datagram, and returns its length and where it came from. What does not
-    /// fit into the buffer is gone; see [`UdpSocket`].
+    /// Receives a datagram, and returns its length and the address of its sender. Bytes that do
+    /// not fit into the buffer are lost; see [`UdpSocket`].
     ///
     /// # Errors
     ///
-    /// If the system is out of memory, and for a socket that is connected as
-    /// [`recv`](Self::recv). Outside of a runtime.
+    /// Returns an error if the system is out of memory, and outside of a runtime. For a connected
+    /// socket, also the errors of [`recv`](Self::recv).
     ///
     /// # Cancel safety
     ///
@@ -194,7 +194,7 @@ impl UdpSocket {
         self.socket.read_with(receive).await
     }
 
-    /// As [`recv`](Self::recv), and the next receive gets the datagram again.
+    /// Like [`recv`](Self::recv), but does not consume the datagram.
     ///
     /// # Errors
     ///
@@ -221,7 +221,7 @@ impl UdpSocket {
         self.socket.read_with(|io| io.peek(buf)).await
     }
 
-    /// As [`recv_from`](Self::recv_from), and the next receive gets the datagram again.
+    /// Like [`recv_from`](Self::recv_from), but does not consume the datagram.
     ///
     /// # Errors
     ///
@@ -249,14 +249,13 @@ impl UdpSocket {
         self.socket.read_with(peek).await
     }
 
-    /// Has it receive what is sent to an IPv4 multicast group. `interface` is an address
-    /// of the interface to listen at; with [`UNSPECIFIED`](Ipv4Addr::UNSPECIFIED) the
-    /// system chooses.
+    /// Joins an IPv4 multicast group. `interface` is an address of the interface to receive on.
+    /// With [`UNSPECIFIED`](Ipv4Addr::UNSPECIFIED) the system chooses one.
     ///
     /// # Errors
     ///
-    /// If the address is not of a group, if there is no such interface, and if it is in
-    /// the group already.
+    /// Returns an error if the address is not a group, if there is no such interface, and if the
+    /// socket is in the group already.
     ///
     /// # Examples
     ///
@@ -279,7 +278,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// If it is not in the group, at that interface.
+    /// Returns an error if the socket is not in the group on that interface.
     ///
     /// # Examples
     ///
@@ -289,13 +288,13 @@ impl UdpSocket {
         result.context("leaving the group", group)
     }
 
-    /// Has it receive what is sent to an IPv6 multicast group. `interface` is the index
-    /// of the interface to listen at; with 0 the system chooses.
+    /// Joins an IPv6 multicast group. `interface` is the index of the interface to receive on.
+    /// With 0 the system chooses one.
     ///
     /// # Errors
     ///
-    /// If the address is not of a group, if there is no such interface, if it is in the
-    /// group already, and for a socket of IPv4.
+    /// Returns an error if the address is not a group, if there is no such interface, if the
+    /// socket is in the group already, and for an IPv4 socket.
     ///
     /// # Examples
     ///
@@ -318,7 +317,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// If it is not in the group, at that interface.
+    /// Returns an error if the socket is not in the group on that interface.
     ///
     /// # Examples
     ///
@@ -328,8 +327,8 @@ impl UdpSocket {
         result.context("leaving the group", group)
     }
 
-    /// Sets how many hops the packets may make that it sends to IPv4 groups
-    /// (`IP_MULTICAST_TTL`). With 1, the default, they stay in the local network.
+    /// Sets the number of hops that packets to IPv4 groups may make (`IP_MULTICAST_TTL`). With 1,
+    /// the default, they stay in the local network.
     ///
     /// # Errors
     ///
@@ -351,7 +350,7 @@ impl UdpSocket {
         result.setting("the TTL of multicasts", ttl)
     }
 
-    /// Sets how many hops its packets may make (`IP_TTL`).
+    /// Sets the number of hops that the packets of this socket may make (`IP_TTL`).
     ///
     /// # Errors
     ///
@@ -372,7 +371,7 @@ impl UdpSocket {
     }
 
     forward_to_std! {
-        /// The address that it is bound to.
+        /// Returns the address that the socket is bound to.
         ///
         /// # Errors
         ///
@@ -383,11 +382,11 @@ impl UdpSocket {
         /// See [`bind`](Self::bind).
         pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-        /// The address that it is connected to.
+        /// Returns the address that the socket is connected to.
         ///
         /// # Errors
         ///
-        /// If it is not connected.
+        /// Returns an error if the socket is not connected.
         ///
         /// # Examples
         ///
@@ -402,7 +401,7 @@ impl UdpSocket {
         /// ```
         pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-        /// Whether it may send to broadcast addresses (`SO_BROADCAST`).
+        /// Returns whether the socket may send to broadcast addresses (`SO_BROADCAST`).
         ///
         /// # Errors
         ///
@@ -413,8 +412,8 @@ impl UdpSocket {
         /// See [`set_broadcast`](Self::set_broadcast).
         pub fn broadcast(&self) -> io::Result<bool>;
 
-        /// Lets it send to broadcast addresses (`SO_BROADCAST`). Without that such a send
-        /// fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+        /// Sets whether the socket may send to broadcast addresses (`SO_BROADCAST`). Otherwise
+        /// such a send fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied).
         ///
         /// # Errors
         ///
@@ -433,7 +432,7 @@ impl UdpSocket {
         /// ```
         pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()>;
 
-        /// Whether what it sends to IPv4 groups is received on this machine, too
+        /// Returns whether datagrams to IPv4 groups are also received on this machine
         /// (`IP_MULTICAST_LOOP`).
         ///
         /// # Errors
@@ -445,8 +444,8 @@ impl UdpSocket {
         /// See [`set_multicast_loop_v4`](Self::set_multicast_loop_v4).
         pub fn multicast_loop_v4(&self) -> io::Result<bool>;
 
-        /// Sets whether what it sends to IPv4 groups is received on this machine, too
-        /// (`IP_MULTICAST_LOOP`). On Windows it is a setting of the receiver.
+        /// Sets whether datagrams to IPv4 groups are also received on this machine
+        /// (`IP_MULTICAST_LOOP`). On Windows the option is one of the receiver.
         ///
         /// # Errors
         ///
@@ -465,8 +464,7 @@ impl UdpSocket {
         /// ```
         pub fn set_multicast_loop_v4(&self, on: bool) -> io::Result<()>;
 
-        /// How many hops the packets may make that it sends to IPv4 groups
-        /// (`IP_MULTICAST_TTL`).
+        /// Returns the number of hops that packets to IPv4 groups may make (`IP_MULTICAST_TTL`).
         ///
         /// # Errors
         ///
@@ -477,24 +475,24 @@ impl UdpSocket {
         /// See [`set_multicast_ttl_v4`](Self::set_multicast_ttl_v4).
         pub fn multicast_ttl_v4(&self) -> io::Result<u32>;
 
-        /// Whether what it sends to IPv6 groups is received on this machine, too
+        /// Returns whether datagrams to IPv6 groups are also received on this machine
         /// (`IPV6_MULTICAST_LOOP`).
         ///
         /// # Errors
         ///
-        /// If the system cannot tell, as for a socket of IPv4.
+        /// Returns an error if the system call fails, as for an IPv4 socket.
         ///
         /// # Examples
         ///
         /// See [`set_multicast_loop_v6`](Self::set_multicast_loop_v6).
         pub fn multicast_loop_v6(&self) -> io::Result<bool>;
 
-        /// Sets whether what it sends to IPv6 groups is received on this machine, too
-        /// (`IPV6_MULTICAST_LOOP`). On Windows it is a setting of the receiver.
+        /// Sets whether datagrams to IPv6 groups are also received on this machine
+        /// (`IPV6_MULTICAST_LOOP`). On Windows the option is one of the receiver.
         ///
         /// # Errors
         ///
-        /// If the system refuses, as for a socket of IPv4.
+        /// Returns an error if the system refuses the value, as for an IPv4 socket.
         ///
         /// # Examples
         ///
@@ -508,7 +506,7 @@ impl UdpSocket {
         /// ```
         pub fn set_multicast_loop_v6(&self, on: bool) -> io::Result<()>;
 
-        /// How many hops its packets may make (`IP_TTL`).
+        /// Returns the number of hops that the packets of this socket may make (`IP_TTL`).
         ///
         /// # Errors
         ///
@@ -519,7 +517,7 @@ impl UdpSocket {
         /// See [`set_ttl`](Self::set_ttl).
         pub fn ttl(&self) -> io::Result<u32>;
 
-        /// The error that waits for the socket, if there is one; after that it is gone.
+        /// Returns the pending error of the socket, and clears it.
         ///
         /// # Errors
         ///
