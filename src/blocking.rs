@@ -39,9 +39,9 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    // It counts as outside until it has run, and then until who waits for it knows.
-    let outside = || executor::try_current().map(|executor| executor.outside());
-    let running = outside();
+    // It counts as external until it has run, and then until who waits for it knows.
+    let external = || executor::try_current().map(|executor| executor.external());
+    let running = external();
     // Caught here: on the pool's thread it would take the awaiting task's news along.
     let mut task = ::blocking::unblock(move || {
         let output = catch_unwind(AssertUnwindSafe(f));
@@ -49,7 +49,7 @@ where
         output
     });
     async move {
-        let _waiting = outside();
+        let _waiting = external();
         let result = poll_fn(|cx| {
             let polled = Pin::new(&mut task).poll(cx);
             if polled.is_pending() {

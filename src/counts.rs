@@ -38,33 +38,3 @@ pub(crate) struct Counts {
     pub(crate) fired: Count,
     pub(crate) longest_queue: Count,
 }
-
-impl Counts {
-    /// For the next runtime.
-    pub(crate) fn reset(&self) {
-        let Counts {
-            polls,
-            wakes_local,
-            wakes_remote,
-            wakes_redundant,
-            turns,
-            waits,
-            events,
-            fired,
-            longest_queue,
-        } = self;
-        for count in [
-            polls,
-            wakes_local,
-            wakes_remote,
-            wakes_redundant,
-            turns,
-            waits,
-            events,
-            fired,
-            longest_queue,
-        ] {
-            count.0.set(0);
-        }
-    }
-}

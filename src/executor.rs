@@ -46,8 +46,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 pub(crate) use self::current::{
-    cancel, check_inside, current, current_or_error, inside_or_error, is_inside, panic_outside,
-    try_current,
+    cancel, check_inside, current, current_or_error, inside_or_error, is_inside, try_current,
 };
 pub(crate) use self::external::ExternalRef;
 #[cfg(feature = "testing")]
@@ -65,7 +64,8 @@ use crate::schedule::{Order, SharedOrder};
 use crate::stderr;
 use crate::sync::atomic::{Ordering, fence};
 use crate::task_cell::{
-    LocalTask, MainTask, Message, Name, Owner, Ran, Remote, RemoteTask, Schedule, TaskRef, TaskSnapshot, WaiterId, WakeTarget, is_polling, polled_task,
+    LocalTask, MainTask, Message, Name, Owner, Ran, Remote, Schedule, SharedTask, TaskRef,
+    TaskSnapshot, WaiterId, WakeTarget, is_polling, polled_task,
 };
 use crate::watch::{Short, Watch, warn};
 
@@ -142,7 +142,7 @@ pub(crate) enum Step {
 
 impl Schedule for Executor {
     #[inline]
-    fn schedule(task: &RemoteTask) -> bool {
+    fn schedule(task: &SharedTask) -> bool {
         current::with(|executor| {
             let is_own = executor.id() == task.executor();
             if is_own {
@@ -280,7 +280,7 @@ impl Executor {
 
     /// A task of this executor was woken on its thread.
     #[inline]
-    fn wake(&self, task: &RemoteTask) {
+    fn wake(&self, task: &SharedTask) {
         match self.owner.queue(task) {
             Some(task) => {
                 self.counts.wakes_local.add(1);
@@ -293,7 +293,7 @@ impl Executor {
 
     /// A task of this executor was woken on another thread, or while it was not entered. Returns
     /// the task if nothing of this crate was to wake it: then another crate has.
-    fn wake_remote(&self, task: RemoteTask) -> Option<LocalTask> {
+    fn wake_remote(&self, task: SharedTask) -> Option<LocalTask> {
         match self.owner.queue_remote(&task) {
             Some(task) => {
                 self.counts.wakes_remote.add(1);
@@ -337,7 +337,11 @@ impl Executor {
             }
             Ran::Main => {
                 let is_done = main();
-                return if is_done { Step::MainIsDone } else { Step::Polled };
+                return if is_done {
+                    Step::MainIsDone
+                } else {
+                    Step::Polled
+                };
             }
             Ran::Stale => return Step::Stale,
             Ran::Over(panic) => (panic, true),
@@ -408,7 +412,10 @@ impl Executor {
     /// The tasks that are not over, in the order of the registry.
     pub(crate) fn snapshot(&self) -> Vec<TaskSnapshot> {
         let tasks = self.tasks.borrow();
-        tasks.iter().filter_map(|(_, task)| task.snapshot()).collect()
+        tasks
+            .iter()
+            .filter_map(|(_, task)| task.snapshot())
+            .collect()
     }
 
     /// The future of the `block_on` that is under way.
@@ -714,7 +721,10 @@ impl Executor {
     #[cold]
     fn expire_shuffled(&self, order: &Order, due: &mut Vec<WakeTarget>) {
         let mut timers = self.timers.borrow_mut();
-        while let Some(next) = timers.next_deadline().filter(|next| *next <= self.now.get()) {
+        while let Some(next) = timers
+            .next_deadline()
+            .filter(|next| *next <= self.now.get())
+        {
             let before = due.len();
             timers.expire(next, due);
             order.shuffle(&mut due[before..]);
@@ -830,7 +840,9 @@ fn keep_inbox(inbox: &'static Inbox<Message, Notifier>) {
 }
 
 fn lock_inboxes() -> std::sync::MutexGuard<'static, Vec<&'static Inbox<Message, Notifier>>> {
-    INBOXES.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    INBOXES
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// If the task that is being polled on this thread has this waker, queues it at the end of the

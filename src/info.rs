@@ -1,5 +1,6 @@
 //! What a runtime tells of itself and its tasks. Users find it in [`crate::inspect`].
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::Location;
@@ -7,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, SockRef};
 
-use crate::hooks::WaitKinds;
-use crate::task_cell::{TaskSnapshot, WaiterId};
 use crate::executor::Executor;
+use crate::hooks::WaitKinds;
 use crate::reactor::Reactor;
 use crate::source::Direction;
 use crate::source::Registration;
 use crate::task::TaskId;
+use crate::task_cell::{TaskSnapshot, WaiterId};
 use crate::watch::Short;
 
 /// What a runtime has counted since it was made: [`Runtime::metrics`](crate::Runtime::metrics).
@@ -91,10 +92,7 @@ pub struct Metrics {
 
 pub(crate) fn metrics(executor: &Executor) -> Metrics {
     let counts = executor.counts();
-    let times = executor
-        .owner
-        .watch()
-        .and_then(|watch| watch.busy_and_idle());
+    let times = executor.watch().and_then(|watch| watch.busy_and_idle());
     Metrics {
         spawned: executor.spawned(),
         live: executor.live(),
@@ -420,6 +418,9 @@ pub(crate) fn dump(executor: &Executor) -> Dump {
     let mut info = |at: usize| {
         let seen = &all[at];
         let waits = std::mem::take(&mut waits[at]);
+        let times = executor
+            .watch()
+            .and_then(|watch| watch.times(seen.slot, seen.meta.number));
         TaskInfo {
             waits_for: match state(seen) {
                 TaskState::Waiting => waits_of(seen, waits),
@@ -430,15 +431,15 @@ pub(crate) fn dump(executor: &Executor) -> Dump {
             name: seen.meta.name.as_ref().map(|name| name.to_string()),
             spawned_at: seen.meta.spawned_at,
             polls: seen.polls,
-            age: seen.times.map(|times| times.born.elapsed()),
-            total_poll: seen.times.map(|times| times.total),
-            longest_poll: seen.times.map(|times| times.longest),
+            age: times.map(|times| times.born.elapsed()),
+            total_poll: times.map(|times| times.total),
+            longest_poll: times.map(|times| times.longest),
         }
     };
-    let numbers = all[..tasks].iter().enumerate();
-    let numbers = sorted(numbers.map(|(at, seen)| (seen.meta.number, at)).collect());
+    let mut order: Vec<usize> = (0..tasks).collect();
+    order.sort_by_key(|at| all[*at].meta.number);
     Dump {
-        tasks: numbers.into_iter().map(|(_, at)| info(at)).collect(),
+        tasks: order.into_iter().map(&mut info).collect(),
         main: (tasks < all.len()).then(|| info(tasks)),
     }
 }
@@ -455,12 +456,15 @@ fn state(seen: &TaskSnapshot) -> TaskState {
 
 /// The sockets, timers and tasks for which each of them waits.
 fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
-    let places = all.iter().enumerate();
-    let places = sorted(places.map(|(at, seen)| (seen.id.into(), at)).collect());
+    let places: HashMap<WaiterId, usize> = all
+        .iter()
+        .enumerate()
+        .map(|(at, seen)| (seen.id, at))
+        .collect();
     let mut waits: Vec<_> = all.iter().map(|_| Vec::new()).collect();
     let mut add = |who: WaiterId, wait: WaitsFor| {
-        if let Ok(found) = places.binary_search_by_key(&who.into(), |(who, _)| *who) {
-            waits[places[found].1].push(wait);
+        if let Some(at) = places.get(&who) {
+            waits[*at].push(wait);
         }
     };
     if let Some(reactor) = Reactor::get() {

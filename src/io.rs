@@ -139,10 +139,10 @@ impl<T> Async<T> {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn into_inner(self) -> T {
-        match self.socket.into_inner() {
-            Ok(io) => io,
-            Err(_) => unreachable!("an `Async` has no clones"),
-        }
+        let Ok(io) = self.socket.into_inner() else {
+            unreachable!("an `Async` has no clones");
+        };
+        io
     }
 
     /// Waits until the object is reported readable: at the end of the stream and after
@@ -177,7 +177,7 @@ impl<T> Async<T> {
     ///
     /// # Errors
     ///
-    /// As for [`readable`](Async::readable).
+    /// The same as for [`readable`](Async::readable).
     ///
     /// # Cancel safety
     ///
@@ -201,7 +201,7 @@ impl<T> Async<T> {
     ///
     /// # Errors
     ///
-    /// As for [`readable`](Async::readable).
+    /// The same as for [`readable`](Async::readable).
     ///
     /// # Examples
     ///
@@ -223,7 +223,7 @@ impl<T> Async<T> {
     ///
     /// # Errors
     ///
-    /// As for [`readable`](Async::readable).
+    /// The same as for [`readable`](Async::readable).
     ///
     /// # Examples
     ///
@@ -311,15 +311,17 @@ impl<T: AsRaw> std::os::windows::io::AsSocket for Async<T> {
     }
 }
 
-/// Implements `AsyncRead` and `AsyncWrite`, by value and by shared reference, for a
-/// type with a field `socket: Socket<_>` whose object is read and written by `&`.
-/// `bytes` says what is known of its reads.
+/// Implements `AsyncRead` and `AsyncWrite`, by value and by shared reference, for a type with a
+/// field `socket: Socket<_>` whose object is read and written by `&`. `bytes` says what is known
+/// of its reads.
 macro_rules! futures_io {
     ($type:ty $(, $T:ident)?; bytes: $bytes:ident, close: $close:expr) => {
-        $crate::io::futures_io!(@impl [$($T)?] $type, true, $bytes, $close);
-        $crate::io::futures_io!(@impl [$($T)?] &$type, false, $bytes, $close);
+        $crate::io::futures_io!(@read [$($T)?] $type, true, $bytes);
+        $crate::io::futures_io!(@read [$($T)?] &$type, false, $bytes);
+        $crate::io::futures_io!(@write [$($T)?] $type, true, $close);
+        $crate::io::futures_io!(@write [$($T)?] &$type, false, $close);
     };
-    (@impl [$($T:ident)?] $type:ty, $exclusive:literal, $bytes:ident, $close:expr) => {
+    (@read [$($T:ident)?] $type:ty, $exclusive:literal, $bytes:ident) => {
         impl<$($T)?> $crate::io::AsyncRead for $type
         $(where for<'a> &'a $T: std::io::Read)?
         {
@@ -345,7 +347,8 @@ macro_rules! futures_io {
                 self.socket.poll_read(cx, $exclusive, bytes, room, read)
             }
         }
-
+    };
+    (@write [$($T:ident)?] $type:ty, $exclusive:literal, $close:expr) => {
         impl<$($T)?> $crate::io::AsyncWrite for $type
         $(where for<'a> &'a $T: std::io::Write)?
         {

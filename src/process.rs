@@ -48,6 +48,17 @@ pub use self::child::Child;
 pub use self::pipe::{ChildStderr, ChildStdin, ChildStdout};
 use crate::executor;
 
+/// Setters that call the method of the same name of std's command.
+macro_rules! set_on_std {
+    ($($(#[$doc:meta])* pub fn $name:ident(&mut self $(, $arg:ident: $type:ty)*) -> &mut Command;)*) => {$(
+        $(#[$doc])*
+        pub fn $name(&mut self $(, $arg: $type)*) -> &mut Command {
+            self.std.$name($($arg),*);
+            self
+        }
+    )*};
+}
+
 /// Says which program to run, and how: std's [`Command`](std::process::Command), whose
 /// methods these are.
 ///
@@ -90,20 +101,119 @@ impl Command {
         std::process::Command::new(program).into()
     }
 
-    /// Adds an argument. No shell looks at it.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, process::Command};
-    /// # block_on(async {
-    /// let output = Command::new("echo").arg("-n").arg("a  *").output().await?;
-    /// assert_eq!(output.stdout, b"a  *");
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
-        self.std.arg(arg);
-        self
+    set_on_std! {
+        /// Adds an argument. No shell looks at it.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, process::Command};
+        /// # block_on(async {
+        /// let output = Command::new("echo").arg("-n").arg("a  *").output().await?;
+        /// assert_eq!(output.stdout, b"a  *");
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Command;
+
+        /// Sets the first word of its command line, in the place of the program's name.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, process::Command};
+        /// # block_on(async {
+        /// let output = Command::new("sh").arg0("a shell").args(["-c", "echo $0"]).output().await?;
+        /// assert_eq!(output.stdout, b"a shell\n");
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Command;
+
+        /// Sets a variable of its environment.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, process::Command};
+        /// # block_on(async {
+        /// let mut echo = Command::new("sh");
+        /// echo.args(["-c", "echo $A$B"]).env("A", "1").envs([("A", "2"), ("B", "3")]);
+        /// assert_eq!(echo.output().await?.stdout, b"23\n");
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Command;
+
+        /// Takes a variable out of its environment.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, process::Command};
+        /// # block_on(async {
+        /// let mut echo = Command::new("sh");
+        /// echo.args(["-c", "echo ${HOME-homeless}"]).env_remove("HOME");
+        /// assert_eq!(echo.output().await?.stdout, b"homeless\n");
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Command;
+
+        /// Starts it with an empty environment, but for what is set after this.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, process::Command};
+        /// # block_on(async {
+        /// let output = Command::new("/usr/bin/env").env_clear().env("A", "1").output().await?;
+        /// assert_eq!(output.stdout, b"A=1\n");
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn env_clear(&mut self) -> &mut Command;
+
+        /// Sets the directory that it starts in.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, process::Command};
+        /// # block_on(async {
+        /// let output = Command::new("pwd").current_dir("/").output().await?;
+        /// assert_eq!(output.stdout, b"/\n");
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Command;
+
+        /// Sets the user that it runs as.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # use soloist::{block_on, process::Command};
+        /// # block_on(async {
+        /// Command::new("id").uid(65534).gid(65534).status().await?;
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn uid(&mut self, id: u32) -> &mut Command;
+
+        /// Sets the group that it runs as.
+        ///
+        /// # Examples
+        ///
+        /// See [`uid`](Command::uid).
+        pub fn gid(&mut self, id: u32) -> &mut Command;
+
+        /// Sets its process group, 0 for one of its own: signals of the terminal, as that of
+        /// Ctrl-C, go to a group.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, process::Command};
+        /// # block_on(async {
+        /// let status = Command::new("true").process_group(0).status().await?;
+        /// assert!(status.success());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn process_group(&mut self, group: i32) -> &mut Command;
     }
 
     /// Adds arguments.
@@ -120,39 +230,6 @@ impl Command {
         self
     }
 
-    /// Sets the first word of its command line, in the place of the program's name.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, process::Command};
-    /// # block_on(async {
-    /// let output = Command::new("sh").arg0("a shell").args(["-c", "echo $0"]).output().await?;
-    /// assert_eq!(output.stdout, b"a shell\n");
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
-        self.std.arg0(arg);
-        self
-    }
-
-    /// Sets a variable of its environment.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, process::Command};
-    /// # block_on(async {
-    /// let mut echo = Command::new("sh");
-    /// echo.args(["-c", "echo $A$B"]).env("A", "1").envs([("A", "2"), ("B", "3")]);
-    /// assert_eq!(echo.output().await?.stdout, b"23\n");
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Command {
-        self.std.env(key, value);
-        self
-    }
-
     /// Sets variables of its environment.
     ///
     /// # Examples
@@ -165,55 +242,6 @@ impl Command {
         V: AsRef<OsStr>,
     {
         self.std.envs(vars);
-        self
-    }
-
-    /// Takes a variable out of its environment.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, process::Command};
-    /// # block_on(async {
-    /// let mut echo = Command::new("sh");
-    /// echo.args(["-c", "echo ${HOME-homeless}"]).env_remove("HOME");
-    /// assert_eq!(echo.output().await?.stdout, b"homeless\n");
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Command {
-        self.std.env_remove(key);
-        self
-    }
-
-    /// Starts it with an empty environment, but for what is set after this.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, process::Command};
-    /// # block_on(async {
-    /// let output = Command::new("/usr/bin/env").env_clear().env("A", "1").output().await?;
-    /// assert_eq!(output.stdout, b"A=1\n");
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn env_clear(&mut self) -> &mut Command {
-        self.std.env_clear();
-        self
-    }
-
-    /// Sets the directory that it starts in.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, process::Command};
-    /// # block_on(async {
-    /// let output = Command::new("pwd").current_dir("/").output().await?;
-    /// assert_eq!(output.stdout, b"/\n");
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Command {
-        self.std.current_dir(dir);
         self
     }
 
@@ -274,48 +302,6 @@ impl Command {
         self
     }
 
-    /// Sets the user that it runs as.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # use soloist::{block_on, process::Command};
-    /// # block_on(async {
-    /// Command::new("id").uid(65534).gid(65534).status().await?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn uid(&mut self, id: u32) -> &mut Command {
-        self.std.uid(id);
-        self
-    }
-
-    /// Sets the group that it runs as.
-    ///
-    /// # Examples
-    ///
-    /// See [`uid`](Command::uid).
-    pub fn gid(&mut self, id: u32) -> &mut Command {
-        self.std.gid(id);
-        self
-    }
-
-    /// Sets its process group, 0 for one of its own: signals of the terminal, as that of
-    /// Ctrl-C, go to a group.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, process::Command};
-    /// # block_on(async {
-    /// let status = Command::new("true").process_group(0).status().await?;
-    /// assert!(status.success());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn process_group(&mut self, group: i32) -> &mut Command {
-        self.std.process_group(group);
-        self
-    }
-
     /// Starts a child process.
     ///
     /// It blocks until the program has been found and started, as std does; that takes
@@ -341,7 +327,7 @@ impl Command {
     /// ```
     pub fn spawn(&mut self) -> io::Result<Child> {
         executor::inside_or_error("`Command::spawn`")?;
-        orphans::sweep();
+        orphans::reap_all();
         let child = self.std.spawn().map_err(|error| self.explain(&error))?;
         Child::new(child, self.kill_on_drop)
     }
@@ -354,7 +340,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// As for [`spawn`](Command::spawn). A child that fails is no error here: look at
+    /// The same as for [`spawn`](Command::spawn). A child that fails is no error here: look at
     /// the status.
     ///
     /// # Cancel safety
@@ -372,11 +358,9 @@ impl Command {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn output(&mut self) -> impl Future<Output = io::Result<Output>> + use<> {
-        let [stdin, stdout, stderr] = self.set;
-        self.fill_in(Stdio::null(), Stdio::piped(), Stdio::piped());
+        self.set_defaults(Stdio::null(), Stdio::piped(), Stdio::piped());
         let child = self.spawn();
-        self.set = [stdin, stdout, stderr];
-        self.fill_in(Stdio::inherit(), Stdio::inherit(), Stdio::inherit());
+        self.set_defaults(Stdio::inherit(), Stdio::inherit(), Stdio::inherit());
         async move { child?.wait_with_output().await }
     }
 
@@ -386,7 +370,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// As for [`spawn`](Command::spawn). A child that fails is no error here: look at
+    /// The same as for [`spawn`](Command::spawn). A child that fails is no error here: look at
     /// the status.
     ///
     /// # Cancel safety
@@ -504,7 +488,7 @@ impl Command {
     }
 
     /// Sets the standard streams that have not been set.
-    fn fill_in(&mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) {
+    fn set_defaults(&mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) {
         let [has_stdin, has_stdout, has_stderr] = self.set;
         if !has_stdin {
             self.std.stdin(stdin);

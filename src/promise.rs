@@ -1,24 +1,23 @@
-//! A future that is completed by hand: what asyncio calls a `Future`.
+//! A future that is completed by other code, like asyncio's `Future`.
 //!
-//! [`promise`] makes two halves. The [`Promise`] is set, once, from any thread: by a
-//! callback, by a thread that has read something, by another task. The [`Promised`] is
-//! awaited. Setting it twice is impossible, for that takes the `Promise` away; dropping
-//! it unset cancels; errors travel as a `Result` inside.
+//! [`promise`] returns two halves. The [`Promise`] is set once, from any thread: by a callback,
+//! by a thread that has read something, or by another task. The [`Promised`] is awaited. Setting
+//! the `Promise` consumes it, so it cannot be set twice. Dropping it without setting it cancels
+//! the promise. To pass errors on, use a `Result` as the value.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 
 use crate::hooks::WaitReason;
-use crate::task_cell::note;
 use crate::panics::Panics;
 use crate::sync::{Mutex, lock};
+use crate::task_cell::note;
 
-/// Makes a promise, and the future that waits for it.
+/// Returns a promise, and the future that waits for it.
 ///
 /// # Examples
 ///
@@ -48,27 +47,23 @@ use crate::sync::{Mutex, lock};
 /// });
 /// ```
 pub fn promise<T>() -> (Promise<T>, Promised<T>) {
-    let shared = Arc::new(Shared {
-        state: Mutex::new(State {
-            value: Value::Awaited,
-            receivers: 1,
-            clone: None,
-            waiters: Vec::new(),
-            next_id: 2,
-        }),
-    });
-    let promise = Promise {
-        shared: Some(shared.clone()),
-    };
-    let promised = Promised {
-        shared,
+    let first = Receiver {
         id: 1,
-        taken: AtomicBool::new(false),
+        waiter: None,
     };
-    (promise, promised)
+    let shared = Arc::new(Mutex::new(State {
+        value: Value::Awaited,
+        receivers: vec![first],
+        clone: None,
+        next_id: 2,
+    }));
+    let promise = Promise {
+        shared: shared.clone(),
+    };
+    (promise, Promised { shared, id: 1 })
 }
 
-/// The half that is set. Dropping it unset cancels: whoever waits gets [`Cancelled`].
+/// The half that is set. If it is dropped without being set, the receivers get [`Cancelled`].
 ///
 /// # Examples
 ///
@@ -81,22 +76,22 @@ pub fn promise<T>() -> (Promise<T>, Promised<T>) {
 /// ```
 #[must_use = "dropping a promise cancels it"]
 pub struct Promise<T> {
-    /// Taken when it is set.
-    shared: Option<Arc<Shared<T>>>,
+    shared: Arc<Mutex<State<T>>>,
 }
 
 /// The half that waits.
 ///
-/// If `T` is `Clone`, so is this: every clone gets the result.
+/// It is `Clone` if `T` is. Each clone receives the result.
 ///
 /// # Panics
 ///
-/// Polled again after it was ready.
+/// Panics if it is polled after it has returned the result.
 ///
 /// # Cancel safety
 ///
-/// Nothing is lost: await `&mut promised`, and the result is still there for the next
-/// time. Dropping all clones abandons the promise: setting it gives the value back.
+/// Nothing is lost: await `&mut promised`, and the next await still gets the result. If all
+/// clones are dropped, the promise is abandoned, and [`Promise::set`] returns the value as an
+/// error.
 ///
 /// # Examples
 ///
@@ -109,56 +104,136 @@ pub struct Promise<T> {
 /// ```
 #[must_use = "dropping it abandons the promise: await it, or call `on_done`"]
 pub struct Promised<T> {
-    shared: Arc<Shared<T>>,
-    /// Tells its waker from those of its clones.
+    shared: Arc<Mutex<State<T>>>,
+    /// Finds its entry in `State::receivers`.
     id: u64,
-    /// Set, under the lock, when the result has been taken; the clones count without it
-    /// then.
-    taken: AtomicBool,
-}
-
-struct Shared<T> {
-    state: Mutex<State<T>>,
 }
 
 struct State<T> {
     value: Value<T>,
-    /// The `Promised`s, and callbacks, that have not had the result.
-    receivers: usize,
-    /// How to clone the result. Set by the first clone of a `Promised`, where it is
-    /// known that this is possible.
+    /// The `Promised`s and callbacks that have not received the result.
+    receivers: Vec<Receiver<T>>,
+    /// Set by the first clone of a `Promised`, which is where `T: Clone` is known.
     clone: Option<fn(&T) -> T>,
-    /// By the id of the `Promised`; 0 for a callback, whose `Promised` is gone.
-    waiters: Vec<(u64, Waiter<T>)>,
     next_id: u64,
 }
 
 enum Value<T> {
     Awaited,
     Set(T),
-    /// A receiver is cloning it, outside of the lock; the others wait.
-    Out,
+    /// A receiver is cloning the value, without holding the lock; the others wait. Or the last
+    /// receiver has taken it.
+    Taken,
     Cancelled,
 }
 
-type Callback<T> = Box<dyn FnOnce(Result<T, Cancelled>) + Send>;
+struct Receiver<T> {
+    id: u64,
+    /// `None` until it waits.
+    waiter: Option<Waiter<T>>,
+}
 
 enum Waiter<T> {
     Task(Waker),
     Callback(Callback<T>),
 }
 
+type Callback<T> = Box<dyn FnOnce(Result<T, Cancelled>) + Send>;
+
+impl<T> State<T> {
+    fn position(&self, id: u64) -> Option<usize> {
+        self.receivers.iter().position(|receiver| receiver.id == id)
+    }
+
+    /// What is to be notified of a change of `value`.
+    fn take_waiters(&mut self) -> Vec<(u64, Waiter<T>)> {
+        let receivers = self.receivers.iter_mut();
+        receivers
+            .filter_map(|receiver| Some((receiver.id, receiver.waiter.take()?)))
+            .collect()
+    }
+}
+
+/// Receives the result for the receiver with this id. `Ready(None)` if it has received the result
+/// before. If it is pending, `waiter` is notified of the result; the waiter that it replaces is
+/// put in its place, for the caller to drop.
+///
+/// Cloning the value, and dropping a value or waiter, is user code, which may use this promise. So
+/// it happens without the lock.
+fn receive<T>(
+    shared: &Mutex<State<T>>,
+    id: u64,
+    waiter: &mut Option<Waiter<T>>,
+) -> Poll<Option<Result<T, Cancelled>>> {
+    let receiver;
+    let mut state = lock(shared);
+    let Some(index) = state.position(id) else {
+        return Poll::Ready(None);
+    };
+    if matches!(state.value, Value::Awaited | Value::Taken) {
+        if waiter.is_some() {
+            // To the end: they are notified in the order in which they began to wait.
+            let mut receiver = state.receivers.remove(index);
+            std::mem::swap(&mut receiver.waiter, waiter);
+            state.receivers.push(receiver);
+        }
+        return Poll::Pending;
+    }
+    receiver = state.receivers.remove(index);
+    let Value::Set(value) = std::mem::replace(&mut state.value, Value::Taken) else {
+        state.value = Value::Cancelled;
+        return Poll::Ready(Some(Err(Cancelled(()))));
+    };
+    let clone = match state.clone {
+        Some(clone) if !state.receivers.is_empty() => clone,
+        _ => return Poll::Ready(Some(Ok(value))),
+    };
+    drop(state);
+    drop(receiver);
+    let mut panics = Panics::default();
+    let mut cloned = None;
+    panics.catch(|| cloned = Some(Ok(clone(&value))));
+    complete(shared, Value::Set(value), panics);
+    Poll::Ready(cloned)
+}
+
+/// Sets the value, and notifies the receivers that wait. Panics with the first of `panics` and of
+/// theirs.
+fn complete<T>(shared: &Mutex<State<T>>, value: Value<T>, mut panics: Panics) {
+    let waiters = {
+        let mut state = lock(shared);
+        state.value = value;
+        state.take_waiters()
+    };
+    for (id, waiter) in waiters {
+        panics.catch(|| match waiter {
+            Waiter::Task(waker) => waker.wake(),
+            Waiter::Callback(callback) => call(shared, id, callback),
+        });
+    }
+    panics.resume();
+}
+
+/// Calls `callback` with the result, now or when there is one.
+fn call<T>(shared: &Mutex<State<T>>, id: u64, callback: Callback<T>) {
+    let mut waiter = Some(Waiter::Callback(callback));
+    let received = receive(shared, id, &mut waiter);
+    if let (Poll::Ready(Some(result)), Some(Waiter::Callback(callback))) = (received, waiter) {
+        callback(result);
+    }
+}
+
 impl<T> Promise<T> {
-    /// Completes the promise, and wakes whoever waits. Callbacks run before it returns,
-    /// on this thread.
+    /// Sets the value, and wakes the tasks that wait. Callbacks run on this thread, before the
+    /// method returns.
     ///
     /// # Errors
     ///
-    /// The value, if nobody can receive it any more.
+    /// Returns the value if all receivers have been dropped.
     ///
     /// # Panics
     ///
-    /// With what a callback panics with, when all have been called.
+    /// Calls all callbacks, and then panics with the first panic among them.
     ///
     /// # Examples
     ///
@@ -169,23 +244,15 @@ impl<T> Promise<T> {
     /// drop(promised);
     /// assert_eq!(promise.set("unwanted"), Err("unwanted"));
     /// ```
-    pub fn set(mut self, value: T) -> Result<(), T> {
-        let Some(shared) = self.shared.take() else {
+    pub fn set(self, value: T) -> Result<(), T> {
+        if self.is_abandoned() {
             return Err(value);
-        };
-        let waiters = {
-            let mut state = lock(&shared.state);
-            if state.receivers == 0 {
-                return Err(value);
-            }
-            state.value = Value::Set(value);
-            std::mem::take(&mut state.waiters)
-        };
-        shared.tell(waiters);
+        }
+        complete(&self.shared, Value::Set(value), Panics::default());
         Ok(())
     }
 
-    /// Whether nobody can receive the result any more: the work for it can be left.
+    /// Returns whether all receivers have been dropped, so that the result is no longer needed.
     ///
     /// # Examples
     ///
@@ -198,30 +265,21 @@ impl<T> Promise<T> {
     /// assert!(promise.is_abandoned());
     /// ```
     pub fn is_abandoned(&self) -> bool {
-        match &self.shared {
-            Some(shared) => lock(&shared.state).receivers == 0,
-            None => true,
-        }
+        lock(&self.shared).receivers.is_empty()
     }
 }
 
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
-        let Some(shared) = self.shared.take() else {
-            return;
-        };
-        let waiters = {
-            let mut state = lock(&shared.state);
-            state.value = Value::Cancelled;
-            std::mem::take(&mut state.waiters)
-        };
-        shared.tell(waiters);
+        if matches!(lock(&self.shared).value, Value::Awaited) {
+            complete(&self.shared, Value::Cancelled, Panics::default());
+        }
     }
 }
 
 impl<T> Promised<T> {
-    /// The result, if it is there. It is taken: another call, or an `.await`, does not
-    /// get it again.
+    /// Returns the result if there is one, and consumes it: neither another call nor an `.await`
+    /// gets it again.
     ///
     /// # Examples
     ///
@@ -235,14 +293,14 @@ impl<T> Promised<T> {
     /// assert_eq!(promised.try_take(), None);
     /// ```
     pub fn try_take(&self) -> Option<Result<T, Cancelled>> {
-        match self.shared.receive(Some(&self.taken), None) {
-            Received::Result(result) => Some(result),
-            Received::NotYet => None,
+        match receive(&self.shared, self.id, &mut None) {
+            Poll::Ready(result) => result,
+            Poll::Pending => None,
         }
     }
 
-    /// Calls `f` with the result: on the thread that completes the promise, or here and
-    /// now if it is complete. In between nobody waits, and no runtime is needed.
+    /// Calls `f` with the result: on the thread that completes the promise, or at once if it is
+    /// complete. No task waits, and no runtime is needed.
     ///
     /// # Examples
     ///
@@ -253,207 +311,56 @@ impl<T> Promised<T> {
     /// promised.on_done(|result| assert_eq!(result, Ok(5)));
     /// promise.set(5).unwrap();
     /// ```
-    pub fn on_done(self, f: impl FnOnce(Result<T, Cancelled>) + Send + 'static) {
-        if self.taken.swap(true, Ordering::Relaxed) {
-            // It had the result, and has no other.
-            return;
-        }
-        let mut callback: Option<Callback<T>> = Some(Box::new(f));
-        let old = {
-            let mut state = lock(&self.shared.state);
-            if matches!(state.value, Value::Awaited | Value::Out) {
-                let old = state.take_waiter(self.id);
-                let waiter = callback.take().map(Waiter::Callback);
-                state.waiters.extend(waiter.map(|waiter| (0, waiter)));
-                old
-            } else {
-                None
-            }
-        };
-        // Outside of the lock: dropping a waker is user code.
-        drop(old);
-        if let Some(callback) = callback {
-            self.shared.call(callback);
-        }
+    pub fn on_done(mut self, f: impl FnOnce(Result<T, Cancelled>) + Send + 'static) {
+        // The callback takes over the entry, so the drop of `self` does not remove it.
+        let id = std::mem::take(&mut self.id);
+        call(&self.shared, id, Box::new(f));
     }
-}
-
-impl<T> State<T> {
-    /// What a `Promised` has left here: for the caller to drop outside of the lock.
-    fn take_waiter(&mut self, id: u64) -> Option<Waiter<T>> {
-        let index = self.waiters.iter().position(|(known, _)| *known == id)?;
-        Some(self.waiters.remove(index).1)
-    }
-}
-
-impl<T> Shared<T> {
-    /// Wakes and calls whoever waited.
-    fn tell(&self, waiters: Vec<(u64, Waiter<T>)>) {
-        let mut panics = Panics::default();
-        for (_, waiter) in waiters {
-            match waiter {
-                Waiter::Task(waker) => panics.catch(|| waker.wake()),
-                Waiter::Callback(callback) => panics.catch(|| self.call(callback)),
-            }
-        }
-        panics.resume();
-    }
-
-    fn call(&self, callback: Callback<T>) {
-        match self.receive(None, None) {
-            Received::Result(result) => callback(result),
-            Received::NotYet => {
-                // Another receiver is cloning it, and will tell.
-                let mut callback = Some(callback);
-                {
-                    let mut state = lock(&self.state);
-                    if matches!(state.value, Value::Out) {
-                        let waiter = callback.take().map(Waiter::Callback);
-                        state.waiters.extend(waiter.map(|waiter| (0, waiter)));
-                    }
-                }
-                if let Some(callback) = callback {
-                    self.call(callback);
-                }
-            }
-        }
-    }
-
-    /// The result for one receiver, or `waiter` is left behind under its id. `taken` is
-    /// the receiver's, and set before the result is cloned: that may use the receiver
-    /// again, or panic.
-    fn receive(&self, taken: Option<&AtomicBool>, mut waiter: Option<(u64, Waker)>) -> Received<T> {
-        let (value, clone) = {
-            let mut state = lock(&self.state);
-            let is_complete = matches!(state.value, Value::Set(_) | Value::Cancelled);
-            if let Some(taken) = taken {
-                if taken.load(Ordering::Relaxed) {
-                    return Received::NotYet;
-                }
-                taken.store(is_complete, Ordering::Relaxed);
-            }
-            match std::mem::replace(&mut state.value, Value::Out) {
-                Value::Set(value) => {
-                    state.receivers -= 1;
-                    match state.clone {
-                        Some(clone) if state.receivers > 0 => (value, clone),
-                        // The last one gets the value itself.
-                        _ => return Received::Result(Ok(value)),
-                    }
-                }
-                Value::Cancelled => {
-                    state.value = Value::Cancelled;
-                    state.receivers -= 1;
-                    return Received::Result(Err(Cancelled(())));
-                }
-                waiting @ (Value::Awaited | Value::Out) => {
-                    state.value = waiting;
-                    let Some((id, waker)) = waiter.take() else {
-                        return Received::NotYet;
-                    };
-                    let old = state.take_waiter(id);
-                    state.waiters.push((id, Waiter::Task(waker)));
-                    drop(state);
-                    drop(old);
-                    return Received::NotYet;
-                }
-            }
-        };
-        // Cloning is user code, too: it may panic, and use this very promise.
-        let back = PutBack {
-            shared: self,
-            value: Some(value),
-        };
-        let result = back.value.as_ref().map(clone);
-        drop(back);
-        match result {
-            Some(value) => Received::Result(Ok(value)),
-            None => Received::NotYet,
-        }
-    }
-}
-
-/// Puts the value back after it has been cloned, also by a panic.
-struct PutBack<'a, T> {
-    shared: &'a Shared<T>,
-    value: Option<T>,
-}
-
-impl<T> Drop for PutBack<'_, T> {
-    fn drop(&mut self) {
-        let waiters = {
-            let mut state = lock(&self.shared.state);
-            if let Some(value) = self.value.take() {
-                // If the others have gone meanwhile, it stays here and goes with them.
-                state.value = Value::Set(value);
-            }
-            std::mem::take(&mut state.waiters)
-        };
-        self.shared.tell(waiters);
-    }
-}
-
-enum Received<T> {
-    Result(Result<T, Cancelled>),
-    NotYet,
 }
 
 impl<T> Future for Promised<T> {
     type Output = Result<T, Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let waiter = (self.id, cx.waker().clone());
-        assert!(
-            !self.taken.load(Ordering::Relaxed),
-            "a `Promised` was polled after its result was taken"
-        );
-        match self.shared.receive(Some(&self.taken), Some(waiter)) {
-            Received::Result(result) => Poll::Ready(result),
-            Received::NotYet => {
-                note(WaitReason::Promise);
-                Poll::Pending
-            }
+        let mut waiter = Some(Waiter::Task(cx.waker().clone()));
+        let received = receive(&self.shared, self.id, &mut waiter);
+        if received.is_pending() {
+            note(WaitReason::Promise);
         }
+        let result = ready!(received);
+        Poll::Ready(result.expect("a `Promised` was polled after its result was taken"))
     }
 }
 
 impl<T: Clone> Clone for Promised<T> {
     fn clone(&self) -> Self {
-        let mut state = lock(&self.shared.state);
-        let taken = self.taken.load(Ordering::Relaxed);
+        let mut state = lock(&self.shared);
         state.clone = Some(T::clone);
         let id = state.next_id;
         state.next_id += 1;
-        if !taken {
-            state.receivers += 1;
+        // The clone of one that has received the result does not receive it, either.
+        if state.position(self.id).is_some() {
+            state.receivers.push(Receiver { id, waiter: None });
         }
-        drop(state);
         Promised {
             shared: self.shared.clone(),
             id,
-            taken: AtomicBool::new(taken),
         }
     }
 }
 
 impl<T> Drop for Promised<T> {
     fn drop(&mut self) {
-        if self.taken.load(Ordering::Relaxed) {
+        // Dropped after the lock is released: wakers and values are user code.
+        let (_receiver, _value);
+        let mut state = lock(&self.shared);
+        let Some(index) = state.position(self.id) else {
             return;
-        }
-        let (waiter, value) = {
-            let mut state = lock(&self.shared.state);
-            state.receivers -= 1;
-            let waiter = state.take_waiter(self.id);
-            let value = if state.receivers == 0 && matches!(state.value, Value::Set(_)) {
-                std::mem::replace(&mut state.value, Value::Out)
-            } else {
-                Value::Out
-            };
-            (waiter, value)
         };
-        drop(waiter);
-        drop(value);
+        _receiver = state.receivers.remove(index);
+        if state.receivers.is_empty() && matches!(state.value, Value::Set(_)) {
+            _value = std::mem::replace(&mut state.value, Value::Taken);
+        }
     }
 }
 
@@ -467,9 +374,9 @@ impl<T> fmt::Debug for Promise<T> {
 
 impl<T> fmt::Debug for Promised<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match lock(&self.shared.state).value {
+        let state = match lock(&self.shared).value {
             Value::Awaited => "awaited",
-            Value::Set(_) | Value::Out => "set",
+            Value::Set(_) | Value::Taken => "set",
             Value::Cancelled => "cancelled",
         };
         f.debug_struct("Promised")
@@ -513,7 +420,7 @@ mod models {
     use std::task::Wake;
 
     use loom::future::block_on;
-    use loom::sync::atomic::AtomicUsize;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
     use loom::thread;
 
     use super::*;
@@ -553,7 +460,7 @@ mod models {
     #[test]
     fn model_set_against_drop_of_the_promised() {
         loom::model(|| {
-            // The value is dropped once, whoever has it in the end.
+            // The value is dropped exactly once, by one of the threads.
             let value = Arc::new(());
             let (promise, promised) = promise();
             let sent = value.clone();
@@ -604,14 +511,15 @@ mod models {
             let (promise, mut promised) = promise();
             let wakers = [(); 2].map(|()| Arc::new(Count(AtomicUsize::new(0))));
             let thread = thread::spawn(move || promise.set(1));
+            let mut is_pending = true;
             let polled = wakers.clone().map(|waker| {
                 let waker = Waker::from(waker);
                 let mut cx = TaskContext::from_waker(&waker);
-                !promised.taken.load(Ordering::Relaxed)
-                    && Pin::new(&mut promised).poll(&mut cx).is_pending()
+                is_pending = is_pending && Pin::new(&mut promised).poll(&mut cx).is_pending();
+                is_pending
             });
             thread.join().unwrap().unwrap();
-            // Whoever was told last to wait has been woken, exactly once.
+            // The waker of the last poll has been woken, exactly once.
             if polled == [true, true] {
                 assert_eq!(wakers[1].0.load(Ordering::SeqCst), 1);
             }

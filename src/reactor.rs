@@ -56,9 +56,9 @@ use self::portable as real;
 use self::real::Wait;
 use self::slots::{INDEX_BITS, OWNERS, Slot, index, slot, slot_of};
 use self::waiters::{By, Waiter};
+use crate::hooks::{self, attribute_wakes};
+use crate::inbox::Notify;
 use crate::panics::Panics;
-use crate::inbox::Rouse;
-use crate::hooks::{self, wakes_by};
 use crate::schedule::Order;
 pub(crate) use crate::source::Direction;
 use crate::source::{Interest, ONE_SHOT, PollerHandle, Registration};
@@ -92,8 +92,8 @@ pub(crate) struct ReactorNotifier {
     guest: AtomicBool,
 }
 
-impl Rouse for ReactorNotifier {
-    fn rouse(&self) -> io::Result<()> {
+impl Notify for ReactorNotifier {
+    fn notify(&self) -> io::Result<()> {
         // A guest is parked while it does not run, also in the child of a fork: it must not
         // wake the parent.
         if self.guest.load(Ordering::Relaxed) && !self.poller.is_ours() {
@@ -267,7 +267,7 @@ impl Reactor {
         let mut panics = Panics::default();
         let mut reported = 0;
         let mut others = self.woken.take();
-        wakes_by(record::Source::Reactor, || {
+        attribute_wakes(hooks::WakeSource::Reactor, || {
             if let Some(order) = order.filter(|order| order.is_shuffled()) {
                 let mut events: Vec<Event> = wait.events().collect();
                 order.shuffle(&mut events);

@@ -58,10 +58,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
-use crate::executor::budget::{self, VisitBudget};
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::clock::{AutoAdvance, Clock};
+use crate::executor::budget::{self, VisitBudget};
 use crate::executor::{self, Executor, Settings, Step};
 use crate::info::{Metrics, TaskInfo};
 use crate::panics::Panics;
@@ -457,7 +457,11 @@ impl Runtime {
     /// The caller has read the inbox. Reading it here, before the wait, could consume a stop
     /// request that the caller must see, and then block for ever.
     #[inline(always)]
-    fn turn_once(&self, wait: Option<Duration>, main: &mut dyn FnMut() -> bool) -> io::Result<Pass> {
+    fn turn_once(
+        &self,
+        wait: Option<Duration>,
+        main: &mut dyn FnMut() -> bool,
+    ) -> io::Result<Pass> {
         let executor = &*self.executor;
         let mut pass = Pass::default();
         loop {
@@ -485,7 +489,9 @@ impl Runtime {
                     self.interrupt()?;
                 }
             }
-            executor.watch().inspect(|watch| watch.end_turn(pass.polled));
+            executor
+                .watch()
+                .inspect(|watch| watch.end_turn(pass.polled));
             // If all entries were those of tasks that are over, nothing was ready.
             if is_idle || pass.polled > 0 {
                 return Ok(pass);

@@ -31,7 +31,7 @@ pub mod unix;
 /// A server that ends its work in order:
 ///
 /// ```
-/// use futures_lite::future::or;
+/// use soloist::future::or;
 /// use soloist::{block_on, signal::ctrl_c};
 ///
 /// async fn serve() -> std::io::Result<()> {

@@ -8,12 +8,13 @@ use std::task::{Context as TaskContext, Poll, Waker, ready};
 
 use socket2::SockRef;
 
-use crate::executor::budget;
-use crate::task_cell::{Wait, note, polled};
 use crate::executor;
+use crate::executor::budget;
+use crate::hooks::WaitReason;
 use crate::reactor::{Reactor, Source};
 use crate::source::{AsRaw, Direction, Registration};
 use crate::sync::atomic::Ordering;
+use crate::task_cell::{note, polled_id};
 
 /// A registered I/O object that its clones share.
 #[derive(Debug)]
@@ -307,14 +308,14 @@ fn wait_beside_others(
 ) -> io::Result<()> {
     executor::inside_or_error("waiting for a socket")?;
     let reactor = Reactor::get_or_new()?;
-    reactor.wait_polled(registration, direction, polled(), waker)
+    reactor.wait_polled(registration, direction, polled_id(), waker)
 }
 
 fn note_wait(registration: &Registration, direction: Direction) {
     let fd = registration.number();
     note(match direction {
-        Direction::Read => Wait::Read(fd),
-        Direction::Write => Wait::Write(fd),
+        Direction::Read => WaitReason::Read(fd),
+        Direction::Write => WaitReason::Write(fd),
     });
 }
 
@@ -354,7 +355,7 @@ impl<T> Future for Ready<'_, T> {
         }
         let mut id = self.entry.map(|entry| entry.id);
         let direction = self.direction;
-        let waits = reactor.wait_entry(registration, direction, &mut id, polled(), cx.waker());
+        let waits = reactor.wait_entry(registration, direction, &mut id, polled_id(), cx.waker());
         self.entry = id.map(|id| Entry {
             reactor: reactor.id(),
             key: registration.key.load(Ordering::Relaxed),

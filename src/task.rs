@@ -33,9 +33,9 @@ use std::task::{Context as TaskContext, Poll};
 
 pub use self::group::{Spawner, TaskGroup};
 pub use self::local::LocalKey;
-use crate::task_cell::{self, About, Failure, Name, RemoteRef, TaskRef, requeue_polled};
 use crate::executor;
 use crate::panics::{Panics, Payload, discard};
+use crate::task_cell::{Failure, Name, SharedTask, TaskMeta, TaskRef};
 
 /// Runs a future beside the one that calls this, on the same thread.
 ///
@@ -133,10 +133,8 @@ impl Builder {
         F: Future + 'static,
         F::Output: 'static,
     {
-        match cell::spawn_here(future, self.name, Location::caller()) {
-            Some(raw) => Task::new(raw),
-            None => executor::panic_outside("`spawn`"),
-        }
+        let executor = executor::current("`spawn`");
+        Task::new(executor.spawn(future, self.name, Location::caller()))
     }
 }
 
@@ -329,7 +327,7 @@ impl<T> Task<T> {
     /// Drops the future, or has it dropped.
     fn cancel_now(&self) {
         let raw = self.raw();
-        if let Some(payload) = raw.cancel() {
+        if let Some(payload) = executor::cancel(&raw.task()) {
             orphaned(raw, payload);
         }
     }
@@ -337,8 +335,8 @@ impl<T> Task<T> {
     fn poll_join(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<T, JoinError>> {
         self.raw().poll(cx).map(|result| {
             result.map_err(|failure| match failure {
-                Failure::Cancelled => JoinError::cancelled(self.raw().about()),
-                Failure::Panicked(payload) => JoinError::panicked(self.raw().about(), payload),
+                Failure::Cancelled => JoinError::cancelled(self.raw().meta()),
+                Failure::Panicked(payload) => JoinError::panicked(self.raw().meta(), payload),
             })
         })
     }
@@ -353,7 +351,7 @@ impl<T> Future for Task<T> {
             Err(Failure::Panicked(payload)) => resume_unwind(payload),
             Err(Failure::Cancelled) => panic!(
                 "{} was cancelled, or awaited twice: `join().await` returns an error instead",
-                self.raw().about()
+                self.raw().meta()
             ),
         })
     }
@@ -419,7 +417,11 @@ impl<T> Future for Cancel<T> {
 /// The task has panicked, and its handle goes.
 #[cold]
 fn orphaned<T>(raw: &TaskRef<T>, payload: Payload) {
-    executor::orphaned(raw.home(), raw.about().to_string(), payload);
+    executor::orphaned(
+        raw.task().remote_executor(),
+        raw.meta().to_string(),
+        payload,
+    );
 }
 
 /// A task's number: counted from 1 in each runtime.
@@ -461,7 +463,7 @@ impl fmt::Display for TaskId {
 /// ```
 #[derive(Clone)]
 pub struct AbortHandle {
-    raw: RemoteRef,
+    raw: SharedTask,
 }
 
 impl AbortHandle {
@@ -496,7 +498,7 @@ impl AbortHandle {
     /// });
     /// ```
     pub fn id(&self) -> TaskId {
-        TaskId(self.raw.about().number)
+        TaskId(self.raw.meta().number)
     }
 }
 
@@ -521,7 +523,7 @@ impl fmt::Debug for AbortHandle {
 /// });
 /// ```
 pub struct JoinError {
-    about: About,
+    about: TaskMeta,
     kind: Kind,
 }
 
@@ -532,18 +534,18 @@ enum Kind {
 }
 
 impl JoinError {
-    pub(crate) fn cancelled(about: About) -> JoinError {
+    pub(crate) fn cancelled(about: TaskMeta) -> JoinError {
         JoinError {
             about,
             kind: Kind::Cancelled,
         }
     }
 
-    pub(crate) fn who(&self) -> &About {
+    pub(crate) fn who(&self) -> &TaskMeta {
         &self.about
     }
 
-    pub(crate) fn panicked(about: About, payload: Payload) -> JoinError {
+    pub(crate) fn panicked(about: TaskMeta, payload: Payload) -> JoinError {
         JoinError {
             about,
             kind: Kind::Panicked(Mutex::new(payload)),
@@ -714,7 +716,7 @@ impl Future for YieldNow {
             return Poll::Ready(());
         }
         self.yielded = true;
-        if !requeue_polled(cx.waker()) {
+        if !executor::yield_polled(cx.waker()) {
             // A combinator's waker, which wakes its task in its own way.
             cx.waker().wake_by_ref();
         }

@@ -3,7 +3,7 @@
 //!
 //! # Files
 //!
-//! * `header.rs`: the header, and the references to a cell: [`LocalTask`], [`RemoteTask`],
+//! * `header.rs`: the header, and the references to a cell: [`LocalTask`], [`SharedTask`],
 //!   wakers, [`WakeTarget`].
 //! * `counts.rs`: the two reference counts.
 //! * `cell.rs`: the stage with the future or the output, and the transitions below.
@@ -20,7 +20,7 @@
 //!   in it, and the loop during a poll ([`LocalTask`], `!Send`: can run the task);
 //! * the task's handle ([`TaskRef`], local, too);
 //! * what the task waits for: a timer, a source, another task ([`WakeTarget`], mostly local);
-//! * messages in the inbox and abort handles ([`RemoteTask`], `Send`: can only wake and mark);
+//! * messages in the inbox and abort handles ([`SharedTask`], `Send`: can only wake and mark);
 //! * wakers, anywhere, for as long as they like.
 //!
 //! # States
@@ -93,7 +93,7 @@ mod snapshot;
 pub(crate) use self::cell::MainTask;
 pub(crate) use self::handle::{Failure, TaskRef};
 pub(crate) use self::header::{
-    LocalTask, Message, Name, Ran, Remote, RemoteTask, Schedule, TaskMeta, WaiterId, WakeTarget,
+    LocalTask, Message, Name, Ran, Remote, Schedule, SharedTask, TaskMeta, WaiterId, WakeTarget,
     is_polling, note, polled_id, polled_task,
 };
 pub(crate) use self::owner::Owner;

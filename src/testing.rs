@@ -21,9 +21,9 @@ use std::time::Duration;
 
 pub use self::explore::{Explored, Outcome, explore};
 use crate::clock::{self, PATIENCE, VirtualClock};
+use crate::executor::timers::saturating_add;
 use crate::executor::{self, Executor};
 use crate::runtime::{Builder, Clock, Runtime};
-use crate::executor::timers::saturating_add;
 
 /// Runs a future, and all that it spawns, under a virtual clock: what
 /// [`soloist::block_on`](crate::block_on) is to a program, this is to a test.
@@ -111,7 +111,7 @@ fn builder() -> Builder {
 #[track_caller]
 pub fn advance(duration: Duration) -> impl Future<Output = ()> {
     struct Request {
-        context: Rc<Context>,
+        executor: Rc<Executor>,
         id: u64,
     }
     impl Request {
@@ -127,7 +127,7 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
     let executor = executor::current("`testing::advance`");
     let until = saturating_add(clock::now(), duration);
     let id = virtual_clock(&executor).want(until);
-    let request = Request { context, id };
+    let request = Request { executor, id };
     poll_fn(move |cx| {
         if request.clock().wait(request.id, cx.waker()) {
             Poll::Pending

@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 use futures_lite::Stream;
 use pin_project_lite::pin_project;
 
-use crate::hooks::WaitReason;
-use crate::task_cell::{Home, Message, note};
 use crate::clock;
-use crate::executor::{self, Executor};
 use crate::executor::timers::{TimerKey, saturating_add};
+use crate::executor::{self, Executor};
+use crate::hooks::WaitReason;
+use crate::task_cell::{Message, Remote, note};
 
 /// The time by the clock of the runtime that runs on this thread.
 ///
@@ -33,7 +33,7 @@ use crate::executor::timers::{TimerKey, saturating_add};
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Panics outside of a runtime.
 ///
 /// # Examples
 ///
@@ -83,7 +83,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Panics outside of a runtime.
 ///
 /// # Cancel safety
 ///
@@ -140,13 +140,13 @@ pub struct Sleep {
 /// A timer in the heap of a runtime.
 #[derive(Debug)]
 struct Entry {
-    home: Home,
+    remote: Remote,
     key: TimerKey,
 }
 
 impl Entry {
     fn is_of(&self, executor: &Executor) -> bool {
-        self.home.id() == executor.owner.home().id()
+        self.remote.id() == executor.remote().id()
     }
 
     /// Has the runtime that the entry belongs to do this. One that is gone has no
@@ -161,8 +161,7 @@ impl Entry {
                         what(&executor, key);
                     }
                 };
-                let refused = self.home.push(Message::Call(Box::new(call)));
-                drop(refused);
+                self.remote.send(Message::Call(Box::new(call)));
             }
         }
     }
@@ -240,14 +239,14 @@ impl Sleep {
         }
         let who = note(WaitReason::Timer(self.deadline));
         match &self.entry {
-            Some(entry) if entry.is_of(context) && !executor.timer_has_fired(entry.key) => {
+            Some(entry) if entry.is_of(executor) && !executor.timer_has_fired(entry.key) => {
                 executor.set_timer_waker(entry.key, who, cx.waker());
             }
             _ => {
                 // Another runtime's, or none yet.
                 self.leave();
                 self.entry = Some(Entry {
-                    home: executor.owner.home(),
+                    remote: executor.remote(),
                     key: executor.add_timer(self.deadline, who, cx.waker()),
                 });
             }
@@ -287,7 +286,7 @@ impl Drop for Sleep {
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Panics outside of a runtime.
 ///
 /// # Cancel safety
 ///
@@ -319,11 +318,11 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Panics outside of a runtime.
 ///
 /// # Cancel safety
 ///
-/// As the future's own.
+/// The same as that of the future.
 ///
 /// # Examples
 ///
@@ -473,7 +472,7 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
 ///
 /// ```
 /// use std::time::Duration;
-/// use futures_lite::StreamExt;
+/// use soloist::stream::StreamExt;
 /// use soloist::{block_on, time::interval};
 ///
 /// block_on(async {

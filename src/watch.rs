@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The clock of the system: also where time is virtual, polls take real time.
@@ -50,9 +49,9 @@ impl Times {
 }
 
 impl Watch {
-    pub(crate) fn new(keeps: bool, slow: Option<Duration>) -> Option<Rc<Watch>> {
+    pub(crate) fn new(keeps: bool, slow: Option<Duration>) -> Option<Box<Watch>> {
         (keeps || slow.is_some()).then(|| {
-            Rc::new(Watch {
+            Box::new(Watch {
                 keeps,
                 slow,
                 times: RefCell::new(Vec::new()),
@@ -90,14 +89,13 @@ impl Watch {
     }
 
     /// A task was spawned into this place of the registry; main has none.
-    pub(crate) fn born(&self, slot: Option<u32>, number: u64) {
+    pub(crate) fn born(&self, slot: Option<usize>, number: u64) {
         let new = Times::new(number);
         let Some(slot) = slot else {
             self.main.set(new);
             return;
         };
         let mut times = self.times.borrow_mut();
-        let slot = slot as usize;
         if slot >= times.len() {
             // Those in between belong to tasks that were there before.
             times.resize(slot + 1, Times { number: 0, ..new });
@@ -105,17 +103,16 @@ impl Watch {
         times[slot] = new;
     }
 
-    /// With the low half of the task's number.
-    pub(crate) fn polled(&self, slot: Option<u32>, number: u32, took: Duration) {
+    pub(crate) fn polled(&self, slot: Option<usize>, number: u64, took: Duration) {
         let add = |times: &mut Times| {
-            if times.number as u32 == number {
+            if times.number == number || slot.is_none() {
                 times.total += took;
                 times.longest = times.longest.max(took);
             }
         };
         match slot {
             Some(slot) => {
-                self.times.borrow_mut().get_mut(slot as usize).map(add);
+                self.times.borrow_mut().get_mut(slot).map(add);
             }
             None => {
                 let mut main = self.main.get();
@@ -125,12 +122,12 @@ impl Watch {
         }
     }
 
-    pub(crate) fn times(&self, slot: Option<u32>, number: u64) -> Option<Times> {
+    pub(crate) fn times(&self, slot: Option<usize>, number: u64) -> Option<Times> {
         let times = match slot {
-            Some(slot) => self.times.borrow().get(slot as usize).copied()?,
+            Some(slot) => self.times.borrow().get(slot).copied()?,
             None => self.main.get(),
         };
-        (self.keeps && times.number == number).then_some(times)
+        (self.keeps && (times.number == number || slot.is_none())).then_some(times)
     }
 
     /// The runtime is entered, or left.

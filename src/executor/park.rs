@@ -6,8 +6,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::reactor::Reactor;
 use crate::inbox::{Inbox, Notifier};
+use crate::reactor::Reactor;
 use crate::schedule::Order;
 use crate::sync::Parker;
 

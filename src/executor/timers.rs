@@ -510,15 +510,15 @@ mod tests {
                     assert!(
                         !self
                             .timers
-                            .waker(owned.key)
+                            .target(owned.key)
                             .is_some_and(|w| w.will_wake(&new))
                     );
-                    let old = self.timers.set_waker(owned.key, 0, new.clone());
+                    let old = self.timers.set_target(owned.key, 0, new.clone());
                     assert_eq!(old.is_some(), !owned.fired);
                     assert!(old.is_none_or(|old| old.will_wake(&owned.waker)));
                     assert!(
                         self.timers
-                            .waker(owned.key)
+                            .target(owned.key)
                             .is_some_and(|w| w.will_wake(&new))
                     );
                     owned.waker = new;

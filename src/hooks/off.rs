@@ -1,6 +1,6 @@
 //! Nobody listens: the functions of `ring.rs` that the engine calls, empty.
 
-use super::{WakeSource, Subject, WaitReason};
+use super::{Subject, WaitReason, WakeSource};
 
 #[inline(always)]
 pub(crate) fn task_spawned<'a>(_: impl FnOnce() -> Subject<'a>) {}

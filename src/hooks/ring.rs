@@ -10,7 +10,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{WakeSource, Subject, WaitReason};
+use super::{Subject, WaitReason, WakeSource};
 
 thread_local! {
     /// Const and without a destructor, for it is read at every poll and every wake.

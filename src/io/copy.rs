@@ -1,13 +1,12 @@
 //! Bytes from one stream to the other, and back.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll, ready};
 
-use super::{AsyncRead, AsyncWrite};
+use futures_lite::future::{poll_once, try_zip};
 
-/// Room for what has been read and not been written yet, for each way.
+use super::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+
+/// The size of the buffer for each direction.
 const BUFFER: usize = 16 * 1024;
 
 /// Copies what comes from `a` to `b`, and what comes from `b` to `a`, until both have
@@ -51,99 +50,39 @@ const BUFFER: usize = 16 * 1024;
 /// })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub async fn copy_bidirectional<A, B>(mut a: A, mut b: B) -> io::Result<(u64, u64)>
+pub async fn copy_bidirectional<A, B>(a: A, b: B) -> io::Result<(u64, u64)>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut there, mut back) = (Way::new(), Way::new());
-    poll_fn(|cx| {
-        let one = there.poll_copy(cx, &mut a, &mut b)?;
-        let other = back.poll_copy(cx, &mut b, &mut a)?;
-        match (one, other) {
-            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok((there.copied, back.copied))),
-            _ => Poll::Pending,
-        }
-    })
-    .await
+    let (from_a, to_a) = split(a);
+    let (from_b, to_b) = split(b);
+    try_zip(copy_and_close(from_a, to_b), copy_and_close(from_b, to_a)).await
 }
 
-/// One of the two ways.
-struct Way {
-    buffer: Box<[u8]>,
-    /// What of the buffer has been read and not been written yet.
-    start: usize,
-    end: usize,
-    copied: u64,
-    /// Set by a write, cleared by a flush: a writer may keep bytes to itself.
-    unflushed: bool,
-    state: State,
-}
-
-#[derive(Clone, Copy)]
-enum State {
-    Copying,
-    /// The reader has ended; the writer has still to be told.
-    Closing,
-    Done,
-}
-
-impl Way {
-    fn new() -> Way {
-        Way {
-            buffer: vec![0; BUFFER].into(),
-            start: 0,
-            end: 0,
-            copied: 0,
-            unflushed: false,
-            state: State::Copying,
-        }
-    }
-
-    /// Ready when the end of `from` has been passed on to `to`.
-    fn poll_copy(
-        &mut self,
-        cx: &mut TaskContext<'_>,
-        from: &mut (impl AsyncRead + Unpin),
-        to: &mut (impl AsyncWrite + Unpin),
-    ) -> Poll<io::Result<()>> {
-        loop {
-            match self.state {
-                State::Copying if self.start < self.end => ready!(self.poll_write(cx, to))?,
-                State::Copying => match Pin::new(&mut *from).poll_read(cx, &mut self.buffer)? {
-                    Poll::Ready(0) => self.state = State::Closing,
-                    Poll::Ready(n) => (self.start, self.end) = (0, n),
-                    Poll::Pending => {
-                        // It may be the answer to these bytes that is waited for.
-                        if self.unflushed {
-                            ready!(Pin::new(to).poll_flush(cx))?;
-                            self.unflushed = false;
-                        }
-                        return Poll::Pending;
-                    }
-                },
-                State::Closing => {
-                    ready!(Pin::new(&mut *to).poll_close(cx))?;
-                    self.state = State::Done;
+/// Copies until `from` ends, and then closes `to`.
+async fn copy_and_close(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+) -> io::Result<u64> {
+    let mut buffer = vec![0; BUFFER];
+    let mut copied = 0;
+    loop {
+        let read = match poll_once(from.read(&mut buffer)).await {
+            Some(read) => read?,
+            None => {
+                // The peer may wait for what was written before it sends more.
+                if copied > 0 {
+                    to.flush().await?;
                 }
-                State::Done => return Poll::Ready(Ok(())),
+                from.read(&mut buffer).await?
             }
+        };
+        if read == 0 {
+            to.close().await?;
+            return Ok(copied);
         }
-    }
-
-    fn poll_write(
-        &mut self,
-        cx: &mut TaskContext<'_>,
-        to: &mut (impl AsyncWrite + Unpin),
-    ) -> Poll<io::Result<()>> {
-        let bytes = &self.buffer[self.start..self.end];
-        let n = ready!(Pin::new(to).poll_write(cx, bytes))?;
-        if n == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.start += n;
-        self.copied += n as u64;
-        self.unflushed = true;
-        Poll::Ready(Ok(()))
+        to.write_all(&buffer[..read]).await?;
+        copied += read as u64;
     }
 }

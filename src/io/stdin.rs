@@ -23,12 +23,12 @@ use crate::source::Direction;
 ///
 /// # Errors
 ///
-/// Outside of a runtime.
+/// Returns an error outside of a runtime.
 ///
 /// # Examples
 ///
 /// ```no_run
-/// use futures_lite::StreamExt;
+/// use soloist::stream::StreamExt;
 /// use soloist::{block_on, io::{self, AsyncBufReadExt, BufReader}};
 ///
 /// block_on(async {
@@ -62,30 +62,24 @@ pub struct Stdin {
 
 #[derive(Debug)]
 enum Input {
-    Polled(Socket<OwnedFile>),
-    /// The system cannot poll it: a regular file, which never keeps one waiting long.
+    Polled(Socket<File>),
+    /// What the system cannot poll: a regular file, which is always ready.
     File(File),
-}
-
-#[derive(Debug)]
-struct OwnedFile(File);
-
-impl AsFd for OwnedFile {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
-    }
 }
 
 impl Stdin {
     fn new(fd: OwnedFd) -> io::Result<Stdin> {
-        let file = File::from(fd);
-        let spare = file.try_clone()?;
-        let socket = Socket::new(OwnedFile(file), "`io::stdin`")?;
+        let socket = Socket::new(File::from(fd), "`io::stdin`")?;
         // Other processes may read from the same terminal or pipe.
         socket.set_shared();
         let input = match socket.add() {
             Ok(()) => Input::Polled(socket),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Input::File(spare),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let Ok(file) = socket.into_inner() else {
+                    unreachable!("it has no clones");
+                };
+                Input::File(file)
+            }
             Err(error) => return Err(error),
         };
         Ok(Stdin { input })
@@ -98,12 +92,13 @@ impl AsyncRead for Stdin {
         cx: &mut TaskContext<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        match &self.input {
+        let mut file = match &self.input {
             Input::Polled(socket) => {
                 ready!(socket.poll_ready(Direction::Read, cx))?;
-                Poll::Ready((&socket.get_ref().0).read(buf))
+                socket.get_ref()
             }
-            Input::File(file) => Poll::Ready((&*file).read(buf)),
-        }
+            Input::File(file) => file,
+        };
+        Poll::Ready(file.read(buf))
     }
 }

@@ -1,18 +1,17 @@
-//! From what users write to socket addresses.
+//! Converts addresses, as users write them, into socket addresses.
 
 use std::io;
+use std::net::ToSocketAddrs as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use super::Boxed;
-
-/// What can name the address of a socket: a [`SocketAddr`], an IP address and a port,
+/// Everything that names the address of a socket: a [`SocketAddr`], an IP address with a port,
 /// `"127.0.0.1:80"`, `"[::1]:80"`, `"example.org:80"`, `("example.org", 80)`.
 ///
-/// Numeric addresses are understood at once. A host name is looked up by the system's
-/// resolver; see [`resolve`].
+/// Numeric addresses are converted at once. Host names are looked up by the resolver of the
+/// system; see [`resolve`].
 ///
-/// It is implemented for the types that std's trait of this name is implemented for,
-/// and cannot be implemented elsewhere.
+/// The trait is implemented for the same types as std's trait of this name. It is sealed, so it
+/// cannot be implemented elsewhere.
 ///
 /// # Examples
 ///
@@ -33,7 +32,7 @@ impl<T: sealed::Lookup + ?Sized> ToSocketAddrs for T {}
 mod sealed {
     use super::*;
 
-    /// What an argument asks for.
+    /// What an argument stands for.
     #[derive(Debug)]
     pub enum Target {
         Addresses(Vec<SocketAddr>),
@@ -47,19 +46,19 @@ mod sealed {
 
 pub(crate) use self::sealed::{Lookup, Target};
 
-/// The addresses that an argument stands for: at least one.
+/// Returns the addresses that an argument stands for. There is at least one.
 ///
-/// A host name is asked of the system's resolver, on the pool of threads of
-/// [`unblock`](crate::unblock) (without the feature `blocking`: on this thread). A
-/// numeric address never leaves the thread.
+/// A host name is looked up by the resolver of the system, on a thread of the pool of
+/// [`unblock`](crate::unblock). Without the feature `blocking`, the look-up blocks this thread.
+/// Numeric addresses need no look-up.
 ///
 /// # Errors
 ///
-/// If the argument is no address, or the name is not known.
+/// Returns an error if the argument is not an address, and if the host name is not known.
 ///
 /// # Cancel safety
 ///
-/// The resolver cannot be interrupted; what it finds is dropped.
+/// The look-up cannot be interrupted. Its result is discarded.
 ///
 /// # Examples
 ///
@@ -73,77 +72,70 @@ pub(crate) use self::sealed::{Lookup, Target};
 /// ```
 pub async fn resolve(address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     match address.target()? {
-        Target::Addresses(addresses) if addresses.is_empty() => Err(no_address()),
+        Target::Addresses(addresses) if addresses.is_empty() => {
+            Err(invalid_input("no address was given"))
+        }
         Target::Addresses(addresses) => Ok(addresses),
         Target::Name(host, port) => look_up(host, port).await,
     }
 }
 
-fn no_address() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "no address was given")
-}
-
-fn look_up(host: String, port: u16) -> Boxed<Vec<SocketAddr>> {
-    Box::pin(async move {
-        let found = ask(host.clone(), port).await.map_err(|error| {
-            let text = format!("the host name `{host}` could not be resolved: {error}");
-            io::Error::new(error.kind(), text)
-        })?;
-        if found.is_empty() {
-            let text = format!("the host name `{host}` has no address");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        Ok(found)
-    })
-}
-
-#[cfg(feature = "blocking")]
-async fn ask(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    crate::blocking::unblock(move || ask_system(&host, port)).await
-}
-
-#[cfg(not(feature = "blocking"))]
-async fn ask(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    ask_system(&host, port)
+async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let name = host.clone();
+    #[cfg(feature = "blocking")]
+    let found = crate::blocking::unblock(move || ask_system(&name, port)).await;
+    #[cfg(not(feature = "blocking"))]
+    let found = ask_system(&name, port);
+    let found = found.map_err(|error| {
+        let text = format!("the host name `{host}` could not be resolved: {error}");
+        io::Error::new(error.kind(), text)
+    })?;
+    if found.is_empty() {
+        return Err(invalid_input(&format!(
+            "the host name `{host}` has no address"
+        )));
+    }
+    Ok(found)
 }
 
 fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    // For Windows it is a name of the machine itself.
+    // On Windows the empty name stands for the machine itself.
     if host.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is empty"));
+        return Err(invalid_input("it is empty"));
     }
-    let found = std::net::ToSocketAddrs::to_socket_addrs(&(host, port))?;
-    Ok(found.collect())
+    Ok((host, port).to_socket_addrs()?.collect())
 }
 
-fn one(address: SocketAddr) -> io::Result<Target> {
-    Ok(Target::Addresses(vec![address]))
+fn invalid_input(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-macro_rules! addresses {
+/// Types without a host name.
+macro_rules! impl_lookup {
     ($($type:ty),*) => {$(
         impl Lookup for $type {
             fn target(&self) -> io::Result<Target> {
-                one((*self).into())
+                Ok(Target::Addresses(self.to_socket_addrs()?.collect()))
             }
         }
     )*};
 }
 
-addresses!(
+impl_lookup!(
     SocketAddr,
     SocketAddrV4,
     SocketAddrV6,
     (IpAddr, u16),
     (Ipv4Addr, u16),
-    (Ipv6Addr, u16)
+    (Ipv6Addr, u16),
+    [SocketAddr]
 );
 
 impl Lookup for (&str, u16) {
     fn target(&self) -> io::Result<Target> {
         let (host, port) = *self;
         match host.parse::<IpAddr>() {
-            Ok(ip) => one(SocketAddr::new(ip, port)),
+            Ok(ip) => (ip, port).target(),
             Err(_) => Ok(Target::Name(host.to_string(), port)),
         }
     }
@@ -158,7 +150,7 @@ impl Lookup for (String, u16) {
 impl Lookup for str {
     fn target(&self) -> io::Result<Target> {
         if let Ok(address) = self.parse::<SocketAddr>() {
-            return one(address);
+            return address.target();
         }
         let parts = self.rsplit_once(':');
         let parts = parts.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
@@ -166,10 +158,9 @@ impl Lookup for str {
             Some((host, port)) if !host.is_empty() && !host.contains([':', '/', '[', ']']) => {
                 (host, port).target()
             }
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("`{self}` is not an address: write `host:port`, or `[ipv6]:port`"),
-            )),
+            _ => Err(invalid_input(&format!(
+                "`{self}` is not an address: write `host:port`, or `[ipv6]:port`"
+            ))),
         }
     }
 }
@@ -177,12 +168,6 @@ impl Lookup for str {
 impl Lookup for String {
     fn target(&self) -> io::Result<Target> {
         self.as_str().target()
-    }
-}
-
-impl Lookup for [SocketAddr] {
-    fn target(&self) -> io::Result<Target> {
-        Ok(Target::Addresses(self.to_vec()))
     }
 }
 

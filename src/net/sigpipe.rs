@@ -1,42 +1,50 @@
-//! Writes that raise no SIGPIPE.
+//! Writes to sockets without `SIGPIPE`.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::ops::Deref;
 
 use socket2::SockRef;
 
+use crate::socket::Socket;
 use crate::source::AsRaw;
 
-/// A connected socket. A write fails with `BrokenPipe` when the other side is gone, and
-/// that is all: std's vectored writes raise SIGPIPE too (before Rust 1.89 all writes to
-/// Unix sockets), which ends a program whose `main` is not of Rust.
+/// A connected socket whose writes fail with `BrokenPipe` when the peer is gone, and raise no
+/// signal.
+///
+/// std's vectored writes raise `SIGPIPE` (and before Rust 1.89 all its writes to Unix sockets).
+/// That ends the process if `main` is not written in Rust.
 #[derive(Debug)]
 pub(super) struct NoSigpipe<T>(T);
 
 #[cfg(all(unix, not(target_vendor = "apple")))]
 const FLAGS: i32 = libc::MSG_NOSIGNAL;
-/// Apple's systems have an option of the socket instead, Windows has no such signal.
+/// Apple's systems have a socket option instead. Windows has no such signal.
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const FLAGS: i32 = 0;
 
-/// The system refuses more buffers than this in one call, and takes the first as well.
+/// The largest number of buffers that the system takes in one call. It refuses a longer list as a
+/// whole.
 const BUFFERS: usize = 1024;
 
-impl<T: AsRaw> NoSigpipe<T> {
-    pub(super) fn new(socket: T) -> NoSigpipe<T> {
-        // It fails for a connection that is gone already: its next write will tell.
+impl<T: AsRaw + 'static> NoSigpipe<T> {
+    /// `what` is named in the error outside of a runtime.
+    pub(super) fn new_socket(io: T, what: &str) -> io::Result<Socket<NoSigpipe<T>>> {
+        // This fails if the connection is gone already. Its next write returns an error, too.
         #[cfg(target_vendor = "apple")]
-        let _ = SockRef::from(&socket).set_nosigpipe(true);
-        NoSigpipe(socket)
-    }
-}
-
-impl<T> NoSigpipe<T> {
-    pub(super) fn get_ref(&self) -> &T {
-        &self.0
+        let _ = SockRef::from(&io).set_nosigpipe(true);
+        Socket::new(NoSigpipe(io), what)
     }
 
     pub(super) fn into_inner(self) -> T {
         self.0
+    }
+}
+
+impl<T> Deref for NoSigpipe<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
     }
 }
 

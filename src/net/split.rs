@@ -1,4 +1,4 @@
-//! A stream in two halves, each with an owner of its own.
+//! A stream split into two halves, each with its own owner.
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -9,7 +9,7 @@ use super::TcpStream;
 use crate::io::{AsyncRead, AsyncWrite};
 
 mod sealed {
-    /// A stream that can be split.
+    /// A stream that can be split into halves.
     pub trait Stream: crate::io::AsyncRead + crate::io::AsyncWrite + Unpin {
         fn shut_down_writing(&self) -> std::io::Result<()>;
         fn is_same(&self, other: &Self) -> bool;
@@ -18,11 +18,12 @@ mod sealed {
 
 pub(crate) use self::sealed::Stream;
 
-/// The half of a stream that reads: of [`TcpStream::into_split`], or of a Unix stream.
+/// The read half of a stream, made by [`TcpStream::into_split`] or by the method of the same name
+/// of a Unix stream.
 ///
-/// Reads may be dropped like those of the stream. [`as_ref`](AsRef::as_ref) gives the
-/// stream, for all that is neither read nor written. The other half is on the same
-/// thread, and so stays this one while both are there.
+/// Its reads are as cancel safe as those of the stream. [`as_ref`](AsRef::as_ref) gives access to
+/// the stream, for everything but reads and writes. The halves are clones of one stream, so both
+/// must be used on the same thread.
 ///
 /// # Examples
 ///
@@ -32,9 +33,10 @@ pub struct OwnedReadHalf<S = TcpStream> {
     stream: S,
 }
 
-/// The half of a stream that writes: of [`TcpStream::into_split`], or of a Unix stream.
+/// The write half of a stream, made by [`TcpStream::into_split`] or by the method of the same
+/// name of a Unix stream.
 ///
-/// When it is dropped, or closed, the other side reads the end of the stream.
+/// When it is dropped or closed, the peer reads the end of the stream.
 ///
 /// # Examples
 ///
@@ -45,7 +47,7 @@ pub struct OwnedWriteHalf<S: Stream = TcpStream> {
     shuts_down: bool,
 }
 
-/// The halves, made from two handles of one stream.
+/// Makes the halves from two handles of one stream.
 pub(crate) fn halves<S: Stream + Clone>(stream: S) -> (OwnedReadHalf<S>, OwnedWriteHalf<S>) {
     let write = OwnedWriteHalf {
         stream: stream.clone(),
@@ -55,11 +57,11 @@ pub(crate) fn halves<S: Stream + Clone>(stream: S) -> (OwnedReadHalf<S>, OwnedWr
 }
 
 impl<S: Stream> OwnedReadHalf<S> {
-    /// Makes the stream whole again.
+    /// Joins the halves into the stream that they came from.
     ///
     /// # Errors
     ///
-    /// If the halves are not of the same stream: the error carries both.
+    /// Returns an error that carries both halves if they belong to different streams.
     ///
     /// # Examples
     ///
@@ -83,11 +85,11 @@ impl<S: Stream> OwnedReadHalf<S> {
 }
 
 impl<S: Stream> OwnedWriteHalf<S> {
-    /// Makes the stream whole again. See [`OwnedReadHalf::reunite`].
+    /// Joins the halves into the stream that they came from. See [`OwnedReadHalf::reunite`].
     ///
     /// # Errors
     ///
-    /// If the halves are not of the same stream: the error carries both.
+    /// Returns an error that carries both halves if they belong to different streams.
     ///
     /// # Examples
     ///
@@ -104,8 +106,8 @@ impl<S: Stream> OwnedWriteHalf<S> {
         read.reunite(self)
     }
 
-    /// Drops it without an end of the stream for the other side: that comes when the
-    /// other half is dropped, too.
+    /// Drops the half without ending the stream. The peer reads the end of the stream when the
+    /// read half is dropped, too.
     ///
     /// # Examples
     ///
@@ -133,7 +135,7 @@ impl<S: Stream> OwnedWriteHalf<S> {
 impl<S: Stream> Drop for OwnedWriteHalf<S> {
     fn drop(&mut self) {
         if self.shuts_down {
-            // It fails if the connection is gone already.
+            // This fails if the connection is gone already.
             let _ = self.stream.shut_down_writing();
         }
     }
@@ -195,7 +197,8 @@ impl<S: Stream> AsyncWrite for OwnedWriteHalf<S> {
     }
 }
 
-/// Two halves are not of the same stream. They are given back.
+/// The error of [`OwnedReadHalf::reunite`]: the halves belong to different streams. It carries
+/// both.
 ///
 /// # Examples
 ///

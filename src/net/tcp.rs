@@ -2,7 +2,6 @@
 
 mod listener;
 
-use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
@@ -13,24 +12,23 @@ pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
 use super::connect::first_to_connect;
 use super::resolve::{ToSocketAddrs, resolve};
 use super::sigpipe::NoSigpipe;
-use super::split::{self, OwnedReadHalf, OwnedWriteHalf, Stream};
-use super::{Boxed, IntoStdError, option};
-use crate::executor;
-use crate::io::futures_io;
+use super::split::{self, OwnedReadHalf, OwnedWriteHalf};
+use super::{ErrorContext, IntoStdError};
 use crate::socket::Socket;
 use crate::source::Direction;
 
 /// A TCP connection.
 ///
-/// It is [`AsyncRead`](crate::io::AsyncRead) and [`AsyncWrite`](crate::io::AsyncWrite),
-/// by value and by shared reference: one task can read `&stream` while another writes.
-/// A clone is another handle to the same connection. Closing it (`close().await`)
-/// shuts the sending direction down; the connection itself ends with the last clone.
+/// It implements [`AsyncRead`](crate::io::AsyncRead) and [`AsyncWrite`](crate::io::AsyncWrite),
+/// by value and by shared reference. So one task can read `&stream` while another writes. A clone
+/// is another handle to the same connection. `close().await` shuts down the write direction. The
+/// connection is closed when the last clone is dropped.
 ///
 /// # Cancel safety
 ///
-/// A read or write that is dropped before it is done has moved no byte. For helpers
-/// that make several, as `read_exact` and `write_all`, that holds for each of them.
+/// A read or write that is dropped before it completes has transferred no bytes. Helpers that
+/// read or write several times, such as `read_exact` and `write_all`, may have completed some of
+/// their operations.
 ///
 /// # Examples
 ///
@@ -60,18 +58,19 @@ pub struct TcpStream {
 impl TcpStream {
     /// Opens a connection.
     ///
-    /// Where there are several addresses, it tries them side by side (Happy Eyeballs, RFC
-    /// 8305): the families take turns, each attempt has 250 ms for itself, the next one
-    /// starts at once when one fails. The first to connect wins, the others are closed.
+    /// If there are several addresses, they are tried concurrently (Happy Eyeballs, RFC 8305).
+    /// The address families alternate. The next attempt starts 250 ms after the last one, or at
+    /// once when an attempt fails. The first connection is used, and the other attempts are
+    /// closed.
     ///
     /// # Errors
     ///
-    /// If no address could be connected to: one error that lists every attempt. If the
-    /// host name is not known (see [`resolve`]). Outside of a runtime.
+    /// Returns one error that lists every attempt if none of them succeeds. Returns an error if
+    /// the host name is not known (see [`resolve`]), and outside of a runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it closes the half-open connection.
+    /// If the future is dropped before it completes, all attempts are closed.
     ///
     /// # Examples
     ///
@@ -87,33 +86,30 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        TcpStream::connect_to_one_of(resolve(address).await?).await
-    }
-
-    fn connect_to_one_of(addresses: Vec<SocketAddr>) -> Boxed<TcpStream> {
-        Box::pin(first_to_connect(addresses, TcpStream::connect_to))
+        first_to_connect(resolve(address).await?, TcpStream::connect_to).await
     }
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-        // Before anybody is called.
-        executor::current_or_error(CONNECT)?;
-        let socket = new_socket(address)?;
-        let started = match SockRef::from(&socket).connect(&SockAddr::from(address)) {
-            Ok(()) => false,
-            Err(error) if in_progress(&error) => true,
-            Err(error) => return Err(error),
-        };
-        let stream = TcpStream::from_nonblocking(socket, CONNECT)?;
-        if started {
-            stream.connected().await?;
+        let socket = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_nonblocking(true)?;
+        // Fails outside of a runtime, before anything is sent to the peer.
+        let stream = TcpStream::from_nonblocking(socket.into(), "`TcpStream::connect`")?;
+        match SockRef::from(stream.get_ref()).connect(&SockAddr::from(address)) {
+            Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
+            result => result?,
         }
         Ok(stream)
     }
 
-    /// Waits until the connection stands. The reactor's word may be a mistake: it
-    /// stands when there is a peer, and if there is none, it has failed when there is
-    /// an error.
-    async fn connected(&self) -> io::Result<()> {
+    /// Waits until the connection is established or has failed.
+    ///
+    /// A readiness event can be spurious. So the socket is asked: if it has a peer, it is
+    /// connected, and if it has neither a peer nor an error, the wait goes on.
+    async fn wait_until_connected(&self) -> io::Result<()> {
         loop {
             self.socket.ready(Direction::Write).await?;
             match self.peer_addr() {
@@ -127,75 +123,11 @@ impl TcpStream {
         }
     }
 
-    /// The address of this side.
+    /// Reads bytes without consuming them: the next read returns them again.
     ///
     /// # Errors
     ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// assert!(stream.local_addr()?.ip().is_loopback());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
-
-    /// The address of the other side.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is gone.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().peer_addr()
-    }
-
-    /// Shuts a direction down. After `Write` the other side reads the end of the
-    /// stream; what is on its way arrives.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is gone.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use std::net::Shutdown;
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}, io::AsyncReadExt};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// let (mut other, _) = listener.accept().await?;
-    /// stream.shutdown(Shutdown::Write)?;
-    /// assert_eq!(other.read(&mut [0; 8]).await?, 0);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.get_ref().shutdown(how)
-    }
-
-    /// Reads without taking the bytes out: the next read gets them again.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is gone, or outside of a runtime.
+    /// Returns an error if the connection is gone, and outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -222,68 +154,14 @@ impl TcpStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.socket.read_with(|io| io.get_ref().peek(buf)).await
+        self.socket.read_with(|io| io.peek(buf)).await
     }
 
-    /// Whether small writes are sent at once ([`set_nodelay`](TcpStream::set_nodelay)).
+    /// Sets the number of hops that the packets of this connection may make (`IP_TTL`).
     ///
     /// # Errors
     ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// assert!(!stream.nodelay()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn nodelay(&self) -> io::Result<bool> {
-        self.get_ref().nodelay()
-    }
-
-    /// Has small writes sent at once (`TCP_NODELAY`).
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// stream.set_nodelay(true)?;
-    /// assert!(stream.nodelay()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.get_ref().set_nodelay(nodelay)
-    }
-
-    /// How many hops its packets may make (`IP_TTL`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_ttl`](TcpStream::set_ttl).
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.get_ref().ttl()
-    }
-
-    /// Sets how many hops its packets may make (`IP_TTL`).
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
+    /// Returns an error if the system refuses the value.
     ///
     /// # Examples
     ///
@@ -297,15 +175,15 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        option(self.get_ref().set_ttl(ttl), "the TTL", ttl)
+        self.get_ref().set_ttl(ttl).setting("the TTL", ttl)
     }
 
-    /// How long the connection goes on after the stream was dropped with bytes still on
-    /// their way (`SO_LINGER`). `None`: the system goes on by itself.
+    /// Returns how long a drop waits for unsent bytes (`SO_LINGER`). See
+    /// [`set_linger`](TcpStream::set_linger).
     ///
     /// # Errors
     ///
-    /// If the system cannot tell.
+    /// Returns an error if the system call fails.
     ///
     /// # Examples
     ///
@@ -314,18 +192,17 @@ impl TcpStream {
         SockRef::from(self.get_ref()).linger()
     }
 
-    /// Sets what becomes of bytes that are still on their way when the stream is dropped
-    /// (`SO_LINGER`).
+    /// Sets what happens to unsent bytes when the stream is dropped (`SO_LINGER`).
     ///
-    /// * `None`, the default: the system goes on sending them, and the drop returns at
-    ///   once.
-    /// * `Some(Duration::ZERO)`: they are thrown away, and the other side sees a reset.
-    /// * Any other time, rounded up to whole seconds: **the drop blocks the thread**, with all its
-    ///   tasks, until they have arrived or the time is over.
+    /// * `None`, the default: the drop returns at once, and the system sends them in the
+    ///   background.
+    /// * `Some(Duration::ZERO)`: they are discarded, and the connection is reset.
+    /// * Any other time, rounded up to whole seconds: **the drop blocks the thread**, with all
+    ///   its tasks, until they are sent or the time has elapsed.
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// Returns an error if the system refuses the value.
     ///
     /// # Examples
     ///
@@ -343,18 +220,19 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        // Whole seconds: what is less must not become the zero that resets.
+        // The system counts whole seconds, and 0 would reset the connection.
         let rounded = linger.map(|linger| round_up(linger, i32::MAX as u64));
         let result = SockRef::from(self.get_ref()).set_linger(rounded);
-        option(result, "the lingering", linger)
+        result.setting("the lingering", linger)
     }
 
-    /// How long the connection may be silent before the system asks whether the other
-    /// side is still there (`SO_KEEPALIVE`, `TCP_KEEPIDLE`). `None`: it never asks.
+    /// Returns how long the connection is idle before the system probes the peer (`SO_KEEPALIVE`,
+    /// `TCP_KEEPIDLE`). `None`: it sends no probes.
     ///
     /// # Errors
     ///
-    /// If the system cannot tell: Windows and OpenBSD only know whether it asks at all.
+    /// Returns an error if the system call fails, and on Windows and OpenBSD if keepalive is on:
+    /// those systems do not report the time.
     ///
     /// # Examples
     ///
@@ -367,17 +245,16 @@ impl TcpStream {
         keepalive_time(&socket).map(Some)
     }
 
-    /// Has the system ask whether the other side is still there when the connection has
-    /// been silent for so long (`SO_KEEPALIVE`, `TCP_KEEPIDLE`): if it is not, reads and
-    /// writes fail with [`TimedOut`](io::ErrorKind::TimedOut) in the end. `None`, the
-    /// default: it never asks.
+    /// Makes the system probe the peer when the connection has been idle for this time
+    /// (`SO_KEEPALIVE`, `TCP_KEEPIDLE`). If the peer does not answer, reads and writes fail with
+    /// [`TimedOut`](io::ErrorKind::TimedOut). `None`, the default, sends no probes.
     ///
-    /// The time is rounded up to whole seconds. How often it asks, and for how long, is
-    /// the system's.
+    /// The time is rounded up to whole seconds. The system determines the number of probes and
+    /// the time between them.
     ///
     /// # Errors
     ///
-    /// If the system refuses: Linux takes at most 32,767 seconds.
+    /// Returns an error if the system refuses the value. Linux accepts at most 32,767 seconds.
     ///
     /// # Examples
     ///
@@ -397,35 +274,15 @@ impl TcpStream {
         let Some(after) = after else {
             return socket.set_keepalive(false);
         };
-        // 0 seconds are refused.
+        // The system refuses 0 seconds.
         let time = round_up(after, u64::MAX).max(Duration::from_secs(1));
         let result = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time));
-        option(result, "the time of keepalive", after)
+        result.setting("the time of keepalive", after)
     }
 
-    /// The error that waits for the connection, if there is one; after that it is gone.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// assert!(stream.take_error()?.is_none());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.get_ref().take_error()
-    }
-
-    /// The stream in two halves, each with an owner of its own: one task reads while
-    /// another writes. The other side reads the end of the stream when the half that
-    /// writes is dropped.
+    /// Splits the stream into a read half and a write half, each with its own owner. So one task
+    /// can read while another writes. When the write half is dropped, the peer reads the end of
+    /// the stream.
     ///
     /// # Examples
     ///
@@ -450,99 +307,149 @@ impl TcpStream {
         split::halves(self)
     }
 
-    /// The std stream, still in nonblocking mode.
-    ///
-    /// # Errors
-    ///
-    /// While it has clones: the error carries the stream.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// let stream: std::net::TcpStream = stream.into_std()?;
-    /// stream.set_nonblocking(false)?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_std(self) -> Result<std::net::TcpStream, IntoStdError<TcpStream>> {
-        let stream = self.socket.into_inner().map_err(|socket| IntoStdError {
-            socket: TcpStream { socket },
-        })?;
-        Ok(stream.into_inner())
-    }
+    forward_to_std! {
+        /// Returns the local address.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// assert!(stream.local_addr()?.ip().is_loopback());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// `what` is for the error outside of a runtime.
-    fn from_nonblocking(stream: std::net::TcpStream, what: &str) -> io::Result<TcpStream> {
-        Ok(TcpStream {
-            socket: Socket::new(NoSigpipe::new(stream), what)?,
-        })
-    }
+        /// Returns the address of the peer.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the connection is gone.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-    fn get_ref(&self) -> &std::net::TcpStream {
-        self.socket.get_ref().get_ref()
+        /// Shuts down the read direction, the write direction, or both. After `Write` the peer
+        /// reads the end of the stream, after all bytes that were sent before.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the connection is gone.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use std::net::Shutdown;
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}, io::AsyncReadExt};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// let (mut other, _) = listener.accept().await?;
+        /// stream.shutdown(Shutdown::Write)?;
+        /// assert_eq!(other.read(&mut [0; 8]).await?, 0);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn shutdown(&self, how: Shutdown) -> io::Result<()>;
+
+        /// Returns whether small writes are sent at once. See
+        /// [`set_nodelay`](TcpStream::set_nodelay).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// assert!(!stream.nodelay()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn nodelay(&self) -> io::Result<bool>;
+
+        /// Sets whether small writes are sent at once (`TCP_NODELAY`).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system refuses the value.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// stream.set_nodelay(true)?;
+        /// assert!(stream.nodelay()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()>;
+
+        /// Returns the number of hops that the packets of this connection may make (`IP_TTL`).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_ttl`](TcpStream::set_ttl).
+        pub fn ttl(&self) -> io::Result<u32>;
+
+        /// Returns the pending error of the socket, and clears it.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+        /// # block_on(async {
+        /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+        /// assert!(stream.take_error()?.is_none());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
-futures_io!(
-    TcpStream; bytes: DrainedByShortRead,
-    close: |stream| stream.shut_down_writing()
+impl_socket!(
+    TcpStream, std::net::TcpStream, "`TcpStream::try_from`",
+    from_std: NoSigpipe::new_socket, into_std: NoSigpipe::into_inner
 );
 
-impl Stream for TcpStream {
-    fn shut_down_writing(&self) -> io::Result<()> {
-        match self.shutdown(Shutdown::Write) {
-            // Closed already.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            result => result,
-        }
-    }
+impl_stream!(TcpStream, bytes: DrainedByShortRead);
 
-    fn is_same(&self, other: &Self) -> bool {
-        self.socket.is_same(&other.socket)
-    }
+/// Rounds up to whole seconds, and down to `max` seconds.
+fn round_up(time: Duration, max: u64) -> Duration {
+    let has_fraction = time.subsec_nanos() > 0;
+    Duration::from_secs(time.as_secs().saturating_add(has_fraction.into()).min(max))
 }
 
-impl fmt::Debug for TcpStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get_ref().fmt(f)
-    }
-}
-
-/// Registers a std stream with this thread's reactor, in nonblocking mode.
-impl TryFrom<std::net::TcpStream> for TcpStream {
-    type Error = io::Error;
-
-    fn try_from(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-        stream.set_nonblocking(true)?;
-        TcpStream::from_nonblocking(stream, "`TcpStream::try_from`")
-    }
-}
-
-impl_as_raw!(TcpStream);
-
-/// For the error outside of a runtime.
-const CONNECT: &str = "`TcpStream::connect`";
-
-/// A nonblocking socket for a connection to this address.
-fn new_socket(address: SocketAddr) -> io::Result<std::net::TcpStream> {
-    let domain = Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    let socket = std::net::TcpStream::from(socket);
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-/// Whole seconds, and not more than `most`.
-fn round_up(time: Duration, most: u64) -> Duration {
-    let part = time.subsec_nanos() > 0;
-    Duration::from_secs(time.as_secs().saturating_add(part.into()).min(most))
-}
-
-/// Whether a nonblocking connect has only been started.
-fn in_progress(error: &io::Error) -> bool {
+/// Whether a nonblocking connect has been started and goes on in the background.
+fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(unix)]
     return rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS);
     #[cfg(not(unix))]
@@ -558,6 +465,6 @@ fn keepalive_time(socket: &socket2::Socket) -> io::Result<Duration> {
 fn keepalive_time(_: &socket2::Socket) -> io::Result<Duration> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
-        "this system cannot tell after which time it asks",
+        "this system does not report the time of keepalive",
     ))
 }

@@ -1,36 +1,35 @@
 //! UDP sockets.
 
-use std::fmt;
+use std::convert::identity;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::resolve::{ToSocketAddrs, resolve};
-use super::{IntoStdError, failed, first_that_works, option};
+use super::{ErrorContext, IntoStdError, try_each};
 use crate::socket::Socket;
 
 /// A UDP socket.
 ///
-/// Each call sends or receives one whole datagram. An empty one is a datagram too: 0
-/// bytes are not the end of anything. A clone is another handle to the same socket, so
-/// that one task can receive while another sends.
+/// Each call sends or receives one whole datagram. A datagram may be empty, so 0 bytes do not
+/// mean the end of a stream. A clone is another handle to the same socket, so one task can
+/// receive while another sends.
 ///
 /// # Datagrams that are longer than the buffer
 ///
-/// The buffer gets the beginning, and **the rest is gone**. Nothing says so: make the
-/// buffer longer than what you expect (65,535 bytes hold every datagram). On Windows the
-/// receive fails instead, and the datagram is gone as well.
+/// The buffer receives the beginning, and **the rest is lost** without an error. Use a buffer
+/// that is longer than the datagrams you expect (65,535 bytes hold every datagram). On Windows
+/// the receive fails instead, and the datagram is lost as well.
 ///
 /// # Errors from the network
 ///
-/// A datagram that found nobody may be reported to a later call: to a socket that is
-/// connected, as [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) (on Windows,
-/// `ConnectionReset`). The socket is as good as before, so a loop that receives should
-/// go on after an error. A socket that is not connected hears nothing of it.
+/// If a datagram of a connected socket finds no receiver, a later call may return
+/// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) (on Windows, `ConnectionReset`). The
+/// socket remains usable, so a receive loop should continue after an error. Sockets that are not
+/// connected get no such errors.
 ///
 /// # Cancel safety
 ///
-/// A receive that is dropped before it is done has taken no datagram, and a send has sent
-/// none.
+/// A receive that is dropped before it completes has consumed no datagram. A send has sent none.
 ///
 /// # Examples
 ///
@@ -60,17 +59,17 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Binds a socket to the first of the addresses that is free. Port 0 lets the system
-    /// choose one.
+    /// Binds a socket to the first of the addresses that is free. With port 0 the system chooses
+    /// a port.
     ///
     /// # Errors
     ///
-    /// The last error, if no address could be bound to, with the address in its text.
-    /// Outside of a runtime.
+    /// Returns the last error, which names its address, if none of the addresses could be bound.
+    /// Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
-    /// It waits for nothing but the look-up of a host name, and binds only after that.
+    /// Only the look-up of a host name waits. The socket is bound after that.
     ///
     /// # Examples
     ///
@@ -82,39 +81,41 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        bind_to_one_of(resolve(address).await?)
+        let bind = |address: SocketAddr| std::net::UdpSocket::bind(address);
+        UdpSocket::try_from(try_each(resolve(address).await?, "binding to", bind)?)
     }
 
-    /// Makes the first of the addresses that it can be the one that [`send`](Self::send)
-    /// sends to and [`recv`](Self::recv) receives from. Nothing is sent. It may be called
-    /// again.
+    /// Connects the socket: [`send`](Self::send) sends to this address, and [`recv`](Self::recv)
+    /// receives from this address only. Of several addresses, the first that works is used.
+    /// Nothing is sent. The socket can be connected again, to another address.
     ///
     /// # Errors
     ///
-    /// The last error, if no address would do, with the address in its text.
+    /// Returns the last error, which names its address, if none of the addresses works.
     ///
     /// # Cancel safety
     ///
-    /// It waits for nothing but the look-up of a host name, and connects only after that.
+    /// Only the look-up of a host name waits. The socket is connected after that.
     ///
     /// # Examples
     ///
     /// See [`send`](Self::send).
     pub async fn connect(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         let connect = |address: SocketAddr| self.get_ref().connect(address);
-        first_that_works(resolve(address).await?, "connecting to", connect)
+        try_each(resolve(address).await?, "connecting to", connect)
     }
 
-    /// Sends a datagram to the address that it is connected to, and returns its length.
+    /// Sends a datagram to the connected address, and returns its length.
     ///
     /// # Errors
     ///
-    /// If it is not connected, if the datagram is too long, and what the network had to
-    /// say of earlier ones; see [`UdpSocket`]. Outside of a runtime.
+    /// Returns an error if the socket is not connected, if the datagram is too long, if the
+    /// network reports an error of an earlier datagram (see [`UdpSocket`]), and outside of a
+    /// runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has sent nothing.
+    /// If the future is dropped before it completes, nothing has been sent.
     ///
     /// # Examples
     ///
@@ -135,13 +136,13 @@ impl UdpSocket {
         self.socket.write_with(|io| io.send(buf)).await
     }
 
-    /// Receives a datagram from the address that it is connected to, and returns its
-    /// length. What does not fit into the buffer is gone; see [`UdpSocket`].
+    /// Receives a datagram from the connected address, and returns its length. Bytes that do not
+    /// fit into the buffer are lost; see [`UdpSocket`].
     ///
     /// # Errors
     ///
-    /// What the network had to say of datagrams that were sent; see [`UdpSocket`].
-    /// Outside of a runtime.
+    /// Returns an error if the network reports an error of an earlier datagram (see
+    /// [`UdpSocket`]), and outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -158,12 +159,12 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// If the datagram is too long, if the address is of the other family, and for a
-    /// broadcast without [`set_broadcast`](Self::set_broadcast). Outside of a runtime.
+    /// Returns an error if the datagram is too long, if the address is of the other family, for a
+    /// broadcast without [`set_broadcast`](Self::set_broadcast), and outside of a runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has sent nothing.
+    /// If the future is dropped before it completes, nothing has been sent.
     ///
     /// # Examples
     ///
@@ -173,13 +174,13 @@ impl UdpSocket {
         self.socket.write_with(|io| io.send_to(buf, to)).await
     }
 
-    /// Receives a datagram, and returns its length and where it came from. What does not
-    /// fit into the buffer is gone; see [`UdpSocket`].
+    /// Receives a datagram, and returns its length and the address of its sender. Bytes that do
+    /// not fit into the buffer are lost; see [`UdpSocket`].
     ///
     /// # Errors
     ///
-    /// If the system is out of memory, and for a socket that is connected as
-    /// [`recv`](Self::recv). Outside of a runtime.
+    /// Returns an error if the system is out of memory, and outside of a runtime. For a connected
+    /// socket, also the errors of [`recv`](Self::recv).
     ///
     /// # Cancel safety
     ///
@@ -189,15 +190,15 @@ impl UdpSocket {
     ///
     /// See [`UdpSocket`].
     pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let receive = |io: &std::net::UdpSocket| passed_over(io.recv_from(buf));
+        let receive = |io: &std::net::UdpSocket| ignore_reset(io.recv_from(buf));
         self.socket.read_with(receive).await
     }
 
-    /// As [`recv`](Self::recv), and the next receive gets the datagram again.
+    /// Like [`recv`](Self::recv), but does not consume the datagram.
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The same as for [`recv`](Self::recv).
     ///
     /// # Cancel safety
     ///
@@ -220,11 +221,11 @@ impl UdpSocket {
         self.socket.read_with(|io| io.peek(buf)).await
     }
 
-    /// As [`recv_from`](Self::recv_from), and the next receive gets the datagram again.
+    /// Like [`recv_from`](Self::recv_from), but does not consume the datagram.
     ///
     /// # Errors
     ///
-    /// As for [`recv_from`](Self::recv_from).
+    /// The same as for [`recv_from`](Self::recv_from).
     ///
     /// # Cancel safety
     ///
@@ -244,87 +245,17 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let peek = |io: &std::net::UdpSocket| passed_over(io.peek_from(buf));
+        let peek = |io: &std::net::UdpSocket| ignore_reset(io.peek_from(buf));
         self.socket.read_with(peek).await
     }
 
-    /// The address that it is bound to.
+    /// Joins an IPv4 multicast group. `interface` is an address of the interface to receive on.
+    /// With [`UNSPECIFIED`](Ipv4Addr::UNSPECIFIED) the system chooses one.
     ///
     /// # Errors
     ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`bind`](Self::bind).
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
-
-    /// The address that it is connected to.
-    ///
-    /// # Errors
-    ///
-    /// If it is not connected.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// assert!(socket.peer_addr().is_err());
-    /// socket.connect("127.0.0.1:53").await?;
-    /// assert_eq!(socket.peer_addr()?.port(), 53);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().peer_addr()
-    }
-
-    /// Whether it may send to broadcast addresses (`SO_BROADCAST`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_broadcast`](Self::set_broadcast).
-    pub fn broadcast(&self) -> io::Result<bool> {
-        self.get_ref().broadcast()
-    }
-
-    /// Lets it send to broadcast addresses (`SO_BROADCAST`). Without that such a send
-    /// fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied).
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// assert!(!socket.broadcast()?);
-    /// socket.set_broadcast(true)?;
-    /// assert!(socket.broadcast()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
-        self.get_ref().set_broadcast(broadcast)
-    }
-
-    /// Has it receive what is sent to an IPv4 multicast group. `interface` is an address
-    /// of the interface to listen at; with [`UNSPECIFIED`](Ipv4Addr::UNSPECIFIED) the
-    /// system chooses.
-    ///
-    /// # Errors
-    ///
-    /// If the address is not of a group, if there is no such interface, and if it is in
-    /// the group already.
+    /// Returns an error if the address is not a group, if there is no such interface, and if the
+    /// socket is in the group already.
     ///
     /// # Examples
     ///
@@ -340,30 +271,30 @@ impl UdpSocket {
     /// ```
     pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
         let result = self.get_ref().join_multicast_v4(group, interface);
-        result.map_err(|error| failed("joining the group", &group, &error))
+        result.context("joining the group", group)
     }
 
     /// Leaves an IPv4 multicast group.
     ///
     /// # Errors
     ///
-    /// If it is not in the group, at that interface.
+    /// Returns an error if the socket is not in the group on that interface.
     ///
     /// # Examples
     ///
     /// See [`join_multicast_v4`](Self::join_multicast_v4).
     pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
         let result = self.get_ref().leave_multicast_v4(group, interface);
-        result.map_err(|error| failed("leaving the group", &group, &error))
+        result.context("leaving the group", group)
     }
 
-    /// Has it receive what is sent to an IPv6 multicast group. `interface` is the index
-    /// of the interface to listen at; with 0 the system chooses.
+    /// Joins an IPv6 multicast group. `interface` is the index of the interface to receive on.
+    /// With 0 the system chooses one.
     ///
     /// # Errors
     ///
-    /// If the address is not of a group, if there is no such interface, if it is in the
-    /// group already, and for a socket of IPv4.
+    /// Returns an error if the address is not a group, if there is no such interface, if the
+    /// socket is in the group already, and for an IPv4 socket.
     ///
     /// # Examples
     ///
@@ -379,79 +310,29 @@ impl UdpSocket {
     /// ```
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         let result = self.get_ref().join_multicast_v6(group, interface);
-        result.map_err(|error| failed("joining the group", &group, &error))
+        result.context("joining the group", group)
     }
 
     /// Leaves an IPv6 multicast group.
     ///
     /// # Errors
     ///
-    /// If it is not in the group, at that interface.
+    /// Returns an error if the socket is not in the group on that interface.
     ///
     /// # Examples
     ///
     /// See [`join_multicast_v6`](Self::join_multicast_v6).
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         let result = self.get_ref().leave_multicast_v6(group, interface);
-        result.map_err(|error| failed("leaving the group", &group, &error))
+        result.context("leaving the group", group)
     }
 
-    /// Whether what it sends to IPv4 groups is received on this machine, too
-    /// (`IP_MULTICAST_LOOP`).
+    /// Sets the number of hops that packets to IPv4 groups may make (`IP_MULTICAST_TTL`). With 1,
+    /// the default, they stay in the local network.
     ///
     /// # Errors
     ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_multicast_loop_v4`](Self::set_multicast_loop_v4).
-    pub fn multicast_loop_v4(&self) -> io::Result<bool> {
-        self.get_ref().multicast_loop_v4()
-    }
-
-    /// Sets whether what it sends to IPv4 groups is received on this machine, too
-    /// (`IP_MULTICAST_LOOP`). On Windows it is a setting of the receiver.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// assert!(socket.multicast_loop_v4()?);
-    /// socket.set_multicast_loop_v4(false)?;
-    /// assert!(!socket.multicast_loop_v4()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn set_multicast_loop_v4(&self, on: bool) -> io::Result<()> {
-        self.get_ref().set_multicast_loop_v4(on)
-    }
-
-    /// How many hops the packets may make that it sends to IPv4 groups
-    /// (`IP_MULTICAST_TTL`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_multicast_ttl_v4`](Self::set_multicast_ttl_v4).
-    pub fn multicast_ttl_v4(&self) -> io::Result<u32> {
-        self.get_ref().multicast_ttl_v4()
-    }
-
-    /// Sets how many hops the packets may make that it sends to IPv4 groups
-    /// (`IP_MULTICAST_TTL`). With 1, the default, they stay in the local network.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
+    /// Returns an error if the system refuses the value.
     ///
     /// # Examples
     ///
@@ -466,62 +347,14 @@ impl UdpSocket {
     /// ```
     pub fn set_multicast_ttl_v4(&self, ttl: u32) -> io::Result<()> {
         let result = self.get_ref().set_multicast_ttl_v4(ttl);
-        option(result, "the TTL of multicasts", ttl)
+        result.setting("the TTL of multicasts", ttl)
     }
 
-    /// Whether what it sends to IPv6 groups is received on this machine, too
-    /// (`IPV6_MULTICAST_LOOP`).
+    /// Sets the number of hops that the packets of this socket may make (`IP_TTL`).
     ///
     /// # Errors
     ///
-    /// If the system cannot tell, as for a socket of IPv4.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_multicast_loop_v6`](Self::set_multicast_loop_v6).
-    pub fn multicast_loop_v6(&self) -> io::Result<bool> {
-        self.get_ref().multicast_loop_v6()
-    }
-
-    /// Sets whether what it sends to IPv6 groups is received on this machine, too
-    /// (`IPV6_MULTICAST_LOOP`). On Windows it is a setting of the receiver.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses, as for a socket of IPv4.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("[::1]:0").await?;
-    /// assert!(socket.multicast_loop_v6()?);
-    /// socket.set_multicast_loop_v6(false)?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn set_multicast_loop_v6(&self, on: bool) -> io::Result<()> {
-        self.get_ref().set_multicast_loop_v6(on)
-    }
-
-    /// How many hops its packets may make (`IP_TTL`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_ttl`](Self::set_ttl).
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.get_ref().ttl()
-    }
-
-    /// Sets how many hops its packets may make (`IP_TTL`).
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
+    /// Returns an error if the system refuses the value.
     ///
     /// # Examples
     ///
@@ -534,83 +367,185 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        option(self.get_ref().set_ttl(ttl), "the TTL", ttl)
+        self.get_ref().set_ttl(ttl).setting("the TTL", ttl)
     }
 
-    /// The error that waits for the socket, if there is one; after that it is gone.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// assert!(socket.take_error()?.is_none());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.get_ref().take_error()
-    }
+    forward_to_std! {
+        /// Returns the address that the socket is bound to.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// See [`bind`](Self::bind).
+        pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// The std socket, still in nonblocking mode.
-    ///
-    /// # Errors
-    ///
-    /// While it has clones: the error carries the socket.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// let socket: std::net::UdpSocket = socket.into_std()?;
-    /// socket.set_nonblocking(false)?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_std(self) -> Result<std::net::UdpSocket, IntoStdError<UdpSocket>> {
-        self.socket.into_inner().map_err(|socket| IntoStdError {
-            socket: UdpSocket { socket },
-        })
-    }
+        /// Returns the address that the socket is connected to.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the socket is not connected.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        /// assert!(socket.peer_addr().is_err());
+        /// socket.connect("127.0.0.1:53").await?;
+        /// assert_eq!(socket.peer_addr()?.port(), 53);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-    fn get_ref(&self) -> &std::net::UdpSocket {
-        self.socket.get_ref()
+        /// Returns whether the socket may send to broadcast addresses (`SO_BROADCAST`).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_broadcast`](Self::set_broadcast).
+        pub fn broadcast(&self) -> io::Result<bool>;
+
+        /// Sets whether the socket may send to broadcast addresses (`SO_BROADCAST`). Otherwise
+        /// such a send fails with [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system refuses the value.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        /// assert!(!socket.broadcast()?);
+        /// socket.set_broadcast(true)?;
+        /// assert!(socket.broadcast()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()>;
+
+        /// Returns whether datagrams to IPv4 groups are also received on this machine
+        /// (`IP_MULTICAST_LOOP`).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_multicast_loop_v4`](Self::set_multicast_loop_v4).
+        pub fn multicast_loop_v4(&self) -> io::Result<bool>;
+
+        /// Sets whether datagrams to IPv4 groups are also received on this machine
+        /// (`IP_MULTICAST_LOOP`). On Windows the option is one of the receiver.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system refuses the value.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        /// assert!(socket.multicast_loop_v4()?);
+        /// socket.set_multicast_loop_v4(false)?;
+        /// assert!(!socket.multicast_loop_v4()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn set_multicast_loop_v4(&self, on: bool) -> io::Result<()>;
+
+        /// Returns the number of hops that packets to IPv4 groups may make (`IP_MULTICAST_TTL`).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_multicast_ttl_v4`](Self::set_multicast_ttl_v4).
+        pub fn multicast_ttl_v4(&self) -> io::Result<u32>;
+
+        /// Returns whether datagrams to IPv6 groups are also received on this machine
+        /// (`IPV6_MULTICAST_LOOP`).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails, as for an IPv4 socket.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_multicast_loop_v6`](Self::set_multicast_loop_v6).
+        pub fn multicast_loop_v6(&self) -> io::Result<bool>;
+
+        /// Sets whether datagrams to IPv6 groups are also received on this machine
+        /// (`IPV6_MULTICAST_LOOP`). On Windows the option is one of the receiver.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system refuses the value, as for an IPv4 socket.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let socket = UdpSocket::bind("[::1]:0").await?;
+        /// assert!(socket.multicast_loop_v6()?);
+        /// socket.set_multicast_loop_v6(false)?;
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn set_multicast_loop_v6(&self, on: bool) -> io::Result<()>;
+
+        /// Returns the number of hops that the packets of this socket may make (`IP_TTL`).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_ttl`](Self::set_ttl).
+        pub fn ttl(&self) -> io::Result<u32>;
+
+        /// Returns the pending error of the socket, and clears it.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        /// assert!(socket.take_error()?.is_none());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
-fn bind_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<UdpSocket> {
-    let bind = |address: SocketAddr| std::net::UdpSocket::bind(address);
-    UdpSocket::try_from(first_that_works(addresses, "binding to", bind)?)
-}
+impl_socket!(
+    UdpSocket, std::net::UdpSocket, "`UdpSocket::bind`",
+    from_std: Socket::new, into_std: identity
+);
 
-impl_as_raw!(UdpSocket);
-
-impl fmt::Debug for UdpSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get_ref().fmt(f)
-    }
-}
-
-/// Registers a std socket with this thread's reactor, in nonblocking mode.
-impl TryFrom<std::net::UdpSocket> for UdpSocket {
-    type Error = io::Error;
-
-    fn try_from(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
-        socket.set_nonblocking(true)?;
-        Ok(UdpSocket {
-            socket: Socket::new(socket, "`UdpSocket::bind`")?,
-        })
-    }
-}
-
-/// Windows tells a socket without a peer that something it sent has found nobody, by
-/// failing a receive, and not whom it had been sent to. Other systems pass it over.
-fn passed_over<R>(received: io::Result<R>) -> io::Result<R> {
+/// Tries a receive again that failed because an earlier datagram found no receiver.
+///
+/// Windows reports that to sockets that are not connected, too, and does not say which datagram
+/// it was. Other systems ignore it.
+fn ignore_reset<R>(received: io::Result<R>) -> io::Result<R> {
     match received {
         Err(error) if cfg!(windows) && error.kind() == io::ErrorKind::ConnectionReset => {
             Err(io::ErrorKind::Interrupted.into())

@@ -22,31 +22,32 @@ use std::time::Duration;
 pub use self::datagram::UnixDatagram;
 pub use self::listener::{Incoming, UnixListener};
 pub use self::stream::UnixStream;
-use super::failed;
+use super::ErrorContext;
 use crate::time::sleep;
 
-/// The address of a path. `what` it is for is said in the error.
-fn at(what: &str, path: &Path) -> io::Result<SocketAddr> {
-    let address = SocketAddr::from_pathname(path);
-    address.map_err(|error| failed(what, &path.display(), &error))
+/// The address of a path. An error says what it was for.
+fn address_of(what: &str, path: &Path) -> io::Result<SocketAddr> {
+    SocketAddr::from_pathname(path).context(what, path.display())
 }
 
-/// An address for the text of an error.
-fn text(address: &SocketAddr) -> String {
+/// An address, for the text of an error.
+fn display(address: &SocketAddr) -> String {
     match address.as_pathname() {
         Some(path) => path.display().to_string(),
         None => format!("{address:?}"),
     }
 }
 
-/// The pauses of who has to ask again, for the system does not say when: a millisecond,
-/// and twice as long each time, up to 64.
+/// Pauses between attempts, where the system does not report when to try again: 1 ms, and twice
+/// as long each time, up to 64 ms.
 #[derive(Default)]
-struct Pauses(u32);
+struct Backoff {
+    attempts: u32,
+}
 
-impl Pauses {
-    async fn next(&mut self) {
-        sleep(Duration::from_millis(1 << self.0)).await;
-        self.0 = (self.0 + 1).min(6);
+impl Backoff {
+    async fn wait(&mut self) {
+        sleep(Duration::from_millis(1 << self.attempts.min(6))).await;
+        self.attempts += 1;
     }
 }

@@ -51,19 +51,20 @@ pub struct Child {
 
 impl Child {
     pub(super) fn new(mut child: std::process::Child, kill_on_drop: bool) -> io::Result<Child> {
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let stdin = child.stdin.take().map(ChildStdin::new);
+        let stdout = child.stdout.take().map(ChildStdout::new);
+        let stderr = child.stderr.take().map(ChildStderr::new);
         let mut child = Child {
             stdin: None,
             stdout: None,
             stderr: None,
-            // If a pipe cannot be registered, the caller gets no child.
+            // If a pipe could not be registered, the child is killed and reaped.
             kill_on_drop: true,
             process: Some(Process::new(child)),
         };
-        child.stdin = stdin.map(ChildStdin::new).transpose()?;
-        child.stdout = stdout.map(ChildStdout::new).transpose()?;
-        child.stderr = stderr.map(ChildStderr::new).transpose()?;
+        child.stdin = stdin.transpose()?;
+        child.stdout = stdout.transpose()?;
+        child.stderr = stderr.transpose()?;
         child.kill_on_drop = kill_on_drop;
         Ok(child)
     }
@@ -85,7 +86,8 @@ impl Child {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn id(&self) -> u32 {
-        self.process.as_ref().expect("only the drop takes it").id()
+        let process = self.process.as_ref();
+        process.expect("only the drop takes it").child.id()
     }
 
     /// Kills it (`SIGKILL`). [`wait`](Child::wait) tells when it has ended. If that has
@@ -107,7 +109,7 @@ impl Child {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn kill(&mut self) -> io::Result<()> {
-        self.process().kill()
+        self.process().child.kill()
     }
 
     /// Waits until it has ended, after closing the pipe to its standard input, for which
@@ -146,7 +148,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// As for [`wait`](Child::wait).
+    /// The same as for [`wait`](Child::wait).
     ///
     /// # Examples
     ///
@@ -158,7 +160,7 @@ impl Child {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.process().try_wait()
+        self.process().child.try_wait()
     }
 
     /// Reads all that it writes, as far as that is piped, until it and whoever has
@@ -167,7 +169,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// As for [`wait`](Child::wait), and if reading fails.
+    /// The same as for [`wait`](Child::wait), and if reading fails.
     ///
     /// # Cancel safety
     ///
@@ -209,8 +211,8 @@ impl Drop for Child {
             return;
         };
         if self.kill_on_drop {
-            // It fails if the child has ended, and if it runs as another user.
-            let _ = process.kill();
+            // This fails if the child has exited, or runs as another user.
+            let _ = process.child.kill();
         }
         orphans::adopt(process);
     }

@@ -1,101 +1,89 @@
-//! How the end of a child is noticed: through its pidfd, or `SIGCHLD`.
+//! How the exit of a child is noticed: by its pidfd, or by `SIGCHLD`.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus};
 use std::task::{Context as TaskContext, Poll, ready};
 
-use super::sigchld::Listener;
+use super::sigchld::SigchldWait;
 use crate::socket::Socket;
 use crate::source::Direction;
 
-/// A child process without its pipes. Reaping it is std's `try_wait`, which remembers
-/// the status.
+/// A child process without its pipes. `Child::try_wait` reaps it, and remembers the status.
 #[derive(Debug)]
 pub(super) struct Process {
-    child: Child,
-    notice: Notice,
+    pub(super) child: Child,
+    watch: ExitWatch,
 }
 
-/// What tells that the child has ended. Made when somebody first waits for that.
+/// What reports the exit of a child. Made by the first wait.
 #[derive(Debug)]
-enum Notice {
+enum ExitWatch {
     None,
-    /// Readable from the end of the process on.
+    /// Readable once the process has exited.
     Pidfd(Socket<OwnedFd>),
-    Sigchld(Listener),
+    Sigchld(SigchldWait),
 }
 
 impl Process {
     pub(super) fn new(child: Child) -> Process {
-        let notice = Notice::None;
-        Process { child, notice }
+        let watch = ExitWatch::None;
+        Process { child, watch }
     }
 
-    pub(super) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(super) fn kill(&mut self) -> io::Result<()> {
-        self.child.kill()
-    }
-
-    pub(super) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
-    }
-
-    /// Whether it has to be waited for: its status is not known, and not lost.
+    /// Whether it has to be reaped: it runs, or its status has not been fetched. After an error
+    /// the status is lost.
     pub(super) fn is_alive(&mut self) -> bool {
-        matches!(self.try_wait(), Ok(None))
+        matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// From now on nobody waits for it but who reaps it.
+    /// Marks its watch as one for which no task waits.
     pub(super) fn set_background(&self) {
-        if let Notice::Pidfd(socket) = &self.notice {
+        if let ExitWatch::Pidfd(socket) = &self.watch {
             socket.set_background();
         }
     }
 
-    /// Its status, or the task is woken when it ends.
+    /// Ready with the status. If it is pending, the task is woken when the child exits.
     pub(super) fn poll_wait(&mut self, cx: &mut TaskContext<'_>) -> Poll<io::Result<ExitStatus>> {
         let status = ready!(self.poll_status(cx));
-        self.notice = Notice::None;
+        self.watch = ExitWatch::None;
         Poll::Ready(status)
     }
 
     fn poll_status(&mut self, cx: &mut TaskContext<'_>) -> Poll<io::Result<ExitStatus>> {
         let child = &mut self.child;
         loop {
-            match &self.notice {
-                Notice::None => {
+            match &self.watch {
+                ExitWatch::None => {
                     if let Some(status) = child.try_wait()? {
                         return Poll::Ready(Ok(status));
                     }
-                    self.notice = match pidfd(child) {
-                        Some(socket) => Notice::Pidfd(socket),
-                        None => Notice::Sigchld(Listener::new(child.id())),
+                    self.watch = match pidfd(child) {
+                        Some(socket) => ExitWatch::Pidfd(socket),
+                        None => ExitWatch::Sigchld(SigchldWait::new(child.id())),
                     };
                 }
-                // A wait is to this fd what a read is to others.
-                Notice::Pidfd(socket) => {
+                // A child that has not exited is like a read that would block.
+                ExitWatch::Pidfd(socket) => {
                     return socket.poll_io(Direction::Read, cx, true, |_| {
                         let status = child.try_wait()?;
                         status.ok_or_else(|| io::ErrorKind::WouldBlock.into())
                     });
                 }
-                Notice::Sigchld(listener) => {
+                ExitWatch::Sigchld(wait) => {
                     if let Some(status) = child.try_wait()? {
                         return Poll::Ready(Ok(status));
                     }
-                    ready!(listener.poll_changed(cx))?;
+                    ready!(wait.poll_changed(cx))?;
                 }
             }
         }
     }
 }
 
-/// `None` where the system gives none: before Linux 5.3, in some sandboxes, and when
-/// there are no fds left. Nobody else reaps the child, so the number is its own.
+/// `None` where the system has none: before Linux 5.3, in some sandboxes, and when there are no
+/// file descriptors left. Only this process reaps the child, so the pid is still that of the child.
 #[cfg(all(target_os = "linux", not(soloist_sigchld)))]
 fn pidfd(child: &Child) -> Option<Socket<OwnedFd>> {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -106,7 +94,7 @@ fn pidfd(child: &Child) -> Option<Socket<OwnedFd>> {
     Some(socket)
 }
 
-/// There are none.
+/// This system has no pidfds.
 #[cfg(not(all(target_os = "linux", not(soloist_sigchld))))]
 fn pidfd(_: &Child) -> Option<Socket<OwnedFd>> {
     None

@@ -1,12 +1,12 @@
-//! Children whose handles were dropped before they ended: somebody has to reap them.
+//! Reaps children whose handle was dropped before they exited.
 //!
-//! They are in one list of the process. What watches each is a waker, not a task: the
-//! reactor of the thread that dropped the handle calls it when the child ends, and it
-//! reaps. (A task would keep [`Runtime::run`](crate::Runtime::run) from returning.) A
-//! handle that is dropped outside of a runtime is watched by nobody, and so it is in
-//! effect when its thread runs no runtime any more; so each spawn, and the end of each
-//! thread that has left something here, looks through the list. That asks the system
-//! about each child in it, without waiting.
+//! The whole process has one list of them. Each is watched by a waker, not by a task, since a task
+//! would keep [`Runtime::run`](crate::Runtime::run) from returning. The waker belongs to the
+//! reactor of the thread that dropped the handle, which calls it when the child exits.
+//!
+//! If the handle was dropped outside of a runtime, or if its thread runs no runtime any more, no
+//! reactor watches the child. So the whole list is checked by each spawn, and at the end of each
+//! thread that has added a child. A check asks the system about each child, without waiting.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,35 +18,35 @@ use crate::executor;
 static ORPHANS: Mutex<BTreeMap<u32, Orphan>> = Mutex::new(BTreeMap::new());
 
 thread_local! {
-    static AT_THE_END: SweepOnDrop = const { SweepOnDrop };
+    static REAP_AT_THREAD_EXIT: ReapOnDrop = const { ReapOnDrop };
 }
 
 struct Orphan {
     process: Process,
-    /// Whether a reactor was told to wake its [`Reaper`].
+    /// Whether a reactor will wake its [`Reaper`].
     is_watched: bool,
 }
 
-/// No process is dropped under this lock: its fd may be a reactor's, which then calls
-/// wakers.
+/// The children by pid. No process may be dropped under this lock: that may deregister its pidfd
+/// from a reactor, which calls wakers.
 fn orphans() -> MutexGuard<'static, BTreeMap<u32, Orphan>> {
     ORPHANS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes care of a child from now on.
+/// Reaps a child, now or when it exits.
 pub(super) fn adopt(mut process: Process) {
-    let pid = process.id();
+    let pid = process.child.id();
     let mut is_watched = false;
-    // Elsewhere there is no reactor that would be visited.
-    if executor::try_current().is_some() {
+    // Outside of a runtime no reactor would be polled.
+    if executor::is_inside() {
         let waker = Waker::from(Arc::new(Reaper { pid }));
-        let watch = process.poll_wait(&mut TaskContext::from_waker(&waker));
-        is_watched = watch.is_pending();
+        let exit = process.poll_wait(&mut TaskContext::from_waker(&waker));
+        is_watched = exit.is_pending();
         process.set_background();
     }
     if process.is_alive() {
-        // So that it is made, and dropped with the thread.
-        let _ = AT_THE_END.try_with(|_| ());
+        // The first access makes the value, which is dropped at the end of the thread.
+        let _ = REAP_AT_THREAD_EXIT.try_with(|_| ());
         let orphan = Orphan {
             process,
             is_watched,
@@ -56,30 +56,30 @@ pub(super) fn adopt(mut process: Process) {
     }
 }
 
-/// Reaps those that have ended, and has the others watched if nobody does.
-pub(super) fn sweep() {
-    let to_see_to: Vec<Orphan> = {
+/// Reaps the children that have exited, and adopts the others that no reactor watches.
+pub(super) fn reap_all() {
+    let to_adopt: Vec<Orphan> = {
         let mut orphans = orphans();
-        let ended = |orphan: &mut Orphan| !orphan.is_watched || !orphan.process.is_alive();
+        let needs_care = |orphan: &mut Orphan| !orphan.is_watched || !orphan.process.is_alive();
         let pids: Vec<u32> = orphans
             .iter_mut()
-            .filter_map(|(&pid, orphan)| ended(orphan).then_some(pid))
+            .filter_map(|(&pid, orphan)| needs_care(orphan).then_some(pid))
             .collect();
         pids.iter().filter_map(|pid| orphans.remove(pid)).collect()
     };
-    for orphan in to_see_to {
+    for orphan in to_adopt {
         adopt(orphan.process);
     }
 }
 
-/// Looks after one child when it is woken.
+/// Reaps one child when it is woken.
 struct Reaper {
     pid: u32,
 }
 
 impl Wake for Reaper {
     fn wake(self: Arc<Self>) {
-        // It may be gone, and the number another's: that one is looked at for nothing.
+        // The child may be gone, and the pid that of another orphan. Checking that one is harmless.
         let orphan = orphans().remove(&self.pid);
         if let Some(orphan) = orphan {
             adopt(orphan.process);
@@ -87,10 +87,10 @@ impl Wake for Reaper {
     }
 }
 
-struct SweepOnDrop;
+struct ReapOnDrop;
 
-impl Drop for SweepOnDrop {
+impl Drop for ReapOnDrop {
     fn drop(&mut self) {
-        sweep();
+        reap_all();
     }
 }

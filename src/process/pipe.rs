@@ -1,7 +1,7 @@
 //! The pipes to a child.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::process::Stdio;
@@ -9,8 +9,8 @@ use std::task::{Context as TaskContext, Poll};
 
 use socket2::SockRef;
 
-use crate::io::{AsyncRead, AsyncWrite};
-use crate::socket::{Bytes, Socket, set_nonblocking};
+use crate::io::{AsyncWrite, futures_io};
+use crate::socket::{Socket, set_nonblocking};
 
 /// The pipe to a child's standard input. Dropping or closing it is the end of the input.
 ///
@@ -41,18 +41,17 @@ use crate::socket::{Bytes, Socket, set_nonblocking};
 /// ```
 #[derive(Debug)]
 pub struct ChildStdin {
-    /// None when it has been closed.
-    socket: Option<Socket<std::process::ChildStdin>>,
+    /// `None` when it has been closed.
+    socket: Option<Socket<File>>,
 }
 
 impl ChildStdin {
     pub(super) fn new(pipe: std::process::ChildStdin) -> io::Result<ChildStdin> {
-        set_nonblocking(&pipe)?;
-        let socket = Some(Socket::new(pipe, "`Command::spawn`")?);
+        let socket = Some(nonblocking(pipe.into())?);
         Ok(ChildStdin { socket })
     }
 
-    fn socket(&self) -> io::Result<&Socket<std::process::ChildStdin>> {
+    fn socket(&self) -> io::Result<&Socket<File>> {
         self.socket.as_ref().ok_or_else(closed)
     }
 
@@ -74,7 +73,7 @@ impl ChildStdin {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn into_std(self) -> io::Result<std::process::ChildStdin> {
-        into_blocking(self.socket.ok_or_else(closed)?)
+        Ok(blocking(self.socket.ok_or_else(closed)?)?.into())
     }
 }
 
@@ -84,7 +83,7 @@ impl AsyncWrite for ChildStdin {
         cx: &mut TaskContext<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let write = |mut pipe: &std::process::ChildStdin| Write::write(&mut pipe, buf);
+        let write = |mut pipe: &File| pipe.write(buf);
         self.socket()?.poll_write(cx, true, buf.len(), write)
     }
 
@@ -93,7 +92,7 @@ impl AsyncWrite for ChildStdin {
         cx: &mut TaskContext<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let write = |mut pipe: &std::process::ChildStdin| Write::write_vectored(&mut pipe, bufs);
+        let write = |mut pipe: &File| pipe.write_vectored(bufs);
         let len = bufs.iter().map(|buf| buf.len()).sum();
         self.socket()?.poll_write(cx, true, len, write)
     }
@@ -117,21 +116,18 @@ impl TryFrom<ChildStdin> for Stdio {
     }
 }
 
-/// The end of a pipe that is read.
+/// A pipe that this process reads.
 macro_rules! output_pipe {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub struct $name {
-            /// A `File`, for that can be read by `&`.
             socket: Socket<File>,
         }
 
         impl $name {
             pub(super) fn new(pipe: std::process::$name) -> io::Result<$name> {
-                set_nonblocking(&pipe)?;
-                let file = File::from(OwnedFd::from(pipe));
-                let socket = Socket::new(file, "`Command::spawn`")?;
+                let socket = nonblocking(pipe.into())?;
                 Ok($name { socket })
             }
 
@@ -154,31 +150,11 @@ macro_rules! output_pipe {
             /// # Ok::<(), std::io::Error>(()) }).unwrap();
             /// ```
             pub fn into_std(self) -> io::Result<std::process::$name> {
-                Ok(OwnedFd::from(into_blocking(self.socket)?).into())
+                Ok(blocking(self.socket)?.into())
             }
         }
 
-        impl AsyncRead for $name {
-            fn poll_read(
-                self: Pin<&mut Self>,
-                cx: &mut TaskContext<'_>,
-                buf: &mut [u8],
-            ) -> Poll<io::Result<usize>> {
-                let room = buf.len();
-                let read = |mut file: &File| Read::read(&mut file, buf);
-                self.socket.poll_read(cx, true, Bytes::Stream, room, read)
-            }
-
-            fn poll_read_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut TaskContext<'_>,
-                bufs: &mut [IoSliceMut<'_>],
-            ) -> Poll<io::Result<usize>> {
-                let room = bufs.iter().map(|buf| buf.len()).sum();
-                let read = |mut file: &File| Read::read_vectored(&mut file, bufs);
-                self.socket.poll_read(cx, true, Bytes::Stream, room, read)
-            }
-        }
+        futures_io!(@read [] $name, true, Stream);
 
         impl AsFd for $name {
             fn as_fd(&self) -> BorrowedFd<'_> {
@@ -209,7 +185,7 @@ output_pipe! {
     /// # Examples
     ///
     /// ```
-    /// use futures_lite::StreamExt;
+    /// use soloist::stream::StreamExt;
     /// use soloist::io::{AsyncBufReadExt, BufReader};
     /// use soloist::{block_on, process::{Command, Stdio}};
     ///
@@ -246,7 +222,7 @@ output_pipe! {
     ///
     /// # Cancel safety
     ///
-    /// As for [`ChildStdout`].
+    /// The same as for [`ChildStdout`].
     ///
     /// # Examples
     ///
@@ -267,12 +243,18 @@ output_pipe! {
     ChildStderr
 }
 
-fn into_blocking<T: AsFd>(socket: Socket<T>) -> io::Result<T> {
+fn nonblocking(pipe: OwnedFd) -> io::Result<Socket<File>> {
+    set_nonblocking(&pipe)?;
+    // A `File`, since that implements `Read` and `Write` for `&File`.
+    Socket::new(pipe.into(), "`Command::spawn`")
+}
+
+fn blocking(socket: Socket<File>) -> io::Result<OwnedFd> {
     let Ok(pipe) = socket.into_inner() else {
         unreachable!("pipes have no clones");
     };
     SockRef::from(&pipe).set_nonblocking(false)?;
-    Ok(pipe)
+    Ok(pipe.into())
 }
 
 fn closed() -> io::Error {

@@ -1,16 +1,15 @@
-//! Where there is no pidfd: `SIGCHLD`, which says that some child has changed.
+//! Waiting for children where there are no pidfds: by `SIGCHLD`, which says that some child has
+//! changed its state.
 //!
-//! A thread listens to it once, for all its waits: a [`Signal`] takes two fds. The
-//! reactor knows one waker for that, the [`Waiters`], which wakes everyone who waits on
-//! this thread; each then looks at its own child, and comes back.
+//! All waits of a thread share one [`Signal`], since each takes two file descriptors. Its waker is
+//! [`Waiters`], which wakes every wait of the thread. Each of them then looks at its own child.
 //!
-//! No end is missed. Who waits is in the list before it looks at its child a last time:
-//! an end after that look is followed by a signal that finds it in the list. A signal is
-//! taken out by whoever polls first, and then everyone in the list is woken.
+//! No exit is missed. A wait is in the list before it looks at its child for the last time, so the
+//! signal of a later exit finds it there. The first wait that is polled consumes the signal, and
+//! wakes all others in the list.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,16 +19,17 @@ use crate::panics::Panics;
 use crate::signal::unix::{Signal, SignalKind, signal};
 
 thread_local! {
-    static HUB: RefCell<Option<Rc<Hub>>> = const { RefCell::new(None) };
+    static SHARED: RefCell<Option<Rc<SharedSignal>>> = const { RefCell::new(None) };
 }
 
-/// The listening of one thread. It stays: the reactor that it is registered with does.
-struct Hub {
+/// What the waits of a thread share. It stays for as long as the thread, as does the reactor with
+/// which it is registered.
+struct SharedSignal {
     signal: RefCell<Signal>,
     waiters: Arc<Waiters>,
 }
 
-/// Who waits, by the number of the child.
+/// The wakers of the waits, by the pid of the child.
 #[derive(Default)]
 struct Waiters(Mutex<BTreeMap<u32, Waker>>);
 
@@ -37,8 +37,10 @@ impl Waiters {
     fn with<R>(&self, f: impl FnOnce(&mut BTreeMap<u32, Waker>) -> R) -> R {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
 
-    fn wake_all(&self) {
+impl Wake for Waiters {
+    fn wake(self: Arc<Self>) {
         let waiters = self.with(std::mem::take);
         let mut panics = Panics::default();
         for waker in waiters.into_values() {
@@ -48,64 +50,59 @@ impl Waiters {
     }
 }
 
-impl Wake for Waiters {
-    fn wake(self: Arc<Self>) {
-        self.wake_all();
-    }
-}
-
-impl Hub {
-    fn get_or_new() -> io::Result<Rc<Hub>> {
-        if let Some(hub) = Hub::get() {
-            return Ok(hub);
+impl SharedSignal {
+    fn get_or_new() -> io::Result<Rc<SharedSignal>> {
+        if let Some(shared) = SharedSignal::get() {
+            return Ok(shared);
         }
-        let hub = Rc::new(Hub {
+        let shared = Rc::new(SharedSignal {
             signal: RefCell::new(signal(SignalKind::child())?),
             waiters: Arc::default(),
         });
-        // A thread that is ending keeps none.
-        let _ = HUB.try_with(|slot| *slot.borrow_mut() = Some(hub.clone()));
-        Ok(hub)
+        // This fails while the thread ends.
+        let _ = SHARED.try_with(|slot| *slot.borrow_mut() = Some(shared.clone()));
+        Ok(shared)
     }
 
-    fn get() -> Option<Rc<Hub>> {
-        HUB.try_with(|hub| hub.borrow().clone()).ok().flatten()
+    fn get() -> Option<Rc<SharedSignal>> {
+        SHARED.try_with(|slot| slot.borrow().clone()).ok().flatten()
     }
 
-    /// Takes the signals that have come, and has the waiters woken by the next. Returns
+    /// Consumes the signals that have arrived, and registers the waiters for the next one. Returns
     /// whether there were any.
-    fn hear(&self) -> io::Result<bool> {
+    fn consume(&self) -> io::Result<bool> {
         let waker = Waker::from(self.waiters.clone());
         let mut cx = TaskContext::from_waker(&waker);
-        let mut heard = false;
+        let mut any = false;
         while let Poll::Ready(result) = self.signal.borrow_mut().poll_recv(&mut cx) {
             result?;
-            heard = true;
+            any = true;
         }
-        Ok(heard)
+        Ok(any)
     }
 }
 
-/// Waits for a child.
-pub(super) struct Listener {
+/// A wait for one child.
+#[derive(Debug)]
+pub(super) struct SigchldWait {
     pid: u32,
 }
 
-impl Listener {
-    pub(super) fn new(pid: u32) -> Listener {
-        Listener { pid }
+impl SigchldWait {
+    pub(super) fn new(pid: u32) -> SigchldWait {
+        SigchldWait { pid }
     }
 
-    /// Ready if the child may have ended since it was last looked at: look again.
+    /// Ready if the child may have exited since the caller last looked at it.
     pub(super) fn poll_changed(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        let hub = Hub::get_or_new()?;
-        if hub.hear()? {
-            hub.waiters.wake_all();
+        let shared = SharedSignal::get_or_new()?;
+        if shared.consume()? {
+            shared.waiters.clone().wake();
             return Poll::Ready(Ok(()));
         }
-        // Cloned and dropped outside of the lock: that is user code.
+        // Wakers are user code: they are cloned and dropped outside of the lock.
         let waker = cx.waker().clone();
-        let old = hub.waiters.with(|waiters| waiters.insert(self.pid, waker));
+        let old = (shared.waiters).with(|waiters| waiters.insert(self.pid, waker));
         if old.is_none() {
             return Poll::Ready(Ok(()));
         }
@@ -113,18 +110,12 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for SigchldWait {
     fn drop(&mut self) {
-        // On another thread than the wait the entry stays until the next signal.
-        if let Some(hub) = Hub::get() {
-            let waker = hub.waiters.with(|waiters| waiters.remove(&self.pid));
+        // If it is dropped on another thread, the entry stays until the next signal.
+        if let Some(shared) = SharedSignal::get() {
+            let waker = shared.waiters.with(|waiters| waiters.remove(&self.pid));
             drop(waker);
         }
-    }
-}
-
-impl fmt::Debug for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("pid", &self.pid).finish()
     }
 }

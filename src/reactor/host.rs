@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Reactor;
-use crate::inbox::Rouse;
+use crate::inbox::Notify;
 use crate::sync::atomic::Ordering;
 
 impl Reactor {
@@ -29,7 +29,7 @@ impl Reactor {
 
     /// Makes the poller's own fd readable, for the loop that watches it.
     pub(crate) fn tell_guest(&self) {
-        if let Err(error) = self.notifier.rouse() {
+        if let Err(error) = self.notifier.notify() {
             panic!("soloist: the loop around the runtime cannot be told: {error}");
         }
     }

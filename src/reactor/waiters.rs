@@ -2,7 +2,27 @@
 
 use std::task::Waker;
 
-use crate::task_cell::{OwnTask, Who};
+use crate::task_cell::{LocalTask, WaiterId as Who, WakeTarget, polled_task};
+
+pub(super) struct OwnTask(WakeTarget);
+
+impl OwnTask {
+    fn polled(waker: &Waker) -> Option<OwnTask> {
+        polled_task(waker).map(|task| OwnTask(WakeTarget::task(task)))
+    }
+
+    fn is(&self, waker: &Waker) -> bool {
+        self.0.will_wake(waker)
+    }
+
+    fn who(&self) -> Who {
+        self.0.as_task().map_or(0, LocalTask::waiter_id)
+    }
+
+    pub(super) fn wake(self, panics: &mut Panics) {
+        panics.catch(|| self.0.wake());
+    }
+}
 use crate::panics::Panics;
 
 /// Wakers that `poll_*` calls leave behind: beyond this all are woken, and those that

@@ -65,10 +65,7 @@ impl Guest {
                 });
                 reactor.take_word();
                 reactor.arm_timer(wait);
-                if executor.is_anything_ready()
-                    || executor.has_messages()
-                    || is_readable(reactor)
-                {
+                if executor.is_anything_ready() || executor.has_messages() || is_readable(reactor) {
                     reactor.tell_guest();
                 }
             }

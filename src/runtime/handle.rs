@@ -9,14 +9,13 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
+use crate::executor::{self, Executor, ExternalRef};
 use crate::hooks::WaitReason;
-use crate::task_cell::{About, Home, Message, RemoteRef, note};
-use crate::executor::{self, Executor};
-use crate::executor::Outside;
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Mutex, block_on, lock};
 use crate::task::JoinError;
+use crate::task_cell::{Message, Remote, SharedTask, TaskMeta, note};
 
 /// Reaches a [`Runtime`](crate::Runtime) from any thread.
 ///
@@ -37,19 +36,19 @@ use crate::task::JoinError;
 /// ```
 #[derive(Clone)]
 pub struct Handle {
-    home: Home,
+    remote: Remote,
     /// The runtime's own.
     thread: ThreadId,
-    outside: Outside,
+    external: ExternalRef,
 }
 
 impl Handle {
     /// On the runtime's own thread.
     pub(super) fn new(executor: &Executor) -> Handle {
         Handle {
-            home: executor.owner.home(),
+            remote: executor.remote(),
             thread: thread::current().id(),
-            outside: executor.outside(),
+            external: executor.external(),
         }
     }
 
@@ -57,7 +56,7 @@ impl Handle {
     ///
     /// # Panics
     ///
-    /// Outside of a runtime; [`try_current`](Handle::try_current) does not.
+    /// ExternalRef of a runtime; [`try_current`](Handle::try_current) does not.
     ///
     /// # Examples
     ///
@@ -127,13 +126,12 @@ impl Handle {
         };
         let start = move || completion.start(make);
         // A closed inbox gives it back, and dropping it cancels the task.
-        let refused = self.home.push(Message::Call(Box::new(start)));
-        drop(refused);
+        self.remote.send(Message::Call(Box::new(start)));
         RemoteTask {
             shared,
-            home: self.home,
+            remote: self.remote,
             thread: self.thread,
-            _outside: self.outside.clone(),
+            _external: self.external.clone(),
         }
     }
 
@@ -151,13 +149,13 @@ impl Handle {
     /// ```
     pub fn stop(&self) {
         // A runtime that is gone has stopped.
-        let _ = self.home.push(Message::Stop);
+        self.remote.send(Message::Stop);
     }
 }
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Handle").field(&self.home).finish()
+        f.debug_tuple("Handle").field(&self.remote).finish()
     }
 }
 
@@ -185,10 +183,10 @@ impl fmt::Debug for Handle {
 #[must_use = "dropping a task cancels it: await it, or call `detach`"]
 pub struct RemoteTask<T> {
     shared: Arc<Shared<T>>,
-    home: Home,
+    remote: Remote,
     /// The runtime's own.
     thread: ThreadId,
-    _outside: Outside,
+    _external: ExternalRef,
 }
 
 struct Shared<T> {
@@ -209,7 +207,7 @@ struct State<T> {
     abandoned: bool,
     waker: Option<Waker>,
     /// Set when the task starts.
-    task: Option<RemoteRef>,
+    task: Option<SharedTask>,
 }
 
 impl<T> RemoteTask<T> {
@@ -240,7 +238,7 @@ impl<T> RemoteTask<T> {
     fn orphaned(&self, error: JoinError) {
         let who = error.who().to_string();
         if let Ok(payload) = error.try_into_panic() {
-            executor::orphaned(self.home, who, payload);
+            executor::orphaned(self.remote, who, payload);
         }
     }
 
@@ -382,7 +380,7 @@ impl<T: Send + 'static> Completion<T> {
             future: Some(async move { make().await }),
             completion: Some(self),
         };
-        let task = executor.owner.spawn(future, None, spawned_at);
+        let task = executor.spawn(future, None, spawned_at);
         let abandoned = {
             let mut state = lock(&shared.state);
             // A detached one is nobody's to abort, and must not refer to itself: that would
@@ -394,10 +392,10 @@ impl<T: Send + 'static> Completion<T> {
         };
         let mut panic = task.release();
         if abandoned {
-            panic = task.cancel();
+            panic = executor::cancel(&task.task());
         }
         if let Some(payload) = panic {
-            executor::orphaned(task.home(), task.about().to_string(), payload);
+            executor::orphaned(executor.remote(), task.meta().to_string(), payload);
         }
     }
 }
@@ -479,9 +477,9 @@ impl<T> Drop for Completion<T> {
 }
 
 impl<T> Shared<T> {
-    fn about(&self, spawned_at: &'static Location<'static>) -> About {
+    fn about(&self, spawned_at: &'static Location<'static>) -> TaskMeta {
         let task = lock(&self.state).task.clone();
-        task.map_or(About::not_started(spawned_at), |task| task.about())
+        task.map_or(TaskMeta::not_started(spawned_at), |task| task.meta())
     }
 
     /// Leaves the result for the handle, and wakes who awaits it. What the handle does

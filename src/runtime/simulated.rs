@@ -7,8 +7,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::{AutoAdvance, Builder, Clock, Runtime, Schedule};
-use crate::executor::budget::BudgetClock;
 use crate::clock::VirtualClock;
+use crate::executor::budget::BudgetClock;
 use crate::panics::Panics;
 use crate::reactor::Reactor;
 use crate::watch::Short;
@@ -59,7 +59,7 @@ impl Runtime {
     }
 
     fn is_anything_outside(&self) -> bool {
-        self.executor.has_outside() || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
+        self.executor.has_external() || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
     }
 
     /// For how long the clock, which would jump, is held by a task that waits for

@@ -30,7 +30,7 @@ use crate::io::{Async, AsyncRead};
 /// # Examples
 ///
 /// ```
-/// use futures_lite::StreamExt;
+/// use soloist::stream::StreamExt;
 /// use soloist::{block_on, signal::unix::{SignalKind, signal}};
 ///
 /// block_on(async {
@@ -99,7 +99,7 @@ impl Signal {
     ///
     /// # Errors
     ///
-    /// Outside of a runtime.
+    /// Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -125,7 +125,7 @@ impl Signal {
     ///
     /// # Errors
     ///
-    /// Outside of a runtime.
+    /// Returns an error outside of a runtime.
     ///
     /// # Examples
     ///

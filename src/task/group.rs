@@ -4,18 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::{Context as TaskContext, Poll};
 
 use pin_project_lite::pin_project;
 
 use super::Task;
+use crate::executor;
 use crate::hooks::WaitReason;
-use crate::task_cell::note;
-use crate::executor::{self, HoldsWaker};
 use crate::panics::{Panics, Payload};
+use crate::task_cell::{WakeTarget, note};
 
 /// Tasks that belong together.
 ///
@@ -42,7 +42,7 @@ use crate::panics::{Panics, Payload};
 /// assert_eq!(sum, Ok(6));
 /// ```
 pub struct TaskGroup<T, E> {
-    spawner: Spawner<T, E>,
+    group: Rc<Group<T, E>>,
 }
 
 /// Spawns into a [`TaskGroup`], from wherever on its thread.
@@ -66,54 +66,22 @@ pub struct Spawner<T, E> {
     group: Rc<Group<T, E>>,
 }
 
-/// The panic of a task, by the name of the task. It is reported if nobody takes it.
-struct Unheard(Option<(String, Payload)>);
-
-impl Drop for Unheard {
-    fn drop(&mut self) {
-        if let Some((who, payload)) = self.0.take() {
-            context::report(&who, payload);
-        }
-    }
-}
-
 struct Group<T, E> {
-    /// By the order in which they were spawned. One leaves when its result is taken.
+    /// The tasks whose result has not been taken, by number. They are numbered in the order in
+    /// which they are spawned.
     tasks: RefCell<BTreeMap<u64, Task<Result<T, E>>>>,
     spawned: Cell<u64>,
-    /// Set by the first failure, and when the group goes: no task starts any more.
-    closed: Cell<bool>,
-    ends: Rc<Ends>,
+    /// Set by the first failure, and when the group is dropped. No task is spawned after that.
+    is_closed: Cell<bool>,
+    finished: Rc<Finished>,
 }
 
-/// The tasks that are over and have not been looked at, and who waits for one.
+/// The numbers of tasks that have finished, for `Group::poll_next`.
 #[derive(Default)]
-struct Ends {
-    over: RefCell<VecDeque<u64>>,
-    waker: Cell<Option<Waker>>,
-    /// The runtime that was told of this waker last.
-    told: Cell<u64>,
-}
-
-impl Ends {
-    /// Lets the runtime know of the waker: it is woken here and by nobody else, so it does
-    /// not prove that somebody is left who will.
-    fn tell(self: &Rc<Self>) {
-        let Some(executor) = executor::try_current() else {
-            return;
-        };
-        let id = executor.owner.home().id();
-        if self.told.replace(id) != id {
-            let ends: Weak<Ends> = Rc::downgrade(self);
-            executor.add_parked(ends);
-        }
-    }
-}
-
-impl HoldsWaker for Ends {
-    fn waker(&self) -> &Cell<Option<Waker>> {
-        &self.waker
-    }
+struct Finished {
+    numbers: RefCell<VecDeque<u64>>,
+    /// Waits for the next one.
+    waiter: Cell<WakeTarget>,
 }
 
 impl<T: 'static, E: 'static> TaskGroup<T, E> {
@@ -126,16 +94,13 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     /// assert!(group.is_empty());
     /// ```
     pub fn new() -> TaskGroup<T, E> {
-        let group = Group {
-            tasks: RefCell::new(BTreeMap::new()),
-            spawned: Cell::new(0),
-            closed: Cell::new(false),
-            ends: Rc::default(),
-        };
         TaskGroup {
-            spawner: Spawner {
-                group: Rc::new(group),
-            },
+            group: Rc::new(Group {
+                tasks: RefCell::new(BTreeMap::new()),
+                spawned: Cell::new(0),
+                is_closed: Cell::new(false),
+                finished: Rc::default(),
+            }),
         }
     }
 
@@ -143,14 +108,14 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     ///
     /// # Panics
     ///
-    /// Outside of a runtime.
+    /// Panics outside of a runtime.
     ///
     /// # Examples
     ///
     /// See [`TaskGroup`].
     #[track_caller]
     pub fn spawn(&self, future: impl Future<Output = Result<T, E>> + 'static) {
-        self.spawner.spawn(future);
+        self.group.spawn(future);
     }
 
     /// How children spawn siblings.
@@ -159,7 +124,8 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     ///
     /// See [`Spawner`].
     pub fn spawner(&self) -> Spawner<T, E> {
-        self.spawner.clone()
+        let group = self.group.clone();
+        Spawner { group }
     }
 
     /// How many tasks are in the group: all whose result has not been taken.
@@ -178,7 +144,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     /// });
     /// ```
     pub fn len(&self) -> usize {
-        self.spawner.group.tasks.borrow().len()
+        self.group.tasks.borrow().len()
     }
 
     /// Whether no task is in the group.
@@ -222,7 +188,8 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     /// });
     /// ```
     pub async fn next(&mut self) -> Option<Result<T, E>> {
-        self.next_numbered().await.map(|(_, result)| result)
+        let next = poll_fn(|cx| self.group.poll_next(cx)).await;
+        next.map(|(_, result)| result)
     }
 
     /// Waits for all tasks, and returns what they returned in the order in which they
@@ -254,9 +221,10 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     ///     assert_eq!(group.join_all().await, Err("no such page"));
     /// });
     /// ```
-    pub async fn join_all(mut self) -> Result<Vec<T>, E> {
+    pub async fn join_all(self) -> Result<Vec<T>, E> {
+        let group = &self.group;
         let mut outputs = BTreeMap::new();
-        while let Some((number, result)) = self.next_numbered().await {
+        while let Some((number, result)) = poll_fn(|cx| group.poll_next(cx)).await {
             outputs.insert(number, result?);
         }
         Ok(outputs.into_values().collect())
@@ -286,21 +254,20 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     /// });
     /// ```
     pub async fn cancel(self) {
-        let group = &self.spawner.group;
-        group.closed.set(true);
-        let tasks = std::mem::take(&mut *group.tasks.borrow_mut());
-        // All at once, and then wait: one of them may be the one that calls this.
+        self.group.is_closed.set(true);
+        let tasks = self.group.tasks.take();
+        // Cancelled before the first wait: one of the tasks may be the one that calls this.
         tasks.values().for_each(Task::cancel_now);
-        let mut first = Unheard(None);
+        let mut first = ReportOnDrop(None);
         for mut task in tasks.into_values() {
             let Err(error) = poll_fn(|cx| task.poll_join(cx)).await else {
                 continue;
             };
-            let who = error.who().to_string();
+            let name = error.who().to_string();
             if let Ok(payload) = error.try_into_panic() {
-                let last = Unheard(Some((who, payload)));
+                let panic = ReportOnDrop(Some((name, payload)));
                 if first.0.is_none() {
-                    first = last;
+                    first = panic;
                 }
             }
         }
@@ -308,9 +275,16 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
             resume_unwind(payload);
         }
     }
+}
 
-    async fn next_numbered(&mut self) -> Option<(u64, Result<T, E>)> {
-        poll_fn(|cx| self.spawner.group.poll_next(cx)).await
+/// The name of a task, and its panic. Reports the panic unless it is taken.
+struct ReportOnDrop(Option<(String, Payload)>);
+
+impl Drop for ReportOnDrop {
+    fn drop(&mut self) {
+        if let Some((name, payload)) = self.0.take() {
+            executor::report_panic(&name, payload);
+        }
     }
 }
 
@@ -322,7 +296,10 @@ impl<T: 'static, E: 'static> Default for TaskGroup<T, E> {
 
 impl<T, E> Drop for TaskGroup<T, E> {
     fn drop(&mut self) {
-        self.spawner.group.close();
+        self.group.is_closed.set(true);
+        let mut panics = Panics::default();
+        cancel(self.group.tasks.take(), &mut panics);
+        panics.resume();
     }
 }
 
@@ -332,33 +309,14 @@ impl<T: 'static, E: 'static> Spawner<T, E> {
     ///
     /// # Panics
     ///
-    /// Outside of a runtime.
+    /// Panics outside of a runtime.
     ///
     /// # Examples
     ///
     /// See [`Spawner`].
     #[track_caller]
     pub fn spawn(&self, future: impl Future<Output = Result<T, E>> + 'static) {
-        let group = &self.group;
-        if group.closed.get() {
-            drop(future);
-            return;
-        }
-        let number = group.spawned.get();
-        group.spawned.set(number + 1);
-        let tell = TellEnd {
-            ends: group.ends.clone(),
-            number,
-        };
-        let executor = executor::current("`TaskGroup::spawn`");
-        let child = Child {
-            future: Some(future),
-            group: Rc::downgrade(group),
-            tell,
-        };
-        let task = Task::new(executor.owner.spawn(child, None, Location::caller()));
-        let old = group.tasks.borrow_mut().insert(number, task);
-        debug_assert!(old.is_none(), "numbers are not reused");
+        self.group.spawn(future);
     }
 }
 
@@ -370,20 +328,42 @@ impl<T, E> Clone for Spawner<T, E> {
     }
 }
 
+impl<T: 'static, E: 'static> Group<T, E> {
+    #[track_caller]
+    fn spawn(self: &Rc<Self>, future: impl Future<Output = Result<T, E>> + 'static) {
+        if self.is_closed.get() {
+            drop(future);
+            return;
+        }
+        let number = self.spawned.get();
+        self.spawned.set(number + 1);
+        let child = Child {
+            future: Some(future),
+            group: Rc::downgrade(self),
+            notify: NotifyOnDrop {
+                finished: self.finished.clone(),
+                number,
+            },
+        };
+        let executor = executor::current("`TaskGroup::spawn`");
+        let task = Task::new(executor.spawn(child, None, Location::caller()));
+        let old = self.tasks.borrow_mut().insert(number, task);
+        debug_assert!(old.is_none(), "numbers are not reused");
+    }
+}
+
 impl<T, E> Group<T, E> {
     fn poll_next(&self, cx: &mut TaskContext<'_>) -> Poll<Option<(u64, Result<T, E>)>> {
         loop {
-            let over = self.ends.over.borrow_mut().pop_front();
-            let Some(number) = over else { break };
+            let finished = self.finished.numbers.borrow_mut().pop_front();
+            let Some(number) = finished else { break };
             let task = self.tasks.borrow_mut().remove(&number);
             let Some(mut task) = task else { continue };
             match task.poll_join(cx) {
-                Poll::Ready(Ok(result)) => {
-                    return Poll::Ready(Some((number, result)));
-                }
+                Poll::Ready(Ok(result)) => return Poll::Ready(Some((number, result))),
                 Poll::Ready(Err(error)) => match error.try_into_panic() {
                     Ok(payload) => resume_unwind(payload),
-                    // No other cancel leaves the task in the group.
+                    // A task that is cancelled for another reason is not in the group.
                     Err(error) => panic!(
                         "{} of a `TaskGroup` was cancelled, because its runtime is gone: take \
                          the results while it runs",
@@ -391,11 +371,9 @@ impl<T, E> Group<T, E> {
                     ),
                 },
                 Poll::Pending => {
-                    // Its future is being dropped right now: this waker is told the end.
-                    let mut tasks = self.tasks.borrow_mut();
-                    tasks.insert(number, task);
-                    drop(tasks);
-                    self.ends.over.borrow_mut().push_back(number);
+                    // Its future is being dropped now. `poll_join` has registered the waker.
+                    self.tasks.borrow_mut().insert(number, task);
+                    self.finished.numbers.borrow_mut().push_back(number);
                     return Poll::Pending;
                 }
             }
@@ -403,39 +381,31 @@ impl<T, E> Group<T, E> {
         if self.tasks.borrow().is_empty() {
             return Poll::Ready(None);
         }
-        let old = self.ends.waker.replace(Some(cx.waker().clone()));
-        drop(old);
+        // The place is empty while the old waker is dropped: that may be user code.
+        drop(self.finished.waiter.take());
+        let waiter = WakeTarget::new(cx.waker());
+        drop(self.finished.waiter.replace(waiter));
         note(WaitReason::Group);
-        self.ends.tell();
         Poll::Pending
     }
 
-    /// Cancels all tasks.
-    fn close(&self) {
-        self.closed.set(true);
-        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
-        let mut panics = Panics::default();
-        cancel(tasks, &mut panics);
-        panics.resume();
-    }
-
-    /// Cancels all tasks but those that are over, and the one that has failed, which is
-    /// in its last poll.
+    /// Cancels the tasks that have not finished, except for the one that has failed, which is in
+    /// its last poll.
     fn fail(&self, failed: u64, panics: &mut Panics) {
-        if self.closed.replace(true) {
-            // It is one of those that are being cancelled.
+        if self.is_closed.replace(true) {
+            // The task is being cancelled itself.
             return;
         }
         let tasks = self.tasks.take();
-        let (stay, go) = tasks
+        let (kept, cancelled) = tasks
             .into_iter()
             .partition(|(number, task)| *number == failed || task.is_finished());
-        self.tasks.replace(stay);
-        cancel(go, panics);
+        self.tasks.replace(kept);
+        cancel(cancelled, panics);
     }
 }
 
-/// User code: no borrow is held here.
+/// Drops futures, which is user code. So the caller holds no borrow.
 fn cancel<T, E>(tasks: BTreeMap<u64, Task<Result<T, E>>>, panics: &mut Panics) {
     for task in tasks.into_values() {
         panics.catch(|| drop(task));
@@ -443,14 +413,15 @@ fn cancel<T, E>(tasks: BTreeMap<u64, Task<Result<T, E>>>, panics: &mut Panics) {
 }
 
 pin_project! {
-    /// A child's future, which tells its end however that comes about.
+    /// The future of a task of the group. It reports that the task has finished, for whatever
+    /// reason.
     struct Child<F, T, E> {
-        // Until it is dropped.
+        // `None` once it is dropped.
         #[pin]
         future: Option<F>,
-        // Weak: the group holds the task, and so its future.
+        // Weak, since the group owns the task, and with it this future.
         group: Weak<Group<T, E>>,
-        tell: TellEnd,
+        notify: NotifyOnDrop,
     }
 
     impl<F, T, E> PinnedDrop for Child<F, T, E> {
@@ -459,14 +430,13 @@ pin_project! {
             let mut panics = Panics::default();
             panics.catch(|| this.future.set(None));
             if !panics.is_empty() {
-                fail(this.group, this.tell.number, &mut panics);
+                fail(this.group, this.notify.number, &mut panics);
             }
             panics.resume();
         }
     }
 }
 
-/// The first failure cancels the rest.
 fn fail<T, E>(group: &Weak<Group<T, E>>, failed: u64, panics: &mut Panics) {
     if let Some(group) = group.upgrade() {
         group.fail(failed, panics);
@@ -482,42 +452,37 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<T, E>> {
         let this = self.project();
         let future = this.future.as_pin_mut().expect("it is not dropped yet");
-        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
         let mut panics = Panics::default();
-        let output = match polled {
-            Ok(Poll::Ready(Err(error))) => Some(Poll::Ready(Err(error))),
-            Ok(other) => return other,
-            Err(payload) => {
-                panics.keep(payload);
-                None
-            }
-        };
-        fail(this.group, this.tell.number, &mut panics);
-        panics.resume();
-        output.expect("its panic has been resumed")
+        let mut polled = None;
+        panics.catch(|| polled = Some(future.poll(cx)));
+        if !matches!(polled, Some(Poll::Pending | Poll::Ready(Ok(_)))) {
+            fail(this.group, this.notify.number, &mut panics);
+            panics.resume();
+        }
+        polled.expect("a panic has been resumed")
     }
 }
 
-struct TellEnd {
-    ends: Rc<Ends>,
+/// Reports that a task has finished.
+struct NotifyOnDrop {
+    finished: Rc<Finished>,
     number: u64,
 }
 
-impl Drop for TellEnd {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
-        self.ends.over.borrow_mut().push_back(self.number);
-        if let Some(waker) = self.ends.waker.take() {
-            // It may be that the thread unwinds from the child's destructor.
-            let mut panics = Panics::default();
-            panics.catch(|| waker.wake());
-            panics.resume();
-        }
+        self.finished.numbers.borrow_mut().push_back(self.number);
+        let waiter = self.finished.waiter.take();
+        // The thread may unwind from the destructor of the future.
+        let mut panics = Panics::default();
+        panics.catch(|| waiter.wake());
+        panics.resume();
     }
 }
 
 impl<T, E> fmt::Debug for TaskGroup<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.spawner.group.tasks.borrow().len();
+        let len = self.group.tasks.borrow().len();
         f.debug_struct("TaskGroup")
             .field("len", &len)
             .finish_non_exhaustive()

@@ -81,7 +81,7 @@ impl<T: 'static> LocalKey<T> {
     ///
     /// # Cancel safety
     ///
-    /// As the future's own.
+    /// The same as that of the future.
     ///
     /// # Examples
     ///

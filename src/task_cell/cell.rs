@@ -1,6 +1,9 @@
 //! The cell: header, and a place for the future and then for its output.
 
-#![expect(unsafe_code, reason = "the stage of a cell, and the functions of its vtable")]
+#![expect(
+    unsafe_code,
+    reason = "the stage of a cell, and the functions of its vtable"
+)]
 
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::cell::Joinable;
-use super::header::{LocalRef, LocalTask, RemoteTask, State, TaskMeta};
+use super::header::{LocalRef, LocalTask, SharedTask, State, TaskMeta};
 use crate::panics::{Payload, discard};
 
 /// Why a task has no output.
@@ -50,8 +50,8 @@ impl<T> TaskRef<T> {
         self.cell.task()
     }
 
-    pub(crate) fn remote(&self) -> RemoteTask {
-        RemoteTask::clone(&self.cell.borrow_remote())
+    pub(crate) fn remote(&self) -> SharedTask {
+        SharedTask::clone(&self.cell.borrow_remote())
     }
 
     /// Nothing will take the output: drops it if it is there. Returns what the task panicked

@@ -1,5 +1,5 @@
 //! The header of a cell, and everything that refers to a cell: [`LocalTask`] on the executor's
-//! thread, [`RemoteTask`] and wakers on any, and [`WakeTarget`].
+//! thread, [`SharedTask`] and wakers on any, and [`WakeTarget`].
 
 #![expect(unsafe_code, reason = "counted pointers to cells, and their waker")]
 
@@ -60,7 +60,7 @@ impl fmt::Display for TaskMeta {
 /// What other threads send to an executor.
 pub(crate) enum Message {
     /// The task (or main) is to be polled.
-    Wake(RemoteTask),
+    Wake(SharedTask),
     /// A closure to call on the executor's thread, inside of the executor.
     Call(Box<dyn FnOnce() + Send>),
     /// `run` is to return.
@@ -110,7 +110,7 @@ impl fmt::Debug for Remote {
 pub(crate) trait Schedule: 'static {
     /// Puts the task on the ready queue, if its executor is entered on this thread. Returns
     /// false if it is not.
-    fn schedule(task: &RemoteTask) -> bool;
+    fn schedule(task: &SharedTask) -> bool;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,7 +145,7 @@ pub(super) struct Vtable {
     pub(super) run: unsafe fn(NonNull<Header>, &Waker) -> Ran,
     // SAFETY: callers keep what the function `run` in `cell.rs` asks for.
     pub(super) cancel: unsafe fn(NonNull<Header>) -> Option<Payload>,
-    pub(super) schedule: fn(&RemoteTask) -> bool,
+    pub(super) schedule: fn(&SharedTask) -> bool,
 }
 
 /// The part of a cell that does not depend on the type of its future.
@@ -359,7 +359,7 @@ impl<C: ?Sized> LocalRef<C> {
     #[inline]
     pub(super) fn borrow_remote(&self) -> Borrowed<'_> {
         Borrowed {
-            task: ManuallyDrop::new(RemoteTask(self.cell.cast())),
+            task: ManuallyDrop::new(SharedTask(self.cell.cast())),
             _cell: PhantomData,
         }
     }
@@ -368,7 +368,7 @@ impl<C: ?Sized> LocalRef<C> {
     #[inline]
     pub(super) fn waker(&self) -> BorrowedWaker<'_> {
         BorrowedWaker {
-            waker: ManuallyDrop::new(RemoteTask(self.cell.cast()).into_waker()),
+            waker: ManuallyDrop::new(SharedTask(self.cell.cast()).into_waker()),
             _cell: PhantomData,
         }
     }
@@ -472,14 +472,22 @@ impl LocalTask {
     }
 
     #[inline]
-    pub(crate) fn remote(&self) -> RemoteTask {
-        RemoteTask::clone(&self.0.borrow_remote())
+    pub(crate) fn remote(&self) -> SharedTask {
+        SharedTask::clone(&self.0.borrow_remote())
     }
 
     /// The id of its executor.
     #[inline]
     pub(crate) fn executor(&self) -> u64 {
         self.header().remote.id
+    }
+
+    pub(crate) fn remote_executor(&self) -> Remote {
+        self.header().remote
+    }
+
+    pub(crate) fn waiter_id(&self) -> WaiterId {
+        self.header().waiter_id()
     }
 
     /// Its key in the registry. Main has none.
@@ -538,15 +546,15 @@ impl fmt::Debug for LocalTask {
 
 /// A counted reference for any thread: it can wake the task, and mark it as aborted. The data of
 /// a waker is one.
-pub(crate) struct RemoteTask(NonNull<Header>);
+pub(crate) struct SharedTask(NonNull<Header>);
 
 // SAFETY: what other threads read in the header is Sync (asserted below) and does not change
-// while there is a `RemoteTask`; the rest is touched on the executor's thread only [THREAD]. The
+// while there is a `SharedTask`; the rest is touched on the executor's thread only [THREAD]. The
 // last reference frees the cell: that drops no future and no output [STAGE], no joiner
 // [JOINER], and a name, which is Send (asserted below).
-unsafe impl Send for RemoteTask {}
+unsafe impl Send for SharedTask {}
 // SAFETY: as for `Send`.
-unsafe impl Sync for RemoteTask {}
+unsafe impl Sync for SharedTask {}
 
 /// What the claims about threads take for granted.
 const _: () = {
@@ -557,7 +565,7 @@ const _: () = {
     is_send::<(&'static Vtable, Remote, Name, Waker)>();
 };
 
-impl RemoteTask {
+impl SharedTask {
     #[inline]
     pub(super) fn header(&self) -> &Header {
         // SAFETY: the cell exists [COUNT].
@@ -612,7 +620,7 @@ impl RemoteTask {
     fn into_waker(self) -> Waker {
         let data = ManuallyDrop::new(self).0.as_ptr().cast_const().cast();
         // SAFETY: the functions of the table keep the contract of `RawWakerVTable`: a
-        // `RemoteTask`, for which the data stands, is `Send`, `Sync` and counted.
+        // `SharedTask`, for which the data stands, is `Send`, `Sync` and counted.
         unsafe { Waker::new(data, &WAKER) }
     }
 
@@ -620,21 +628,21 @@ impl RemoteTask {
     ///
     /// `data` comes from `into_waker`, and its reference is not used in another way.
     #[inline]
-    unsafe fn from_data(data: *const ()) -> RemoteTask {
+    unsafe fn from_data(data: *const ()) -> SharedTask {
         // SAFETY: `into_waker` made it from a `NonNull`.
-        RemoteTask(unsafe { NonNull::new_unchecked(data.cast_mut().cast()) })
+        SharedTask(unsafe { NonNull::new_unchecked(data.cast_mut().cast()) })
     }
 }
 
-impl Clone for RemoteTask {
+impl Clone for SharedTask {
     #[inline]
-    fn clone(&self) -> RemoteTask {
+    fn clone(&self) -> SharedTask {
         self.header().refs.add_remote();
-        RemoteTask(self.0)
+        SharedTask(self.0)
     }
 }
 
-impl Drop for RemoteTask {
+impl Drop for SharedTask {
     #[inline]
     fn drop(&mut self) {
         if self.header().refs.remove_remote() {
@@ -644,17 +652,17 @@ impl Drop for RemoteTask {
     }
 }
 
-/// A [`RemoteTask`] without a count of its own: it cannot be moved out.
+/// A [`SharedTask`] without a count of its own: it cannot be moved out.
 pub(super) struct Borrowed<'a> {
-    task: ManuallyDrop<RemoteTask>,
+    task: ManuallyDrop<SharedTask>,
     _cell: PhantomData<&'a Header>,
 }
 
 impl Deref for Borrowed<'_> {
-    type Target = RemoteTask;
+    type Target = SharedTask;
 
     #[inline]
-    fn deref(&self) -> &RemoteTask {
+    fn deref(&self) -> &SharedTask {
         &self.task
     }
 }
@@ -689,8 +697,8 @@ fn is_waker_of(waker: &Waker, header: &Header) -> bool {
 /// As of all four functions: a `Waker` that `into_waker` has made calls it, with its data.
 unsafe fn clone_waker(data: *const ()) -> RawWaker {
     // SAFETY: `data` is that of a waker of ours, which keeps its reference.
-    let task = ManuallyDrop::new(unsafe { RemoteTask::from_data(data) });
-    std::mem::forget(RemoteTask::clone(&task));
+    let task = ManuallyDrop::new(unsafe { SharedTask::from_data(data) });
+    std::mem::forget(SharedTask::clone(&task));
     RawWaker::new(data, &WAKER)
 }
 
@@ -699,7 +707,7 @@ unsafe fn clone_waker(data: *const ()) -> RawWaker {
 /// As of `clone_waker`.
 unsafe fn wake(data: *const ()) {
     // SAFETY: `data` is that of a waker of ours, which gives its reference away.
-    unsafe { RemoteTask::from_data(data) }.wake_by_ref();
+    unsafe { SharedTask::from_data(data) }.wake_by_ref();
 }
 
 /// # Safety
@@ -707,7 +715,7 @@ unsafe fn wake(data: *const ()) {
 /// As of `clone_waker`.
 unsafe fn wake_by_ref(data: *const ()) {
     // SAFETY: `data` is that of a waker of ours, which keeps its reference.
-    ManuallyDrop::new(unsafe { RemoteTask::from_data(data) }).wake_by_ref();
+    ManuallyDrop::new(unsafe { SharedTask::from_data(data) }).wake_by_ref();
 }
 
 /// # Safety
@@ -715,7 +723,7 @@ unsafe fn wake_by_ref(data: *const ()) {
 /// As of `clone_waker`.
 unsafe fn drop_waker(data: *const ()) {
     // SAFETY: `data` is that of a waker of ours, which gives its reference away.
-    drop(unsafe { RemoteTask::from_data(data) });
+    drop(unsafe { SharedTask::from_data(data) });
 }
 
 /// What is to be woken: by the end of a task, a timer, or a source.
@@ -802,7 +810,7 @@ pub(crate) fn polled_task(waker: &Waker) -> Option<LocalTask> {
     with_polled(|polled| is_waker_of(waker, polled)).filter(|is_own| *is_own)?;
     // SAFETY: its vtable is ours, and only `into_waker` makes wakers with that. It keeps its
     // reference.
-    let task = ManuallyDrop::new(unsafe { RemoteTask::from_data(waker.data()) });
+    let task = ManuallyDrop::new(unsafe { SharedTask::from_data(waker.data()) });
     // SAFETY: it is being polled on this thread, so this is its executor's [THREAD].
     Some(unsafe { task.to_local() })
 }

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::cell::{self, MainTask};
 use super::handle::TaskRef;
-use super::header::{LocalTask, Name, Remote, RemoteTask, Schedule, State};
-use crate::inbox::{Inbox, Notifier};
 use super::header::Message;
+use super::header::{LocalTask, Name, Remote, Schedule, SharedTask, State};
+use crate::inbox::{Inbox, Notifier};
 use crate::sync::atomic::Ordering;
 
 /// [ID]
@@ -77,7 +77,7 @@ impl Owner {
     /// A wake on the executor's thread: marks the task as queued. Returns what to put on the
     /// ready queue; `None` if it is there already, or over, or another executor's.
     #[inline]
-    pub(crate) fn queue(&self, task: &RemoteTask) -> Option<LocalTask> {
+    pub(crate) fn queue(&self, task: &SharedTask) -> Option<LocalTask> {
         let header = task.header();
         if header.remote.id() != self.remote.id() || header.queued.replace(true) {
             return None;
@@ -87,7 +87,7 @@ impl Owner {
     }
 
     /// A wake from the inbox. As [`Owner::queue`].
-    pub(crate) fn queue_remote(&self, task: &RemoteTask) -> Option<LocalTask> {
+    pub(crate) fn queue_remote(&self, task: &SharedTask) -> Option<LocalTask> {
         let header = task.header();
         if header.remote.id() != self.remote.id()
             || !matches!(header.state.get(), State::Idle | State::Running)

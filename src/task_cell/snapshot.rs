@@ -6,6 +6,8 @@ use crate::hooks::WaitKinds;
 pub(crate) struct TaskSnapshot {
     pub(crate) meta: TaskMeta,
     pub(crate) id: WaiterId,
+    /// Its key in the registry. Main has none.
+    pub(crate) slot: Option<usize>,
     pub(crate) polls: u32,
     pub(crate) is_polled: bool,
     pub(crate) is_queued: bool,
@@ -33,6 +35,7 @@ impl LocalTask {
         Some(TaskSnapshot {
             meta: header.meta(),
             id: header.waiter_id(),
+            slot: self.slot(),
             polls: header.polls.get(),
             is_polled,
             is_queued: header.queued.get(),

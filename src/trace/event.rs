@@ -199,19 +199,19 @@ pub enum For {
 }
 
 impl For {
-    pub(super) fn new(waiting: hooks::Id, wait: Option<hooks::Wait>) -> For {
+    pub(super) fn new(waiting: hooks::Id, wait: Option<hooks::WaitReason>) -> For {
         match wait {
-            Some(hooks::Wait::Read(fd)) => For::Read { fd },
-            Some(hooks::Wait::Write(fd)) => For::Write { fd },
-            Some(hooks::Wait::Timer(_)) => For::Timer,
-            Some(hooks::Wait::Task(number)) => For::Task(Who::new(hooks::Id {
+            Some(hooks::WaitReason::Read(fd)) => For::Read { fd },
+            Some(hooks::WaitReason::Write(fd)) => For::Write { fd },
+            Some(hooks::WaitReason::Timer(_)) => For::Timer,
+            Some(hooks::WaitReason::Task(number)) => For::Task(Who::new(hooks::Id {
                 runtime: waiting.runtime,
                 number,
             })),
-            Some(hooks::Wait::Group) => For::Group,
-            Some(hooks::Wait::Remote) => For::RemoteTask,
-            Some(hooks::Wait::Promise) => For::Promise,
-            Some(hooks::Wait::Job) => For::Job,
+            Some(hooks::WaitReason::Group) => For::Group,
+            Some(hooks::WaitReason::Remote) => For::RemoteTask,
+            Some(hooks::WaitReason::Promise) => For::Promise,
+            Some(hooks::WaitReason::Job) => For::Job,
             None => For::Other,
         }
     }

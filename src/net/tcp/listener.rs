@@ -1,6 +1,6 @@
 //! TCP listeners.
 
-use std::fmt;
+use std::convert::identity;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,10 +10,11 @@ use futures_lite::Stream;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::TcpStream;
-use crate::net::incoming::{Accept, Listening, Turn, WHAT, accept_nonblocking};
-use crate::net::{IntoStdError, ToSocketAddrs, first_that_works, option, resolve};
+use crate::net::accept::{ACCEPTING, Acceptor};
+use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
+use crate::time::Sleep;
 
-/// Waits for TCP connections.
+/// Accepts TCP connections.
 ///
 /// # Examples
 ///
@@ -31,21 +32,20 @@ use crate::net::{IntoStdError, ToSocketAddrs, first_that_works, option, resolve}
 /// ```
 #[derive(Clone)]
 pub struct TcpListener {
-    socket: Listening<std::net::TcpListener>,
+    socket: Acceptor<std::net::TcpListener>,
 }
 
 impl TcpListener {
-    /// Listens at the first of the addresses that is free. Port 0 lets the system
-    /// choose one.
+    /// Listens on the first of the addresses that is free. With port 0 the system chooses a port.
     ///
     /// # Errors
     ///
-    /// The last error, if no address could be bound to, with the address in its text.
-    /// Outside of a runtime.
+    /// Returns the last error, which names its address, if none of the addresses could be bound.
+    /// Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
-    /// It waits for nothing but the look-up of a host name, and listens only after that.
+    /// Only the look-up of a host name waits. The socket is bound after that.
     ///
     /// # Examples
     ///
@@ -63,8 +63,8 @@ impl TcpListener {
         TcpListener::builder().bind(address).await
     }
 
-    /// Settings that must be made before a listener is there: the length of its queue,
-    /// whether others may listen at the same port.
+    /// Returns a builder, for options that must be set before the listener exists: the length of
+    /// its queue, and whether other sockets may listen on the same port.
     ///
     /// # Examples
     ///
@@ -81,10 +81,10 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// When the process or the system is out of file descriptors or memory, and outside
-    /// of a runtime. After an error of the first kind the next call waits a while, so
-    /// that a loop which goes on does not spin: 10 ms, and longer each time, up to a
-    /// second.
+    /// Returns an error if the process or the system is out of file descriptors or memory, and
+    /// outside of a runtime. After an error of the first kind the next call pauses, so a loop
+    /// that continues does not spin. The pause is 10 ms, and doubles with each further error, up
+    /// to one second.
     ///
     /// # Cancel safety
     ///
@@ -102,17 +102,16 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, from) = self.socket.accept().await?;
-        Ok((TcpStream::from_nonblocking(stream, WHAT)?, from))
+        self.socket.accept(convert).await
     }
 
-    /// The connections that come, as a [`Stream`] without an end.
+    /// Returns a [`Stream`] of the connections. It never ends.
     ///
     /// # Examples
     ///
     /// ```
     /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// use futures_lite::StreamExt;
+    /// use soloist::stream::StreamExt;
     /// # block_on(async {
     /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
     /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
@@ -126,48 +125,16 @@ impl TcpListener {
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming {
             listener: self,
-            turn: Turn::default(),
+            pause: None,
         }
     }
 
-    /// The address that it listens at.
+    /// Sets the number of hops that the packets of its connections may make (`IP_TTL`).
+    /// Connections that have been accepted before keep their value.
     ///
     /// # Errors
     ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::TcpListener};
-    /// # block_on(async {
-    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// println!("listening at {}", listener.local_addr()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
-
-    /// How many hops the packets of its connections may make (`IP_TTL`).
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// See [`set_ttl`](TcpListener::set_ttl).
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.get_ref().ttl()
-    }
-
-    /// Sets how many hops the packets of its connections may make (`IP_TTL`): of those
-    /// that it accepts from now on.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
+    /// Returns an error if the system refuses the value.
     ///
     /// # Examples
     ///
@@ -180,89 +147,73 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        option(self.get_ref().set_ttl(ttl), "the TTL", ttl)
+        self.get_ref().set_ttl(ttl).setting("the TTL", ttl)
     }
 
-    /// The error that waits for the listener, if there is one; after that it is gone.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::TcpListener};
-    /// # block_on(async {
-    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// assert!(listener.take_error()?.is_none());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.get_ref().take_error()
-    }
+    forward_to_std! {
+        /// Returns the address that it listens on.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::TcpListener};
+        /// # block_on(async {
+        /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// println!("listening at {}", listener.local_addr()?);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// The std listener, still in nonblocking mode.
-    ///
-    /// # Errors
-    ///
-    /// While it has clones: the error carries the listener.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::TcpListener};
-    /// # block_on(async {
-    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let listener: std::net::TcpListener = listener.into_std()?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_std(self) -> Result<std::net::TcpListener, IntoStdError<TcpListener>> {
-        self.socket.into_inner().map_err(|socket| IntoStdError {
-            socket: TcpListener { socket },
-        })
-    }
+        /// Returns the number of hops that the packets of its connections may make (`IP_TTL`).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// See [`set_ttl`](TcpListener::set_ttl).
+        pub fn ttl(&self) -> io::Result<u32>;
 
-    fn get_ref(&self) -> &std::net::TcpListener {
-        self.socket.get_ref()
-    }
-}
-
-impl_as_raw!(TcpListener);
-
-impl Accept for std::net::TcpListener {
-    type Accepted = (std::net::TcpStream, SocketAddr);
-
-    fn accept(&self) -> io::Result<Self::Accepted> {
-        let (stream, from) = accept_nonblocking(self)?;
-        // Some systems tell no address of a connection that is gone already.
-        let from = from.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
-        Ok((stream.into(), from))
+        /// Returns the pending error of the socket, and clears it.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::TcpListener};
+        /// # block_on(async {
+        /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+        /// assert!(listener.take_error()?.is_none());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get_ref().fmt(f)
-    }
+impl_socket!(
+    TcpListener, std::net::TcpListener, "`TcpListener::bind`",
+    from_std: Acceptor::new, into_std: identity
+);
+
+fn convert(stream: socket2::Socket, peer: SockAddr) -> io::Result<(TcpStream, SocketAddr)> {
+    // Some systems return no address if the connection is gone already.
+    let peer = peer.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
+    let stream = TcpStream::from_nonblocking(stream.into(), ACCEPTING)?;
+    Ok((stream, peer))
 }
 
-/// Registers a std listener with this thread's reactor, in nonblocking mode.
-impl TryFrom<std::net::TcpListener> for TcpListener {
-    type Error = io::Error;
-
-    fn try_from(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        listener.set_nonblocking(true)?;
-        Ok(TcpListener {
-            socket: Listening::new(listener, "`TcpListener::bind`")?,
-        })
-    }
-}
-
-/// The stream of [`TcpListener::incoming`].
+/// The stream that [`TcpListener::incoming`] returns.
 ///
-/// It never ends. An error does not end it either: it waits a while after one that
-/// comes from a lack of file descriptors or memory, and goes on.
+/// It never ends, not even after an error. After an error that comes from a lack of file
+/// descriptors or memory, it pauses before the next attempt.
 ///
 /// # Cancel safety
 ///
@@ -275,25 +226,24 @@ impl TryFrom<std::net::TcpListener> for TcpListener {
 #[must_use = "streams do nothing unless they are polled"]
 pub struct Incoming<'a> {
     listener: &'a TcpListener,
-    turn: Turn,
+    pause: Option<Sleep>,
 }
 
 impl Stream for Incoming<'_> {
     type Item = io::Result<TcpStream>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let listener = self.listener;
-        let accepted = ready!(listener.socket.poll_accept(cx, &mut self.turn));
-        let stream = accepted.and_then(|(stream, _)| TcpStream::from_nonblocking(stream, WHAT));
-        Poll::Ready(Some(stream))
+        let listener = &self.listener.socket;
+        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, convert));
+        Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
     }
 }
 
-/// Connections that wait to be accepted: the system takes less if that is too many.
-/// std's 128 overflow when a tool opens a thousand at once.
+/// The length of the queue. The system reduces a number that it does not support. std's 128 is
+/// too short for a tool that opens a thousand connections at once.
 const BACKLOG: u32 = 4096;
 
-/// Settings of a [`TcpListener`] that must be made before it is there.
+/// Options of a [`TcpListener`] that must be set before it exists.
 ///
 /// # Examples
 ///
@@ -316,12 +266,12 @@ pub struct TcpListenerBuilder {
 }
 
 impl TcpListenerBuilder {
-    /// Whether other sockets of this user may listen at the same address, if they say
-    /// so, too (`SO_REUSEPORT`). By default they may not.
+    /// Sets whether other sockets of this user may listen on the same address, if they set this
+    /// option, too (`SO_REUSEPORT`). The default is `false`.
     ///
-    /// Linux shares the connections out among them: one listener for each thread or
-    /// process. Elsewhere all of them may go to one. Where the system does not have it,
-    /// [`bind`](TcpListenerBuilder::bind) fails.
+    /// Linux distributes the connections among them, so each thread or process can have a
+    /// listener. Other systems may give all connections to one of them. On systems without this
+    /// option, [`bind`](TcpListenerBuilder::bind) fails.
     ///
     /// # Examples
     ///
@@ -343,8 +293,8 @@ impl TcpListenerBuilder {
         self
     }
 
-    /// How many connections may wait to be accepted; 4096 by default. The system takes
-    /// less if that is too many for it (on Linux, `net.core.somaxconn`).
+    /// Sets how many connections may wait to be accepted. The default is 4096. The system may
+    /// reduce the number (on Linux to `net.core.somaxconn`).
     ///
     /// # Examples
     ///
@@ -354,10 +304,10 @@ impl TcpListenerBuilder {
         self
     }
 
-    /// Whether a listener at an IPv6 address takes no IPv4 connections (`IPV6_V6ONLY`).
-    /// By default the system decides; Linux lets `[::]` take both.
+    /// Sets whether a listener on an IPv6 address refuses IPv4 connections (`IPV6_V6ONLY`). The
+    /// default is that of the system. On Linux `[::]` accepts both.
     ///
-    /// It says nothing to a listener at an IPv4 address.
+    /// It has no effect on a listener on an IPv4 address.
     ///
     /// # Examples
     ///
@@ -376,32 +326,29 @@ impl TcpListenerBuilder {
         self
     }
 
-    /// Listens at the first of the addresses that is free.
+    /// Listens on the first of the addresses that is free.
     ///
     /// # Errors
     ///
-    /// As for [`TcpListener::bind`]; and if the system does not have what was asked for.
+    /// The same as for [`TcpListener::bind`]. Returns an error if the system does not support an
+    /// option.
     ///
     /// # Cancel safety
     ///
-    /// As for [`TcpListener::bind`].
+    /// The same as for [`TcpListener::bind`].
     ///
     /// # Examples
     ///
     /// See [`TcpListenerBuilder`].
     pub async fn bind(self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        self.listen_at_one_of(resolve(address).await?)
-    }
-
-    fn listen_at_one_of(&self, addresses: Vec<SocketAddr>) -> io::Result<TcpListener> {
         let listen = |address| self.listen(address);
-        TcpListener::try_from(first_that_works(addresses, "listening at", listen)?)
+        TcpListener::try_from(try_each(resolve(address).await?, "listening at", listen)?)
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        // As std does: elsewhere the option means something else.
+        // Like std. On Windows the option would let another process take over the port.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         if self.reuse_port {

@@ -1,14 +1,14 @@
 //! Unix datagrams.
 
-use std::fmt;
+use std::convert::identity;
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::net::SocketAddr;
+use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 
-use super::{Pauses, at, text};
+use super::{Backoff, address_of, display};
 use crate::executor;
-use crate::net::{IntoStdError, failed};
+use crate::net::{ErrorContext, IntoStdError};
 use crate::socket::Socket;
 
 /// A socket for datagrams between programs of one machine. They arrive, and in order.
@@ -57,7 +57,7 @@ use crate::socket::Socket;
 /// ```
 #[derive(Clone)]
 pub struct UnixDatagram {
-    socket: Socket<std::os::unix::net::UnixDatagram>,
+    socket: Socket<net::UnixDatagram>,
 }
 
 impl UnixDatagram {
@@ -73,14 +73,14 @@ impl UnixDatagram {
     ///
     /// See [`UnixDatagram`].
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
-        UnixDatagram::bind_addr(&at(BINDING, path.as_ref())?)
+        UnixDatagram::bind_addr(&address_of(BINDING, path.as_ref())?)
     }
 
     /// Binds a socket to an address: a path, or on Linux an abstract name.
     ///
     /// # Errors
     ///
-    /// As for [`bind`](UnixDatagram::bind).
+    /// The same as for [`bind`](UnixDatagram::bind).
     ///
     /// # Examples
     ///
@@ -103,36 +103,36 @@ impl UnixDatagram {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn bind_addr(address: &SocketAddr) -> io::Result<UnixDatagram> {
-        // Before there is a file.
-        executor::current_or_error(BIND)?;
-        let socket = std::os::unix::net::UnixDatagram::bind_addr(address);
-        UnixDatagram::try_from(socket.map_err(|error| failed(BINDING, &text(address), &error))?)
+        // Checked before binding, which creates a file.
+        executor::inside_or_error("`UnixDatagram::bind`")?;
+        let socket = net::UnixDatagram::bind_addr(address);
+        UnixDatagram::try_from(socket.context(BINDING, display(address))?)
     }
 
     /// A socket without an address: it can send, and nobody can answer.
     ///
     /// # Errors
     ///
-    /// If the process has no file descriptors left, and outside of a runtime.
+    /// Returns an error if the process has no file descriptors left, and outside of a runtime.
     ///
     /// # Examples
     ///
     /// See [`UnixDatagram`].
     pub fn unbound() -> io::Result<UnixDatagram> {
-        UnixDatagram::try_from(std::os::unix::net::UnixDatagram::unbound()?)
+        UnixDatagram::try_from(net::UnixDatagram::unbound()?)
     }
 
     /// Two sockets that are connected to each other.
     ///
     /// # Errors
     ///
-    /// If the process has no file descriptors left, and outside of a runtime.
+    /// Returns an error if the process has no file descriptors left, and outside of a runtime.
     ///
     /// # Examples
     ///
     /// See [`send`](UnixDatagram::send).
     pub fn pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
-        let (one, other) = std::os::unix::net::UnixDatagram::pair()?;
+        let (one, other) = net::UnixDatagram::pair()?;
         Ok((UnixDatagram::try_from(one)?, UnixDatagram::try_from(other)?))
     }
 
@@ -163,7 +163,7 @@ impl UnixDatagram {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        self.connect_addr(&at(CONNECTING, path.as_ref())?)
+        self.connect_addr(&address_of(CONNECTING, path.as_ref())?)
     }
 
     /// As [`connect`](UnixDatagram::connect), to an address: a path, or on Linux an
@@ -171,14 +171,14 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// As for [`connect`](UnixDatagram::connect).
+    /// The same as for [`connect`](UnixDatagram::connect).
     ///
     /// # Examples
     ///
     /// See [`connect`](UnixDatagram::connect), and [`bind_addr`](UnixDatagram::bind_addr).
     pub fn connect_addr(&self, address: &SocketAddr) -> io::Result<()> {
-        let connect = self.get_ref().connect_addr(address);
-        connect.map_err(|error| failed(CONNECTING, &text(address), &error))
+        let connected = self.get_ref().connect_addr(address);
+        connected.context(CONNECTING, display(address))
     }
 
     /// Sends a datagram to the socket that it is connected to, and returns its length.
@@ -190,7 +190,7 @@ impl UnixDatagram {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has sent nothing.
+    /// If the future is dropped before it completes, nothing has been sent.
     ///
     /// # Examples
     ///
@@ -213,7 +213,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// Outside of a runtime.
+    /// Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -236,13 +236,14 @@ impl UnixDatagram {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has sent nothing.
+    /// If the future is dropped before it completes, nothing has been sent.
     ///
     /// # Examples
     ///
     /// See [`UnixDatagram`].
     pub async fn send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
-        self.send_to_addr(buf, &at(SENDING, path.as_ref())?).await
+        self.send_to_addr(buf, &address_of(SENDING, path.as_ref())?)
+            .await
     }
 
     /// As [`send_to`](UnixDatagram::send_to), to an address: a path, or on Linux an
@@ -250,28 +251,28 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// As for [`send_to`](UnixDatagram::send_to).
+    /// The same as for [`send_to`](UnixDatagram::send_to).
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has sent nothing.
+    /// If the future is dropped before it completes, nothing has been sent.
     ///
     /// # Examples
     ///
     /// See [`bind_addr`](UnixDatagram::bind_addr).
     pub async fn send_to_addr(&self, buf: &[u8], address: &SocketAddr) -> io::Result<usize> {
-        // `None`: the queue is full. Writable is what the reactor says of a socket whose
-        // peer's queue has room, and this is another's.
-        let attempt = |io: &std::os::unix::net::UnixDatagram| match io.send_to_addr(buf, address) {
+        // `None`: the receiver's queue is full. Waiting for the socket to become writable would
+        // not help: that depends on the queue of the connected peer.
+        let attempt = |io: &net::UnixDatagram| match io.send_to_addr(buf, address) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             result => result.map(Some),
         };
-        let mut pauses = Pauses::default();
+        let mut backoff = Backoff::default();
         loop {
             match self.socket.write_with(attempt).await {
                 Ok(Some(n)) => return Ok(n),
-                Ok(None) => pauses.next().await,
-                Err(error) => return Err(failed(SENDING, &text(address), &error)),
+                Ok(None) => backoff.wait().await,
+                Err(error) => return Err(error).context(SENDING, display(address)),
             }
         }
     }
@@ -281,7 +282,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// Outside of a runtime.
+    /// Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -294,132 +295,90 @@ impl UnixDatagram {
         self.socket.read_with(|io| io.recv_from(buf)).await
     }
 
-    /// The address that it is bound to: without a name, if it is not.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::unix::UnixDatagram};
-    /// # block_on(async {
-    /// assert!(UnixDatagram::unbound()?.local_addr()?.is_unnamed());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
+    forward_to_std! {
+        /// The address that it is bound to: without a name, if it is not.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::unix::UnixDatagram};
+        /// # block_on(async {
+        /// assert!(UnixDatagram::unbound()?.local_addr()?.is_unnamed());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// The address of the socket that it is connected to.
-    ///
-    /// # Errors
-    ///
-    /// If it is not connected.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::unix::UnixDatagram};
-    /// # block_on(async {
-    /// assert!(UnixDatagram::unbound()?.peer_addr().is_err());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().peer_addr()
-    }
+        /// The address of the socket that it is connected to.
+        ///
+        /// # Errors
+        ///
+        /// If it is not connected.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::unix::UnixDatagram};
+        /// # block_on(async {
+        /// assert!(UnixDatagram::unbound()?.peer_addr().is_err());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-    /// Shuts a direction down. After `Write`, sends fail; after `Read`, receives return 0
-    /// bytes when what has arrived is taken.
-    ///
-    /// # Errors
-    ///
-    /// If it is not connected.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use std::net::Shutdown;
-    /// # use soloist::{block_on, net::unix::UnixDatagram};
-    /// # block_on(async {
-    /// let (one, other) = UnixDatagram::pair()?;
-    /// one.shutdown(Shutdown::Write)?;
-    /// assert!(one.send(b"hello").await.is_err());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.get_ref().shutdown(how)
-    }
+        /// Shuts a direction down. After `Write`, sends fail; after `Read`, receives return 0
+        /// bytes when what has arrived is taken.
+        ///
+        /// # Errors
+        ///
+        /// If it is not connected.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use std::net::Shutdown;
+        /// # use soloist::{block_on, net::unix::UnixDatagram};
+        /// # block_on(async {
+        /// let (one, other) = UnixDatagram::pair()?;
+        /// one.shutdown(Shutdown::Write)?;
+        /// assert!(one.send(b"hello").await.is_err());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn shutdown(&self, how: Shutdown) -> io::Result<()>;
 
-    /// The error that waits for the socket, if there is one; after that it is gone.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::unix::UnixDatagram};
-    /// # block_on(async {
-    /// assert!(UnixDatagram::unbound()?.take_error()?.is_none());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.get_ref().take_error()
+        /// The error that waits for the socket, if there is one; after that it is gone.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::unix::UnixDatagram};
+        /// # block_on(async {
+        /// assert!(UnixDatagram::unbound()?.take_error()?.is_none());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
+}
 
-    /// The std socket, still in nonblocking mode.
-    ///
-    /// # Errors
-    ///
-    /// While it has clones: the error carries the socket.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::unix::UnixDatagram};
-    /// # block_on(async {
-    /// let socket = UnixDatagram::unbound()?;
-    /// let socket: std::os::unix::net::UnixDatagram = socket.into_std()?;
-    /// socket.set_nonblocking(false)?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_std(self) -> Result<std::os::unix::net::UnixDatagram, IntoStdError<UnixDatagram>> {
-        self.socket.into_inner().map_err(|socket| IntoStdError {
-            socket: UnixDatagram { socket },
-        })
-    }
+impl_socket!(
+    UnixDatagram, net::UnixDatagram, "`UnixDatagram::try_from`",
+    from_std: new_shared, into_std: identity
+);
 
-    fn get_ref(&self) -> &std::os::unix::net::UnixDatagram {
-        self.socket.get_ref()
-    }
+/// A send may block for one receiver and not for another. So a send that would block does not mark
+/// the socket as one that is not writable.
+fn new_shared(socket: net::UnixDatagram, what: &str) -> io::Result<Socket<net::UnixDatagram>> {
+    let socket = Socket::new(socket, what)?;
+    socket.set_shared();
+    Ok(socket)
 }
 
 const BINDING: &str = "binding to";
 const CONNECTING: &str = "connecting to";
 const SENDING: &str = "sending to";
-const BIND: &str = "`UnixDatagram::bind`";
-
-impl_as_raw!(UnixDatagram);
-
-impl fmt::Debug for UnixDatagram {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get_ref().fmt(f)
-    }
-}
-
-/// Registers a std socket with this thread's reactor, in nonblocking mode.
-impl TryFrom<std::os::unix::net::UnixDatagram> for UnixDatagram {
-    type Error = io::Error;
-
-    fn try_from(socket: std::os::unix::net::UnixDatagram) -> io::Result<UnixDatagram> {
-        socket.set_nonblocking(true)?;
-        let socket = Socket::new(socket, BIND)?;
-        // Whether there is room depends on the receiver: one that has none says nothing of the
-        // others.
-        socket.set_shared();
-        Ok(UnixDatagram { socket })
-    }
-}

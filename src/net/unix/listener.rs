@@ -1,12 +1,12 @@
 //! Unix listeners.
 
-use std::fmt;
+use std::convert::identity;
 use std::io;
 #[cfg(target_os = "android")]
 use std::os::android::net::SocketAddrExt;
 #[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::SocketAddr;
+use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -14,10 +14,11 @@ use std::task::{Context as TaskContext, Poll, ready};
 use futures_lite::Stream;
 use socket2::SockAddr;
 
-use super::{UnixStream, at, text};
+use super::{UnixStream, address_of, display};
 use crate::executor;
-use crate::net::incoming::{Accept, Listening, Turn, WHAT, accept_nonblocking};
-use crate::net::{IntoStdError, failed};
+use crate::net::accept::{ACCEPTING, Acceptor};
+use crate::net::{ErrorContext, IntoStdError};
+use crate::time::Sleep;
 
 /// Waits for connections from programs of the same machine.
 ///
@@ -42,7 +43,7 @@ use crate::net::{IntoStdError, failed};
 /// ```
 #[derive(Clone)]
 pub struct UnixListener {
-    socket: Listening<std::os::unix::net::UnixListener>,
+    socket: Acceptor<net::UnixListener>,
 }
 
 impl UnixListener {
@@ -58,23 +59,23 @@ impl UnixListener {
     ///
     /// See [`UnixListener`].
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
-        UnixListener::bind_addr(&at(LISTENING, path.as_ref())?)
+        UnixListener::bind_addr(&address_of(LISTENING, path.as_ref())?)
     }
 
     /// Listens at an address: a path, or on Linux an abstract name.
     ///
     /// # Errors
     ///
-    /// As for [`bind`](UnixListener::bind).
+    /// The same as for [`bind`](UnixListener::bind).
     ///
     /// # Examples
     ///
     /// See [`UnixStream::connect_addr`].
     pub fn bind_addr(address: &SocketAddr) -> io::Result<UnixListener> {
-        // Before there is a file.
-        executor::current_or_error(BIND)?;
-        let listener = std::os::unix::net::UnixListener::bind_addr(address);
-        UnixListener::try_from(listener.map_err(|error| failed(LISTENING, &text(address), &error))?)
+        // Checked before binding, which creates a file.
+        executor::inside_or_error("`UnixListener::bind`")?;
+        let listener = net::UnixListener::bind_addr(address);
+        UnixListener::try_from(listener.context(LISTENING, display(address))?)
     }
 
     /// Waits for the next connection.
@@ -94,8 +95,7 @@ impl UnixListener {
     ///
     /// See [`UnixListener`].
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (stream, from) = self.socket.accept().await?;
-        Ok((UnixStream::from_nonblocking(stream, WHAT)?, from))
+        self.socket.accept(convert).await
     }
 
     /// The connections that come, as a [`Stream`] without an end.
@@ -103,7 +103,7 @@ impl UnixListener {
     /// # Examples
     ///
     /// ```no_run
-    /// use futures_lite::StreamExt;
+    /// use soloist::stream::StreamExt;
     /// use soloist::{block_on, io, net::unix::UnixListener, spawn};
     ///
     /// block_on(async {
@@ -120,119 +120,72 @@ impl UnixListener {
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming {
             listener: self,
-            turn: Turn::default(),
+            pause: None,
         }
     }
 
-    /// The address that it listens at.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::unix::UnixListener};
-    /// # let dir = std::env::temp_dir().join(format!("soloist-doc-local-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&dir)?;
-    /// # let path = dir.join("socket");
-    /// # let _ = std::fs::remove_file(&path);
-    /// # block_on(async {
-    /// let listener = UnixListener::bind(&path)?;
-    /// assert_eq!(listener.local_addr()?.as_pathname(), Some(path.as_path()));
-    /// # Ok::<(), std::io::Error>(()) })?;
-    /// # std::fs::remove_dir_all(&dir)?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
+    forward_to_std! {
+        /// The address that it listens at.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::unix::UnixListener};
+        /// # let dir = std::env::temp_dir().join(format!("soloist-doc-local-{}", std::process::id()));
+        /// # std::fs::create_dir_all(&dir)?;
+        /// # let path = dir.join("socket");
+        /// # let _ = std::fs::remove_file(&path);
+        /// # block_on(async {
+        /// let listener = UnixListener::bind(&path)?;
+        /// assert_eq!(listener.local_addr()?.as_pathname(), Some(path.as_path()));
+        /// # Ok::<(), std::io::Error>(()) })?;
+        /// # std::fs::remove_dir_all(&dir)?;
+        /// # Ok::<(), std::io::Error>(())
+        /// ```
+        pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// The error that waits for the listener, if there is one; after that it is gone.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # use soloist::{block_on, net::unix::UnixListener};
-    /// # block_on(async {
-    /// let listener = UnixListener::bind("/run/echo/socket")?;
-    /// assert!(listener.take_error()?.is_none());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.get_ref().take_error()
-    }
-
-    /// The std listener, still in nonblocking mode.
-    ///
-    /// # Errors
-    ///
-    /// While it has clones: the error carries the listener.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # use soloist::{block_on, net::unix::UnixListener};
-    /// # block_on(async {
-    /// let listener = UnixListener::bind("/run/echo/socket")?;
-    /// let listener: std::os::unix::net::UnixListener = listener.into_std()?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_std(self) -> Result<std::os::unix::net::UnixListener, IntoStdError<UnixListener>> {
-        self.socket.into_inner().map_err(|socket| IntoStdError {
-            socket: UnixListener { socket },
-        })
-    }
-
-    fn get_ref(&self) -> &std::os::unix::net::UnixListener {
-        self.socket.get_ref()
+        /// The error that waits for the listener, if there is one; after that it is gone.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # use soloist::{block_on, net::unix::UnixListener};
+        /// # block_on(async {
+        /// let listener = UnixListener::bind("/run/echo/socket")?;
+        /// assert!(listener.take_error()?.is_none());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
 const LISTENING: &str = "listening at";
-const BIND: &str = "`UnixListener::bind`";
 
-impl_as_raw!(UnixListener);
+impl_socket!(
+    UnixListener, net::UnixListener, "`UnixListener::try_from`",
+    from_std: Acceptor::new, into_std: identity
+);
 
-impl Accept for std::os::unix::net::UnixListener {
-    type Accepted = (std::os::unix::net::UnixStream, SocketAddr);
-
-    fn accept(&self) -> io::Result<Self::Accepted> {
-        let (stream, from) = accept_nonblocking(self)?;
-        Ok((stream.into(), std_address(&from)?))
-    }
+fn convert(stream: socket2::Socket, peer: SockAddr) -> io::Result<(UnixStream, SocketAddr)> {
+    let stream = UnixStream::from_nonblocking(stream.into(), ACCEPTING)?;
+    Ok((stream, std_address(&peer)?))
 }
 
-/// The address of a socket: unnamed, in the file system, or in Linux's abstract namespace.
+/// Converts an address: unnamed, a path, or a name in the abstract namespace of Linux.
 fn std_address(address: &SockAddr) -> io::Result<SocketAddr> {
     #[cfg(any(target_os = "android", target_os = "linux"))]
     if let Some(name) = address.as_abstract_namespace() {
         return SocketAddr::from_abstract_name(name);
     }
     SocketAddr::from_pathname(address.as_pathname().unwrap_or(Path::new("")))
-}
-
-impl fmt::Debug for UnixListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get_ref().fmt(f)
-    }
-}
-
-/// Registers a std listener with this thread's reactor, in nonblocking mode.
-impl TryFrom<std::os::unix::net::UnixListener> for UnixListener {
-    type Error = io::Error;
-
-    fn try_from(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
-        listener.set_nonblocking(true)?;
-        Ok(UnixListener {
-            socket: Listening::new(listener, BIND)?,
-        })
-    }
 }
 
 /// The stream of [`UnixListener::incoming`].
@@ -251,16 +204,15 @@ impl TryFrom<std::os::unix::net::UnixListener> for UnixListener {
 #[must_use = "streams do nothing unless they are polled"]
 pub struct Incoming<'a> {
     listener: &'a UnixListener,
-    turn: Turn,
+    pause: Option<Sleep>,
 }
 
 impl Stream for Incoming<'_> {
     type Item = io::Result<UnixStream>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let listener = self.listener;
-        let accepted = ready!(listener.socket.poll_accept(cx, &mut self.turn));
-        let stream = accepted.and_then(|(stream, _)| UnixStream::from_nonblocking(stream, WHAT));
-        Poll::Ready(Some(stream))
+        let listener = &self.listener.socket;
+        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, convert));
+        Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
     }
 }

@@ -1,18 +1,20 @@
 //! Unix streams.
 
-use std::fmt;
+#[cfg(target_os = "linux")]
+use std::ffi::OsStr;
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::net::SocketAddr;
+use std::os::unix::net::{self, SocketAddr};
+#[cfg(target_os = "linux")]
+use std::os::{linux::net::SocketAddrExt, unix::ffi::OsStrExt};
 use std::path::Path;
 
 use socket2::{Domain, SockAddr, SockRef, Type};
 
-use super::{Pauses, at, text};
-use crate::io::futures_io;
+use super::{Backoff, address_of, display};
 use crate::net::sigpipe::NoSigpipe;
-use crate::net::split::{self, OwnedReadHalf, OwnedWriteHalf, Stream};
-use crate::net::{IntoStdError, failed};
+use crate::net::split::{self, OwnedReadHalf, OwnedWriteHalf};
+use crate::net::{ErrorContext, IntoStdError};
 use crate::socket::Socket;
 
 /// A connection between two programs of one machine.
@@ -67,7 +69,7 @@ use crate::socket::Socket;
 /// ```
 #[derive(Clone)]
 pub struct UnixStream {
-    socket: Socket<NoSigpipe<std::os::unix::net::UnixStream>>,
+    socket: Socket<NoSigpipe<net::UnixStream>>,
 }
 
 impl UnixStream {
@@ -107,18 +109,18 @@ impl UnixStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
-        UnixStream::connect_addr(&at(CONNECTING, path.as_ref())?).await
+        UnixStream::connect_addr(&address_of(CONNECTING, path.as_ref())?).await
     }
 
     /// Connects to the listener at an address: a path, or on Linux an abstract name.
     ///
     /// # Errors
     ///
-    /// As for [`connect`](UnixStream::connect).
+    /// The same as for [`connect`](UnixStream::connect).
     ///
     /// # Cancel safety
     ///
-    /// As for [`connect`](UnixStream::connect).
+    /// The same as for [`connect`](UnixStream::connect).
     ///
     /// # Examples
     ///
@@ -140,22 +142,22 @@ impl UnixStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect_addr(address: &SocketAddr) -> io::Result<UnixStream> {
-        let connect = UnixStream::connect_to(address).await;
-        connect.map_err(|error| failed(CONNECTING, &text(address), &error))
+        let connected = UnixStream::connect_to(address).await;
+        connected.context(CONNECTING, display(address))
     }
 
     async fn connect_to(address: &SocketAddr) -> io::Result<UnixStream> {
-        // Registered, and so inside of a runtime, before anybody is called.
         let address = sock_addr(address)?;
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
+        // Fails outside of a runtime, before a connection is made.
         let stream = UnixStream::from_nonblocking(socket.into(), "`UnixStream::connect`")?;
-        let mut pauses = Pauses::default();
+        let mut backoff = Backoff::default();
         loop {
             match SockRef::from(stream.get_ref()).connect(&address) {
-                // The queue is full. That is not a connection in progress: the socket
-                // would be reported writable at once, and for ever.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => pauses.next().await,
+                // The listener's queue is full. No connection is in progress: waiting for
+                // the socket to become writable would return at once, every time.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => backoff.wait().await,
                 result => return result.map(|()| stream),
             }
         }
@@ -165,87 +167,14 @@ impl UnixStream {
     ///
     /// # Errors
     ///
-    /// If the process has no file descriptors left, and outside of a runtime.
+    /// Returns an error if the process has no file descriptors left, and outside of a runtime.
     ///
     /// # Examples
     ///
     /// See [`UnixStream`].
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
-        let (one, other) = std::os::unix::net::UnixStream::pair()?;
+        let (one, other) = net::UnixStream::pair()?;
         Ok((UnixStream::try_from(one)?, UnixStream::try_from(other)?))
-    }
-
-    /// The address of this side: without a name, unless it was accepted.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::unix::UnixStream};
-    /// # block_on(async {
-    /// let (one, other) = UnixStream::pair()?;
-    /// assert!(one.local_addr()?.is_unnamed());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
-
-    /// The address of the other side: that of the listener, for who connected.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is gone.
-    ///
-    /// # Examples
-    ///
-    /// See [`connect`](UnixStream::connect).
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().peer_addr()
-    }
-
-    /// Shuts a direction down. After `Write` the other side reads the end of the
-    /// stream; what is on its way arrives.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is gone.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use std::net::Shutdown;
-    /// # use soloist::{block_on, net::unix::UnixStream, io::AsyncReadExt};
-    /// # block_on(async {
-    /// let (one, mut other) = UnixStream::pair()?;
-    /// one.shutdown(Shutdown::Write)?;
-    /// assert_eq!(other.read(&mut [0; 8]).await?, 0);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.get_ref().shutdown(how)
-    }
-
-    /// The error that waits for the connection, if there is one; after that it is gone.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot tell.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::unix::UnixStream};
-    /// # block_on(async {
-    /// let (one, other) = UnixStream::pair()?;
-    /// assert!(one.take_error()?.is_none());
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.get_ref().take_error()
     }
 
     /// The stream in two halves, each with an owner of its own: one task reads while
@@ -273,101 +202,95 @@ impl UnixStream {
         split::halves(self)
     }
 
-    /// The std stream, still in nonblocking mode.
-    ///
-    /// # Errors
-    ///
-    /// While it has clones: the error carries the stream.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::unix::UnixStream};
-    /// # block_on(async {
-    /// let (one, other) = UnixStream::pair()?;
-    /// let one: std::os::unix::net::UnixStream = one.into_std()?;
-    /// one.set_nonblocking(false)?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_std(self) -> Result<std::os::unix::net::UnixStream, IntoStdError<UnixStream>> {
-        let stream = self.socket.into_inner().map_err(|socket| IntoStdError {
-            socket: UnixStream { socket },
-        })?;
-        Ok(stream.into_inner())
-    }
+    forward_to_std! {
+        /// The address of this side: without a name, unless it was accepted.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::unix::UnixStream};
+        /// # block_on(async {
+        /// let (one, other) = UnixStream::pair()?;
+        /// assert!(one.local_addr()?.is_unnamed());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// `what` is for the error outside of a runtime.
-    pub(super) fn from_nonblocking(
-        stream: std::os::unix::net::UnixStream,
-        what: &str,
-    ) -> io::Result<UnixStream> {
-        Ok(UnixStream {
-            socket: Socket::new(NoSigpipe::new(stream), what)?,
-        })
-    }
+        /// The address of the other side: that of the listener, for who connected.
+        ///
+        /// # Errors
+        ///
+        /// If the connection is gone.
+        ///
+        /// # Examples
+        ///
+        /// See [`connect`](UnixStream::connect).
+        pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-    fn get_ref(&self) -> &std::os::unix::net::UnixStream {
-        self.socket.get_ref().get_ref()
+        /// Shuts a direction down. After `Write` the other side reads the end of the
+        /// stream; what is on its way arrives.
+        ///
+        /// # Errors
+        ///
+        /// If the connection is gone.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use std::net::Shutdown;
+        /// # use soloist::{block_on, net::unix::UnixStream, io::AsyncReadExt};
+        /// # block_on(async {
+        /// let (one, mut other) = UnixStream::pair()?;
+        /// one.shutdown(Shutdown::Write)?;
+        /// assert_eq!(other.read(&mut [0; 8]).await?, 0);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn shutdown(&self, how: Shutdown) -> io::Result<()>;
+
+        /// The error that waits for the connection, if there is one; after that it is gone.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system call fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::unix::UnixStream};
+        /// # block_on(async {
+        /// let (one, other) = UnixStream::pair()?;
+        /// assert!(one.take_error()?.is_none());
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
 const CONNECTING: &str = "connecting to";
 
-/// The address in the form that a nonblocking connect takes.
+/// Converts std's address into that of socket2, which has a nonblocking connect.
 fn sock_addr(address: &SocketAddr) -> io::Result<SockAddr> {
-    if let Some(path) = address.as_pathname() {
-        return SockAddr::unix(path);
-    }
     #[cfg(target_os = "linux")]
-    {
-        use std::ffi::OsStr;
-        use std::os::linux::net::SocketAddrExt;
-        use std::os::unix::ffi::OsStrExt;
-
-        if let Some(name) = address.as_abstract_name() {
-            return SockAddr::unix(OsStr::from_bytes(&[b"\0", name].concat()));
-        }
+    if let Some(name) = address.as_abstract_name() {
+        return SockAddr::unix(OsStr::from_bytes(&[b"\0", name].concat()));
     }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "the address has no name",
-    ))
+    match address.as_pathname() {
+        Some(path) => SockAddr::unix(path),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the address has no name",
+        )),
+    }
 }
 
-// A short read does not drain it: a read ends at data that comes with file descriptors.
-futures_io!(
-    UnixStream; bytes: Stream,
-    close: |stream| stream.shut_down_writing()
+// Not `DrainedByShortRead`: a read also ends before bytes that came with file descriptors.
+impl_stream!(UnixStream, bytes: Stream);
+
+impl_socket!(
+    UnixStream, net::UnixStream, "`UnixStream::try_from`",
+    from_std: NoSigpipe::new_socket, into_std: NoSigpipe::into_inner
 );
-
-impl Stream for UnixStream {
-    fn shut_down_writing(&self) -> io::Result<()> {
-        match self.shutdown(Shutdown::Write) {
-            // Closed already.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            result => result,
-        }
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        self.socket.is_same(&other.socket)
-    }
-}
-
-impl_as_raw!(UnixStream);
-
-impl fmt::Debug for UnixStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get_ref().fmt(f)
-    }
-}
-
-/// Registers a std stream with this thread's reactor, in nonblocking mode.
-impl TryFrom<std::os::unix::net::UnixStream> for UnixStream {
-    type Error = io::Error;
-
-    fn try_from(stream: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
-        stream.set_nonblocking(true)?;
-        UnixStream::from_nonblocking(stream, "`UnixStream::try_from`")
-    }
-}
