@@ -45,8 +45,10 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::current::current_or_error;
 pub(crate) use self::current::{
-    cancel, check_inside, current, current_or_error, inside_or_error, is_inside, try_current,
+    cancel, check_inside, current, inside_or_error, is_inside, try_current,
 };
 pub(crate) use self::external::ExternalRef;
 #[cfg(feature = "testing")]

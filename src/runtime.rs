@@ -433,7 +433,6 @@ impl Runtime {
     }
 
     /// Runs `f`, a destructor, inside of this runtime, also if another one is entered.
-    #[cfg(feature = "testing")]
     pub(crate) fn enter_for<R>(&self, f: impl FnOnce() -> R) -> R {
         self.executor.enter(f)
     }

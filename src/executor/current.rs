@@ -53,6 +53,7 @@ pub(crate) fn current(what: &str) -> Rc<Executor> {
 }
 
 /// As [`try_current`], where there is an `io::Result` to return.
+#[cfg(feature = "testing")]
 pub(crate) fn current_or_error(what: &str) -> io::Result<Rc<Executor>> {
     try_current().ok_or_else(|| error_outside(what))
 }
