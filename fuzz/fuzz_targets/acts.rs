@@ -86,7 +86,7 @@ impl World {
                 };
                 let make = move || {
                     let program = current().map(|world| {
-                        let home = world.home_of_handle(number);
+                        let home = world.made(number);
                         world.at_home(&home, || Program::wrapped(&world))
                     });
                     async move {
