@@ -331,6 +331,18 @@ impl World {
         f()
     }
 
+    /// The runtime that is entered must be the one whose code is running.
+    pub(crate) fn check_home(&self) {
+        let Some(home) = self.home.borrow().upgrade() else {
+            return;
+        };
+        // Only the texts of the handles tell them apart.
+        let entered = Handle::try_current().map(|entered| format!("{entered:?}"));
+        if entered != Some(format!("{:?}", home.handle())) {
+            fail("code runs in another runtime than its own");
+        }
+    }
+
     /// A task of this runtime.
     pub(crate) fn spawn_on(self: &Rc<Self>, runtime: &Rc<Runtime>) -> Kept {
         let program = self.at_home(&Rc::downgrade(runtime), || Program::new(self));
@@ -343,6 +355,7 @@ impl World {
     /// A task of the runtime that is entered.
     pub(crate) fn spawn(self: &Rc<Self>) -> Option<Kept> {
         Handle::try_current()?;
+        self.check_home();
         let program = Program::new(self);
         let record = program.record();
         let task = soloist::spawn(program);
