@@ -86,8 +86,11 @@ impl World {
                 };
                 let make = move || {
                     let program = current().map(|world| {
-                        let home = world.home_of_handle(number);
-                        world.at_home(&home, || Program::wrapped(&world))
+                        let home = world.made(number);
+                        world.at_home(&home, || {
+                            world.check_home();
+                            Program::wrapped(&world)
+                        })
                     });
                     async move {
                         // The output is dropped before there is a box, which the compiler would

@@ -5,14 +5,13 @@ use std::future::Future;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use soloist::Runtime;
 use soloist::io::Async;
 use soloist::promise::promise;
 use soloist::task::{JoinError, TaskGroup, yield_now};
@@ -59,7 +58,6 @@ pub(crate) struct Output {
     value: u8,
     at_end: u8,
     world: Rc<World>,
-    home: Weak<Runtime>,
     _heap: Box<u8>,
 }
 
@@ -78,7 +76,8 @@ impl Drop for Output {
             0 => {}
             1..=63 if thread::panicking() => {}
             1..=63 => resume_unwind(Box::new(PlannedOfOutput)),
-            op => self.world.at_home(&self.home, || self.world.act(op)),
+            // In whatever runtime has taken it.
+            op => self.world.act(op),
         }
     }
 }
@@ -182,7 +181,6 @@ impl Program {
                 return Some(Poll::Ready(Output {
                     value: op,
                     at_end: self.after_end,
-                    home: self.record.home.clone(),
                     world,
                     _heap: Box::new(op),
                 }));

@@ -190,7 +190,11 @@ pub(crate) struct World {
     /// The one that outside instructions go to, and whether a new one propagates panics.
     pub(crate) slot: Cell<usize>,
     pub(crate) runtimes: RefCell<[Option<Rc<Runtime>>; 2]>,
-    handles: RefCell<Vec<(Handle, Weak<Runtime>)>>,
+    /// The last ones, each with the place of its runtime in `made`.
+    handles: RefCell<Vec<(Handle, usize)>>,
+    /// All that were made in a slot. The places stay, for they cross threads where a `Weak`
+    /// cannot.
+    made: RefCell<Vec<Weak<Runtime>>>,
     /// Whose code is running.
     pub(crate) home: RefCell<Weak<Runtime>>,
     pub(crate) propagates: Cell<bool>,
@@ -240,6 +244,7 @@ impl World {
             slot: Cell::new(0),
             runtimes: RefCell::default(),
             handles: RefCell::default(),
+            made: RefCell::default(),
             home: RefCell::default(),
             propagates: Cell::new(false),
             records: RefCell::default(),
@@ -293,27 +298,25 @@ impl World {
         let runtime = runtimes[slot].get_or_insert_with(|| {
             let runtime = Rc::new(Runtime::builder().propagate_panics(propagate).build());
             self.propagates.set(self.propagates.get() || propagate);
-            let handle = (runtime.handle(), Rc::downgrade(&runtime));
-            let mut handles = self.handles.borrow_mut();
+            let (mut handles, mut made) = (self.handles.borrow_mut(), self.made.borrow_mut());
             handles.truncate(1);
-            handles.insert(0, handle);
+            handles.insert(0, (runtime.handle(), made.len()));
+            made.push(Rc::downgrade(&runtime));
             runtime
         });
         runtime.clone()
     }
 
+    /// A handle, and which runtime it is of, for `made`.
     pub(crate) fn handle(&self, which: u8) -> Option<(Handle, usize)> {
         let handles = self.handles.borrow();
         let which = which as usize % handles.len().max(1);
-        Some((handles.get(which)?.0.clone(), which))
+        handles.get(which).cloned()
     }
 
-    pub(crate) fn home_of_handle(&self, which: usize) -> Weak<Runtime> {
-        let handles = self.handles.borrow();
-        handles
-            .get(which)
-            .map(|(_, home)| home.clone())
-            .unwrap_or_default()
+    /// The runtime that was made as the `number`th in a slot.
+    pub(crate) fn made(&self, number: usize) -> Weak<Runtime> {
+        self.made.borrow()[number].clone()
     }
 
     /// Runs code of the runtime `home`.
@@ -328,6 +331,18 @@ impl World {
         f()
     }
 
+    /// The runtime that is entered must be the one whose code is running.
+    pub(crate) fn check_home(&self) {
+        let Some(home) = self.home.borrow().upgrade() else {
+            return;
+        };
+        // Only the texts of the handles tell them apart.
+        let entered = Handle::try_current().map(|entered| format!("{entered:?}"));
+        if entered != Some(format!("{:?}", home.handle())) {
+            fail("code runs in another runtime than its own");
+        }
+    }
+
     /// A task of this runtime.
     pub(crate) fn spawn_on(self: &Rc<Self>, runtime: &Rc<Runtime>) -> Kept {
         let program = self.at_home(&Rc::downgrade(runtime), || Program::new(self));
@@ -340,6 +355,7 @@ impl World {
     /// A task of the runtime that is entered.
     pub(crate) fn spawn(self: &Rc<Self>) -> Option<Kept> {
         Handle::try_current()?;
+        self.check_home();
         let program = Program::new(self);
         let record = program.record();
         let task = soloist::spawn(program);
