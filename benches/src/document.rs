@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
+use crate::place::{here, output};
 use crate::results::{Results, number};
-use crate::rows::{self, Against, Row, SUITES};
-use crate::{here, notes, svg};
+use crate::rows::{self, Row, SUITES};
+use crate::target::Against;
+use crate::{notes, svg};
 
 fn docs() -> PathBuf {
     here().parent().expect("the crate's directory").join("docs")
@@ -222,25 +223,6 @@ fn about_here(all: &BTreeMap<&'static str, Results>, before: &str) -> String {
         &format!("{python}, uvloop {}", old.unwrap_or(uvloop)),
     );
     out
-}
-
-/// The last change of what is measured.
-pub fn commit() -> String {
-    let root = here().parent().expect("the crate's directory");
-    let root = root.to_string_lossy();
-    output(
-        "git",
-        &["-C", &root, "log", "-1", "--format=%h", "--", "src"],
-    )
-}
-
-fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string());
-    output
-        .ok()
-        .filter(|text| !text.is_empty())
-        .unwrap_or("none".into())
 }
 
 fn goal(row: &Row, results: &Results, missed: &mut Vec<String>) -> String {

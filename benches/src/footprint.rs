@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::place::{cores, here, on_cores, program};
 use crate::results::Results;
-use crate::runtimes::{Outcome, Runtime, on_cores, program};
-use crate::sockets::{Server, finish};
-use crate::{cores, here};
+use crate::runtimes::{Outcome, Runtime};
+use crate::server::{Server, finish};
 
 /// The same program for each, `hello/NAME.rs`: it listens, accepts, connects, spawns,
 /// sleeps. With what it needs to be built.

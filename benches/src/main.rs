@@ -2,29 +2,28 @@
 //! compares. See `README.md` here.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 mod document;
 mod footprint;
+mod loads;
 mod mixed;
 mod notes;
 mod options;
+mod place;
 mod results;
 mod rows;
 mod runtimes;
 mod scale;
+mod server;
 mod sockets;
 mod svg;
 mod table;
+mod target;
 
 use options::Options;
+use place::cores;
 use results::Results;
 use runtimes::{RUNTIMES, Runtime};
-
-/// Where the bodies are.
-fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn main() {
     let options = Options::of_command_line().unwrap_or_else(|error| {
@@ -110,9 +109,3 @@ fn compute(suite: &str, runtimes: &[Runtime], rounds: usize) -> Results {
 
 /// They need the other end of the connections.
 const NEED_LOAD: [&str; 4] = ["sockets", "mixed", "footprint", "scale"];
-
-/// One core for what is measured, one for all else, if there are two.
-fn cores() -> Option<(usize, usize)> {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    (cores > 1).then_some((0, 1))
-}

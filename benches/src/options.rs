@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::mixed;
+use crate::loads;
 use crate::rows::SUITES;
 
 pub struct Options {
@@ -44,7 +44,7 @@ impl Options {
                 "--only" => options.only = value()?.split(',').map(String::from).collect(),
                 "--loads" => {
                     options.loads = value()?.split(',').map(String::from).collect();
-                    if let Some(load) = options.loads.iter().find(|load| !mixed::knows(load)) {
+                    if let Some(load) = options.loads.iter().find(|load| !loads::knows(load)) {
                         return Err(format!("no load of the suite mixed: {load}"));
                     }
                 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::rows::{Against, Row};
+use crate::place::{commit, program};
+use crate::rows::Row;
 use crate::runtimes::{RUNTIMES, Runtime};
+use crate::target::Against;
 
 /// All rounds of one suite.
 #[derive(Default)]
@@ -99,12 +101,12 @@ impl Results {
     // ---- files -------------------------------------------------------------------
 
     fn path(suite: &str) -> PathBuf {
-        crate::runtimes::program("soloist-bench-results").join(format!("{suite}.tsv"))
+        program("soloist-bench-results").join(format!("{suite}.tsv"))
     }
 
     /// So that the documents can be written from runs at different times.
     pub fn save(&self, suite: &str) {
-        let mut text = format!("commit\t-\t{}\n", crate::document::commit());
+        let mut text = format!("commit\t-\t{}\n", commit());
         for ((row, runtime), values) in &self.values {
             for value in values {
                 text += &format!("{row}\t{runtime}\t{value}\n");

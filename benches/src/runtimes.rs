@@ -3,9 +3,10 @@
 use std::env;
 use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use crate::place::{here, on_cores, program};
 
 #[derive(Clone, Copy)]
 pub struct Runtime {
@@ -142,9 +143,7 @@ impl Runtime {
             Program::Other => Command::new(program(OTHER_DIRECTORY).join("release/bench-soloist")),
             Program::Python(module) => {
                 let mut command = Command::new("python3");
-                command
-                    .arg(crate::here().join("python/bodies.py"))
-                    .arg(module);
+                command.arg(here().join("python/bodies.py")).arg(module);
                 command
             }
         };
@@ -198,26 +197,12 @@ impl Outcome {
     }
 }
 
-/// Tells a program where to run. It ends with the runner.
-pub fn on_cores(command: &mut Command, cores: Option<(usize, usize)>) {
-    if let Some((own, others)) = cores {
-        command.env("BENCH_CORES", format!("{own},{others}"));
-    }
-    // SAFETY: a system call, nothing else.
-    unsafe {
-        command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            Ok(())
-        });
-    }
-}
-
 /// One package of this workspace.
 pub fn build(package: &str) -> Result<(), String> {
     let done = Command::new(cargo())
         .args(["build", "--release", "--quiet", "--package", package])
         .arg("--manifest-path")
-        .arg(crate::here().join("Cargo.toml"))
+        .arg(here().join("Cargo.toml"))
         .status();
     match done {
         Ok(status) if status.success() => Ok(()),
@@ -248,7 +233,7 @@ fn build_other() -> Result<(), String> {
 
 fn write_other(directory: &Path) -> io::Result<()> {
     let other = PathBuf::from(env::var_os(OTHER).unwrap_or_default()).canonicalize()?;
-    let own = crate::here().join("runtimes/soloist");
+    let own = here().join("runtimes/soloist");
     let manifest = fs::read_to_string(own.join("Cargo.toml"))?;
     let manifest = manifest.replace("../../..", &other.to_string_lossy());
     let main = own.join("src/main.rs");
@@ -260,19 +245,10 @@ fn write_other(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     fs::write(directory.join("Cargo.toml"), manifest)?;
     // The same versions as the others have.
-    fs::copy(
-        crate::here().join("Cargo.lock"),
-        directory.join("Cargo.lock"),
-    )?;
+    fs::copy(here().join("Cargo.lock"), directory.join("Cargo.lock"))?;
     Ok(())
 }
 
 fn cargo() -> String {
     env::var("CARGO").unwrap_or("cargo".into())
-}
-
-/// Beside the runner's own.
-pub fn program(name: &str) -> PathBuf {
-    let own = env::current_exe().expect("the path of this program");
-    own.parent().expect("its directory").join(name)
 }

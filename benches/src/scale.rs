@@ -2,15 +2,11 @@
 
 use std::thread;
 
-use crate::cores;
+use crate::loads::{CONNECTIONS, echo_of};
+use crate::place::cores;
 use crate::results::Results;
 use crate::runtimes::{Outcome, Runtime};
-use crate::sockets::{Server, echo_of, load_echo};
-
-pub const TASKS: &[usize] = &[10, 100, 1_000, 10_000, 100_000, 1_000_000];
-pub const TIMERS: &[usize] = &[1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
-/// As many as one process may have open; the last is three servers of 9,000.
-pub const CONNECTIONS: &[usize] = &[1, 10, 100, 1_000, 9_000, 27_000];
+use crate::server::{Server, load_echo};
 
 pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
     let mut results = Results::default();

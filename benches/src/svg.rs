@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use crate::loads;
 use crate::results::{Results, number};
 use crate::rows::{self, Row};
-use crate::scale;
 
 const WIDTH: f64 = 760.0;
 const SOLOIST: &str = "#c2410c";
@@ -99,9 +99,9 @@ fn is_shown(row: &Row) -> bool {
 pub fn curves(what: &str, results: &Results) -> String {
     const HEIGHT: f64 = 300.0;
     let steps = match what {
-        "tasks" => scale::TASKS,
-        "timers" => scale::TIMERS,
-        _ => scale::CONNECTIONS,
+        "tasks" => loads::TASKS,
+        "timers" => loads::TIMERS,
+        _ => loads::CONNECTIONS,
     };
     let figure = |n: usize, name| results.median(&format!("{what}: {n}"), name);
     let all = ["soloist", "tokio"]
