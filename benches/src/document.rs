@@ -42,7 +42,7 @@ pub fn charts() {
     }
 }
 
-/// What there is to say of a suite without results stays as it is.
+/// Writes docs/benchmarks.md. The sections of suites without results are kept.
 pub fn markdown() {
     let all = all();
     let path = docs().join("benchmarks.md");
@@ -118,7 +118,7 @@ const SOURCES: &str = "| soloist's sources, as measured |";
 
 // ---- what was there before ---------------------------------------------------------
 
-/// From its heading to the next, or nothing.
+/// The section of a suite, or nothing.
 fn section_before<'a>(suite: &str, before: &'a str) -> &'a str {
     let Some(start) = before.find(&format!("\n## {suite}\n")) else {
         return "";
@@ -141,7 +141,7 @@ fn goal_before(row: &Row, before: &str, missed: &mut Vec<String>) -> String {
     format!("{line}\n")
 }
 
-/// In a line of the first table: what it says of a suite, as in "tasks 3, timers 5".
+/// The value for a suite in a line of the first table, such as "tasks 3, timers 5".
 fn entry_before(start: &str, suite: &str, before: &str) -> Option<String> {
     let line = before.lines().find(|line| line.starts_with(start))?;
     let entries = line.trim_end_matches([' ', '|']).split([',', ':', '|']);
@@ -150,7 +150,7 @@ fn entry_before(start: &str, suite: &str, before: &str) -> Option<String> {
     Some(value.into())
 }
 
-/// Of each suite, what was found now, or before.
+/// The values of all suites, from the results or from the previous document.
 fn entries(
     start: &str,
     all: &BTreeMap<&'static str, Results>,

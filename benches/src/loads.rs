@@ -9,11 +9,11 @@ use crate::target::Targets;
 pub struct Echo {
     pub connections: usize,
     pub bytes: usize,
-    /// How much room the server has to read into.
+    /// The size of the read buffer of the server.
     pub room: usize,
     pub requests: usize,
     pub targets: Targets,
-    /// Those of the 99th percentile of the round trips.
+    /// The targets for the 99th percentile of the round trips.
     pub tail: Targets,
 }
 
@@ -30,8 +30,7 @@ pub const fn echo(connections: usize, room: usize, requests: usize, targets: Tar
 
 const TAIL: Targets = &[(1.1, AmongOrEdge(&["tokio", "smol", "monoio"]))];
 
-/// A buffer as large as the message is filled by each read: what a runtime thinks of that
-/// makes a difference.
+/// A read fills a buffer that is as large as the message. Runtimes handle a full read differently.
 pub const ECHOES: &[Echo] = &[
     echo(1, 64, 10_000, &[]),
     echo(64, 64, 50_000, &[(1.0, One("tokio")), (1.05, Limit)]),
@@ -61,7 +60,7 @@ pub const ECHOES: &[Echo] = &[
     },
 ];
 
-/// With a buffer of 1 KiB.
+/// An echo with a buffer of 1 KiB.
 pub fn echo_of(connections: usize) -> Echo {
     echo(connections, 1024, 0, &[])
 }
@@ -83,21 +82,21 @@ impl Echo {
 
 // ---- mixed -----------------------------------------------------------------------
 
-/// What a server has to do.
+/// A load of the suite `mixed`.
 pub struct Load {
-    /// As the command line calls it. Several may have one letter.
+    /// The name on the command line. Several loads may share it.
     pub letter: &'static str,
     pub what: &'static str,
     pub clients: usize,
     /// Connections that send nothing.
     pub idle: usize,
-    /// What each reply takes, in microseconds.
+    /// The time to compute a reply, in microseconds.
     pub work: u32,
-    /// Beside the connections, on the server.
+    /// The other work of the server.
     pub server: &'static str,
-    /// Beside the clients, at their end.
+    /// The other connections of the load program.
     pub client: &'static str,
-    /// What "done beside" counts, in which unit, and how many of what is reported are one.
+    /// What "done beside" counts, the unit, and the divisor of the reported number.
     pub done: Option<(&'static str, &'static str, f64)>,
 }
 
@@ -181,7 +180,7 @@ impl Load {
         format!("{}, {}", self.letter, self.what)
     }
 
-    /// What is reported of it, in which unit, and what it should reach.
+    /// The figures that are reported: name, unit and targets.
     pub fn figures(&self) -> Vec<(&'static str, &'static str, Targets)> {
         let (fewest, tail, worst): (Targets, Targets, Targets) = match self.letter {
             "a" => (&[(0.9, Among(BOTH))], &[], &[(1.2, Among(BOTH))]),
@@ -215,5 +214,5 @@ impl Load {
 
 pub const TASKS: &[usize] = &[10, 100, 1_000, 10_000, 100_000, 1_000_000];
 pub const TIMERS: &[usize] = &[1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
-/// As many as one process may have open; the last is three servers of 9,000.
+/// Up to the limit of open files of a process. The last is three servers with 9,000 each.
 pub const CONNECTIONS: &[usize] = &[1, 10, 100, 1_000, 9_000, 27_000];

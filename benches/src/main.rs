@@ -1,5 +1,5 @@
-//! soloist beside other runtimes: builds a binary for each, runs them in turns, and
-//! compares. See `README.md` here.
+//! Compares soloist with other runtimes: builds a binary for each, and runs them in turns. See
+//! `benches/README.md`.
 
 use std::collections::BTreeSet;
 
@@ -75,9 +75,9 @@ fn main() {
     }
 }
 
-/// A suite that is a program's own time.
+/// Runs a suite in which the programs measure their own time.
 fn compute(suite: &str, runtimes: &[Runtime], rounds: usize) -> Results {
-    // What may fail on its own, or needs a process of its own.
+    // Parts that may fail separately, or need separate processes.
     let parts: &[&str] = match suite {
         "tasks" => &["tasks", "memory"],
         "timers" => &["timers", "timers-among", "timers-firing"],
@@ -107,5 +107,5 @@ fn compute(suite: &str, runtimes: &[Runtime], rounds: usize) -> Results {
     results
 }
 
-/// They need the other end of the connections.
+/// The suites that need the program `bench-load`.
 const NEED_LOAD: [&str; 4] = ["sockets", "mixed", "footprint", "scale"];

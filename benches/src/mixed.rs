@@ -1,4 +1,4 @@
-//! The suite `mixed`: clients that wait for replies, beside work that takes the thread.
+//! The suite `mixed`: clients that wait for replies while other work occupies the thread.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! Where things are: this workspace, the programs, the cores.
+//! Paths, programs and cores.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -10,24 +10,24 @@ pub fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Beside the runner's own.
+/// The path of a program in the directory of this one.
 pub fn program(name: &str) -> PathBuf {
     let own = env::current_exe().expect("the path of this program");
     own.parent().expect("its directory").join(name)
 }
 
-/// One core for what is measured, one for all else, if there are two.
+/// A core for the measured program and a core for everything else, if there are two.
 pub fn cores() -> Option<(usize, usize)> {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     (cores > 1).then_some((0, 1))
 }
 
-/// Tells a program where to run. It ends with the runner.
+/// Tells a program which cores to use. It is killed when this process exits.
 pub fn on_cores(command: &mut Command, cores: Option<(usize, usize)>) {
     if let Some((own, others)) = cores {
         command.env("BENCH_CORES", format!("{own},{others}"));
     }
-    // SAFETY: a system call, nothing else.
+    // SAFETY: `prctl` is async-signal-safe, and the closure does nothing else.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -36,7 +36,7 @@ pub fn on_cores(command: &mut Command, cores: Option<(usize, usize)>) {
     }
 }
 
-/// The last change of what is measured.
+/// The last commit that changed the sources of soloist.
 pub fn commit() -> String {
     let root = here().parent().expect("the crate's directory");
     let root = root.to_string_lossy();

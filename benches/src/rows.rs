@@ -1,4 +1,4 @@
-//! Every row of every table: what is measured, in which unit, and what it should reach.
+//! The rows of all tables: what is measured, the unit, and the targets.
 
 use std::sync::LazyLock;
 
@@ -9,9 +9,9 @@ pub struct Row {
     pub suite: &'static str,
     pub name: String,
     pub unit: &'static str,
-    /// More is better.
+    /// Whether more is better.
     pub more: bool,
-    /// At most so much of that; at least, where more is better.
+    /// The ratio to each is at most this, or at least this if more is better.
     pub targets: Vec<(f64, Against)>,
 }
 

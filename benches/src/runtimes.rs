@@ -1,4 +1,4 @@
-//! What is measured: one binary for each, so that none pays for another's features.
+//! The runtimes. Each has its own binary, so that none pays for the features of another.
 
 use std::env;
 use std::fs;
@@ -10,9 +10,9 @@ use crate::place::{here, on_cores, program};
 
 #[derive(Clone, Copy)]
 pub struct Runtime {
-    /// As the tables call it.
+    /// The name in the tables.
     pub name: &'static str,
-    /// The package that has its binary, if it is one that cargo builds.
+    /// The package of its binary, if cargo builds it.
     package: &'static str,
     program: Program,
     suites: &'static [&'static str],
@@ -98,12 +98,12 @@ pub const RUNTIMES: &[Runtime] = &[
     ),
 ];
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Default)]
 pub struct Outcome {
     /// Names and values.
     pub values: Vec<(String, f64)>,
-    /// Why there are no (more) values: the system does not let it run, or it failed.
+    /// Why values are missing: the system does not support the runtime, or it failed.
     pub refused: Option<String>,
 }
 
@@ -113,7 +113,7 @@ impl Runtime {
         is_here && self.suites.contains(&suite)
     }
 
-    /// Whether it is one of those that soloist is compared to.
+    /// Whether soloist is compared with this runtime.
     pub fn is_peer(name: &str) -> bool {
         !name.starts_with("soloist") && !name.starts_with("limit")
     }
@@ -136,7 +136,7 @@ impl Runtime {
         }
     }
 
-    /// On the first of `cores`, with all that is not the runtime on the second.
+    /// The command that runs the runtime on the first of `cores` and everything else on the second.
     pub fn command(&self, cores: Option<(usize, usize)>) -> Command {
         let mut command = match self.program {
             Program::Binary(name) => Command::new(program(name)),
@@ -161,7 +161,7 @@ impl Runtime {
         if !output.status.success() {
             let error = String::from_utf8_lossy(&output.stderr);
             eprintln!("{} {arguments:?}: {}\n{error}", self.name, output.status);
-            // Of a panic, its message.
+            // The message of a panic.
             let mut lines = error
                 .lines()
                 .skip_while(|line| !line.contains("panicked at"));
@@ -181,7 +181,7 @@ impl Outcome {
         }
     }
 
-    /// The lines that a run has printed.
+    /// Parses the output of a run.
     pub fn parse(text: &str) -> Outcome {
         let mut outcome = Outcome::default();
         for line in text.lines() {
@@ -197,7 +197,7 @@ impl Outcome {
     }
 }
 
-/// One package of this workspace.
+/// Builds a package of this workspace.
 pub fn build(package: &str) -> Result<(), String> {
     let done = Command::new(cargo())
         .args(["build", "--release", "--quiet", "--package", package])
@@ -210,11 +210,11 @@ pub fn build(package: &str) -> Result<(), String> {
     }
 }
 
-/// Where another checkout of soloist is, to compare two versions in one run.
+/// The environment variable with another checkout of soloist, to compare two versions in one run.
 const OTHER: &str = "SOLOIST_OTHER";
 const OTHER_DIRECTORY: &str = "soloist-bench-other";
 
-/// The program of this checkout with the crate of the other.
+/// Builds the program of this checkout with the crate of the other.
 fn build_other() -> Result<(), String> {
     let directory = program(OTHER_DIRECTORY);
     let done = write_other(&directory);
@@ -244,7 +244,7 @@ fn write_other(directory: &Path) -> io::Result<()> {
     );
     fs::create_dir_all(directory)?;
     fs::write(directory.join("Cargo.toml"), manifest)?;
-    // The same versions as the others have.
+    // The same versions of the dependencies.
     fs::copy(here().join("Cargo.lock"), directory.join("Cargo.lock"))?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The suite `scale`: what one item costs when there are more of them, beside tokio.
+//! The suite `scale`: the cost per item for a growing number of items, compared with tokio.
 
 use std::thread;
 
@@ -39,7 +39,7 @@ fn keep(results: &mut Results, runtime: &Runtime, outcome: Outcome) {
     }
 }
 
-/// So many for each of the servers, all at once: the mean of their CPU per request.
+/// `n` connections to each of the servers at once. Returns the mean CPU time per request.
 fn connections(runtime: &Runtime, n: usize, servers: usize) -> Outcome {
     let one = || match Server::of(runtime, &["echo", "1024"]) {
         Ok(server) => load_echo(&server, &echo_of(n), (5 * n).max(10_000)),

@@ -8,7 +8,7 @@ use crate::loads::Echo;
 use crate::place::{cores, on_cores, program};
 use crate::runtimes::{Outcome, Runtime};
 
-/// A program that says where it listens.
+/// A program that prints its address.
 pub struct Server {
     pub child: Child,
     pub address: String,
@@ -41,7 +41,7 @@ impl Server {
         Server::start(command)
     }
 
-    /// What else it prints, to its end. Some run until their standard input is closed.
+    /// Closes standard input, which ends some programs, and returns the rest of the output.
     pub fn rest(mut self) -> String {
         drop(self.child.stdin.take());
         let mut text = String::new();
@@ -86,7 +86,7 @@ pub fn load(arguments: &[&str]) -> Outcome {
     finish(command)
 }
 
-/// What a program prints, if it ends.
+/// Waits for a program to exit, and parses its output.
 pub fn finish(mut command: Command) -> Outcome {
     let child = command
         .stdout(Stdio::piped())

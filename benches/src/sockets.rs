@@ -1,4 +1,4 @@
-//! The suite `sockets`: each server in a process of its own, and the load on another core.
+//! The suite `sockets`: each server runs in its own process, with the load on another core.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -99,7 +99,7 @@ fn connect(runtime: &Runtime) -> Outcome {
     }
 }
 
-/// Here the runtime is the client.
+/// The runtime is the client in this one.
 fn fetch(runtime: &Runtime) -> Outcome {
     let mut command = Command::new(program("bench-load"));
     on_cores(&mut command, cores());
@@ -133,7 +133,7 @@ fn system_calls(runtime: &Runtime, echo: &Echo) -> Result<f64, String> {
     Ok((second - first) / (more - few) as f64)
 }
 
-/// perf, which hardly disturbs; or else strace, which does.
+/// Counts system calls with perf, or with strace, which slows the program down more.
 struct Counter {
     child: Child,
     path: PathBuf,
@@ -159,7 +159,7 @@ impl Counter {
             let Ok(mut child) = child else {
                 continue;
             };
-            // Both need a moment to attach, or to find that they may not.
+            // Both need a moment to attach, or to fail.
             std::thread::sleep(Duration::from_millis(400));
             if child.try_wait().is_ok_and(|end| end.is_none()) {
                 return Ok(Counter { child, path });
@@ -185,7 +185,7 @@ impl Counter {
     }
 }
 
-/// In user space per request, by valgrind's callgrind, at 64 connections.
+/// Instructions in user space per request at 64 connections, counted by callgrind.
 fn instructions(runtime: &Runtime) -> Result<f64, String> {
     let few = echo(64, 1024, 640, &[]);
     let more = echo(64, 1024, 6_400, &[]);

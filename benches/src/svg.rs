@@ -27,8 +27,7 @@ fn text(out: &mut String, (x, y): (f64, f64), anchor: &str, style: &str, text: &
     .unwrap();
 }
 
-/// A group of bars for each row, each with a scale of its own: what is more than four
-/// times the best is cut off.
+/// A group of bars for each row, each with its own scale. Bars longer than four times the best are cut off.
 pub fn bars(suite: &str, results: &Results) -> String {
     const LEFT: f64 = 110.0;
     const ROOM: f64 = 540.0;
@@ -86,7 +85,7 @@ pub fn bars(suite: &str, results: &Results) -> String {
     page(y + 10.0, &out)
 }
 
-/// What shows most, or the charts of some suites would be too long.
+/// Only some rows, since the charts of some suites would be too long.
 fn is_shown(row: &Row) -> bool {
     match row.suite {
         "sockets" => row.name.ends_with(": CPU") || row.name.starts_with("instructions"),

@@ -10,7 +10,7 @@ pub fn print(suite: &str, results: &Results) {
     let mut head = vec![suite.to_string()];
     head.extend(runtimes.iter().map(|name| name.to_string()));
     head.extend(["best peer", "ratio"].map(String::from));
-    // What else the ratio to is shown, where it was measured.
+    // The others to which a ratio is shown, if they were measured.
     let mut beside = vec!["soloist-other", "limit", "limit-edge"];
     beside.retain(|name| runtimes.contains(name));
     head.extend(beside.iter().map(|name| format!("to {name}")));
@@ -44,7 +44,7 @@ pub fn print(suite: &str, results: &Results) {
     println!();
 }
 
-/// What came of each target of a row.
+/// The result of each target of a row.
 pub fn verdicts(row: &Row, results: &Results, own: f64) -> Vec<String> {
     let verdict = |&(bound, against): &(f64, Against)| {
         let (name, figure) = results.against(row, against)?;

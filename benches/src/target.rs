@@ -3,7 +3,7 @@
 /// What the figure of a row is compared with.
 #[derive(Clone, Copy)]
 pub enum Against {
-    /// The best of all others, the hand-written loop excepted.
+    /// The best of all other runtimes, without the hand-written loops.
     Best,
     /// The hand-written epoll loop.
     Limit,
@@ -11,7 +11,7 @@ pub enum Against {
     One(&'static str),
     /// The best of these.
     Among(&'static [&'static str]),
-    /// The worse of two: the best of these, and the hand-written edge-triggered loop.
+    /// The worse of the best of these and the hand-written edge-triggered loop.
     AmongOrEdge(&'static [&'static str]),
     /// A number.
     Absolute,
