@@ -27,7 +27,7 @@ pub fn on_cores(command: &mut Command, cores: Option<(usize, usize)>) {
     if let Some((own, others)) = cores {
         command.env("BENCH_CORES", format!("{own},{others}"));
     }
-    // SAFETY: `prctl` is async-signal-safe, and the closure does nothing else.
+    // SAFETY: the closure only makes a system call, which is allowed between `fork` and `exec`.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);

@@ -1,11 +1,11 @@
 //! Bytes as a program: tasks that spawn, wake, cancel, abort, sleep, read, panic, in their
-//! polls and in their drops, in runtimes that come and go.
+//! polls and in their destructors, in runtimes that are created and dropped.
 //!
 //!     .ci/fuzz.sh 60       # seconds
 //!
 //! All tasks read their instructions from the same bytes, one after the other, so the
 //! order in which they run is a part of the program. When the bytes are used up every task
-//! waits, and it is checked that
+//! waits. Then the fuzzer checks that
 //!
 //! * no future is polled after it was ready, or on a foreign thread;
 //! * each is dropped once, on its own thread;
@@ -15,8 +15,8 @@
 //! * tasks that only the program wakes are polled in the order of their wakes;
 //! * what arrives at a socket is what was sent, and all of it at an end in order;
 //! * no poll completes more than its budget;
-//! * a run inside of a running runtime is refused;
-//! * a panic of a destructor at a cancel is told or reported;
+//! * running a runtime inside a running runtime is refused;
+//! * a panic of the destructor of a cancelled task is returned or reported;
 //! * a process that exits in the middle does so;
 //! * with the runtime and the thread gone, the heap and the file descriptors are as before,
 //!   unless something was forgotten.
@@ -50,22 +50,22 @@ struct Counting;
 
 static BLOCKS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: as System, which does all of it.
+// SAFETY: all methods forward to `System`.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BLOCKS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract of `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         BLOCKS.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract of `System`.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract of `System`.
         unsafe { System.realloc(block, layout, size) }
     }
 }
@@ -134,7 +134,7 @@ fn check(data: &[u8]) {
     fail("every run leaves more on the heap");
 }
 
-/// A thread of its own: its reactor is new, and gone at the end.
+/// A new thread, so that the reactor is new and dropped at the end.
 fn run(data: &[u8]) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -153,7 +153,7 @@ fn run(data: &[u8]) {
     });
 }
 
-/// What happens outside of the runtime.
+/// Instructions outside the runtime.
 fn step(world: &Rc<World>, op: u8) {
     process::trace(format_args!("step {}", op & 0x7f));
     let now = world.runtime(world.slot.get(), op & 0x80 != 0);
@@ -187,7 +187,7 @@ fn step(world: &Rc<World>, op: u8) {
     planned(|| drop(now));
 }
 
-/// Polls a program some times, whoever wakes it.
+/// Polls a program a few times.
 async fn main_task(world: &Rc<World>, polls: u8) {
     let mut program = Box::pin(Program::new(world));
     for _ in 0..=polls {
@@ -204,7 +204,7 @@ async fn main_task(world: &Rc<World>, polls: u8) {
 fn settle(world: &Rc<World>) {
     let runtimes = world.runtimes.borrow().clone();
     let mut quiet = 0;
-    // One after the other, until none of them has had anything to do.
+    // In turns, until none of them has anything to do.
     for runtime in runtimes.iter().flatten().cycle() {
         barrier();
         let home = Rc::downgrade(runtime);
@@ -259,7 +259,7 @@ fn audit(world: &Rc<World>) {
     fail("a socket is ready, and the task that waits for it is not told");
 }
 
-/// The runtimes go.
+/// Drops the runtimes.
 fn end(world: &Rc<World>) {
     barrier();
     world.disown();

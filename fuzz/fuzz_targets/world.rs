@@ -1,4 +1,4 @@
-//! All that the tasks of the program can get hold of, and what is known of them.
+//! Everything that the tasks of the program can access, and the expected state of the tasks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use crate::lines::Lines;
 use crate::process::{self, fail, say};
 use crate::streams::{End, Operations};
 
-/// What a panic carries that the program asked for.
+/// The payload of an intended panic.
 pub(crate) struct Planned {
     pub(crate) heard: Arc<AtomicBool>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct PlannedOfOutput;
 
 pub(crate) type Payload = Box<dyn std::any::Any + Send>;
 
-/// Somebody has been told of this panic. Only planned ones get this far.
+/// Records that a panic was reported. Only intended panics get here.
 pub(crate) fn hear(payload: &Payload) {
     match payload.downcast_ref::<Planned>() {
         Some(planned) => planned.heard.store(true, Ordering::SeqCst),
@@ -66,7 +66,7 @@ pub(crate) fn expect_panic<R>(text: &'static str, f: impl FnOnce() -> R) -> Resu
     })
 }
 
-/// Panics that are not planned end the process, also where they would be caught.
+/// Panics that are not intended end the process, also where they would be caught.
 pub(crate) fn set_up() {
     std::panic::set_hook(Box::new(|info| {
         let is_expected = || {
@@ -112,7 +112,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The foreign thread.
 struct Helper {
-    /// With how many of them are not done yet.
+    /// And the number of jobs that are not done yet.
     jobs: Mutex<(VecDeque<Job>, usize)>,
     changed: Condvar,
 }
@@ -122,7 +122,7 @@ static HELPER: Helper = Helper {
     changed: Condvar::new(),
 };
 
-/// Has the foreign thread do something.
+/// Runs a job on the foreign thread.
 pub(crate) fn elsewhere(wait: bool, job: impl FnOnce() + Send + 'static) {
     let mut jobs = HELPER.jobs.lock().unwrap();
     jobs.0.push_back(Box::new(job));
@@ -134,7 +134,7 @@ pub(crate) fn elsewhere(wait: bool, job: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Waits until the foreign thread has done all.
+/// Waits until the foreign thread has finished all jobs.
 pub(crate) fn barrier() {
     let mut jobs = HELPER.jobs.lock().unwrap();
     while jobs.1 > 0 {
@@ -142,7 +142,7 @@ pub(crate) fn barrier() {
     }
 }
 
-/// What is known of one task.
+/// The expected state of a task.
 #[derive(Default)]
 pub(crate) struct Record {
     pub(crate) home: Weak<Runtime>,
@@ -167,7 +167,7 @@ impl Record {
         self.drops.get() == 1 || self.forgotten.get()
     }
 
-    /// What `join` has said must be what has happened.
+    /// Checks the result of `join`.
     pub(crate) fn check_join(&self, is_ok: bool, is_panic: bool) {
         if is_panic != self.panicked.get() {
             fail("`join` is wrong about a panic");
@@ -191,7 +191,7 @@ pub(crate) struct World {
     pub(crate) slot: Cell<usize>,
     pub(crate) runtimes: RefCell<[Option<Rc<Runtime>>; 2]>,
     handles: RefCell<Vec<(Handle, Weak<Runtime>)>>,
-    /// Whose code is running.
+    /// The runtime whose code is running.
     pub(crate) home: RefCell<Weak<Runtime>>,
     pub(crate) propagates: Cell<bool>,
     pub(crate) records: RefCell<Vec<Rc<Record>>>,
@@ -418,7 +418,7 @@ impl World {
         });
     }
 
-    /// No future owns a runtime any more.
+    /// Checks that no future owns a runtime.
     pub(crate) fn disown(&self) {
         let count = self.records.borrow().len();
         for n in 0..count {
@@ -428,7 +428,7 @@ impl World {
         }
     }
 
-    /// The panics of destructors that nobody has heard of must have been reported.
+    /// Checks that all panics of destructors were returned or reported.
     fn check_reports(&self, records: &[Rc<Record>]) {
         if self.tells_later.get() {
             return;
@@ -511,7 +511,7 @@ impl World {
     }
 }
 
-/// Only planned panics may come out of a runtime.
+/// Only intended panics may leave a runtime.
 pub(crate) fn planned<R>(f: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(value) => Some(value),
