@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""The public API as a list, a line for each item, in docs/api.txt: so that a change shows in a diff.
+"""Writes the public API to docs/api.txt, one line for each item, so that changes are visible in a diff.
 
     .ci/api.py            # writes docs/api.txt
     .ci/api.py --check    # fails if docs/api.txt is out of date
 
-It is made from the JSON that rustdoc writes, with all features, on Unix. That is an unstable
-option, which RUSTC_BOOTSTRAP lets the stable compiler take. Beside the items there are the traits
-that each type implements, with Send and Sync, and without blanket implementations and the other
-auto traits.
+It uses the JSON output of rustdoc, with all features, on Unix. This is an unstable option, which the stable
+compiler accepts with RUSTC_BOOTSTRAP. The list includes the traits that each type implements, with Send and
+Sync, but without blanket implementations and other auto traits.
 """
 
 import argparse
@@ -112,7 +111,7 @@ class Renderer:
         return " + ".join(listed)
 
     def generics(self, generics):
-        """What is in angle brackets, and the clause with where."""
+        """The parameters in angle brackets, and the where clause."""
         listed = []
         for param in generics["params"]:
             ((kind, value),) = param["kind"].items()
@@ -200,7 +199,7 @@ class Renderer:
         elif kind == "static":
             self.add(item, f"static {name}: {self.type(inner['type'])}")
         elif kind == "macro":
-            # The patterns, without what they expand to.
+            # The patterns, without their expansions.
             self.add(item, f"macro {name}! {' '.join(inner.split())}")
         elif kind == "proc_macro":
             self.add(item, f"macro {name}!")
@@ -290,7 +289,7 @@ class Renderer:
 
 
 def place(line):
-    """Items sort by their path; what a type implements comes after it."""
+    """The sort key: items by their path, and the implementations of a type after the type."""
     words = line.split("  #[")[0].split()
     if words[0].startswith("impl"):
         name = line.split(" where ")[0].split(" for ")[-1]
@@ -305,7 +304,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fail if docs/api.txt is out of date")
     options = parser.parse_args()
-    # A directory of its own: the documentation that people read is left alone.
+    # A separate directory, so that the HTML documentation is not overwritten.
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "api"
     command = ["cargo", "rustdoc", "--quiet", "--package", CRATE, "--lib", "--all-features"]
     command += ["--target-dir", target, "--", "-Z", "unstable-options", "--output-format", "json"]
@@ -323,7 +322,7 @@ def main():
     changes = list(difflib.unified_diff(old, text.splitlines(), "docs/api.txt", "the crate", n=0, lineterm=""))
     if changes:
         print("\n".join(changes))
-        sys.exit("docs/api.txt is out of date. If the change is meant: .ci/api.py, and commit docs/api.txt with it")
+        sys.exit("docs/api.txt is out of date. If the change is intended, run .ci/api.py and commit docs/api.txt with it")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The systems that are not Linux: type-checks the crate for macOS, FreeBSD and Windows, and
-# runs the tests that belong to no system on Windows, under Wine. With Debian's packages,
-# which it installs: Debian's Rust brings std's source, so that no target is downloaded.
+# Other systems than Linux: type-checks the crate for macOS, FreeBSD and Windows, and runs the portable
+# tests for Windows under Wine. Installs and uses Debian's Rust, which includes the source of std, so that no
+# target has to be downloaded.
 #
-# --if-possible: says so and is content when the packages cannot be installed.
-# --minutes N: says so and is content when the tests are not built or done after N minutes.
-# --types: type-checks only, which takes a few minutes at most.
+# --if-possible: succeeds, with a message, if the packages cannot be installed.
+# --minutes N: succeeds, with a message, if the tests are not done after N minutes.
+# --types: only type-checks, which takes a few minutes at most.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ TARGETS=(aarch64-apple-darwin x86_64-unknown-freebsd "$WINDOWS")
 
 # Tests that are left out under Wine 8.
 SKIPPED=(
-    # A reset reads as the end of the stream (also in a C program that does nothing else).
+    # Wine reports a reset as the end of the stream (also to a minimal C program).
     net::b75_closing_after_a_reset_is_no_error_and_no_hang
     tcp_options::an_error_that_waits_can_be_taken
     tcp_options::b75_without_linger_the_last_bytes_arrive_and_with_none_of_it_there_is_a_reset
@@ -25,26 +25,25 @@ SKIPPED=(
     copy::a_client_that_breaks_off_is_an_error_and_not_a_hang
     examples::echo_server_serves_on_when_a_client_vanishes
     examples::fetch_gives_each_failure_its_line_and_harms_no_other_page
-    # A datagram that is refused fails the next send, as on Linux.
+    # After a datagram was refused, the next send fails, as on Linux.
     udp::b99_a_connected_socket_is_refused_and_goes_on
-    # An address that the machine does not have can be bound to.
+    # Binding to an address that the machine does not have succeeds.
     udp::what_goes_wrong_is_said
     bad_input::addresses_that_cannot_be_used
-    # Keepalive takes any time, and who is in no group cannot leave it, but is told so otherwise.
+    # Any keepalive time is accepted, and leaving a group without joining it is another error.
     bad_input::options_that_the_system_refuses
-    # A shutdown here is not reported to who waits here.
+    # A shutdown is not reported to a waiting read of the same process.
     net::a_shutdown_ends_the_read_of_a_clone
-    # polling keeps what belongs to a socket that is deleted until its next wait.
+    # polling keeps the state of a deleted socket until its next wait.
     sockets_that_move_to_other_threads_leave_nothing_behind
-    # Slow, not stuck. Every socket call is two or three requests to Wine's one server process:
-    # a page of ten_pages was counted as 63 of them. On a busy machine that is a tenth of a
-    # second, and these need so many that the watchdog or their read timeouts bite.
+    # Too slow. Every socket call is two or three requests to the server process of Wine; a page of
+    # ten_pages takes 63 requests, or 0.1 s on a busy machine. These tests exceed their timeouts.
     wakes::b10_what_comes_right_after_a_read_that_would_block_is_reported
     every_byte_comes_back_on_200_connections
     ten_pages::a_thousand_pages_at_once
-    # Nor does it start 200 processes within the watchdog's minute.
+    # Starting 200 processes takes longer than the watchdog allows.
     ten_pages::every_way_gets_many_pages_with_few_workers
-    # On a busy machine, its naps of 210 ms become 300 and more.
+    # On a busy machine, its sleeps of 210 ms take 300 ms and more.
     slow::a_slow_poll_names_the_task
 )
 
@@ -77,7 +76,7 @@ fail() {
     exit 1
 }
 
-# Runs a command for so many seconds at the most. Status 124: that was not enough.
+# Runs a command for at most SECONDS. Status 124 is a timeout.
 at_most() {
     local seconds=$1 left
     shift
@@ -88,13 +87,13 @@ at_most() {
     [ "$seconds" -gt 0 ] || return 124
     timeout --kill-after=10 "$seconds" "$@" || {
         local status=$?
-        # Killed, since it did not end when it was asked to.
+        # Killed, since it did not end after SIGTERM.
         [ $status != 137 ] || return 124
         return $status
     }
 }
 
-# To be called when something took too long: that is a failure, unless there was a limit.
+# Called after a timeout: fails, unless --minutes was given.
 too_long() {
     [ -n "$minutes" ] && [ "$SECONDS" -ge $((minutes * 60 - 1)) ] || fail "$1: not done in time"
     echo "NOT DONE within $minutes minutes: $1"
@@ -140,7 +139,7 @@ mkdir -p "${CARGO_TARGET_DIR:-target}/cross"
 target=$(cd "${CARGO_TARGET_DIR:-target}/cross" && pwd)
 log=$target/cargo.log
 
-# Debian's Rust, which may build its own std, with the flags of the first argument.
+# Runs Debian's cargo, building the crates of std in the first argument.
 debian_cargo() {
     local std=$1 status=0
     shift
@@ -150,7 +149,7 @@ debian_cargo() {
     grep -vE '^ +(Compiling|Checking|Downloaded|Downloading) ' "$log" || true
     [ $status != 124 ] || too_long "cargo $*"
     [ $status = 0 ] || fail "cargo $*: failed"
-    # cargo shows those of this crate, and of no other.
+    # cargo shows only the warnings of this crate.
     ! grep -q '^warning' "$log" || fail "there are warnings"
 }
 
@@ -180,7 +179,7 @@ tests=$(program tests/it/main.rs)
 memory=$(program tests/memory.rs)
 
 step "Wine"
-# std imports this function from a library that Wine 8 lacks. A program looks beside itself.
+# std imports this function from a DLL that Wine 8 lacks. Programs search their own directory for it.
 stub=$target/bcryptprimitives
 cat >"$stub.c" <<'END'
 #include <windows.h>
@@ -195,13 +194,13 @@ x86_64-w64-mingw32-gcc -shared -o "$stub.dll" "$stub.c" -ladvapi32
 cp "$stub.dll" "$(dirname "$tests")"
 cp "$stub.dll" "$target/$WINDOWS/debug/examples"
 
-# A Windows of its own, which goes with the script, and all that still runs in it.
+# A temporary Wine prefix. It and its processes are removed when the script exits.
 WINEPREFIX=$(mktemp -d "$target/wine.XXXXXX")
 export WINEPREFIX WINEDEBUG=-all RUST_BACKTRACE=0
-# The tests' own watchdog is for machines on which a socket call is no request to a server.
+# The watchdogs of the tests expect faster socket calls.
 export SOLOIST_TEST_PATIENCE=5
 trap 'timeout 30 wineserver -k || true; rm -rf "$WINEPREFIX"' EXIT
-# No debugger for a crash, and nothing that asks to be downloaded.
+# No debugger after a crash, and no dialogs that offer downloads.
 export WINEDLLOVERRIDES="winedbg.exe=d;mscoree,mshtml=d"
 wine --version
 at_most 300 wine wineboot --init </dev/null >/dev/null 2>&1 || {
@@ -209,7 +208,7 @@ at_most 300 wine wineboot --init </dev/null >/dev/null 2>&1 || {
     fail "Wine does not start"
 }
 
-# The output goes to a file: what Wine leaves running must not keep a pipe open.
+# The output goes to a file, since processes that Wine leaves running would keep a pipe open.
 run() {
     local name=$1 seconds=$2 results=$target/$1.log status=0 passed
     shift 2
@@ -221,7 +220,7 @@ run() {
         fail "$name: not all tests pass under Wine"
     fi
     passed=$(grep '^test result: ' "$results" | tail -n 1)
-    [ -n "$passed" ] || fail "$name: the tests came to no end"
+    [ -n "$passed" ] || fail "$name: the tests did not finish"
     echo "$passed"
     ran+=("$name: ${passed#test result: }")
 }
@@ -234,4 +233,4 @@ run unit-tests 120 "$units"
 run integration-tests 600 "$tests" "${skips[@]}"
 run memory-tests 240 "$memory" "${skips[@]}"
 summary
-echo "cross: all is well"
+echo "cross: all checks passed"

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Fuzzes the crate: bytes become programs of tasks (fuzz/fuzz_targets/program.rs).
 #
-#     .ci/fuzz.sh [seconds]          # 60 if nothing is said
-#     .ci/fuzz.sh --minimise         # rewrites fuzz/corpus with the least files of the same coverage
+#     .ci/fuzz.sh [SECONDS]          # 60 by default
+#     .ci/fuzz.sh --minimise         # reduces fuzz/corpus to the fewest files with the same coverage
 #     .ci/fuzz.sh --run FILE...      # runs these inputs once
 #
-# With SOLOIST_FUZZ_TRACE=1 each instruction is printed.
+# SOLOIST_FUZZ_TRACE=1 prints each instruction. With SOLOIST_REQUIRE_PROGRAMS=1 it fails if there is no
+# C++ compiler, which libFuzzer needs.
 #
-# Needs what libFuzzer is built with, a C++ compiler. It runs on the stable toolchain: the flags
-# are those that `cargo fuzz` passes, and RUSTC_BOOTSTRAP lets the compiler take them. What is
-# found lies in fuzz/artifacts.
+# It runs on the stable toolchain: the flags are those of `cargo fuzz`, which the compiler accepts with
+# RUSTC_BOOTSTRAP. Inputs that fail are written to fuzz/artifacts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,17 +24,19 @@ export RUSTFLAGS="-Zsanitizer=address -Cpasses=sancov-module \
     -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing"
 if ! command -v c++ >/dev/null; then
     echo "there is no C++ compiler: nothing is fuzzed" >&2
+    # As for tests whose program is missing: skipped, or failed if all programs are required.
+    [ -z "${SOLOIST_REQUIRE_PROGRAMS:-}" ] || exit 1
     exit 0
 fi
 cargo build --release --target $target --manifest-path fuzz/Cargo.toml
 program="$CARGO_TARGET_DIR/$target/release/program"
 
 corpus=fuzz/corpus/program
-# What is new is left out of the repository, unless --minimise takes it in.
+# New inputs are not part of the repository unless --minimise adds them.
 found="$CARGO_TARGET_DIR/found"
 artifacts=fuzz/artifacts/program/
 mkdir -p $artifacts
-# Standard error is the programs': libFuzzer and the failures write to a copy of it.
+# The programs may use standard error. libFuzzer and failures write to a copy of it.
 options=(-close_fd_mask=2 -timeout=60 -rss_limit_mb=4096 -artifact_prefix=$artifacts)
 
 case "${1:-60}" in

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# The tests under tools that see what they cannot: use of freed memory, leaks, data races.
+# The tests under tools that detect uses of freed memory, leaks and data races.
 #
 #     .ci/sanitize.sh address      # AddressSanitizer with LeakSanitizer, over the whole suite
-#     .ci/sanitize.sh thread       # ThreadSanitizer, over the engine's tests, std instrumented, too
+#     .ci/sanitize.sh thread       # ThreadSanitizer, over the engine's tests and std
 #     .ci/sanitize.sh valgrind     # memcheck, over the engine's tests
 #     .ci/sanitize.sh all
 #
-# With --quick it is the engine's tests alone under AddressSanitizer, a minute or two. With
-# --if-possible what cannot run here is no failure. The engine's tests are those of tests/it that
-# need no other crates (.ci/engine). All of them include the reactor that lies.
+# --quick runs only the engine's tests under AddressSanitizer, which takes a minute or two. With
+# --if-possible, a check that cannot run on this machine is not a failure. The engine's tests are those in
+# tests/it that need few dependencies (.ci/engine). All runs include the tests with false events of the
+# reactor (soloist_liar).
 #
-# The compiler is the stable one: RUSTC_BOOTSTRAP lets it take the flags. For `thread` std has to
-# be built anew with the same flags; Debian's rustc-web, cargo-web and rust-web-src can, with the
-# sanitizer's run-time library of rustup's toolchain.
+# It uses the stable compiler, which accepts the flags with RUSTC_BOOTSTRAP. For `thread`, std has to be
+# rebuilt with the same flags, by Debian's rustc-web, cargo-web and rust-web-src together with the run-time
+# library of the sanitizer from rustup's toolchain.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -26,10 +27,10 @@ for flag in "${@:2}"; do
     case "$flag" in
     --quick) quick=true ;;
     --if-possible) if_possible=true ;;
-    *) echo "what is $flag?" >&2 && exit 2 ;;
+    *) echo "unknown option: $flag" >&2 && exit 2 ;;
     esac
 done
-# The watchdogs of the tests wait for so many times longer.
+# Multiplies the timeouts of the watchdogs of the tests.
 export SOLOIST_TEST_PATIENCE=10
 
 impossible() {
@@ -38,7 +39,7 @@ impossible() {
     exit 1
 }
 
-[ "$(uname -sm)" = "Linux x86_64" ] || impossible "this is for Linux on x86_64"
+[ "$(uname -sm)" = "Linux x86_64" ] || impossible "this needs Linux on x86_64"
 
 address() {
     export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg soloist_liar"
@@ -75,20 +76,20 @@ thread() {
 
 valgrind() {
     type -P valgrind >/dev/null || impossible "apt-get install valgrind"
-    # A test may fork and exec itself; each counts. Leaks are left to `address`, which knows those
-    # that are on purpose.
+    # Tests may start themselves as child processes, which are checked, too. `address` checks for leaks: it
+    # has a list of intended ones.
     local run="valgrind --quiet --error-exitcode=99 --trace-children=yes --fair-sched=try"
     run+=" --suppressions=$root/.ci/valgrind.supp"
     export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$run"
     export RUSTFLAGS="--cfg soloist_liar"
-    # What has to do with memory. Some of the others wait for the clock, and it is slow here.
+    # The tests of memory management. Some other tests depend on real time and are too slow under valgrind.
     [ ${#tests[@]} -gt 0 ] || tests=(cancel:: tasks:: teardown:: wakes:: promise:: panics::
         reentrancy:: group:: stress:: liar)
     (cd .ci/engine && SOLOIST_LIES=1..21 cargo test --target $target --target-dir "$out/valgrind" \
         -- --test-threads 2 "${tests[@]}")
 }
 
-# Which tests, for whoever looks for something: SOLOIST_TESTS="threads:: wakes::"
+# To run only some tests: SOLOIST_TESTS="threads:: wakes::"
 read -ra tests <<<"${SOLOIST_TESTS:-}"
 
 case "$what" in
@@ -98,5 +99,5 @@ all)
         "$0" "$one" "${@:2}"
     done
     ;;
-*) echo "what is $what?" >&2 && exit 2 ;;
+*) echo "unknown check: $what" >&2 && exit 2 ;;
 esac

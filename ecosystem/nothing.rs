@@ -1,1 +1,1 @@
-//! A package needs a target. What is here to see is in `examples/` and `tests/`.
+//! Empty, since a package needs a target. The contents are in `examples/` and `tests/`.

@@ -1,9 +1,12 @@
-//! An echo server on every core: as many threads as there are cores, a runtime on each, and
-//! listeners that share one port. The system deals the connections out among them.
+//! An echo server that uses all cores: one thread and one runtime for each core. Their listeners share
+//! a port, and the system distributes the connections among them.
 //!
 //! cargo run --release --example all_cores
 //! cargo run --release --example all_cores -- --cores 4 --seconds 10 127.0.0.1:8888
 
+mod cli;
+
+use lexopt::prelude::*;
 use soloist::net::{TcpListener, TcpStream};
 use soloist::stream::StreamExt;
 use soloist::{Handle, Runtime, block_on, io, spawn, time};
@@ -18,38 +21,17 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: all_cores [--cores N] [--seconds N] [ADDRESS]
 
-Sends back what comes to ADDRESS (127.0.0.1:8888; with port 0 the system picks one), on all cores or
-as many as that. Whenever it has changed, prints how many connections each of them has taken. Ends
-after so many seconds, if that is said.";
+Listens on ADDRESS (127.0.0.1:8888; with port 0 the system picks one) and sends back what clients
+send. Prints how many connections each thread has accepted, whenever that changes.
 
-/// How often it looks whether there is something to print.
-const LOOK: Duration = Duration::from_millis(500);
+  --cores N    start N threads (as many as there are cores)
+  --seconds N  exit after N seconds (never)";
+
+/// How often it checks whether there is something to print.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    let mut cores = thread::available_parallelism().map_or(1, |cores| cores.get());
-    let mut length = None;
-    let mut address = None;
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "-h" | "--help" => {
-                println!("{USAGE}");
-                return ExitCode::SUCCESS;
-            }
-            "--cores" => match args.next().map(|n| n.parse()) {
-                Some(Ok(n)) if n > 0 => cores = n,
-                _ => return misused("--cores needs a number, 1 or more"),
-            },
-            "--seconds" => match args.next().map(|n| n.parse()) {
-                Some(Ok(seconds)) => length = Some(Duration::from_secs(seconds)),
-                _ => return misused("--seconds needs a number"),
-            },
-            _ if address.is_none() && !arg.starts_with('-') => address = Some(arg),
-            _ => return misused(&format!("what is {arg:?}?")),
-        }
-    }
-    let address = address.unwrap_or("127.0.0.1:8888".into());
-    match run(&address, cores, length) {
+    match run(&Options::from_args()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("all_cores: {error}");
@@ -58,26 +40,54 @@ fn main() -> ExitCode {
     }
 }
 
-fn misused(why: &str) -> ExitCode {
-    eprintln!("all_cores: {why}\n\n{USAGE}");
-    ExitCode::from(2)
+struct Options {
+    address: String,
+    cores: usize,
+    duration: Option<Duration>,
 }
 
-fn run(address: &str, cores: usize, length: Option<Duration>) -> io::Result<()> {
-    let taken: Arc<Vec<AtomicU64>> = Arc::new((0..cores).map(|_| AtomicU64::new(0)).collect());
-    let first = Core::start(0, address.to_string(), taken.clone())?;
-    let port = first.address;
+impl Options {
+    fn from_args() -> Options {
+        let mut address = None;
+        let mut cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+        let mut duration = None;
+        cli::parse(USAGE, |args| {
+            while let Some(arg) = args.next()? {
+                match arg {
+                    Long("cores") => cores = args.value()?.parse_with(cli::positive)?,
+                    Long("seconds") => duration = Some(Duration::from_secs(args.value()?.parse()?)),
+                    Value(value) if address.is_none() => address = Some(value.string()?),
+                    _ => return Err(cli::unknown(arg, USAGE)),
+                }
+            }
+            let address = address.unwrap_or("127.0.0.1:8888".into());
+            Ok(Options {
+                address,
+                cores,
+                duration,
+            })
+        })
+    }
+}
+
+fn run(options: &Options) -> io::Result<()> {
+    let cores = options.cores;
+    let accepted: Arc<Vec<AtomicU64>> = Arc::new((0..cores).map(|_| AtomicU64::new(0)).collect());
+    let first = Core::start(0, options.address.clone(), accepted.clone())?;
+    let address = first.address;
     let mut all = vec![first];
     for index in 1..cores {
-        // The port is known by now, should the system have picked it.
-        all.push(Core::start(index, port.to_string(), taken.clone())?);
+        // The address of the first listener: the system may have picked the port.
+        all.push(Core::start(index, address.to_string(), accepted.clone())?);
     }
-    say(&format!("listening on {port} with {cores} threads"))?;
+    say(&format!("listening on {address} with {cores} threads"))?;
 
     let result = block_on(async {
-        match length {
-            Some(length) => time::timeout(length, print(&taken)).await.unwrap_or(Ok(())),
-            None => print(&taken).await,
+        match options.duration {
+            Some(duration) => time::timeout(duration, print(&accepted))
+                .await
+                .unwrap_or(Ok(())),
+            None => print(&accepted).await,
         }
     });
     for core in all {
@@ -86,7 +96,7 @@ fn run(address: &str, cores: usize, length: Option<Duration>) -> io::Result<()> 
     result
 }
 
-/// A thread with a runtime that listens.
+/// A thread with a runtime and a listener.
 struct Core {
     address: SocketAddr,
     handle: Handle,
@@ -94,15 +104,15 @@ struct Core {
 }
 
 impl Core {
-    fn start(index: usize, address: String, taken: Arc<Vec<AtomicU64>>) -> io::Result<Core> {
+    fn start(index: usize, address: String, accepted: Arc<Vec<AtomicU64>>) -> io::Result<Core> {
         let (started, start) = mpsc::channel();
         let thread = thread::Builder::new().name(format!("core-{index}"));
         let thread = thread.spawn(move || {
             let runtime = Runtime::new();
             let listener = runtime.block_on(async {
                 let listener = TcpListener::builder()
-                    // Not every system has it; one core does without.
-                    .reuse_port(taken.len() > 1)
+                    // Not every system supports this, and one listener does not need it.
+                    .reuse_port(accepted.len() > 1)
                     .bind(&address)
                     .await?;
                 Ok::<_, io::Error>((listener.local_addr()?, listener))
@@ -110,7 +120,7 @@ impl Core {
             match listener {
                 Ok((address, listener)) => {
                     let _ = started.send(Ok((address, runtime.handle())));
-                    runtime.spawn(serve(listener, index, taken)).detach();
+                    runtime.spawn(serve(listener, index, accepted)).detach();
                     runtime.run_forever();
                 }
                 Err(error) => {
@@ -126,20 +136,20 @@ impl Core {
         })
     }
 
-    /// Ends it, and the connections that are open there.
+    /// Stops the runtime, which closes its connections, and waits for the thread.
     fn stop(self) {
         self.handle.stop();
         let _ = self.thread.join();
     }
 }
 
-async fn serve(listener: TcpListener, index: usize, taken: Arc<Vec<AtomicU64>>) {
+async fn serve(listener: TcpListener, index: usize, accepted: Arc<Vec<AtomicU64>>) {
     let mut incoming = listener.incoming();
     while let Some(connection) = incoming.next().await {
         match connection {
             Ok(stream) => {
-                taken[index].fetch_add(1, Ordering::Relaxed);
-                // A client that breaks off is no news.
+                accepted[index].fetch_add(1, Ordering::Relaxed);
+                // The error of a client that disconnects is ignored.
                 spawn(echo(stream)).detach();
             }
             Err(error) => eprintln!("all_cores: cannot accept: {error}"),
@@ -152,17 +162,17 @@ async fn echo(stream: TcpStream) -> io::Result<u64> {
     io::copy(&stream, &stream).await
 }
 
-/// Prints the split of the connections whenever it has changed, until nobody reads it.
-async fn print(taken: &[AtomicU64]) -> io::Result<()> {
-    let mut known = vec![0; taken.len()];
+/// Prints the number of connections of each thread when it has changed, until standard output is closed.
+async fn print(accepted: &[AtomicU64]) -> io::Result<()> {
+    let mut previous = vec![0; accepted.len()];
     loop {
-        time::sleep(LOOK).await;
-        let now: Vec<u64> = taken.iter().map(|n| n.load(Ordering::Relaxed)).collect();
-        if now != known {
+        time::sleep(CHECK_INTERVAL).await;
+        let now: Vec<u64> = accepted.iter().map(|n| n.load(Ordering::Relaxed)).collect();
+        if now != previous {
             let total: u64 = now.iter().sum();
-            let split: Vec<_> = now.iter().map(u64::to_string).collect();
-            say(&format!("{total} connections: {}", split.join(" + ")))?;
-            known = now;
+            let each: Vec<_> = now.iter().map(u64::to_string).collect();
+            say(&format!("{total} connections: {}", each.join(" + ")))?;
+            previous = now;
         }
     }
 }

@@ -1,50 +1,47 @@
-//! What awaiting costs: the same calls made plainly, awaited one by one, and as a task each.
+//! What an await costs: the same calls made directly, awaited one by one, and spawned as a task each.
 //!
 //! cargo run --release --example await_cost
 //! cargo run --release --example await_cost -- --largest 10000 --rounds 3
 //!
-//! The tutorials on asyncio begin with 10,000 calls of n ** n: 5.31 s plain, 5.61 s as coroutines
-//! that are awaited, 5.7% more. In Python an `await` is work for the interpreter. Here an
-//! `async fn` that never has to wait is a function: its caller polls it, and it returns `Ready`
-//! from that very call.
+//! The tutorials on asyncio begin with 10,000 calls of n ** n: 5.31 s as plain calls, 5.61 s (5.7%
+//! more) as coroutines that are awaited. In Python, the interpreter executes each `await`. In Rust, an
+//! `async fn` that never has to wait is an ordinary function: its caller polls it once, and it returns
+//! `Ready`.
 
+mod cli;
+
+use lexopt::prelude::*;
 use soloist::{block_on, spawn};
 use std::hint::black_box;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "\
 usage: await_cost [OPTION]...
 
-Calls a function that computes n ** n, with n from 1 to the largest and again from 1: plainly, as an
-async function that is awaited, and as a task for each call that is awaited. They take turns for
-several rounds, and the medians count. Then the same with 1 ** 1, where little is left but the call.
+Computes n ** n, for n from 1 to the largest and then from 1 again: in plain calls, in calls of an
+async function that are awaited, and in a task for each call. Prints the medians of several rounds.
+Then does the same with 1 ** 1, where the time is mostly that of the calls.
 
-  --calls N    so many calls in each round (10000)
-  --largest N  the largest n (1000); with 10000 it is what the tutorials compute, and takes longer
-  --rounds N   so many rounds (21)
+  --calls N    make N calls in each round (10000)
+  --largest N  the largest n (1000); the tutorials use 10000, which takes longer
+  --rounds N   measure N rounds (21)
 
-The exit status is 0, or 2 if the arguments are wrong.";
+Exits with 0, or with 2 if the arguments are invalid.";
 
-fn main() -> ExitCode {
-    let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
-    let options = match Options::parse(args.skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
+fn main() {
+    let (mut calls, mut largest, mut rounds) = (10_000, 1000, 21);
+    cli::parse(USAGE, |args| {
+        while let Some(arg) = args.next()? {
+            let number = match arg {
+                Long("calls") => &mut calls,
+                Long("largest") => &mut largest,
+                Long("rounds") => &mut rounds,
+                _ => return Err(cli::unknown(arg, USAGE)),
+            };
+            *number = args.value()?.parse_with(cli::positive)?;
         }
-        Err(message) => {
-            eprintln!("await_cost: {message}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    let Options {
-        calls,
-        largest,
-        rounds,
-    } = options;
-
+        Ok(())
+    });
     println!("{calls} calls, medians of {rounds} rounds\n");
     println!("n ** n, n up to {largest}");
     Medians::of(calls, largest, rounds).print(calls);
@@ -53,46 +50,13 @@ fn main() -> ExitCode {
     medians.print(calls);
     let adds = per_call(medians.spawned, calls) - per_call(medians.plain, calls);
     println!("\nSpawning adds {adds:.0} ns per call.");
-    ExitCode::SUCCESS
 }
 
-struct Options {
-    calls: u32,
-    largest: u32,
-    rounds: u32,
-}
-
-impl Options {
-    /// `None` is a request for help.
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-        let mut options = Options {
-            calls: 10_000,
-            largest: 1000,
-            rounds: 21,
-        };
-        while let Some(arg) = args.next() {
-            let number = match arg.as_str() {
-                "-h" | "--help" => return Ok(None),
-                "--calls" => &mut options.calls,
-                "--largest" => &mut options.largest,
-                "--rounds" => &mut options.rounds,
-                _ => return Err(format!("there is no option {arg}")),
-            };
-            let value = args.next().and_then(|value| value.parse().ok());
-            *number = value
-                .filter(|&number| number > 0)
-                .ok_or(format!("{arg} needs a number, at least 1"))?;
-        }
-        Ok(Some(options))
-    }
-}
-
-// Both are kept from being merged into their callers: it is calls that are compared.
-
+// Not inlined, since calls are what is compared.
 #[inline(never)]
 fn power(n: u32) -> Natural {
     let mut power = Natural::from(1);
-    // From the highest bit of the exponent to the lowest.
+    // Square and multiply, from the highest bit of the exponent to the lowest.
     for bit in (0..n.checked_ilog2().map_or(0, |highest| highest + 1)).rev() {
         power = power.times(&power);
         if n >> bit & 1 == 1 {
@@ -102,7 +66,7 @@ fn power(n: u32) -> Natural {
     power
 }
 
-/// A natural number of any size: its digits to the base of 2^64, the lowest first.
+/// A natural number of any size: its digits in base 2^64, lowest first.
 struct Natural(Vec<u64>);
 
 impl From<u32> for Natural {
@@ -112,7 +76,7 @@ impl From<u32> for Natural {
 }
 
 impl Natural {
-    /// Multiplies as one does on paper.
+    /// Long multiplication.
     fn times(&self, other: &Natural) -> Natural {
         let mut product = vec![0; self.0.len() + other.0.len()];
         for (place, &one) in self.0.iter().enumerate() {
@@ -163,9 +127,9 @@ impl Medians {
     fn of(calls: u32, largest: u32, rounds: u32) -> Medians {
         let numbers = || (1..=largest).cycle().take(calls as usize);
         let (mut plains, mut awaits, mut spawns) = (Vec::new(), Vec::new(), Vec::new());
-        // The first round warms caches and the allocator up, and does not count.
+        // The first round warms up the caches and the allocator, and is not counted.
         for round in 0..=rounds {
-            // In turns, so that what else the machine does hits all of them.
+            // Interleaved, so that other load on the machine affects all three.
             let times = [
                 time(|| plain(numbers())),
                 time(|| block_on(awaited(numbers()))),

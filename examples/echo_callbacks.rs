@@ -1,9 +1,13 @@
-//! The echo server with callbacks instead of async functions: what an event loop and its selector
-//! have one write by hand, and what `echo_server.rs` leaves to the compiler.
+//! The echo server with callbacks instead of async functions. It spells out by hand the state machine
+//! that the compiler generates for `echo_server.rs`.
 //!
 //! cargo run --release --example echo_callbacks
 //! cargo run --release --example echo_callbacks -- --quiet 127.0.0.1:0
 
+mod cli;
+
+use cli::say;
+use lexopt::prelude::*;
 use soloist::io::Async;
 use soloist::time::{Sleep, sleep};
 use soloist::{block_on, spawn};
@@ -19,33 +23,28 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: echo_callbacks [--quiet] [ADDRESS]
 
-Listens on ADDRESS (127.0.0.1:8888; with port 0 the system picks one), says so in its first line,
-and prints who comes and who goes unless it is to be quiet.";
+Listens on ADDRESS (127.0.0.1:8888; with port 0 the system picks one) and prints the address. Then
+prints a line when a client connects and when it disconnects, unless --quiet is given.";
 
-/// Accepts in a row, before the connections have their turn.
+/// Connections to accept in a row before others get their turn.
 const BATCH: usize = 16;
 
-/// How long to leave the listener alone when there is no file descriptor left for a connection:
-/// it stays readable meanwhile.
+/// How long to wait after a failed accept, for example because there is no free file descriptor.
+/// The listener stays readable meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
-    let mut quiet = false;
-    let mut address = None;
-    for arg in std::env::args_os().skip(1) {
-        match arg.to_string_lossy().into_owned() {
-            arg if arg == "-h" || arg == "--help" => {
-                say(USAGE);
-                return ExitCode::SUCCESS;
-            }
-            arg if arg == "--quiet" => quiet = true,
-            arg if address.is_none() && !arg.starts_with('-') => address = Some(arg),
-            arg => {
-                eprintln!("echo_callbacks: what is {arg:?}?\n\n{USAGE}");
-                return ExitCode::from(2);
+    let (mut address, mut quiet) = (None, false);
+    cli::parse(USAGE, |args| {
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("quiet") => quiet = true,
+                Value(value) if address.is_none() => address = Some(value.string()?),
+                _ => return Err(cli::unknown(arg, USAGE)),
             }
         }
-    }
+        Ok(())
+    });
     let address = address.unwrap_or("127.0.0.1:8888".into());
     let result = block_on(async { Server::bind(&address, quiet).await?.await });
     match result {
@@ -57,39 +56,40 @@ fn main() -> ExitCode {
     }
 }
 
-/// The selector's event that somebody waits for.
+/// The event that a connection waits for.
 #[derive(Clone, Copy)]
 enum Event {
     Readable,
     Writable,
 }
 
-/// What a callback has to say.
+/// What to do after a callback.
 enum Next {
-    /// To be called again, as registered.
+    /// Call the registered callback at its next event.
     Wait,
     Close,
 }
 
 type Callback = fn(&mut Connection) -> io::Result<Next>;
 
-/// All that an async function would keep in its variables, and where it is.
+/// The state of one connection: what an async function keeps in its variables, and the point at which
+/// it waits.
 struct Connection {
     stream: Async<TcpStream>,
     peer: SocketAddr,
     quiet: bool,
-    /// What is registered: the event, and whom to call.
+    /// The event that is registered, and its callback.
     event: Event,
     callback: Callback,
     buffer: Box<[u8]>,
-    /// The part of the buffer that has been read, and not yet written.
+    /// The part of the buffer that has been read and not been written yet.
     unsent: Range<usize>,
     bytes: u64,
 }
 
 impl Connection {
     fn new(stream: TcpStream, peer: SocketAddr, quiet: bool) -> io::Result<Connection> {
-        // If it has gone by now, reading will say so.
+        // If the client is gone already, the first read reports it.
         let _ = stream.set_nodelay(true);
         Ok(Connection {
             stream: Async::new(stream)?,
@@ -108,7 +108,7 @@ impl Connection {
         self.callback = callback;
     }
 
-    /// Called when the stream is readable, and all that was read before has been written.
+    /// Called when the stream is readable. Everything read before has been written.
     fn read(&mut self) -> io::Result<Next> {
         let mut stream = self.stream.get_ref();
         match stream.read(&mut self.buffer) {
@@ -117,12 +117,12 @@ impl Connection {
                 self.unsent = 0..n;
                 self.write()
             }
-            Err(error) if is_early(&error) => Ok(Next::Wait),
+            Err(error) if is_spurious(&error) => Ok(Next::Wait),
             Err(error) => Err(error),
         }
     }
 
-    /// Called when there is something to write, and again when the stream takes more.
+    /// Called after a read, and again when the stream is writable.
     fn write(&mut self) -> io::Result<Next> {
         while !self.unsent.is_empty() {
             let mut stream = self.stream.get_ref();
@@ -132,7 +132,7 @@ impl Connection {
                     self.unsent.start += n;
                     self.bytes += n as u64;
                 }
-                Err(error) if is_early(&error) => {
+                Err(error) if is_spurious(&error) => {
                     self.register(Event::Writable, Connection::write);
                     return Ok(Next::Wait);
                 }
@@ -150,7 +150,7 @@ impl Connection {
     }
 }
 
-/// Waits for the event and calls the callback, as long as there is one.
+/// Waits for the registered event and calls its callback, until the connection is closed.
 impl Future for Connection {
     type Output = ();
 
@@ -163,8 +163,8 @@ impl Future for Connection {
             let callback = self.callback;
             let end = match ready!(ready).and_then(|()| callback(&mut self)) {
                 Ok(Next::Wait) => continue,
-                Ok(Next::Close) => format!("went after {} bytes", self.bytes),
-                Err(error) => format!("was lost after {} bytes: {error}", self.bytes),
+                Ok(Next::Close) => format!("disconnected after {} bytes", self.bytes),
+                Err(error) => format!("failed after {} bytes: {error}", self.bytes),
             };
             self.say(&end);
             return Poll::Ready(());
@@ -189,7 +189,7 @@ impl Server {
         })
     }
 
-    /// Called when somebody has come.
+    /// Called when the listener is readable.
     fn accept(&mut self) {
         for _ in 0..BATCH {
             let accepted = self.listener.get_ref().accept();
@@ -197,12 +197,12 @@ impl Server {
                 accepted.and_then(|(stream, peer)| Connection::new(stream, peer, self.quiet));
             match connection {
                 Ok(connection) => {
-                    connection.say("came");
+                    connection.say("connected");
                     spawn(connection).detach();
                 }
-                // Came and went.
+                // The client is gone already.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                Err(error) if is_early(&error) => return,
+                Err(error) if is_spurious(&error) => return,
                 Err(error) => {
                     eprintln!("echo_callbacks: cannot accept: {error}");
                     self.pause = Some(sleep(PAUSE));
@@ -228,13 +228,7 @@ impl Future for Server {
     }
 }
 
-/// The selector may report an event by mistake: then it will come again.
-fn is_early(error: &io::Error) -> bool {
+/// Whether an event was reported by mistake. It will be reported again.
+fn is_spurious(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-}
-
-/// A server goes on when nobody reads its lines any more.
-fn say(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -1,44 +1,37 @@
-//! Talks to an echo server and checks every byte that comes back.
+//! A client for an echo server. It checks every byte that comes back.
 //!
 //! cargo run --release --example echo_client
-//! cargo run --release --example echo_client -- 127.0.0.1:8888 'Hello World!' 'and good bye'
+//! cargo run --release --example echo_client -- 127.0.0.1:8888 'Hello World!' Goodbye
 //! cargo run --release --example echo_client -- --connections 1000 --size 4096 127.0.0.1:8888
 
-use futures_lite::{StreamExt, future};
+mod cli;
+
+use cli::{positive, say_or_exit as say};
+use lexopt::prelude::*;
 use soloist::io::{AsyncReadExt, AsyncWriteExt, copy};
 use soloist::net::{TcpListener, TcpStream};
-use soloist::{block_on, spawn, time};
-use std::io::{self, Write};
+use soloist::stream::StreamExt;
+use soloist::{block_on, future, spawn, time};
+use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: echo_client [OPTION]... [ADDRESS [LINE]...]
 
-Sends the lines and prints what comes back. Without a line it sends messages of random content and
-size, and prints the totals. Without an address it starts a server of its own.
+Sends the lines to the echo server at ADDRESS and prints the replies. Without lines, sends messages
+of random size and content and prints the totals. Without an address, starts an echo server in this
+process.
 
-  --connections N  so many connections at once (10)
-  --messages N     so many messages on each of them (100)
-  --size BYTES     the size of the longest message (65536)
+  --connections N  open N connections at once (10)
+  --messages N     send N messages on each connection (100)
+  --size BYTES     send messages of at most BYTES bytes (65536)
 
-The exit status is 0, or 1 if a connection failed or a byte came back wrong, or 2 if the arguments
-are wrong.";
+Exits with 0, with 1 if a connection failed or a wrong byte came back, or with 2 if the arguments
+are invalid.";
 
 fn main() -> ExitCode {
-    let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
-    let options = match Options::parse(args.skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(message) => {
-            eprintln!("echo_client: {message}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match block_on(run(options)) {
+    match block_on(run(Options::from_args())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("echo_client: {error}");
@@ -56,37 +49,32 @@ struct Options {
 }
 
 impl Options {
-    /// `None` is a request for help.
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-        let mut options = Options {
-            connections: 10,
-            messages: 100,
-            size: 65536,
-            address: None,
-            lines: Vec::new(),
-        };
-        while let Some(arg) = args.next() {
-            let number = match arg.as_str() {
-                "-h" | "--help" => return Ok(None),
-                "--connections" => &mut options.connections,
-                "--messages" => &mut options.messages,
-                "--size" => &mut options.size,
-                _ if options.address.is_some() => {
-                    options.lines.push(arg);
-                    continue;
+    fn from_args() -> Options {
+        let (mut connections, mut messages, mut size) = (10, 100, 65536);
+        let (mut address, mut lines) = (None, Vec::new());
+        cli::parse(USAGE, |args| {
+            while let Some(arg) = args.next()? {
+                match arg {
+                    Long("connections") => connections = args.value()?.parse_with(positive)?,
+                    Long("messages") => messages = args.value()?.parse_with(positive)?,
+                    Long("size") => size = args.value()?.parse_with(positive)?,
+                    Value(value) => {
+                        address = Some(value.string()?);
+                        // A line may start with a hyphen.
+                        let rest = args.raw_args()?.map(|line| line.string());
+                        lines = rest.collect::<Result<_, _>>()?;
+                    }
+                    _ => return Err(cli::unknown(arg, USAGE)),
                 }
-                _ if arg.starts_with('-') => return Err(format!("there is no option {arg}")),
-                _ => {
-                    options.address = Some(arg);
-                    continue;
-                }
-            };
-            let value = args.next().and_then(|value| value.parse().ok());
-            *number = value
-                .filter(|&number| number > 0)
-                .ok_or(format!("{arg} needs a number, at least 1"))?;
-        }
-        Ok(Some(options))
+            }
+            Ok(Options {
+                connections,
+                messages,
+                size,
+                address,
+                lines,
+            })
+        })
     }
 }
 
@@ -132,7 +120,7 @@ async fn run(options: Options) -> Result<(), String> {
     let seconds = started.elapsed().as_secs_f64();
     say(&format!(
         "{connections} connections, {messages} messages, {bytes} bytes, \
-         and all came back, in {seconds:.3} s"
+         all echoed, in {seconds:.3} s"
     ));
     Ok(())
 }
@@ -153,13 +141,11 @@ async fn send_messages(
     size: usize,
 ) -> io::Result<u64> {
     let stream = connect(&address).await?;
-    let mut random = Random(seed);
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut bytes = 0;
     for _ in 0..messages {
-        let mut message = vec![0; 1 + random.next() as usize % size];
-        for chunk in message.chunks_mut(8) {
-            chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]);
-        }
+        let mut message = vec![0; random.usize(1..=size)];
+        random.fill(&mut message);
         exchange(&stream, &message).await?;
         bytes += message.len() as u64;
     }
@@ -173,35 +159,23 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads while it writes: a message may be larger than all the buffers on its way there and back.
+/// Reads while it writes, since a message may be larger than all the socket buffers in between.
 async fn exchange(stream: &TcpStream, message: &[u8]) -> io::Result<Vec<u8>> {
     let (mut reader, mut writer) = (stream, stream);
     let mut echo = vec![0; message.len()];
     future::try_zip(writer.write_all(message), reader.read_exact(&mut echo)).await?;
     if echo != message {
-        return Err(io::Error::other("something else came back"));
+        return Err(io::Error::other("the echo differs from what was sent"));
     }
     Ok(echo)
 }
 
-/// The server has to end its stream when we have ended ours, and to send nothing more before.
+/// Checks that the server ends its stream after ours, without sending anything more.
 async fn finish(mut stream: &TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     match stream.read(&mut [0]).await? {
         0 => Ok(()),
-        _ => Err(io::Error::other("more came back than was sent")),
-    }
-}
-
-/// splitmix64
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        _ => Err(io::Error::other("the server sent more than the echo")),
     }
 }
 
@@ -229,11 +203,4 @@ async fn start_server() -> io::Result<SocketAddr> {
 async fn echo(stream: TcpStream) -> io::Result<u64> {
     stream.set_nodelay(true)?;
     copy(&stream, &stream).await
-}
-
-/// Whoever reads the lines may have seen enough (`| head`): then there is nothing left to do.
-fn say(line: &str) {
-    if writeln!(io::stdout(), "{line}").is_err() {
-        process::exit(1);
-    }
 }

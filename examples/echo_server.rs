@@ -1,38 +1,37 @@
-//! Sends back to every client what it sends, until it ends its stream.
+//! Sends the bytes of every client back to it.
 //!
 //! cargo run --release --example echo_server
 //! cargo run --release --example echo_server -- --quiet 127.0.0.1:0
 
-use futures_lite::StreamExt;
+mod cli;
+
+use cli::say;
+use lexopt::prelude::*;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
+use soloist::stream::StreamExt;
 use soloist::{block_on, spawn};
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: echo_server [--quiet] [ADDRESS]
 
-Listens on ADDRESS (127.0.0.1:8888; with port 0 the system picks one), says so in its first line,
-and prints who comes and who goes unless it is to be quiet.";
+Listens on ADDRESS (127.0.0.1:8888; with port 0 the system picks one) and prints the address. Then
+prints a line when a client connects and when it disconnects, unless --quiet is given.";
 
 fn main() -> ExitCode {
-    let mut quiet = false;
-    let mut address = None;
-    for arg in std::env::args_os().skip(1) {
-        match arg.to_string_lossy().into_owned() {
-            arg if arg == "-h" || arg == "--help" => {
-                say(USAGE);
-                return ExitCode::SUCCESS;
-            }
-            arg if arg == "--quiet" => quiet = true,
-            arg if address.is_none() && !arg.starts_with('-') => address = Some(arg),
-            arg => {
-                eprintln!("echo_server: what is {arg:?}?\n\n{USAGE}");
-                return ExitCode::from(2);
+    let (mut address, mut quiet) = (None, false);
+    cli::parse(USAGE, |args| {
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("quiet") => quiet = true,
+                Value(value) if address.is_none() => address = Some(value.string()?),
+                _ => return Err(cli::unknown(arg, USAGE)),
             }
         }
-    }
+        Ok(())
+    });
     let address = address.unwrap_or("127.0.0.1:8888".into());
     match block_on(serve(&address, quiet)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,19 +56,18 @@ async fn serve(address: &str, quiet: bool) -> io::Result<()> {
 }
 
 async fn echo(mut stream: TcpStream, quiet: bool) {
-    // A client that has reset its connection by now has no address any more.
-    let peer = stream
-        .peer_addr()
-        .map_or("somebody".into(), |peer| peer.to_string());
+    // This fails if the client has already reset the connection.
+    let peer = stream.peer_addr();
+    let peer = peer.map_or("unknown".into(), |peer| peer.to_string());
     if !quiet {
-        say(&format!("{peer} came"));
+        say(&format!("{peer} connected"));
     }
     let mut bytes = 0;
     let result = copy_back(&mut stream, &mut bytes).await;
     if !quiet {
         match result {
-            Ok(()) => say(&format!("{peer} went after {bytes} bytes")),
-            Err(error) => say(&format!("{peer} was lost after {bytes} bytes: {error}")),
+            Ok(()) => say(&format!("{peer} disconnected after {bytes} bytes")),
+            Err(error) => say(&format!("{peer} failed after {bytes} bytes: {error}")),
         }
     }
 }
@@ -85,10 +83,4 @@ async fn copy_back(stream: &mut TcpStream, bytes: &mut u64) -> io::Result<()> {
         stream.write_all(&buffer[..n]).await?;
         *bytes += n as u64;
     }
-}
-
-/// A server goes on when nobody reads its lines any more.
-fn say(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -1,12 +1,16 @@
-//! The event loop's last lesson: ten tasks, each three calls deep, each waiting for a thread that
-//! sleeps for a random time and then brings a number. The loop is stopped when all have theirs.
+//! The last step of the tutorials on event loops: ten tasks, each three calls deep, each waiting for a
+//! thread that sleeps for a random time and then returns a number. The loop stops when all are done.
 //!
 //! cargo run --release --example event_loop
 //! cargo run --release --example event_loop -- --seed 7 --tasks 100
 
+mod cli;
+
+use cli::say;
+use lexopt::prelude::*;
 use soloist::promise::{Promised, promise};
 use soloist::{Handle, Runtime};
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,21 +18,21 @@ use std::time::{Duration, Instant};
 const USAGE: &str = "\
 usage: event_loop [--seed N] [--tasks N]
 
-Runs so many tasks at once (10), prints each as it ends, and all results when the last one has.
-With the same seed it all comes out the same.";
+Runs N tasks at once (10), prints a line as each of them ends, and then all results. With the same
+seed the results are the same.";
 
 fn main() -> ExitCode {
-    let (seed, tasks) = match arguments(std::env::args().skip(1)) {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
+    let (mut seed, mut tasks) = (fastrand::u64(..), 10);
+    cli::parse(USAGE, |args| {
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("seed") => seed = args.value()?.parse()?,
+                Long("tasks") => tasks = args.value()?.parse()?,
+                _ => return Err(cli::unknown(arg, USAGE)),
+            }
         }
-        Err(message) => {
-            eprintln!("event_loop: {message}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
+        Ok(())
+    });
     let started = Instant::now();
     let results = run(seed, tasks);
     let took = started.elapsed().as_secs_f64();
@@ -37,18 +41,18 @@ fn main() -> ExitCode {
     let numbers: Vec<u32> = results.into_iter().flatten().collect();
     say(&format!("results: {numbers:?}"));
     if failed > 0 {
-        eprintln!("event_loop: {failed} of {tasks} tasks have failed");
+        eprintln!("event_loop: {failed} of {tasks} tasks failed");
         return ExitCode::FAILURE;
     }
     let waited = plan(seed, tasks).map(|read| read.takes).sum::<Duration>();
     let waited = waited.as_secs_f64();
     say(&format!(
-        "{tasks} tasks have waited {waited:.2} s, all together in {took:.2} s"
+        "the waits of {tasks} tasks add up to {waited:.2} s; they took {took:.2} s together"
     ));
     ExitCode::SUCCESS
 }
 
-/// What a thread is to do for a task.
+/// What the thread of a task does.
 struct Read {
     takes: Duration,
     number: u32,
@@ -77,7 +81,7 @@ fn run(seed: u64, tasks: usize) -> Vec<io::Result<u32>> {
         results
     });
     runtime.run_forever();
-    // It is done, so this only fetches what it has collected.
+    // The task is done: this only takes its output.
     runtime.block_on(all)
 }
 
@@ -86,8 +90,8 @@ async fn one_task(id: usize, read: Read) -> io::Result<u32> {
     let result = big_step(read).await;
     let took = started.elapsed().as_secs_f64();
     match &result {
-        Ok(number) => say(&format!("task {id} has {number} after {took:.2} s")),
-        Err(error) => say(&format!("task {id} has failed after {took:.2} s: {error}")),
+        Ok(number) => say(&format!("task {id}: {number} after {took:.2} s")),
+        Err(error) => say(&format!("task {id}: failed after {took:.2} s: {error}")),
     }
     result
 }
@@ -97,42 +101,17 @@ async fn big_step(read: Read) -> io::Result<u32> {
 }
 
 async fn small_step(read: Read) -> io::Result<u32> {
-    // Had the thread died, the promise would say so here.
+    // The second error is that of a promise whose thread panicked.
     Ok(fake_io_read(read)?.await?)
 }
 
-/// Starts something that takes its time, and calls back when it is there.
+/// Starts a thread that completes the promise later.
 fn fake_io_read(read: Read) -> io::Result<Promised<u32>> {
     let (promise, promised) = promise();
     thread::Builder::new().spawn(move || {
         thread::sleep(read.takes);
-        // Nobody may be waiting for it any more.
+        // The error, that the task is gone, does not matter.
         let _ = promise.set(read.number);
     })?;
     Ok(promised)
-}
-
-/// `None` is a request for help.
-fn arguments(mut args: impl Iterator<Item = String>) -> Result<Option<(u64, usize)>, String> {
-    let (mut seed, mut tasks) = (None, 10);
-    while let Some(arg) = args.next() {
-        let mut number = || {
-            let value = args.next().ok_or(format!("{arg} needs a number"))?;
-            let number = value.parse::<u32>();
-            number.map_err(|_| format!("{arg}: {value:?} is not a number"))
-        };
-        match arg.as_str() {
-            "-h" | "--help" => return Ok(None),
-            "--seed" => seed = Some(number()?.into()),
-            "--tasks" => tasks = number()? as usize,
-            _ => return Err(format!("what is {arg:?}?")),
-        }
-    }
-    Ok(Some((seed.unwrap_or_else(|| fastrand::u64(..)), tasks)))
-}
-
-/// The tasks go on when nobody reads their lines any more.
-fn say(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

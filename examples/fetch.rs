@@ -5,176 +5,139 @@
 //! cargo run --release --example fetch -- --jobs 50 --timeout 2.5 --from urls.txt --output pages
 //! cargo run --release --example fetch --features trace -- --trace out.html
 
-use futures_lite::StreamExt;
+mod cli;
+
+use cli::{positive, say_or_exit as say, seconds};
 use httparse::{EMPTY_HEADER, Response, Status};
+use lexopt::prelude::*;
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::net::{TcpListener, TcpStream};
+use soloist::stream::StreamExt;
 use soloist::time::{now, sleep, timeout};
 use soloist::{block_on, spawn, task};
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 const USAGE: &str = "\
 usage: fetch [OPTION]... [URL]...
 
-Fetches all URLs, which must be http://, and prints a line for each as it finishes: the status, the
-bytes of the body, the time. Whatever the server answers is a page, a 404 too. Without any URL it
-fetches ten pages from a server of its own, which takes 100 ms for each.
+Fetches all URLs, which must start with http://, and prints a line for each when it is done: the
+status, the size of the body and the time. Any reply counts as a page, a 404 too. Without a URL,
+fetches ten pages from a server in this process, which takes 100 ms for each page.
 
   --jobs N           fetch at most N pages at a time (100)
-  --timeout SECONDS  give up on a page after this long, fractions are welcome (30)
-  --from FILE        read more URLs from FILE, one per line, or from standard input if it is -;
-                     empty lines and lines that begin with # are skipped
-  --output DIR       write the bodies to DIR/1, DIR/2, ..., numbered as the URLs were given
-  --trace FILE       draw what the tasks did, as a page for a browser (needs --features trace)
+  --timeout SECONDS  give up on a page after SECONDS, which may be a fraction (30)
+  --from FILE        read more URLs from FILE, or from standard input if FILE is -; one per line,
+                     skipping empty lines and lines that start with #
+  --output DIR       write the bodies to DIR/1, DIR/2, ..., in the order of the URLs
+  --trace FILE       record what the tasks do, as an HTML page (needs --features trace)
 
-The exit status is 0, or 1 if a page could not be fetched, or 2 if the arguments are wrong.";
+Exits with 0, with 1 if a page could not be fetched, or with 2 if the arguments are invalid.";
 
-/// More than any real reply has: beyond these it is broken, or means harm.
+/// Replies with longer headers are rejected.
 const MAX_HEAD: usize = 256 * 1024;
 const MAX_HEADERS: usize = 1024;
 
 fn main() -> ExitCode {
-    let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
-    let options = match Options::parse(args.skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(message) => {
-            eprintln!("fetch: {message}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
+    let run = Rc::new(cli::parse(USAGE, Run::from_args));
     #[cfg(feature = "trace")]
-    let file = options.trace.clone();
+    let trace = run
+        .trace
+        .clone()
+        .inspect(|_| soloist::trace::start(1_000_000));
+    let code = block_on(fetch_all(run));
     #[cfg(feature = "trace")]
-    if file.is_some() {
-        soloist::trace::start(1_000_000);
-    }
-    let code = block_on(fetch_all(options));
-    #[cfg(feature = "trace")]
-    if let Some(Err(error)) = file.map(soloist::trace::save_html) {
+    if let Some(Err(error)) = trace.map(soloist::trace::save_html) {
         eprintln!("fetch: cannot write the trace: {error}");
         return ExitCode::FAILURE;
     }
     code
 }
 
-struct Options {
+/// The options, and what the jobs share.
+#[derive(Default)]
+struct Run {
     jobs: usize,
     timeout: Duration,
     output: Option<PathBuf>,
     #[cfg(feature = "trace")]
-    trace: Option<String>,
+    trace: Option<PathBuf>,
     urls: Vec<String>,
-}
-
-impl Options {
-    /// `None` is a request for help.
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-        let mut options = Options {
-            jobs: 100,
-            timeout: Duration::from_secs(30),
-            output: None,
-            #[cfg(feature = "trace")]
-            trace: None,
-            urls: Vec::new(),
-        };
-        let mut from = None;
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-            match arg.as_str() {
-                "-h" | "--help" => return Ok(None),
-                "--jobs" => {
-                    let jobs = value()?.parse().ok().filter(|&jobs| jobs > 0);
-                    options.jobs = jobs.ok_or("--jobs must be a number, at least 1")?;
-                }
-                "--timeout" => {
-                    let seconds = value()?.parse().unwrap_or(0.0);
-                    let timeout = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-                    if timeout.is_zero() {
-                        return Err("--timeout must be a number of seconds, above 0".into());
-                    }
-                    options.timeout = timeout;
-                }
-                "--from" => {
-                    let file = value()?;
-                    let urls = read_urls(&file).map_err(because(&format!("cannot read {file}")))?;
-                    options.urls.extend(urls);
-                    from = Some(file);
-                }
-                "--output" => {
-                    let dir = value()?;
-                    fs::create_dir_all(&dir).map_err(because(&format!("cannot create {dir}")))?;
-                    options.output = Some(dir.into());
-                }
-                #[cfg(feature = "trace")]
-                "--trace" => options.trace = Some(value()?),
-                #[cfg(not(feature = "trace"))]
-                "--trace" => return Err("--trace needs cargo run with --features trace".into()),
-                _ if arg.starts_with('-') => return Err(format!("there is no option {arg}")),
-                _ => options.urls.push(arg),
-            }
-        }
-        if options.urls.is_empty() {
-            if let Some(file) = from {
-                return Err(format!("there is no URL in {file}"));
-            }
-            let server = start_server().map_err(because("cannot start the server"))?;
-            options.urls.push(format!("http://{server}/"));
-            options
-                .urls
-                .extend((1..10).map(|page| format!("http://{server}/{page}")));
-        }
-        Ok(Some(options))
-    }
-}
-
-fn read_urls(file: &str) -> io::Result<Vec<String>> {
-    let text = match file {
-        "-" => io::read_to_string(io::stdin())?,
-        _ => fs::read_to_string(file)?,
-    };
-    let urls = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(urls.map(String::from).collect())
-}
-
-struct Run {
-    options: Options,
-    /// The index of the first URL that nobody has taken.
+    /// The index of the next URL to fetch.
     next: Cell<usize>,
     pages: Cell<usize>,
     bytes: Cell<u64>,
-    times: Cell<Duration>,
+    /// The sum of the times that the pages took.
+    total: Cell<Duration>,
 }
 
-async fn fetch_all(options: Options) -> ExitCode {
+impl Run {
+    fn from_args(args: &mut lexopt::Parser) -> Result<Run, lexopt::Error> {
+        let mut run = Run {
+            jobs: 100,
+            timeout: Duration::from_secs(30),
+            ..Run::default()
+        };
+        let mut from = None;
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("jobs") => run.jobs = args.value()?.parse_with(positive)?,
+                Long("timeout") => run.timeout = args.value()?.parse_with(seconds)?,
+                Long("from") => {
+                    let file = args.value()?.string()?;
+                    let text = match &*file {
+                        "-" => io::read_to_string(io::stdin()),
+                        _ => fs::read_to_string(&file),
+                    };
+                    let text = text.map_err(context(&format!("cannot read {file}")))?;
+                    let lines = text.lines().map(str::trim);
+                    let urls = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+                    run.urls.extend(urls.map(String::from));
+                    from = Some(file);
+                }
+                Long("output") => {
+                    let dir = PathBuf::from(args.value()?);
+                    let what = format!("cannot create {}", dir.display());
+                    fs::create_dir_all(&dir).map_err(context(&what))?;
+                    run.output = Some(dir);
+                }
+                #[cfg(feature = "trace")]
+                Long("trace") => run.trace = Some(args.value()?.into()),
+                #[cfg(not(feature = "trace"))]
+                Long("trace") => return Err("--trace needs `cargo run --features trace`".into()),
+                Value(url) => run.urls.push(url.string()?),
+                _ => return Err(cli::unknown(arg, USAGE)),
+            }
+        }
+        if run.urls.is_empty() {
+            if let Some(file) = from {
+                return Err(format!("there is no URL in {file}").into());
+            }
+            let server = start_server().map_err(context("cannot start the server"))?;
+            let urls = (0..10).map(|page| format!("http://{server}/{page}"));
+            run.urls.extend(urls);
+        }
+        Ok(run)
+    }
+}
+
+async fn fetch_all(run: Rc<Run>) -> ExitCode {
     let started = now();
-    let urls = options.urls.len();
-    let jobs = options.jobs.min(urls);
-    let run = Rc::new(Run {
-        options,
-        next: Cell::new(0),
-        pages: Cell::new(0),
-        bytes: Cell::new(0),
-        times: Cell::new(Duration::ZERO),
-    });
-    let named = |job| task::Builder::new().name(format!("job {job}"));
+    let urls = run.urls.len();
+    let jobs = run.jobs.min(urls);
     let workers: Vec<_> = (1..=jobs)
-        .map(|job| named(job).spawn(work(run.clone())))
+        .map(|job| {
+            task::Builder::new()
+                .name(format!("job {job}"))
+                .spawn(work(run.clone()))
+        })
         .collect();
     for worker in workers {
         worker.await;
@@ -185,39 +148,31 @@ async fn fetch_all(options: Options) -> ExitCode {
         0 => String::new(),
         failed => format!(", {failed} failed"),
     };
-    let (seconds, sum) = (
+    let (seconds, total) = (
         started.elapsed().as_secs_f64(),
-        run.times.get().as_secs_f64(),
+        run.total.get().as_secs_f64(),
     );
     say(&format!(
-        "{pages} pages, {bytes} bytes{failed}, in {seconds:.3} s; the single times add up to {sum:.3} s"
+        "{pages} pages, {bytes} bytes{failed}, in {seconds:.3} s; one after the other: {total:.3} s"
     ));
     ExitCode::from(u8::from(pages < urls))
 }
 
-/// One of the jobs: takes the next page that nobody has taken, until there is none.
+/// One job: fetches the next URL until none is left.
 async fn work(run: Rc<Run>) {
-    let options = &run.options;
-    while let Some(url) = options.urls.get(run.next.get()) {
+    while let Some(url) = run.urls.get(run.next.get()) {
         let number = run.next.get() + 1;
         run.next.set(number);
         let started = now();
-        let file = options
-            .output
-            .as_ref()
-            .map(|dir| dir.join(number.to_string()));
-        let page = match timeout(options.timeout, fetch(url, file.as_deref())).await {
-            Ok(page) => page,
-            Err(_) => Err(format!(
-                "timed out after {} s",
-                options.timeout.as_secs_f64()
-            )),
-        };
+        let file = run.output.as_ref().map(|dir| dir.join(number.to_string()));
+        let page = timeout(run.timeout, fetch(url, file.as_deref())).await;
+        let page = page
+            .unwrap_or_else(|_| Err(format!("timed out after {} s", run.timeout.as_secs_f64())));
         let time = started.elapsed();
         let seconds = time.as_secs_f64();
-        run.times.set(run.times.get() + time);
+        run.total.set(run.total.get() + time);
         match page {
-            Ok(Page { status, bytes }) => {
+            Ok((status, bytes)) => {
                 run.pages.set(run.pages.get() + 1);
                 run.bytes.set(run.bytes.get() + bytes);
                 say(&format!(
@@ -234,47 +189,40 @@ async fn work(run: Rc<Run>) {
     }
 }
 
-struct Page {
-    status: u16,
-    bytes: u64,
-}
-
-async fn fetch(url: &str, file: Option<&Path>) -> Result<Page, String> {
+/// Fetches one page into `file`. Returns the status and the size of the body.
+async fn fetch(url: &str, file: Option<&Path>) -> Result<(u16, u64), String> {
     let target = Target::parse(url)?;
     let connecting = TcpStream::connect(target.address.as_str());
-    let mut stream = connecting.await.map_err(because("cannot connect"))?;
+    let mut stream = connecting.await.map_err(|error| error.to_string())?;
     let request = format!(
         "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: soloist\r\nConnection: close\r\n\r\n",
         target.path, target.host
     );
     let sending = stream.write_all(request.as_bytes());
-    sending.await.map_err(because("cannot send the request"))?;
+    sending.await.map_err(context("cannot send the request"))?;
 
     let mut received = Vec::new();
     let head = read_head(&mut stream, &mut received).await?;
-    let body = &received[head.size..];
-    let length = head.content_length;
-    let bytes = match file {
-        Some(file) => {
-            let mut file = File::create(file).map_err(because("cannot create the file"))?;
-            read_body(&mut stream, body, length, &mut file).await?
-        }
-        None => read_body(&mut stream, body, length, &mut io::sink()).await?,
+    let mut output: Box<dyn Write> = match file {
+        Some(file) => Box::new(File::create(file).map_err(context("cannot create the file"))?),
+        None => Box::new(io::sink()),
     };
-    Ok(Page {
-        status: head.status,
-        bytes,
-    })
+    let body = &received[head.size..];
+    let bytes = read_body(&mut stream, body, head.content_length, &mut *output).await?;
+    Ok((head.status, bytes))
 }
 
-/// What has been received at the end is the head and, behind it, the first bytes of the body.
+/// Reads until the head is complete. `received` then contains the head and the start of the body.
 async fn read_head(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<Head, String> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let reading = stream.read(&mut buffer);
-        match reading.await.map_err(because("lost before the reply"))? {
+        match reading
+            .await
+            .map_err(context("connection lost before the reply"))?
+        {
             0 if received.is_empty() => return Err("closed without a reply".into()),
-            0 => return Err("closed before the reply's headers ended".into()),
+            0 => return Err("closed in the headers of the reply".into()),
             n => received.extend_from_slice(&buffer[..n]),
         }
         if let Some(head) = Head::parse(received)? {
@@ -286,33 +234,29 @@ async fn read_head(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<Hea
     }
 }
 
-/// The body ends where its `Content-Length` says, or else where the stream does.
+/// Reads the body: `length` bytes, or up to the end of the stream if there is no length.
 async fn read_body(
     stream: &mut TcpStream,
     mut chunk: &[u8],
     length: Option<u64>,
-    file: &mut impl Write,
+    output: &mut dyn Write,
 ) -> Result<u64, String> {
     let mut buffer = vec![0; 64 * 1024];
-    let mut left = length.unwrap_or(u64::MAX);
     let mut bytes = 0;
     loop {
+        let left = length.map_or(u64::MAX, |length| length - bytes);
         let wanted = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
-        file.write_all(&chunk[..wanted])
-            .map_err(because("cannot write the file"))?;
+        let written = output.write_all(&chunk[..wanted]);
+        written.map_err(context("cannot write the file"))?;
         bytes += wanted as u64;
-        left -= wanted as u64;
-        if left == 0 {
+        if length == Some(bytes) {
             return Ok(bytes);
         }
-        let reading = stream.read(&mut buffer);
-        match reading
-            .await
-            .map_err(because(&format!("lost after {bytes} bytes")))?
-        {
+        let reading = stream.read(&mut buffer).await;
+        chunk = match reading.map_err(context(&format!("connection lost after {bytes} bytes")))? {
             0 => break,
-            n => chunk = &buffer[..n],
-        }
+            n => &buffer[..n],
+        };
     }
     match length {
         Some(length) => Err(format!("closed after {bytes} of {length} bytes")),
@@ -327,48 +271,37 @@ struct Head {
 }
 
 impl Head {
-    /// `None` as long as the head has not come to its end.
+    /// Returns `None` if the head is not complete yet.
     fn parse(received: &[u8]) -> Result<Option<Head>, String> {
-        let mut room = 32;
-        loop {
-            let mut headers = vec![EMPTY_HEADER; room];
-            let mut response = Response::new(&mut headers);
-            let size = match response.parse(received) {
-                Ok(Status::Complete(size)) => size,
-                Ok(Status::Partial) => return Ok(None),
-                Err(httparse::Error::TooManyHeaders) if room < MAX_HEADERS => {
-                    room *= 2;
-                    continue;
-                }
-                Err(httparse::Error::TooManyHeaders) => {
-                    return Err(format!("more than {MAX_HEADERS} headers"));
-                }
-                Err(error) => return Err(format!("not an HTTP reply: {error}")),
-            };
-            let mut content_length = None;
-            for header in response.headers {
-                let value = String::from_utf8_lossy(header.value);
-                if header.name.eq_ignore_ascii_case("content-length") {
-                    let length = value.trim().parse();
-                    content_length =
-                        Some(length.map_err(|_| format!("Content-Length is {value:?}"))?);
-                } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                    return Err(format!(
-                        "Transfer-Encoding {value:?}, which HTTP/1.0 does not have"
-                    ));
-                }
+        let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+        let mut response = Response::new(&mut headers);
+        let size = match response.parse(received) {
+            Ok(Status::Complete(size)) => size,
+            Ok(Status::Partial) => return Ok(None),
+            Err(error) => return Err(format!("not an HTTP reply: {error}")),
+        };
+        let mut content_length = None;
+        for header in response.headers {
+            let value = String::from_utf8_lossy(header.value);
+            if header.name.eq_ignore_ascii_case("content-length") {
+                let length = value.trim().parse();
+                content_length = Some(length.map_err(|_| format!("Content-Length is {value:?}"))?);
+            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                return Err(format!(
+                    "Transfer-Encoding {value:?} is not part of HTTP/1.0"
+                ));
             }
-            let status = response.code.unwrap_or(0);
-            return Ok(Some(Head {
-                size,
-                status,
-                content_length,
-            }));
         }
+        let status = response.code.unwrap_or(0);
+        Ok(Some(Head {
+            size,
+            status,
+            content_length,
+        }))
     }
 }
 
-/// Where a URL leads, in the words of the connection and of the request.
+/// The parts of a URL: the address to connect to, the host and the path of the request.
 struct Target {
     address: String,
     host: String,
@@ -377,102 +310,66 @@ struct Target {
 
 impl Target {
     fn parse(url: &str) -> Result<Target, String> {
-        let malformed = |why: &str| format!("malformed URL: {why}");
         let rest = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err("https is not supported, only plain http is".into());
-            }
-            _ => return Err(malformed("it does not begin with http://")),
+            _ => return Err("invalid URL: only http:// is supported".into()),
         };
         if let Some(c) = url.chars().find(|c| !c.is_ascii_graphic()) {
-            return Err(malformed(&format!("{c:?} must be percent-encoded")));
+            return Err(format!("invalid URL: {c:?} must be percent-encoded"));
         }
         let rest = rest.split_once('#').map_or(rest, |(rest, _fragment)| rest);
         let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let slash = if path.starts_with('/') { "" } else { "/" };
-
-        if host.contains('@') {
-            return Err("user names in URLs are not supported".into());
+        if host.is_empty() || host.contains('@') {
+            return Err("invalid URL: expected a host, without a user name".into());
         }
-        // The colons of an IPv6 address are inside of its brackets.
-        let (name, port) = match host.rsplit_once(':') {
-            Some((name, port)) if !port.contains(']') => (name, port),
-            _ => (host, "80"),
-        };
-        if name.is_empty() {
-            return Err(malformed("there is no host"));
-        }
-        if let Some(address) = name.strip_prefix('[') {
-            let address = address.strip_suffix(']').map(str::parse::<Ipv6Addr>);
-            if !matches!(address, Some(Ok(_))) {
-                return Err(malformed("there is no IPv6 address in the brackets"));
-            }
-        } else if name.contains([':', '[', ']']) {
-            return Err(malformed("an IPv6 address must be in brackets"));
-        }
-        if !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err() {
-            return Err(malformed(&format!("{port:?} is not a port")));
-        }
+        // The colons of an IPv6 address are inside brackets.
+        let has_port = host.rfind(':') > host.rfind(']');
         Ok(Target {
-            address: format!("{name}:{port}"),
+            address: format!("{host}{}", if has_port { "" } else { ":80" }),
             host: host.into(),
-            path: format!("{slash}{path}"),
+            path: format!("{}{path}", if path.starts_with('/') { "" } else { "/" }),
         })
     }
 }
 
-fn because(what: &str) -> impl Fn(io::Error) -> String {
+/// Puts what failed before an error.
+fn context(what: &str) -> impl Fn(io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
 
-/// Whoever reads the lines may have seen enough (`| head`): then there is nothing left to do.
-fn say(line: &str) {
-    if writeln!(io::stdout(), "{line}").is_err() {
-        process::exit(1);
-    }
-}
-
-/// Serves a page for every path, on a thread and a runtime of its own.
+/// Starts a server on its own thread and runtime. It has a page for every path.
 fn start_server() -> io::Result<SocketAddr> {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || block_on(serve(&tell)));
-    told.recv()
-        .expect("the server has said where it listens, or why it does not")
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(|| block_on(serve(listener)));
+    Ok(address)
 }
 
-async fn serve(tell: &mpsc::Sender<io::Result<SocketAddr>>) {
-    let listener = match TcpListener::bind("127.0.0.1:0").await {
-        Ok(listener) => listener,
-        Err(error) => return tell.send(Err(error)).unwrap_or(()),
-    };
-    tell.send(listener.local_addr()).unwrap_or(());
+async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
+    let listener = TcpListener::try_from(listener)?;
     let mut incoming = listener.incoming();
-    while let Some(connection) = incoming.next().await {
-        match connection {
-            Ok(stream) => spawn(async move {
-                if let Err(error) = answer(stream).await {
-                    eprintln!("server: {error}");
-                }
-            })
-            .detach(),
+    while let Some(stream) = incoming.next().await {
+        match stream {
+            Ok(stream) => spawn(answer(stream)).detach(),
             Err(error) => eprintln!("server: cannot accept: {error}"),
         }
     }
+    Ok(())
 }
 
 async fn answer(stream: TcpStream) -> io::Result<()> {
     let mut lines = BufReader::new(&stream).lines();
     let request = lines.next().await.transpose()?.unwrap_or_default();
-    while lines
+    while !lines
         .next()
         .await
         .transpose()?
-        .is_some_and(|header| !header.is_empty())
+        .unwrap_or_default()
+        .is_empty()
     {}
 
     sleep(Duration::from_millis(100)).await;
-    let path = request.split(' ').nth(1).unwrap_or("nowhere");
+    let path = request.split(' ').nth(1).unwrap_or("/");
     let body = format!("<!doctype html><title>{path}</title><p>This is {path}.</p>\n");
     let length = body.len();
     let reply = format!("HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");

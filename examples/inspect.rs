@@ -1,29 +1,44 @@
-//! A server that tells what it is doing: `kill -USR1` prints all its tasks, and for what each
-//! of them waits; the quarter-hourly report is a line of counts.
+//! A server that reports what it is doing: `kill -USR1` prints all tasks and what each of them waits
+//! for. Every 15 minutes it prints a line of counts.
 //!
 //! cargo run --release --example inspect --features signal
 //! cargo run --release --example inspect --features signal -- 127.0.0.1:0
 //!
-//! Then connect (`nc 127.0.0.1 8889`), type a line, and `kill -USR1` it from elsewhere. A line
-//! `slow` blocks the thread for a while, which it warns of.
+//! Connect with `nc 127.0.0.1 8889` and type a line. Then run `kill -USR1` in another terminal. The
+//! line `slow` blocks the thread for a moment, which prints a warning.
+
+mod cli;
 
 use std::io;
+use std::process;
 use std::thread;
 use std::time::Duration;
 
-use futures_lite::StreamExt;
-use futures_lite::io::BufReader;
-use soloist::io::{AsyncBufReadExt, AsyncWriteExt};
+use lexopt::prelude::*;
+use soloist::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use soloist::net::{TcpListener, TcpStream};
 use soloist::runtime::Runtime;
+use soloist::stream::StreamExt;
 use soloist::task::Builder;
 use soloist::time::{sleep, timeout};
 use soloist::{inspect, spawn};
 
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Clients that send nothing for this long are disconnected.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+const USAGE: &str = "usage: inspect [ADDRESS]";
 
 fn main() -> io::Result<()> {
-    let address = std::env::args().nth(1);
+    let mut address = None;
+    cli::parse(USAGE, |args| {
+        while let Some(arg) = args.next()? {
+            match arg {
+                Value(value) if address.is_none() => address = Some(value.string()?),
+                _ => return Err(cli::unknown(arg, USAGE)),
+            }
+        }
+        Ok(())
+    });
     let address = address.unwrap_or("127.0.0.1:8889".to_string());
     let runtime = Runtime::builder()
         .inspect(true)
@@ -37,9 +52,9 @@ async fn serve(address: &str) -> io::Result<()> {
     inspect::dump_on_signal(soloist::signal::unix::SignalKind::user_defined1())?;
     let listener = TcpListener::bind(address).await?;
     println!(
-        "listening on {}; kill -USR1 {} tells more",
+        "listening on {}; `kill -USR1 {}` prints the tasks",
         listener.local_addr()?,
-        std::process::id()
+        process::id()
     );
     Builder::new().name("report").spawn(report()).detach();
     let mut incoming = listener.incoming();
@@ -54,7 +69,7 @@ async fn serve(address: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Every quarter of an hour.
+/// Prints the counts every 15 minutes.
 async fn report() {
     loop {
         sleep(Duration::from_secs(15 * 60)).await;
@@ -68,14 +83,14 @@ async fn report() {
     }
 }
 
-/// Sends each line back, in capitals.
+/// Sends each line back in upper case.
 async fn answer(stream: TcpStream) {
     let mut lines = BufReader::new(stream.clone()).lines();
-    while let Ok(Some(Ok(line))) = timeout(PATIENCE, lines.next()).await {
+    while let Ok(Some(Ok(line))) = timeout(IDLE_TIMEOUT, lines.next()).await {
         if line == "slow" {
             thread::sleep(Duration::from_millis(60));
         }
-        // In a task of its own, so that there is something to see.
+        // As a task, so that there is more to see in the dump.
         let work = spawn(async move { line.to_uppercase() + "\n" });
         let answer = work.await;
         if (&stream).write_all(answer.as_bytes()).await.is_err() {

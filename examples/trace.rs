@@ -1,10 +1,13 @@
-//! Draws what some hundred tasks do: who polls, who waits for what, who wakes whom.
+//! Records what about a hundred tasks do: their polls, what each waits for, and which task wakes which.
 //!
 //! cargo run --release --example trace --features trace -- out.html
 //! cargo run --release --example trace --features trace -- out.html 2000
 //!
-//! A file that ends in .json is for https://ui.perfetto.dev instead.
+//! A file name that ends in .json selects the format of https://ui.perfetto.dev.
 
+mod cli;
+
+use lexopt::prelude::*;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
 use soloist::promise::promise;
@@ -14,14 +17,20 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+const USAGE: &str = "usage: trace FILE.html|FILE.json [TASKS]";
+
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let (file, tasks) = (args.next(), args.next());
-    let tasks = tasks.map_or(Ok(100), |tasks| tasks.parse());
-    let (Some(file), Ok(tasks)) = (file, tasks) else {
-        eprintln!("usage: trace FILE.html|FILE.json [TASKS]");
-        return ExitCode::from(2);
-    };
+    let (mut file, mut tasks) = (None, 100);
+    let file: String = cli::parse(USAGE, |args| {
+        while let Some(arg) = args.next()? {
+            match arg {
+                Value(value) if file.is_none() => file = Some(value.string()?),
+                Value(value) => tasks = value.parse()?,
+                _ => return Err(cli::unknown(arg, USAGE)),
+            }
+        }
+        file.ok_or("there is no file name".into())
+    });
     trace::start(1_000_000);
     let result = block_on(work(tasks)).and_then(|()| match file.ends_with(".json") {
         true => trace::save_json(&file),
@@ -44,19 +53,19 @@ fn main() -> ExitCode {
 async fn work(tasks: u64) -> io::Result<()> {
     let echo = task::Builder::new().name("echo over TCP").spawn(echo());
 
-    // Each of these waits for the one before it.
-    let (start, mut before) = promise();
+    // A chain of tasks, each of which waits for the previous one.
+    let (start, mut previous) = promise();
     let mut chain = Vec::new();
     for number in 1..=10 {
         let (done, next) = promise();
-        let turn = async move {
-            before.await.expect("the one before keeps its promise");
+        let link = async move {
+            previous.await.expect("the previous link sets its promise");
             sleep(Duration::from_millis(2)).await;
-            done.set(()).expect("somebody waits");
+            done.set(()).expect("the next link waits");
         };
         let name = format!("link {number}");
-        chain.push(task::Builder::new().name(name).spawn(turn));
-        before = next;
+        chain.push(task::Builder::new().name(name).spawn(link));
+        previous = next;
     }
     let _ = start.set(());
 
@@ -78,11 +87,11 @@ async fn work(tasks: u64) -> io::Result<()> {
     for link in chain {
         link.await;
     }
-    before.await.expect("the last link keeps its promise");
+    previous.await.expect("the last link sets its promise");
     echo.await
 }
 
-/// Two tasks that talk, with a timeout around each read.
+/// Two tasks that exchange messages, with a timeout around each read.
 async fn echo() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -335,6 +335,64 @@ fn every_suite_of_the_benchmarks_is_in_their_document() {
     }
 }
 
+/// The files of the benchmarks' runner import each other without cycles.
+#[test]
+fn the_files_of_the_benchmarks_have_no_import_cycles() {
+    let Ok(entries) = fs::read_dir(root().join("benches/src")) else {
+        // Not part of the package.
+        return;
+    };
+    let mut imports: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+        let text = fs::read_to_string(&path).unwrap();
+        let code: String = code(&text).flat_map(|line| [line, "\n"]).collect();
+        assert!(!code.contains("super::"), "{name}: use `crate::`");
+        let mut files = Vec::new();
+        for path in code.split("crate::").skip(1) {
+            // The first names of the paths in `a::b`, or in `{a::{b, c}, d}`.
+            let group = path.starts_with('{');
+            let mut depth = 0;
+            let mut first = String::new();
+            for c in path.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    ',' if depth == 1 => first.push(' '),
+                    _ if depth <= usize::from(group) => first.push(c),
+                    _ => {}
+                }
+                if depth == 0 && !c.is_alphanumeric() && !"_:".contains(c) {
+                    break;
+                }
+            }
+            for path in first.split_whitespace() {
+                let end = path.find(|c: char| !c.is_alphanumeric() && c != '_');
+                let file = &path[..end.unwrap_or(path.len())];
+                files.push(file.to_string());
+                if !group {
+                    break;
+                }
+            }
+        }
+        imports.insert(name, files);
+    }
+    // Removes files all of whose imports have been removed. What is left is on a cycle, imports a
+    // file on a cycle, or imports from main.rs.
+    let mut left = imports.clone();
+    left.remove("main");
+    let mut before = usize::MAX;
+    while left.len() < before {
+        before = left.len();
+        let names: Vec<String> = left.keys().cloned().collect();
+        let is_left = |file: &String| names.contains(file) || !imports.contains_key(file);
+        left.retain(|_, files| files.iter().any(is_left));
+    }
+    assert!(left.is_empty(), "import cycle in benches/src: {left:?}");
+    assert!(imports.values().flatten().count() > 20, "{imports:?}");
+}
+
 fn decode_base64(text: &str) -> Vec<u8> {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |byte: u8| {

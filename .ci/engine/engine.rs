@@ -1,4 +1,4 @@
-//! The tests of the engine: those of tests/it that need no other crates.
+//! The tests of the engine: those in tests/it that need few dependencies.
 
 #![allow(dead_code, unused_imports)]
 

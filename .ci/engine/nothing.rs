@@ -1,1 +1,1 @@
-//! There are only tests here.
+//! Empty: this package only has tests.

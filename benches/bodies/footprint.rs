@@ -1,4 +1,4 @@
-//! Parts of the suite `footprint`: what a runtime holds while it does nothing.
+//! Parts of the suite `footprint`: the resources of an idle runtime.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub fn idle(arguments: &[String]) {
     let connections: usize = arguments[0].parse().expect("a number of connections");
     rt::run(|ctx| async move {
         let listener = rt::listener(listen());
-        // One, so that all that is made once is there.
+        // One connection, so that everything that is allocated once exists.
         let stream = rt::accept(&listener).await;
         rt::detach(ctx.spawn(serve(stream, 16)));
         let before = resident();
@@ -35,7 +35,7 @@ pub fn idle(arguments: &[String]) {
             let stream = rt::accept(&listener).await;
             rt::detach(ctx.spawn(serve(stream, 16)));
         }
-        // Three that close again: by the third, all tasks have come to wait.
+        // Three more connections that are closed again: at the third, all tasks wait.
         for _ in 0..3 {
             let mut stream = rt::accept(&listener).await;
             rt::read(&mut stream, vec![0; 16]).await;

@@ -1,4 +1,4 @@
-//! How everything here is measured, and what a run prints.
+//! Measuring, and the output of a run.
 //!
 //! Each run of a binary prints one line per result: `name <TAB> value`. The runner
 //! collects them over many runs.
@@ -22,7 +22,7 @@ pub fn report(name: &str, value: f64) {
     println!("{name}\t{value}");
 }
 
-/// What the arguments of the program are, after the name of the suite.
+/// The arguments after the name of the suite.
 pub fn arguments() -> (String, Vec<String>) {
     place::first();
     place::on_core(0);
@@ -31,7 +31,7 @@ pub fn arguments() -> (String, Vec<String>) {
     (suite, arguments.collect())
 }
 
-/// The end of a run of a runtime that the system does not let run.
+/// Ends the run of a runtime that the system does not support.
 #[allow(dead_code)] // Some can always run.
 pub fn refused(error: impl std::fmt::Display) -> ! {
     println!("refused\t{error}");
@@ -46,7 +46,7 @@ pub fn thread_time() -> Duration {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// The same of all threads, for runtimes that start helpers.
+/// The CPU time of all threads, for runtimes that start other threads.
 pub fn process_time() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
@@ -70,7 +70,7 @@ where
     Fut: Future<Output = ()>,
 {
     let mut n = fixed.unwrap_or(1_000);
-    // Once more than is measured, to warm up.
+    // One more than is measured, to warm up.
     loop {
         let start = thread_time();
         operations(ctx, n).await;
@@ -88,7 +88,7 @@ where
     report(name, median(batches));
 }
 
-/// The same for what is not a future.
+/// The same for functions that are not async.
 pub fn measure_call(name: &str, mut call: impl FnMut()) {
     let mut n = 1;
     loop {
@@ -116,7 +116,7 @@ pub fn quantile(mut values: Vec<f64>, quantile: f64) -> f64 {
     values[((values.len() - 1) as f64 * quantile).round() as usize]
 }
 
-/// The same numbers in each run, between 0 and 1, in no order.
+/// Numbers between 0 and 1 in no order, the same in each run.
 pub fn random(n: usize) -> impl Iterator<Item = f64> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     (0..n).map(move |_| {

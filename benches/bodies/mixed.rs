@@ -1,4 +1,4 @@
-//! The suite `mixed`: connections that wait for replies, beside work that takes the thread.
+//! The suite `mixed`: connections that wait for replies while other work occupies the thread.
 //!
 //! `mixed WORK BESIDE`: a server whose replies take `WORK` microseconds each, beside
 //! `nothing`, a task that `compute`s, tasks that `yield`, threads that `spawn`, or a `flood`
@@ -18,14 +18,14 @@ use crate::rt::{self, Ctx};
 
 const BLOCK: usize = 64 << 10;
 const YIELDING: usize = 100_000;
-/// How many tasks the threads spawn ahead.
+/// How many tasks of the threads may be in flight.
 const IN_FLIGHT: usize = 1_000;
 
 pub fn main(arguments: &[String]) {
     let work = arguments[0].parse().expect("a number of microseconds");
     let work = Duration::from_micros(work);
     let beside = arguments[1].clone();
-    // Whatever goes wrong, this process ends.
+    // Ends this process in any case.
     // SAFETY: a system call that only starts a timer.
     unsafe { libc::alarm(120) };
     thread::spawn(report_at_end);
@@ -37,7 +37,7 @@ pub fn main(arguments: &[String]) {
                 for _ in 0..YIELDING {
                     rt::detach(ctx.spawn(yield_for_ever()));
                 }
-                // It may never start.
+                // The task may never start.
                 TICKS.lock().unwrap().due = Some(Instant::now());
                 rt::detach(ctx.spawn(tick()));
             }
@@ -85,7 +85,7 @@ async fn serve(mut stream: rt::Stream, work: Duration) {
     }
 }
 
-/// Computes for so long.
+/// Computes for this long.
 fn spin(work: Duration) {
     if work.is_zero() {
         return;
@@ -96,9 +96,9 @@ fn spin(work: Duration) {
     }
 }
 
-// ---- what is beside ----------------------------------------------------------------
+// ---- other work --------------------------------------------------------------------
 
-/// How many steps the tasks beside have done.
+/// The number of steps of the other work.
 static DONE: AtomicU64 = AtomicU64::new(0);
 
 /// Only on the runtime's thread.
@@ -133,7 +133,7 @@ static TICKS: Mutex<Ticks> = Mutex::new(Ticks {
     late: Vec::new(),
 });
 
-/// A timer of 1 ms, again and again.
+/// Repeats a timer of 1 ms.
 async fn tick() {
     let period = Duration::from_millis(1);
     loop {
@@ -145,7 +145,7 @@ async fn tick() {
     }
 }
 
-/// Four threads that spawn as long as there is room.
+/// Four threads that spawn tasks up to the limit.
 fn spawn_from_threads(ctx: Ctx) {
     static FLYING: AtomicUsize = AtomicUsize::new(0);
     let Some(spawner) = rt::spawner(ctx) else {
@@ -155,7 +155,7 @@ fn spawn_from_threads(ctx: Ctx) {
         let spawner = spawner.clone();
         thread::spawn(move || {
             place::on_core(1);
-            // The client is on this core, too.
+            // The client runs on the same core.
             place::policy(libc::SCHED_IDLE, 0);
             loop {
                 if FLYING.fetch_add(1, Relaxed) >= IN_FLIGHT {
@@ -172,7 +172,7 @@ fn spawn_from_threads(ctx: Ctx) {
     }
 }
 
-/// In a thread of its own, since the runtime may be too busy.
+/// On a separate thread, since the runtime may be too busy.
 fn report_at_end() {
     place::on_core(1);
     let start = Instant::now();
@@ -185,7 +185,7 @@ fn report_at_end() {
     let ticks = TICKS.lock().unwrap();
     if let Some(due) = ticks.due {
         let mut late = ticks.late.clone();
-        // It may never have ended.
+        // The sleep may never have ended.
         if let Some(late_now) = Instant::now().checked_duration_since(due) {
             late.push(late_now.as_nanos() as f64 / 1000.0);
         }

@@ -1,7 +1,7 @@
-//! Where a thread runs, and how soon.
+//! The core and the priority of a thread.
 
-/// Binds this thread to one of the cores in `BENCH_CORES`: the first is the runtime's, the
-/// second everybody else's. Without that variable, to none.
+/// Binds this thread to one of the cores in `BENCH_CORES`: the first is for the runtime, the second for
+/// everything else. Does nothing without that variable.
 pub fn on_core(which: usize) {
     let Ok(cores) = std::env::var("BENCH_CORES") else {
         return;
@@ -17,11 +17,11 @@ pub fn on_core(which: usize) {
     }
 }
 
-/// Lets this process go first on its core, if it may (root may), so that other programs
-/// disturb less. Where Linux groups processes by session, that takes a session of its own.
+/// Raises the priority of this process, which needs root, so that other programs disturb less. Also starts
+/// a new session, since Linux may group processes by session.
 #[allow(dead_code)] // The others inherit it from the runner.
 pub fn first() {
-    // SAFETY: these change nothing but this process's place among others.
+    // SAFETY: these only change the session and the priority of this process.
     unsafe {
         libc::setsid();
         libc::setpriority(libc::PRIO_PROCESS, 0, -20);
@@ -29,7 +29,7 @@ pub fn first() {
     let _ = std::fs::write("/proc/self/autogroup", "-20");
 }
 
-/// Lets this thread run only when no other wants its core, or before all others (root may).
+/// Lets this thread run only when its core is idle otherwise, or before all other threads (needs root).
 #[allow(dead_code)] // Most inherit their policy.
 pub fn policy(policy: libc::c_int, priority: libc::c_int) {
     let parameters = libc::sched_param {

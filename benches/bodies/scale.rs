@@ -27,7 +27,7 @@ pub fn of_tasks() {
     }
 }
 
-/// Sleeps that are made, polled once, and dropped when all are there.
+/// Sleeps that are created and polled once. They are dropped when all exist.
 pub fn of_timers() {
     for n in [&[1], &STEPS[..]].concat() {
         let figure = rt::run(|ctx| async move {
@@ -48,7 +48,7 @@ pub fn of_timers() {
     }
 }
 
-/// Few items more often, so that the time can be measured.
+/// Repeats small numbers of items, so that the time can be measured.
 fn repeats_of(n: u64) -> u64 {
     (20_000 / n).max(1)
 }

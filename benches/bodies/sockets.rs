@@ -1,7 +1,7 @@
 //! The suite `sockets`: a server that echoes, and a client that fetches many pages.
 //!
-//! Reads and writes pass their buffer along, since that is the only way that all of them
-//! have: those on io_uring own it meanwhile, the others borrow it.
+//! Reads and writes take and return their buffer, since all runtimes support that: those on io_uring need
+//! to own it, the others borrow it.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
@@ -33,8 +33,7 @@ pub async fn serve(mut stream: rt::Stream, room: usize) {
     }
 }
 
-/// Listens, and says where. Small writes are not held back: accepted connections inherit
-/// that.
+/// Listens and prints the address. Sets TCP_NODELAY, which accepted connections inherit.
 pub fn listen() -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let yes: libc::c_int = 1;
@@ -47,20 +46,19 @@ pub fn listen() -> TcpListener {
             (&raw const yes).cast(),
             size_of_val(&yes) as libc::socklen_t,
         );
-        // Thousands connect at once.
+        // Thousands of clients connect at once.
         libc::listen(listener.as_raw_fd(), 4096);
     }
     println!("{}", listener.local_addr().unwrap());
     listener
 }
 
-/// `fetch ADDRESS PAGES`: as many pages at once, each on a connection of its own, until the
-/// server closes it.
+/// `fetch ADDRESS PAGES`: fetches the pages at once, each on its own connection, which the server closes.
 pub fn fetch(arguments: &[String]) {
     let address: SocketAddr = arguments[0].parse().expect("an address");
     let pages: usize = arguments[1].parse().expect("a number of pages");
     rt::run(|ctx| async move {
-        // The first time to warm up.
+        // The first time is a warm-up.
         fetch_all(ctx, address, pages).await;
         let cpu = process_time();
         fetch_all(ctx, address, pages).await;

@@ -1,4 +1,4 @@
-//! The suite `tasks`: to start a runtime, to spawn tasks and to await them.
+//! The suite `tasks`: starting a runtime, spawning tasks, awaiting them.
 
 use std::future::poll_fn;
 use std::sync::Mutex;
@@ -27,9 +27,9 @@ pub fn main() {
     let name = "1,000,000 tasks, detached";
     rt::run(|ctx| measure(name, ctx, spawn_detached, Some(1_000_000)));
     rt::run(|ctx| async move {
-        // The vector of handles is one, but not the tasks'.
+        // One allocation is the vector of handles.
         let n = allocations(spawn_all(ctx, 10_000)).await - 1;
-        // What the runtime has to grow once is rounded away.
+        // Rounding removes the few allocations of growing collections.
         report(
             "allocations per task",
             (n as f64 / 10_000.0 * 10.0).round() / 10.0,
@@ -60,8 +60,7 @@ async fn spawn_detached(ctx: Ctx, n: u64) {
     DONE.wait().await;
 }
 
-/// What the memory of a million tasks is that all wait. In a process of its own, since
-/// an allocator keeps what it once had.
+/// The memory of a million waiting tasks. Runs in its own process, since an allocator keeps freed memory.
 pub fn memory() {
     const N: usize = 1_000_000;
     static POLLED: Countdown = Countdown::new();
@@ -76,13 +75,13 @@ pub fn memory() {
         }
         POLLED.wait().await;
         report("bytes per waiting task", (resident() - before) / N as f64);
-        // To drop them all is not what is measured.
+        // Dropping them is not measured.
         std::process::exit(0);
     });
 }
 
-/// Who waits is woken by the last of `n`. A wait that wakes itself until they are done
-/// would never end where such a task is always the next.
+/// A latch: the last of `n` tasks wakes the waiting one. Yielding until all are done would never end on a
+/// runtime that always runs a task that yields next.
 struct Countdown {
     left: AtomicU64,
     waker: Mutex<Option<Waker>>,
@@ -101,7 +100,7 @@ impl Countdown {
     }
 
     fn down(&self) {
-        // There is one thread: this is the cheapest way to count.
+        // There is only one thread, and this is the cheapest counter.
         let left = self.left.load(Relaxed) - 1;
         self.left.store(left, Relaxed);
         if left == 0 {

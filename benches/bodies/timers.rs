@@ -1,4 +1,4 @@
-//! The suite `timers`: sleeps that are given up, sleeps that end, and tasks beside them.
+//! The suite `timers`: sleeps that are dropped, sleeps that fire, and other tasks meanwhile.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -39,7 +39,7 @@ pub fn firing() {
     rt::run(|ctx| all_fire(ctx, 100_000));
 }
 
-/// A timeout that is not needed, as nearly all are: made, polled once, dropped.
+/// A timeout that does not fire, like most: created, polled once, dropped.
 pub async fn unfired(_: Ctx, n: u64) {
     rt::without_budget(async move {
         for _ in 0..n {
@@ -73,7 +73,7 @@ pub async fn pending(n: usize) -> Vec<Pin<Box<impl Future>>> {
 /// that of everything: to spawn, to sleep, to fire, to await.
 async fn all_fire(ctx: Ctx, n: usize) {
     let cpu = process_time();
-    // Time enough to spawn them all.
+    // Enough time to spawn all of them.
     let first = Instant::now() + Duration::from_millis(500);
     let task = |unit: f64| {
         let deadline = first + Duration::from_millis(100).mul_f64(unit);

@@ -1,4 +1,4 @@
-//! The suite `wakes`: tasks that wake themselves, each other, and that other threads wake.
+//! The suite `wakes`: tasks that wake themselves or each other, or are woken by other threads.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -27,7 +27,7 @@ pub fn main() {
         rt::output(ctx.spawn(body).await);
     });
     rt::run(|ctx| async move {
-        // Some spawn only what is Send, and this channel is for one thread.
+        // Some runtimes spawn only `Send` futures, and this channel is not `Send`.
         if let Some(task) = ctx.spawn_local(async {}) {
             rt::output(task.await);
             measure("ping-pong, local channel", ctx, ping_pong_local, None).await;
@@ -68,7 +68,7 @@ async fn yield_1000(ctx: Ctx, n: u64) {
     }
 }
 
-/// Some have a future of their own for it, which may do more than to wake.
+/// The `yield_now` of the runtime, which may do more than wake the task.
 async fn yield_own(_: Ctx, n: u64) {
     for _ in 0..n {
         rt::yield_now().await;
@@ -77,7 +77,7 @@ async fn yield_own(_: Ctx, n: u64) {
 
 // ---- two tasks -------------------------------------------------------------------
 
-/// There and back `n` times.
+/// `n` round trips.
 async fn ping_pong_local(ctx: Ctx, n: u64) {
     let (there, back) = (Slot::new(), Slot::new());
     let other = {
@@ -118,7 +118,7 @@ async fn ping_pong(ctx: Ctx, n: u64) {
     rt::output(other.await);
 }
 
-/// A channel with room for one, on one thread: as little as such a thing can be.
+/// A minimal channel with a capacity of 1, for one thread.
 #[derive(Clone, Default)]
 struct Slot(Rc<RefCell<Inside>>);
 
@@ -143,7 +143,7 @@ impl Slot {
             }
             inside.value = Some(value);
             let receiver = inside.receiver.take();
-            // A wake may run anything: the slot is free by then.
+            // The borrow has ended, since a wake may run any code.
             drop(inside);
             receiver.map(Waker::wake);
             Poll::Ready(())
@@ -170,8 +170,8 @@ impl Slot {
 // ---- two threads -----------------------------------------------------------------
 
 /// The task wakes a thread that is parked, and the thread wakes the task. Both sleep
-/// until then, on different cores, so this is time on the clock. Each way there and back
-/// is timed on its own, so that the median does not know of other programs.
+/// until then, on different cores, so this measures real time. Each round trip is measured separately, so
+/// that other programs do not affect the median.
 async fn other_thread() {
     const ROUNDS: usize = 4_000;
     let turn: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();

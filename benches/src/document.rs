@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
+use crate::place::{here, output};
 use crate::results::{Results, number};
-use crate::rows::{self, Against, Row, SUITES};
-use crate::{here, notes, svg};
+use crate::rows::{self, Row, SUITES};
+use crate::target::Against;
+use crate::{notes, svg};
 
 fn docs() -> PathBuf {
     here().parent().expect("the crate's directory").join("docs")
@@ -41,7 +42,7 @@ pub fn charts() {
     }
 }
 
-/// What there is to say of a suite without results stays as it is.
+/// Writes docs/benchmarks.md. The sections of suites without results are kept.
 pub fn markdown() {
     let all = all();
     let path = docs().join("benchmarks.md");
@@ -117,7 +118,7 @@ const SOURCES: &str = "| soloist's sources, as measured |";
 
 // ---- what was there before ---------------------------------------------------------
 
-/// From its heading to the next, or nothing.
+/// The section of a suite, or nothing.
 fn section_before<'a>(suite: &str, before: &'a str) -> &'a str {
     let Some(start) = before.find(&format!("\n## {suite}\n")) else {
         return "";
@@ -140,7 +141,7 @@ fn goal_before(row: &Row, before: &str, missed: &mut Vec<String>) -> String {
     format!("{line}\n")
 }
 
-/// In a line of the first table: what it says of a suite, as in "tasks 3, timers 5".
+/// The value for a suite in a line of the first table, such as "tasks 3, timers 5".
 fn entry_before(start: &str, suite: &str, before: &str) -> Option<String> {
     let line = before.lines().find(|line| line.starts_with(start))?;
     let entries = line.trim_end_matches([' ', '|']).split([',', ':', '|']);
@@ -149,7 +150,7 @@ fn entry_before(start: &str, suite: &str, before: &str) -> Option<String> {
     Some(value.into())
 }
 
-/// Of each suite, what was found now, or before.
+/// The values of all suites, from the results or from the previous document.
 fn entries(
     start: &str,
     all: &BTreeMap<&'static str, Results>,
@@ -222,25 +223,6 @@ fn about_here(all: &BTreeMap<&'static str, Results>, before: &str) -> String {
         &format!("{python}, uvloop {}", old.unwrap_or(uvloop)),
     );
     out
-}
-
-/// The last change of what is measured.
-pub fn commit() -> String {
-    let root = here().parent().expect("the crate's directory");
-    let root = root.to_string_lossy();
-    output(
-        "git",
-        &["-C", &root, "log", "-1", "--format=%h", "--", "src"],
-    )
-}
-
-fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string());
-    output
-        .ok()
-        .filter(|text| !text.is_empty())
-        .unwrap_or("none".into())
 }
 
 fn goal(row: &Row, results: &Results, missed: &mut Vec<String>) -> String {

@@ -1,17 +1,17 @@
-//! The suite `footprint`: what it costs to have a runtime at all.
+//! The suite `footprint`: the cost of having a runtime.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::place::{cores, here, on_cores, program};
 use crate::results::Results;
-use crate::runtimes::{Outcome, Runtime, on_cores, program};
-use crate::sockets::{Server, finish};
-use crate::{cores, here};
+use crate::runtimes::{Outcome, Runtime};
+use crate::server::{Server, finish};
 
-/// The same program for each, `hello/NAME.rs`: it listens, accepts, connects, spawns,
-/// sleeps. With what it needs to be built.
+/// The runtimes with a program `hello/NAME.rs`, which listens, accepts, connects, spawns and sleeps, and the
+/// dependencies of that program.
 const HELLOS: &[(&str, &str)] = &[
     ("soloist", "soloist = { path = \"SOLOIST\" }"),
     (
@@ -36,7 +36,7 @@ pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
             keep(&mut results, runtime, idle(runtime));
         }
     }
-    // Builds take long, and their time is the compiler's: up to three.
+    // At most three builds, since they take long and vary little.
     for round in 1..=rounds.min(3) {
         for (name, dependencies) in HELLOS {
             let Some(runtime) = runtimes.iter().find(|runtime| runtime.name == *name) else {
@@ -59,7 +59,7 @@ fn keep(results: &mut Results, runtime: &Runtime, outcome: Outcome) {
     }
 }
 
-/// Here the server reports, and ends the run.
+/// The server reports the figures and ends the run.
 fn idle(runtime: &Runtime) -> Outcome {
     const CONNECTIONS: &str = "9000";
     let server = match Server::of(runtime, &["idle", CONNECTIONS]) {
@@ -152,7 +152,7 @@ fn hello_in(directory: &Path, name: &str, dependencies: &str) -> Result<Outcome,
     })
 }
 
-/// The CPU time of all programs that this one has started and that are over.
+/// The CPU time of all child processes that have exited.
 fn children_time() -> Duration {
     // SAFETY: the call writes to `usage`.
     let usage = unsafe {

@@ -1,30 +1,29 @@
-//! soloist beside other runtimes: builds a binary for each, runs them in turns, and
-//! compares. See `README.md` here.
+//! Compares soloist with other runtimes: builds a binary for each, and runs them in turns. See
+//! `benches/README.md`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 mod document;
 mod footprint;
+mod loads;
 mod mixed;
 mod notes;
 mod options;
+mod place;
 mod results;
 mod rows;
 mod runtimes;
 mod scale;
+mod server;
 mod sockets;
 mod svg;
 mod table;
+mod target;
 
 use options::Options;
+use place::cores;
 use results::Results;
 use runtimes::{RUNTIMES, Runtime};
-
-/// Where the bodies are.
-fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn main() {
     let options = Options::of_command_line().unwrap_or_else(|error| {
@@ -76,9 +75,9 @@ fn main() {
     }
 }
 
-/// A suite that is a program's own time.
+/// Runs a suite in which the programs measure their own time.
 fn compute(suite: &str, runtimes: &[Runtime], rounds: usize) -> Results {
-    // What may fail on its own, or needs a process of its own.
+    // Parts that may fail separately, or need separate processes.
     let parts: &[&str] = match suite {
         "tasks" => &["tasks", "memory"],
         "timers" => &["timers", "timers-among", "timers-firing"],
@@ -108,11 +107,5 @@ fn compute(suite: &str, runtimes: &[Runtime], rounds: usize) -> Results {
     results
 }
 
-/// They need the other end of the connections.
+/// The suites that need the program `bench-load`.
 const NEED_LOAD: [&str; 4] = ["sockets", "mixed", "footprint", "scale"];
-
-/// One core for what is measured, one for all else, if there are two.
-fn cores() -> Option<(usize, usize)> {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    (cores > 1).then_some((0, 1))
-}

@@ -1,14 +1,14 @@
 //! The command line.
 
-use crate::mixed;
+use crate::loads;
 use crate::rows::SUITES;
 
 pub struct Options {
     pub suites: Vec<String>,
     pub rounds: usize,
-    /// Nothing: all runtimes.
+    /// Empty for all runtimes.
     pub only: Vec<String>,
-    /// Nothing: all loads of the suite `mixed`.
+    /// Empty for all loads of the suite `mixed`.
     pub loads: Vec<String>,
     /// How long each load of the suite `mixed` is measured.
     pub seconds: f64,
@@ -39,19 +39,22 @@ impl Options {
                 "--rounds" => {
                     let value = value()?;
                     let rounds = value.parse().ok().filter(|&rounds| rounds > 0);
-                    options.rounds = rounds.ok_or(format!("not a number of rounds: {value}"))?;
+                    options.rounds = rounds.ok_or(format!(
+                        "--rounds: expected a number of at least 1, not {value:?}"
+                    ))?;
                 }
                 "--only" => options.only = value()?.split(',').map(String::from).collect(),
                 "--loads" => {
                     options.loads = value()?.split(',').map(String::from).collect();
-                    if let Some(load) = options.loads.iter().find(|load| !mixed::knows(load)) {
+                    if let Some(load) = options.loads.iter().find(|load| !loads::knows(load)) {
                         return Err(format!("no load of the suite mixed: {load}"));
                     }
                 }
                 "--seconds" => {
                     let value = value()?;
                     let seconds = value.parse().ok().filter(|s| (0.1..=20.0).contains(s));
-                    options.seconds = seconds.ok_or(format!("not 0.1 to 20 seconds: {value}"))?;
+                    options.seconds =
+                        seconds.ok_or(format!("--seconds: expected 0.1 to 20, not {value:?}"))?;
                 }
                 "--no-counts" => options.counts = false,
                 "--no-build" => options.build = false,
@@ -61,10 +64,10 @@ impl Options {
                 suite if SUITES.iter().any(|(name, _)| *name == suite) => {
                     options.suites.push(suite.into());
                 }
-                other => return Err(format!("what is {other}?\n\n{}", usage())),
+                other => return Err(format!("unexpected argument {other:?}\n\n{}", usage())),
             }
         }
-        // Without a suite: all, unless the documents alone are wanted.
+        // All suites by default, unless only the documents are wanted.
         if options.suites.is_empty() && !options.markdown && !options.svg {
             options.suites = SUITES.iter().map(|(name, _)| name.to_string()).collect();
         }
@@ -85,15 +88,15 @@ fn usage() -> String {
         text += &format!("  {name:<10} {what}\n");
     }
     text + "
-  --rounds N    how often each runtime has its turn (5)
+  --rounds N    how often each runtime runs (5)
   --only A,B    these runtimes (all)
   --loads A,B   these loads of the suite mixed, a to g (all)
   --seconds S   how long each of those loads is measured (3)
-  --no-counts   no system calls and instructions in the suite sockets
-  --no-build    the binaries are there
+  --no-counts   do not count system calls and instructions in the suite sockets
+  --no-build    use the existing binaries
   --markdown    write docs/benchmarks.md from the last run of each suite
   --svg         write its charts
 
-With SOLOIST_OTHER=PATH in the environment, the soloist in that checkout is measured, too,
-as soloist-other."
+With SOLOIST_OTHER=PATH in the environment, the soloist in that checkout is measured as well, as
+soloist-other."
 }

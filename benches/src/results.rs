@@ -1,24 +1,26 @@
-//! The figures of many rounds, kept in files, and what the tables show of them.
+//! The figures of all rounds, which are kept in files, and their summaries.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::rows::{Against, Row};
+use crate::place::{commit, program};
+use crate::rows::Row;
 use crate::runtimes::{RUNTIMES, Runtime};
+use crate::target::Against;
 
 /// All rounds of one suite.
 #[derive(Default)]
 pub struct Results {
     /// By row and runtime.
     values: BTreeMap<(String, String), Vec<f64>>,
-    /// The last change of soloist's sources when this was measured.
+    /// The commit of soloist that was measured.
     pub commit: String,
-    /// By runtime and part of the suite: why there is nothing.
+    /// By runtime and part of the suite: why there are no figures.
     pub refused: BTreeMap<String, String>,
 }
 
-/// What the rounds of one runtime came to.
+/// A summary of the rounds of one runtime.
 #[derive(Clone, Copy)]
 pub struct Summary {
     pub median: f64,
@@ -53,12 +55,12 @@ impl Results {
         self.get(row, runtime).map(|summary| summary.median)
     }
 
-    /// How many there were at most.
+    /// The largest number of rounds of a row.
     pub fn rounds(&self) -> usize {
         self.values.values().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// Which runtimes have a figure, in the order of the tables.
+    /// The runtimes that have figures, in the order of the tables.
     pub fn runtimes(&self) -> Vec<&'static str> {
         let names = RUNTIMES.iter().map(|runtime| runtime.name);
         let has = |name: &&str| self.values.keys().any(|(_, runtime)| runtime == name);
@@ -70,7 +72,7 @@ impl Results {
         self.best(row, Runtime::is_peer)
     }
 
-    /// The best of those whose figure it is to be held against.
+    /// The figure to compare with, and its runtime.
     pub fn against(&self, row: &Row, against: Against) -> Option<(&'static str, f64)> {
         match against {
             Against::Best => self.best_peer(row),
@@ -99,12 +101,12 @@ impl Results {
     // ---- files -------------------------------------------------------------------
 
     fn path(suite: &str) -> PathBuf {
-        crate::runtimes::program("soloist-bench-results").join(format!("{suite}.tsv"))
+        program("soloist-bench-results").join(format!("{suite}.tsv"))
     }
 
-    /// So that the documents can be written from runs at different times.
+    /// Saves the results, so that the documents can be written from several runs.
     pub fn save(&self, suite: &str) {
-        let mut text = format!("commit\t-\t{}\n", crate::document::commit());
+        let mut text = format!("commit\t-\t{}\n", commit());
         for ((row, runtime), values) in &self.values {
             for value in values {
                 text += &format!("{row}\t{runtime}\t{value}\n");
@@ -137,7 +139,7 @@ impl Results {
 }
 
 impl Summary {
-    /// How far the rounds are from each other: half of their range, in percent.
+    /// Half of the range of the rounds, in percent of the median.
     pub fn spread(&self) -> f64 {
         let half = (self.most - self.least) / 2.0;
         if half == 0.0 {
@@ -148,7 +150,7 @@ impl Summary {
     }
 }
 
-/// Three digits that count, and commas.
+/// Formats a number with three significant digits, and commas.
 pub fn number(value: f64) -> String {
     let digits = match value.abs() {
         v if v >= 99.95 => 0,

@@ -1,33 +1,17 @@
-//! Every row of every table: what is measured, in which unit, and what it should reach.
+//! The rows of all tables: what is measured, the unit, and the targets.
 
 use std::sync::LazyLock;
 
-use crate::{mixed, scale, sockets};
-
-/// What a row's figure is held against.
-#[derive(Clone, Copy)]
-pub enum Against {
-    /// The best of all others, the hand-written loop excepted.
-    Best,
-    /// The hand-written epoll loop.
-    Limit,
-    /// One runtime.
-    One(&'static str),
-    /// The best of these.
-    Among(&'static [&'static str]),
-    /// The worse of two: the best of these, and the hand-written edge-triggered loop.
-    AmongOrEdge(&'static [&'static str]),
-    /// A number.
-    Absolute,
-}
+use crate::loads;
+use crate::target::Against;
 
 pub struct Row {
     pub suite: &'static str,
     pub name: String,
     pub unit: &'static str,
-    /// More is better.
+    /// Whether more is better.
     pub more: bool,
-    /// At most so much of that; at least, where more is better.
+    /// The ratio to each is at most this, or at least this if more is better.
     pub targets: Vec<(f64, Against)>,
 }
 
@@ -75,7 +59,7 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         row("timers", "100,000 firing: late, p50", "us", &[]),
         row("timers", "100,000 firing: late, p99", "us", &[(1.2, One("smol"))]),
     ];
-    for echo in sockets::ECHOES {
+    for echo in loads::ECHOES {
         let name = echo.name();
         rows.push(row("sockets", &format!("{name}: CPU"), "us", echo.targets));
         rows.push(row(
@@ -107,16 +91,16 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         row("footprint", "empty runtime: file descriptors", "", &[]),
         row("footprint", "empty runtime: threads", "", &[]),
     ]);
-    for load in mixed::LOADS {
+    for load in loads::LOADS {
         for (figure, unit, targets) in load.figures() {
             let name = format!("{}: {figure}", load.name());
             rows.push(row("mixed", &name, unit, targets));
         }
     }
     let curves = [
-        ("tasks", scale::TASKS),
-        ("timers", scale::TIMERS),
-        ("connections", scale::CONNECTIONS),
+        ("tasks", loads::TASKS),
+        ("timers", loads::TIMERS),
+        ("connections", loads::CONNECTIONS),
     ];
     for (what, steps) in curves {
         rows.extend(

@@ -1,17 +1,18 @@
-//! What is measured: one binary for each, so that none pays for another's features.
+//! The runtimes. Each has its own binary, so that none pays for the features of another.
 
 use std::env;
 use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::place::{here, on_cores, program};
+
 #[derive(Clone, Copy)]
 pub struct Runtime {
-    /// As the tables call it.
+    /// The name in the tables.
     pub name: &'static str,
-    /// The package that has its binary, if it is one that cargo builds.
+    /// The package of its binary, if cargo builds it.
     package: &'static str,
     program: Program,
     suites: &'static [&'static str],
@@ -97,12 +98,12 @@ pub const RUNTIMES: &[Runtime] = &[
     ),
 ];
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Default)]
 pub struct Outcome {
     /// Names and values.
     pub values: Vec<(String, f64)>,
-    /// Why there are no (more) values: the system does not let it run, or it failed.
+    /// Why values are missing: the system does not support the runtime, or it failed.
     pub refused: Option<String>,
 }
 
@@ -112,7 +113,7 @@ impl Runtime {
         is_here && self.suites.contains(&suite)
     }
 
-    /// Whether it is one of those that soloist is compared to.
+    /// Whether soloist is compared with this runtime.
     pub fn is_peer(name: &str) -> bool {
         !name.starts_with("soloist") && !name.starts_with("limit")
     }
@@ -135,16 +136,14 @@ impl Runtime {
         }
     }
 
-    /// On the first of `cores`, with all that is not the runtime on the second.
+    /// The command that runs the runtime on the first of `cores` and everything else on the second.
     pub fn command(&self, cores: Option<(usize, usize)>) -> Command {
         let mut command = match self.program {
             Program::Binary(name) => Command::new(program(name)),
             Program::Other => Command::new(program(OTHER_DIRECTORY).join("release/bench-soloist")),
             Program::Python(module) => {
                 let mut command = Command::new("python3");
-                command
-                    .arg(crate::here().join("python/bodies.py"))
-                    .arg(module);
+                command.arg(here().join("python/bodies.py")).arg(module);
                 command
             }
         };
@@ -162,7 +161,7 @@ impl Runtime {
         if !output.status.success() {
             let error = String::from_utf8_lossy(&output.stderr);
             eprintln!("{} {arguments:?}: {}\n{error}", self.name, output.status);
-            // Of a panic, its message.
+            // The message of a panic.
             let mut lines = error
                 .lines()
                 .skip_while(|line| !line.contains("panicked at"));
@@ -182,7 +181,7 @@ impl Outcome {
         }
     }
 
-    /// The lines that a run has printed.
+    /// Parses the output of a run.
     pub fn parse(text: &str) -> Outcome {
         let mut outcome = Outcome::default();
         for line in text.lines() {
@@ -198,26 +197,12 @@ impl Outcome {
     }
 }
 
-/// Tells a program where to run. It ends with the runner.
-pub fn on_cores(command: &mut Command, cores: Option<(usize, usize)>) {
-    if let Some((own, others)) = cores {
-        command.env("BENCH_CORES", format!("{own},{others}"));
-    }
-    // SAFETY: a system call, nothing else.
-    unsafe {
-        command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            Ok(())
-        });
-    }
-}
-
-/// One package of this workspace.
+/// Builds a package of this workspace.
 pub fn build(package: &str) -> Result<(), String> {
     let done = Command::new(cargo())
         .args(["build", "--release", "--quiet", "--package", package])
         .arg("--manifest-path")
-        .arg(crate::here().join("Cargo.toml"))
+        .arg(here().join("Cargo.toml"))
         .status();
     match done {
         Ok(status) if status.success() => Ok(()),
@@ -225,11 +210,11 @@ pub fn build(package: &str) -> Result<(), String> {
     }
 }
 
-/// Where another checkout of soloist is, to compare two versions in one run.
+/// The environment variable with another checkout of soloist, to compare two versions in one run.
 const OTHER: &str = "SOLOIST_OTHER";
 const OTHER_DIRECTORY: &str = "soloist-bench-other";
 
-/// The program of this checkout with the crate of the other.
+/// Builds the program of this checkout with the crate of the other.
 fn build_other() -> Result<(), String> {
     let directory = program(OTHER_DIRECTORY);
     let done = write_other(&directory);
@@ -248,7 +233,7 @@ fn build_other() -> Result<(), String> {
 
 fn write_other(directory: &Path) -> io::Result<()> {
     let other = PathBuf::from(env::var_os(OTHER).unwrap_or_default()).canonicalize()?;
-    let own = crate::here().join("runtimes/soloist");
+    let own = here().join("runtimes/soloist");
     let manifest = fs::read_to_string(own.join("Cargo.toml"))?;
     let manifest = manifest.replace("../../..", &other.to_string_lossy());
     let main = own.join("src/main.rs");
@@ -259,20 +244,11 @@ fn write_other(directory: &Path) -> io::Result<()> {
     );
     fs::create_dir_all(directory)?;
     fs::write(directory.join("Cargo.toml"), manifest)?;
-    // The same versions as the others have.
-    fs::copy(
-        crate::here().join("Cargo.lock"),
-        directory.join("Cargo.lock"),
-    )?;
+    // The same versions of the dependencies.
+    fs::copy(here().join("Cargo.lock"), directory.join("Cargo.lock"))?;
     Ok(())
 }
 
 fn cargo() -> String {
     env::var("CARGO").unwrap_or("cargo".into())
-}
-
-/// Beside the runner's own.
-pub fn program(name: &str) -> PathBuf {
-    let own = env::current_exe().expect("the path of this program");
-    own.parent().expect("its directory").join(name)
 }

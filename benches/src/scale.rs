@@ -1,16 +1,12 @@
-//! The suite `scale`: what one item costs when there are more of them, beside tokio.
+//! The suite `scale`: the cost per item for a growing number of items, compared with tokio.
 
 use std::thread;
 
-use crate::cores;
+use crate::loads::{CONNECTIONS, echo_of};
+use crate::place::cores;
 use crate::results::Results;
 use crate::runtimes::{Outcome, Runtime};
-use crate::sockets::{Server, echo_of, load_echo};
-
-pub const TASKS: &[usize] = &[10, 100, 1_000, 10_000, 100_000, 1_000_000];
-pub const TIMERS: &[usize] = &[1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
-/// As many as one process may have open; the last is three servers of 9,000.
-pub const CONNECTIONS: &[usize] = &[1, 10, 100, 1_000, 9_000, 27_000];
+use crate::server::{Server, load_echo};
 
 pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
     let mut results = Results::default();
@@ -43,7 +39,7 @@ fn keep(results: &mut Results, runtime: &Runtime, outcome: Outcome) {
     }
 }
 
-/// So many for each of the servers, all at once: the mean of their CPU per request.
+/// `n` connections to each of the servers at once. Returns the mean CPU time per request.
 fn connections(runtime: &Runtime, n: usize, servers: usize) -> Outcome {
     let one = || match Server::of(runtime, &["echo", "1024"]) {
         Ok(server) => load_echo(&server, &echo_of(n), (5 * n).max(10_000)),

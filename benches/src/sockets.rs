@@ -1,95 +1,14 @@
-//! The suite `sockets`: each server in a process of its own, and the load on another core.
+//! The suite `sockets`: each server runs in its own process, with the load on another core.
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::cores;
+use crate::loads::{ECHOES, Echo, echo};
+use crate::place::{cores, on_cores, program};
 use crate::results::Results;
-use crate::rows::Against::{self, AmongOrEdge, Best, Limit, One};
-use crate::runtimes::{Outcome, Runtime, on_cores, program};
-
-/// One way to echo.
-pub struct Echo {
-    pub connections: usize,
-    pub bytes: usize,
-    /// How much room the server has to read into.
-    pub room: usize,
-    requests: usize,
-    pub targets: &'static [(f64, Against)],
-    /// Those of the 99th percentile of the round trips.
-    pub tail: &'static [(f64, Against)],
-}
-
-const fn echo(
-    connections: usize,
-    room: usize,
-    requests: usize,
-    targets: &'static [(f64, Against)],
-) -> Echo {
-    Echo {
-        connections,
-        bytes: 64,
-        room,
-        requests,
-        targets,
-        tail: if connections > 1 { TAIL } else { &[] },
-    }
-}
-
-const TAIL: &[(f64, Against)] = &[(1.1, AmongOrEdge(&["tokio", "smol", "monoio"]))];
-
-/// A buffer as large as the message is filled by each read: what a runtime thinks of that
-/// makes a difference.
-pub const ECHOES: &[Echo] = &[
-    echo(1, 64, 10_000, &[]),
-    echo(64, 64, 50_000, &[(1.0, One("tokio")), (1.05, Limit)]),
-    echo(
-        1_000,
-        64,
-        50_000,
-        &[(1.0, One("tokio")), (1.0, Best), (1.08, Limit)],
-    ),
-    echo(
-        9_000,
-        64,
-        45_000,
-        &[(1.0, One("tokio")), (1.0, Best), (1.08, Limit)],
-    ),
-    echo(1, 1024, 10_000, &[]),
-    echo(64, 1024, 50_000, &[(1.05, Limit)]),
-    echo(1_000, 1024, 50_000, &[(1.0, Best), (1.08, Limit)]),
-    echo(9_000, 1024, 45_000, &[(1.0, Best), (1.08, Limit)]),
-    Echo {
-        connections: 8,
-        bytes: 64 << 10,
-        room: 64 << 10,
-        requests: 4_000,
-        targets: &[(1.0, One("tokio"))],
-        tail: &[],
-    },
-];
-
-/// With a buffer of 1 KiB.
-pub fn echo_of(connections: usize) -> Echo {
-    echo(connections, 1024, 0, &[])
-}
-
-impl Echo {
-    pub fn name(&self) -> String {
-        if self.bytes > 64 {
-            return format!("echo of 64 KiB, {} connections", self.connections);
-        }
-        let connections = match self.connections {
-            1 => "1 connection".into(),
-            n if n >= 1000 => format!("{},000 connections", n / 1000),
-            n => format!("{n} connections"),
-        };
-        let room = if self.room == 64 { "64 B" } else { "1 KiB" };
-        format!("echo, {connections}, buffer {room}")
-    }
-}
+use crate::runtimes::{Outcome, Runtime};
+use crate::server::{Server, finish, load, load_echo};
 
 pub fn run(runtimes: &[Runtime], rounds: usize, counts: bool) -> Results {
     let mut results = Results::default();
@@ -166,82 +85,11 @@ fn keep(results: &mut Results, runtime: &Runtime, prefix: &str, outcome: Outcome
 
 // ---- one run ---------------------------------------------------------------------
 
-/// A program that says where it listens.
-pub struct Server {
-    child: Child,
-    pub address: String,
-}
-
-impl Server {
-    pub fn start(mut command: Command) -> Result<Server, String> {
-        let child = command.stdout(Stdio::piped()).spawn();
-        let mut child = child.map_err(|error| error.to_string())?;
-        let mut line = String::new();
-        let mut lines = BufReader::new(child.stdout.as_mut().expect("its output"));
-        lines
-            .read_line(&mut line)
-            .map_err(|error| error.to_string())?;
-        let line = line.trim();
-        let mut server = Server {
-            address: line.to_string(),
-            child,
-        };
-        if line.starts_with("127.") {
-            return Ok(server);
-        }
-        server.end();
-        Err(line.replace("refused\t", "refused: "))
-    }
-
-    pub fn of(runtime: &Runtime, arguments: &[&str]) -> Result<Server, String> {
-        let mut command = runtime.command(cores());
-        command.args(arguments);
-        Server::start(command)
-    }
-
-    /// What else it prints, to its end. Some run until their standard input is closed.
-    pub fn rest(mut self) -> String {
-        drop(self.child.stdin.take());
-        let mut text = String::new();
-        let mut output = self.child.stdout.take().expect("its output");
-        let _ = output.read_to_string(&mut text);
-        text
-    }
-
-    pub fn pid(&self) -> String {
-        self.child.id().to_string()
-    }
-
-    fn end(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
 fn echo_once(runtime: &Runtime, echo: &Echo, requests: usize) -> Outcome {
     match Server::of(runtime, &["echo", &echo.room.to_string()]) {
         Ok(server) => load_echo(&server, echo, requests),
         Err(why) => Outcome::failed(why),
     }
-}
-
-pub fn load_echo(server: &Server, echo: &Echo, requests: usize) -> Outcome {
-    let numbers = [echo.connections, echo.bytes, requests].map(|n| n.to_string());
-    let [connections, bytes, requests] = &numbers;
-    load(&[
-        "echo",
-        &server.address,
-        &server.pid(),
-        connections,
-        bytes,
-        requests,
-    ])
 }
 
 fn connect(runtime: &Runtime) -> Outcome {
@@ -251,7 +99,7 @@ fn connect(runtime: &Runtime) -> Outcome {
     }
 }
 
-/// Here the runtime is the client.
+/// The runtime is the client in this one.
 fn fetch(runtime: &Runtime) -> Outcome {
     let mut command = Command::new(program("bench-load"));
     on_cores(&mut command, cores());
@@ -266,47 +114,6 @@ fn fetch(runtime: &Runtime) -> Outcome {
         }
         Err(why) => Outcome::failed(why),
     }
-}
-
-pub fn load(arguments: &[&str]) -> Outcome {
-    let mut command = Command::new(program("bench-load"));
-    on_cores(&mut command, cores());
-    command.args(arguments);
-    finish(command)
-}
-
-/// What a program prints, if it ends.
-pub fn finish(mut command: Command) -> Outcome {
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let end = Instant::now() + Duration::from_secs(120);
-    let status = loop {
-        match child.try_wait() {
-            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Outcome::failed("failed: no end after two minutes".into());
-            }
-            Ok(Some(status)) => break status,
-            Err(error) => panic!("the program's end: {error}"),
-        }
-    };
-    let (mut text, mut error) = (String::new(), String::new());
-    let _ = child.stdout.take().unwrap().read_to_string(&mut text);
-    let _ = child.stderr.take().unwrap().read_to_string(&mut error);
-    let mut outcome = Outcome::parse(&text);
-    if !status.success() {
-        let mut lines = error
-            .lines()
-            .skip_while(|line| !line.contains("panicked at"));
-        let why: String = lines.nth(1).unwrap_or("").chars().take(70).collect();
-        outcome.refused = Some(format!("failed: {why}"));
-    }
-    outcome
 }
 
 // ---- counts ----------------------------------------------------------------------
@@ -326,7 +133,7 @@ fn system_calls(runtime: &Runtime, echo: &Echo) -> Result<f64, String> {
     Ok((second - first) / (more - few) as f64)
 }
 
-/// perf, which hardly disturbs; or else strace, which does.
+/// Counts system calls with perf, or with strace, which slows the program down more.
 struct Counter {
     child: Child,
     path: PathBuf,
@@ -352,7 +159,7 @@ impl Counter {
             let Ok(mut child) = child else {
                 continue;
             };
-            // Both need a moment to attach, or to find that they may not.
+            // Both need a moment to attach, or to fail.
             std::thread::sleep(Duration::from_millis(400));
             if child.try_wait().is_ok_and(|end| end.is_none()) {
                 return Ok(Counter { child, path });
@@ -378,7 +185,7 @@ impl Counter {
     }
 }
 
-/// In user space per request, by valgrind's callgrind, at 64 connections.
+/// Instructions in user space per request at 64 connections, counted by callgrind.
 fn instructions(runtime: &Runtime) -> Result<f64, String> {
     let few = echo(64, 1024, 640, &[]);
     let more = echo(64, 1024, 6_400, &[]);

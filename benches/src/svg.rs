@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use crate::loads;
 use crate::results::{Results, number};
 use crate::rows::{self, Row};
-use crate::scale;
 
 const WIDTH: f64 = 760.0;
 const SOLOIST: &str = "#c2410c";
@@ -27,8 +27,7 @@ fn text(out: &mut String, (x, y): (f64, f64), anchor: &str, style: &str, text: &
     .unwrap();
 }
 
-/// A group of bars for each row, each with a scale of its own: what is more than four
-/// times the best is cut off.
+/// A group of bars for each row, each with its own scale. Bars longer than four times the best are cut off.
 pub fn bars(suite: &str, results: &Results) -> String {
     const LEFT: f64 = 110.0;
     const ROOM: f64 = 540.0;
@@ -86,7 +85,7 @@ pub fn bars(suite: &str, results: &Results) -> String {
     page(y + 10.0, &out)
 }
 
-/// What shows most, or the charts of some suites would be too long.
+/// Only some rows, since the charts of some suites would be too long.
 fn is_shown(row: &Row) -> bool {
     match row.suite {
         "sockets" => row.name.ends_with(": CPU") || row.name.starts_with("instructions"),
@@ -99,9 +98,9 @@ fn is_shown(row: &Row) -> bool {
 pub fn curves(what: &str, results: &Results) -> String {
     const HEIGHT: f64 = 300.0;
     let steps = match what {
-        "tasks" => scale::TASKS,
-        "timers" => scale::TIMERS,
-        _ => scale::CONNECTIONS,
+        "tasks" => loads::TASKS,
+        "timers" => loads::TIMERS,
+        _ => loads::CONNECTIONS,
     };
     let figure = |n: usize, name| results.median(&format!("{what}: {n}"), name);
     let all = ["soloist", "tokio"]

@@ -2,6 +2,7 @@
 
 use crate::results::{Results, number};
 use crate::rows::{self, Row};
+use crate::target::Against;
 
 /// One suite: a line per row, a column per runtime.
 pub fn print(suite: &str, results: &Results) {
@@ -9,7 +10,7 @@ pub fn print(suite: &str, results: &Results) {
     let mut head = vec![suite.to_string()];
     head.extend(runtimes.iter().map(|name| name.to_string()));
     head.extend(["best peer", "ratio"].map(String::from));
-    // What else the ratio to is shown, where it was measured.
+    // The others to which a ratio is shown, if they were measured.
     let mut beside = vec!["soloist-other", "limit", "limit-edge"];
     beside.retain(|name| runtimes.contains(name));
     head.extend(beside.iter().map(|name| format!("to {name}")));
@@ -43,9 +44,9 @@ pub fn print(suite: &str, results: &Results) {
     println!();
 }
 
-/// What came of each target of a row.
+/// The result of each target of a row.
 pub fn verdicts(row: &Row, results: &Results, own: f64) -> Vec<String> {
-    let verdict = |&(bound, against): &(f64, rows::Against)| {
+    let verdict = |&(bound, against): &(f64, Against)| {
         let (name, figure) = results.against(row, against)?;
         let ratio = own / figure;
         let met = if row.reaches(ratio, bound) {
@@ -54,7 +55,7 @@ pub fn verdicts(row: &Row, results: &Results, own: f64) -> Vec<String> {
             "MISSED"
         };
         Some(match against {
-            rows::Against::Absolute => format!("{met}: {} of {}", number(own), number(bound)),
+            Against::Absolute => format!("{met}: {} of {}", number(own), number(bound)),
             _ => format!("{met}: {ratio:.2} of {bound} x {name}"),
         })
     };

@@ -1,33 +1,36 @@
-//! Any number of processes, on any number of machines, crawl one site together. What is to be
-//! done is in Redis; a worker that is killed loses no page.
+//! Processes, on one or more machines, that crawl one site together. The queue is in Redis. A worker that
+//! is killed loses no page.
 //!
 //! redis-server --port 6379 --save ''
 //! cargo run --release -p soloist-ecosystem --example crawl_workers
 //! cargo run --release -p soloist-ecosystem --example crawl_workers -- --crawl docs --jobs 8 http://127.0.0.1:8000/
 //!
-//! Run it in several terminals, and kill one of them. In Redis, under `crawl:NAME:`
+//! Run it in several terminals, and kill one of them. The keys in Redis start with `crawl:NAME:`
 //!
-//! | key | what is in it |
+//! | key | value |
 //! |---|---|
 //! | `seen` | the set of all URLs that have been found |
-//! | `todo` | the list of those that nobody has taken |
-//! | `doing:WORKER` | a list for each worker: those that it has taken |
-//! | `alive:WORKER` | there as long as the worker renews it: its lease |
-//! | `workers` | the set of all workers that ever were: a late one may still take a page |
-//! | `failures` | how often a URL could not be fetched |
-//! | `done` | URL and outcome |
+//! | `todo` | the list of URLs that no worker has taken |
+//! | `doing:WORKER` | for each worker, the list of URLs that it has taken |
+//! | `alive:WORKER` | the lease of a worker, which it renews |
+//! | `workers` | the set of all workers, including dead ones, which may be slow and still take a page |
+//! | `failures` | how often each URL could not be fetched |
+//! | `done` | the outcome of each URL |
 //!
-//! A URL goes from `todo` to `doing` in one step (`BLMOVE`), and from there to `done` in one step
-//! with all that it links to (a script): wherever a worker is killed, each URL that is not done
-//! is in one of the two lists. The workers look after each other: when a lease has run out, what
-//! is in that worker's list goes back to `todo`. If the worker was not dead but slow, a page is
-//! crawled twice; that is the price of never losing one. The crawl is over when all these
-//! lists are empty.
+//! A URL moves from `todo` to `doing` in one step (`BLMOVE`). A script then moves it to `done` and adds its
+//! links, also in one step. So at any time, each URL that is not done is in one of the two lists. When the
+//! lease of a worker has expired, the other workers move its list back to `todo`. If that worker was only
+//! slow, a page is crawled twice; this is the price of losing none. The crawl is done when all these lists
+//! are empty.
 
+#[path = "../../examples/cli/mod.rs"]
+mod cli;
 mod resp;
 
+use cli::say;
 use futures_lite::{FutureExt, StreamExt};
 use httparse::{EMPTY_HEADER, Response, Status};
+use lexopt::{Arg, Parser, ValueExt};
 use resp::{Redis, Value};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::net::{TcpListener, TcpStream};
@@ -36,7 +39,7 @@ use soloist::time::{interval, sleep, timeout};
 use soloist::{block_on, spawn};
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -45,35 +48,34 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: crawl_workers [OPTION]... [URL]
 
-Crawls a site together with all others that run this with the same Redis and the same name of the
-crawl: the page at URL, which must be http://, and all pages of that host that it leads to. Without
-URL each worker brings a small site along, the same 300 pages for all. It ends when all is done.
+Crawls a site together with all processes that run this with the same Redis and the same crawl: the page
+at URL, which must start with http://, and all pages of that host that it leads to. Without URL, crawls a
+built-in site of 300 pages. Exits when the crawl is done.
 
-  --redis ADDRESS  where Redis 6.2 or later listens (127.0.0.1:6379)
-  --crawl NAME     the crawl to take part in (demo)
-  --worker NAME    the name of this worker, which nobody else must have (a random one)
+  --redis ADDRESS  the address of Redis 6.2 or later (127.0.0.1:6379)
+  --crawl NAME     the name of the crawl (demo)
+  --worker NAME    the name of this worker, which must be unique (a random one)
   --jobs N         crawl N pages at a time (4)
-  --lease SECONDS  after so long without a sign of life, others take over its pages (10)
+  --lease SECONDS  other workers take over the pages of this one if it is silent for this long (10)
 
-The exit status is 0, or 1 if the crawl could not go on or pages have failed, or 2 if the
-arguments are wrong.";
+Exits with 0, with 1 if the crawl could not continue or pages failed, or with 2 if the arguments are
+invalid.";
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// So often a page that cannot be fetched is tried.
+/// How often a page is tried before it counts as failed.
 const TRIES: &[u8] = b"3";
 const MAX_PAGE: u64 = 4 * 1024 * 1024;
 const MAX_HEADERS: usize = 256;
 const OWN_SITE: &str = "http://site.example/";
 const OWN_PAGES: usize = 300;
 
-/// KEYS: seen, todo. ARGV: the first URL.
+/// Adds the first URL. KEYS: seen, todo. ARGV: the URL.
 const START: &[u8] = b"
 if redis.call('SADD', KEYS[1], ARGV[1]) == 1 then
     redis.call('LPUSH', KEYS[2], ARGV[1])
 end";
 
-/// Of a page that has been fetched. KEYS: doing, seen, todo, done. ARGV: the URL, its outcome,
-/// what it links to.
+/// Stores the outcome of a page. KEYS: doing, seen, todo, done. ARGV: the URL, its outcome, its links.
 const FINISH: &[u8] = b"
 redis.call('LREM', KEYS[1], 1, ARGV[1])
 redis.call('HSET', KEYS[4], ARGV[1], ARGV[2])
@@ -83,8 +85,8 @@ for i = 3, #ARGV do
     end
 end";
 
-/// Of one that could not be. KEYS: doing, failures, todo, done. ARGV: the URL, why, the tries.
-/// It goes to the end of the queue, if this worker has it still.
+/// Counts a failure. KEYS: doing, failures, todo, done. ARGV: the URL, the reason, the number of tries.
+/// Moves the URL to the end of the queue, unless another worker has taken it over.
 const FAIL: &[u8] = b"
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then
     return
@@ -95,7 +97,8 @@ else
     redis.call('HSETNX', KEYS[4], ARGV[1], 'failed: ' .. ARGV[2])
 end";
 
-/// KEYS: workers, todo. ARGV: the prefix. Returns how many pages it has brought back.
+/// Moves the pages of dead workers back to the queue. KEYS: workers, todo. ARGV: the prefix. Returns the
+/// number of pages.
 const RESCUE: &[u8] = b"
 local rescued = 0
 for _, worker in ipairs(redis.call('SMEMBERS', KEYS[1])) do
@@ -107,7 +110,7 @@ for _, worker in ipairs(redis.call('SMEMBERS', KEYS[1])) do
 end
 return rescued";
 
-/// KEYS: workers, todo. ARGV: the prefix. Returns how many pages are not done.
+/// Returns the number of pages that are not done. KEYS: workers, todo. ARGV: the prefix.
 const LEFT: &[u8] = b"
 local left = redis.call('LLEN', KEYS[2])
 for _, worker in ipairs(redis.call('SMEMBERS', KEYS[1])) do
@@ -116,18 +119,7 @@ end
 return left";
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(message) => {
-            eprintln!("crawl_workers: {message}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match block_on(crawl(options)) {
+    match block_on(crawl(cli::parse(USAGE, Options::from_args))) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -147,8 +139,7 @@ struct Options {
 }
 
 impl Options {
-    /// `None` is a request for help.
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+    fn from_args(args: &mut Parser) -> Result<Options, lexopt::Error> {
         let mut options = Options {
             redis: "127.0.0.1:6379".into(),
             crawl: "demo".into(),
@@ -157,48 +148,43 @@ impl Options {
             lease: Duration::from_secs(10),
             url: None,
         };
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-            match arg.as_str() {
-                "-h" | "--help" => return Ok(None),
-                "--redis" => options.redis = value()?,
-                "--crawl" => options.crawl = value()?,
-                "--worker" => options.worker = value()?,
-                "--jobs" => {
-                    let jobs = value()?.parse().ok().filter(|&jobs| jobs > 0);
-                    options.jobs = jobs.ok_or("--jobs must be a number, at least 1")?;
-                }
-                "--lease" => {
-                    let seconds = value()?.parse().unwrap_or(0.0);
-                    let lease = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-                    if lease < Duration::from_millis(100) {
-                        return Err("--lease must be a number of seconds, at least 0.1".into());
+        while let Some(arg) = args.next()? {
+            match arg {
+                Arg::Long("redis") => options.redis = args.value()?.string()?,
+                Arg::Long("crawl") => options.crawl = args.value()?.string()?,
+                Arg::Long("worker") => options.worker = args.value()?.string()?,
+                Arg::Long("jobs") => options.jobs = args.value()?.parse_with(cli::positive)?,
+                Arg::Long("lease") => {
+                    options.lease = args.value()?.parse_with(cli::seconds)?;
+                    if options.lease < Duration::from_millis(100) {
+                        return Err("--lease must be at least 0.1 seconds".into());
                     }
-                    options.lease = lease;
                 }
-                _ if arg.starts_with('-') => return Err(format!("there is no option {arg}")),
-                _ if options.url.is_some() => return Err("one URL, please".into()),
-                _ => options.url = Some(Url::parse(&arg)?),
+                Arg::Value(url) if options.url.is_none() => {
+                    options.url = Some(Url::parse(&url.string()?)?);
+                }
+                _ => return Err(cli::unknown(arg, USAGE)),
             }
         }
-        Ok(Some(options))
+        Ok(options)
     }
 }
 
-/// What the jobs of this process share.
+/// The state that the jobs of this process share.
 struct Worker {
     options: Options,
-    /// Where the crawl begins. It stays on this host.
+    /// The first page. Only pages of the same host are crawled.
     start: Url,
-    /// The site that this process brings along is not where its URLs say.
+    /// The address of the built-in site, whose URLs contain a made-up host.
     own_site: Option<SocketAddr>,
     prefix: String,
+    /// The keys of this worker.
     doing: Vec<u8>,
     alive: Vec<u8>,
     pages: Cell<usize>,
 }
 
-/// Whether all pages have been crawled, none has failed.
+/// Returns whether all pages were crawled without a failure.
 async fn crawl(mut options: Options) -> io::Result<bool> {
     let prefix = format!("crawl:{}:", options.crawl);
     let (start, own_site) = match options.url.take() {
@@ -223,7 +209,7 @@ async fn crawl(mut options: Options) -> io::Result<bool> {
 
     let mut redis = worker.connect().await?;
     worker.join(&mut redis).await?;
-    // One that fails ends all: a page of its own would stay taken as long as the lease runs.
+    // If a job fails, all end: its page stays taken as long as this worker renews the lease.
     let jobs = TaskGroup::new();
     for _ in 0..worker.options.jobs {
         let worker = worker.clone();
@@ -233,7 +219,7 @@ async fn crawl(mut options: Options) -> io::Result<bool> {
     work.or(worker.beat(&mut redis)).await?;
 
     let mut redis = worker.connect().await?;
-    // Whoever has the name next need not wait.
+    // So that the name can be used again at once.
     ask(&mut redis, &[b"DEL", &worker.alive]).await?;
     let outcomes = match ask(&mut redis, &[b"HVALS", &worker.key("done")]).await? {
         Value::List(outcomes) => outcomes,
@@ -244,7 +230,7 @@ async fn crawl(mut options: Options) -> io::Result<bool> {
         .filter(|outcome| matches!(outcome, Value::Bytes(text) if text.starts_with(b"failed")))
         .count();
     say(&format!(
-        "worker {} has crawled {} of {} pages; {failed} have failed",
+        "worker {} crawled {} of {} pages; {failed} failed",
         worker.options.worker,
         worker.pages.get(),
         outcomes.len()
@@ -261,7 +247,10 @@ impl Worker {
         let address = &self.options.redis;
         let connected = timeout(TIMEOUT, Redis::connect(address)).await;
         connected.map_err(io::Error::from)?.map_err(|error| {
-            io::Error::new(error.kind(), format!("no Redis at {address}: {error}"))
+            io::Error::new(
+                error.kind(),
+                format!("cannot connect to Redis at {address}: {error}"),
+            )
         })
     }
 
@@ -269,13 +258,13 @@ impl Worker {
         self.options.lease.as_millis().to_string().into()
     }
 
-    /// Takes the name, and sees that the first page is on the list.
+    /// Registers this worker, and adds the first page to the queue.
     async fn join(&self, redis: &mut Redis) -> io::Result<()> {
         let lease = self.lease();
         let taken: &[&[u8]] = &[b"SET", &self.alive, b"1", b"NX", b"PX", &lease];
         if ask(redis, taken).await? == Value::Nothing {
             return Err(io::Error::other(format!(
-                "there is a worker {}, or was until a moment ago",
+                "there is a worker {} already, or its lease has not expired yet",
                 self.options.worker
             )));
         }
@@ -286,7 +275,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Renews the lease, and looks after the others; until it cannot.
+    /// Renews the lease and moves the pages of dead workers back to the queue, until that fails.
     async fn beat(&self, redis: &mut Redis) -> io::Result<()> {
         let lease = self.lease();
         let keys: &[&[u8]] = &[&self.key("workers"), &self.key("todo")];
@@ -296,13 +285,13 @@ impl Worker {
             ask(redis, &[b"SET", &self.alive, b"1", b"PX", &lease]).await?;
             let rescued = eval(redis, RESCUE, keys, &[self.prefix.as_bytes()]).await?;
             if let Value::Number(pages @ 1..) = rescued {
-                say(&format!("rescued {pages} pages of a worker that is gone"));
+                say(&format!("recovered {pages} pages of a dead worker"));
             }
         }
     }
 
-    /// One of the jobs: crawls page after page, until none is left. It has a connection
-    /// of its own, for it waits inside of Redis.
+    /// One job: crawls pages until none is left. It has its own connection to Redis, since its commands
+    /// block the connection.
     async fn work(&self) -> io::Result<()> {
         let mut redis = self.connect().await?;
         let (todo, workers) = (self.key("todo"), self.key("workers"));
@@ -374,12 +363,12 @@ impl Worker {
     }
 }
 
-/// A server that does not answer is as one that is gone.
+/// Runs a command with a timeout.
 async fn ask(redis: &mut Redis, command: &[&[u8]]) -> io::Result<Value> {
     timeout(TIMEOUT, redis.call(command)).await?
 }
 
-/// Runs a script inside of Redis: nobody else sees its middle.
+/// Runs a script in Redis, atomically.
 async fn eval(
     redis: &mut Redis,
     script: &[u8],
@@ -403,7 +392,7 @@ impl Page {
         let mut response = Response::new(&mut headers);
         let size = match response.parse(reply) {
             Ok(Status::Complete(size)) => size,
-            Ok(Status::Partial) => return Err("closed before the end of the headers".into()),
+            Ok(Status::Partial) => return Err("closed in the headers".into()),
             Err(error) => return Err(format!("not an HTTP reply: {error}")),
         };
         let body = &reply[size..];
@@ -423,8 +412,7 @@ impl Page {
         })
     }
 
-    /// The pages that it leads to, on the host where the crawl began. This is no parser
-    /// of HTML: it takes what stands in double quotes after `href=`.
+    /// The links to pages of the same host. This is not an HTML parser: it only finds `href="..."`.
     fn links(&self, start: &Url) -> BTreeSet<String> {
         let hrefs = self.body.split("href=\"").skip(1);
         let links = hrefs.filter_map(|rest| {
@@ -455,7 +443,7 @@ impl Url {
         let rest = rest.split('#').next().unwrap_or(rest);
         let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         if host.is_empty() || host.contains('@') {
-            return Err(format!("{url}: there must be a host, and no user"));
+            return Err(format!("{url}: expected a host, without a user name"));
         }
         let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(Url {
@@ -465,14 +453,14 @@ impl Url {
     }
 
     fn address(&self) -> String {
-        // The colons of an IPv6 address are inside of its brackets.
+        // The colons of an IPv6 address are inside brackets.
         match self.host.rsplit_once(':') {
             Some((_, port)) if !port.contains(']') => self.host.clone(),
             _ => format!("{}:80", self.host),
         }
     }
 
-    /// Where a link on this page leads. `None` if that is not a page.
+    /// The target of a link on this page. Returns `None` if the target is not an http:// URL.
     fn join(&self, link: &str) -> Option<Url> {
         let link = link.split('#').next().unwrap_or(link);
         let scheme = link.find(':').filter(|&colon| !link[..colon].contains('/'));
@@ -494,7 +482,7 @@ impl Url {
         Some(url)
     }
 
-    /// Without this `../` could lead into ever new pages that are the same.
+    /// Removes `.` and `..`. Otherwise one page could have infinitely many URLs.
     fn remove_dots(&mut self) {
         let (path, query) = self
             .path
@@ -523,7 +511,7 @@ impl std::fmt::Display for Url {
     }
 }
 
-/// Answers until the process ends. Each page takes a while.
+/// Serves the built-in site until the process exits. Each page takes a while.
 async fn serve_own_site(listener: TcpListener) {
     let mut incoming = listener.incoming();
     while let Some(connection) = incoming.next().await {
@@ -539,15 +527,16 @@ async fn serve_own_site(listener: TcpListener) {
     }
 }
 
-/// Page 0 is the first; each leads to three more, and back to the first.
+/// Each page links to three more pages, and to page 0, which is the first.
 async fn answer(stream: TcpStream) -> io::Result<()> {
     let mut lines = BufReader::new(&stream).lines();
     let request = lines.next().await.transpose()?.unwrap_or_default();
-    while lines
+    while !lines
         .next()
         .await
         .transpose()?
-        .is_some_and(|header| !header.is_empty())
+        .unwrap_or_default()
+        .is_empty()
     {}
     sleep(Duration::from_millis(50)).await;
     let path = request.split(' ').nth(1).unwrap_or("/");
@@ -569,9 +558,4 @@ async fn answer(stream: TcpStream) -> io::Result<()> {
         None => "HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n".into(),
     };
     (&stream).write_all(reply.as_bytes()).await
-}
-
-fn say(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -1,7 +1,10 @@
-//! A runtime as a guest in a loop of somebody else: `calloop`, as in a Wayland client. Sixty
-//! frames a second are "drawn" beside an echo server, on one thread.
+//! A runtime as a guest in the event loop of another crate: `calloop`, as in a Wayland client. One
+//! thread "draws" 60 frames per second and runs an echo server.
 //!
 //! cargo run --release -p soloist-ecosystem --example embed -- --seconds 10 127.0.0.1:8888
+
+#[path = "../../examples/cli/mod.rs"]
+mod cli;
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {
@@ -10,14 +13,16 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(unix))]
 fn main() {
-    eprintln!("embed: a guest runtime needs a file descriptor to be watched by: Unix");
+    eprintln!("embed: guest mode needs Unix");
 }
 
 #[cfg(unix)]
 mod unix {
+    use super::cli;
     use calloop::generic::Generic;
     use calloop::timer::{TimeoutAction, Timer};
     use calloop::{EventLoop, Interest, Mode, PostAction};
+    use lexopt::prelude::*;
     use soloist::io::{AsyncReadExt, AsyncWriteExt};
     use soloist::net::{TcpListener, TcpStream};
     use soloist::stream::StreamExt;
@@ -31,33 +36,27 @@ mod unix {
     const USAGE: &str = "\
 usage: embed [--seconds N] [ADDRESS]
 
-Draws sixty frames a second, and beside them sends back what comes to ADDRESS (127.0.0.1:8888; with
-port 0 the system picks one). Ends after N seconds, if that is said.";
+Draws 60 frames per second. Meanwhile listens on ADDRESS (127.0.0.1:8888; with port 0 the system picks
+one) and sends back what clients send. With --seconds, exits after N seconds.";
 
     const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 60);
-    /// Frames between two lines of output.
-    const LINE: u64 = 30;
+    /// Prints a line after this many frames.
+    const FRAMES_PER_LINE: u64 = 30;
 
     pub(super) fn main() -> ExitCode {
-        let mut address = None;
-        let mut length = None;
-        let mut args = std::env::args().skip(1);
-        while let Some(arg) = args.next() {
-            match arg.as_str() {
-                "-h" | "--help" => {
-                    println!("{USAGE}");
-                    return ExitCode::SUCCESS;
+        let (mut address, mut duration) = (None, None);
+        cli::parse(USAGE, |args| {
+            while let Some(arg) = args.next()? {
+                match arg {
+                    Long("seconds") => duration = Some(Duration::from_secs(args.value()?.parse()?)),
+                    Value(value) if address.is_none() => address = Some(value.string()?),
+                    _ => return Err(cli::unknown(arg, USAGE)),
                 }
-                "--seconds" => match args.next().map(|n| n.parse()) {
-                    Some(Ok(seconds)) => length = Some(Duration::from_secs(seconds)),
-                    _ => return misused("--seconds needs a number"),
-                },
-                _ if address.is_none() && !arg.starts_with('-') => address = Some(arg),
-                _ => return misused(&format!("what is {arg:?}?")),
             }
-        }
+            Ok(())
+        });
         let address = address.unwrap_or("127.0.0.1:8888".into());
-        match run(&address, length) {
+        match run(&address, duration) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("embed: {error}");
@@ -66,12 +65,7 @@ port 0 the system picks one). Ends after N seconds, if that is said.";
         }
     }
 
-    fn misused(why: &str) -> ExitCode {
-        eprintln!("embed: {why}\n\n{USAGE}");
-        ExitCode::from(2)
-    }
-
-    /// What the callbacks of the loop share.
+    /// The state of the callbacks of the event loop.
     struct App<'a> {
         runtime: &'a Runtime,
         echoed: Rc<Cell<u64>>,
@@ -87,7 +81,7 @@ port 0 the system picks one). Ends after N seconds, if that is said.";
 
         fn draw(&mut self) -> io::Result<()> {
             self.frames += 1;
-            if self.frames % LINE == 0 {
+            if self.frames % FRAMES_PER_LINE == 0 {
                 let App { frames, turns, .. } = self;
                 let echoed = self.echoed.get();
                 return say(&format!(
@@ -98,7 +92,7 @@ port 0 the system picks one). Ends after N seconds, if that is said.";
         }
     }
 
-    fn run(address: &str, length: Option<Duration>) -> calloop::Result<()> {
+    fn run(address: &str, duration: Option<Duration>) -> calloop::Result<()> {
         let runtime = Runtime::new();
         let echoed = Rc::new(Cell::new(0));
         let listener = runtime.block_on(TcpListener::bind(address))?;
@@ -107,14 +101,14 @@ port 0 the system picks one). Ends after N seconds, if that is said.";
 
         let mut event_loop = EventLoop::try_new()?;
         let handle = event_loop.handle();
-        // All that the runtime has to do shows in one file descriptor.
+        // The file descriptor becomes readable when the runtime has something to do.
         let guest = Generic::new(runtime.poll_fd()?, Interest::READ, Mode::Level);
         handle.insert_source(guest, |_, _, app: &mut App<'_>| {
             app.turn()?;
             Ok(PostAction::Continue)
         })?;
         handle.insert_source(Timer::from_duration(FRAME), |due, _, app| {
-            // Nobody reads the lines any more: no reason to draw.
+            // Stops drawing if standard output is closed.
             match app.draw() {
                 Ok(()) => TimeoutAction::ToInstant(due + FRAME),
                 Err(_) => TimeoutAction::Drop,
@@ -127,14 +121,14 @@ port 0 the system picks one). Ends after N seconds, if that is said.";
             frames: 0,
             turns: 0,
         };
-        let end = length.map(|length| Instant::now() + length);
+        let end = duration.map(|duration| Instant::now() + duration);
         loop {
             let now = Instant::now();
             if end.is_some_and(|end| end <= now) {
                 return Ok(());
             }
-            // On Linux a timer of the runtime that is due shows in its file descriptor, too;
-            // elsewhere the loop has to come by itself.
+            // On Linux the file descriptor also becomes readable when a timer of the runtime is due.
+            // On other systems the loop has to check the timers.
             let timer = runtime.next_deadline();
             if timer.is_some_and(|timer| timer <= now) {
                 app.turn()?;
@@ -149,7 +143,7 @@ port 0 the system picks one). Ends after N seconds, if that is said.";
         let mut incoming = listener.incoming();
         while let Some(connection) = incoming.next().await {
             match connection {
-                // A client that breaks off is no news.
+                // The error of a client that disconnects is ignored.
                 Ok(stream) => spawn(echo(stream, echoed.clone())).detach(),
                 Err(error) => eprintln!("embed: cannot accept: {error}"),
             }

@@ -1,7 +1,10 @@
-//! A runtime as a guest in an edge-triggered loop of somebody else: `mio`. The loop answers
-//! datagrams by itself, and beside it tasks send back what comes over TCP, on one thread.
+//! A runtime as a guest in the edge-triggered event loop of another crate: `mio`. On one thread, the
+//! loop itself echoes datagrams, and tasks of the runtime echo TCP streams.
 //!
 //! cargo run --release -p soloist-ecosystem --example embed_mio -- --seconds 10 127.0.0.1:8888
+
+#[path = "../../examples/cli/mod.rs"]
+mod cli;
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {
@@ -10,11 +13,13 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(unix))]
 fn main() {
-    eprintln!("embed_mio: a guest runtime needs a file descriptor to be watched by: Unix");
+    eprintln!("embed_mio: guest mode needs Unix");
 }
 
 #[cfg(unix)]
 mod unix {
+    use super::cli;
+    use lexopt::prelude::*;
     use mio::net::UdpSocket;
     use mio::unix::SourceFd;
     use mio::{Events, Interest, Poll, Token};
@@ -32,36 +37,28 @@ mod unix {
     const USAGE: &str = "\
 usage: embed_mio [--seconds N] [ADDRESS]
 
-Sends back what comes to ADDRESS (127.0.0.1:8888; with port 0 the system picks one), over TCP and
-UDP. Ends after N seconds, if that is said.";
+Sends back what comes to ADDRESS (127.0.0.1:8888; with port 0 the system picks one) over TCP and UDP.
+With --seconds, exits after N seconds.";
 
     const GUEST: Token = Token(0);
     const DATAGRAMS: Token = Token(1);
-    /// A client that says nothing for so long is sent away.
-    const IDLE: Duration = Duration::from_secs(60);
+    /// Clients that send nothing for this long are disconnected.
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
     pub(super) fn main() -> ExitCode {
-        let mut address = None;
-        let mut length = None;
-        let mut args = std::env::args().skip(1);
-        while let Some(arg) = args.next() {
-            match arg.as_str() {
-                "-h" | "--help" => {
-                    println!("{USAGE}");
-                    return ExitCode::SUCCESS;
+        let (mut address, mut duration) = (None, None);
+        cli::parse(USAGE, |args| {
+            while let Some(arg) = args.next()? {
+                match arg {
+                    Long("seconds") => duration = Some(Duration::from_secs(args.value()?.parse()?)),
+                    Value(value) if address.is_none() => address = Some(value.parse()?),
+                    _ => return Err(cli::unknown(arg, USAGE)),
                 }
-                "--seconds" => match args.next().map(|n| n.parse()) {
-                    Some(Ok(seconds)) => length = Some(Duration::from_secs(seconds)),
-                    _ => return misused("--seconds needs a number"),
-                },
-                _ => match arg.parse() {
-                    Ok(parsed) if address.is_none() => address = Some(parsed),
-                    _ => return misused(&format!("what is {arg:?}?")),
-                },
             }
-        }
+            Ok(())
+        });
         let address = address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8888)));
-        match run(address, length) {
+        match run(address, duration) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("embed_mio: {error}");
@@ -70,12 +67,7 @@ UDP. Ends after N seconds, if that is said.";
         }
     }
 
-    fn misused(why: &str) -> ExitCode {
-        eprintln!("embed_mio: {why}\n\n{USAGE}");
-        ExitCode::from(2)
-    }
-
-    fn run(address: SocketAddr, length: Option<Duration>) -> io::Result<()> {
+    fn run(address: SocketAddr, duration: Option<Duration>) -> io::Result<()> {
         let runtime = Runtime::new();
         let listener = runtime.block_on(TcpListener::bind(address))?;
         let address = listener.local_addr()?;
@@ -87,18 +79,18 @@ UDP. Ends after N seconds, if that is said.";
         let mut events = Events::with_capacity(64);
         let registry = poll.registry();
         registry.register(&mut socket, DATAGRAMS, Interest::READABLE)?;
-        // All that the runtime has to do shows in one file descriptor.
+        // The file descriptor becomes readable when the runtime has something to do.
         let fd = runtime.poll_fd()?.as_raw_fd();
         registry.register(&mut SourceFd(&fd), GUEST, Interest::READABLE)?;
 
-        let end = length.map(|length| Instant::now() + length);
+        let end = duration.map(|duration| Instant::now() + duration);
         loop {
             let now = Instant::now();
             if end.is_some_and(|end| end <= now) {
                 return Ok(());
             }
-            // On Linux a timer of the runtime that is due is an event, too; elsewhere the loop
-            // has to come by itself.
+            // On Linux a timer of the runtime that is due is an event, too. On other systems the loop has
+            // to check the timers.
             if runtime.next_deadline().is_some_and(|timer| timer <= now) {
                 runtime.turn(Some(Duration::ZERO))?;
             }
@@ -110,9 +102,9 @@ UDP. Ends after N seconds, if that is said.";
             }
             for event in &events {
                 match event.token() {
-                    // What a turn leaves to do is another event.
+                    // If a turn leaves work to do, there is another event.
                     GUEST => drop(runtime.turn(Some(Duration::ZERO))?),
-                    // What is left in this socket would be none.
+                    // Reads all datagrams, since the rest would not be another event.
                     _ => answer_all(&socket)?,
                 }
             }
@@ -123,10 +115,10 @@ UDP. Ends after N seconds, if that is said.";
         let mut buffer = [0; 64 * 1024];
         loop {
             match socket.recv_from(&mut buffer) {
-                // As with any datagram, an answer may get lost.
+                // Errors are ignored: any datagram may get lost.
                 Ok((n, from)) => drop(socket.send_to(&buffer[..n], from)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                // An earlier answer has found nobody.
+                // The error of an earlier answer.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(error),
             }
@@ -137,7 +129,7 @@ UDP. Ends after N seconds, if that is said.";
         let mut incoming = listener.incoming();
         while let Some(connection) = incoming.next().await {
             match connection {
-                // A client that breaks off is no news.
+                // The error of a client that disconnects is ignored.
                 Ok(stream) => spawn(echo(stream)).detach(),
                 Err(error) => eprintln!("embed_mio: cannot accept: {error}"),
             }
@@ -146,7 +138,7 @@ UDP. Ends after N seconds, if that is said.";
 
     async fn echo(mut stream: TcpStream) -> io::Result<()> {
         let mut buffer = vec![0; 16 * 1024];
-        while let Ok(n) = timeout(IDLE, stream.read(&mut buffer)).await {
+        while let Ok(n) = timeout(IDLE_TIMEOUT, stream.read(&mut buffer)).await {
             match n? {
                 0 => break,
                 n => stream.write_all(&buffer[..n]).await?,

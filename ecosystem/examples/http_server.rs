@@ -1,9 +1,13 @@
-//! A web server: hyper speaks HTTP, soloist has the sockets, the timers and Ctrl-C.
+//! A web server: HTTP by hyper, sockets, timers and Ctrl-C by soloist.
 //!
 //! cargo run --release -p soloist-ecosystem --example http_server
 //! cargo run --release -p soloist-ecosystem --example http_server -- --dir docs 127.0.0.1:8080
 //! curl --data-binary @README.md http://127.0.0.1:8080/echo
 
+#[path = "../../examples/cli/mod.rs"]
+mod cli;
+
+use cli::{say, seconds};
 use futures_lite::future::or;
 use futures_lite::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -12,6 +16,7 @@ use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
+use lexopt::prelude::*;
 use smol_hyper::rt::FuturesIo;
 use soloist::blocking::Unblock;
 use soloist::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -23,7 +28,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fs::{self, File};
 use std::future::Future;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
@@ -34,38 +39,25 @@ use std::time::{Duration, Instant};
 const USAGE: &str = "\
 usage: http_server [OPTION]... [ADDRESS]
 
-Listens on ADDRESS (127.0.0.1:8080; with port 0 the system picks one), says so in its first line,
-and prints a line for each request unless it is to be quiet. It serves:
+Listens on ADDRESS (127.0.0.1:8080; with port 0 the system picks one) and prints the address, then a
+line for each request. It serves:
 
   /            a greeting
-  /slow?N      a greeting that takes N milliseconds (1000)
-  /echo        the body of a POST, sent back as it comes
-  /files/NAME  the files in DIR and below it
+  /slow?N      a greeting after N milliseconds (1000)
+  /echo        the body of a POST, sent back as it arrives
+  /files/NAME  the files in DIR and its subdirectories
 
-  --dir DIR                 what is under /files/; without it nothing is
-  --header-timeout SECONDS  close a connection when the next request has not come this long after
-                            the last one was answered, or has come in part (10)
-  --idle-timeout SECONDS    close a connection on which no byte has moved for this long, or twice
-                            this long at most, in the middle of a request or of its answer (30)
-  --quiet                   print no requests
+  --dir DIR                 the directory of /files/, which is empty without this
+  --header-timeout SECONDS  close a connection if no complete request has arrived after this long (10)
+  --idle-timeout SECONDS    close a connection if no byte was transferred for this long (at most twice
+                            this long) in the middle of a request or a response (30)
+  --quiet                   do not print requests
 
-Ctrl-C ends it: it accepts no connection any more, closes the idle ones, and lets the requests that
-it works on finish. Another Ctrl-C ends these too; then the exit status is 1.";
+Ctrl-C stops accepting connections, closes idle ones, and lets the current requests finish. A second
+Ctrl-C ends those too, with exit status 1.";
 
 fn main() -> ExitCode {
-    let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
-    let options = match Options::parse(args.skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(message) => {
-            eprintln!("http_server: {message}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match block_on(serve(options)) {
+    match block_on(serve(cli::parse(USAGE, Options::from_args))) {
         Ok(status) => status,
         Err(error) => {
             eprintln!("http_server: {error}");
@@ -83,38 +75,28 @@ struct Options {
 }
 
 impl Options {
-    /// `None` is a request for help.
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-        let mut options = Options {
-            address: "127.0.0.1:8080".into(),
-            dir: None,
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(30),
-            quiet: false,
-        };
-        let mut addresses = 0;
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-            let seconds = |text: String| {
-                let timeout = Duration::try_from_secs_f64(text.parse().unwrap_or(0.0));
-                let timeout = timeout.ok().filter(|timeout| !timeout.is_zero());
-                timeout.ok_or(format!("{arg} must be a number of seconds, above 0"))
-            };
-            match arg.as_str() {
-                "-h" | "--help" => return Ok(None),
-                "--dir" => options.dir = Some(value()?.into()),
-                "--header-timeout" => options.header_timeout = seconds(value()?)?,
-                "--idle-timeout" => options.idle_timeout = seconds(value()?)?,
-                "--quiet" => options.quiet = true,
-                _ if arg.starts_with('-') => return Err(format!("there is no option {arg}")),
-                _ if addresses > 0 => return Err(format!("what is {arg:?}?")),
-                _ => {
-                    options.address = arg;
-                    addresses += 1;
-                }
+    fn from_args(args: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
+        let (mut address, mut dir, mut quiet) = (None, None, false);
+        let (mut header_timeout, mut idle_timeout) =
+            (Duration::from_secs(10), Duration::from_secs(30));
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("dir") => dir = Some(args.value()?.into()),
+                Long("header-timeout") => header_timeout = args.value()?.parse_with(seconds)?,
+                Long("idle-timeout") => idle_timeout = args.value()?.parse_with(seconds)?,
+                Long("quiet") => quiet = true,
+                Value(value) if address.is_none() => address = Some(value.string()?),
+                _ => return Err(cli::unknown(arg, USAGE)),
             }
         }
-        Ok(Some(options))
+        let address = address.unwrap_or("127.0.0.1:8080".into());
+        Ok(Options {
+            address,
+            dir,
+            header_timeout,
+            idle_timeout,
+            quiet,
+        })
     }
 }
 
@@ -124,8 +106,8 @@ async fn serve(options: Options) -> io::Result<ExitCode> {
     say(&format!("listening on http://{}", listener.local_addr()?));
     let options = Rc::new(options);
     let (stop, stopping) = promise();
-    // Every connection has a clone of `open`, which is never set: when the last of them is
-    // gone, so is the promise.
+    // Every connection has a clone of `open`, which is never set. `closed` completes when the last
+    // clone is dropped.
     let (open, closed) = promise::<()>();
     let open = Rc::new(open);
 
@@ -137,7 +119,7 @@ async fn serve(options: Options) -> io::Result<ExitCode> {
                     let (options, stopping) = (options.clone(), stopping.clone());
                     let open = open.clone();
                     spawn(async move {
-                        converse(stream, options, stopping).await;
+                        serve_connection(stream, options, stopping).await;
                         drop(open);
                     })
                     .detach();
@@ -158,47 +140,46 @@ async fn serve(options: Options) -> io::Result<ExitCode> {
         let _ = closed.await;
         ExitCode::SUCCESS
     };
-    let impatient = async {
+    let interrupted_again = async {
         interrupts.next().await;
         ExitCode::FAILURE
     };
-    Ok(or(finished, impatient).await)
+    Ok(or(finished, interrupted_again).await)
 }
 
-/// Every Ctrl-C, also one that comes when nobody waits for it, as `signal::ctrl_c` would miss.
+/// Every Ctrl-C, including one that comes while nothing waits for it, which `signal::ctrl_c` would miss.
 #[cfg(unix)]
 fn interrupts() -> io::Result<impl Stream<Item = io::Result<()>>> {
     use soloist::signal::unix::{SignalKind, signal};
     signal(SignalKind::interrupt())
 }
 
-/// Here it ends the process, as ever.
+/// On other systems Ctrl-C ends the process.
 #[cfg(not(unix))]
 fn interrupts() -> io::Result<impl Stream<Item = io::Result<()>>> {
     Ok(stream::pending())
 }
 
-/// Serves a connection, for as many requests as the client has, one after the other. Those
-/// that it sends ahead wait in the buffers.
-async fn converse(stream: TcpStream, options: Rc<Options>, stopping: Promised<()>) {
-    // A client that has reset its connection by now has no address any more.
-    let peer = stream
-        .peer_addr()
-        .map_or("somebody".into(), |peer| peer.to_string());
-    // An answer goes out at once. If it cannot be so, it goes out all the same.
+/// Serves the requests of a connection one after the other. Requests that the client sends ahead wait in
+/// the buffers.
+async fn serve_connection(stream: TcpStream, options: Rc<Options>, stopping: Promised<()>) {
+    // This fails if the client has already reset the connection.
+    let peer = stream.peer_addr();
+    let peer = peer.map_or("unknown".into(), |peer| peer.to_string());
+    // Without Nagle's delay, if possible.
     let _ = stream.set_nodelay(true);
 
     let traffic = Rc::new(Traffic::default());
     let service = service_fn(|request: Request<Incoming>| {
         let (options, peer) = (options.clone(), peer.clone());
-        let at_work = AtWork::new(traffic.clone());
+        let busy = Busy::new(traffic.clone());
         async move {
             let line = format!("{peer} {} {}", request.method(), request.uri());
             let response = answer(request, &options).await;
             if !options.quiet {
                 say(&format!("{line} {}", response.status().as_u16()));
             }
-            drop(at_work);
+            drop(busy);
             Ok::<_, Infallible>(response)
         }
     });
@@ -227,24 +208,24 @@ async fn converse(stream: TcpStream, options: Rc<Options>, stopping: Promised<()
     };
     let idle = async {
         traffic.stalled(options.idle_timeout).await;
-        Err("nothing has moved for too long".into())
+        Err("idle for too long".into())
     };
     if let Err(why) = or(served, idle).await {
         if !options.quiet {
-            say(&format!("{peer} was lost: {why}"));
+            say(&format!("{peer} failed: {why}"));
         }
     }
 }
 
 fn explain(error: &hyper::Error) -> String {
     if error.is_timeout() {
-        return "no whole request came in time".into();
+        return "no complete request within the timeout".into();
     }
     let source = error.source().map(|source| format!(": {source}"));
     format!("{error}{}", source.unwrap_or_default())
 }
 
-/// Nothing here needs to be `Send`.
+/// Not `Send`, which nothing here needs.
 type AnyBody = Pin<Box<dyn Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>>>>;
 
 async fn answer(request: Request<Incoming>, options: &Options) -> Response<AnyBody> {
@@ -265,15 +246,20 @@ async fn answer(request: Request<Incoming>, options: &Options) -> Response<AnyBo
             let wanted = request.uri().query().unwrap_or("1000").parse();
             match wanted {
                 Ok(milliseconds) => time::sleep(Duration::from_millis(milliseconds)).await,
-                Err(_) => return text(StatusCode::BAD_REQUEST, "How many milliseconds?\n"),
+                Err(_) => {
+                    return text(
+                        StatusCode::BAD_REQUEST,
+                        "Expected a number of milliseconds.\n",
+                    );
+                }
             }
-            text(StatusCode::OK, "Hello, at last.\n")
+            text(StatusCode::OK, "Hello after a while.\n")
         }
         path => {
             let name = path.strip_prefix("/files/");
             match open(options, name.unwrap_or_default()).await {
                 Ok(response) => response,
-                Err(_) => text(StatusCode::NOT_FOUND, "There is no such thing here.\n"),
+                Err(_) => text(StatusCode::NOT_FOUND, "Not found.\n"),
             }
         }
     }
@@ -289,29 +275,26 @@ fn text(status: StatusCode, text: &'static str) -> Response<AnyBody> {
 }
 
 fn not_allowed(methods: &'static str) -> Response<AnyBody> {
-    let mut response = text(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "That cannot be done here.\n",
-    );
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.\n");
     let methods = hyper::header::HeaderValue::from_static(methods);
     response.headers_mut().insert(ALLOW, methods);
     response
 }
 
-/// A file of the directory, read on the pool of threads while it is sent.
+/// The response with a file of the directory, which the thread pool reads while it is sent.
 async fn open(options: &Options, name: &str) -> io::Result<Response<AnyBody>> {
     const CHUNK: usize = 64 * 1024;
     let (Some(dir), Some(name)) = (&options.dir, decode(name)) else {
         return Err(io::ErrorKind::NotFound.into());
     };
-    // Neither up, nor to what is hidden, nor to another drive.
+    // No parent directories, hidden files or other drives.
     let odd = |part: &str| part.is_empty() || part.starts_with('.') || part.contains(['\\', ':']);
     if name.split('/').any(odd) {
         return Err(io::ErrorKind::NotFound.into());
     }
     let path = dir.join(&name);
     let (file, length) = unblock(move || {
-        // Before it is opened: opening a pipe would wait for its other end.
+        // Checked before opening it, since opening a pipe blocks until its other end is open.
         if !fs::metadata(&path)?.is_file() {
             return Err(io::Error::from(io::ErrorKind::NotFound));
         }
@@ -320,7 +303,7 @@ async fn open(options: &Options, name: &str) -> io::Result<Response<AnyBody>> {
         Ok((file, length))
     })
     .await?;
-    // Not a byte more than has been announced, also when the file grows.
+    // Sends no more bytes than announced, even if the file grows.
     let file = Unblock::with_capacity(CHUNK, file).take(length);
     let chunks = stream::try_unfold(file, |mut file| async move {
         let mut chunk = vec![0; CHUNK];
@@ -346,7 +329,7 @@ async fn open(options: &Options, name: &str) -> io::Result<Response<AnyBody>> {
     Ok(response.expect("these headers are valid"))
 }
 
-/// The text of a path of a URL. `None` if it is none.
+/// Decodes the path of a URL. Returns `None` if it is invalid.
 fn decode(path: &str) -> Option<String> {
     let mut parts = path.split('%');
     let mut text = parts.next()?.as_bytes().to_vec();
@@ -360,45 +343,45 @@ fn decode(path: &str) -> Option<String> {
         .filter(|text| !text.contains('\0'))
 }
 
-/// What moves on a connection.
+/// Activity on a connection.
 #[derive(Default)]
 struct Traffic {
-    /// Set when a byte is read or written; taken by each look at it.
+    /// Set when bytes are read or written. `stalled` resets it.
     moved: Cell<bool>,
-    /// Set while an answer is worked out, which may take its time.
-    at_work: Cell<bool>,
+    /// Set while a response is computed, which may take long.
+    busy: Cell<bool>,
 }
 
 impl Traffic {
-    /// Ready when nothing has moved for `time`. One timer and one flag: a timer that each
-    /// byte sets anew would cost more.
+    /// Waits until nothing was transferred for `time`. A flag is cheaper than a timer that is reset with
+    /// each read and write.
     async fn stalled(&self, time: Duration) {
         loop {
             time::sleep(time).await;
-            if !self.moved.take() && !self.at_work.get() {
+            if !self.moved.take() && !self.busy.get() {
                 return;
             }
         }
     }
 }
 
-struct AtWork(Rc<Traffic>);
+struct Busy(Rc<Traffic>);
 
-impl AtWork {
-    fn new(traffic: Rc<Traffic>) -> AtWork {
-        traffic.at_work.set(true);
-        AtWork(traffic)
+impl Busy {
+    fn new(traffic: Rc<Traffic>) -> Busy {
+        traffic.busy.set(true);
+        Busy(traffic)
     }
 }
 
-impl Drop for AtWork {
+impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.at_work.set(false);
+        self.0.busy.set(false);
         self.0.moved.set(true);
     }
 }
 
-/// A connection that takes note when bytes move.
+/// A connection that records its activity.
 struct Watched {
     stream: TcpStream,
     traffic: Rc<Traffic>,
@@ -440,7 +423,7 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// The timers of hyper: those of the runtime on whose thread it runs.
+/// Timers for hyper, on the current runtime.
 pub(crate) struct Timer;
 
 struct Sleep(time::Sleep);
@@ -454,7 +437,7 @@ impl hyper::rt::Timer for Timer {
         Box::pin(Sleep(time::sleep_until(deadline)))
     }
 
-    /// By the clock of the runtime, which is not the system's in a test in virtual time.
+    /// The clock of the runtime, which is virtual in tests.
     fn now(&self) -> Instant {
         time::now()
     }
@@ -475,10 +458,4 @@ impl Future for Sleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.0).poll(cx)
     }
-}
-
-/// A server goes on when nobody reads its lines any more.
-fn say(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -1,8 +1,12 @@
-//! Fetches web pages over TLS, many at once, on one thread: hyper speaks HTTP and rustls TLS.
+//! Fetches many web pages over TLS at once, on one thread, with hyper for HTTP and rustls for TLS.
 //!
 //! cargo run --release -p soloist-ecosystem --example https_fetch -- https://www.rust-lang.org/ https://docs.rs/
 //! cargo run --release -p soloist-ecosystem --example https_fetch -- --cacert ca.pem https://localhost:8443/
 
+#[path = "../../examples/cli/mod.rs"]
+mod cli;
+
+use cli::{positive, say_or_exit as say, seconds};
 use futures_rustls::TlsConnector;
 use futures_rustls::rustls::crypto::ring;
 use futures_rustls::rustls::pki_types::pem::PemObject;
@@ -14,6 +18,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, LOCATION, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use lexopt::prelude::*;
 use smol_hyper::rt::FuturesIo;
 use soloist::io::{AsyncRead, AsyncWrite};
 use soloist::net::TcpStream;
@@ -24,7 +29,7 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,35 +37,22 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: https_fetch [OPTION]... URL...
 
-Fetches all URLs, which are https:// or http://, and prints a line for each as it finishes: the
-status, the bytes of the body, the time, and where it was redirected to. Whatever the server
-answers is a page, a 404 too. Up to 10 redirects are followed. What comes compressed is left as it
-is. While a page comes, it has a progress bar, if standard error is a terminal.
+Fetches all URLs, which must start with https:// or http://, and prints a line for each when it is done:
+the status, the size of the body, the time, and the target of redirects. Any reply counts as a page, a 404
+too. Follows up to 10 redirects. Does not decompress bodies. Shows a progress bar for each page if standard
+error is a terminal.
 
   --jobs N           fetch at most N pages at a time (8)
-  --timeout SECONDS  give up on a page after this long, fractions are welcome (30)
-  --cacert FILE      trust the authorities in FILE, which is in PEM format, and no others; without
-                     it those that Mozilla trusts
-  --output DIR       write the bodies to DIR/1, DIR/2, ..., numbered as the URLs were given
+  --timeout SECONDS  give up on a page after SECONDS, which may be a fraction (30)
+  --cacert FILE      trust only the certificate authorities in FILE (PEM), not those of Mozilla
+  --output DIR       write the bodies to DIR/1, DIR/2, ..., in the order of the URLs
 
-The exit status is 0, or 1 if a page could not be fetched, or 2 if the arguments are wrong.";
+Exits with 0, with 1 if a page could not be fetched, or with 2 if the arguments are invalid.";
 
 const MAX_REDIRECTS: usize = 10;
 
 fn main() -> ExitCode {
-    let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
-    let options = match Options::parse(args.skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(message) => {
-            eprintln!("https_fetch: {message}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    block_on(fetch_all(options))
+    block_on(fetch_all(cli::parse(USAGE, Options::from_args)))
 }
 
 struct Options {
@@ -72,28 +64,18 @@ struct Options {
 }
 
 impl Options {
-    /// `None` is a request for help.
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-        let (mut jobs, mut seconds) = (8, 30.0);
+    fn from_args(args: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
+        let (mut jobs, mut timeout) = (8, Duration::from_secs(30));
         let (mut cacert, mut output, mut urls) = (None, None, Vec::new());
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-            match arg.as_str() {
-                "-h" | "--help" => return Ok(None),
-                "--jobs" => {
-                    let number = value()?.parse().ok().filter(|&jobs| jobs > 0);
-                    jobs = number.ok_or("--jobs must be a number, at least 1")?;
-                }
-                "--timeout" => seconds = value()?.parse().unwrap_or(0.0),
-                "--cacert" => cacert = Some(value()?),
-                "--output" => output = Some(PathBuf::from(value()?)),
-                _ if arg.starts_with('-') => return Err(format!("there is no option {arg}")),
-                _ => urls.push(arg),
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("jobs") => jobs = args.value()?.parse_with(positive)?,
+                Long("timeout") => timeout = args.value()?.parse_with(seconds)?,
+                Long("cacert") => cacert = Some(args.value()?.string()?),
+                Long("output") => output = Some(PathBuf::from(args.value()?)),
+                Value(url) => urls.push(url.string()?),
+                _ => return Err(cli::unknown(arg, USAGE)),
             }
-        }
-        let timeout = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        if timeout.is_zero() {
-            return Err("--timeout must be a number of seconds, above 0".into());
         }
         if urls.is_empty() {
             return Err("there is no URL".into());
@@ -102,17 +84,17 @@ impl Options {
             let created = fs::create_dir_all(dir);
             created.map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
         }
-        Ok(Some(Options {
+        Ok(Options {
             jobs,
             timeout,
             tls: connector(cacert.as_deref())?,
             output,
             urls,
-        }))
+        })
     }
 }
 
-/// What makes TLS connections to whom the authorities vouch for.
+/// Makes TLS connections that trust the authorities in `cacert`, or those of Mozilla.
 fn connector(cacert: Option<&str>) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
     match cacert {
@@ -136,17 +118,18 @@ fn connector(cacert: Option<&str>) -> Result<TlsConnector, String> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
+/// What all jobs share.
 struct Run {
     options: Options,
     bars: MultiProgress,
-    /// The index of the first URL that nobody has taken.
+    /// The index of the next URL to fetch.
     next: Cell<usize>,
     pages: Cell<usize>,
     bytes: Cell<u64>,
 }
 
 impl Run {
-    /// Prints a line above the bars.
+    /// Prints a line above the progress bars.
     fn say(&self, line: &str) {
         self.bars.suspend(|| say(line));
     }
@@ -179,7 +162,7 @@ async fn fetch_all(options: Options) -> ExitCode {
     ExitCode::from(u8::from(pages < urls))
 }
 
-/// One of the jobs: takes the next page that nobody has taken, until there is none.
+/// One job: fetches the next URL until none is left.
 async fn work(run: Rc<Run>) {
     let style = "{bytes:>11} of {total_bytes:<11} {bar:20} {msg}";
     let style = ProgressStyle::with_template(style).expect("the template is well-formed");
@@ -240,7 +223,7 @@ async fn fetch(
     let mut url = parse(url)?;
     let mut redirects = 0;
     loop {
-        // The connection goes with the reply: dropping its task closes it.
+        // Dropping the task of the connection closes it.
         let (_connection, response) = get(tls, &url).await?;
         let status = response.status().as_u16();
         let location = response.headers().get(LOCATION);
@@ -280,10 +263,10 @@ trait Connection: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection for S {}
 
-/// Asks for a page on a connection of its own, and returns the reply as soon as its headers
-/// are here. The task moves the bytes.
+/// Requests a page on a new connection, and returns the reply when its headers have arrived. The task
+/// drives the connection.
 async fn get(tls: &TlsConnector, url: &Uri) -> Result<(Task<()>, Response<Incoming>), String> {
-    let authority = url.authority().expect("it has been checked").as_str();
+    let authority = url.authority().expect("checked by `parse`").as_str();
     let secure = url.scheme_str() == Some("https");
     let host = url.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -297,7 +280,7 @@ async fn get(tls: &TlsConnector, url: &Uri) -> Result<(Task<()>, Response<Incomi
         .map_err(|error| format!("cannot connect: {error}"))?;
     let stream: Box<dyn Connection> = if secure {
         let name = ServerName::try_from(host.to_string())
-            .map_err(|_| format!("no certificate can be for the name {host:?}"))?;
+            .map_err(|_| format!("{host:?} is not a name for a certificate"))?;
         let handshake = tls.connect(name, stream);
         Box::new(handshake.await.map_err(|error| explain_tls(host, &error))?)
     } else {
@@ -310,13 +293,14 @@ async fn get(tls: &TlsConnector, url: &Uri) -> Result<(Task<()>, Response<Incomi
         .header(USER_AGENT, "soloist")
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| format!("malformed URL: {error}"))?;
-    let lost = |error: hyper::Error| format!("lost before the reply: {}", explain(&error));
+        .map_err(|error| format!("invalid URL: {error}"))?;
+    let lost =
+        |error: hyper::Error| format!("connection lost before the reply: {}", explain(&error));
     let (mut sender, connection) = http1::handshake(FuturesIo::new(stream))
         .await
         .map_err(lost)?;
     let connection = spawn(async move {
-        // An error reaches whoever waits for the reply or for its body.
+        // Its errors are also returned by the request and by the body.
         let _ = connection.await;
     });
     let response = sender.send_request(request).await.map_err(lost)?;
@@ -334,7 +318,7 @@ async fn read_body(
     }
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
-        let lost = |error| format!("lost after {bytes} bytes: {}", explain(&error));
+        let lost = |error| format!("connection lost after {bytes} bytes: {}", explain(&error));
         if let Ok(chunk) = frame.map_err(lost)?.into_data() {
             let why = |error| format!("cannot write the file: {error}");
             file.write_all(&chunk).map_err(why)?;
@@ -346,12 +330,12 @@ async fn read_body(
 }
 
 fn parse(url: &str) -> Result<Uri, String> {
-    let malformed = |why: &str| format!("malformed URL: {why}");
+    let invalid = |why: &str| format!("invalid URL: {why}");
     let url: Uri = url
         .parse()
-        .map_err(|error: hyper::http::uri::InvalidUri| malformed(&error.to_string()))?;
+        .map_err(|error: hyper::http::uri::InvalidUri| invalid(&error.to_string()))?;
     if !matches!(url.scheme_str(), Some("https" | "http")) {
-        return Err(malformed("it does not begin with https:// or http://"));
+        return Err(invalid("it does not start with https:// or http://"));
     }
     let authority = url.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
@@ -359,16 +343,15 @@ fn parse(url: &str) -> Result<Uri, String> {
     }
     let host = url.host().unwrap_or_default();
     if host.is_empty() {
-        return Err(malformed("there is no host"));
+        return Err(invalid("there is no host"));
     }
     if authority != host && url.port_u16().is_none() {
-        return Err(malformed("the port is none"));
+        return Err(invalid("the port is not a number up to 65535"));
     }
     Ok(url)
 }
 
-/// Where a redirect leads to, which may leave out what it has in common with the page that
-/// it is from: RFC 3986, section 5.2.
+/// The target of a redirect, which may be relative to the page: RFC 3986, section 5.2.
 fn join(base: &Uri, location: &[u8]) -> Result<Uri, String> {
     let location = printable(location);
     let location = location.split('#').next().unwrap_or_default();
@@ -379,7 +362,10 @@ fn join(base: &Uri, location: &[u8]) -> Result<Uri, String> {
     } else if location.starts_with("//") {
         format!("{scheme}:{location}")
     } else {
-        let origin = format!("{scheme}://{}", base.authority().expect("it has one"));
+        let origin = format!(
+            "{scheme}://{}",
+            base.authority().expect("checked by `parse`")
+        );
         let path = base.path();
         let (path, query) = match location.chars().next() {
             None => (base.path_and_query().map_or("/", |path| path.as_str()), ""),
@@ -395,7 +381,7 @@ fn join(base: &Uri, location: &[u8]) -> Result<Uri, String> {
     parse(&joined).map_err(|error| format!("redirected to {location:?}: {error}"))
 }
 
-/// `/a/./b/../c` is `/a/c`.
+/// Removes `.` and `..`: `/a/./b/../c` becomes `/a/c`.
 fn without_dots(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/').skip(1) {
@@ -413,7 +399,7 @@ fn without_dots(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// Servers send blanks and letters of all alphabets that should be percent-encoded.
+/// Percent-encodes blanks and non-ASCII characters, which some servers send in headers.
 fn printable(text: &[u8]) -> String {
     let encode = |&byte: &u8| match byte {
         b'!'..=b'~' => char::from(byte).to_string(),
@@ -422,14 +408,14 @@ fn printable(text: &[u8]) -> String {
     text.trim_ascii().iter().map(encode).collect()
 }
 
-/// Why there is no TLS connection, in the words of somebody who looks at the certificate.
+/// Describes why a TLS handshake failed, in terms of the certificate.
 fn explain_tls(host: &str, error: &io::Error) -> String {
     use CertificateError::*;
     let tls = error.get_ref().and_then(|error| error.downcast_ref());
     let why = match tls {
         Some(rustls::Error::InvalidCertificate(why)) => why,
-        Some(error) => return format!("no TLS connection: {error}"),
-        None => return format!("lost during the TLS handshake: {error}"),
+        Some(error) => return format!("TLS handshake failed: {error}"),
+        None => return format!("connection lost during the TLS handshake: {error}"),
     };
     let days = |from: u64, to: u64| match to.saturating_sub(from) / (24 * 60 * 60) {
         1 => "1 day".to_string(),
@@ -438,10 +424,10 @@ fn explain_tls(host: &str, error: &io::Error) -> String {
     let certificate = format!("the certificate of {host}");
     match why {
         NotValidForNameContext { presented, .. } if presented.is_empty() => {
-            format!("{certificate} is for no name at all")
+            format!("{certificate} contains no name")
         }
         NotValidForNameContext { presented, .. } => {
-            // They come as `DnsName("www.example.com")` and `IpAddress(192.0.2.1)`.
+            // rustls formats them as `DnsName("www.example.com")` and `IpAddress(192.0.2.1)`.
             let plain = |name: &String| {
                 let mut parts = name.split(['(', '"', ')']).skip(1);
                 parts
@@ -455,25 +441,25 @@ fn explain_tls(host: &str, error: &io::Error) -> String {
         NotValidForName => format!("{certificate} is for another name"),
         ExpiredContext { time, not_after } => {
             let days = days(not_after.as_secs(), time.as_secs());
-            format!("{certificate} has expired, {days} ago")
+            format!("{certificate} expired {days} ago")
         }
         Expired => format!("{certificate} has expired"),
         NotValidYetContext { time, not_before } => {
             let days = days(time.as_secs(), not_before.as_secs());
-            format!("{certificate} is not valid yet, it will be in {days}")
+            format!("{certificate} is not valid yet, but in {days}")
         }
         NotValidYet => format!("{certificate} is not valid yet"),
-        UnknownIssuer => format!("{certificate} is not from an authority that is trusted"),
-        BadSignature => format!("{certificate} has a signature that is wrong"),
-        // What `openssl req -x509` makes, unless it is told otherwise.
+        UnknownIssuer => format!("{certificate} is not from a trusted authority"),
+        BadSignature => format!("{certificate} has an invalid signature"),
+        // The default of `openssl req -x509`.
         Other(why) if format!("{why:?}").contains("CaUsedAsEndEntity") => {
-            format!("{certificate} is that of an authority, which may only sign those of servers")
+            format!("{certificate} is for an authority, not for a server")
         }
         why => format!("{certificate} is not accepted: {why}"),
     }
 }
 
-/// The error, and what has led to it.
+/// The error and its sources.
 fn explain(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -482,11 +468,4 @@ fn explain(error: &hyper::Error) -> String {
         source = error.source();
     }
     text
-}
-
-/// Whoever reads the lines may have seen enough (`| head`): then there is nothing left to do.
-fn say(line: &str) {
-    if writeln!(io::stdout(), "{line}").is_err() {
-        process::exit(1);
-    }
 }

@@ -1,14 +1,17 @@
-//! Speaks with Redis: PING, SET and GET, and a thousand INCR in one round trip.
+//! A client for Redis: PING, SET and GET, and a thousand INCR in one round trip.
 //!
 //! redis-server --port 6379 --save ''
 //! cargo run --release -p soloist-ecosystem --example redis_ping
 //! cargo run --release -p soloist-ecosystem --example redis_ping -- 127.0.0.1:6379
 //!
-//! The protocol is in `resp/mod.rs`, on top of nothing but `TcpStream`. Of the crates for
-//! Redis, those with async connections bring the runtime along that these run on.
+//! `resp/mod.rs` implements the protocol on a `TcpStream`. The crates for Redis that have async
+//! connections depend on the runtime that these connections use.
 
+#[path = "../../examples/cli/mod.rs"]
+mod cli;
 mod resp;
 
+use lexopt::{Arg, ValueExt};
 use resp::{Redis, Value};
 use soloist::time::{now, timeout};
 use soloist::{block_on, spawn};
@@ -19,27 +22,25 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: redis_ping [ADDRESS]
 
-Speaks with the Redis at ADDRESS (127.0.0.1:6379): PING, SET and GET, and 1000 INCR of one key, first
-in one round trip, then by ten tasks with a connection each. It deletes the keys that it has made.";
+Sends commands to the Redis at ADDRESS (127.0.0.1:6379): PING, SET and GET, and INCR of one key, 1000
+times in one round trip and 1000 times by ten tasks with a connection each. Deletes its keys at the end.";
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const INCREMENTS: usize = 1000;
 const TASKS: usize = 10;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let address = match (args.next(), args.next()) {
-        (Some(arg), _) if arg == "-h" || arg == "--help" => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
+    let mut address = None;
+    cli::parse(USAGE, |args| {
+        while let Some(arg) = args.next()? {
+            match arg {
+                Arg::Value(value) if address.is_none() => address = Some(value.string()?),
+                _ => return Err(cli::unknown(arg, USAGE)),
+            }
         }
-        (Some(arg), None) if !arg.starts_with('-') => arg,
-        (None, _) => "127.0.0.1:6379".into(),
-        _ => {
-            eprintln!("redis_ping: one address, please\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
+        Ok(())
+    });
+    let address = address.unwrap_or("127.0.0.1:6379".into());
     match block_on(run(address)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -56,7 +57,7 @@ async fn run(address: String) -> io::Result<()> {
     let pong = timeout(TIMEOUT, redis.call(&[b"PING"])).await??;
     println!("PING: {} after {:?}", show(&pong), started.elapsed());
 
-    // Others may use this server, too.
+    // Other programs may use this server, too.
     let key = |name: &str| format!("redis_ping:{}:{name}", process::id()).into_bytes();
     let (greeting, counter) = (key("greeting"), key("counter"));
     let text = "grüß dich\r\n\0".as_bytes();
@@ -66,7 +67,7 @@ async fn run(address: String) -> io::Result<()> {
     let get = timeout(TIMEOUT, redis.call(&[b"GET", &greeting])).await??;
     println!("GET:  {}", show(&get));
     if get != Value::Bytes(text.into()) {
-        return Err(io::Error::other("GET is not what was SET"));
+        return Err(io::Error::other("GET returned another value than was SET"));
     }
 
     let started = now();
@@ -74,7 +75,7 @@ async fn run(address: String) -> io::Result<()> {
     let replies = timeout(TIMEOUT, redis.pipeline(&[increment; INCREMENTS])).await??;
     let wanted = (1..=INCREMENTS as i64).map(Value::Number);
     if !wanted.eq(replies) {
-        return Err(io::Error::other("the replies are not in order"));
+        return Err(io::Error::other("the replies to INCR are out of order"));
     }
     println!(
         "INCR: {INCREMENTS} times in {:?}, in one round trip",
@@ -89,7 +90,7 @@ async fn run(address: String) -> io::Result<()> {
         timeout(TIMEOUT, task).await??;
     }
     println!(
-        "INCR: {INCREMENTS} times in {:?}, by {TASKS} tasks, one by one",
+        "INCR: {INCREMENTS} times in {:?}, one by one, in {TASKS} tasks",
         started.elapsed()
     );
     let total = timeout(TIMEOUT, redis.call(&[b"GET", &counter])).await??;

@@ -1,13 +1,15 @@
-//! A chat over WebSockets: whoever is in a room gets what anybody says in it.
+//! A chat over WebSockets: a client receives all messages that are sent to its room.
 //!
 //! cargo run --release -p soloist-ecosystem --example websocket_chat
 //! python3 -m websockets 'ws://127.0.0.1:8890/kitchen?name=ann'
 //! python3 -m websockets 'ws://127.0.0.1:8890/kitchen?name=bob'
 //!
-//! A room does not wait for its slowest member: each has an outbox of a fixed size, and whose
-//! outbox is full is shown out, with close code 1013 ("try again later") if it still reads that.
-//! To leave out what it has no room for would be the other way, but then a client does not know
-//! what it has missed; one that is shown out knows, and comes back.
+//! A room does not wait for slow clients. Each client has an outbox of a fixed size. If its outbox is
+//! full, it is disconnected with close code 1013 ("try again later"). Dropping messages instead would
+//! leave the client unaware of what it has missed; after a disconnect it knows, and can reconnect.
+
+#[path = "../../examples/cli/mod.rs"]
+mod cli;
 
 use async_channel::{Receiver, Sender};
 use async_tungstenite::tungstenite::handshake::server::{Request, Response};
@@ -15,7 +17,9 @@ use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use async_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use async_tungstenite::{WebSocketReceiver, WebSocketSender, accept_hdr_async_with_config};
+use cli::say;
 use futures_lite::{FutureExt, StreamExt};
+use lexopt::ValueExt;
 use soloist::net::{TcpListener, TcpStream};
 use soloist::promise::{Promise, promise};
 use soloist::task::yield_now;
@@ -23,7 +27,7 @@ use soloist::time::timeout;
 use soloist::{block_on, spawn};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,34 +35,33 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: websocket_chat [ADDRESS]
 
-Listens on ADDRESS (127.0.0.1:8890; with port 0 the system picks one), and says so in its first line.
-A client asks for ws://ADDRESS/ROOM?name=NAME, sends lines of text, and gets those of its room, its
-own too, all in the same order. Lines that begin with * are the server's.";
+Listens on ADDRESS (127.0.0.1:8890; with port 0 the system picks one) and prints the address. A client
+connects to ws://ADDRESS/ROOM?name=NAME and sends lines of text. It receives the lines of its room,
+including its own, in the same order as all other clients. Lines that start with * are the server's.";
 
-/// What a member may be behind before it is shown out.
+/// The number of messages in an outbox. A client that falls behind further is disconnected.
 const OUTBOX: usize = 256;
 const MAX_MESSAGE: usize = 16 * 1024;
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Clients answer pings by themselves: one that is silent for longer than a few is gone.
-const PING_EVERY: Duration = Duration::from_secs(20);
-const SILENCE: Duration = Duration::from_secs(70);
-/// For the last words to one who leaves.
-const FAREWELL: Duration = Duration::from_secs(2);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Clients answer pings automatically.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// A client that has not answered several pings is disconnected.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(70);
+/// How long sending the close frame may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let address = match (args.next(), args.next()) {
-        (Some(arg), _) if arg == "-h" || arg == "--help" => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
+    let mut address = None;
+    cli::parse(USAGE, |args| {
+        while let Some(arg) = args.next()? {
+            match arg {
+                lexopt::Arg::Value(value) if address.is_none() => address = Some(value.string()?),
+                _ => return Err(cli::unknown(arg, USAGE)),
+            }
         }
-        (Some(arg), None) if !arg.starts_with('-') => arg,
-        (None, _) => "127.0.0.1:8890".into(),
-        _ => {
-            eprintln!("websocket_chat: one address, please\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
+        Ok(())
+    });
+    let address = address.unwrap_or("127.0.0.1:8890".into());
     match block_on(serve(&address)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,17 +74,17 @@ fn main() -> ExitCode {
 async fn serve(address: &str) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     say(&format!("listening on {}", listener.local_addr()?));
-    let house = Rc::new(House::default());
+    let rooms = Rc::new(Rooms::default());
     let mut incoming = listener.incoming();
     while let Some(connection) = incoming.next().await {
         match connection {
             Ok(stream) => {
-                let house = house.clone();
+                let rooms = rooms.clone();
                 spawn(async move {
-                    let from = stream.peer_addr();
-                    let from = from.map_or("somebody".into(), |from| from.to_string());
-                    if let Err(error) = chat(stream, &house).await {
-                        eprintln!("websocket_chat: {from} was lost: {error}");
+                    let peer = stream.peer_addr();
+                    let peer = peer.map_or("unknown".into(), |peer| peer.to_string());
+                    if let Err(error) = chat(stream, &rooms).await {
+                        eprintln!("websocket_chat: {peer} failed: {error}");
                     }
                 })
                 .detach();
@@ -92,50 +95,54 @@ async fn serve(address: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// All rooms. A room is there as long as somebody is in it.
+/// All rooms. A room exists while it has members.
 #[derive(Default)]
-struct House {
-    rooms: RefCell<HashMap<String, BTreeMap<u64, Member>>>,
-    guests: Cell<u64>,
+struct Rooms {
+    members: RefCell<HashMap<String, BTreeMap<u64, Member>>>,
+    /// The number of clients so far.
+    clients: Cell<u64>,
 }
 
 struct Member {
     name: String,
     outbox: Sender<Utf8Bytes>,
-    /// Set, it shows the member out.
-    show_out: Promise<()>,
+    /// Disconnects the member when it is set.
+    disconnect: Promise<()>,
 }
 
-impl House {
-    /// Gives a message to all in a room, at once and in the order of the calls. Who has no
-    /// room for it is in the room no more.
-    fn tell(&self, room: &str, message: &str) {
+impl Rooms {
+    /// Sends a message to all members of a room, without waiting, in the order of the calls. Removes
+    /// members whose outbox is full.
+    fn send(&self, room: &str, message: &str) {
         let message = Utf8Bytes::from(message);
         let mut too_slow = Vec::new();
-        if let Some(members) = self.rooms.borrow_mut().get_mut(room) {
+        if let Some(members) = self.members.borrow_mut().get_mut(room) {
             too_slow = extract(members, |member| {
                 member.outbox.try_send(message.clone()).is_err()
             });
         }
         for member in too_slow {
-            // It may be about to leave by itself.
-            let _ = member.show_out.set(());
-            self.tell(room, &format!("* {} was too slow", member.name));
+            // The error, that the connection is closed already, does not matter.
+            let _ = member.disconnect.set(());
+            self.send(room, &format!("* {} was too slow", member.name));
         }
     }
 
-    fn enter<'a>(&'a self, room: &'a str, id: u64, member: Member) -> Stay<'a> {
+    fn enter<'a>(&'a self, room: &'a str, id: u64, member: Member) -> Membership<'a> {
         let name = member.name.clone();
-        let mut rooms = self.rooms.borrow_mut();
+        let mut rooms = self.members.borrow_mut();
         rooms.entry(room.into()).or_default().insert(id, member);
         drop(rooms);
-        self.tell(room, &format!("* {name} came"));
-        let house = self;
-        Stay { house, room, id }
+        self.send(room, &format!("* {name} joined"));
+        Membership {
+            rooms: self,
+            room,
+            id,
+        }
     }
 
     fn leave(&self, room: &str, id: u64) {
-        let mut rooms = self.rooms.borrow_mut();
+        let mut rooms = self.members.borrow_mut();
         let Some(members) = rooms.get_mut(room) else {
             return;
         };
@@ -145,12 +152,12 @@ impl House {
         }
         drop(rooms);
         if let Some(member) = member {
-            self.tell(room, &format!("* {} went", member.name));
+            self.send(room, &format!("* {} left", member.name));
         }
     }
 }
 
-/// `BTreeMap::extract_if` is newer than what this crate asks for.
+/// `BTreeMap::extract_if` needs a later Rust version than this crate.
 fn extract<V>(map: &mut BTreeMap<u64, V>, what: impl Fn(&V) -> bool) -> Vec<V> {
     let chosen: Vec<u64> = map
         .iter()
@@ -159,26 +166,26 @@ fn extract<V>(map: &mut BTreeMap<u64, V>, what: impl Fn(&V) -> bool) -> Vec<V> {
     chosen.iter().filter_map(|id| map.remove(id)).collect()
 }
 
-/// Leaves the room also when the connection's task is dropped.
-struct Stay<'a> {
-    house: &'a House,
+/// Leaves the room when it is dropped, also if the task of the connection is cancelled.
+struct Membership<'a> {
+    rooms: &'a Rooms,
     room: &'a str,
     id: u64,
 }
 
-impl Drop for Stay<'_> {
+impl Drop for Membership<'_> {
     fn drop(&mut self) {
-        self.house.leave(self.room, self.id);
+        self.rooms.leave(self.room, self.id);
     }
 }
 
-/// One client, from its handshake to its end.
-async fn chat(stream: TcpStream, house: &House) -> Result<(), Error> {
+/// Serves one client, from its handshake until it disconnects.
+async fn chat(stream: TcpStream, rooms: &Rooms) -> Result<(), Error> {
     stream.set_nodelay(true)?;
-    let id = house.guests.get() + 1;
-    house.guests.set(id);
+    let id = rooms.clients.get() + 1;
+    rooms.clients.set(id);
     let (mut room, mut name) = (String::new(), format!("guest {id}"));
-    // The signature is the crate's.
+    // The crate prescribes this signature.
     #[expect(clippy::result_large_err)]
     let read_request = |request: &Request, response: Response| {
         room = request.uri().path().to_string();
@@ -193,34 +200,34 @@ async fn chat(stream: TcpStream, house: &House) -> Result<(), Error> {
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
     let handshake = accept_hdr_async_with_config(stream, read_request, Some(config));
-    let socket = timeout(HANDSHAKE, handshake)
+    let socket = timeout(HANDSHAKE_TIMEOUT, handshake)
         .await
         .map_err(io::Error::from)??;
     let (mut sending, receiving) = socket.split();
 
     let (outbox, to_send) = async_channel::bounded(OUTBOX);
-    let (show_out, shown_out) = promise();
+    let (disconnect, disconnected) = promise();
     let member = Member {
         name: name.clone(),
         outbox,
-        show_out,
+        disconnect,
     };
-    let stay = house.enter(&room, id, member);
+    let membership = rooms.enter(&room, id, member);
 
-    let farewell = listen(receiving, house, &room, &name)
+    let close = listen(receiving, rooms, &room, &name)
         .or(write(&mut sending, to_send))
         .or(async {
-            // Also if the promise is gone: the member is out of the room either way.
-            let _ = shown_out.await;
+            // An error means that the promise was dropped: the member has been removed as well.
+            let _ = disconnected.await;
             Ok(Some(CloseFrame {
                 code: CloseCode::Again,
                 reason: "too slow".into(),
             }))
         })
         .await?;
-    drop(stay);
-    // If it does not read, it does not read this.
-    if let Ok(result) = timeout(FAREWELL, sending.close(farewell)).await {
+    drop(membership);
+    // A client that does not read does not read this either.
+    if let Ok(result) = timeout(CLOSE_TIMEOUT, sending.close(close)).await {
         match result {
             Err(Error::ConnectionClosed | Error::AlreadyClosed) | Ok(()) => {}
             Err(error) => return Err(error),
@@ -229,21 +236,21 @@ async fn chat(stream: TcpStream, house: &House) -> Result<(), Error> {
     Ok(())
 }
 
-/// Tells the room what the client says, until it leaves.
+/// Sends the messages of the client to the room until it disconnects.
 async fn listen(
     mut receiving: WebSocketReceiver<TcpStream>,
-    house: &House,
+    rooms: &Rooms,
     room: &str,
     name: &str,
 ) -> Result<Option<CloseFrame>, Error> {
     loop {
-        let message = timeout(SILENCE, receiving.next())
+        let message = timeout(IDLE_TIMEOUT, receiving.next())
             .await
             .map_err(io::Error::from)?;
         match message.transpose()? {
             Some(Message::Text(text)) => {
-                house.tell(room, &format!("{name}: {text}"));
-                // Many messages come in one read: the outboxes must empty in between.
+                rooms.send(room, &format!("{name}: {text}"));
+                // One read may return many messages. The tasks that send need to run in between.
                 yield_now().await;
             }
             Some(Message::Binary(_)) => {
@@ -252,30 +259,24 @@ async fn listen(
                     reason: "only text".into(),
                 }));
             }
-            // The crate answers pings and closes.
+            // The crate answers pings and close frames.
             Some(_) => {}
             None => return Ok(None),
         }
     }
 }
 
-/// Sends what is in the outbox, and pings when there is nothing.
+/// Sends the messages in the outbox, and a ping when there has been none for a while.
 async fn write(
     sending: &mut WebSocketSender<TcpStream>,
     outbox: Receiver<Utf8Bytes>,
 ) -> Result<Option<CloseFrame>, Error> {
     loop {
-        match timeout(PING_EVERY, outbox.recv()).await {
+        match timeout(PING_INTERVAL, outbox.recv()).await {
             Ok(Ok(text)) => sending.send(Message::Text(text)).await?,
-            // Shown out: whoever waits for that goes on.
+            // The member was removed: the branch that waits for `disconnected` continues.
             Ok(Err(_)) => std::future::pending().await,
             Err(_) => sending.send(Message::Ping(Vec::new().into())).await?,
         }
     }
-}
-
-/// A server goes on when nobody reads its lines any more.
-fn say(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

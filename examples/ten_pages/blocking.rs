@@ -1,7 +1,7 @@
 //! Way 1: one page after the other.
 //!
-//! The tutorials' `blocking_way`: `sock.connect`, `sock.send` and `sock.recv` each stop the thread
-//! until they are done. It computes next to nothing, and takes as long as all delays together.
+//! The tutorials' `blocking_way`: `sock.connect`, `sock.send` and `sock.recv` each block the thread
+//! until they are done. This takes hardly any CPU time, and as long as all delays together.
 
 use crate::page::{Job, Used, check, request};
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ pub(crate) fn run(job: &Job) -> io::Result<Used> {
     Ok(Used::THIS_THREAD)
 }
 
-/// Also what a process of processes.rs and a thread of threads.rs does.
+/// Also used by the processes of processes.rs and the threads of threads.rs.
 pub(crate) fn fetch(server: SocketAddr, page: usize) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server)?;
     stream.write_all(request(page).as_bytes())?;

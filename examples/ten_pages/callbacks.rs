@@ -1,11 +1,11 @@
-//! Way 5: a selector tells us when a socket is ready, and calls us back. All pages at once, on one
-//! thread, without a core burned.
+//! Way 5: a selector reports when a socket is ready, and a callback continues the fetch. All pages at
+//! once, on one thread, without busy waiting.
 //!
 //! The tutorials' `Crawler` with `selectors.DefaultSelector`: `fetch` registers `connected`, which
-//! registers `read_response`, which counts down when the page is there; and the loop that calls the
-//! callbacks until none is left. This is all that an event loop is. The price is in the shape of
-//! the code: a fetch is no longer one function that one reads from top to bottom, what its steps
-//! share has to be kept in `self`, and an error has no caller to go to but the loop.
+//! registers `read_response`, which counts down when the page is complete. The loop calls callbacks
+//! until all pages are done: this is an event loop. The price is the shape of the code. A fetch is no
+//! longer one function, the state that its steps share is kept in `self`, and an error can only be
+//! returned to the loop.
 
 use crate::page::{Job, Used, check, request, start_connecting};
 use crate::selector::{Event, Selector};
@@ -45,12 +45,12 @@ fn fetch(
     selector.register(&socket, Event::Write, |selector| fetch.connected(selector))
 }
 
-/// What Python keeps in `self`. It moves from one callback into the next.
+/// The state that Python keeps in `self`. Each callback passes it on to the next.
 struct Fetch {
     page: usize,
     socket: Rc<TcpStream>,
     response: Vec<u8>,
-    /// The pages that are not done yet: the tutorials' `unfinished_fetches`.
+    /// The number of pages that are not done yet: the tutorials' `unfinished_fetches`.
     left: Rc<Cell<usize>>,
 }
 
@@ -60,7 +60,7 @@ impl Fetch {
         if let Some(error) = self.socket.take_error()? {
             return Err(error);
         }
-        // A connection that is new has room for a line, so this need not wait.
+        // The send buffer of a new connection has room for a line, so this does not block.
         (&*self.socket).write_all(request(self.page).as_bytes())?;
         let socket = self.socket.clone();
         selector.register(&socket, Event::Read, |selector| {
@@ -78,7 +78,7 @@ impl Fetch {
                 return Ok(());
             }
             Ok(n) => self.response.extend_from_slice(&chunk[..n]),
-            // A false alarm.
+            // The event was spurious.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

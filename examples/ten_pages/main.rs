@@ -1,16 +1,18 @@
-//! Ten pages, seven ways: what the tutorials on asyncio build step by step, measured in one run.
+//! Ten pages, fetched in seven ways: what the tutorials on asyncio build step by step, measured in one
+//! run.
 //!
 //! cargo run --release --example ten_pages
 //! cargo run --release --example ten_pages -- --ways blocking,callbacks,tasks --delay 20
 //! cargo run --release --example ten_pages -- --pages 1000 --workers 100 --delay 10
 //!
-//! A server on loopback takes a while for every page, as a far one does, and computes nothing
-//! meanwhile. So whoever fetches them has nothing to do but to wait, and the ways differ in how
-//! they do that. Read them in their order: blocking.rs, processes.rs, threads.rs, nonblocking.rs,
-//! callbacks.rs (with selector.rs), promises.rs, tasks.rs.
+//! A server on loopback sleeps before it sends a page, like a server that is far away. So fetching a
+//! page is mostly waiting, and the ways differ in how they wait. Read them in this order: blocking.rs,
+//! processes.rs, threads.rs, nonblocking.rs, callbacks.rs (with selector.rs), promises.rs, tasks.rs.
 
 mod blocking;
 mod callbacks;
+#[path = "../cli/mod.rs"]
+mod cli;
 mod nonblocking;
 mod page;
 mod processes;
@@ -21,32 +23,34 @@ mod system;
 mod tasks;
 mod threads;
 
+use cli::{positive, say_or_exit as say};
+use lexopt::prelude::*;
 use page::{Job, Used};
 use server::Server;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "\
 usage: ten_pages [OPTION]...
 
-Fetches pages from a server of its own in seven ways, checks every byte, and prints what each way
-took: the time on the wall, the CPU time (user and system, of this process and of those that it
-starts, but without the server), how many threads and processes it used, this one included, and the
-time on the wall in relation to way 1.
+Fetches pages from a server in another process in seven ways, and checks every byte. Prints for each
+way: the elapsed time; the CPU time (user and system, of this process and its child processes, without
+the server); the number of threads and processes, including this one; and the elapsed time divided by
+that of way 1.
 
-  --ways NAMES  only these, with commas between: blocking, processes, threads, nonblocking,
+  --ways NAMES  use only these ways, separated by commas: blocking, processes, threads, nonblocking,
                 callbacks, promises, tasks
-  --pages N     so many pages (10)
-  --delay MS    the server takes so many milliseconds for each (100)
-  --workers N   at most so many processes and threads at once, in the ways that use them (10)
+  --pages N     fetch N pages (10)
+  --delay MS    the server takes MS milliseconds for each page (100)
+  --workers N   use at most N processes or threads at once, in the ways that use them (10)
 
-The ways 1 and 4 fetch one page after the other: many pages need a short delay.
+The ways 1 and 4 fetch one page after the other, so many pages need a short delay.
 
-The exit status is 0, or 1 if a way failed, or 2 if the arguments are wrong. The example starts
-itself again: as `ten_pages serve MS` for the server, and as `ten_pages worker ADDRESS PAGE` for a
-page in a process of its own.";
+Exits with 0, with 1 if a way failed, or with 2 if the arguments are invalid. The example starts itself
+as `ten_pages serve MS` for the server, and as `ten_pages worker ADDRESS PAGE` to fetch a page in
+another process.";
 
 type Way = (&'static str, fn(&Job) -> io::Result<Used>);
 
@@ -61,19 +65,8 @@ const WAYS: [Way; 7] = [
 ];
 
 fn main() -> ExitCode {
-    let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
-    let command = match Command::parse(args.skip(1)) {
-        Ok(command) => command,
-        Err(message) => {
-            eprintln!("ten_pages: {message}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
+    let command = cli::parse(USAGE, Command::from_args);
     let result = match command {
-        Command::Help => {
-            say(USAGE);
-            Ok(())
-        }
         Command::Serve { delay } => {
             server::serve(delay).map_err(|error| format!("the server has failed: {error}"))
         }
@@ -91,7 +84,6 @@ fn main() -> ExitCode {
 }
 
 enum Command {
-    Help,
     Serve { delay: Duration },
     Worker { server: SocketAddr, page: usize },
     Compare(Options),
@@ -105,54 +97,37 @@ struct Options {
 }
 
 impl Command {
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
+    fn from_args(args: &mut lexopt::Parser) -> Result<Command, lexopt::Error> {
         let mut options = Options {
             ways: [true; WAYS.len()],
             pages: 10,
             delay: Duration::from_millis(100),
             workers: 10,
         };
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-            match arg.as_str() {
-                "-h" | "--help" => return Ok(Command::Help),
-                "--ways" => options.ways = parse_ways(&value()?)?,
-                "--pages" => options.pages = at_least_1(&arg, &value()?)?,
-                "--workers" => options.workers = at_least_1(&arg, &value()?)?,
-                "--delay" => options.delay = milliseconds(&arg, &value()?)?,
-                "serve" => {
-                    let delay = milliseconds("the delay", &value()?)?;
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("ways") => options.ways = args.value()?.parse_with(parse_ways)?,
+                Long("pages") => options.pages = args.value()?.parse_with(positive)?,
+                Long("workers") => options.workers = args.value()?.parse_with(positive)?,
+                Long("delay") => options.delay = args.value()?.parse_with(milliseconds)?,
+                Value(command) if command == "serve" => {
+                    let delay = args.value()?.parse_with(milliseconds)?;
                     return Ok(Command::Serve { delay });
                 }
-                "worker" => {
-                    let (server, page) = (value()?, value()?);
-                    return Ok(Command::Worker {
-                        server: parse("ADDRESS", "an IP address and a port", &server)?,
-                        page: parse("PAGE", "a number", &page)?,
-                    });
+                Value(command) if command == "worker" => {
+                    let (server, page) = (args.value()?.parse()?, args.value()?.parse()?);
+                    return Ok(Command::Worker { server, page });
                 }
-                _ if arg.starts_with('-') => return Err(format!("there is no option {arg}")),
-                _ => return Err(format!("what is {arg:?}?")),
+                _ => return Err(cli::unknown(arg, USAGE)),
             }
         }
         Ok(Command::Compare(options))
     }
 }
 
-fn parse<T: std::str::FromStr>(what: &str, kind: &str, value: &str) -> Result<T, String> {
-    let error = |_| format!("{what} must be {kind}, and {value:?} is not");
-    value.parse().map_err(error)
-}
-
-fn at_least_1(what: &str, value: &str) -> Result<usize, String> {
-    match parse(what, "a number, at least 1", value)? {
-        0 => Err(format!("{what} must be a number, at least 1")),
-        number => Ok(number),
-    }
-}
-
-fn milliseconds(what: &str, value: &str) -> Result<Duration, String> {
-    let number = parse::<u32>(what, "a number of milliseconds", value)?;
+fn milliseconds(text: &str) -> Result<Duration, &'static str> {
+    let number = text.parse::<u32>();
+    let number = number.map_err(|_| "expected a number of milliseconds")?;
     Ok(Duration::from_millis(number.into()))
 }
 
@@ -163,28 +138,28 @@ fn parse_ways(names: &str) -> Result<[bool; WAYS.len()], String> {
             Some(index) => ways[index] = true,
             None => {
                 let known = WAYS.map(|way| way.0).join(", ");
-                return Err(format!("there is no way {name:?}: the ways are {known}"));
+                return Err(format!("there is no way {name:?}; the ways are {known}"));
             }
         }
     }
     Ok(ways)
 }
 
-/// What a way has taken.
+/// The times of a way.
 struct Figures {
     name: &'static str,
     wall: Duration,
-    /// `None` where the system does not tell.
+    /// `None` if the system does not report it.
     cpu: Option<Duration>,
 }
 
 fn compare(options: &Options) -> Result<(), String> {
-    // A socket for each page, or two pipes for each process; and the server inherits the limit.
+    // One socket for each page, or two pipes for each process. The server inherits the limit.
     let files = options.pages.max(2 * options.workers.min(options.pages)) + 64;
     if let Err(allowed) = system::allow_open_files(files.try_into().unwrap_or(u32::MAX)) {
         eprintln!(
-            "ten_pages: {} at once need about {files} open files, and the system allows {allowed} \
-             (`ulimit -n`): the ways that fetch so many at once may fail",
+            "ten_pages: {} at once need about {files} open files, but the system allows {allowed} \
+             (`ulimit -n`); the ways that fetch all pages at once may fail",
             count(options.pages, "page")
         );
     }
@@ -234,8 +209,8 @@ fn measure(
     run: fn(&Job) -> io::Result<Used>,
     job: &Job,
 ) -> io::Result<(Figures, Used)> {
-    // The server is a process of its own that is still running. What it computes is in neither of
-    // the two figures of `getrusage`: not in ours, and not in that of the children that have ended.
+    // `getrusage` reports the time of this process and of the child processes that have exited. The
+    // server is still running, so its time is not included.
     let cpu = system::cpu_time();
     let started = Instant::now();
     let used = run(job)?;
@@ -259,7 +234,7 @@ fn row(number: usize, figures: &Figures, used: &Used, first: Option<&Figures>) -
     )
 }
 
-/// What the figures say about waiting.
+/// How much of its time each way computed.
 fn summary(measured: &[Figures], pages: usize) -> Vec<String> {
     let computed: Vec<_> = measured
         .iter()
@@ -270,14 +245,14 @@ fn summary(measured: &[Figures], pages: usize) -> Vec<String> {
 
     for way in computed.iter().filter(|way| share(way) >= 0.5) {
         let (name, wall) = (way.0.name, way.0.wall.as_secs_f64());
-        let burned = match share(way) {
+        let used = match share(way) {
             share if share < 0.9 => "most of a core".to_string(),
             share if share < 1.5 => "a whole core".to_string(),
             share => format!("{share:.1} cores"),
         };
         let percent = 100.0 * share(way);
         lines.push(format!(
-            "{name} burned {burned}: it computed for {percent:.0}% of its {wall:.3} s."
+            "{name} used {used}: it computed for {percent:.0}% of its {wall:.3} s."
         ));
     }
     let idle: Vec<_> = computed
@@ -286,14 +261,14 @@ fn summary(measured: &[Figures], pages: usize) -> Vec<String> {
         .map(|way| format!("{} ({:.1}%)", way.0.name, 100.0 * share(way)))
         .collect();
     if !idle.is_empty() {
-        lines.push(format!("Next to nothing of a core: {}.", idle.join(", ")));
+        lines.push(format!("Hardly any CPU time: {}.", idle.join(", ")));
     }
     let find = |name| computed.iter().find(|way| way.0.name == name);
     if let Some(tasks) = find("tasks") {
         let each = 1e6 * tasks.1 / pages as f64;
         let mut line = format!("tasks computed for {each:.0} µs per page");
         if let Some(busy) = find("nonblocking") {
-            line += &format!(", nonblocking {:.0} times as long", busy.1 / tasks.1);
+            line += &format!(", nonblocking {:.0} times as much", busy.1 / tasks.1);
         }
         lines.push(line + ".");
     }
@@ -307,12 +282,4 @@ fn count(number: usize, what: &str) -> String {
 
 fn milli(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
-}
-
-/// Whoever reads the table may have seen enough (`| head`): then there is nothing left to do.
-fn say(line: &str) {
-    let mut out = io::stdout();
-    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-        process::exit(1);
-    }
 }

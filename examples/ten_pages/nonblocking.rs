@@ -1,9 +1,9 @@
-//! Way 4: nothing stops us, and we ask again and again. The busy way.
+//! Way 4: non-blocking sockets, tried again and again until they are ready (busy waiting).
 //!
 //! The tutorials' `nonblocking_way`: `sock.setblocking(False)`, and `try` / `except OSError` in a
-//! loop. A `BlockingIOError` is an error of the kind `WouldBlock` here. It is still one page after
-//! the other, so nothing is won yet, and a core is lost: the sockets can wait without us now, but
-//! somebody has to tell us when the wait is over. That is what a selector is for (selector.rs).
+//! loop. Python's `BlockingIOError` is an error of the kind `WouldBlock` here. It still fetches one page
+//! after the other, so it is not faster than way 1, and it keeps a core busy. To wait for several
+//! sockets without that, something must report which of them is ready: a selector (selector.rs).
 
 use crate::page::{Job, Used, check, request, start_connecting};
 use std::io::{self, ErrorKind, Read, Write};
@@ -33,17 +33,17 @@ fn fetch(server: SocketAddr, page: usize) -> io::Result<Vec<u8>> {
         match stream.read(&mut chunk) {
             Ok(0) => return Ok(response),
             Ok(n) => response.extend_from_slice(&chunk[..n]),
-            // Nothing there yet.
+            // No data yet.
             Err(error) => try_again(&stream, error)?,
         }
     }
 }
 
-/// Whether an error only says that the time has not come.
+/// Returns `Ok` if the error means that the operation is to be tried again.
 fn try_again(stream: &TcpStream, error: io::Error) -> io::Result<()> {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
-        // What some systems say while the connection is being made, and when it has failed.
+        // Reported by some systems while the connection is being made, and after it has failed.
         ErrorKind::NotConnected => stream.take_error()?.map_or(Ok(()), Err),
         _ => Err(error),
     }

@@ -1,4 +1,4 @@
-//! What all ways have in common: the job, how to ask for a page, and how to know that it is whole.
+//! What all ways share: the job, the request for a page, and the check of the response.
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -7,11 +7,11 @@ use std::net::{SocketAddr, TcpStream};
 pub(crate) struct Job {
     pub(crate) server: SocketAddr,
     pub(crate) pages: usize,
-    /// At most so many processes or threads at once.
+    /// The largest number of processes or threads at once.
     pub(crate) workers: usize,
 }
 
-/// What a way needed for the job, this thread and this process included.
+/// How many threads and processes a way used, including this one.
 pub(crate) struct Used {
     pub(crate) threads: usize,
     pub(crate) processes: usize,
@@ -36,18 +36,18 @@ pub(crate) fn request(page: usize) -> String {
     format!("GET {} HTTP/1.0\r\n\r\n", path(page))
 }
 
-/// The response: some thousand bytes, others for every page. Its end is where the server closes the
+/// The response: a few thousand bytes, different for every page. It ends where the server closes the
 /// connection.
 pub(crate) fn response(page: usize) -> Vec<u8> {
     let length = 2000 + page * 37 % 3000;
     let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n");
     let mut response = head.into_bytes();
-    // Cheap to make, for every way does it in the time that is measured.
+    // Cheap to compute, since every way does it within the measured time.
     response.extend((0..length).map(|at| b' ' + ((at + at / 64 + page) % 64) as u8));
     response
 }
 
-/// Whether these are the bytes that the server has sent for the page, all of them.
+/// Checks that these are all bytes of the page.
 pub(crate) fn check(page: usize, bytes: &[u8]) -> io::Result<()> {
     let wanted = response(page);
     if wanted == bytes {
@@ -55,15 +55,15 @@ pub(crate) fn check(page: usize, bytes: &[u8]) -> io::Result<()> {
     }
     let same = wanted.iter().zip(bytes).take_while(|(a, b)| a == b).count();
     Err(io::Error::other(format!(
-        "{} came back wrong: {} bytes instead of {}, and the first {same} of them are right",
+        "{} differs: {} bytes instead of {}, of which the first {same} are right",
         path(page),
         bytes.len(),
         wanted.len()
     )))
 }
 
-/// Begins to connect, and does not wait for the end of it: `sock.setblocking(False)`, and a
-/// `sock.connect(...)` whose `BlockingIOError` is caught.
+/// Starts to connect without waiting for the connection: `sock.setblocking(False)`, and
+/// `sock.connect(...)` in a `try` that ignores `BlockingIOError`.
 pub(crate) fn start_connecting(server: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(
         Domain::for_address(server),

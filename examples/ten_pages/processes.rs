@@ -1,8 +1,8 @@
-//! Way 2: a process for each page, which stops instead of us.
+//! Way 2: a process for each page, which blocks instead of this one.
 //!
-//! The tutorials' `ProcessPoolExecutor`, without its reuse of processes: what comes back through
-//! the pipe is what `future.result()` is there. The system switches between the processes. Each has
-//! to be started, and has memory of its own: that is the CPU time that this way takes.
+//! The tutorials' `ProcessPoolExecutor`, but without reusing processes: the page comes back through a
+//! pipe, as the value of `future.result()` does there. Starting the processes and giving them their own
+//! memory is what takes the CPU time of this way.
 
 use crate::blocking;
 use crate::page::{Job, Used, check, path};
@@ -45,7 +45,7 @@ impl Workers {
         Ok(())
     }
 
-    /// All pages take the same time, so the oldest is the first to be done.
+    /// All pages take the same time, so the oldest worker finishes first.
     fn finish_oldest(&mut self) -> io::Result<()> {
         let Some((page, process)) = self.running.pop_front() else {
             return Ok(());
@@ -64,7 +64,7 @@ impl Workers {
 }
 
 impl Drop for Workers {
-    /// Leaves no process behind, also after an error.
+    /// After an error, ends the processes that are still running.
     fn drop(&mut self) {
         for (_, process) in &mut self.running {
             let _ = process.kill();
@@ -73,7 +73,7 @@ impl Drop for Workers {
     }
 }
 
-/// The worker's process: its page goes into the pipe that is its standard output.
+/// Runs in the process of a worker: writes the page to standard output, which is a pipe.
 pub(crate) fn work(server: SocketAddr, page: usize) -> io::Result<()> {
     let response = blocking::fetch(server, page)?;
     let mut out = io::stdout().lock();

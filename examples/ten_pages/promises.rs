@@ -1,12 +1,12 @@
-//! Way 6: the callbacks complete promises, and tasks await them. The same loop, and a fetch is one
-//! function again.
+//! Way 6: the callbacks complete promises, and tasks await the promises. The event loop is the same, but
+//! a fetch is one function again.
 //!
-//! The step of the tutorials from callbacks to coroutines: a `Future` whose `set_result` is called
-//! by `on_connected` or `on_readable`, and a `Task` that goes on when it is done. A [`promise`] is
-//! their `Future`, and `await` their `yield`, or `yield from`. What their `Task` does in `step` (to
-//! send the result into the generator, and to be called back by the next `Future`), `poll` and a
-//! waker do here: awaiting the promise leaves the task's waker in it, setting it wakes the task, and
-//! [`Runtime::turn`] polls those that are awake.
+//! This is the step of the tutorials from callbacks to coroutines: a `Future` whose `set_result` is
+//! called by `on_connected` or `on_readable`, and a `Task` that continues when it is done. A [`promise`]
+//! is their `Future`, and `await` is their `yield` or `yield from`. Their `Task.step` sends the result
+//! into the generator and registers itself with the next `Future`. Here `poll` and a waker do that:
+//! awaiting a promise stores the waker of the task in it, setting it wakes the task, and
+//! [`Runtime::turn`] polls the tasks that were woken.
 
 use crate::page::{Job, Used, check, request, start_connecting};
 use crate::selector::{Event, Selector};
@@ -23,7 +23,7 @@ pub(crate) fn run(job: &Job) -> io::Result<Used> {
     let fetches: Vec<_> = (0..job.pages)
         .map(|page| runtime.spawn(fetch(selector.clone(), job.server, page)))
         .collect();
-    // The event loop: the tasks run until all of them wait, then the callbacks come.
+    // The event loop: runs the tasks until all of them wait, and then the callbacks.
     loop {
         while runtime.turn(Some(Duration::ZERO))?.ready > 0 {}
         if selector.is_empty() {
@@ -42,14 +42,14 @@ pub(crate) fn run(job: &Job) -> io::Result<Used> {
 async fn fetch(selector: Rc<Selector>, server: SocketAddr, page: usize) -> io::Result<Vec<u8>> {
     let socket = Rc::new(start_connecting(server)?);
     connected(&selector, &socket).await?;
-    // A connection that is new has room for a line, so this need not wait.
+    // The send buffer of a new connection has room for a line, so this does not block.
     (&*socket).write_all(request(page).as_bytes())?;
     let mut response = Vec::new();
     loop {
         match read(&selector, &socket).await {
             Ok(chunk) if chunk.is_empty() => return Ok(response),
             Ok(chunk) => response.extend_from_slice(&chunk),
-            // A false alarm.
+            // The event was spurious.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -59,7 +59,7 @@ async fn fetch(selector: Rc<Selector>, server: SocketAddr, page: usize) -> io::R
 async fn connected(selector: &Selector, socket: &Rc<TcpStream>) -> io::Result<()> {
     let (promise, promised) = promise();
     selector.register(socket, Event::Write, move |_| {
-        // If the task is gone, nobody wants to know.
+        // The error, that the task is gone, does not matter.
         let _ = promise.set(());
         Ok(())
     })?;
@@ -68,7 +68,7 @@ async fn connected(selector: &Selector, socket: &Rc<TcpStream>) -> io::Result<()
     socket.take_error()?.map_or(Ok(()), Err)
 }
 
-/// Some bytes, or none at the end of the stream.
+/// Returns some bytes, or none at the end of the stream.
 async fn read(selector: &Selector, socket: &Rc<TcpStream>) -> io::Result<Vec<u8>> {
     let (promise, promised) = promise();
     let on_readable = {

@@ -1,12 +1,11 @@
-//! A selector: it knows which sockets somebody waits for, and sleeps until one of them is ready.
+//! A selector: it keeps track of the sockets that are waited for, and blocks until one of them is ready.
 //!
-//! Python's `selectors.DefaultSelector`, on the `polling` crate: epoll on Linux, kqueue on the BSDs
-//! and macOS, and so on. The names are Python's. Two things differ. The callback is not data that
-//! the caller finds in `key.data`: `select` hands it out. And a callback is called once, not again
-//! until somebody unregisters: it can therefore own what it works on (`FnOnce`), and `modify` gives
-//! the socket its next one.
+//! Python's `selectors.DefaultSelector`, on the `polling` crate: epoll on Linux, kqueue on the BSDs and
+//! macOS, and so on. The names are Python's. There are two differences. `select` returns the callbacks,
+//! where Python's returns keys with the callback in `key.data`. And a callback is called once: it owns
+//! its state (`FnOnce`), and `modify` registers the next one.
 //!
-//! soloist has such a part inside. This one is here to show what it does.
+//! soloist contains such a part, the reactor. This one shows how it works.
 
 use polling::{Event as Interest, Events, Poller};
 use std::cell::RefCell;
@@ -15,7 +14,7 @@ use std::io;
 use std::net::TcpStream;
 use std::rc::Rc;
 
-/// `EVENT_READ` and `EVENT_WRITE`. A new connection is ready to write when it stands.
+/// `EVENT_READ` and `EVENT_WRITE`. A socket that connects becomes writable when it is connected.
 pub(crate) enum Event {
     Read,
     Write,
@@ -25,17 +24,17 @@ pub(crate) type Callback = Box<dyn FnOnce(&Selector) -> io::Result<()>>;
 
 pub(crate) struct Selector {
     poller: Poller,
-    /// By the number of their sockets.
+    /// By the number of the socket.
     ///
     /// # Invariant
     ///
-    /// A socket that the poller knows is in here, which keeps it open.
+    /// Every socket in the poller is in this map, which keeps it open.
     registered: RefCell<HashMap<usize, Registered>>,
 }
 
 struct Registered {
     socket: Rc<TcpStream>,
-    /// `None` when it has been handed out.
+    /// `None` after `select` has returned it.
     callback: Option<Callback>,
 }
 
@@ -47,7 +46,7 @@ impl Selector {
         })
     }
 
-    /// Has `callback` called when the event has come. A socket can be registered once.
+    /// Registers a callback for an event. A socket can be registered once.
     #[expect(unsafe_code, reason = "a poller does not keep its sockets open")]
     pub(crate) fn register(
         &self,
@@ -56,8 +55,8 @@ impl Selector {
         callback: impl FnOnce(&Selector) -> io::Result<()> + 'static,
     ) -> io::Result<()> {
         let number = number(socket);
-        // SAFETY: the socket must be deleted from the poller before it is closed. It goes into
-        // `registered`, which keeps it open, and it leaves that only after `delete` (the invariant).
+        // SAFETY: the socket must be deleted from the poller before it is closed. `registered` keeps it
+        // open from here on, and it is removed from there only after `delete` (the invariant).
         unsafe { self.poller.add(&**socket, event.interest(number))? };
         let registered = Registered {
             socket: socket.clone(),
@@ -67,7 +66,7 @@ impl Selector {
         Ok(())
     }
 
-    /// The next event and callback for a socket that is registered.
+    /// Sets the next event and callback of a registered socket.
     pub(crate) fn modify(
         &self,
         socket: &TcpStream,
@@ -88,7 +87,7 @@ impl Selector {
         Ok(())
     }
 
-    /// Sleeps until there are events, and returns their callbacks, for the caller to call.
+    /// Blocks until there are events, and returns their callbacks. The caller calls them.
     pub(crate) fn select(&self) -> io::Result<Vec<Callback>> {
         let mut events = Events::new();
         self.poller.wait(&mut events, None)?;
@@ -108,7 +107,7 @@ impl Drop for Selector {
     fn drop(&mut self) {
         for (_, Registered { socket, .. }) in self.registered.take() {
             if self.poller.delete(&*socket).is_err() {
-                // Rather open for ever than closed while the poller knows it.
+                // It must not be closed while it is in the poller.
                 std::mem::forget(socket);
             }
         }
@@ -124,7 +123,7 @@ impl Event {
     }
 }
 
-/// Nobody else has it while the socket is open.
+/// A number that no other open socket has.
 fn number(socket: &TcpStream) -> usize {
     #[cfg(unix)]
     return std::os::fd::AsRawFd::as_raw_fd(socket) as usize;

@@ -1,7 +1,7 @@
-//! The server: every page takes a while, and many can wait for theirs at the same time.
+//! The server: every page takes a while, and many clients can wait at the same time.
 //!
-//! It runs in a process of its own, so that its CPU time is in nobody's figures, and its sockets do
-//! not count against the limit of open files of those who fetch.
+//! It runs in another process, so that its CPU time is not in the figures, and its sockets do not count
+//! towards the limit of open files of the clients.
 
 use crate::page::response;
 use crate::say;
@@ -15,7 +15,7 @@ use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// A running server. It ends when this is dropped, or when our process ends in any other way.
+/// A running server. It exits when this is dropped or when this process exits.
 pub(crate) struct Server {
     process: Child,
     address: SocketAddr,
@@ -37,7 +37,7 @@ impl Server {
             Err(_) => {
                 process.kill()?;
                 process.wait()?;
-                let text = format!("it said {line:?} and not where it listens");
+                let text = format!("it printed {line:?} instead of its address");
                 Err(io::Error::other(text))
             }
         }
@@ -50,16 +50,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The end of its input is the sign for it to end.
+        // The server exits at the end of its input.
         drop(self.process.stdin.take());
         let _ = self.process.wait();
     }
 }
 
-/// The server's process: says where it listens, and serves until its input ends.
+/// Runs in the process of the server: prints its address, and serves until the end of its input.
 pub(crate) fn serve(delay: Duration) -> io::Result<()> {
-    // By hand, because std picks the length of the queue of those who wait to be accepted, and a
-    // thousand may come at once.
+    // Not std's `bind`, which chooses the backlog: a thousand clients may connect at once.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(4096)?;
@@ -69,7 +68,7 @@ pub(crate) fn serve(delay: Duration) -> io::Result<()> {
         .name("server".into())
         .spawn(move || {
             if let Err(error) = block_on(accept_all(listener, delay)) {
-                eprintln!("ten_pages: the server has failed: {error}");
+                eprintln!("ten_pages: the server failed: {error}");
                 process::exit(1);
             }
         })?;
@@ -83,7 +82,7 @@ async fn accept_all(listener: std::net::TcpListener, delay: Duration) -> io::Res
     loop {
         match listener.accept().await {
             Ok((stream, _)) => spawn(async move {
-                // A client may go before it has its page: that is its own affair.
+                // The error of a client that disconnects early is ignored.
                 let _ = answer(stream, delay).await;
             })
             .detach(),
@@ -111,7 +110,7 @@ async fn answer(mut stream: TcpStream, delay: Duration) -> io::Result<()> {
     }
 }
 
-/// The page that `GET / HTTP/1.0` or `GET /7 HTTP/1.0` asks for.
+/// The page of a request such as `GET / HTTP/1.0` or `GET /7 HTTP/1.0`.
 fn requested_page(head: &[u8]) -> Option<usize> {
     let head = std::str::from_utf8(head).ok()?;
     let path = head.strip_prefix("GET /")?.split(' ').next()?;

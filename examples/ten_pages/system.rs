@@ -1,9 +1,9 @@
-//! What the system knows about a process.
+//! CPU time and limits of this process.
 
 use std::time::Duration;
 
-/// The CPU time, user and system, of this process and of those of its children that have ended and
-/// have been waited for. `None` where the system does not tell.
+/// The CPU time, user and system, of this process and of the child processes that have been waited for.
+/// `None` if the system does not report it.
 #[cfg(unix)]
 pub(crate) fn cpu_time() -> Option<Duration> {
     use nix::sys::resource::{UsageWho, getrusage};
@@ -23,8 +23,8 @@ pub(crate) fn cpu_time() -> Option<Duration> {
     None
 }
 
-/// Lets this process, and those that it starts, have so many files open. If the administrator does
-/// not allow so many, it gets all that are allowed, and the error says how many.
+/// Raises the limit of open files of this process and its future child processes to `wanted`. If that is
+/// more than the hard limit, raises it to the hard limit, and returns that as the error.
 #[cfg(unix)]
 pub(crate) fn allow_open_files(wanted: u32) -> Result<(), String> {
     use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};

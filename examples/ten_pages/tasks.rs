@@ -1,9 +1,9 @@
-//! Way 7: tasks and streams of the library. Reads like way 1, waits like way 5.
+//! Way 7: tasks and streams of soloist. The code is as simple as way 1, and waits like way 5.
 //!
 //! `asyncio.create_task` is [`spawn`], `asyncio.run` is [`block_on`], `asyncio.open_connection` is
-//! [`TcpStream::connect`]. The selector, the callbacks and the loop of the last two ways are still
-//! there, inside: a read that has to wait leaves the task's waker with the reactor, which wakes it
-//! when the socket is ready.
+//! [`TcpStream::connect`]. The selector, the callbacks and the event loop are now inside the library: a
+//! read that has to wait registers the waker of the task with the reactor, which wakes it when the
+//! socket is ready.
 
 use crate::page::{Job, Used, check, request};
 use soloist::io::{AsyncReadExt, AsyncWriteExt};

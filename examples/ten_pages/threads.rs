@@ -1,8 +1,8 @@
-//! Way 3: a pool of threads, which stop instead of us.
+//! Way 3: a pool of threads, which block instead of this one.
 //!
-//! The tutorials' `ThreadPoolExecutor`. A thread is cheaper than a process, and the pages need no
-//! pipe to come back. There is no GIL here: threads could compute at the same time, too, only that
-//! there is nothing to compute.
+//! The tutorials' `ThreadPoolExecutor`. A thread is cheaper than a process, and the pages come back
+//! without a pipe. There is no GIL here, so threads could also compute in parallel, but there is nothing
+//! to compute.
 
 use crate::blocking;
 use crate::page::{Job, Used, check};
@@ -26,7 +26,7 @@ pub(crate) fn run(job: &Job) -> io::Result<Used> {
                 }
             })
         });
-        // All are started before the first is waited for.
+        // Starts all threads before waiting for the first.
         let threads: Vec<_> = threads.collect::<io::Result<_>>()?;
         threads.into_iter().try_for_each(|thread| {
             let result = thread.join();

@@ -1,4 +1,4 @@
-//! Instructions that need no `Context`: of a poll, of a destructor, or from outside.
+//! Instructions that need no `Context`: in a poll, in a destructor, or outside the runtime.
 
 use std::io::Write;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use crate::world::{World, current, elsewhere, expect_panic, hear, take};
 impl World {
     pub(crate) fn act(self: &Rc<Self>, op: u8) {
         let which = self.next();
-        // They would go on until the stack is used up.
+        // Further nesting would overflow the stack.
         let Some(_depth) = Depth::enter() else { return };
         trace(format_args!("  act {} {which}", op % 24));
         match op % 24 {
@@ -147,7 +147,7 @@ impl World {
                 }
             }
             21 => {
-                // A runtime that comes and goes inside of another one.
+                // A runtime that is created and dropped inside another one.
                 let inner = Rc::new(Runtime::new());
                 let kept = self.spawn_on(&inner);
                 self.spawn_on(&inner).0.detach();
@@ -227,7 +227,7 @@ impl World {
             }
             7 => process::close_stderr(),
             8 => {
-                // Into a runtime that is not entered, perhaps.
+                // The runtime may not be entered.
                 let runtime = self.runtimes.borrow()[usize::from(op >> 7)].clone();
                 if let Some(runtime) = runtime {
                     let kept = self.spawn_on(&runtime);
@@ -259,7 +259,7 @@ impl World {
         }
     }
 
-    /// Runs a runtime. Inside of another one that is refused, in destructors, too.
+    /// Runs a runtime. This is refused inside another running runtime, also in destructors.
     fn run_here(self: &Rc<Self>, op: u8) {
         let is_inside = Handle::try_current().is_some();
         let runtime = self.runtimes.borrow()[usize::from(op & 1)].clone();
@@ -284,7 +284,7 @@ impl World {
             })
         });
         match result {
-            // A process that exits inside of a runtime stays inside.
+            // If the process exits inside a runtime, the runtime stays entered.
             Err(true) if is_inside || process::is_exiting() => {}
             Err(true) => fail("a run is refused where nothing runs"),
             _ if is_inside => fail("a run inside of a running runtime is not refused"),

@@ -53,7 +53,7 @@ impl Inner {
     }
 }
 
-/// What a task ends with. Its destructor may do something, too.
+/// The output of a task. Its destructor may execute an instruction, too.
 pub(crate) struct Output {
     value: u8,
     at_end: u8,
@@ -93,7 +93,7 @@ pub(crate) struct Program {
     world: Rc<World>,
     record: Rc<Record>,
     inner: Vec<Inner>,
-    /// What its drop does: nothing, an instruction, a panic.
+    /// The effect of its destructor: nothing, an instruction, or a panic.
     at_end: u8,
     /// The same for the drop of its output.
     after_end: u8,
@@ -113,7 +113,7 @@ fn length(byte: u8) -> Duration {
     }
 }
 
-/// Whoever joins a task hears of its panic.
+/// Checks that joining a task reports its panic.
 fn joined(record: &Record, result: Result<Output, JoinError>) {
     record.check_join(
         result.is_ok(),
@@ -129,7 +129,7 @@ async fn join((task, record): Kept) {
 }
 
 impl Program {
-    /// Of the runtime whose code is running.
+    /// The runtime whose code is running.
     pub(crate) fn new(world: &Rc<World>) -> Program {
         let record = Rc::new(Record {
             home: world.home.borrow().clone(),
@@ -162,7 +162,7 @@ impl Program {
         }
     }
 
-    /// One instruction. Returns what the poll ends with, if it does.
+    /// Executes one instruction. Returns the result of the poll if it ends the poll.
     fn instruction(&mut self, op: u8, cx: &mut Context<'_>) -> Option<Poll<Output>> {
         let world = self.world.clone();
         trace(format_args!(
@@ -267,7 +267,7 @@ impl Program {
                             match read.await {
                                 Ok(0) => return,
                                 Ok(_) => {}
-                                // The reactor goes with its thread.
+                                // The reactor is dropped with its thread.
                                 Err(_) if there.is_late.get() => return,
                                 Err(error) => fail(&format!("a read: {error}")),
                             }
@@ -447,7 +447,7 @@ impl Program {
         }
     }
 
-    /// A poll, but for what is checked around it.
+    /// A poll, without the checks around it.
     fn poll_inside(&mut self, cx: &mut Context<'_>) -> Poll<Output> {
         let world = self.world.clone();
         let auditing = world.is_auditing();
@@ -473,7 +473,7 @@ impl Program {
 }
 
 async fn group_joined(group: TaskGroup<u8, Output>) {
-    // A group whose runtime has gone says so, instead of leaving children out.
+    // A group whose runtime was dropped reports that.
     let mut all = Box::pin(group.join_all());
     std::future::poll_fn(move |cx| {
         match expect_panic("because its runtime is gone", || all.as_mut().poll(cx)) {
@@ -582,7 +582,7 @@ impl Drop for Program {
         }
         record.panicked.set(true);
         if let (Some(planned), false) = (payload.downcast_ref::<Planned>(), record.over.get()) {
-            // It counts from here on.
+            // The child counts from here on.
             planned.heard.store(false, Ordering::SeqCst);
             record.to_be_told.replace(Some(planned.heard.clone()));
         }
@@ -590,7 +590,7 @@ impl Drop for Program {
     }
 }
 
-/// So many instructions may be nested.
+/// The limit of nested instructions.
 pub(crate) struct Depth;
 
 thread_local! {

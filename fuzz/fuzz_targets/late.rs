@@ -1,5 +1,5 @@
-//! What is left to the end of the thread: it is used and dropped by the destructor of a
-//! thread-local, before or after those of the crate.
+//! Values that the destructor of a thread-local uses and drops at the end of the thread, before or after the
+//! thread-locals of the crate.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ pub(crate) enum Late {
     Promise(Promise<Box<u8>>),
     End(End),
     Group(TaskGroup<u8, Output>),
-    /// A runtime of its own.
+    /// A separate runtime.
     Run,
     Exit,
 }
@@ -37,7 +37,7 @@ thread_local! {
     static AT_END: AtEnd = AtEnd::default();
 }
 
-/// Leaves something to the end of the thread.
+/// Keeps a value until the end of the thread.
 pub(crate) fn push(world: &Rc<World>, late: Option<Late>) {
     if let Some(Late::Task(_) | Late::Group(_) | Late::Runtime(_)) = &late {
         world.tells_later.set(true);
@@ -50,7 +50,7 @@ pub(crate) fn push(world: &Rc<World>, late: Option<Late>) {
     let _ = pushed;
 }
 
-/// Tasks of runtimes that are still there.
+/// Tasks of runtimes that still exist.
 pub(crate) fn check_later(records: Vec<Rc<Record>>) {
     let _ = AT_END.try_with(|at_end| at_end.records.borrow_mut().extend(records));
 }

@@ -33,7 +33,7 @@ impl Line {
     }
 }
 
-/// A task that counts nothing but its turn.
+/// A task that only records its polls.
 struct Customer {
     line: Rc<Line>,
     place: Rc<Place>,
@@ -148,7 +148,7 @@ impl Lines {
         }
     }
 
-    /// All that were woken have been polled, in the runtimes that still run.
+    /// Checks that all woken tasks have been polled, in the runtimes that still run.
     pub(crate) fn check(&self, runs: impl Fn(&Weak<Runtime>) -> bool) {
         for (home, line) in &*self.lines.borrow() {
             let waits = |place: &Rc<Place>| !place.is_gone.get();

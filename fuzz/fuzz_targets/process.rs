@@ -1,5 +1,5 @@
-//! What belongs to the whole process: standard error, forgotten values, file descriptors, and
-//! children that exit in the middle of a program.
+//! State of the whole process: standard error, forgotten values, file descriptors, and child processes that
+//! exit in the middle of a program.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Where failures are told: standard error as it was when the process started.
+/// Receives failures: standard error as it was when the process started.
 static OUTPUT: OnceLock<File> = OnceLock::new();
 
-/// Tells something, whatever standard error is by now.
+/// Prints a message to the original standard error.
 pub(crate) fn say(text: std::fmt::Arguments<'_>) {
     match OUTPUT.get() {
         Some(mut output) => drop(writeln!(output, "{text}")),
@@ -21,7 +21,7 @@ pub(crate) fn say(text: std::fmt::Arguments<'_>) {
     }
 }
 
-/// Tells what is done, if `SOLOIST_FUZZ_TRACE` is set.
+/// Prints an instruction if `SOLOIST_FUZZ_TRACE` is set.
 pub(crate) fn trace(text: std::fmt::Arguments<'_>) {
     static IS_ON: OnceLock<bool> = OnceLock::new();
     if *IS_ON.get_or_init(|| std::env::var_os("SOLOIST_FUZZ_TRACE").is_some()) {
@@ -42,7 +42,7 @@ fn check(result: i32) -> i32 {
     result
 }
 
-/// Standard error of the programs: a file in memory, or a pipe that nobody reads.
+/// Standard error of the programs: a file in memory, or a pipe whose reading end is closed.
 struct Stderr {
     usual: OwnedFd,
     file: File,
@@ -53,11 +53,11 @@ struct Stderr {
 static STDERR: OnceLock<Stderr> = OnceLock::new();
 
 fn owned(fd: RawFd) -> OwnedFd {
-    // SAFETY: a system call has just returned it, and nobody else has it.
+    // SAFETY: a system call has just returned it, and nothing else owns it.
     unsafe { OwnedFd::from_raw_fd(check(fd)) }
 }
 
-/// Before anything else in the process.
+/// Called before anything else in the process.
 pub(crate) fn keep_output() {
     // SAFETY: system calls without pointers; a Rust `main` would ignore the signal, too.
     let output = unsafe {
@@ -67,7 +67,7 @@ pub(crate) fn keep_output() {
     let _ = OUTPUT.set(File::from(output));
 }
 
-/// Before the first program.
+/// Called before the first program.
 pub(crate) fn set_up() {
     let mut ends = [0; 2];
     // SAFETY: system calls; the pointers are to a constant and to a live array of two.
@@ -125,7 +125,7 @@ pub(crate) fn collected() -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Where forgotten values are. LeakSanitizer finds them here.
+/// The forgotten values, where LeakSanitizer finds them.
 static FORGOTTEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 /// Whether this program has forgotten something.
 static FORGETFUL: AtomicBool = AtomicBool::new(false);
@@ -150,7 +150,7 @@ fn open_fds() -> HashSet<RawFd> {
 
 static USUAL_FDS: OnceLock<HashSet<RawFd>> = OnceLock::new();
 
-/// Which descriptors stay.
+/// The descriptors that stay open.
 pub(crate) fn note_fds() {
     USUAL_FDS.get_or_init(|| {
         let mut fds = open_fds();
@@ -161,18 +161,18 @@ pub(crate) fn note_fds() {
     });
 }
 
-/// Closes those that forgotten sockets have left.
+/// Closes the descriptors of forgotten sockets.
 pub(crate) fn close_other_fds() {
     let usual = USUAL_FDS.get().expect("noted before the first program");
     for fd in open_fds() {
         if !usual.contains(&fd) {
-            // SAFETY: what has it is forgotten, and its thread has ended.
+            // SAFETY: its owner was forgotten, and the thread of the owner has ended.
             unsafe { libc::close(fd) };
         }
     }
 }
 
-/// Rises when one is leaked.
+/// Increases when a descriptor is leaked.
 pub(crate) fn lowest_fd() -> RawFd {
     let file = File::open("/dev/null").expect("/dev/null");
     let fd = file.into_raw_fd();
@@ -181,9 +181,9 @@ pub(crate) fn lowest_fd() -> RawFd {
 }
 
 const CHILD: &str = "SOLOIST_FUZZ_CHILD";
-/// What a program exits with.
+/// The exit status of a program.
 const EXIT: i32 = 42;
-/// So many programs run without a child after one that had one: they take long.
+/// How many programs run without a child process after one with a child, which takes long.
 const PAUSE: usize = 400;
 
 static IS_CHILD: AtomicBool = AtomicBool::new(false);

@@ -27,11 +27,11 @@ enum Stream {
     Tcp(TcpStream),
 }
 
-/// Bytes that go one way.
+/// The bytes in one direction.
 struct Way {
     /// How many were sent, and received. Locked during each operation.
     counts: Mutex<(u64, u64)>,
-    /// Cut on purpose: what was sent may be lost.
+    /// Whether the connection was reset on purpose, which may lose bytes.
     is_cut: AtomicBool,
 }
 
@@ -53,7 +53,7 @@ fn listener() -> &'static std::net::TcpListener {
     LISTENER.get_or_init(|| std::net::TcpListener::bind("127.0.0.1:0").expect("a listener"))
 }
 
-/// Before the descriptors are noted.
+/// Called before the open descriptors are recorded.
 pub(crate) fn set_up() {
     listener();
 }
@@ -172,7 +172,7 @@ impl End {
         unsafe { libc::poll(&raw mut poll, 1, 0) > 0 && poll.revents & wanted != 0 }
     }
 
-    /// What needs no `Context`.
+    /// The operations that need no `Context`.
     pub(crate) fn act(self, world: &World, op: u8) {
         let shutdown = |how| match &*self.stream {
             Stream::Unix(stream) => stream.shutdown(how),
@@ -201,7 +201,7 @@ impl End {
                 }
                 return;
             }
-            // To the foreign thread: for good, or by reference.
+            // To the foreign thread, by value or by reference.
             6 => {
                 let mut end = self;
                 crate::world::elsewhere(op & 0x80 != 0, move || end.use_here(op));
@@ -227,7 +227,7 @@ impl End {
     }
 }
 
-/// Reads or writes until the end, an error, or so many bytes.
+/// Reads or writes until the end, an error, or a number of bytes.
 pub(crate) struct Transfer {
     world: Rc<World>,
     end: Option<End>,

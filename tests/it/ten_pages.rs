@@ -189,13 +189,16 @@ fn ten_pages_refuses_bad_arguments() {
     watchdog(|| {
         for (args, why) in [
             ("--ways tasks,goroutines", "there is no way \"goroutines\""),
-            ("--ways", "--ways needs a value"),
-            ("--pages 0", "--pages must be a number, at least 1"),
-            ("--workers -1", "\"-1\" is not"),
-            ("--delay soon", "\"soon\" is not"),
-            ("--fast", "there is no option --fast"),
-            ("10", "what is \"10\"?"),
-            ("worker here 1", "\"here\" is not"),
+            ("--ways", "missing argument for option '--ways'"),
+            ("--pages 0", "\"0\": expected a number of at least 1"),
+            ("--workers -1", "\"-1\": expected a number of at least 1"),
+            (
+                "--delay soon",
+                "\"soon\": expected a number of milliseconds",
+            ),
+            ("--fast", "invalid option '--fast'"),
+            ("10", "unexpected argument \"10\""),
+            ("worker here 1", "cannot parse argument \"here\""),
         ] {
             let output = ten_pages(args);
             assert_eq!(

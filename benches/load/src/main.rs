@@ -1,8 +1,8 @@
-//! The other end of the socket suites, on a core of its own. One thread and epoll.
+//! The clients of the socket suites, on a separate core. One thread and epoll.
 //!
 //! * `echo ADDRESS PID CONNECTIONS BYTES REQUESTS`: each connection sends its next
 //!   message as soon as the reply to the last is there;
-//! * `connect ADDRESS PID CONNECTIONS REQUESTS`: each request on a connection of its own;
+//! * `connect ADDRESS PID CONNECTIONS REQUESTS`: a new connection for each request;
 //! * `idle ADDRESS CONNECTIONS`: connections that send nothing;
 //! * `mixed ADDRESS PID MILLISECONDS CLIENTS IDLE BESIDE`: clients of which each waits for a
 //!   reply, beside connections that send nothing, and beside `nothing`, a connection that
@@ -62,10 +62,10 @@ fn main() {
 
 struct Connection {
     stream: TcpStream,
-    /// What is still to come of this reply.
+    /// The bytes of this reply that have not arrived yet.
     missing: usize,
     sent: Instant,
-    /// What is still to be sent of this message: a large one does not fit at once.
+    /// The bytes of this message that have not been sent yet: a large one does not fit at once.
     unsent: usize,
 }
 
@@ -122,7 +122,7 @@ fn echo(server: &Server, connections: usize, bytes: usize, requests: usize) {
                     } else {
                         open -= 1;
                     }
-                    // Its reply takes a while.
+                    // The reply has not arrived yet.
                     break;
                 }
             }
@@ -143,7 +143,7 @@ fn echo(server: &Server, connections: usize, bytes: usize, requests: usize) {
     report("RTT p99.9", times[times.len() * 999 / 1000]);
 }
 
-/// Writes what fits.
+/// Writes as much as fits.
 fn push(one: &mut Connection, message: &[u8]) {
     while one.unsent > 0 {
         let from = message.len() - one.unsent;
@@ -184,7 +184,7 @@ fn connect(server: &Server, connections: usize, requests: usize) {
         stream.read_exact(&mut reply).unwrap();
     }
     let wall = start.elapsed();
-    // Let the server see the last of them go.
+    // Lets the server notice the end of the last connections.
     std::thread::sleep(Duration::from_millis(20));
     let cpu = server.cpu() - cpu;
     report("CPU", cpu.as_nanos() as f64 / requests as f64 / 1000.0);
@@ -237,7 +237,7 @@ fn pages() {
     }
 }
 
-// ---- what they have in common --------------------------------------------------------
+// ---- shared parts --------------------------------------------------------------------
 
 fn report(name: &str, value: f64) {
     println!("{name}\t{value}");
@@ -270,8 +270,8 @@ impl Server {
     }
 }
 
-/// The `i`th connection. An address has not ports enough for all that are open, or were
-/// closed a minute ago: there are many addresses.
+/// The `i`th connection. It uses many addresses, since one has too few ports for all connections that are
+/// open or were closed within the last minute.
 fn from_somewhere(to: SocketAddr, i: usize) -> TcpStream {
     let stream = unconnected(i);
     connect_to(&stream, to).unwrap_or_else(|error| panic!("{error}"));
@@ -367,12 +367,12 @@ impl Poller {
         assert_eq!(done, 0);
     }
 
-    /// The keys of those that are ready.
+    /// Waits, and returns the keys of the sockets that are ready.
     fn wait(&mut self) -> Vec<u64> {
         self.wait_at_most(-1)
     }
 
-    /// The same, for so many milliseconds at most.
+    /// The same, for at most this many milliseconds.
     fn wait_at_most(&mut self, timeout: i32) -> Vec<u64> {
         // SAFETY: room for as many events as are asked for.
         let n = unsafe { libc::epoll_wait(self.fd, self.events.as_mut_ptr(), 256, timeout) };

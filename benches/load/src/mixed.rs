@@ -1,4 +1,4 @@
-//! Clients that wait for their replies, beside something that keeps the server busy.
+//! Clients that wait for their replies while other load keeps the server busy.
 //!
 //! Each client sends a message of 64 bytes, waits for the reply, and sends the next. After a
 //! warm-up, the number of replies is that of the given time. The waits are those of all
@@ -56,7 +56,7 @@ impl Client {
     }
 }
 
-/// What keeps the server busy from here.
+/// The other load of this program.
 enum Beside {
     Nothing,
     /// With whether there is room.
@@ -67,7 +67,7 @@ enum Beside {
 }
 
 pub fn main(server: &Server, length: Duration, clients: usize, idle: usize, beside: &str) {
-    // Whatever goes wrong, this process ends.
+    // Ends this process in any case.
     // SAFETY: a system call that only starts a timer.
     unsafe { libc::alarm(30 + 2 * length.as_secs() as u32) };
     // One client waits nearly always, so it can have the core when it is to run. What else is

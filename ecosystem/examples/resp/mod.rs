@@ -1,4 +1,4 @@
-//! A client for Redis: its protocol, RESP, over one TCP connection. The examples share it.
+//! A client for Redis, which examples share: the protocol RESP on one TCP connection.
 
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::net::TcpStream;
@@ -6,62 +6,64 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 
-/// No line of the protocol is longer: text goes as bytes with their length before them.
+/// The longest line that is accepted. Strings are not sent as lines.
 const MAX_LINE: u64 = 64 * 1024;
-/// What Redis allows for a string.
+/// The longest string in Redis.
 const MAX_BYTES: usize = 512 * 1024 * 1024;
 const MAX_DEPTH: usize = 8;
 
-/// What the server answers.
+/// A reply of the server.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Value {
     Nothing,
-    /// As the `OK` of SET.
+    /// For example the `OK` of SET.
     Status(String),
     Number(i64),
     Bytes(Vec<u8>),
     List(Vec<Value>),
-    /// What it answers to a command that it cannot do.
+    /// The reply to a command that failed.
     Error(String),
 }
 
 pub(crate) struct Redis {
     stream: BufReader<TcpStream>,
-    /// Set while replies are due: after a call that was dropped before they were here,
-    /// the next one would take them for its own.
-    replies_are_due: bool,
+    /// Whether replies are pending. If a call is dropped before its replies have arrived, the next call
+    /// would read them as its own.
+    is_pending: bool,
 }
 
 impl Redis {
     pub(crate) async fn connect(address: &str) -> io::Result<Redis> {
         let stream = TcpStream::connect(address).await?;
-        // Commands are small, and each is waited for.
+        // Commands are small, and each waits for its reply.
         stream.set_nodelay(true)?;
         Ok(Redis {
             stream: BufReader::new(stream),
-            replies_are_due: false,
+            is_pending: false,
         })
     }
 
-    /// Sends a command and waits for its reply. What the server cannot do is an error.
+    /// Sends a command and waits for its reply. Returns an error if the command failed.
     pub(crate) async fn call(&mut self, command: &[&[u8]]) -> io::Result<Value> {
         match self.pipeline(&[command]).await?.pop() {
             Some(Value::Error(error)) => Err(broken(&error)),
             Some(value) => Ok(value),
-            None => unreachable!("there is a reply to each command"),
+            None => unreachable!("each command has a reply"),
         }
     }
 
-    /// Sends all commands at once, and then waits for their replies: one round trip.
+    /// Sends all commands and waits for their replies, in one round trip.
     ///
     /// # Cancel safety
     ///
-    /// After one that was dropped on its way the connection is of no use any more.
+    /// If the future is dropped before it is ready, the connection can no longer be used.
     pub(crate) async fn pipeline(&mut self, commands: &[&[&[u8]]]) -> io::Result<Vec<Value>> {
-        if self.replies_are_due {
-            return Err(broken("an earlier call was dropped before its reply came"));
+        if self.is_pending {
+            return Err(broken(
+                "an earlier call was dropped before its reply arrived",
+            ));
         }
-        self.replies_are_due = true;
+        self.is_pending = true;
         let mut request = Vec::new();
         for command in commands {
             request.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
@@ -71,8 +73,8 @@ impl Redis {
                 request.extend_from_slice(b"\r\n");
             }
         }
-        // A server that has no room for more replies reads no more commands: the replies
-        // must be read while the commands are on their way.
+        // The server stops reading commands when the buffers for its replies are full, so the replies
+        // are read while the commands are sent.
         let mut writing = self.stream.get_ref().clone();
         let write = async { writing.write_all(&request).await };
         let read = async {
@@ -83,14 +85,14 @@ impl Redis {
             Ok(replies)
         };
         let (_, replies) = futures_lite::future::try_zip(write, read).await?;
-        self.replies_are_due = false;
+        self.is_pending = false;
         Ok(replies)
     }
 }
 
 type Reading<'a> = Pin<Box<dyn Future<Output = io::Result<Value>> + Send + 'a>>;
 
-/// In a box, because lists are in lists.
+/// Boxed, since lists can contain lists.
 fn read_value(stream: &mut BufReader<TcpStream>, depth: usize) -> Reading<'_> {
     Box::pin(async move {
         let mut line = Vec::new();
@@ -98,12 +100,12 @@ fn read_value(stream: &mut BufReader<TcpStream>, depth: usize) -> Reading<'_> {
         let Some(line) = line.strip_suffix(b"\r\n") else {
             return Err(match line.len() {
                 0 => io::ErrorKind::UnexpectedEof.into(),
-                _ => broken("a line of the reply has no end"),
+                _ => broken("a line of the reply is too long or incomplete"),
             });
         };
         let text = String::from_utf8_lossy(line);
         let Some((kind, text)) = text.split_at_checked(1) else {
-            return Err(broken("an empty line for a reply"));
+            return Err(broken("the reply is an empty line"));
         };
         let number = || {
             let number = text.parse::<i64>();
@@ -117,9 +119,9 @@ fn read_value(stream: &mut BufReader<TcpStream>, depth: usize) -> Reading<'_> {
             "$" => {
                 let length = usize::try_from(number()?).unwrap_or(usize::MAX);
                 if length > MAX_BYTES {
-                    return Err(broken("a string that is longer than Redis allows"));
+                    return Err(broken("a string is longer than Redis allows"));
                 }
-                // Room for what comes, not for what is announced.
+                // Allocates for the bytes that arrive, not for the length that is announced.
                 let mut bytes = Vec::new();
                 let whole = length as u64 + 2;
                 stream.take(whole).read_to_end(&mut bytes).await?;
@@ -129,7 +131,7 @@ fn read_value(stream: &mut BufReader<TcpStream>, depth: usize) -> Reading<'_> {
                 bytes.truncate(length);
                 Ok(Value::Bytes(bytes))
             }
-            "*" if depth == MAX_DEPTH => Err(broken("too many lists within lists")),
+            "*" if depth == MAX_DEPTH => Err(broken("lists are nested too deeply")),
             "*" => {
                 let mut values = Vec::new();
                 for _ in 0..number()? {
@@ -137,7 +139,7 @@ fn read_value(stream: &mut BufReader<TcpStream>, depth: usize) -> Reading<'_> {
                 }
                 Ok(Value::List(values))
             }
-            _ => Err(broken(&format!("a reply that begins with {kind:?}"))),
+            _ => Err(broken(&format!("unknown type of reply: {kind:?}"))),
         }
     })
 }

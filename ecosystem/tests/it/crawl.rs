@@ -1,4 +1,4 @@
-//! Workers that crawl one site together, and one of them is killed.
+//! The example `crawl_workers`: workers crawl one site together, and some are killed or stopped.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +13,7 @@ use crate::support::watchdog;
 
 const PAGES: usize = 300;
 
-/// A site of 300 pages that knows which worker asks.
+/// A site of 300 pages that records which worker requests a page.
 struct Site {
     address: SocketAddr,
     state: Mutex<State>,
@@ -22,12 +22,12 @@ struct Site {
 
 #[derive(Default)]
 struct State {
-    /// Who has asked for a page, in order.
+    /// The workers that have requested each page, in order.
     asked: HashMap<usize, Vec<String>>,
     answered: usize,
-    /// What these ask for when this many pages have been answered waits.
+    /// Holds the requests of a worker once this many pages have been answered.
     hold: HashMap<String, usize>,
-    /// Who waits, and for what.
+    /// The requests that are held: worker and page.
     held: Vec<(String, usize)>,
 }
 
@@ -81,11 +81,11 @@ impl Site {
         let body = format!("<a href=\"/\">start</a>{elsewhere}{links}");
         let length = body.len();
         let reply = format!("HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
-        // Its worker may have been killed.
+        // The worker may have been killed.
         let _ = stream.write_all(reply.as_bytes());
     }
 
-    /// From now on, or for ever.
+    /// Holds the requests of a worker from that count on, or no longer.
     fn hold(&self, worker: &str, when_answered: Option<usize>) {
         let mut state = self.state.lock().unwrap();
         match when_answered {
@@ -95,7 +95,7 @@ impl Site {
         self.changed.notify_all();
     }
 
-    /// Waits until this many requests of a worker are held, and returns what they are for.
+    /// Waits until this many requests of a worker are held, and returns their pages.
     fn wait_for_held(&self, worker: &str, count: usize) -> HashSet<usize> {
         let of = |state: &State| -> HashSet<usize> {
             let held = state.held.iter().filter(|(who, _)| who == worker);
@@ -116,7 +116,7 @@ fn worker(name: &str, redis: &RedisServer, site: &Site) -> Command {
     worker
 }
 
-/// All that the workers have written, and that each has come to a good end.
+/// Waits for the workers to exit with success, and returns their output.
 #[track_caller]
 fn finish(workers: Vec<KillOnDrop>) -> String {
     let mut all = String::new();
@@ -146,7 +146,7 @@ fn assert_all_is_done(redis: &RedisServer, site: &Site) {
         let outcome = &done[&format!("http://{}/{path}", site.address)];
         assert!(outcome.starts_with("200 "), "{page}: {outcome}");
     }
-    // There is nothing left to do: lists that are empty are gone.
+    // Redis removes empty lists.
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis).unwrap();
     keys.retain(|key| !key.contains(":alive:"));
     keys.sort();
@@ -155,20 +155,20 @@ fn assert_all_is_done(redis: &RedisServer, site: &Site) {
 }
 
 #[test]
-fn a_worker_that_is_killed_loses_no_page() {
+fn a_killed_worker_loses_no_page() {
     watchdog(|| {
         let Some(redis) = RedisServer::start() else {
             return;
         };
         let site = Site::start();
-        // The victim hangs first, with four pages in its hands; the others wait for its end.
+        // The victim is held first, with four pages. The others are held until it has been killed.
         site.hold("victim", Some(100));
         site.hold("ann", Some(150));
         site.hold("bob", Some(150));
         let start = |name: &str| KillOnDrop(worker(name, &redis, &site).spawn().unwrap());
         let (ann, bob, mut victim) = (start("ann"), start("bob"), start("victim"));
 
-        let in_its_hands = site.wait_for_held("victim", 4);
+        let taken = site.wait_for_held("victim", 4);
         site.wait_for_held("ann", 4);
         site.wait_for_held("bob", 4);
         // SIGKILL.
@@ -178,19 +178,19 @@ fn a_worker_that_is_killed_loses_no_page() {
         site.hold("bob", None);
 
         let out = finish(vec![ann, bob]);
-        assert!(out.contains("rescued "), "{out}");
+        assert!(out.contains("recovered "), "{out}");
         assert_all_is_done(&redis, &site);
         let state = site.state.lock().unwrap();
-        for page in in_its_hands {
+        for page in taken {
             let asked = &state.asked[&page];
             assert!(asked.iter().any(|who| who != "victim"), "{page}: {asked:?}");
         }
     });
 }
 
-/// It was only slow: what it had has been crawled by others, and what it does now does no harm.
+/// Other workers have crawled the pages of a slow worker before it continues.
 #[test]
-fn a_worker_that_comes_back_late_does_no_harm() {
+fn a_worker_that_was_stopped_does_no_harm_later() {
     watchdog(|| {
         let Some(redis) = RedisServer::start() else {
             return;
@@ -200,7 +200,7 @@ fn a_worker_that_comes_back_late_does_no_harm() {
         site.hold("ann", Some(100));
         let start = |name: &str| KillOnDrop(worker(name, &redis, &site).spawn().unwrap());
         let (ann, late) = (start("ann"), start("late"));
-        let in_its_hands = site.wait_for_held("late", 4);
+        let taken = site.wait_for_held("late", 4);
         site.wait_for_held("ann", 4);
         let signal = |name: &str| {
             let pid = late.0.id().to_string();
@@ -209,11 +209,11 @@ fn a_worker_that_comes_back_late_does_no_harm() {
         };
         signal("-STOP");
         site.hold("ann", None);
-        // Somebody else is asked for what it has.
+        // Waits until the other worker has requested its pages.
         let state = site.state.lock().unwrap();
         let missing = |state: &mut State| {
             let by_ann = |page| state.asked[page].iter().any(|who| who == "ann");
-            !in_its_hands.iter().all(by_ann)
+            !taken.iter().all(by_ann)
         };
         drop(site.changed.wait_while(state, missing).unwrap());
         site.hold("late", None);
@@ -224,14 +224,14 @@ fn a_worker_that_comes_back_late_does_no_harm() {
 }
 
 #[test]
-fn pages_that_cannot_be_fetched_are_tried_again_and_then_told() {
+fn pages_that_cannot_be_fetched_are_retried_and_then_reported() {
     watchdog(|| {
         let Some(redis) = RedisServer::start() else {
             return;
         };
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = nobody.local_addr().unwrap();
-        drop(nobody);
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = unused.local_addr().unwrap();
+        drop(unused);
         let output = example("crawl_workers")
             .args(["--redis", &redis.address.to_string()])
             .arg(format!("http://{address}/"))
@@ -240,15 +240,12 @@ fn pages_that_cannot_be_fetched_are_tried_again_and_then_told() {
         assert_eq!(output.status.code(), Some(1));
         let out = String::from_utf8(output.stdout).unwrap();
         assert_eq!(out.matches("fail http://").count(), 3, "{out}");
-        assert!(
-            out.ends_with("has crawled 0 of 1 pages; 1 have failed\n"),
-            "{out}"
-        );
+        assert!(out.ends_with("crawled 0 of 1 pages; 1 failed\n"), "{out}");
     });
 }
 
 #[test]
-fn without_a_url_there_is_a_site_to_crawl() {
+fn without_a_url_the_built_in_site_is_crawled() {
     watchdog(|| {
         let Some(redis) = RedisServer::start() else {
             return;
@@ -261,20 +258,16 @@ fn without_a_url_there_is_a_site_to_crawl() {
         let out = finish(vec![start(), start()]);
         let pages = out.lines().filter(|line| line.starts_with("200 ")).count();
         assert_eq!(pages, 300, "{out}");
-        assert_eq!(
-            out.matches("of 300 pages; 0 have failed").count(),
-            2,
-            "{out}"
-        );
+        assert_eq!(out.matches("of 300 pages; 0 failed").count(), 2, "{out}");
     });
 }
 
 #[test]
-fn without_redis_it_says_so() {
+fn without_redis_there_is_an_error() {
     watchdog(|| {
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = nobody.local_addr().unwrap();
-        drop(nobody);
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = unused.local_addr().unwrap();
+        drop(unused);
         let output = example("crawl_workers")
             .args(["--redis", &address.to_string()])
             .stderr(Stdio::piped())
@@ -282,6 +275,9 @@ fn without_redis_it_says_so() {
             .unwrap();
         assert_eq!(output.status.code(), Some(1));
         let err = String::from_utf8(output.stderr).unwrap();
-        assert!(err.contains(&format!("no Redis at {address}")), "{err}");
+        assert!(
+            err.contains(&format!("cannot connect to Redis at {address}")),
+            "{err}"
+        );
     });
 }

@@ -1,5 +1,4 @@
-//! Crates of others that work here as they are, and the way in from other executors and
-//! out to them.
+//! Other crates in tasks of soloist, and soloist together with other executors.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -26,7 +25,7 @@ const TASKS: usize = 1000;
 const SUM: usize = TASKS * (TASKS - 1) / 2;
 const SOON: Duration = Duration::from_millis(1);
 
-/// A runtime on a thread of its own, until it is dropped.
+/// A runtime on another thread, which is stopped when this is dropped.
 struct Elsewhere {
     handle: Handle,
     thread: Option<thread::JoinHandle<()>>,
@@ -96,7 +95,7 @@ fn async_channel_senders_and_receivers_wait_for_each_other() {
             }
             all.sort();
             assert!(all.into_iter().eq(0..TASKS));
-            // There is room for one before a receiver has run.
+            // The channel has room for one message before a receiver runs.
             assert_eq!(waits.get(), TASKS - 1);
         });
     });
@@ -125,7 +124,7 @@ fn async_channel_from_another_thread_wakes_the_loop() {
 }
 
 #[test]
-fn async_lock_keeps_tasks_out_and_lets_them_in() {
+fn async_lock_excludes_tasks() {
     watchdog(|| {
         block_on(async {
             let mutex = Arc::new(async_lock::Mutex::new(0));
@@ -185,7 +184,7 @@ fn async_lock_readers_share_and_a_barrier_has_one_leader() {
                     spawn(async move {
                         let guard = lock.read().await;
                         readers.set(readers.get() + 1);
-                        // All read at the same time, or nobody gets on.
+                        // The barrier opens only if all read at the same time.
                         let leads = barrier.wait().await.is_leader();
                         drop(guard);
                         *lock.write().await += 1;
@@ -284,7 +283,7 @@ fn async_fs_reads_and_writes_while_the_loop_runs() {
             }
             assert_eq!(names.len(), 100);
             assert!(names.iter().all(|name| name.ends_with(".done")));
-            // Whatever was waited for, the loop was not what waited.
+            // The operations did not block the loop.
             assert!(ticks.get() > 1);
             drop(ticker);
             async_fs::remove_dir_all(&dir).await.unwrap();
@@ -292,9 +291,9 @@ fn async_fs_reads_and_writes_while_the_loop_runs() {
     });
 }
 
-/// What a `RemoteTask` has to do inside of any other executor: called there.
+/// Awaits `RemoteTask`s. Called inside another executor.
 async fn use_remote_tasks(handle: &Handle) {
-    // All of them wait at the same time, and nobody else would wake them.
+    // All of them wait at the same time, and only their own wakes wake them.
     let tasks: Vec<_> = (0..TASKS)
         .map(|n| {
             handle.spawn(move || async move {
@@ -319,7 +318,7 @@ async fn use_remote_tasks(handle: &Handle) {
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
 
-    // Dropped here, the future is dropped there.
+    // Dropping the task drops the future on the other thread.
     let (tell, told) = async_channel::bounded::<()>(1);
     let (started, has_started) = async_channel::bounded::<()>(1);
     let task = handle.spawn(|| async move {
@@ -342,7 +341,7 @@ fn remote_tasks_are_awaited_inside_tokio() {
             .unwrap();
         tokio.block_on(async {
             use_remote_tasks(&elsewhere.handle).await;
-            // In tasks of its own, and under its timeout.
+            // In tokio's tasks, and with its timeout.
             let tasks: Vec<_> = (0..TASKS)
                 .map(|n| {
                     let task = elsewhere.handle.spawn(move || async move {
@@ -395,7 +394,7 @@ fn remote_tasks_are_awaited_inside_smol() {
 }
 
 #[test]
-fn tokios_handles_are_awaited_here() {
+fn join_handles_of_tokio_are_awaited_in_soloist() {
     watchdog(|| {
         let (tell, told) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -430,7 +429,7 @@ fn tokios_handles_are_awaited_here() {
             let panics = tokio.spawn(async { panic!("over there") });
             assert!(panics.await.unwrap_err().is_panic());
 
-            // Its channels need no runtime, so they work between the two.
+            // The channels of tokio need no runtime, so they work between the two.
             let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
             let sending = tokio.spawn(async move {
                 for n in 0..TASKS {
@@ -453,7 +452,7 @@ fn tokios_handles_are_awaited_here() {
 }
 
 #[test]
-fn smols_tasks_are_awaited_here() {
+fn tasks_of_smol_are_awaited_in_soloist() {
     watchdog(|| {
         block_on(async {
             let tasks: Vec<_> = (0..TASKS)
@@ -472,14 +471,14 @@ fn smols_tasks_are_awaited_here() {
             assert_eq!(sum, SUM);
             let endless = smol::spawn(std::future::pending::<()>());
             assert_eq!(endless.cancel().await, None);
-            // What smol polls on its own threads works when it is polled here, too.
+            // smol's timer and blocking pool also work when they are polled by soloist.
             smol::Timer::after(SOON).await;
             assert_eq!(smol::unblock(|| 5).await, 5);
         });
     });
 }
 
-/// With the default of `async_trait`, which asks all futures to be `Send`.
+/// By default, `async_trait` requires `Send` futures.
 #[async_trait]
 trait Service: Send + Sync {
     async fn serve(&self, stream: &mut TcpStream) -> io::Result<usize>;
@@ -542,7 +541,7 @@ fn async_trait_with_its_default_send() {
             for n in 0..100 {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let service = service.clone();
-                // Half of them here, half of them on another thread.
+                // Half of them on this thread, half of them on another.
                 let serve = async move { service.serve(&mut stream).await };
                 let serve: Pin<Box<dyn Future<Output = io::Result<usize>> + Send>> =
                     Box::pin(serve);
@@ -574,7 +573,7 @@ fn a_boxed_send_future_moves_with_its_sockets_and_sleeps() {
         let mut client = TcpStream::connect(address).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
         Box::pin(async move {
-            // This much of it here,
+            // The first part runs on this thread,
             client.write_all(b"here").await?;
             server.read_exact(&mut [0; 4]).await?;
             sleep(SOON).await;
@@ -582,7 +581,7 @@ fn a_boxed_send_future_moves_with_its_sockets_and_sleeps() {
             assert_eq!(futures_lite::future::poll_once(&mut long).await, None);
             steps.fetch_add(1, Ordering::SeqCst);
             moved.recv().await.unwrap();
-            // and that much of it there, with the same sockets and the same sleep.
+            // and the second on another, with the same sockets and the same sleep.
             long.reset(soloist::time::now() + SOON);
             long.await;
             let mut rest = Vec::new();
@@ -629,11 +628,11 @@ fn a_boxed_send_future_moves_with_its_sockets_and_sleeps() {
     });
 }
 
-/// Its `MultiplexedConnection` takes any stream that is `Send`, and a task that drives it.
-/// The traits are tokio's, its runtime does not run.
+/// `MultiplexedConnection` takes any `Send` stream with tokio's traits, and a task has to drive it. No
+/// runtime of tokio runs.
 #[cfg(unix)]
 #[test]
-fn the_redis_crate_speaks_over_our_stream() {
+fn the_redis_crate_over_a_tcp_stream_of_soloist() {
     use redis::aio::MultiplexedConnection;
     use redis::{AsyncConnectionConfig, RedisConnectionInfo};
     use tokio_util::compat::FuturesAsyncReadCompatExt;
@@ -645,7 +644,7 @@ fn the_redis_crate_speaks_over_our_stream() {
         block_on(async {
             let stream = TcpStream::connect(server.address).await.unwrap();
             let info = RedisConnectionInfo::default();
-            // Its own timeouts would need tokio's clock.
+            // The timeouts of the crate need tokio's clock.
             let config = AsyncConnectionConfig::new().set_response_timeout(None);
             let (redis, driver) =
                 MultiplexedConnection::new_with_config(&info, stream.compat(), config)
@@ -678,7 +677,7 @@ fn the_redis_crate_speaks_over_our_stream() {
             let echoes: Vec<usize> = pipe.query_async(&mut redis).await.unwrap();
             assert!(echoes.into_iter().eq(0..TASKS));
 
-            // More than any socket buffer holds, both ways.
+            // More than any socket buffer holds, in both directions.
             let large = vec![b'x'; 16 << 20];
             let set = redis::cmd("SET").arg("large").arg(&large).take();
             let () = set.query_async(&mut redis).await.unwrap();
@@ -691,7 +690,7 @@ fn the_redis_crate_speaks_over_our_stream() {
             assert!(back == large);
 
             drop(redis);
-            // Nobody has anything to ask any more: the driver ends.
+            // The driver ends when all connections are dropped.
             driver.await;
         });
     });

@@ -1,5 +1,4 @@
-//! The example `embed`: a guest in calloop's loop serves its clients while frames are drawn. And
-//! `embed_mio`, in a loop that is edge-triggered.
+//! The examples `embed` and `embed_mio`: a runtime as a guest in the event loops of calloop and mio.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
@@ -7,7 +6,7 @@ use std::net::{Shutdown, TcpStream, UdpSocket};
 use crate::programs::{KillOnDrop, example};
 use crate::support::watchdog;
 
-/// "frame 30: 0 bytes echoed, 2 turns", as its three numbers.
+/// The three numbers of a line such as "frame 30: 0 bytes echoed, 2 turns".
 fn numbers(line: &str) -> [u64; 3] {
     let words = line.split(|c: char| !c.is_ascii_digit());
     let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
@@ -15,7 +14,7 @@ fn numbers(line: &str) -> [u64; 3] {
 }
 
 #[test]
-fn an_echo_while_frames_go_on() {
+fn embed_echoes_between_frames() {
     watchdog(|| {
         let mut command = example("embed");
         let mut program = KillOnDrop(command.arg("127.0.0.1:0").spawn().unwrap());
@@ -25,7 +24,7 @@ fn an_echo_while_frames_go_on() {
         let address = first.strip_prefix("listening on ").unwrap();
         let [frames, echoed, turns] = numbers(&line());
         assert_eq!((frames, echoed), (30, 0));
-        // Nobody has come: the frames cost the runtime nothing.
+        // No client has connected, so frames do not cause turns.
         assert!(turns < 5, "{turns}");
 
         let mut client = TcpStream::connect(address).unwrap();
@@ -42,7 +41,7 @@ fn an_echo_while_frames_go_on() {
                 break numbers;
             }
         };
-        // It is connected and says nothing: no frame costs a turn.
+        // The clients send nothing, so frames do not cause turns.
         let [later, echoed, same] = numbers(&line());
         assert_eq!((later, echoed), (frames + 30, 500));
         assert!(same <= turns + 2, "{turns} turns, then {same}");
@@ -56,7 +55,7 @@ fn an_echo_while_frames_go_on() {
 }
 
 #[test]
-fn it_ends_when_its_time_is_up() {
+fn embed_exits_after_its_time() {
     watchdog(|| {
         let output = example("embed")
             .args(["--seconds", "1", "127.0.0.1:0"])
@@ -66,7 +65,7 @@ fn it_ends_when_its_time_is_up() {
         let text = String::from_utf8(output.stdout).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("listening on 127.0.0.1:"), "{text}");
-        // A machine that is busy draws fewer, and none draws more.
+        // At most one line for each 30 frames, and fewer on a busy machine.
         assert!(lines.len() <= 3, "{text}");
         let output = example("embed")
             .arg("--what")
@@ -77,7 +76,7 @@ fn it_ends_when_its_time_is_up() {
 }
 
 #[test]
-fn an_echo_in_an_edge_triggered_loop() {
+fn embed_mio_echoes() {
     watchdog(|| {
         let mut command = example("embed_mio");
         let mut program = KillOnDrop(command.arg("127.0.0.1:0").spawn().unwrap());
@@ -90,7 +89,7 @@ fn an_echo_in_an_edge_triggered_loop() {
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
         datagrams.connect(address).unwrap();
         for n in 0..200 {
-            // Something is ready again while the last turn is made.
+            // Sockets become ready again during a turn.
             for client in &mut clients {
                 client.write_all(&[n; 10]).unwrap();
             }
@@ -114,7 +113,7 @@ fn an_echo_in_an_edge_triggered_loop() {
 }
 
 #[test]
-fn the_edge_triggered_one_ends_when_its_time_is_up_too() {
+fn embed_mio_exits_after_its_time() {
     watchdog(|| {
         let output = example("embed_mio")
             .args(["--seconds", "1", "127.0.0.1:0"])

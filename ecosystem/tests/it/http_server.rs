@@ -1,4 +1,4 @@
-//! The example `http_server`, against curl and against clients that curl is too polite to be.
+//! The example `http_server`, with curl, wrk and misbehaving clients.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,9 +20,9 @@ use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::{spawn, testing, time};
 
 use crate::programs::{KillOnDrop, Output, WATCHDOG, example, run, skip_without};
-use crate::support::{Random, watchdog};
+use crate::support::watchdog;
 
-/// The example itself, for its timers.
+/// The example, for its timers.
 #[allow(dead_code)]
 #[path = "../../examples/http_server.rs"]
 mod example_server;
@@ -123,8 +123,8 @@ impl Client {
         Response { status, head, body }
     }
 
-    /// The server has closed the connection, in order or not, and sent nothing more.
-    fn is_closed(&mut self) {
+    /// Checks that the server has closed or reset the connection without sending more.
+    fn assert_closed(&mut self) {
         match self.0.read(&mut [0; 16]) {
             Ok(n) => assert_eq!(n, 0),
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
@@ -133,7 +133,7 @@ impl Client {
 }
 
 const HELLO: &[u8] = b"Hello from one thread.\n";
-const AT_LAST: &[u8] = b"Hello, at last.\n";
+const AFTER_A_WHILE: &[u8] = b"Hello after a while.\n";
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -145,7 +145,7 @@ fn post(body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// A directory for a test, which is gone after it.
+/// A directory that is removed after the test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -164,11 +164,12 @@ impl Drop for Dir {
 }
 
 fn random_bytes(length: usize) -> Vec<u8> {
-    let mut random = Random(length as u64);
-    (0..length).map(|_| random.next() as u8).collect()
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(length as u64).fill(&mut bytes);
+    bytes
 }
 
-/// Runs curl. `None`, and a note, if there is none.
+/// Runs curl. Returns `None`, and skips the test, if it is not installed.
 fn curl(args: &[&str]) -> Option<Output> {
     let found = Command::new("curl").arg("--version").output();
     if found.is_err() {
@@ -177,7 +178,7 @@ fn curl(args: &[&str]) -> Option<Output> {
     }
     let mut command = Command::new("curl");
     command.stdout(Stdio::piped());
-    // Neither ~/.curlrc nor a proxy.
+    // Without ~/.curlrc and without a proxy.
     command.args(["-q", "--noproxy", "*", "-sS", "--max-time", "50"]);
     let output = run(command.args(args));
     assert_eq!(output.status, Some(0), "{args:?}: {}", output.err);
@@ -185,7 +186,7 @@ fn curl(args: &[&str]) -> Option<Output> {
 }
 
 #[test]
-fn curl_gets_what_is_there_and_is_told_what_is_not() {
+fn curl_gets_pages_and_errors() {
     watchdog(|| {
         let dir = Dir::new("curl");
         fs::create_dir(dir.0.join("below")).unwrap();
@@ -197,12 +198,12 @@ fn curl_gets_what_is_there_and_is_told_what_is_not() {
         for (args, path, expected) in [
             (&[][..], "/", "Hello from one thread.\n200"),
             (&["-I", "-o", "/dev/null"], "/", "200"),
-            (&[], "/slow?1", "Hello, at last.\n200"),
-            (&[], "/slow?soon", "How many milliseconds?\n400"),
+            (&[], "/slow?1", "Hello after a while.\n200"),
+            (&[], "/slow?soon", "Expected a number of milliseconds.\n400"),
             (&["-d", "some words"], "/echo", "some words200"),
             (&["-d", ""], "/echo", "200"),
-            (&[], "/echo", "That cannot be done here.\n405"),
-            (&["-X", "DELETE"], "/", "That cannot be done here.\n405"),
+            (&[], "/echo", "Method not allowed.\n405"),
+            (&["-X", "DELETE"], "/", "Method not allowed.\n405"),
             (
                 &["-w", "%{http_code} %{content_type}"],
                 "/files/below/a%20page.txt",
@@ -239,13 +240,13 @@ fn curl_gets_what_is_there_and_is_told_what_is_not() {
             let path = at(&path.replace(' ', "%20"));
             let args = [&code[..], &["--path-as-is", &path]].concat();
             let Some(output) = curl(&args) else { return };
-            assert_eq!(output.out, "There is no such thing here.\n404", "{path}");
+            assert_eq!(output.out, "Not found.\n404", "{path}");
         }
     });
 }
 
 #[test]
-fn curl_keeps_its_connection() {
+fn curl_reuses_its_connection() {
     watchdog(|| {
         let server = Server::start(&["--quiet"]);
         let url = format!("http://{}/[1-5]", server.address);
@@ -269,7 +270,7 @@ fn wrk_gets_an_answer_to_each_request() {
         };
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{text}");
-        // It says these two only if there were any.
+        // wrk prints these two only if there were any.
         assert!(!text.contains("Socket errors"), "{text}");
         assert!(!text.contains("Non-2xx"), "{text}");
         let mut words = text.split_whitespace();
@@ -322,7 +323,7 @@ fn requests_sent_ahead_are_answered_in_order() {
     watchdog(|| {
         let server = Server::start(&["--quiet"]);
         let mut client = server.connect();
-        // The slow one in the middle holds up those behind it, and none overtakes it.
+        // Slow requests delay the ones behind them, which do not overtake.
         let mut requests = Vec::new();
         for number in 0..100 {
             requests.extend(match number % 4 {
@@ -339,8 +340,8 @@ fn requests_sent_ahead_are_answered_in_order() {
             let expected = match number % 4 {
                 0 => ("200", HELLO),
                 1 => ("200", echo.as_bytes()),
-                2 => ("200", AT_LAST),
-                _ => ("404", &b"There is no such thing here.\n"[..]),
+                2 => ("200", AFTER_A_WHILE),
+                _ => ("404", &b"Not found.\n"[..]),
             };
             assert_eq!((&*response.status, &*response.body), expected, "{number}");
         }
@@ -360,7 +361,7 @@ fn a_client_that_sends_ahead_without_reading_is_held_back_and_then_served() {
                 stream.write_all(batch.as_bytes()).unwrap();
             }
         });
-        // Beside it others are served.
+        // Other clients are served meanwhile.
         let mut other = server.connect();
         other.send(get("/"));
         assert_eq!(other.response().body, HELLO);
@@ -372,7 +373,7 @@ fn a_client_that_sends_ahead_without_reading_is_held_back_and_then_served() {
 }
 
 #[test]
-fn a_head_that_does_not_come_to_its_end_closes_the_connection() {
+fn an_incomplete_head_closes_the_connection() {
     watchdog(|| {
         let server = Server::start(&["--header-timeout", "0.3"]);
         let (mut silent, mut half) = (server.connect(), server.connect());
@@ -382,32 +383,32 @@ fn a_head_that_does_not_come_to_its_end_closes_the_connection() {
         assert_eq!(served.response().body, HELLO);
         served.send("GET / HTT");
         let mut late = server.connect();
-        // Longer than the timeout, which is for the head.
+        // Takes longer than the timeout, which applies to the head only.
         late.send(get("/slow?600"));
         for client in [&mut silent, &mut half, &mut served] {
-            client.is_closed();
-            server.awaits(" was lost: no whole request came in time");
+            client.assert_closed();
+            server.awaits(" failed: no complete request within the timeout");
         }
-        assert_eq!(late.response().body, AT_LAST);
+        assert_eq!(late.response().body, AFTER_A_WHILE);
     });
 }
 
 #[test]
-fn a_head_that_comes_in_drops_does_not_start_the_timeout_anew() {
+fn parts_of_a_head_do_not_restart_the_timeout() {
     watchdog(|| {
         let server = Server::start(&["--header-timeout", "0.3"]);
         let mut client = server.connect();
         let mut stream = client.0.get_ref().try_clone().unwrap();
-        // First of all: what comes before it is no request.
+        // The request line first, since header lines alone are not a request.
         client.send("GET / HTTP/1.1\r\nHost: test");
         thread::spawn(move || {
-            // Until the server has had enough: each write is well inside of the timeout.
+            // Until the server closes the connection. The pauses are much shorter than the timeout.
             while stream.write_all(b"\r\nA: b").is_ok() {
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        client.is_closed();
-        server.awaits(" was lost: no whole request came in time");
+        client.assert_closed();
+        server.awaits(" failed: no complete request within the timeout");
     });
 }
 
@@ -415,7 +416,7 @@ fn a_head_that_comes_in_drops_does_not_start_the_timeout_anew() {
 fn a_body_that_stalls_closes_the_connection_and_slow_work_does_not() {
     watchdog(|| {
         let dir = Dir::new("stalls");
-        // No bytes on the disk, and more than the buffers of a connection take.
+        // A sparse file that is larger than the buffers of a connection.
         let file = File::create(dir.0.join("big")).unwrap();
         file.set_len(1 << 30).unwrap();
         let dir = dir.0.to_str().unwrap();
@@ -429,19 +430,19 @@ fn a_body_that_stalls_closes_the_connection_and_slow_work_does_not() {
         let mut echo = [0; 7];
         upload.0.read_exact(&mut echo).unwrap();
         assert_eq!(&echo, b"0123456");
-        upload.is_closed();
-        server.awaits(" was lost: nothing has moved for too long");
+        upload.assert_closed();
+        server.awaits(" failed: idle for too long");
 
         let mut download = server.connect();
         download.send(get("/files/big"));
-        server.awaits(" was lost: nothing has moved for too long");
+        server.awaits(" failed: idle for too long");
 
-        assert_eq!(slow.response().body, AT_LAST);
+        assert_eq!(slow.response().body, AFTER_A_WHILE);
     });
 }
 
 #[test]
-fn ctrl_c_lets_the_requests_finish_that_are_worked_on() {
+fn ctrl_c_lets_current_requests_finish() {
     watchdog(|| {
         let mut server = Server::start(&[]);
         let mut idle = server.connect();
@@ -451,34 +452,34 @@ fn ctrl_c_lets_the_requests_finish_that_are_worked_on() {
         let mut upload = server.connect();
         upload.send(&post(b"0123456789")[..post(b"0123456789").len() - 3]);
         upload.head();
-        // They are read together: when the first is answered, the second is worked on.
+        // The server reads them together: when the first is answered, it has started the second.
         let mut running = server.connect();
         running.send(get("/") + &get("/slow?700") + &get("/"));
         assert_eq!(running.response().body, HELLO);
 
         server.interrupt();
         server.awaits("stopping");
-        idle.is_closed();
-        silent.is_closed();
-        // Nobody listens any more.
+        idle.assert_closed();
+        silent.assert_closed();
+        // The listener is closed.
         assert!(TcpStream::connect(server.address).is_err());
         let last = running.response();
-        assert_eq!(last.body, AT_LAST);
+        assert_eq!(last.body, AFTER_A_WHILE);
         assert!(last.head.contains("connection: close"), "{}", last.head);
-        running.is_closed();
-        // The body that is on its way comes to its end, too.
+        running.assert_closed();
+        // The rest of the body is still read and sent back.
         assert_eq!(server.child.0.try_wait().unwrap(), None);
         upload.send("789");
         let mut echo = [0; 10];
         upload.0.read_exact(&mut echo).unwrap();
         assert_eq!(&echo, b"0123456789");
-        upload.is_closed();
+        upload.assert_closed();
         assert_eq!(server.status(), Some(0));
     });
 }
 
 #[test]
-fn another_ctrl_c_does_not_wait() {
+fn a_second_ctrl_c_does_not_wait() {
     watchdog(|| {
         let mut server = Server::start(&[]);
         let mut client = server.connect();
@@ -488,12 +489,12 @@ fn another_ctrl_c_does_not_wait() {
         server.awaits("stopping");
         server.interrupt();
         assert_eq!(server.status(), Some(1));
-        client.is_closed();
+        client.assert_closed();
     });
 }
 
 #[test]
-fn what_is_not_http_harms_nobody() {
+fn invalid_requests_do_not_harm_other_clients() {
     watchdog(|| {
         let server = Server::start(&[]);
         for nonsense in [
@@ -504,16 +505,16 @@ fn what_is_not_http_harms_nobody() {
             let mut client = server.connect();
             client.send(nonsense);
             assert_eq!(client.response().status, "400");
-            client.is_closed();
+            client.assert_closed();
             let line = server.lines.recv_timeout(WATCHDOG).unwrap();
-            assert!(line.contains(" was lost: "), "{line}");
+            assert!(line.contains(" failed: "), "{line}");
         }
-        // Longer than any head should be.
+        // A head that is too long.
         let mut client = server.connect();
         client.send("GET / HTTP/1.1\r\n");
         let mut stream = client.0.get_ref().try_clone().unwrap();
         thread::spawn(move || while stream.write_all(&[b'a'; 4096]).is_ok() {});
-        server.awaits(" was lost: message head is too large");
+        server.awaits(" failed: message head is too large");
 
         let mut client = server.connect();
         client.send(get("/"));
@@ -551,11 +552,11 @@ fn wrong_arguments_get_the_usage() {
 }
 
 #[test]
-fn in_virtual_time_a_head_has_its_whole_timeout() {
+fn in_virtual_time_the_header_timeout_is_exact() {
     const MINUTE: Duration = Duration::from_secs(60);
     watchdog(|| {
         testing::block_on(async {
-            // The system's clock is far behind.
+            // Moves the virtual clock far ahead of the system's.
             time::sleep(24 * 60 * MINUTE).await;
             let listener = testing::net::TcpListener::bind("10.0.0.1:80")
                 .await
@@ -580,7 +581,7 @@ fn in_virtual_time_a_head_has_its_whole_timeout() {
             let mut answer = [0; 15];
             client.read_exact(&mut answer).await.unwrap();
             assert_eq!(&answer, b"HTTP/1.1 200 OK");
-            // And no more than that.
+            // The timeout is not longer either.
             let start = time::now();
             client.write_all(b"GET").await.unwrap();
             client.read_to_end(&mut Vec::new()).await.unwrap();

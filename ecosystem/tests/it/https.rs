@@ -1,5 +1,4 @@
-//! The example `https_fetch`, against the TLS of Python's standard library and certificates
-//! that are made for it.
+//! The example `https_fetch`, with servers on Python's `ssl` and generated certificates.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use crate::programs::{KillOnDrop, Output, example, run, skip_without};
 use crate::support::watchdog;
 
-/// Listens once with each certificate, says on which ports, and serves the same everywhere.
+/// Starts a server for each certificate and prints their ports. All serve the same pages.
 const SERVER: &str = r#"
 import gzip, http.server, ssl, sys, threading, time
 
@@ -82,7 +81,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(3600)
 
 class Server(http.server.ThreadingHTTPServer):
-    # Those who refuse the certificate go before they have asked for anything.
+    # Clients that refuse the certificate disconnect without a request.
     def handle_error(self, *args):
         pass
 
@@ -98,7 +97,7 @@ for name in sys.argv[2:]:
 sys.stdin.read()
 "#;
 
-/// Servers with certificates of an authority of their own, and where its certificate is.
+/// Servers whose certificates are signed by the authority in `cacert`.
 struct Servers {
     _python: KillOnDrop,
     dir: PathBuf,
@@ -107,7 +106,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// `None`, and a note, if there is no Python to run them.
+    /// Returns `None`, and skips the test, if Python is not installed.
     fn start<const N: usize>(test: &str, names: [&str; N]) -> Option<(Servers, [u16; N])> {
         let dir = format!("https-{test}-{}", std::process::id());
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(dir);
@@ -136,7 +135,7 @@ impl Servers {
         Some((servers, array))
     }
 
-    /// Pages of the first server.
+    /// The URL of a page of the first server.
     fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.ports[0])
     }
@@ -147,7 +146,7 @@ impl Servers {
         run(&mut fetch)
     }
 
-    /// A line says that the page could not be fetched, and why, and so does the exit status.
+    /// Checks the line and the exit status for a page that cannot be fetched.
     #[track_caller]
     fn fails(&self, url: &str, why: &str) {
         let output = self.fetch(&["--timeout", "20", url]);
@@ -197,7 +196,7 @@ fn make_certificates(dir: &Path) {
 }
 
 #[test]
-fn pages_come_as_they_are() {
+fn pages_are_fetched_unchanged() {
     watchdog(|| {
         let Some((servers, [port, plain])) = Servers::start("pages", ["good", "plain"]) else {
             return;
@@ -211,7 +210,7 @@ fn pages_come_as_they_are() {
         args.extend(urls.iter().map(String::as_str));
         let output = servers.fetch(&args);
         assert_eq!(output.status, Some(0), "{}{}", output.out, output.err);
-        // Standard error is no terminal: there are no bars.
+        // Standard error is not a terminal, so there are no progress bars.
         assert_eq!(output.err, "");
 
         let page = |number: usize| fs::read(output_dir.join(number.to_string())).unwrap();
@@ -219,7 +218,7 @@ fn pages_come_as_they_are() {
         assert_eq!(page(2), b"no such page\n");
         assert!(output.line(&urls[1]).starts_with(" 404          13 bytes"));
         assert_eq!(page(3), b"hello, world");
-        // What gzip files begin with.
+        // The magic number of gzip.
         assert_eq!(page(4)[..2], [0x1f, 0x8b]);
         let big: Vec<u8> = (0..8192).flat_map(|_| 0..=255).collect();
         assert!(page(5) == big);
@@ -254,17 +253,17 @@ fn a_certificate_for_another_name_is_refused() {
 }
 
 #[test]
-fn a_certificate_out_of_its_time_is_refused() {
+fn an_expired_or_early_certificate_is_refused() {
     watchdog(|| {
         let Some((servers, [_, early])) = Servers::start("time", ["expired", "early"]) else {
             return;
         };
-        let why = "the certificate of localhost has expired, ";
+        let why = "the certificate of localhost expired ";
         servers.fails(&servers.url("/"), why);
         let url = format!("https://localhost:{early}/");
         servers.fails(
             &url,
-            "the certificate of localhost is not valid yet, it will be in ",
+            "the certificate of localhost is not valid yet, but in ",
         );
     });
 }
@@ -275,9 +274,9 @@ fn a_certificate_of_an_unknown_authority_is_refused() {
         let Some((servers, [_, good])) = Servers::start("authority", ["stranger", "good"]) else {
             return;
         };
-        let why = "the certificate of localhost is not from an authority that is trusted";
+        let why = "the certificate of localhost is not from a trusted authority";
         servers.fails(&servers.url("/"), why);
-        // The one that is asked for replaces those that are built in, and the other way round.
+        // `--cacert` replaces the built-in authorities. Without it, only those are trusted.
         let good = format!("https://localhost:{good}/");
         let other = servers.dir.join("other-ca.pem");
         for args in [&["--cacert", other.to_str().unwrap(), &good][..], &[&good]] {
@@ -285,7 +284,7 @@ fn a_certificate_of_an_unknown_authority_is_refused() {
             assert_eq!(output.status, Some(1), "{}", output.out);
             output.assert_failed(&good, why);
         }
-        // Others are fetched all the same.
+        // Other pages are fetched nevertheless.
         let output = servers.fetch(&[&servers.url("/"), &good]);
         assert_eq!(output.status, Some(1), "{}", output.out);
         output.assert_failed(&servers.url("/"), why);
@@ -318,13 +317,13 @@ fn ten_redirects_are_followed_and_no_more() {
         );
         servers.fails(
             &servers.url("/ftp"),
-            "redirected to \"ftp://localhost/\": malformed URL: it does not begin with https://",
+            "redirected to \"ftp://localhost/\": invalid URL: it does not start with https://",
         );
         servers.fails(
             &servers.url(&format!("/to/{other}")),
             "the certificate of localhost is for another name: ",
         );
-        // From plain to encrypted, as most sites do.
+        // From http:// to https://, as on most sites.
         let url = format!("http://localhost:{plain}/to/{port}");
         let output = servers.fetch(&[&url]);
         assert_eq!(output.status, Some(0), "{}", output.out);
@@ -333,7 +332,7 @@ fn ten_redirects_are_followed_and_no_more() {
                 .out
                 .contains(&format!("{url} -> {}\n", servers.url("/")))
         );
-        // Not every reply of this kind says where to go.
+        // Not every status 3xx is a redirect.
         let output = servers.fetch(&[&servers.url("/nowhere")]);
         assert_eq!(output.status, Some(0), "{}", output.out);
         assert!(
@@ -350,27 +349,33 @@ fn each_failure_has_its_line() {
         let Some((servers, [_, plain])) = Servers::start("failures", ["good", "plain"]) else {
             return;
         };
-        servers.fails(&servers.url("/truncated"), "lost after 10 bytes: ");
+        servers.fails(
+            &servers.url("/truncated"),
+            "connection lost after 10 bytes: ",
+        );
         let url = format!("https://localhost:{plain}/");
-        servers.fails(&url, "no TLS connection: ");
-        // Bound, so that nobody else gets the port, and never listening.
-        let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        nobody
+        servers.fails(&url, "TLS handshake failed: ");
+        // Bound, so that no other program gets the port, but not listening.
+        let unused = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        unused
             .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
             .unwrap();
-        let nobody_there = nobody.local_addr().unwrap().as_socket().unwrap();
-        let url = format!("https://{nobody_there}/");
+        let address = unused.local_addr().unwrap().as_socket().unwrap();
+        let url = format!("https://{address}/");
         servers.fails(&url, "cannot connect: ");
         for (url, why) in [
-            ("localhost/page", "malformed URL: "),
+            ("localhost/page", "invalid URL: "),
             (
                 "ftp://localhost/",
-                "malformed URL: it does not begin with https://",
+                "invalid URL: it does not start with https://",
             ),
-            ("https://", "malformed URL: "),
-            ("https://localhost:65536/", "malformed URL: "),
-            ("https://localhost:/", "malformed URL: the port is none"),
-            ("https://localhost/a b", "malformed URL: "),
+            ("https://", "invalid URL: "),
+            ("https://localhost:65536/", "invalid URL: "),
+            (
+                "https://localhost:/",
+                "invalid URL: the port is not a number up to 65535",
+            ),
+            ("https://localhost/a b", "invalid URL: "),
             (
                 "https://me:secret@localhost/",
                 "user names in URLs are not supported",
@@ -389,7 +394,7 @@ fn each_failure_has_its_line() {
 
 #[test]
 #[cfg(unix)]
-fn a_terminal_shows_a_bar() {
+fn a_terminal_shows_a_progress_bar() {
     watchdog(|| {
         let Some((servers, _)) = Servers::start("bar", ["good"]) else {
             return;

@@ -19,9 +19,9 @@ fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// A client and a server of hyper, in one test.
+/// A client and a server of hyper in one test.
 #[test]
-fn an_http_client_and_server_that_know_nothing_of_it() {
+fn hyper_client_and_server_over_the_network_in_memory() {
     watchdog(|| {
         testing::block_on(async {
             let link = Link::new().latency(millis(40)).partial(true);

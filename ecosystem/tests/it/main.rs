@@ -1,4 +1,4 @@
-//! soloist with crates and programs of other people: one binary, a file per area.
+//! soloist with other crates and programs: one test binary, with a module for each area.
 
 #![cfg_attr(not(unix), allow(dead_code))]
 

@@ -1,4 +1,4 @@
-//! A real Redis for the tests that need one, and what the example says to it.
+//! A Redis server for the tests that need one, and tests of the example `redis_ping`.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -8,16 +8,16 @@ use std::thread;
 use crate::programs::{KillOnDrop, example, skip_without};
 use crate::support::watchdog;
 
-/// A Redis of its own, on a loopback port, with nothing on disk.
+/// A Redis server for one test, on a loopback port, without files.
 pub(crate) struct RedisServer {
     pub(crate) address: SocketAddr,
     shell: Child,
-    /// Closed, also because this process has died, it ends the server.
+    /// The server exits when this is closed, also because this process was killed.
     alive: Option<ChildStdin>,
 }
 
 impl RedisServer {
-    /// `None`, with a note, where no `redis-server` is installed.
+    /// Returns `None`, and skips the test, if `redis-server` is not installed.
     pub(crate) fn start() -> Option<RedisServer> {
         if Command::new("redis-server")
             .arg("--version")
@@ -27,7 +27,7 @@ impl RedisServer {
             skip_without("redis-server");
             return None;
         }
-        // Somebody else may take the port before the server does.
+        // Another program may take the port before the server does.
         let server = (0..20).find_map(|_| RedisServer::try_start());
         Some(server.expect("a redis-server that listens"))
     }
@@ -63,12 +63,12 @@ impl RedisServer {
         if !lines.by_ref().any(ready) {
             return None;
         }
-        // It goes on writing.
+        // Reads the rest of its output, so that it does not block.
         thread::spawn(move || lines.count());
         Some(server)
     }
 
-    /// A connection that blocks.
+    /// A blocking connection.
     pub(crate) fn connect(&self) -> redis::Connection {
         let client = redis::Client::open(format!("redis://{}/", self.address)).unwrap();
         client.get_connection().unwrap()
@@ -83,7 +83,7 @@ impl Drop for RedisServer {
 }
 
 #[test]
-fn redis_ping_speaks_with_a_real_server() {
+fn redis_ping_with_a_server() {
     watchdog(|| {
         let Some(server) = RedisServer::start() else {
             return;
@@ -110,11 +110,11 @@ fn redis_ping_speaks_with_a_real_server() {
 }
 
 #[test]
-fn redis_ping_without_a_server_says_so() {
+fn redis_ping_without_a_server() {
     watchdog(|| {
-        let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = nobody.local_addr().unwrap();
-        drop(nobody);
+        let unused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = unused.local_addr().unwrap();
+        drop(unused);
         let output = example("redis_ping")
             .arg(address.to_string())
             .output()
@@ -125,9 +125,9 @@ fn redis_ping_without_a_server_says_so() {
     });
 }
 
-/// Something else listens there: whatever it says, there is an error and an end.
+/// Whatever another kind of server sends, the example exits with an error.
 #[test]
-fn redis_ping_refuses_what_is_not_redis() {
+fn redis_ping_with_another_kind_of_server() {
     let no_redis: [&[u8]; 6] = [
         b"",
         b"HTTP/1.0 400 Bad Request\r\n\r\n",

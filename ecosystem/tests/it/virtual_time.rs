@@ -1,4 +1,4 @@
-//! A virtual clock beside the reactor of another crate.
+//! A virtual clock together with wakes by other threads and by the reactor of another crate.
 
 use std::io::{Read, Write};
 use std::sync::mpsc;
@@ -15,10 +15,10 @@ use crate::support::{on_thread, passes_in_child, show_warnings, warnings, watchd
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Real time in which something outside happens.
+/// Real time that an event outside the runtime takes.
 const A_WHILE: Duration = Duration::from_millis(30);
 
-/// A client that waits in the reactor of another crate.
+/// A client that waits for the reactor of another crate.
 async fn ask_elsewhere(stream: &mut smol::net::TcpStream) {
     stream.write_all(b"ping").await.unwrap();
     let mut answer = [0; 4];
@@ -26,7 +26,7 @@ async fn ask_elsewhere(stream: &mut smol::net::TcpStream) {
     assert_eq!(&answer, b"pong");
 }
 
-/// Answers each request after a while.
+/// A server on another thread that answers each request after a while.
 fn slow_echo() -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -45,7 +45,8 @@ fn b118_a_wait_in_the_reactor_of_another_crate_holds_the_clock() {
     watchdog(|| {
         testing::block_on(async {
             let mut stream = smol::net::TcpStream::connect(slow_echo()).await.unwrap();
-            // No timer is set: the clock cannot jump. From then on it is known who wakes it.
+            // No timer is set, so the clock cannot jump. Afterwards the runtime knows that another thread
+            // wakes this task.
             while inspect::metrics().wakes_remote == 0 {
                 ask_elsewhere(&mut stream).await;
             }
@@ -55,13 +56,14 @@ fn b118_a_wait_in_the_reactor_of_another_crate_holds_the_clock() {
             }
             let took = time::now() - start;
             assert!(took < HOUR, "{took:?}");
-            // In a task of its own, and the timeout around that.
+            // In another task, with the timeout around that task.
             let task = spawn(async move {
                 for _ in 0..3 {
                     ask_elsewhere(&mut stream).await;
                 }
             });
-            // Its first wait looks as if it were for another task: none may jump there.
+            // The first wait of the task looks like a wait for another task, during which the clock
+            // could jump. The handle prevents that.
             while inspect::dump().tasks[0].polls < 2 {
                 let handle = Handle::current();
                 on_thread(|| thread::sleep(Duration::from_millis(1))).await;
@@ -70,7 +72,7 @@ fn b118_a_wait_in_the_reactor_of_another_crate_holds_the_clock() {
             timeout(HOUR, task).await.unwrap();
             let took = time::now() - start;
             assert!(took < HOUR, "{took:?}");
-            // With nothing under way it jumps, though the task is one that was woken so.
+            // Without such a wait the clock jumps, although this task was woken by another thread.
             let start = time::now();
             sleep(DAY).await;
             assert_eq!(time::now() - start, DAY);
@@ -78,7 +80,7 @@ fn b118_a_wait_in_the_reactor_of_another_crate_holds_the_clock() {
     });
 }
 
-/// Whoever awaits this is woken by another thread.
+/// Waits until another thread wakes the task.
 async fn woken_by_a_thread() {
     let (go, wait) = mpsc::channel();
     let mut woken = std::pin::pin!(on_thread(move || wait.recv().unwrap()));
@@ -99,7 +101,7 @@ fn b118_a_wait_for_a_thread_that_has_woken_the_task_before_holds_the_clock() {
             }
             let took = time::now() - start;
             assert!(took < HOUR, "{took:?}");
-            // It waits for its own timer only, for a task, for a promise: it does not hold it.
+            // Waits for its own timer, a task or a promise do not hold the clock.
             let (start, waits) = (time::now(), inspect::metrics().waits);
             sleep(HOUR).await;
             spawn(sleep(HOUR)).await;
@@ -129,7 +131,7 @@ fn b118_a_wait_for_a_message_of_another_task_does_not_hold_the_clock() {
                 messages
             });
             for _ in 0..10 {
-                // The message comes beside a job of a thread of ours, too.
+                // Also while the thread pool is in use.
                 soloist::unblock(|| ()).await;
                 send.send(()).await.unwrap();
                 yield_now().await;
@@ -143,7 +145,7 @@ fn b118_a_wait_for_a_message_of_another_task_does_not_hold_the_clock() {
             assert_eq!(
                 inspect::metrics().waits,
                 waits,
-                "it has waited in real time"
+                "the runtime waited in real time"
             );
             drop(send);
             assert_eq!(task.await, 20);
@@ -159,11 +161,15 @@ fn b118_a_wake_by_its_own_thread_between_two_runs_does_not_hold_the_clock() {
         let task = runtime.spawn(async move { while receive.recv().await.is_ok() {} });
         runtime.block_on(yield_now());
         for _ in 0..3 {
-            // The runtime does not run: this goes the way of a wake by another thread.
+            // The runtime is not running, so this is handled like a wake by another thread.
             send.try_send(()).unwrap();
             let waits = runtime.metrics().waits;
             runtime.block_on(async { sleep(DAY).await });
-            assert_eq!(runtime.metrics().waits, waits, "it has waited in real time");
+            assert_eq!(
+                runtime.metrics().waits,
+                waits,
+                "the runtime waited in real time"
+            );
         }
         drop(send);
         runtime.block_on(task);
@@ -179,10 +185,10 @@ fn b118_the_clock_is_held_for_a_limited_time_and_with_one_warning() {
             testing::block_on(async {
                 let (send, receive) = async_channel::unbounded::<()>();
                 let task = soloist::task::Builder::new()
-                    .name("for good")
+                    .name("forever")
                     .spawn(async move {
                         woken_by_a_thread().await;
-                        // From now on it looks as if that thread could come again.
+                        // From now on the runtime assumes that a thread may wake this wait.
                         let _ = receive.recv().await;
                     });
                 let (start, real) = (time::now(), Instant::now());
@@ -193,13 +199,13 @@ fn b118_the_clock_is_held_for_a_limited_time_and_with_one_warning() {
                 sleep(DAY).await;
                 assert_eq!(time::now() - start, DAY);
                 assert!(real.elapsed() >= Duration::from_secs(3));
-                // The time is over, also for whoever waits next.
+                // The limit has been reached, and also applies to later waits.
                 let waits = inspect::metrics().waits;
                 for _ in 0..10 {
                     sleep(DAY).await;
                 }
                 assert_eq!(inspect::metrics().waits, waits);
-                // It is held again after another wake, and warned of only once.
+                // Another wake holds the clock again, without a second warning.
                 woken_by_a_thread().await;
                 timeout(HOUR, on_thread(|| thread::sleep(A_WHILE)))
                     .await
@@ -213,7 +219,7 @@ fn b118_the_clock_is_held_for_a_limited_time_and_with_one_warning() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let warning = &warnings[0];
     assert!(
-        warning.starts_with("task `for good` (spawned at "),
+        warning.starts_with("task `forever` (spawned at "),
         "{warning}"
     );
     assert!(warning.contains("another thread has woken it"), "{warning}");

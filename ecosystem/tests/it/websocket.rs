@@ -1,4 +1,4 @@
-//! The chat, with clients that are not written here: Python's `websockets`.
+//! The example `websocket_chat`, with Python's `websockets` as the client.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use crate::programs::{KillOnDrop, example, skip_without};
 use crate::support::watchdog;
 
-/// Runs a script with the address of a chat server of its own in `URL`. Where Python or
-/// its `websockets` is missing there is only a note.
+/// Starts a chat server and runs a script with its address in `URL`. Skips the test if Python or its
+/// `websockets` is not installed.
 #[track_caller]
 fn with_chat(script: &'static str) {
     watchdog(move || {
@@ -57,9 +57,9 @@ from websockets.exceptions import ConnectionClosed
 URL = os.environ["URL"]
 
 async def enter(room, name, **options):
-    """Comes in, and sees itself come."""
+    """Joins the room and receives its own message about that."""
     client = await connect(f"{URL}/{room}?name={name}", **options)
-    assert await client.recv() == f"* {name} came"
+    assert await client.recv() == f"* {name} joined"
     return client
 
 def run(test):
@@ -68,14 +68,14 @@ def run(test):
 "#;
 
 #[test]
-fn a_room_hears_what_is_said_in_it_and_no_other() {
+fn messages_go_to_the_members_of_the_room_only() {
     with_chat(
         r#"
 async def test():
     ann = await enter("kitchen", "ann")
     bob = await enter("kitchen", "bob")
     eve = await enter("cellar", "eve")
-    assert await ann.recv() == "* bob came"
+    assert await ann.recv() == "* bob joined"
     await ann.send("tea?")
     for client in ann, bob:
         assert await client.recv() == "ann: tea?"
@@ -85,25 +85,25 @@ async def test():
     await (await bob.ping())
     await bob.close()
     assert bob.close_code == 1000, bob.close_code
-    assert await ann.recv() == "* bob went"
+    assert await ann.recv() == "* bob left"
 
-    # The first that eve hears is what she says.
+    # The first message that eve receives is her own.
     await eve.send("nobody?")
     assert await eve.recv() == "eve: nobody?"
 
-    # Without a name one is a guest; without a close, gone all the same.
+    # A client without a name is a guest. It also leaves without a close frame.
     guest = await connect(f"{URL}/kitchen")
-    assert await guest.recv() == "* guest 4 came"
-    assert await ann.recv() == "* guest 4 came"
+    assert await guest.recv() == "* guest 4 joined"
+    assert await ann.recv() == "* guest 4 joined"
     guest.transport.abort()
-    assert await ann.recv() == "* guest 4 went"
+    assert await ann.recv() == "* guest 4 left"
 run(test)
 "#,
     );
 }
 
 #[test]
-fn many_talk_at_once_and_all_hear_the_same_in_the_same_order() {
+fn all_members_receive_all_messages_in_the_same_order() {
     with_chat(
         r#"
 CLIENTS, LINES = 8, 250
@@ -136,11 +136,11 @@ run(test)
 }
 
 #[test]
-fn a_slow_reader_is_shown_out_and_the_room_goes_on() {
+fn a_slow_reader_is_disconnected_and_the_room_continues() {
     with_chat(
         r#"
 async def slow_client():
-    # Small buffers, of which nothing is read after the first message.
+    # Small buffers. Nothing is read after the first message.
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     host, port = URL[len("ws://"):].split(":")
@@ -152,34 +152,34 @@ async def test():
     bob = await enter("hall", "bob")
     slow = await slow_client()
     for who in "bob", "slow":
-        assert await ann.recv() == f"* {who} came"
-    assert await bob.recv() == "* slow came"
+        assert await ann.recv() == f"* {who} joined"
+    assert await bob.recv() == "* slow joined"
 
-    know = set()
+    notified = set()
 
     async def hear(client):
         heard = await client.recv()
         if heard == "* slow was too slow":
-            know.add(client)
+            notified.add(client)
             heard = await client.recv()
         return heard
 
-    # Ann talks in step with what she and Bob hear: nobody but the slow one falls behind.
+    # ann waits until she and bob have received each message, so only the slow client falls behind.
     line, said = "x" * 15_000, 0
-    while know != {ann, bob}:
+    while notified != {ann, bob}:
         await ann.send(line)
         said += 1
         for client in ann, bob:
             assert await hear(client) == f"ann: {line}"
         assert said < 10_000
 
-    # They go on without it.
+    # The others continue without it.
     for n in range(100):
         await ann.send(f"line {n}")
         for client in ann, bob:
             assert await client.recv() == f"ann: line {n}"
 
-    # It has missed the end, and comes to know.
+    # It has missed the last messages, and its connection is closed.
     heard = 0
     try:
         while True:
@@ -189,7 +189,7 @@ async def test():
         pass
     assert 0 < heard < said, (heard, said)
     again = await enter("hall", "slow")
-    assert await ann.recv() == "* slow came"
+    assert await ann.recv() == "* slow joined"
     await again.send("sorry")
     for client in ann, again:
         assert await client.recv() == "slow: sorry"
@@ -199,7 +199,7 @@ run(test)
 }
 
 #[test]
-fn what_is_not_chat_is_refused_and_harms_nobody() {
+fn invalid_clients_are_refused_without_harm_to_others() {
     with_chat(
         r#"
 async def test():
@@ -212,7 +212,7 @@ async def test():
             await bob.recv()
     except ConnectionClosed as closed:
         assert closed.rcvd.code == 1003, closed
-    assert [await ann.recv(), await ann.recv()] == ["* bob came", "* bob went"]
+    assert [await ann.recv(), await ann.recv()] == ["* bob joined", "* bob left"]
 
     eve = await enter("hall", "eve")
     try:
@@ -221,9 +221,9 @@ async def test():
             await eve.recv()
     except ConnectionClosed:
         pass
-    assert [await ann.recv(), await ann.recv()] == ["* eve came", "* eve went"]
+    assert [await ann.recv(), await ann.recv()] == ["* eve joined", "* eve left"]
 
-    # No WebSocket at all.
+    # Not a WebSocket.
     host, port = URL[len("ws://"):].split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET / HTTP/1.0\r\n\r\n")
