@@ -5,7 +5,7 @@
 //! nowhere. It does not see methods, types that are not named, and what macros expand to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::{fmt, ptr};
+use std::{fmt, ptr, slice};
 
 /// A reference from one file to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,17 +169,16 @@ impl Sources {
             at += 1;
             match token {
                 // `cfg(unix)` does not name the module `unix`.
-                "#" => {
+                "#" if word(at) == "[" || word(at) == "!" => {
                     let mut open = 0;
-                    while at < tokens.len() {
+                    loop {
                         open += usize::from(word(at) == "[");
                         open -= usize::from(word(at) == "]");
                         at += 1;
-                        if open == 0 && word(at - 1) == "]" {
+                        if open == 0 && word(at - 1) != "!" {
                             break;
                         }
                     }
-                    continue;
                 }
                 "{" => depth += 1,
                 "}" => {
@@ -218,11 +217,11 @@ impl Sources {
                         .insert((module.clone(), word(at + 1).to_string()));
                     at += 2;
                 }
-                "fn" | "struct" | "enum" | "union" | "trait" | "type" | "const" | "static" => {
-                    if is_name(word(at)) && !["fn", "unsafe", "mut"].contains(&word(at)) {
-                        self.items.insert((module.clone(), word(at).to_string()));
-                        at += 1;
-                    }
+                "fn" | "struct" | "enum" | "union" | "trait" | "type" | "const" | "static"
+                    if is_name(word(at)) && !["fn", "unsafe", "mut"].contains(&word(at)) =>
+                {
+                    self.items.insert((module.clone(), word(at).to_string()));
+                    at += 1;
                 }
                 // Fields, methods, and the rest of a path; macros resolve theirs where they are used.
                 "." | "::" | "$" => at += usize::from(is_name(word(at))),
@@ -278,7 +277,7 @@ impl Sources {
         if self.items.contains(&(module.to_vec(), name.clone())) {
             found.push(BTreeSet::from([file.clone()]));
         }
-        let child = [module, &[name.clone()]].concat();
+        let child = [module, slice::from_ref(name)].concat();
         if self.files.contains_key(&child) {
             found.extend(self.find(&child, &path[1..], followed));
         }
