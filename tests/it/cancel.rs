@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use futures_lite::future::{or, zip};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
@@ -388,8 +389,8 @@ fn b92_a_wait_that_is_given_up_leaves_nothing_behind() {
 }
 
 /// As long as `future` may take: now and then not even long enough for one look.
-async fn impatient<F: Future>(random: &mut Random, future: F) -> Option<F::Output> {
-    let patience = Duration::from_nanos(random.below(60_000));
+async fn impatient<F: Future>(random: &mut Rng, future: F) -> Option<F::Output> {
+    let patience = Duration::from_nanos(random.u64(..60_000));
     timeout(patience, future).await.ok()
 }
 
@@ -399,7 +400,7 @@ fn accept_impatiently(connections: usize, incoming: bool) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let clients = thread::spawn(move || {
-            let mut random = Random(1);
+            let mut random = Rng::with_seed(1);
             for n in 0..connections as u32 {
                 let mut client = std::net::TcpStream::connect(address).unwrap();
                 // No connection stays behind in TIME_WAIT.
@@ -408,10 +409,10 @@ fn accept_impatiently(connections: usize, incoming: bool) {
                 client.write_all(&n.to_ne_bytes()).unwrap();
                 // It is accepted, or it would be a reset before that.
                 assert_eq!(client.read(&mut [0]).unwrap(), 1);
-                thread::sleep(Duration::from_nanos(random.below(20_000)));
+                thread::sleep(Duration::from_nanos(random.u64(..20_000)));
             }
         });
-        let mut random = Random(2);
+        let mut random = Rng::with_seed(2);
         let (mut accepted, mut given_up) = (0, 0);
         while accepted < connections as u32 {
             let stream = if incoming {
@@ -463,22 +464,22 @@ fn b93_no_byte_is_lost_to_a_timeout_of_a_read() {
         let (ours, mut theirs) = tcp_pair();
         let sent: Vec<u8> = bytes().collect();
         let writer = thread::spawn(move || {
-            let mut random = Random(3);
+            let mut random = Rng::with_seed(3);
             let mut rest = &sent[..];
             while !rest.is_empty() {
-                let size = (1 + random.below(1000) as usize).min(rest.len());
+                let size = (1 + random.u64(..1000) as usize).min(rest.len());
                 theirs.write_all(&rest[..size]).unwrap();
                 rest = &rest[size..];
-                thread::sleep(Duration::from_nanos(random.below(50_000)));
+                thread::sleep(Duration::from_nanos(random.u64(..50_000)));
             }
         });
         block_on(async {
             let mut ours = TcpStream::try_from(ours).unwrap();
-            let mut random = Random(4);
+            let mut random = Rng::with_seed(4);
             let (mut got, mut given_up) = (Vec::new(), 0);
             let mut buf = [0; 700];
             loop {
-                let size = 1 + random.below(buf.len() as u64) as usize;
+                let size = 1 + random.u64(..buf.len() as u64) as usize;
                 let read = ours.read(&mut buf[..size]);
                 match impatient(&mut random, read).await {
                     Some(Ok(0)) => break,
@@ -504,11 +505,11 @@ fn b93_a_write_that_is_given_up_has_written_nothing() {
             .set_send_buffer_size(16 << 10)
             .unwrap();
         let reader = thread::spawn(move || {
-            let mut random = Random(5);
+            let mut random = Rng::with_seed(5);
             let mut buf = vec![0; 50_000];
             let mut got = 0;
             loop {
-                let size = 1 + random.below(buf.len() as u64) as usize;
+                let size = 1 + random.u64(..buf.len() as u64) as usize;
                 let n = theirs.read(&mut buf[..size]).unwrap();
                 if n == 0 {
                     break got;
@@ -516,16 +517,16 @@ fn b93_a_write_that_is_given_up_has_written_nothing() {
                 let expected = (got..got + n).map(|n| (n * 7 + n / 251) as u8);
                 assert!(expected.eq(buf[..n].iter().copied()), "after {got} bytes");
                 got += n;
-                thread::sleep(Duration::from_nanos(random.below(300_000)));
+                thread::sleep(Duration::from_nanos(random.u64(..300_000)));
             }
         });
         block_on(async {
             let mut ours = TcpStream::try_from(ours).unwrap();
             let bytes: Vec<u8> = (0..SIZE).map(|n| (n * 7 + n / 251) as u8).collect();
-            let mut random = Random(6);
+            let mut random = Rng::with_seed(6);
             let (mut written, mut given_up) = (0, 0);
             while written < SIZE {
-                let size = (1 + random.below(50_000) as usize).min(SIZE - written);
+                let size = (1 + random.u64(..50_000) as usize).min(SIZE - written);
                 let write = ours.write(&bytes[written..written + size]);
                 match impatient(&mut random, write).await {
                     Some(n) => written += n.unwrap(),

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::support::{Random, watchdog};
+use crate::support::watchdog;
+use fastrand::Rng;
 
 /// Less than the watchdog's, so that the servers are killed before it ends this process.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -125,8 +126,8 @@ fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-fn random_bytes(random: &mut Random, len: usize) -> Vec<u8> {
-    let words = std::iter::repeat_with(|| random.next().to_le_bytes());
+fn random_bytes(random: &mut Rng, len: usize) -> Vec<u8> {
+    let words = std::iter::repeat_with(|| random.u64(..).to_le_bytes());
     let mut bytes: Vec<u8> = words.take(len.div_ceil(8)).flatten().collect();
     bytes.truncate(len);
     bytes
@@ -137,7 +138,7 @@ struct Pattern(Vec<u8>);
 
 impl Pattern {
     fn new() -> Pattern {
-        Pattern(random_bytes(&mut Random(0), 65_521))
+        Pattern(random_bytes(&mut Rng::with_seed(0), 65_521))
     }
 
     /// Writes until no buffer on the way to the server and back has room left. Returns how much
@@ -212,9 +213,9 @@ of_both!(
 );
 
 /// A chunk as a client might write or read it: some tiny, some beyond all buffers.
-fn chunk(random: &mut Random) -> usize {
-    let largest = [16, 2_000, 100_000][random.below(3) as usize];
-    1 + random.below(largest) as usize
+fn chunk(random: &mut Rng) -> usize {
+    let largest = [16, 2_000, 100_000][random.u64(..3) as usize];
+    1 + random.u64(..largest) as usize
 }
 
 fn every_byte_comes_back_on_200_connections(name: &str) {
@@ -232,10 +233,10 @@ fn every_byte_comes_back_on_200_connections(name: &str) {
 }
 
 fn client(server: SocketAddr, seed: u64, all_connected: &Barrier) {
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     // Some send more than there is room for, and do not read before.
     let much = seed % 20 == 0;
-    let len = 1 + random.below(65_536) as usize;
+    let len = 1 + random.u64(..65_536) as usize;
     let mut sent = random_bytes(&mut random, len);
     if much {
         sent = sent.repeat((8 << 20) / sent.len());
@@ -245,13 +246,13 @@ fn client(server: SocketAddr, seed: u64, all_connected: &Barrier) {
 
     thread::scope(|scope| {
         let write = || {
-            let mut random = Random(!seed);
+            let mut random = Rng::with_seed(!seed);
             let mut rest = &sent[..];
             while !rest.is_empty() {
                 let size = chunk(&mut random).min(rest.len());
                 (&stream).write_all(&rest[..size]).unwrap();
                 rest = &rest[size..];
-                if random.below(64) == 0 {
+                if random.u64(..64) == 0 {
                     thread::sleep(Duration::from_millis(1));
                 }
             }
@@ -295,7 +296,7 @@ fn a_client_that_has_closed_its_half_gets_everything(name: &str) {
     let mut stream = server.connect();
     let peer = stream.local_addr().unwrap();
     // Little enough for the sockets' buffers: it is all written before the first byte is read.
-    let sent = random_bytes(&mut Random(1), 50_000);
+    let sent = random_bytes(&mut Rng::with_seed(1), 50_000);
     stream.write_all(&sent).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(server.line(), format!("{peer} came"));
@@ -440,7 +441,7 @@ fn it_says_who_came_and_who_went(name: &str) {
         let mut stream = server.connect();
         let peer = stream.local_addr().unwrap();
         assert_eq!(server.line(), format!("{peer} came"));
-        let sent = random_bytes(&mut Random(size), size as usize);
+        let sent = random_bytes(&mut Rng::with_seed(size), size as usize);
         assert_echoes(&stream, &sent);
         stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);

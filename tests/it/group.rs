@@ -9,15 +9,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use fastrand::Rng;
 use futures_lite::FutureExt;
 use soloist::promise::promise;
 use soloist::task::{TaskGroup, yield_now};
 use soloist::time::sleep;
 use soloist::{Runtime, block_on, spawn};
 
-use crate::support::{
-    OnDrop, Random, Seen, count_polls, panic_of, panic_text, poll_once, watchdog,
-};
+use crate::support::{OnDrop, Seen, count_polls, panic_of, panic_text, poll_once, watchdog};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -60,9 +59,9 @@ fn all_are_joined_in_the_order_in_which_they_were_spawned() {
     watchdog(|| {
         block_on(async {
             let group = Group::new();
-            let mut random = Random(7);
+            let mut random = Rng::with_seed(7);
             for n in 0..100 {
-                let turns = random.below(20);
+                let turns = random.u64(..20);
                 group.spawn(async move {
                     for _ in 0..turns {
                         yield_now().await;
@@ -628,14 +627,14 @@ fn results_are_dropped_with_the_group() {
 fn a_thousand_groups_against_a_model() {
     watchdog(|| {
         block_on(async {
-            let mut random = Random(2026);
+            let mut random = Rng::with_seed(2026);
             for round in 0..1000 {
                 let group = TaskGroup::new();
                 let alive = Rc::new(Cell::new(0));
                 let mut first = None;
-                let children = 1 + random.below(8);
+                let children = 1 + random.u64(..8);
                 for n in 0..children {
-                    let (turns, fails) = (random.below(4), random.below(8) == 0);
+                    let (turns, fails) = (random.u64(..4), random.u64(..8) == 0);
                     if fails && first.is_none_or(|(known, _)| turns < known) {
                         first = Some((turns, n));
                     }

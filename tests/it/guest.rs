@@ -12,13 +12,14 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::task::yield_now;
 use soloist::time::{sleep, sleep_until, timeout};
 use soloist::{Runtime, block_on, spawn};
 
-use crate::support::{Random, Seen, panic_of, passes_in_child, patience, watchdog};
+use crate::support::{Seen, panic_of, passes_in_child, patience, watchdog};
 use crate::sys;
 
 const MS: Duration = Duration::from_millis(1);
@@ -820,14 +821,14 @@ fn one_turn_per_event(turns: usize) {
     let (rounds, is_over) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
     let (count, over, wakers) = (rounds.clone(), is_over.clone(), by_host.clone());
     let task = runtime.spawn(async move {
-        let mut random = Random(115);
+        let mut random = Rng::with_seed(115);
         while !over.get() {
             // Few at a time, so that none hides that another one stalls.
-            let tasks: Vec<_> = (0..1 + random.below(3))
+            let tasks: Vec<_> = (0..1 + random.u64(..3))
                 .map(|_| {
                     // Threads are slow to start: now and then.
-                    let kind = random.below(101) / 20;
-                    let n = random.below(200);
+                    let kind = random.u64(..101) / 20;
+                    let n = random.u64(..200);
                     spawn(stimulus(kind, n, wakers.clone(), wakes.clone()))
                 })
                 .collect();

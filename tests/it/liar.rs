@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
 use soloist::liar;
 use soloist::net::unix::UnixStream;
@@ -92,7 +93,7 @@ fn run(seed: u64) {
         let live = Rc::new(Cell::new(0));
         let runtime = Runtime::new();
         let main = workload(Rc::new(Load {
-            random: RefCell::new(Random(seed)),
+            random: RefCell::new(Rng::with_seed(seed)),
             live: live.clone(),
         }));
         if waits_may_fail {
@@ -127,18 +128,18 @@ fn run(seed: u64) {
 }
 
 struct Load {
-    random: RefCell<Random>,
+    random: RefCell<Rng>,
     /// Tasks whose future is there.
     live: Rc<Cell<usize>>,
 }
 
 impl Load {
     fn below(&self, limit: usize) -> usize {
-        self.random.borrow_mut().below(limit as u64) as usize
+        self.random.borrow_mut().u64(..limit as u64) as usize
     }
 
     fn micros(&self, limit: usize) -> Duration {
-        Duration::from_micros(self.below(limit) as u64)
+        Duration::from_micros(self.u64(..limit) as u64)
     }
 
     fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
@@ -231,7 +232,7 @@ where
     let (mut reader, mut writer) = (stream.clone(), stream);
     let mut buf = [0; 1024];
     loop {
-        let room = 1 + load.below(buf.len());
+        let room = 1 + load.u64(..buf.len());
         let read = load.insist(async || reader.read(&mut buf[..room]).await);
         // A client that has failed with a lie is gone by a reset, perhaps.
         let Ok(n @ 1..) = read.await else { return };
@@ -252,7 +253,7 @@ where
     let send = async {
         let mut at = 0;
         while at < SIZE {
-            let len = (1 + load.below(3000)).min(SIZE - at);
+            let len = (1 + load.u64(..3000)).min(SIZE - at);
             let chunk: Vec<u8> = (at..at + len).map(|at| pattern(which, at)).collect();
             let patience = load.micros(300);
             let write = load.insist(async || writer.write(&chunk).await);
@@ -260,7 +261,7 @@ where
             if let Ok(n) = timeout(patience, write).await {
                 at += n.unwrap();
             }
-            match load.below(8) {
+            match load.u64(..8) {
                 0 => sleep(load.micros(100)).await,
                 1 => yield_now().await,
                 _ => {}
@@ -272,7 +273,7 @@ where
         let mut at = 0;
         let mut buf = [0; 2048];
         loop {
-            let room = 1 + load.below(buf.len());
+            let room = 1 + load.u64(..buf.len());
             let patience = load.micros(500);
             let read = load.insist(async || reader.read(&mut buf[..room]).await);
             let Ok(n) = timeout(patience, read).await else {
@@ -306,7 +307,7 @@ async fn churn(load: Rc<Load>) {
             buf[0]
         });
         let mut writing = ours;
-        match load.below(4) {
+        match load.u64(..4) {
             0 => {
                 sleep(load.micros(60)).await;
                 drop(task);
@@ -339,7 +340,7 @@ async fn timers(load: Rc<Load>) {
     for _ in 0..12 {
         let deadline = Instant::now() + load.micros(400);
         let mut sleep = Box::pin(sleep_until(deadline));
-        if load.below(2) == 0 {
+        if load.u64(..2) == 0 {
             let other = load.micros(200);
             assert!(timeout(other, pending::<()>()).await.is_err());
             let later = Instant::now() + load.micros(200);

@@ -9,6 +9,7 @@ use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use futures_lite::future::{self, zip};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
@@ -277,11 +278,11 @@ fn clones_read_and_write_at_the_same_time() {
     const SIZE: usize = 4 << 20;
 
     async fn send(mut to: TcpStream, seed: u64) {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let bytes: Vec<u8> = (0..SIZE).map(|n| (n as u64 * 31 + seed) as u8).collect();
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            let size = (1 + random.below(100_000) as usize).min(rest.len());
+            let size = (1 + random.u64(..100_000) as usize).min(rest.len());
             to.write_all(&rest[..size]).await.unwrap();
             rest = &rest[size..];
         }
@@ -289,11 +290,11 @@ fn clones_read_and_write_at_the_same_time() {
     }
 
     async fn receive(mut from: TcpStream, seed: u64) {
-        let mut random = Random(!seed);
+        let mut random = Rng::with_seed(!seed);
         let mut buf = vec![0; 100_000];
         let mut got = 0;
         loop {
-            let size = 1 + random.below(buf.len() as u64) as usize;
+            let size = 1 + random.u64(..buf.len() as u64) as usize;
             match from.read(&mut buf[..size]).await.unwrap() {
                 0 => break,
                 n => {

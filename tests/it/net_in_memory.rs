@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use futures_lite::StreamExt;
 use soloist::future::{poll_once, zip};
 use soloist::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
@@ -17,7 +18,7 @@ use soloist::testing::net::{Link, Network, TcpListener, TcpStream, on_host};
 use soloist::time::{now, sleep, timeout};
 use soloist::{spawn, testing};
 
-use crate::support::{Random, panic_of, watchdog};
+use crate::support::{panic_of, watchdog};
 
 const SERVER: &str = "10.0.0.1";
 const ADDRESS: &str = "10.0.0.1:80";
@@ -453,20 +454,20 @@ async fn echo_over_a_bad_link(lines: usize) -> usize {
     .detach();
     let cuts = network.clone();
     spawn(async move {
-        let mut random = Random(testing::seed());
+        let mut random = Rng::with_seed(testing::seed());
         loop {
-            sleep(millis(random.below(2000))).await;
+            sleep(millis(random.u64(..2000))).await;
             cuts.partition(CLIENT, SERVER);
-            sleep(millis(random.below(1000))).await;
+            sleep(millis(random.u64(..1000))).await;
             cuts.heal(CLIENT, SERVER);
         }
     })
     .detach();
     let mut broken = 0;
     let mut stream: Option<TcpStream> = None;
-    let mut random = Random(testing::seed() ^ 1);
+    let mut random = Rng::with_seed(testing::seed() ^ 1);
     for line in 0..lines {
-        let text = format!("line {line} ").repeat(1 + random.below(300) as usize);
+        let text = format!("line {line} ").repeat(1 + random.u64(..300) as usize);
         loop {
             if stream.is_none() {
                 stream = Some(TcpStream::connect(ADDRESS).await.unwrap());

@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use futures_lite::future::{try_zip, zip};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -16,7 +17,7 @@ use soloist::process::{Child, Command, Stdio};
 use soloist::time::{sleep, timeout};
 use soloist::{Runtime, block_on, spawn};
 
-use crate::support::{Random, assert_idle, passes_in_child, poll_once, watchdog};
+use crate::support::{assert_idle, passes_in_child, poll_once, watchdog};
 
 const MIB: usize = 1 << 20;
 const SIGKILL: i32 = 9;
@@ -125,8 +126,8 @@ fn a_megabyte_on_output_and_error_at_once() {
 fn a_megabyte_through_cat_both_ways_at_once() {
     watchdog(|| {
         block_on(async {
-            let mut random = Random(60);
-            let bytes: Vec<u8> = (0..MIB).map(|_| random.next() as u8).collect();
+            let mut random = Rng::with_seed(60);
+            let bytes: Vec<u8> = (0..MIB).map(|_| random.u64(..) as u8).collect();
             let mut cat = Command::new("cat");
             let mut cat = cat
                 .stdin(Stdio::piped())

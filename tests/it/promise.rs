@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use soloist::io::Async;
 use soloist::promise::{Cancelled, Promise, Promised, promise};
 use soloist::task::yield_now;
@@ -20,7 +21,7 @@ use soloist::time::sleep;
 use soloist::{block_on, spawn};
 
 use crate::support::{
-    CountWakes, OnDrop, Random, count_polls, panic_of, panic_text, tcp_pair, waker_fn, watchdog,
+    CountWakes, OnDrop, count_polls, panic_of, panic_text, tcp_pair, waker_fn, watchdog,
 };
 
 fn poll<T>(promised: &mut Promised<T>, waker: &Waker) -> Poll<Result<T, Cancelled>> {
@@ -936,7 +937,7 @@ fn ten_thousand_races_between_setting_dropping_and_polling() {
             })
             .collect();
 
-        let mut random = Random(1);
+        let mut random = Rng::with_seed(1);
         // How often each outcome came, so that none is only imagined.
         let mut seen = HashMap::new();
         for round in 0..ROUNDS {
@@ -944,13 +945,13 @@ fn ten_thousand_races_between_setting_dropping_and_polling() {
             let (value, counts) = Counted::new();
             let tally = Tally::default();
             let refused = Arc::new(AtomicBool::new(false));
-            let set = random.below(4) > 0;
-            let mut delays = [(); THREADS].map(|()| random.below(200));
-            if random.below(8) == 0 {
-                delays[random.below(3) as usize] = 50_000;
+            let set = random.u64(..4) > 0;
+            let mut delays = [(); THREADS].map(|()| random.u64(..200));
+            if random.u64(..8) == 0 {
+                delays[random.u64(..3) as usize] = 50_000;
             }
-            let rotate = random.below(3) as usize;
-            let hows = [random.below(6), random.below(6)];
+            let rotate = random.u64(..3) as usize;
+            let hows = [random.u64(..6), random.u64(..6)];
 
             let refusal = refused.clone();
             let completer: Job = Box::new(move || {

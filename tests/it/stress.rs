@@ -15,6 +15,7 @@ use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use soloist::Runtime;
 
 use crate::support::*;
@@ -45,16 +46,16 @@ fn race(rounds: u64, end: impl Fn(Runtime, &Seen, u64) + Send + 'static) {
         let turns = Arc::new(AtomicUsize::new(0));
         let done = turns.clone();
         let thread = thread::spawn(move || {
-            let mut random = Random(1);
+            let mut random = Rng::with_seed(1);
             for (how, waker) in receive {
-                for _ in 0..random.below(300) {
+                for _ in 0..random.u64(..300) {
                     std::hint::spin_loop();
                 }
                 use_up(how, waker);
                 done.fetch_add(1, Ordering::Release);
             }
         });
-        let mut random = Random(2);
+        let mut random = Rng::with_seed(2);
         for round in 0..rounds {
             let runtime = Runtime::new();
             let seen = Seen::new();
@@ -67,7 +68,7 @@ fn race(rounds: u64, end: impl Fn(Runtime, &Seen, u64) + Send + 'static) {
                 _ => drop(task),
             }
             send.send((round, waker)).unwrap();
-            for _ in 0..random.below(300) {
+            for _ in 0..random.u64(..300) {
                 std::hint::spin_loop();
             }
             end(runtime, &seen, round);

@@ -1,10 +1,13 @@
-//! What the tests share: a watchdog, probes, budgets.
+//! What the tests share: the watchdog, futures and wakers that record what happens to them, and
+//! measurements.
 
 #![allow(dead_code)]
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Debug;
 use std::future::Future;
 use std::io::Write;
+use std::net::UdpSocket;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +15,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
+
+use soloist::Runtime;
+use soloist::io::Async;
+use soloist::runtime::Turn;
+use soloist::time::{sleep, timeout};
 
 /// Runs a test on a thread of its own, so that every runtime and reactor in it is new,
 /// and ends the whole process if it hangs.
@@ -39,7 +47,26 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
     }
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+/// As [`watchdog`], for a test that is the future of a [`soloist::block_on`].
+#[track_caller]
+pub(crate) fn async_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
+    watchdog(|| soloist::block_on(test()))
+}
+
+/// Runs a test twice: on a thread that waits in its parker, and on one that waits in its reactor,
+/// because it has had a socket.
+pub(crate) fn with_both_waits(test: impl Fn() + Send + Clone + 'static) {
+    watchdog(test.clone());
+    watchdog(move || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        soloist::block_on(async { drop(Async::new(socket).unwrap()) });
+        test();
+    });
+}
+
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// How much slower the tests are than usual, under a tool that looks at every access.
 pub(crate) fn patience() -> u32 {
@@ -134,6 +161,44 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
+/// What has happened, in order.
+pub(crate) struct Log<T>(Rc<RefCell<Vec<T>>>);
+
+impl<T> Log<T> {
+    pub(crate) fn new() -> Log<T> {
+        Log(Rc::default())
+    }
+
+    pub(crate) fn push(&self, entry: T) {
+        self.0.borrow_mut().push(entry);
+    }
+
+    pub(crate) fn take(&self) -> Vec<T> {
+        self.0.take()
+    }
+
+    /// Checks the entries since the last check.
+    #[track_caller]
+    pub(crate) fn assert<U: Debug>(&self, expected: &[U])
+    where
+        T: Debug + PartialEq<U>,
+    {
+        assert_eq!(self.take(), expected);
+    }
+
+    /// A guard whose drop is logged.
+    pub(crate) fn on_drop(&self, entry: T) -> OnDrop<impl FnMut() + use<T>> {
+        let (log, mut entry) = (self.clone(), Some(entry));
+        OnDrop(move || log.0.borrow_mut().extend(entry.take()))
+    }
+}
+
+impl<T> Clone for Log<T> {
+    fn clone(&self) -> Log<T> {
+        Log(self.0.clone())
+    }
+}
+
 /// A waker that counts how often it is woken.
 #[derive(Default)]
 pub(crate) struct CountWakes(pub(crate) AtomicUsize);
@@ -179,7 +244,34 @@ pub(crate) async fn count_polls<F: Future>(counter: &Cell<usize>, future: F) -> 
     .await
 }
 
-/// Polls a future once.
+/// Polls a future once with `waker`.
+pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
+/// Awaits a future that must be done within 20 s.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    let result = timeout(20 * SECOND, future).await;
+    result.unwrap_or_else(|_| panic!("still pending after 20 s"))
+}
+
+/// Checks that a future is still pending after 5 ms.
+pub(crate) async fn fails_soon<F: Future>(future: F) {
+    assert!(timeout(5 * MS, future).await.is_err(), "it is done");
+}
+
+/// A `sleep` that is made inside of the runtime, at its first poll.
+pub(crate) async fn sleep_for(duration: Duration) {
+    sleep(duration).await;
+}
+
+/// Makes a turn that does not wait.
+#[track_caller]
+pub(crate) fn turn(runtime: &Runtime) -> Turn {
+    runtime.turn(Some(Duration::ZERO)).unwrap()
+}
+
+/// Polls a future once with the waker of the task that calls this.
 pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
@@ -249,7 +341,7 @@ pub(crate) fn kernel_waits() -> usize {
 pub(crate) async fn assert_idle(time: Duration) {
     #[cfg(target_os = "linux")]
     let before = thread_cpu_time();
-    soloist::time::sleep(time).await;
+    sleep(time).await;
     #[cfg(target_os = "linux")]
     {
         let used = thread_cpu_time() - before;
@@ -275,20 +367,12 @@ pub(crate) fn tcp_pair() -> (std::net::TcpStream, std::net::TcpStream) {
     (client, server)
 }
 
-/// splitmix64.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
+/// Runs `f` on another thread, and waits for its end.
+#[track_caller]
+pub(crate) fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
+    thread::spawn(f)
+        .join()
+        .expect("no panic on the other thread")
 }
 
 /// Runs `f` on a thread of its own. The future that this returns is done when `f` is.

@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
 use soloist::task::yield_now;
@@ -209,7 +210,7 @@ fn call_while_it_goes_idle(calls: usize) {
         let handle = runtime.handle();
         let caller = thread::spawn(move || {
             let start = Instant::now();
-            let mut random = Random(82);
+            let mut random = Rng::with_seed(82);
             let served = Arc::new(AtomicUsize::new(0));
             for n in 1..=calls {
                 if start.elapsed() > Duration::from_secs(30) {
@@ -224,11 +225,11 @@ fn call_while_it_goes_idle(calls: usize) {
                 // As soon as it is served: the runtime is about to go idle.
                 while served.load(Ordering::SeqCst) < n {
                     std::hint::spin_loop();
-                    if random.below(10_000) == 0 {
+                    if random.u64(..10_000) == 0 {
                         thread::yield_now();
                     }
                 }
-                for _ in 0..random.below(200) {
+                for _ in 0..random.u64(..200) {
                     std::hint::spin_loop();
                 }
             }
@@ -261,7 +262,7 @@ fn b82_floods_of_calls_are_all_served() {
             .map(|seed| {
                 let (handle, served) = (runtime.handle(), served.clone());
                 thread::spawn(move || {
-                    let mut random = Random(seed);
+                    let mut random = Rng::with_seed(seed);
                     for _ in 0..CALLS {
                         let served = served.clone();
                         handle
@@ -269,8 +270,8 @@ fn b82_floods_of_calls_are_all_served() {
                                 served.fetch_add(1, Ordering::SeqCst);
                             })
                             .detach();
-                        if random.below(100) == 0 {
-                            thread::sleep(Duration::from_micros(random.below(100)));
+                        if random.u64(..100) == 0 {
+                            thread::sleep(Duration::from_micros(random.u64(..100)));
                         }
                     }
                 })

@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use futures_lite::future::or;
 use futures_lite::{StreamExt, stream};
 use soloist::task::yield_now;
@@ -130,15 +131,15 @@ fn b41_the_last_instant_of_the_clock_is_never() {
 #[test]
 fn b42_far_deadlines_do_not_fire_early() {
     watchdog(|| {
-        let mut random = Random(42);
+        let mut random = Rng::with_seed(42);
         let (count, waker) = CountWakes::new();
         block_on(async {
             // Log-uniform from 17 s up to what overflows.
             let mut sleeps: Vec<Sleep> = (0..5000)
                 .map(|_| {
-                    let bits = 34 + random.below(56) as u32;
+                    let bits = 34 + random.u64(..56) as u32;
                     let nanos =
-                        (1_u128 << bits) + (u128::from(random.next()) >> (64 - bits.min(64)));
+                        (1_u128 << bits) + (u128::from(random.u64(..)) >> (64 - bits.min(64)));
                     let nanos = nanos.min(Duration::MAX.as_nanos());
                     let seconds = (nanos / 1_000_000_000) as u64;
                     sleep(Duration::new(seconds, (nanos % 1_000_000_000) as u32))
@@ -259,11 +260,11 @@ fn b44_milliseconds_are_neither_spun_through_nor_added() {
 #[test]
 fn sleeps_never_end_early() {
     with_both_ways_to_wait(|| {
-        let mut random = Random(7);
+        let mut random = Rng::with_seed(7);
         block_on(async {
             let tasks: Vec<_> = (0..300)
                 .map(|_| {
-                    let wanted = Duration::from_nanos(random.below(30_000_000));
+                    let wanted = Duration::from_nanos(random.u64(..30_000_000));
                     spawn(async move {
                         let start = Instant::now();
                         sleep(wanted).await;
@@ -443,7 +444,7 @@ fn b49_the_waker_of_the_last_poll_is_the_one_that_is_woken() {
 /// Random operations, each timer with a waker of its own; what is woken, in which order,
 /// against a list.
 fn random_operations(rounds: usize, timers_per_round: usize) {
-    let mut random = Random(50);
+    let mut random = Rng::with_seed(50);
     block_on(async {
         let context = &mut Context::from_waker(Waker::noop());
         let mut operations = 0;
@@ -451,9 +452,9 @@ fn random_operations(rounds: usize, timers_per_round: usize) {
         while left > 0 {
             let log = Log::default();
             let base = now() + 2 * MS;
-            let within = |random: &mut Random| {
+            let within = |random: &mut Rng| {
                 // Many of them are equal.
-                base + Duration::from_micros(random.below(20)) * 10
+                base + Duration::from_micros(random.u64(..20)) * 10
             };
             // A sleep, its name, and when and in which place it was set.
             let mut sleeps: Vec<(Sleep, u64, Instant, usize)> = Vec::new();
@@ -465,9 +466,9 @@ fn random_operations(rounds: usize, timers_per_round: usize) {
                 let _ = poll_with(&mut sleep, &waker);
                 sleeps.push((sleep, name, due, operations));
                 for _ in 0..3 {
-                    let nth = random.below(sleeps.len() as u64) as usize;
+                    let nth = random.u64(..sleeps.len() as u64) as usize;
                     operations += 1;
-                    match random.below(6) {
+                    match random.u64(..6) {
                         0 => drop(sleeps.swap_remove(nth)),
                         1 => {
                             let entry = &mut sleeps[nth];
