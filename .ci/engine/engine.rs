@@ -2,8 +2,6 @@
 
 #![allow(dead_code, unused_imports)]
 
-#[path = "../../tests/it/cancel.rs"]
-mod cancel;
 #[path = "../../tests/it/cancellation.rs"]
 mod cancellation;
 #[path = "../../tests/it/closed_stderr.rs"]

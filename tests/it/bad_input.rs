@@ -18,8 +18,6 @@ use soloist::{Handle, Runtime, block_on, spawn};
 
 use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
-
 /// The rows of a table: what was called, and what came of it.
 #[derive(Default)]
 struct Errors {
@@ -78,330 +76,316 @@ const NO_ADDRESSES: [(&str, &str); 9] = [
 
 #[test]
 fn addresses_that_are_none() {
-    watchdog(|| {
-        block_on(async {
-            let mut errors = Errors::default();
-            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let none: &[SocketAddr] = &[];
-            let mut row = |call: &str, result, part| {
-                errors.row(call, result, ErrorKind::InvalidInput, &[part]);
-            };
-            for (text, part) in NO_ADDRESSES {
-                row("resolve", resolve(text).await.map(drop), part);
-                row(
-                    "TcpListener::bind",
-                    TcpListener::bind(text).await.map(drop),
-                    part,
-                );
-                row(
-                    "TcpStream::connect",
-                    TcpStream::connect(text).await.map(drop),
-                    part,
-                );
-                row(
-                    "UdpSocket::bind",
-                    UdpSocket::bind(text).await.map(drop),
-                    part,
-                );
-                row("UdpSocket::connect", udp.connect(text).await, part);
-                row(
-                    "UdpSocket::send_to",
-                    udp.send_to(b"x", text).await.map(drop),
-                    part,
-                );
-            }
-            let part = "no address was given";
-            row("resolve", resolve(none).await.map(drop), part);
+    async_test(async || {
+        let mut errors = Errors::default();
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let none: &[SocketAddr] = &[];
+        let mut row = |call: &str, result, part| {
+            errors.row(call, result, ErrorKind::InvalidInput, &[part]);
+        };
+        for (text, part) in NO_ADDRESSES {
+            row("resolve", resolve(text).await.map(drop), part);
             row(
                 "TcpListener::bind",
-                TcpListener::bind(none).await.map(drop),
+                TcpListener::bind(text).await.map(drop),
                 part,
             );
             row(
                 "TcpStream::connect",
-                TcpStream::connect(none).await.map(drop),
+                TcpStream::connect(text).await.map(drop),
                 part,
             );
             row(
                 "UdpSocket::bind",
-                UdpSocket::bind(none).await.map(drop),
+                UdpSocket::bind(text).await.map(drop),
                 part,
             );
-            row("UdpSocket::connect", udp.connect(none).await, part);
+            row("UdpSocket::connect", udp.connect(text).await, part);
             row(
                 "UdpSocket::send_to",
-                udp.send_to(b"x", none).await.map(drop),
+                udp.send_to(b"x", text).await.map(drop),
                 part,
             );
-            let long = format!("{}:80", "a".repeat(300));
-            for (name, part) in [
-                (".:80", "the host name `.`"),
-                (&*long, "the host name `aaa"),
-            ] {
-                let result = resolve(name).await;
-                errors.of_kind("resolve", result, None, &[part, "could not be resolved"]);
-            }
-            errors.check(6 * NO_ADDRESSES.len() + 8);
-        });
+        }
+        let part = "no address was given";
+        row("resolve", resolve(none).await.map(drop), part);
+        row(
+            "TcpListener::bind",
+            TcpListener::bind(none).await.map(drop),
+            part,
+        );
+        row(
+            "TcpStream::connect",
+            TcpStream::connect(none).await.map(drop),
+            part,
+        );
+        row(
+            "UdpSocket::bind",
+            UdpSocket::bind(none).await.map(drop),
+            part,
+        );
+        row("UdpSocket::connect", udp.connect(none).await, part);
+        row(
+            "UdpSocket::send_to",
+            udp.send_to(b"x", none).await.map(drop),
+            part,
+        );
+        let long = format!("{}:80", "a".repeat(300));
+        for (name, part) in [
+            (".:80", "the host name `.`"),
+            (&*long, "the host name `aaa"),
+        ] {
+            let result = resolve(name).await;
+            errors.of_kind("resolve", result, None, &[part, "could not be resolved"]);
+        }
+        errors.check(6 * NO_ADDRESSES.len() + 8);
     });
 }
 
 #[test]
 fn addresses_that_cannot_be_used() {
-    watchdog(|| {
-        block_on(async {
-            let mut errors = Errors::default();
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let used = listener.local_addr().unwrap();
-            let bound = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let bound_at = bound.local_addr().unwrap();
-            // Nobody listens there: it is the port of one side of a connection.
-            let (silent, _other) = tcp_pair();
-            let silent_at = silent.local_addr().unwrap();
-            // Reserved for documentation.
-            let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
+    async_test(async || {
+        let mut errors = Errors::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let used = listener.local_addr().unwrap();
+        let bound = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let bound_at = bound.local_addr().unwrap();
+        // Nobody listens there: it is the port of one side of a connection.
+        let (silent, _other) = tcp_pair();
+        let silent_at = silent.local_addr().unwrap();
+        // Reserved for documentation.
+        let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
 
-            let listening = |at: SocketAddr| format!("listening at {at} failed");
-            errors.row(
-                "TcpListener::bind, in use",
-                TcpListener::bind(used).await,
-                ErrorKind::AddrInUse,
-                &[&listening(used)],
-            );
-            errors.row(
-                "TcpListener::bind, foreign",
-                TcpListener::bind(foreign).await,
-                ErrorKind::AddrNotAvailable,
-                &[&listening(foreign)],
-            );
-            errors.row(
-                "TcpListener::bind, all of several",
-                TcpListener::bind(&[foreign, used][..]).await,
-                ErrorKind::AddrInUse,
-                &[&listening(used)],
-            );
-            errors.row(
-                "UdpSocket::bind, in use",
-                UdpSocket::bind(bound_at).await,
-                ErrorKind::AddrInUse,
-                &[&format!("binding to {bound_at} failed")],
-            );
-            errors.row(
-                "UdpSocket::bind, foreign",
-                UdpSocket::bind(foreign).await,
-                ErrorKind::AddrNotAvailable,
-                &[&format!("binding to {foreign} failed")],
-            );
-            errors.row(
-                "TcpStream::connect, nobody there",
-                TcpStream::connect(silent_at).await,
-                ErrorKind::ConnectionRefused,
-                &[&format!("could not connect to {silent_at}: ")],
-            );
-            errors.row(
-                "TcpStream::connect, nobody at two",
-                TcpStream::connect(&[silent_at, silent_at][..]).await,
-                ErrorKind::ConnectionRefused,
-                &[
-                    &format!("could not connect to {silent_at}: "),
-                    &format!(", nor to {silent_at}: "),
-                ],
-            );
-            errors.check(7);
-        });
+        let listening = |at: SocketAddr| format!("listening at {at} failed");
+        errors.row(
+            "TcpListener::bind, in use",
+            TcpListener::bind(used).await,
+            ErrorKind::AddrInUse,
+            &[&listening(used)],
+        );
+        errors.row(
+            "TcpListener::bind, foreign",
+            TcpListener::bind(foreign).await,
+            ErrorKind::AddrNotAvailable,
+            &[&listening(foreign)],
+        );
+        errors.row(
+            "TcpListener::bind, all of several",
+            TcpListener::bind(&[foreign, used][..]).await,
+            ErrorKind::AddrInUse,
+            &[&listening(used)],
+        );
+        errors.row(
+            "UdpSocket::bind, in use",
+            UdpSocket::bind(bound_at).await,
+            ErrorKind::AddrInUse,
+            &[&format!("binding to {bound_at} failed")],
+        );
+        errors.row(
+            "UdpSocket::bind, foreign",
+            UdpSocket::bind(foreign).await,
+            ErrorKind::AddrNotAvailable,
+            &[&format!("binding to {foreign} failed")],
+        );
+        errors.row(
+            "TcpStream::connect, nobody there",
+            TcpStream::connect(silent_at).await,
+            ErrorKind::ConnectionRefused,
+            &[&format!("could not connect to {silent_at}: ")],
+        );
+        errors.row(
+            "TcpStream::connect, nobody at two",
+            TcpStream::connect(&[silent_at, silent_at][..]).await,
+            ErrorKind::ConnectionRefused,
+            &[
+                &format!("could not connect to {silent_at}: "),
+                &format!(", nor to {silent_at}: "),
+            ],
+        );
+        errors.check(7);
     });
 }
 
 #[test]
 fn options_that_the_system_refuses() {
-    watchdog(|| {
-        block_on(async {
-            let mut errors = Errors::default();
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let stream = TcpStream::connect(listener.local_addr().unwrap())
-                .await
-                .unwrap();
-            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let udp6 = std::net::UdpSocket::bind("[::1]:0").map(UdpSocket::try_from);
-            let mut row = |call: &str, result: io::Result<()>, part: &str| {
-                errors.row(call, result, ErrorKind::InvalidInput, &[part, " failed: "]);
-            };
-            for ttl in [0, 256] {
-                let part = format!("setting the TTL to {ttl}");
-                row("TcpListener::set_ttl", listener.set_ttl(ttl), &part);
-                row("TcpStream::set_ttl", stream.set_ttl(ttl), &part);
-                row("UdpSocket::set_ttl", udp.set_ttl(ttl), &part);
-            }
-            let part = "setting the TTL of multicasts to 256";
-            row("set_multicast_ttl_v4", udp.set_multicast_ttl_v4(256), part);
-            // More than the system has room for.
-            for long in [Duration::from_secs(32_768), Duration::MAX] {
-                let part = format!("setting the time of keepalive to {long:?}");
-                row("set_keepalive", stream.set_keepalive(Some(long)), &part);
-            }
-            let (one, any) = (Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED);
-            let part = "joining the group 127.0.0.1";
-            row("join_multicast_v4", udp.join_multicast_v4(&one, &any), part);
-            if let Ok(udp6) = udp6 {
-                let udp6 = udp6.unwrap();
-                let part = "joining the group ::1";
-                row(
-                    "join_multicast_v6",
-                    udp6.join_multicast_v6(&Ipv6Addr::LOCALHOST, 0),
-                    part,
-                );
-            } else {
-                row(
-                    "no IPv6",
-                    Err(io::Error::new(ErrorKind::InvalidInput, " failed: ")),
-                    "",
-                );
-            }
-            // Who is in no group cannot leave it.
-            let group = Ipv4Addr::new(224, 0, 0, 251);
-            let result = udp.leave_multicast_v4(&group, &any);
-            errors.row(
-                "leave_multicast_v4",
-                result,
-                ErrorKind::AddrNotAvailable,
-                &["leaving the group 224.0.0.251 failed: "],
+    async_test(async || {
+        let mut errors = Errors::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let udp6 = std::net::UdpSocket::bind("[::1]:0").map(UdpSocket::try_from);
+        let mut row = |call: &str, result: io::Result<()>, part: &str| {
+            errors.row(call, result, ErrorKind::InvalidInput, &[part, " failed: "]);
+        };
+        for ttl in [0, 256] {
+            let part = format!("setting the TTL to {ttl}");
+            row("TcpListener::set_ttl", listener.set_ttl(ttl), &part);
+            row("TcpStream::set_ttl", stream.set_ttl(ttl), &part);
+            row("UdpSocket::set_ttl", udp.set_ttl(ttl), &part);
+        }
+        let part = "setting the TTL of multicasts to 256";
+        row("set_multicast_ttl_v4", udp.set_multicast_ttl_v4(256), part);
+        // More than the system has room for.
+        for long in [(32_768 * SECOND), Duration::MAX] {
+            let part = format!("setting the time of keepalive to {long:?}");
+            row("set_keepalive", stream.set_keepalive(Some(long)), &part);
+        }
+        let (one, any) = (Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED);
+        let part = "joining the group 127.0.0.1";
+        row("join_multicast_v4", udp.join_multicast_v4(&one, &any), part);
+        if let Ok(udp6) = udp6 {
+            let udp6 = udp6.unwrap();
+            let part = "joining the group ::1";
+            row(
+                "join_multicast_v6",
+                udp6.join_multicast_v6(&Ipv6Addr::LOCALHOST, 0),
+                part,
             );
-            errors.check(6 + 1 + 2 + 1 + 1 + 1);
+        } else {
+            row(
+                "no IPv6",
+                Err(io::Error::new(ErrorKind::InvalidInput, " failed: ")),
+                "",
+            );
+        }
+        // Who is in no group cannot leave it.
+        let group = Ipv4Addr::new(224, 0, 0, 251);
+        let result = udp.leave_multicast_v4(&group, &any);
+        errors.row(
+            "leave_multicast_v4",
+            result,
+            ErrorKind::AddrNotAvailable,
+            &["leaving the group 224.0.0.251 failed: "],
+        );
+        errors.check(6 + 1 + 2 + 1 + 1 + 1);
 
-            // What is short is rounded up: 0 would be something else.
-            stream.set_linger(Some(MS)).unwrap();
-            assert_eq!(stream.linger().unwrap(), Some(Duration::from_secs(1)));
-            stream.set_linger(Some(Duration::ZERO)).unwrap();
-            assert_eq!(stream.linger().unwrap(), Some(Duration::ZERO));
-            for short in [Duration::ZERO, Duration::from_nanos(1)] {
-                stream.set_keepalive(Some(short)).unwrap();
-                assert_eq!(stream.keepalive().unwrap(), Some(Duration::from_secs(1)));
-            }
-        });
+        // What is short is rounded up: 0 would be something else.
+        stream.set_linger(Some(MS)).unwrap();
+        assert_eq!(stream.linger().unwrap(), Some(SECOND));
+        stream.set_linger(Some(Duration::ZERO)).unwrap();
+        assert_eq!(stream.linger().unwrap(), Some(Duration::ZERO));
+        for short in [Duration::ZERO, Duration::from_nanos(1)] {
+            stream.set_keepalive(Some(short)).unwrap();
+            assert_eq!(stream.keepalive().unwrap(), Some(SECOND));
+        }
     });
 }
 
 #[test]
 fn datagrams_that_cannot_be_sent() {
-    watchdog(|| {
-        block_on(async {
-            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let at = socket.local_addr().unwrap();
-            // The system's error as it is.
-            let error = socket.send_to(&[0; 70_000], at).await.unwrap_err();
-            assert!(error.raw_os_error().is_some(), "{error:?}");
-            let error = socket.send(b"to nobody").await.unwrap_err();
-            assert!(error.raw_os_error().is_some(), "{error:?}");
-            // Nothing is a datagram, too; and one that has no room is cut.
-            assert_eq!(socket.send_to(b"", at).await.unwrap(), 0);
-            assert_eq!(socket.recv_from(&mut []).await.unwrap(), (0, at));
-            assert_eq!(socket.send_to(b"long", at).await.unwrap(), 4);
-            let cut = socket.recv_from(&mut [0; 2]).await;
-            // Windows cuts it, too, and calls that an error (WSAEMSGSIZE).
-            match cut {
-                Err(error) if cfg!(windows) => assert_eq!(error.raw_os_error(), Some(10040)),
-                cut => assert_eq!(cut.unwrap(), (2, at)),
-            }
-        });
+    async_test(async || {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let at = socket.local_addr().unwrap();
+        // The system's error as it is.
+        let error = socket.send_to(&[0; 70_000], at).await.unwrap_err();
+        assert!(error.raw_os_error().is_some(), "{error:?}");
+        let error = socket.send(b"to nobody").await.unwrap_err();
+        assert!(error.raw_os_error().is_some(), "{error:?}");
+        // Nothing is a datagram, too; and one that has no room is cut.
+        assert_eq!(socket.send_to(b"", at).await.unwrap(), 0);
+        assert_eq!(socket.recv_from(&mut []).await.unwrap(), (0, at));
+        assert_eq!(socket.send_to(b"long", at).await.unwrap(), 4);
+        let cut = socket.recv_from(&mut [0; 2]).await;
+        // Windows cuts it, too, and calls that an error (WSAEMSGSIZE).
+        match cut {
+            Err(error) if cfg!(windows) => assert_eq!(error.raw_os_error(), Some(10040)),
+            cut => assert_eq!(cut.unwrap(), (2, at)),
+        }
     });
 }
 
 #[test]
 fn zero_capacities() {
-    watchdog(|| {
-        block_on(async {
-            // A queue of none, and one longer than the system knows.
-            for backlog in [0, 1, u32::MAX] {
-                let builder = TcpListener::builder().backlog(backlog);
-                let listener = builder.bind("127.0.0.1:0").await.unwrap();
-                let at = listener.local_addr().unwrap();
-                let mut client = TcpStream::connect(at).await.unwrap();
-                let (mut server, _) = listener.accept().await.unwrap();
-                // No room, nothing to write: nothing happens, and nobody waits.
-                assert_eq!(client.read(&mut []).await.unwrap(), 0);
-                assert_eq!(client.write(&[]).await.unwrap(), 0);
-                assert_eq!(client.peek(&mut []).await.unwrap(), 0);
-                server.write_all(b"x").await.unwrap();
-                assert_eq!(client.read(&mut [0]).await.unwrap(), 1);
-            }
-            let group = TaskGroup::<(), ()>::new();
-            assert_eq!(group.join_all().await, Ok(vec![]));
-            let unnamed = soloist::task::Builder::new()
-                .name("")
-                .spawn(pending::<()>());
-            unnamed.abort_handle().abort();
-            let error = unnamed.join().await.unwrap_err();
-            assert!(
-                error.to_string().starts_with("task `` (spawned at "),
-                "{error}"
-            );
-        });
+    async_test(async || {
+        // A queue of none, and one longer than the system knows.
+        for backlog in [0, 1, u32::MAX] {
+            let builder = TcpListener::builder().backlog(backlog);
+            let listener = builder.bind("127.0.0.1:0").await.unwrap();
+            let at = listener.local_addr().unwrap();
+            let mut client = TcpStream::connect(at).await.unwrap();
+            let (mut server, _) = listener.accept().await.unwrap();
+            // No room, nothing to write: nothing happens, and nobody waits.
+            assert_eq!(client.read(&mut []).await.unwrap(), 0);
+            assert_eq!(client.write(&[]).await.unwrap(), 0);
+            assert_eq!(client.peek(&mut []).await.unwrap(), 0);
+            server.write_all(b"x").await.unwrap();
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 1);
+        }
+        let group = TaskGroup::<(), ()>::new();
+        assert_eq!(group.join_all().await, Ok(vec![]));
+        let unnamed = soloist::task::Builder::new()
+            .name("")
+            .spawn(pending::<()>());
+        unnamed.abort_handle().abort();
+        let error = unnamed.join().await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("task `` (spawned at "),
+            "{error}"
+        );
     });
 }
 
 #[cfg(unix)]
 #[test]
 fn objects_that_cannot_be_polled() {
-    watchdog(|| {
-        block_on(async {
-            let mut errors = Errors::default();
-            let parts = ["this object cannot be polled for readiness: "];
-            let own = std::env::current_exe().unwrap();
-            let mut row = |what: &str, file: File| {
-                errors.row(what, Async::new(file), ErrorKind::PermissionDenied, &parts);
-            };
-            row("a regular file", File::open(&own).unwrap());
-            row("a directory", File::open(own.parent().unwrap()).unwrap());
-            row("/dev/null", File::open("/dev/null").unwrap());
-            errors.check(3);
+    async_test(async || {
+        let mut errors = Errors::default();
+        let parts = ["this object cannot be polled for readiness: "];
+        let own = std::env::current_exe().unwrap();
+        let mut row = |what: &str, file: File| {
+            errors.row(what, Async::new(file), ErrorKind::PermissionDenied, &parts);
+        };
+        row("a regular file", File::open(&own).unwrap());
+        row("a directory", File::open(own.parent().unwrap()).unwrap());
+        row("/dev/null", File::open("/dev/null").unwrap());
+        errors.check(3);
 
-            // A blocking socket is none any more.
-            let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
-            a.set_nonblocking(false).unwrap();
-            let (a, mut b) = (Async::new(a).unwrap(), Async::new(b).unwrap());
-            assert!(timeout(MS, b.read(&mut [0])).await.is_err());
-            // And one whose other end is closed says so, each time.
-            drop(a);
-            for _ in 0..2 {
-                assert_eq!(b.read(&mut [0]).await.unwrap(), 0);
-                assert_eq!(
-                    b.write(b"x").await.unwrap_err().kind(),
-                    ErrorKind::BrokenPipe
-                );
-            }
-        });
+        // A blocking socket is none any more.
+        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        a.set_nonblocking(false).unwrap();
+        let (a, mut b) = (Async::new(a).unwrap(), Async::new(b).unwrap());
+        assert!(timeout(MS, b.read(&mut [0])).await.is_err());
+        // And one whose other end is closed says so, each time.
+        drop(a);
+        for _ in 0..2 {
+            assert_eq!(b.read(&mut [0]).await.unwrap(), 0);
+            assert_eq!(
+                b.write(b"x").await.unwrap_err().kind(),
+                ErrorKind::BrokenPipe
+            );
+        }
     });
 }
 
 #[test]
 fn sockets_that_are_closed_already() {
-    watchdog(|| {
-        block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let at = listener.local_addr().unwrap();
-            let mut client = TcpStream::connect(at).await.unwrap();
-            let (server, _) = listener.accept().await.unwrap();
-            client.close().await.unwrap();
-            let kind = client.write(b"x").await.unwrap_err().kind();
-            // std has no kind for what Windows says (WSAESHUTDOWN).
-            assert!(kind == ErrorKind::BrokenPipe || cfg!(windows), "{kind:?}");
-            client.close().await.unwrap();
-            // It has clones: it comes back.
-            let clone = server.clone();
-            let error = server.into_std().unwrap_err();
-            assert!(error.to_string().contains("drop them"), "{error}");
-            drop(clone);
-            error.into_socket().into_std().unwrap();
-            // Halves of two streams.
-            let (a, b) = tcp_pair();
-            let (a, b) = (
-                TcpStream::try_from(a).unwrap(),
-                TcpStream::try_from(b).unwrap(),
-            );
-            let ((read, _keep), (_also, write)) = (a.into_split(), b.into_split());
-            let error = read.reunite(write).unwrap_err();
-            assert!(error.to_string().contains("stream"), "{error}");
-        });
+    async_test(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(at).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        client.close().await.unwrap();
+        let kind = client.write(b"x").await.unwrap_err().kind();
+        // std has no kind for what Windows says (WSAESHUTDOWN).
+        assert!(kind == ErrorKind::BrokenPipe || cfg!(windows), "{kind:?}");
+        client.close().await.unwrap();
+        // It has clones: it comes back.
+        let clone = server.clone();
+        let error = server.into_std().unwrap_err();
+        assert!(error.to_string().contains("drop them"), "{error}");
+        drop(clone);
+        error.into_socket().into_std().unwrap();
+        // Halves of two streams.
+        let (a, b) = tcp_pair();
+        let (a, b) = (
+            TcpStream::try_from(a).unwrap(),
+            TcpStream::try_from(b).unwrap(),
+        );
+        let ((read, _keep), (_also, write)) = (a.into_split(), b.into_split());
+        let error = read.reunite(write).unwrap_err();
+        assert!(error.to_string().contains("stream"), "{error}");
     });
 }
 
@@ -487,23 +471,21 @@ fn paths_that_are_none() {
 fn signals_that_are_none() {
     use soloist::signal::unix::{SignalKind, signal};
 
-    watchdog(|| {
-        block_on(async {
-            let mut errors = Errors::default();
-            for (number, name) in [
-                (libc::SIGKILL, "SIGKILL"),
-                (libc::SIGSTOP, "SIGSTOP"),
-                (libc::SIGSEGV, "SIGSEGV"),
-                (0, "signal 0"),
-                (-1, "signal -1"),
-                (1000, "signal 1000"),
-            ] {
-                let result = signal(SignalKind::from_raw(number));
-                let part = format!("{name} cannot be listened to");
-                errors.row("signal", result, ErrorKind::InvalidInput, &[&part]);
-            }
-            errors.check(6);
-        });
+    async_test(async || {
+        let mut errors = Errors::default();
+        for (number, name) in [
+            (libc::SIGKILL, "SIGKILL"),
+            (libc::SIGSTOP, "SIGSTOP"),
+            (libc::SIGSEGV, "SIGSEGV"),
+            (0, "signal 0"),
+            (-1, "signal -1"),
+            (1000, "signal 1000"),
+        ] {
+            let result = signal(SignalKind::from_raw(number));
+            let part = format!("{name} cannot be listened to");
+            errors.row("signal", result, ErrorKind::InvalidInput, &[&part]);
+        }
+        errors.check(6);
     });
 }
 
@@ -512,50 +494,48 @@ fn signals_that_are_none() {
 fn programs_that_are_none() {
     use soloist::process::Command;
 
-    watchdog(|| {
-        block_on(async {
-            let mut errors = Errors::default();
-            let own = std::env::current_exe().unwrap();
-            let dir = own.parent().unwrap().to_str().unwrap();
-            let no_dir = format!("`sh` in the directory `{dir}/no-such`");
-            let mut row = |program: &str, cwd: Option<&str>, kind, part: &str| {
-                for how in ["spawn", "status", "output"] {
-                    let mut command = Command::new(program);
-                    if let Some(cwd) = cwd {
-                        command.current_dir(cwd);
-                    }
-                    let result = match how {
-                        "spawn" => command.spawn().map(drop),
-                        "status" => block(command.status()).map(drop),
-                        _ => block(command.output()).map(drop),
-                    };
-                    errors.row(how, result, kind, &["starting ", part, " failed: "]);
+    async_test(async || {
+        let mut errors = Errors::default();
+        let own = std::env::current_exe().unwrap();
+        let dir = own.parent().unwrap().to_str().unwrap();
+        let no_dir = format!("`sh` in the directory `{dir}/no-such`");
+        let mut row = |program: &str, cwd: Option<&str>, kind, part: &str| {
+            for how in ["spawn", "status", "output"] {
+                let mut command = Command::new(program);
+                if let Some(cwd) = cwd {
+                    command.current_dir(cwd);
                 }
-            };
-            row("", None, ErrorKind::NotFound, "``");
-            row(
-                "/no/such/program",
-                None,
-                ErrorKind::NotFound,
-                "`/no/such/program`",
-            );
-            row(dir, None, ErrorKind::PermissionDenied, dir);
-            // std has put this in its place.
-            row("a\0b", None, ErrorKind::InvalidInput, "`<string-with-nul>`");
-            row(
-                "sh",
-                Some(&format!("{dir}/no-such")),
-                ErrorKind::NotFound,
-                &no_dir,
-            );
-            errors.check(15);
+                let result = match how {
+                    "spawn" => command.spawn().map(drop),
+                    "status" => block(command.status()).map(drop),
+                    _ => block(command.output()).map(drop),
+                };
+                errors.row(how, result, kind, &["starting ", part, " failed: "]);
+            }
+        };
+        row("", None, ErrorKind::NotFound, "``");
+        row(
+            "/no/such/program",
+            None,
+            ErrorKind::NotFound,
+            "`/no/such/program`",
+        );
+        row(dir, None, ErrorKind::PermissionDenied, dir);
+        // std has put this in its place.
+        row("a\0b", None, ErrorKind::InvalidInput, "`<string-with-nul>`");
+        row(
+            "sh",
+            Some(&format!("{dir}/no-such")),
+            ErrorKind::NotFound,
+            &no_dir,
+        );
+        errors.check(15);
 
-            // Whoever has been waited for is not killed: its number may be another's.
-            let mut child = Command::new("true").spawn().unwrap();
-            child.wait().await.unwrap();
-            child.kill().unwrap();
-            assert!(child.wait().await.unwrap().success());
-        });
+        // Whoever has been waited for is not killed: its number may be another's.
+        let mut child = Command::new("true").spawn().unwrap();
+        child.wait().await.unwrap();
+        child.kill().unwrap();
+        assert!(child.wait().await.unwrap().success());
     });
 
     /// It has failed before it was polled.
@@ -636,9 +616,11 @@ fn misuse_panics_with_the_fix_in_its_message() {
     watchdog(|| {
         let outside = ["outside of a soloist runtime", "`soloist::block_on`"];
         let with = |name: &'static str| [name, outside[0], outside[1]];
-        let second = Duration::from_secs(1);
+        let second = SECOND;
         let at = Instant::now();
         refuses(|| drop(spawn(ready(1))), &with("`spawn`"));
+        let builder = soloist::task::Builder::new();
+        refuses(|| drop(builder.spawn(ready(1))), &with("`spawn`"));
         refuses(
             || TaskGroup::<(), ()>::new().spawn(ready(Ok(()))),
             &with("`TaskGroup::spawn`"),

@@ -17,7 +17,7 @@ use soloist::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use soloist::task::yield_now;
 use soloist::{Runtime, block_on, spawn, unblock};
 
-use crate::support::{passes_in_child, poll_once, watchdog};
+use crate::support::*;
 
 #[test]
 fn it_runs_elsewhere_and_gives_back_what_it_returned() {
@@ -45,47 +45,39 @@ fn it_starts_before_it_is_polled() {
 
 #[test]
 fn tasks_go_on_while_it_blocks() {
-    watchdog(|| {
-        block_on(async {
-            let (send, receive) = mpsc::channel::<()>();
-            let mut blocked = pin!(unblock(move || receive.recv().is_ok()));
-            let turns = Rc::new(Cell::new(0));
-            let count = turns.clone();
-            let ticker = spawn(async move {
-                for _ in 0..10 {
-                    count.set(count.get() + 1);
-                    yield_now().await;
-                }
-            });
-            assert!(poll_once(&mut blocked).await.is_pending());
-            ticker.await;
-            assert_eq!(turns.get(), 10);
-            send.send(()).unwrap();
-            assert!(blocked.await);
+    async_test(async || {
+        let (send, receive) = mpsc::channel::<()>();
+        let mut blocked = pin!(unblock(move || receive.recv().is_ok()));
+        let turns = Rc::new(Cell::new(0));
+        let count = turns.clone();
+        let ticker = spawn(async move {
+            for _ in 0..10 {
+                count.set(count.get() + 1);
+                yield_now().await;
+            }
         });
+        assert!(poll_once(&mut blocked).await.is_pending());
+        ticker.await;
+        assert_eq!(turns.get(), 10);
+        send.send(()).unwrap();
+        assert!(blocked.await);
     });
 }
 
 #[test]
 fn b29_a_panic_arrives_where_it_is_awaited_and_the_pool_survives() {
     // In a child, for 1,000 messages of the panic hook.
-    passes_in_child(
-        "blocking::b29_a_panic_arrives_where_it_is_awaited_and_the_pool_survives",
-        || {
-            watchdog(|| {
-                std::panic::set_hook(Box::new(|_| {}));
-                block_on(async {
-                    for n in 0..1000_u32 {
-                        let task = unblock(move || panic_any(n));
-                        let result: thread::Result<()> =
-                            AssertUnwindSafe(task).catch_unwind().await;
-                        assert_eq!(*result.unwrap_err().downcast::<u32>().unwrap(), n);
-                        assert_eq!(unblock(move || n + 1).await, n + 1);
-                    }
-                });
-            });
-        },
-    );
+    in_own_process(|| {
+        std::panic::set_hook(Box::new(|_| {}));
+        block_on(async {
+            for n in 0..1000_u32 {
+                let task = unblock(move || panic_any(n));
+                let result: thread::Result<()> = AssertUnwindSafe(task).catch_unwind().await;
+                assert_eq!(*result.unwrap_err().downcast::<u32>().unwrap(), n);
+                assert_eq!(unblock(move || n + 1).await, n + 1);
+            }
+        });
+    });
 }
 
 #[test]
@@ -127,36 +119,34 @@ fn fill_the_pool() -> Vec<mpsc::Sender<()>> {
 
 #[test]
 fn what_has_not_started_when_it_is_dropped_does_not_run() {
-    const NAME: &str = "blocking::what_has_not_started_when_it_is_dropped_does_not_run";
-    passes_in_child(NAME, || {
-        watchdog(|| {
-            // No thread of the pool is there yet, and nobody else reads it.
-            let pool = std::env::var("BLOCKING_MAX_THREADS");
-            if pool.as_deref() != Ok("2") {
-                let status = std::process::Command::new(std::env::current_exe().unwrap())
-                    .args([NAME, "--exact", "--nocapture"])
-                    .env("BLOCKING_MAX_THREADS", "2")
-                    .status();
-                assert!(status.unwrap().success());
-                return;
-            }
-            let release = fill_the_pool();
-            let ran = Arc::new(AtomicUsize::new(0));
-            let job = || {
-                let ran = ran.clone();
-                unblock(move || ran.fetch_add(1, Ordering::SeqCst))
-            };
-            let (dropped, kept) = (job(), job());
-            block_on(async {
-                let mut polled = pin!(job());
-                assert!(poll_once(&mut polled).await.is_pending());
-            });
-            drop(dropped);
-            drop(release);
-            assert_eq!(block_on(kept), 0);
-            assert_eq!(block_on(unblock(|| 1)), 1);
-            assert_eq!(ran.load(Ordering::SeqCst), 1);
+    in_own_process(|| {
+        // No thread of the pool is there yet, and nobody else reads it.
+        let pool = std::env::var("BLOCKING_MAX_THREADS");
+        let name = std::env::var("SOLOIST_TEST_CHILD").unwrap();
+        if pool.as_deref() != Ok("2") {
+            let status = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([&name, "--exact", "--nocapture"])
+                .env("BLOCKING_MAX_THREADS", "2")
+                .status();
+            assert!(status.unwrap().success());
+            return;
+        }
+        let release = fill_the_pool();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let job = || {
+            let ran = ran.clone();
+            unblock(move || ran.fetch_add(1, Ordering::SeqCst))
+        };
+        let (dropped, kept) = (job(), job());
+        block_on(async {
+            let mut polled = pin!(job());
+            assert!(poll_once(&mut polled).await.is_pending());
         });
+        drop(dropped);
+        drop(release);
+        assert_eq!(block_on(kept), 0);
+        assert_eq!(block_on(unblock(|| 1)), 1);
+        assert_eq!(ran.load(Ordering::SeqCst), 1);
     });
 }
 
@@ -224,13 +214,11 @@ fn b96_many_tiny_jobs_from_many_threads() {
 
 #[test]
 fn many_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let jobs: Vec<_> = (0..2_000).map(|n| spawn(unblock(move || n * n))).collect();
-            for (n, job) in jobs.into_iter().enumerate() {
-                assert_eq!(job.await, n * n);
-            }
-        });
+    async_test(async || {
+        let jobs: Vec<_> = (0..2_000).map(|n| spawn(unblock(move || n * n))).collect();
+        for (n, job) in jobs.into_iter().enumerate() {
+            assert_eq!(job.await, n * n);
+        }
     });
 }
 
@@ -284,22 +272,19 @@ fn a_file_through_unblock() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_program_without_blocking_work_has_one_thread() {
-    passes_in_child(
-        "blocking::a_program_without_blocking_work_has_one_thread",
-        || {
-            // Beside the test's own and the test harness's.
-            let names = || -> HashSet<String> {
-                std::fs::read_dir("/proc/self/task")
-                    .unwrap()
-                    .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
-                    .collect()
-            };
-            block_on(async { yield_now().await });
-            assert!(!names().iter().any(|name| name.starts_with("blocking-")));
-            block_on(unblock(|| ()));
-            assert!(names().iter().any(|name| name.starts_with("blocking-")));
-        },
-    );
+    in_own_process(|| {
+        // Beside the test's own and the test harness's.
+        let names = || -> HashSet<String> {
+            std::fs::read_dir("/proc/self/task")
+                .unwrap()
+                .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
+                .collect()
+        };
+        block_on(async { yield_now().await });
+        assert!(!names().iter().any(|name| name.starts_with("blocking-")));
+        block_on(unblock(|| ()));
+        assert!(names().iter().any(|name| name.starts_with("blocking-")));
+    });
 }
 
 /// While the system refuses threads, the pool tries again and again, and the job is not
@@ -307,26 +292,24 @@ fn a_program_without_blocking_work_has_one_thread() {
 #[cfg(target_os = "linux")]
 #[test]
 fn b95_a_job_survives_a_lack_of_threads() {
-    let text = passes_in_child("blocking::b95_a_job_survives_a_lack_of_threads", || {
-        watchdog(|| {
-            let (go, wait) = mpsc::channel();
-            let helper = thread::spawn(move || {
-                wait.recv().unwrap();
-                thread::sleep(Duration::from_millis(50));
-                crate::sys::limit_threads(None);
-            });
-            // root is not limited.
-            crate::sys::become_nobody();
-            crate::sys::limit_threads(Some(1));
-            if thread::Builder::new().spawn(|| ()).is_ok() {
-                eprintln!("this system does not limit threads");
-                return;
-            }
-            go.send(()).unwrap();
-            assert_eq!(block_on(unblock(|| 8)), 8);
-            helper.join().unwrap();
-            eprintln!("the limit was felt");
+    let text = in_own_process(|| {
+        let (go, wait) = mpsc::channel();
+        let helper = thread::spawn(move || {
+            wait.recv().unwrap();
+            thread::sleep(50 * MS);
+            crate::sys::limit_threads(None);
         });
+        // root is not limited.
+        crate::sys::become_nobody();
+        crate::sys::limit_threads(Some(1));
+        if thread::Builder::new().spawn(|| ()).is_ok() {
+            eprintln!("this system does not limit threads");
+            return;
+        }
+        go.send(()).unwrap();
+        assert_eq!(block_on(unblock(|| 8)), 8);
+        helper.join().unwrap();
+        eprintln!("the limit was felt");
     });
     assert!(
         text.contains("the limit was felt") || text.contains("does not limit"),

@@ -18,9 +18,7 @@ use soloist::task::{Builder, JoinError, TaskGroup, yield_now};
 use soloist::time::{now, sleep};
 use soloist::{Handle, Runtime, Task, block_on, spawn};
 
-use crate::support::{OnDrop, compute_for, panic_of, panic_text, passes_in_child, watchdog};
-
-const ZERO: Option<Duration> = Some(Duration::ZERO);
+use crate::support::*;
 
 /// Never done. Panics when it is dropped, and counts that.
 fn fragile(dropped: &Rc<Cell<usize>>) -> impl Future<Output = u32> + use<> {
@@ -75,7 +73,7 @@ fn b112_join_tells_of_a_destructor_that_panics_at_an_abort() {
             let runtime = Runtime::new();
             let task = runtime.spawn(fragile(&dropped));
             for _ in 0..turns {
-                runtime.turn(ZERO).unwrap();
+                turn(&runtime);
             }
             let abort = task.abort_handle();
             if foreign {
@@ -167,9 +165,9 @@ const WAYS: [(&str, Lose); 9] = [
     }),
     ("dropped outside", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         drop(task);
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
     }),
     ("dropped in its own poll", |runtime, dropped| {
         let own: Rc<RefCell<Option<Task<u32>>>> = Rc::default();
@@ -178,32 +176,32 @@ const WAYS: [(&str, Lose); 9] = [
             drop(task.take());
             rest.await
         }));
-        runtime.turn(ZERO).unwrap();
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
+        turn(&runtime);
     }),
     ("detached and aborted", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
         let abort = task.abort_handle();
         task.detach();
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         abort.abort();
         runtime.run();
     }),
     ("a cancel that nobody awaits", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
         drop(task.cancel());
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
     }),
     ("aborted, and dropped after it", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
         task.abort_handle().abort();
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         drop(task);
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
     }),
     ("a remote task that is dropped", |runtime, dropped| {
         let task = runtime.handle().spawn(fragile_there);
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         dropped.set(1);
         drop(task);
         runtime.run();
@@ -212,12 +210,12 @@ const WAYS: [(&str, Lose); 9] = [
         "a remote task that is dropped elsewhere, done",
         |runtime, dropped| {
             let task = runtime.handle().spawn(fragile_there);
-            runtime.turn(ZERO).unwrap();
+            turn(&runtime);
             task.abort();
-            runtime.turn(ZERO).unwrap();
+            turn(&runtime);
             dropped.set(1);
             thread::spawn(|| drop(task)).join().unwrap();
-            runtime.turn(ZERO).unwrap();
+            turn(&runtime);
         },
     ),
     ("a group that is dropped", |runtime, dropped| {
@@ -235,25 +233,22 @@ const WAYS: [(&str, Lose); 9] = [
 
 #[test]
 fn b112_what_nobody_can_await_is_reported() {
-    watchdog(|| {
-        let name = "destructors::b112_what_nobody_can_await_is_reported";
-        let stderr = passes_in_child(name, || {
-            for (way, lose) in WAYS {
-                let dropped = Rc::new(Cell::new(0));
-                let runtime = Runtime::new();
-                lose(&runtime, &dropped);
-                assert_eq!(dropped.get(), 1, "{way}");
-                runtime.run();
-                eprintln!("after {way}");
-            }
-        });
-        let mut from = 0;
-        for (way, _) in WAYS {
-            let end = from + stderr[from..].find(&format!("after {way}\n")).unwrap();
-            assert_eq!(reports(&stderr[from..end]).len(), 1, "{way}: {stderr}");
-            from = end;
+    let stderr = in_own_process(|| {
+        for (way, lose) in WAYS {
+            let dropped = Rc::new(Cell::new(0));
+            let runtime = Runtime::new();
+            lose(&runtime, &dropped);
+            assert_eq!(dropped.get(), 1, "{way}");
+            runtime.run();
+            eprintln!("after {way}");
         }
     });
+    let mut from = 0;
+    for (way, _) in WAYS {
+        let end = from + stderr[from..].find(&format!("after {way}\n")).unwrap();
+        assert_eq!(reports(&stderr[from..end]).len(), 1, "{way}: {stderr}");
+        from = end;
+    }
 }
 
 #[test]
@@ -273,47 +268,39 @@ fn b112_what_nobody_can_await_ends_the_call_if_that_is_asked_for() {
 
 #[test]
 fn b112_of_two_panics_at_once_one_ends_the_call_and_the_other_is_reported() {
-    watchdog(|| {
-        let name = "destructors::\
-                    b112_of_two_panics_at_once_one_ends_the_call_and_the_other_is_reported";
-        let stderr = passes_in_child(name, || {
-            let dropped = Rc::new(Cell::new(0));
-            let runtime = Runtime::builder().propagate_panics(true).build();
-            let tasks: Vec<_> = (0..2).map(|_| runtime.spawn(fragile(&dropped))).collect();
-            runtime.turn(ZERO).unwrap();
-            runtime.spawn(async move { drop(tasks) }).detach();
-            let text = panic_of(|| {
-                runtime.turn(ZERO).unwrap();
-                runtime.turn(ZERO).unwrap();
-            });
-            assert_eq!(text, "the destructor of a future");
-            assert_eq!(dropped.get(), 2);
-            runtime.run();
+    let stderr = in_own_process(|| {
+        let dropped = Rc::new(Cell::new(0));
+        let runtime = Runtime::builder().propagate_panics(true).build();
+        let tasks: Vec<_> = (0..2).map(|_| runtime.spawn(fragile(&dropped))).collect();
+        turn(&runtime);
+        runtime.spawn(async move { drop(tasks) }).detach();
+        let text = panic_of(|| {
+            turn(&runtime);
+            turn(&runtime);
         });
-        assert_eq!(reports(&stderr).len(), 1, "{stderr}");
+        assert_eq!(text, "the destructor of a future");
+        assert_eq!(dropped.get(), 2);
+        runtime.run();
     });
+    assert_eq!(reports(&stderr).len(), 1, "{stderr}");
 }
 
 #[test]
 fn b112_a_panic_in_the_poll_in_which_a_task_drops_its_own_handle_is_reported() {
-    watchdog(|| {
-        let name = "destructors::\
-                    b112_a_panic_in_the_poll_in_which_a_task_drops_its_own_handle_is_reported";
-        let stderr = passes_in_child(name, || {
-            block_on(async {
-                let own: Rc<RefCell<Option<Task<()>>>> = Rc::default();
-                let task = own.clone();
-                *own.borrow_mut() = Some(Builder::new().name("the last").spawn(async move {
-                    drop(task.take());
-                    panic!("after its handle has gone");
-                }));
-                yield_now().await;
-            });
+    let stderr = in_own_process(|| {
+        block_on(async {
+            let own: Rc<RefCell<Option<Task<()>>>> = Rc::default();
+            let task = own.clone();
+            *own.borrow_mut() = Some(Builder::new().name("the last").spawn(async move {
+                drop(task.take());
+                panic!("after its handle has gone");
+            }));
+            yield_now().await;
         });
-        let reports = reports(&stderr);
-        assert_eq!(reports.len(), 1, "{stderr}");
-        assert!(reports[0].starts_with("soloist: task `the last` (spawned at "));
     });
+    let reports = reports(&stderr);
+    assert_eq!(reports.len(), 1, "{stderr}");
+    assert!(reports[0].starts_with("soloist: task `the last` (spawned at "));
 }
 
 #[test]
@@ -322,12 +309,12 @@ fn b112_a_remote_task_tells_of_a_destructor_that_panics() {
         let runtime = Runtime::new();
         // Awaited here.
         let task = runtime.handle().spawn(fragile_there);
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         task.abort();
         assert_panicked(runtime.block_on(task));
         // Waited for elsewhere.
         let task = runtime.handle().spawn(fragile_there);
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         task.abort();
         let thread = thread::spawn(move || task.wait());
         runtime.run();
@@ -342,7 +329,7 @@ fn b112_a_remote_task_tells_of_a_destructor_that_panics() {
         assert_panicked(runtime.block_on(task));
         // Its runtime goes.
         let task = runtime.handle().spawn(fragile_there);
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         drop(runtime);
         assert_panicked(task.wait());
     });
@@ -350,86 +337,75 @@ fn b112_a_remote_task_tells_of_a_destructor_that_panics() {
 
 #[test]
 fn b112_the_end_of_a_runtime_leaves_each_panic_to_who_awaits_the_task() {
-    watchdog(|| {
-        let name =
-            "destructors::b112_the_end_of_a_runtime_leaves_each_panic_to_who_awaits_the_task";
-        let stderr = passes_in_child(name, || {
-            let dropped = Rc::new(Cell::new(0));
-            let runtime = Runtime::new();
-            let held: Vec<_> = (0..3).map(|_| runtime.spawn(fragile(&dropped))).collect();
-            for _ in 0..3 {
-                runtime.spawn(fragile(&dropped)).detach();
-            }
-            runtime.turn(ZERO).unwrap();
-            // Nobody awaits these: the first goes on, the others are reported.
-            let text = panic_of(|| drop(runtime));
-            assert_eq!((&*text, dropped.get()), ("the destructor of a future", 6));
-            eprintln!("the runtime is gone");
-            let mut held = held.into_iter();
-            assert_panicked(block_on(held.next().unwrap().join()));
-            let text = panic_of(|| block_on(held.next().unwrap()));
-            assert_eq!(text, "the destructor of a future");
-            // Given up: it is reported now.
-            drop(held);
-        });
-        let gone = stderr.find("the runtime is gone").unwrap();
-        assert_eq!(reports(&stderr[..gone]).len(), 2, "{stderr}");
-        assert_eq!(reports(&stderr[gone..]).len(), 1, "{stderr}");
+    let stderr = in_own_process(|| {
+        let dropped = Rc::new(Cell::new(0));
+        let runtime = Runtime::new();
+        let held: Vec<_> = (0..3).map(|_| runtime.spawn(fragile(&dropped))).collect();
+        for _ in 0..3 {
+            runtime.spawn(fragile(&dropped)).detach();
+        }
+        turn(&runtime);
+        // Nobody awaits these: the first goes on, the others are reported.
+        let text = panic_of(|| drop(runtime));
+        assert_eq!((&*text, dropped.get()), ("the destructor of a future", 6));
+        eprintln!("the runtime is gone");
+        let mut held = held.into_iter();
+        assert_panicked(block_on(held.next().unwrap().join()));
+        let text = panic_of(|| block_on(held.next().unwrap()));
+        assert_eq!(text, "the destructor of a future");
+        // Given up: it is reported now.
+        drop(held);
     });
+    let gone = stderr.find("the runtime is gone").unwrap();
+    assert_eq!(reports(&stderr[..gone]).len(), 2, "{stderr}");
+    assert_eq!(reports(&stderr[gone..]).len(), 1, "{stderr}");
 }
 
 #[test]
 fn b112_children_that_the_first_failure_cancels_tell_of_their_destructors() {
-    watchdog(|| {
-        let name =
-            "destructors::b112_children_that_the_first_failure_cancels_tell_of_their_destructors";
-        let stderr = passes_in_child(name, || {
-            block_on(async {
-                let group = TaskGroup::<u32, &str>::new();
-                let dropped = Rc::new(Cell::new(0));
-                for _ in 0..2 {
-                    let rest = fragile(&dropped);
-                    group.spawn(async { Ok(rest.await) });
-                }
-                group.spawn(async {
-                    yield_now().await;
-                    Err("it fails")
-                });
-                assert_eq!(group.join_all().await, Err("it fails"));
-                assert_eq!(dropped.get(), 2);
+    let stderr = in_own_process(|| {
+        block_on(async {
+            let group = TaskGroup::<u32, &str>::new();
+            let dropped = Rc::new(Cell::new(0));
+            for _ in 0..2 {
+                let rest = fragile(&dropped);
+                group.spawn(async { Ok(rest.await) });
+            }
+            group.spawn(async {
+                yield_now().await;
+                Err("it fails")
             });
+            assert_eq!(group.join_all().await, Err("it fails"));
+            assert_eq!(dropped.get(), 2);
         });
-        assert_eq!(reports(&stderr).len(), 2, "{stderr}");
     });
+    assert_eq!(reports(&stderr).len(), 2, "{stderr}");
 }
 
 #[test]
 fn b112_cancel_of_a_group_resumes_one_panic_when_all_are_gone() {
-    watchdog(|| {
-        let name = "destructors::b112_cancel_of_a_group_resumes_one_panic_when_all_are_gone";
-        let stderr = passes_in_child(name, || {
-            let dropped = Rc::new(Cell::new(0));
-            let text = panic_of(|| {
-                block_on(async {
-                    let group = TaskGroup::<u32, &str>::new();
-                    for n in 0..4 {
-                        let rest = fragile(&dropped);
-                        group.spawn(async move {
-                            match n % 2 {
-                                0 => Ok(rest.await),
-                                _ => pending().await,
-                            }
-                        });
-                    }
-                    yield_now().await;
-                    group.cancel().await;
-                })
-            });
-            assert_eq!((&*text, dropped.get()), ("the destructor of a future", 4));
+    let stderr = in_own_process(|| {
+        let dropped = Rc::new(Cell::new(0));
+        let text = panic_of(|| {
+            block_on(async {
+                let group = TaskGroup::<u32, &str>::new();
+                for n in 0..4 {
+                    let rest = fragile(&dropped);
+                    group.spawn(async move {
+                        match n % 2 {
+                            0 => Ok(rest.await),
+                            _ => pending().await,
+                        }
+                    });
+                }
+                yield_now().await;
+                group.cancel().await;
+            })
         });
-        // Of the four futures that panic, one is resumed.
-        assert_eq!(reports(&stderr).len(), 3, "{stderr}");
+        assert_eq!((&*text, dropped.get()), ("the destructor of a future", 4));
     });
+    // Of the four futures that panic, one is resumed.
+    assert_eq!(reports(&stderr).len(), 3, "{stderr}");
 }
 
 #[test]
@@ -547,7 +523,7 @@ fn b108_a_run_in_a_destructor_panics_with_the_reason() {
                     let _guard = guard;
                     pending::<()>().await;
                 });
-                runtime.turn(ZERO).unwrap();
+                turn(&runtime);
                 task
             };
             // Outside of the runtime, in another one, cancelled; inside of it.
@@ -572,9 +548,9 @@ fn use_runtime(log: &Rc<RefCell<Vec<&'static str>>>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let socket = Async::new(socket).unwrap();
     let log = log.clone();
-    let deadline = now() + Duration::from_millis(1);
+    let deadline = now() + MS;
     spawn(async move {
-        sleep(Duration::from_millis(1)).await;
+        sleep(MS).await;
         assert!(now() >= deadline);
         let to = socket.get_ref().local_addr().unwrap();
         socket.writable().await.unwrap();
@@ -609,7 +585,7 @@ fn a_destructor_runs_inside_of_its_runtime_wherever_the_handle_is_dropped() {
         let runtime = Runtime::new();
         let make = || {
             let task = runtime.spawn(uses_runtime(&log));
-            runtime.turn(ZERO).unwrap();
+            turn(&runtime);
             task
         };
         // Outside.
@@ -650,7 +626,7 @@ fn a_destructor_runs_inside_of_its_runtime_wherever_the_handle_is_dropped() {
                 pending::<()>().await;
             })
             .detach();
-        other.turn(ZERO).unwrap();
+        turn(&other);
         runtime.block_on(async {
             let before = format!("{:?}", Handle::current());
             drop(other);
@@ -714,14 +690,14 @@ fn what_a_destructor_spawns_between_turns_makes_the_fd_of_a_guest_readable() {
             let _guard = guard;
             pending::<()>().await;
         });
-        while runtime.turn(ZERO).unwrap().polled > 0 {}
+        run_until_idle(&runtime);
         while is_readable(0) {
-            runtime.turn(ZERO).unwrap();
+            turn(&runtime);
         }
         drop(task);
         while !ran.get() {
             assert!(is_readable(20), "nobody says that there is something to do");
-            runtime.turn(ZERO).unwrap();
+            turn(&runtime);
         }
     });
 }
@@ -824,7 +800,7 @@ fn panics_of_destructors_in_every_place_are_told_exactly_once() {
         })
         .join()
         .unwrap();
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
         assert_eq!(made.load(Ordering::SeqCst), 24);
         assert_eq!(gone.load(Ordering::SeqCst), 24);
@@ -834,7 +810,7 @@ fn panics_of_destructors_in_every_place_are_told_exactly_once() {
 /// Runs `after` in a task of `runtime` that has had it entered again, from inside of another.
 fn enter_again(runtime: &Runtime, after: impl FnOnce()) {
     let task = runtime.spawn(pending::<()>());
-    runtime.turn(ZERO).unwrap();
+    turn(&runtime);
     let other = Runtime::new();
     other
         .spawn(async move {
@@ -842,7 +818,7 @@ fn enter_again(runtime: &Runtime, after: impl FnOnce()) {
             pending::<()>().await;
         })
         .detach();
-    other.turn(ZERO).unwrap();
+    turn(&other);
     runtime.block_on(async {
         drop(other);
         after();
@@ -853,7 +829,7 @@ fn enter_again(runtime: &Runtime, after: impl FnOnce()) {
 fn a_runtime_that_is_entered_again_still_measures_how_long_it_is_busy() {
     watchdog(|| {
         let runtime = Runtime::builder().inspect(true).build();
-        let time = Duration::from_millis(20);
+        let time = 20 * MS;
         enter_again(&runtime, || compute_for(time));
         assert!(runtime.metrics().busy.unwrap() >= time);
     });

@@ -16,7 +16,7 @@ use soloist::task::yield_now;
 use soloist::time::{self, sleep};
 use soloist::{spawn, testing};
 
-use crate::support::{panic_of, watchdog};
+use crate::support::*;
 
 /// Sells what is there, and asks for the money in between.
 struct Shop {
@@ -28,7 +28,7 @@ impl Shop {
     async fn sell(&self) {
         // Checked here,
         if self.left.get() > 0 {
-            sleep(Duration::from_secs(1)).await;
+            sleep(SECOND).await;
             // and acted upon there.
             self.left.set(self.left.get() - 1);
             self.sold.set(self.sold.get() + 1);
@@ -46,7 +46,7 @@ async fn two_customers_and_one_thing() {
     let (first, second) = (shop.clone(), shop.clone());
     let first = spawn(async move { first.sell().await });
     let second = spawn(async move {
-        sleep(Duration::from_secs(1)).await;
+        sleep(SECOND).await;
         second.sell().await;
     });
     first.await;
@@ -85,7 +85,7 @@ async fn busy(log: Rc<RefCell<Vec<(u64, u32)>>>) -> u64 {
             spawn(async move {
                 for round in 0..4 {
                     if (n + round) % 3 == 0 {
-                        sleep(Duration::from_secs(1)).await;
+                        sleep(SECOND).await;
                     } else {
                         yield_now().await;
                     }
@@ -196,7 +196,7 @@ fn timers_of_the_same_instant_fire_in_any_order_and_others_in_theirs() {
                     assert!(polled.is_pending());
                 }
                 // At the latest they are due in one go.
-                testing::advance(Duration::from_secs(60)).await;
+                testing::advance(60 * SECOND).await;
                 log.lock().unwrap().clone()
             })
         };
@@ -213,8 +213,6 @@ fn timers_of_the_same_instant_fire_in_any_order_and_others_in_theirs() {
         assert_eq!(orders.len(), 36);
     });
 }
-
-const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn what_the_system_reports_in_one_go_comes_in_any_order() {
@@ -260,7 +258,7 @@ fn explore_counts_and_passes_the_seed_on() {
             let seeds = seeds.clone();
             async move {
                 seeds.borrow_mut().push(testing::seed());
-                time::sleep(Duration::from_secs(3600)).await;
+                time::sleep(HOUR).await;
             }
         });
         assert_eq!(seeds.take(), [3, 5, 8]);

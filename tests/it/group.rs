@@ -7,18 +7,15 @@ use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::FutureExt;
 use soloist::promise::promise;
 use soloist::task::{TaskGroup, yield_now};
 use soloist::time::sleep;
-use soloist::{Runtime, block_on, spawn};
+use soloist::{Runtime, spawn};
 
-use crate::support::{OnDrop, Seen, count_polls, panic_of, panic_text, poll_once, watchdog};
-
-const MS: Duration = Duration::from_millis(1);
+use crate::support::*;
 
 type Group<T> = TaskGroup<T, &'static str>;
 
@@ -39,257 +36,235 @@ fn counts(seen: &Seen) -> (usize, usize) {
 
 #[test]
 fn a_group_without_tasks() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::<u32>::default();
-            assert!(group.is_empty());
-            assert_eq!(group.next().await, None);
-            assert_eq!(group.next().await, None);
-            group.spawn(async { Ok(1) });
-            assert_eq!(group.next().await, Some(Ok(1)));
-            assert_eq!(group.next().await, None);
-            assert_eq!(group.join_all().await, Ok(vec![]));
-            Group::<u32>::new().cancel().await;
-        });
+    async_test(async || {
+        let mut group = Group::<u32>::default();
+        assert!(group.is_empty());
+        assert_eq!(group.next().await, None);
+        assert_eq!(group.next().await, None);
+        group.spawn(async { Ok(1) });
+        assert_eq!(group.next().await, Some(Ok(1)));
+        assert_eq!(group.next().await, None);
+        assert_eq!(group.join_all().await, Ok(vec![]));
+        Group::<u32>::new().cancel().await;
     });
 }
 
 #[test]
 fn all_are_joined_in_the_order_in_which_they_were_spawned() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::new();
-            let mut random = Rng::with_seed(7);
-            for n in 0..100 {
-                let turns = random.u64(..20);
-                group.spawn(async move {
-                    for _ in 0..turns {
-                        yield_now().await;
-                    }
-                    Ok(n)
-                });
-            }
-            assert_eq!(group.len(), 100);
-            assert_eq!(group.join_all().await, Ok((0..100).collect()));
-        });
+    async_test(async || {
+        let group = Group::new();
+        let mut random = Rng::with_seed(7);
+        for n in 0..100 {
+            let turns = random.u64(..20);
+            group.spawn(async move {
+                for _ in 0..turns {
+                    yield_now().await;
+                }
+                Ok(n)
+            });
+        }
+        assert_eq!(group.len(), 100);
+        assert_eq!(group.join_all().await, Ok((0..100).collect()));
     });
 }
 
 #[test]
 fn next_goes_by_the_order_in_which_they_end() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::new();
-            for n in [3, 1, 2] {
-                group.spawn(async move {
-                    for _ in 0..n {
-                        yield_now().await;
-                    }
-                    Ok(n)
-                });
-            }
-            for (left, n) in [(2, 1), (1, 2), (0, 3)] {
-                assert_eq!(group.next().await, Some(Ok(n)));
-                assert_eq!(group.len(), left);
-            }
-            assert_eq!(group.next().await, None);
-        });
+    async_test(async || {
+        let mut group = Group::new();
+        for n in [3, 1, 2] {
+            group.spawn(async move {
+                for _ in 0..n {
+                    yield_now().await;
+                }
+                Ok(n)
+            });
+        }
+        for (left, n) in [(2, 1), (1, 2), (0, 3)] {
+            assert_eq!(group.next().await, Some(Ok(n)));
+            assert_eq!(group.len(), left);
+        }
+        assert_eq!(group.next().await, None);
     });
 }
 
 #[test]
 fn no_child_is_polled_inside_of_spawn_and_each_once_for_each_wake() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::<()>::new();
-            let seen: Vec<_> = (0..10).map(|_| add_probe(&group)).collect();
-            assert!(seen.iter().all(|seen| counts(seen) == (0, 0)));
-            yield_now().await;
-            assert!(seen.iter().all(|seen| counts(seen) == (1, 0)));
-            seen[4].waker().wake();
-            yield_now().await;
-            let polls: Vec<_> = seen.iter().map(|seen| seen.polls.get()).collect();
-            assert_eq!(polls, [1, 1, 1, 1, 2, 1, 1, 1, 1, 1]);
-            drop(group);
-            assert!(seen.iter().all(|seen| seen.drops.get() == 1));
-        });
+    async_test(async || {
+        let group = Group::<()>::new();
+        let seen: Vec<_> = (0..10).map(|_| add_probe(&group)).collect();
+        assert!(seen.iter().all(|seen| counts(seen) == (0, 0)));
+        yield_now().await;
+        assert!(seen.iter().all(|seen| counts(seen) == (1, 0)));
+        seen[4].waker().wake();
+        yield_now().await;
+        let polls: Vec<_> = seen.iter().map(|seen| seen.polls.get()).collect();
+        assert_eq!(polls, [1, 1, 1, 1, 2, 1, 1, 1, 1, 1]);
+        drop(group);
+        assert!(seen.iter().all(|seen| seen.drops.get() == 1));
     });
 }
 
 #[test]
 fn who_joins_is_polled_once_for_each_end() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::new();
-            let (polls, children) = (Cell::new(0), 5);
-            let mut wakers = Vec::new();
-            for n in 0..children {
-                let (set, told) = promise();
-                wakers.push(set);
-                group.spawn(async move {
-                    told.await.unwrap();
-                    Ok(n)
-                });
-            }
-            let mut join = pin!(count_polls(&polls, group.join_all()));
-            assert!(poll_once(&mut join).await.is_pending());
-            // Each in a turn of its own.
-            let task = spawn(async move {
-                for set in wakers {
-                    set.set(()).unwrap();
-                    yield_now().await;
-                    yield_now().await;
-                }
+    async_test(async || {
+        let group = Group::new();
+        let (polls, children) = (Cell::new(0), 5);
+        let mut wakers = Vec::new();
+        for n in 0..children {
+            let (set, told) = promise();
+            wakers.push(set);
+            group.spawn(async move {
+                told.await.unwrap();
+                Ok(n)
             });
-            assert_eq!(join.await, Ok((0..children).collect()));
-            // One by hand and one as it is awaited.
-            assert_eq!(polls.get(), 2 + children);
-            drop(task);
+        }
+        let mut join = pin!(count_polls(&polls, group.join_all()));
+        assert!(poll_once(&mut join).await.is_pending());
+        // Each in a turn of its own.
+        let task = spawn(async move {
+            for set in wakers {
+                set.set(()).unwrap();
+                yield_now().await;
+                yield_now().await;
+            }
         });
+        assert_eq!(join.await, Ok((0..children).collect()));
+        // One by hand and one as it is awaited.
+        assert_eq!(polls.get(), 2 + children);
+        drop(task);
     });
 }
 
 #[test]
 fn the_first_failure_cancels_the_rest_and_resolves_when_they_are_gone() {
-    watchdog(|| {
-        block_on(async {
-            for place in 0..5 {
-                let group = Group::<()>::new();
-                let mut seen = Vec::new();
-                for n in 0..5 {
-                    if n == place {
-                        group.spawn(async {
-                            // By then the others have been polled, however slow it is here.
-                            yield_now().await;
-                            sleep(MS).await;
-                            Err("no such page")
-                        });
-                    } else {
-                        seen.push(add_probe(&group));
-                    }
+    async_test(async || {
+        for place in 0..5 {
+            let group = Group::<()>::new();
+            let mut seen = Vec::new();
+            for n in 0..5 {
+                if n == place {
+                    group.spawn(async {
+                        // By then the others have been polled, however slow it is here.
+                        yield_now().await;
+                        sleep(MS).await;
+                        Err("no such page")
+                    });
+                } else {
+                    seen.push(add_probe(&group));
                 }
-                assert_eq!(group.join_all().await, Err("no such page"));
-                assert!(seen.iter().all(|seen| counts(seen) == (1, 1)), "{place}");
             }
-        });
+            assert_eq!(group.join_all().await, Err("no such page"));
+            assert!(seen.iter().all(|seen| counts(seen) == (1, 1)), "{place}");
+        }
     });
 }
 
 #[test]
 fn a_failure_cancels_while_nobody_waits_for_the_group() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::new();
-            group.spawn(async { Ok(1) });
-            group.spawn(async {
-                yield_now().await;
-                Err("oh no")
-            });
-            let polls = Rc::new(Cell::new(0));
-            let count = polls.clone();
-            group.spawn(async move {
-                loop {
-                    count.set(count.get() + 1);
-                    yield_now().await;
-                }
-            });
-            let seen = add_probe(&group);
-            for _ in 0..10 {
+    async_test(async || {
+        let mut group = Group::new();
+        group.spawn(async { Ok(1) });
+        group.spawn(async {
+            yield_now().await;
+            Err("oh no")
+        });
+        let polls = Rc::new(Cell::new(0));
+        let count = polls.clone();
+        group.spawn(async move {
+            loop {
+                count.set(count.get() + 1);
                 yield_now().await;
             }
-            // In the generation of the failure it stands behind it.
-            assert_eq!(polls.get(), 1);
-            assert_eq!(counts(&seen), (1, 1));
-            assert_eq!(group.len(), 2, "one result, and one error");
-            // What starts later never starts.
-            let late = add_probe(&group);
-            assert_eq!(counts(&late), (0, 1));
-            assert_eq!(group.next().await, Some(Ok(1)));
-            assert_eq!(group.next().await, Some(Err("oh no")));
-            assert_eq!(group.next().await, None);
         });
+        let seen = add_probe(&group);
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        // In the generation of the failure it stands behind it.
+        assert_eq!(polls.get(), 1);
+        assert_eq!(counts(&seen), (1, 1));
+        assert_eq!(group.len(), 2, "one result, and one error");
+        // What starts later never starts.
+        let late = add_probe(&group);
+        assert_eq!(counts(&late), (0, 1));
+        assert_eq!(group.next().await, Some(Ok(1)));
+        assert_eq!(group.next().await, Some(Err("oh no")));
+        assert_eq!(group.next().await, None);
     });
 }
 
 #[test]
 fn a_child_that_has_not_started_is_cancelled_without_a_poll() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::<()>::new();
-            group.spawn(async { Err("at once") });
-            let seen = add_probe(&group);
-            assert_eq!(group.join_all().await, Err("at once"));
-            assert_eq!(counts(&seen), (0, 1));
-        });
+    async_test(async || {
+        let group = Group::<()>::new();
+        group.spawn(async { Err("at once") });
+        let seen = add_probe(&group);
+        assert_eq!(group.join_all().await, Err("at once"));
+        assert_eq!(counts(&seen), (0, 1));
     });
 }
 
 #[test]
 fn of_two_failures_in_one_generation_the_first_counts() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::<()>::new();
-            let second = Rc::new(Cell::new(false));
-            let polled = second.clone();
-            group.spawn(async { Err("first") });
-            group.spawn(async move {
-                polled.set(true);
-                Err("second")
-            });
-            assert_eq!(group.next().await, Some(Err("first")));
-            assert_eq!(group.next().await, None);
-            assert!(!second.get());
+    async_test(async || {
+        let mut group = Group::<()>::new();
+        let second = Rc::new(Cell::new(false));
+        let polled = second.clone();
+        group.spawn(async { Err("first") });
+        group.spawn(async move {
+            polled.set(true);
+            Err("second")
         });
+        assert_eq!(group.next().await, Some(Err("first")));
+        assert_eq!(group.next().await, None);
+        assert!(!second.get());
     });
 }
 
 #[test]
 fn dropping_the_group_cancels_all_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::<()>::new();
-            let started = [add_probe(&group), add_probe(&group)];
-            yield_now().await;
-            let not_started = add_probe(&group);
-            let spawner = group.spawner();
-            drop(group);
-            assert!(started.iter().all(|seen| counts(seen) == (1, 1)));
-            assert_eq!(counts(&not_started), (0, 1));
-            // Its spawner is there, and spawns no more.
-            let dropped = Rc::new(Cell::new(false));
-            let flag = dropped.clone();
-            let guard = OnDrop(move || flag.set(true));
-            spawner.spawn(async move {
-                let _guard = guard;
-                Ok(())
-            });
-            assert!(dropped.get());
+    async_test(async || {
+        let group = Group::<()>::new();
+        let started = [add_probe(&group), add_probe(&group)];
+        yield_now().await;
+        let not_started = add_probe(&group);
+        let spawner = group.spawner();
+        drop(group);
+        assert!(started.iter().all(|seen| counts(seen) == (1, 1)));
+        assert_eq!(counts(&not_started), (0, 1));
+        // Its spawner is there, and spawns no more.
+        let dropped = Rc::new(Cell::new(false));
+        let flag = dropped.clone();
+        let guard = OnDrop(move || flag.set(true));
+        spawner.spawn(async move {
+            let _guard = guard;
+            Ok(())
         });
+        assert!(dropped.get());
     });
 }
 
 #[test]
 fn dropping_next_loses_nothing_and_dropping_join_all_cancels() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::new();
-            let (set, told) = promise();
-            group.spawn(async move { told.await.map_err(|_| "cancelled") });
-            let seen = add_probe(&group);
-            for _ in 0..3 {
-                let mut next = pin!(group.next());
-                assert!(poll_once(&mut next).await.is_pending());
-            }
-            set.set(5).unwrap();
-            yield_now().await;
-            // It has ended before anybody looks again.
-            assert_eq!(group.next().await, Some(Ok(5)));
-            let mut join = Box::pin(group.join_all());
-            assert!(poll_once(&mut join).await.is_pending());
-            assert_eq!(counts(&seen), (1, 0));
-            drop(join);
-            assert_eq!(counts(&seen), (1, 1));
-        });
+    async_test(async || {
+        let mut group = Group::new();
+        let (set, told) = promise();
+        group.spawn(async move { told.await.map_err(|_| "cancelled") });
+        let seen = add_probe(&group);
+        for _ in 0..3 {
+            let mut next = pin!(group.next());
+            assert!(poll_once(&mut next).await.is_pending());
+        }
+        set.set(5).unwrap();
+        yield_now().await;
+        // It has ended before anybody looks again.
+        assert_eq!(group.next().await, Some(Ok(5)));
+        let mut join = Box::pin(group.join_all());
+        assert!(poll_once(&mut join).await.is_pending());
+        assert_eq!(counts(&seen), (1, 0));
+        drop(join);
+        assert_eq!(counts(&seen), (1, 1));
     });
 }
 
@@ -309,40 +284,36 @@ fn children_spawn_siblings_of_any_depth() {
             Ok(depth)
         })
     }
-    watchdog(|| {
-        block_on(async {
-            let group = Group::new();
-            group.spawn(tree(group.spawner(), 7));
-            let depths = group.join_all().await.unwrap();
-            assert_eq!(depths.len(), (1 << 8) - 1);
-            assert_eq!(depths[0], 7);
-            for depth in 0..=7 {
-                let count = depths.iter().filter(|&&d| d == depth).count();
-                assert_eq!(count, 1 << (7 - depth), "{depth}");
-            }
-        });
+    async_test(async || {
+        let group = Group::new();
+        group.spawn(tree(group.spawner(), 7));
+        let depths = group.join_all().await.unwrap();
+        assert_eq!(depths.len(), (1 << 8) - 1);
+        assert_eq!(depths[0], 7);
+        for depth in 0..=7 {
+            let count = depths.iter().filter(|&&d| d == depth).count();
+            assert_eq!(count, 1 << (7 - depth), "{depth}");
+        }
     });
 }
 
 #[test]
 fn a_sibling_is_cancelled_by_the_failure_of_who_spawned_it() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::<()>::new();
-            let siblings = group.spawner();
-            let seen = Seen::new();
-            let probe = seen.probe();
-            group.spawn(async move {
-                siblings.spawn(async move {
-                    probe.await;
-                    Ok(())
-                });
-                yield_now().await;
-                Err("after it has started")
+    async_test(async || {
+        let group = Group::<()>::new();
+        let siblings = group.spawner();
+        let seen = Seen::new();
+        let probe = seen.probe();
+        group.spawn(async move {
+            siblings.spawn(async move {
+                probe.await;
+                Ok(())
             });
-            assert!(group.join_all().await.is_err());
-            assert_eq!(counts(&seen), (1, 1));
+            yield_now().await;
+            Err("after it has started")
         });
+        assert!(group.join_all().await.is_err());
+        assert_eq!(counts(&seen), (1, 1));
     });
 }
 
@@ -373,63 +344,28 @@ fn a_panic_cancels_the_rest_and_arrives_where_it_is_joined() {
 
 #[test]
 fn a_panic_cancels_while_nobody_waits_for_the_group() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::<()>::new();
-            group.spawn(async { panic!("unheard so far") });
-            let seen = add_probe(&group);
-            yield_now().await;
-            assert_eq!(counts(&seen), (0, 1));
-            let next = AssertUnwindSafe(group.next()).catch_unwind().await;
-            let payload = next.unwrap_err();
-            assert_eq!(panic_text(&*payload), "unheard so far");
-            assert_eq!(group.next().await, None);
-        });
-    });
-}
-
-#[test]
-fn destructors_that_panic_do_not_save_the_others() {
-    watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
-        let count = dropped.clone();
-        let joined = block_on(async move {
-            let group = Group::<()>::new();
-            for n in 0..5 {
-                let count = count.clone();
-                let guard = OnDrop(move || {
-                    count.set(count.get() + 1);
-                    if n == 2 {
-                        panic!("in a destructor");
-                    }
-                });
-                group.spawn(async move {
-                    let _guard = guard;
-                    pending().await
-                });
-            }
-            group.spawn(async {
-                yield_now().await;
-                Err("it fails")
-            });
-            group.join_all().await
-        });
-        assert_eq!(joined, Err("it fails"));
-        assert_eq!(dropped.get(), 5);
+    async_test(async || {
+        let mut group = Group::<()>::new();
+        group.spawn(async { panic!("unheard so far") });
+        let seen = add_probe(&group);
+        yield_now().await;
+        assert_eq!(counts(&seen), (0, 1));
+        let next = AssertUnwindSafe(group.next()).catch_unwind().await;
+        let payload = next.unwrap_err();
+        assert_eq!(panic_text(&*payload), "unheard so far");
+        assert_eq!(group.next().await, None);
     });
 }
 
 #[test]
 fn cancel_resolves_when_all_are_gone() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::<()>::new();
-            group.spawn(async { Ok(()) });
-            let seen: Vec<_> = (0..5).map(|_| add_probe(&group)).collect();
-            yield_now().await;
-            group.cancel().await;
-            assert!(seen.iter().all(|seen| counts(seen) == (1, 1)));
-        });
+    async_test(async || {
+        let group = Group::<()>::new();
+        group.spawn(async { Ok(()) });
+        let seen: Vec<_> = (0..5).map(|_| add_probe(&group)).collect();
+        yield_now().await;
+        group.cancel().await;
+        assert!(seen.iter().all(|seen| counts(seen) == (1, 1)));
     });
 }
 
@@ -465,23 +401,19 @@ async fn in_a_child<F: Future>(
 
 #[test]
 fn a_child_that_drops_its_group_is_dropped_after_its_poll() {
-    watchdog(|| {
-        block_on(async {
-            let (seen, state) = in_a_child(|group| async { drop(group) }).await;
-            assert_eq!(counts(&seen), (0, 1));
-            assert_eq!(state.get(), "dropped");
-        });
+    async_test(async || {
+        let (seen, state) = in_a_child(|group| async { drop(group) }).await;
+        assert_eq!(counts(&seen), (0, 1));
+        assert_eq!(state.get(), "dropped");
     });
 }
 
 #[test]
 fn a_child_that_cancels_its_group_does_not_wait_for_itself() {
-    watchdog(|| {
-        block_on(async {
-            let (seen, state) = in_a_child(Group::cancel).await;
-            assert_eq!(counts(&seen), (0, 1));
-            assert_eq!(state.get(), "dropped");
-        });
+    async_test(async || {
+        let (seen, state) = in_a_child(Group::cancel).await;
+        assert_eq!(counts(&seen), (0, 1));
+        assert_eq!(state.get(), "dropped");
     });
 }
 
@@ -504,162 +436,133 @@ fn a_child_that_waits_for_its_own_group_goes_with_it() {
 
 #[test]
 fn a_failing_child_may_own_the_group() {
-    watchdog(|| {
-        block_on(async {
-            let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
-            let inner = group.clone();
-            let dropped = Rc::new(Cell::new(0));
-            let count = dropped.clone();
-            let seen = {
-                let group = group.borrow();
-                let group = group.as_ref().unwrap();
-                group.spawn(async move {
-                    let _guard = OnDrop(move || count.set(count.get() + 1));
-                    let _group = inner.take();
-                    Err("with the group in its hands")
-                });
-                add_probe(group)
-            };
-            for _ in 0..3 {
-                yield_now().await;
-            }
-            assert_eq!((dropped.get(), seen.drops.get()), (1, 1));
-        });
+    async_test(async || {
+        let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
+        let inner = group.clone();
+        let dropped = Rc::new(Cell::new(0));
+        let count = dropped.clone();
+        let seen = {
+            let group = group.borrow();
+            let group = group.as_ref().unwrap();
+            group.spawn(async move {
+                let _guard = OnDrop(move || count.set(count.get() + 1));
+                let _group = inner.take();
+                Err("with the group in its hands")
+            });
+            add_probe(group)
+        };
+        for _ in 0..3 {
+            yield_now().await;
+        }
+        assert_eq!((dropped.get(), seen.drops.get()), (1, 1));
     });
 }
 
 #[test]
 fn a_sibling_that_drops_the_group_while_it_is_cancelled() {
-    watchdog(|| {
-        block_on(async {
-            let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
-            let inner = group.clone();
-            let seen = {
-                let group = group.borrow();
-                let group = group.as_ref().unwrap();
-                group.spawn(async { Err("it fails") });
-                let guard = OnDrop(move || drop(inner.take()));
-                group.spawn(async move {
-                    let _guard = guard;
-                    pending().await
-                });
-                add_probe(group)
-            };
-            yield_now().await;
-            assert!(group.borrow().is_none());
-            assert_eq!(counts(&seen), (0, 1));
-        });
+    async_test(async || {
+        let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
+        let inner = group.clone();
+        let seen = {
+            let group = group.borrow();
+            let group = group.as_ref().unwrap();
+            group.spawn(async { Err("it fails") });
+            let guard = OnDrop(move || drop(inner.take()));
+            group.spawn(async move {
+                let _guard = guard;
+                pending().await
+            });
+            add_probe(group)
+        };
+        yield_now().await;
+        assert!(group.borrow().is_none());
+        assert_eq!(counts(&seen), (0, 1));
     });
 }
 
 #[test]
 fn groups_in_groups() {
-    watchdog(|| {
-        block_on(async {
-            let outer = Group::<Vec<u32>>::new();
-            let seen = Rc::new(RefCell::new(Vec::new()));
-            for n in 0..3 {
-                let seen = seen.clone();
-                outer.spawn(async move {
-                    let inner = Group::new();
-                    if n < 2 {
-                        seen.borrow_mut().push(add_probe(&inner));
-                    } else {
-                        inner.spawn(async {
-                            sleep(MS).await;
-                            Err("deep inside")
-                        });
-                    }
-                    inner.join_all().await
-                });
-            }
-            assert_eq!(outer.join_all().await, Err("deep inside"));
-            let seen = seen.borrow();
-            assert_eq!(seen.len(), 2);
-            assert!(seen.iter().all(|seen| counts(seen) == (1, 1)));
-        });
-    });
-}
-
-#[test]
-fn a_group_outlives_its_runtime() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let (group, seen) = runtime.block_on(async {
-            let group = Group::<()>::new();
-            let seen = add_probe(&group);
-            yield_now().await;
-            (group, seen)
-        });
-        drop(runtime);
-        assert_eq!(counts(&seen), (1, 1));
-        // Its child has no result.
-        assert_eq!(group.len(), 1);
-        let text = panic_of(|| block_on(group.join_all()));
-        assert!(text.contains("of a `TaskGroup` was cancelled"), "{text}");
+    async_test(async || {
+        let outer = Group::<Vec<u32>>::new();
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        for n in 0..3 {
+            let seen = seen.clone();
+            outer.spawn(async move {
+                let inner = Group::new();
+                if n < 2 {
+                    seen.borrow_mut().push(add_probe(&inner));
+                } else {
+                    inner.spawn(async {
+                        sleep(MS).await;
+                        Err("deep inside")
+                    });
+                }
+                inner.join_all().await
+            });
+        }
+        assert_eq!(outer.join_all().await, Err("deep inside"));
+        let seen = seen.borrow();
+        assert_eq!(seen.len(), 2);
+        assert!(seen.iter().all(|seen| counts(seen) == (1, 1)));
     });
 }
 
 #[test]
 fn results_are_dropped_with_the_group() {
-    watchdog(|| {
-        block_on(async {
-            struct Output(#[expect(dead_code, reason = "it is dropped")] OnDrop<Box<dyn FnMut()>>);
-            let dropped = Rc::new(Cell::new(0));
-            let group = TaskGroup::<Output, ()>::new();
-            for _ in 0..3 {
-                let count = dropped.clone();
-                group.spawn(async move {
-                    Ok(Output(OnDrop(Box::new(move || {
-                        count.set(count.get() + 1);
-                    }))))
-                });
-            }
-            yield_now().await;
-            assert_eq!((group.len(), dropped.get()), (3, 0));
-            drop(group);
-            assert_eq!(dropped.get(), 3);
-        });
+    async_test(async || {
+        struct Output(#[expect(dead_code, reason = "it is dropped")] OnDrop<Box<dyn FnMut()>>);
+        let dropped = Rc::new(Cell::new(0));
+        let group = TaskGroup::<Output, ()>::new();
+        for _ in 0..3 {
+            let count = dropped.clone();
+            group.spawn(async move {
+                Ok(Output(OnDrop(Box::new(move || {
+                    count.set(count.get() + 1);
+                }))))
+            });
+        }
+        yield_now().await;
+        assert_eq!((group.len(), dropped.get()), (3, 0));
+        drop(group);
+        assert_eq!(dropped.get(), 3);
     });
 }
 
 #[test]
 fn a_thousand_groups_against_a_model() {
-    watchdog(|| {
-        block_on(async {
-            let mut random = Rng::with_seed(2026);
-            for round in 0..1000 {
-                let group = TaskGroup::new();
-                let alive = Rc::new(Cell::new(0));
-                let mut first = None;
-                let children = 1 + random.u64(..8);
-                for n in 0..children {
-                    let (turns, fails) = (random.u64(..4), random.u64(..8) == 0);
-                    if fails && first.is_none_or(|(known, _)| turns < known) {
-                        first = Some((turns, n));
-                    }
+    async_test(async || {
+        let mut random = Rng::with_seed(2026);
+        for round in 0..1000 {
+            let group = TaskGroup::new();
+            let alive = Rc::new(Cell::new(0));
+            let mut first = None;
+            let children = 1 + random.u64(..8);
+            for n in 0..children {
+                let (turns, fails) = (random.u64(..4), random.u64(..8) == 0);
+                if fails && first.is_none_or(|(known, _)| turns < known) {
+                    first = Some((turns, n));
+                }
+                let alive = alive.clone();
+                alive.set(alive.get() + 1);
+                let guard = OnDrop({
                     let alive = alive.clone();
-                    alive.set(alive.get() + 1);
-                    let guard = OnDrop({
-                        let alive = alive.clone();
-                        move || alive.set(alive.get() - 1)
-                    });
-                    group.spawn(async move {
-                        let _guard = guard;
-                        for _ in 0..turns {
-                            yield_now().await;
-                        }
-                        if fails { Err(n) } else { Ok(n) }
-                    });
-                }
-                let result = group.join_all().await;
-                assert_eq!(alive.get(), 0, "{round}");
-                match first {
-                    Some((_, n)) => assert_eq!(result, Err(n), "{round}"),
-                    None => assert_eq!(result, Ok((0..children).collect()), "{round}"),
-                }
+                    move || alive.set(alive.get() - 1)
+                });
+                group.spawn(async move {
+                    let _guard = guard;
+                    for _ in 0..turns {
+                        yield_now().await;
+                    }
+                    if fails { Err(n) } else { Ok(n) }
+                });
             }
-        });
+            let result = group.join_all().await;
+            assert_eq!(alive.get(), 0, "{round}");
+            match first {
+                Some((_, n)) => assert_eq!(result, Err(n), "{round}"),
+                None => assert_eq!(result, Ok((0..children).collect()), "{round}"),
+            }
+        }
     });
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::Duration;
 
 use soloist::task::yield_now;
 use soloist::{Runtime, Task, spawn};
@@ -79,7 +78,7 @@ impl Drop for Last {
             there.wait();
             for runtime in &runtimes {
                 for _ in 0..10 {
-                    runtime.turn(Some(Duration::ZERO)).unwrap();
+                    turn(&runtime);
                 }
             }
             drop(runtimes);
@@ -188,8 +187,8 @@ fn exit_inside(at: Exit) {
 /// glibc calls the destructors of the thread that exits while the others run on. Where that is
 /// not so, there is nothing to see.
 #[track_caller]
-fn check_exit(name: &str, at: Exit) {
-    let child = in_child(name, || exit_inside(at)).expect("the child exits");
+fn check_exit<F: Fn() -> Exit>(at: F) {
+    let child = in_child(test_name::<F>(), || exit_inside(at())).expect("the child exits");
     let stderr = String::from_utf8_lossy(&child.stderr);
     let has_looked = stderr.contains(CLEAN) || cfg!(not(target_os = "linux"));
     assert!(
@@ -201,120 +200,60 @@ fn check_exit(name: &str, at: Exit) {
 
 #[test]
 fn b105_an_exit_in_main_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_main_leaves_no_runtime_to_another_thread",
-            Exit::Main,
-        );
-    });
+    check_exit(|| Exit::Main);
 }
 
 #[test]
 fn b105_an_exit_in_a_task_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_task_leaves_no_runtime_to_another_thread",
-            Exit::Task,
-        );
-    });
+    check_exit(|| Exit::Task);
 }
 
 #[test]
 fn b105_an_exit_in_a_turn_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_turn_leaves_no_runtime_to_another_thread",
-            Exit::Turn,
-        );
-    });
+    check_exit(|| Exit::Turn);
 }
 
 #[test]
 fn b105_an_exit_in_a_run_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_run_leaves_no_runtime_to_another_thread",
-            Exit::Run,
-        );
-    });
+    check_exit(|| Exit::Run);
 }
 
 #[test]
 fn b105_an_exit_in_a_task_from_another_thread_leaves_no_runtime_to_it() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_task_from_another_thread_leaves_no_runtime_to_it",
-            Exit::RemoteTask,
-        );
-    });
+    check_exit(|| Exit::RemoteTask);
 }
 
 #[test]
 fn b105_an_exit_in_a_destructor_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_destructor_leaves_no_runtime_to_another_thread",
-            Exit::Destructor,
-        );
-    });
+    check_exit(|| Exit::Destructor);
 }
 
 #[test]
 fn b105_an_exit_in_a_destructor_outside_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_destructor_outside_leaves_no_runtime_to_another_thread",
-            Exit::DestructorOutside,
-        );
-    });
+    check_exit(|| Exit::DestructorOutside);
 }
 
 #[test]
 fn b105_an_exit_while_another_runtime_goes_leaves_neither_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_while_another_runtime_goes_leaves_neither_to_another_thread",
-            Exit::DestructorOfAnotherRuntime,
-        );
-    });
+    check_exit(|| Exit::DestructorOfAnotherRuntime);
 }
 
 #[test]
 fn b105_an_exit_while_a_runtime_goes_leaves_none_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_while_a_runtime_goes_leaves_none_to_another_thread",
-            Exit::DestructorAtTheEnd,
-        );
-    });
+    check_exit(|| Exit::DestructorAtTheEnd);
 }
 
 #[test]
 fn b105_an_exit_in_the_drop_of_a_waker_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_the_drop_of_a_waker_leaves_no_runtime_to_another_thread",
-            Exit::DropOfWaker,
-        );
-    });
+    check_exit(|| Exit::DropOfWaker);
 }
 
 #[test]
 fn b105_an_exit_in_a_wake_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_wake_leaves_no_runtime_to_another_thread",
-            Exit::Wake,
-        );
-    });
+    check_exit(|| Exit::Wake);
 }
 
 // A runtime goes while one of its own futures is being dropped.
-
-/// Runs all that is ready, and no more.
-fn turn(runtime: &Runtime) {
-    runtime.turn(Some(Duration::ZERO)).unwrap();
-}
 
 /// A runtime whose only reference is in a task of its own, and the handle of that task.
 /// `after` is dropped when the runtime has gone, still in the destructor of the future.
@@ -339,7 +278,9 @@ struct Takers(Vec<(Runtime, Rc<Seen>)>);
 impl Takers {
     fn new() -> Takers {
         let takers = Takers::inside();
-        takers.0.iter().for_each(|(runtime, _)| turn(runtime));
+        for (runtime, _) in &takers.0 {
+            turn(runtime);
+        }
         takers
     }
 
@@ -357,7 +298,7 @@ impl Takers {
     fn assert_untouched(&self) {
         for (runtime, seen) in &self.0 {
             let first = usize::from(seen.polls.get() == 0);
-            assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, first);
+            assert_eq!(turn(&runtime).polled, first);
             assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
             assert_eq!(runtime.metrics().wakes_local, 0);
             seen.finish();
@@ -578,7 +519,7 @@ fn a_future_that_is_polled_by_a_foreign_executor_in_a_task_keeps_its_own_waker()
                 yield_now().await;
             }
         });
-        assert_eq!(inner.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(turn(&inner).polled, 1);
         drop(outer);
         assert_eq!(seen.polls.get(), 2);
     });
@@ -632,7 +573,7 @@ fn messages_for_a_task_in_each_of_its_states_lead_to_one_poll_at_most() {
         turn(&runtime);
         // Idle.
         wake_elsewhere(seen.waker());
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
         // Running: it is polled again, once.
         let polls = Rc::new(Cell::new(0));
         let count = polls.clone();

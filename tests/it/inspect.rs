@@ -71,6 +71,7 @@ fn who_a_task_is() {
 
 #[test]
 fn the_one_that_asks_is_running() {
+    // The place of the `block_on` is in the dump.
     watchdog(|| {
         block_on(async {
             let task = Builder::new().name("asks").spawn(async {
@@ -91,7 +92,7 @@ fn the_one_that_asks_is_running() {
             let main = dump.main.expect("a `block_on` is under way");
             assert_eq!((main.state, main.polls), (TaskState::Running, 2));
             assert_eq!(dump.tasks, []);
-        });
+        })
     });
 }
 
@@ -136,165 +137,155 @@ fn a_future_that_asks_while_it_is_dropped_is_no_more() {
 
 #[test]
 fn a_socket_with_its_peer() {
-    watchdog(|| {
-        block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let at = listener.local_addr().unwrap();
-            let accepting = spawn(async move { listener.accept().await.unwrap() });
-            yield_now().await;
-            let wait = wait_of_one();
-            assert!(wait.starts_with("to read fd "), "{wait}");
-            assert!(wait.ends_with(&format!(" (at {at})")), "{wait}");
+    async_test(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let accepting = spawn(async move { listener.accept().await.unwrap() });
+        yield_now().await;
+        let wait = wait_of_one();
+        assert!(wait.starts_with("to read fd "), "{wait}");
+        assert!(wait.ends_with(&format!(" (at {at})")), "{wait}");
 
-            let mut client = TcpStream::connect(at).await.unwrap();
-            let (mut server, from) = accepting.await;
-            let reading = spawn(async move {
-                client.read(&mut [0; 8]).await.unwrap();
-                client
-            });
-            yield_now().await;
-            match &dump().tasks[0].waits_for[..] {
-                [
-                    WaitsFor::Read {
-                        peer, local, fd, ..
-                    },
-                ] => {
-                    assert_eq!((*peer, *local), (Some(at), Some(from)));
-                    assert!(*fd > 0);
-                }
-                other => panic!("{other:?}"),
-            }
-            assert!(wait_of_one().ends_with(&format!(" ({at})")));
-            server.write_all(b"x").await.unwrap();
-            let mut client = reading.await;
-
-            // Until there is no room.
-            let writing = spawn(async move {
-                loop {
-                    client.write_all(&[0; 1 << 16]).await.unwrap();
-                }
-            });
-            let is_full = || {
-                let tasks = dump().tasks;
-                let [info] = &tasks[..] else { panic!() };
-                matches!(info.waits_for[..], [WaitsFor::Write { .. }])
-            };
-            while !is_full() {
-                sleep(Duration::from_millis(1)).await;
-            }
-            assert!(wait_of_one().starts_with("to write fd "));
-            drop(writing);
-            drop(server);
+        let mut client = TcpStream::connect(at).await.unwrap();
+        let (mut server, from) = accepting.await;
+        let reading = spawn(async move {
+            client.read(&mut [0; 8]).await.unwrap();
+            client
         });
+        yield_now().await;
+        match &dump().tasks[0].waits_for[..] {
+            [
+                WaitsFor::Read {
+                    peer, local, fd, ..
+                },
+            ] => {
+                assert_eq!((*peer, *local), (Some(at), Some(from)));
+                assert!(*fd > 0);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(wait_of_one().ends_with(&format!(" ({at})")));
+        server.write_all(b"x").await.unwrap();
+        let mut client = reading.await;
+
+        // Until there is no room.
+        let writing = spawn(async move {
+            loop {
+                client.write_all(&[0; 1 << 16]).await.unwrap();
+            }
+        });
+        let is_full = || {
+            let tasks = dump().tasks;
+            let [info] = &tasks[..] else { panic!() };
+            matches!(info.waits_for[..], [WaitsFor::Write { .. }])
+        };
+        while !is_full() {
+            sleep(MS).await;
+        }
+        assert!(wait_of_one().starts_with("to write fd "));
+        drop(writing);
+        drop(server);
     });
 }
 
 #[test]
 fn a_timer_and_how_long_still() {
-    watchdog(|| {
-        block_on(async {
-            let task = spawn(async { sleep(2 * MINUTE).await });
-            yield_now().await;
-            let tasks = dump().tasks;
-            let [
-                WaitsFor::Timer {
-                    left: Some(left), ..
-                },
-            ] = tasks[0].waits_for[..]
-            else {
-                panic!("{tasks:?}");
-            };
-            assert!(left <= 2 * MINUTE && left > MINUTE);
-            assert!(
-                wait_of_one().starts_with("a timer, in 1"),
-                "{}",
-                wait_of_one()
-            );
-            drop(task);
-            let never = spawn(async { sleep(Duration::MAX).await });
-            yield_now().await;
-            assert_eq!(wait_of_one(), "a timer that never fires");
-            drop(never);
-        });
+    async_test(async || {
+        let task = spawn(async { sleep(2 * MINUTE).await });
+        yield_now().await;
+        let tasks = dump().tasks;
+        let [
+            WaitsFor::Timer {
+                left: Some(left), ..
+            },
+        ] = tasks[0].waits_for[..]
+        else {
+            panic!("{tasks:?}");
+        };
+        assert!(left <= 2 * MINUTE && left > MINUTE);
+        assert!(
+            wait_of_one().starts_with("a timer, in 1"),
+            "{}",
+            wait_of_one()
+        );
+        drop(task);
+        let never = spawn(async { sleep(Duration::MAX).await });
+        yield_now().await;
+        assert_eq!(wait_of_one(), "a timer that never fires");
+        drop(never);
     });
 }
 
 #[test]
 fn tasks_promises_jobs_and_what_is_outside() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise::<()>();
-            let outside = Seen::new();
-            let first = Builder::new().name("first").spawn(async move {
-                _ = promised.await;
-            });
-            let second = spawn(first.join());
-            let third = spawn(second);
-            let fourth = spawn(outside.probe());
-            let fifth = spawn(async {
-                let mut group = TaskGroup::<(), ()>::new();
-                group.spawn(pending());
-                group.next().await;
-            });
-            yield_now().await;
-            yield_now().await;
-            let expected = [
-                "a promise",
-                "task `first`",
-                "task `task-2`",
-                "something outside",
-                "a task of its group",
-                "nothing: its waker is gone",
-            ];
-            assert_eq!(waits(), expected.map(|wait| vec![wait.to_string()]));
-            promise.set(()).unwrap();
-            assert!(third.await.is_ok());
-            drop((fourth, fifth, outside));
-
-            let other = Handle::current().spawn(pending::<()>);
-            let waits_for_it = spawn(async { _ = other.await });
-            yield_now().await;
-            yield_now().await;
-            assert_eq!(waits()[0], ["a remote task"]);
-            drop(waits_for_it);
+    async_test(async || {
+        let (promise, promised) = promise::<()>();
+        let outside = Seen::new();
+        let first = Builder::new().name("first").spawn(async move {
+            _ = promised.await;
         });
+        let second = spawn(first.join());
+        let third = spawn(second);
+        let fourth = spawn(outside.probe());
+        let fifth = spawn(async {
+            let mut group = TaskGroup::<(), ()>::new();
+            group.spawn(pending());
+            group.next().await;
+        });
+        yield_now().await;
+        yield_now().await;
+        let expected = [
+            "a promise",
+            "task `first`",
+            "task `task-2`",
+            "something outside",
+            "a task of its group",
+            "nothing: its waker is gone",
+        ];
+        assert_eq!(waits(), expected.map(|wait| vec![wait.to_string()]));
+        promise.set(()).unwrap();
+        assert!(third.await.is_ok());
+        drop((fourth, fifth, outside));
+
+        let other = Handle::current().spawn(pending::<()>);
+        let waits_for_it = spawn(async { _ = other.await });
+        yield_now().await;
+        yield_now().await;
+        assert_eq!(waits()[0], ["a remote task"]);
+        drop(waits_for_it);
     });
 }
 
 #[test]
 #[cfg(feature = "blocking")]
 fn a_job_of_the_pool() {
-    watchdog(|| {
-        block_on(async {
-            let (go, wait) = std::sync::mpsc::channel::<()>();
-            let job = spawn(soloist::unblock(move || wait.recv()));
-            yield_now().await;
-            assert_eq!(wait_of_one(), "a job of `unblock`");
-            go.send(()).unwrap();
-            job.await.unwrap();
-        });
+    async_test(async || {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let job = spawn(soloist::unblock(move || wait.recv()));
+        yield_now().await;
+        assert_eq!(wait_of_one(), "a job of `unblock`");
+        go.send(()).unwrap();
+        job.await.unwrap();
     });
 }
 
 #[test]
 fn several_waits_of_one_task() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, theirs) = tcp_pair();
-            let mut ours = TcpStream::try_from(ours).unwrap();
-            let other = Builder::new().name("other").spawn(pending::<()>());
-            let task = spawn(async move {
-                let read = async { _ = ours.read(&mut [0; 8]).await };
-                zip(or(read, sleep(MINUTE)), other).await;
-            });
-            yield_now().await;
-            let waits = &waits()[1];
-            assert_eq!(waits.len(), 3, "{waits:?}");
-            assert!(waits[0].starts_with("to read fd "));
-            assert!(waits[1].starts_with("a timer, in "));
-            assert_eq!(waits[2], "task `other`");
-            drop((task, theirs));
+    async_test(async || {
+        let (ours, theirs) = tcp_pair();
+        let mut ours = TcpStream::try_from(ours).unwrap();
+        let other = Builder::new().name("other").spawn(pending::<()>());
+        let task = spawn(async move {
+            let read = async { _ = ours.read(&mut [0; 8]).await };
+            zip(or(read, sleep(MINUTE)), other).await;
         });
+        yield_now().await;
+        let waits = &waits()[1];
+        assert_eq!(waits.len(), 3, "{waits:?}");
+        assert!(waits[0].starts_with("to read fd "));
+        assert!(waits[1].starts_with("a timer, in "));
+        assert_eq!(waits[2], "task `other`");
+        drop((task, theirs));
     });
 }
 
@@ -312,45 +303,41 @@ fn with_own_waker<F: Future>(future: F) -> impl Future<Output = F::Output> {
 
 #[test]
 fn a_wait_through_another_waker_is_its_tasks() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, theirs) = tcp_pair();
-            let mut ours = TcpStream::try_from(ours).unwrap();
-            let other = spawn(pending::<()>());
-            let task = spawn(async move {
-                let read = with_own_waker(async { _ = ours.read(&mut [0; 8]).await });
-                let timer = with_own_waker(sleep(MINUTE));
-                zip(or(read, timer), with_own_waker(other)).await;
-            });
-            yield_now().await;
-            let waits = &waits()[1];
-            assert_eq!(waits.len(), 3, "{waits:?}");
-            assert_eq!(waits[2], "task `task-1`");
-            drop((task, theirs));
+    async_test(async || {
+        let (ours, theirs) = tcp_pair();
+        let mut ours = TcpStream::try_from(ours).unwrap();
+        let other = spawn(pending::<()>());
+        let task = spawn(async move {
+            let read = with_own_waker(async { _ = ours.read(&mut [0; 8]).await });
+            let timer = with_own_waker(sleep(MINUTE));
+            zip(or(read, timer), with_own_waker(other)).await;
         });
+        yield_now().await;
+        let waits = &waits()[1];
+        assert_eq!(waits.len(), 3, "{waits:?}");
+        assert_eq!(waits[2], "task `task-1`");
+        drop((task, theirs));
     });
 }
 
 #[test]
 fn a_wait_that_is_over_is_not_listed() {
-    watchdog(|| {
-        block_on(async {
-            let task = spawn(async {
-                let mut first = Box::pin(sleep(MINUTE));
-                assert!(poll_once(&mut first).await.is_pending());
-                drop(first);
-                let (_promise, promised) = promise::<()>();
-                let mut promised = Box::pin(promised);
-                assert!(poll_once(&mut promised).await.is_pending());
-                yield_now().await;
-                sleep(Duration::MAX).await;
-            });
+    async_test(async || {
+        let task = spawn(async {
+            let mut first = Box::pin(sleep(MINUTE));
+            assert!(poll_once(&mut first).await.is_pending());
+            drop(first);
+            let (_promise, promised) = promise::<()>();
+            let mut promised = Box::pin(promised);
+            assert!(poll_once(&mut promised).await.is_pending());
             yield_now().await;
-            yield_now().await;
-            // The timer has been taken out; the promise was of an earlier poll.
-            assert_eq!(wait_of_one(), "a timer that never fires");
-            drop(task);
+            sleep(Duration::MAX).await;
         });
+        yield_now().await;
+        yield_now().await;
+        // The timer has been taken out; the promise was of an earlier poll.
+        assert_eq!(wait_of_one(), "a timer that never fires");
+        drop(task);
     });
 }
 
@@ -365,7 +352,7 @@ fn two_runtimes_of_a_thread_are_told_apart() {
         });
         let stuck = second.spawn(pending::<()>());
         for runtime in [&first, &second] {
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
         }
         assert!(matches!(
             first.tasks()[0].waits_for[..],
@@ -378,13 +365,14 @@ fn two_runtimes_of_a_thread_are_told_apart() {
 
 #[test]
 fn a_table() {
+    // The place of the `block_on` is in the dump.
     watchdog(|| {
         block_on(async {
             let long = Builder::new()
                 .name("a longer name")
                 .spawn(sleep(Duration::MAX));
             let short = spawn(long.join());
-            sleep(Duration::from_millis(1)).await;
+            sleep(MS).await;
             let table = dump().to_string();
             let lines: Vec<_> = table.lines().collect();
             let columns = |line: &str| line.split("  ").filter(|cell| !cell.is_empty()).count();
@@ -408,7 +396,7 @@ fn a_table() {
             );
             assert!(lines[1][places[2]..].contains("inspect.rs:"), "{table}");
             drop(short);
-        });
+        })
     });
 }
 
@@ -419,7 +407,7 @@ fn asking_changes_nothing() {
         let probe = Seen::new();
         let task = runtime.spawn(probe.probe());
         let joins = runtime.spawn(task);
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         for _ in 0..3 {
             assert_eq!(runtime.tasks()[0].waits_for, [WaitsFor::Outside]);
         }
@@ -446,7 +434,7 @@ mod on_signal {
     use soloist::inspect::dump_on_signal;
     use soloist::signal::unix::SignalKind;
 
-    use super::{Builder, Duration, MINUTE, Poll, Runtime, block_on, pending, poll_fn, sleep};
+    use super::{Builder, MINUTE, Poll, Runtime, block_on, pending, poll_fn, sleep};
     use crate::programs::{KillOnDrop, example};
     use crate::support::*;
 
@@ -459,7 +447,7 @@ mod on_signal {
 
     #[test]
     fn a_signal_prints_the_table() {
-        let said = passes_in_child("inspect::on_signal::a_signal_prints_the_table", || {
+        let said = in_own_process(|| {
             block_on(async {
                 for _ in 0..2 {
                     dump_on_signal(USR1).unwrap();
@@ -467,7 +455,7 @@ mod on_signal {
                 let task = Builder::new().name("a sleeper").spawn(sleep(MINUTE));
                 for _ in 0..2 {
                     raise();
-                    sleep(Duration::from_millis(20)).await;
+                    sleep(20 * MS).await;
                 }
                 drop(task);
             });
@@ -478,7 +466,7 @@ mod on_signal {
             runtime
                 .spawn(async {
                     raise();
-                    task.spawn(sleep(Duration::from_millis(20))).await;
+                    task.spawn(sleep(20 * MS)).await;
                 })
                 .detach();
             // That somebody listens keeps nothing running.
@@ -497,18 +485,15 @@ mod on_signal {
 
     #[test]
     fn who_listens_keeps_nobody_waiting() {
-        passes_in_child(
-            "inspect::on_signal::who_listens_keeps_nobody_waiting",
-            || {
-                let text = panic_of(|| {
-                    block_on(async {
-                        dump_on_signal(USR1).unwrap();
-                        pending::<()>().await;
-                    })
-                });
-                assert!(text.starts_with("stuck for certain"), "{text}");
-            },
-        );
+        in_own_process(|| {
+            let text = panic_of(|| {
+                block_on(async {
+                    dump_on_signal(USR1).unwrap();
+                    pending::<()>().await;
+                })
+            });
+            assert!(text.starts_with("stuck for certain"), "{text}");
+        });
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn run(seed: u64) {
     });
     let start = Instant::now();
     while !thread.is_finished() {
-        if start.elapsed() > 60 * patience() * Duration::from_secs(1) {
+        if start.elapsed() > 60 * patience() * SECOND {
             let _ = writeln!(io::stderr(), "seed {seed} hangs");
             std::process::abort();
         }

@@ -10,7 +10,6 @@ mod all_cores;
 mod bad_input;
 #[cfg(feature = "blocking")]
 mod blocking;
-mod cancel;
 mod cancellation;
 #[cfg(all(unix, feature = "testing"))]
 mod closed_stderr;
@@ -52,6 +51,7 @@ mod send;
 #[cfg(all(unix, feature = "signal"))]
 mod signal;
 mod slow;
+mod sources;
 #[cfg(unix)]
 mod stdin;
 mod stress;
@@ -73,7 +73,6 @@ mod trace;
 mod udp;
 #[cfg(unix)]
 mod unix;
-mod verbs;
 #[cfg(feature = "testing")]
 mod virtual_time;
 mod wakes;

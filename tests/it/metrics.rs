@@ -13,8 +13,6 @@ use soloist::{Runtime, inspect, spawn};
 
 use crate::support::*;
 
-const HOUR: Duration = Duration::from_secs(3600);
-
 #[test]
 fn a_runtime_that_has_done_nothing_has_counted_nothing() {
     watchdog(|| {
@@ -87,7 +85,7 @@ fn wakes_of_other_threads() {
         let runtime = Runtime::new();
         let probe = Seen::new();
         let task = runtime.spawn(probe.probe());
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         let waker = probe.waker();
         thread::spawn(move || waker.wake()).join().unwrap();
         assert_eq!(
@@ -95,7 +93,7 @@ fn wakes_of_other_threads() {
             0,
             "it has not been seen yet"
         );
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         let metrics = runtime.metrics();
         assert_eq!((metrics.wakes_remote, metrics.wakes_local), (1, 0));
         assert_eq!(metrics.polls, 2);
@@ -110,23 +108,19 @@ fn timers() {
         let long = runtime.spawn(sleep_for(HOUR));
         let never = runtime.spawn(sleep_for(Duration::MAX));
         runtime.block_on(async {
-            sleep(Duration::from_millis(1)).await;
+            sleep(MS).await;
             let metrics = inspect::metrics();
             // One that never fires is not set.
             assert_eq!((metrics.timers_pending, metrics.timers_fired), (1, 1));
         });
         // From outside it is a message that takes the timer out.
         drop((long, never));
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         let metrics = runtime.metrics();
         assert_eq!((metrics.timers_pending, metrics.timers_fired), (0, 1));
         assert!(metrics.waits >= 1);
         assert_eq!(metrics.events, 0);
     });
-}
-
-async fn sleep_for(duration: Duration) {
-    sleep(duration).await;
 }
 
 #[test]

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
 
 use soloist::block_on;
 use soloist::io::{Async, AsyncRead, AsyncReadExt, AsyncWrite};
@@ -15,8 +14,6 @@ use soloist::net::TcpStream;
 use soloist::time::sleep;
 
 use crate::support::*;
-
-const MS: Duration = Duration::from_millis(1);
 
 /// Reads a byte by shared reference, on a thread of its own.
 fn reads_elsewhere(stream: &TcpStream) -> std::io::Result<u8> {
@@ -151,55 +148,53 @@ fn b104_a_late_event_of_a_dead_slot_reaches_no_other_source() {
 
     type Shared<T> = Arc<Mutex<Option<T>>>;
 
-    watchdog(|| {
-        block_on(async {
-            let sources: [Shared<Async<Pipe>>; 2] = Default::default();
-            let heir: Shared<(Async<Pipe>, Pipe)> = Arc::default();
-            let done = Arc::new(AtomicBool::new(false));
-            let (wakes, heirs_waker) = CountWakes::new();
-            let mut peers = Vec::new();
-            for n in 0..2 {
-                let (ours, theirs) = Pipe::pair().unwrap();
-                peers.push(theirs);
+    async_test(async || {
+        let sources: [Shared<Async<Pipe>>; 2] = Default::default();
+        let heir: Shared<(Async<Pipe>, Pipe)> = Arc::default();
+        let done = Arc::new(AtomicBool::new(false));
+        let (wakes, heirs_waker) = CountWakes::new();
+        let mut peers = Vec::new();
+        for n in 0..2 {
+            let (ours, theirs) = Pipe::pair().unwrap();
+            peers.push(theirs);
+            let ours = Async::new(ours).unwrap();
+            let (other, heir) = (sources[1 - n].clone(), heir.clone());
+            let heirs_waker = heirs_waker.clone();
+            let done = done.clone();
+            let waker = waker_fn(move || {
+                if done.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+                let gone = other.lock().unwrap().take().unwrap();
+                let number = gone.get_ref().as_raw_fd();
+                drop(gone);
+                let (a, b) = Pipe::pair().unwrap();
+                let (ours, theirs) = if a.as_raw_fd() == number {
+                    (a, b)
+                } else {
+                    (b, a)
+                };
+                // Another test may have taken the number. The slot is the same in any case.
                 let ours = Async::new(ours).unwrap();
-                let (other, heir) = (sources[1 - n].clone(), heir.clone());
-                let heirs_waker = heirs_waker.clone();
-                let done = done.clone();
-                let waker = waker_fn(move || {
-                    if done.swap(true, Ordering::SeqCst) {
-                        return;
-                    }
-                    let gone = other.lock().unwrap().take().unwrap();
-                    let number = gone.get_ref().as_raw_fd();
-                    drop(gone);
-                    let (a, b) = Pipe::pair().unwrap();
-                    let (ours, theirs) = if a.as_raw_fd() == number {
-                        (a, b)
-                    } else {
-                        (b, a)
-                    };
-                    // Another test may have taken the number. The slot is the same in any case.
-                    let ours = Async::new(ours).unwrap();
-                    let mut cx = Context::from_waker(&heirs_waker);
-                    assert!(ours.poll_readable(&mut cx).is_pending());
-                    *heir.lock().unwrap() = Some((ours, theirs));
-                });
-                let mut cx = Context::from_waker(&waker);
+                let mut cx = Context::from_waker(&heirs_waker);
                 assert!(ours.poll_readable(&mut cx).is_pending());
-                *sources[n].lock().unwrap() = Some(ours);
-            }
-            for mut peer in peers.iter() {
-                peer.write_all(b"x").unwrap();
-            }
-            sleep(5 * MS).await;
-            let (_heir, mut theirs) = heir.lock().unwrap().take().expect("one was woken");
-            assert_eq!(wakes.get(), 0, "woken by the event of another source");
-            theirs.write_all(b"x").unwrap();
-            while wakes.get() == 0 {
-                sleep(MS).await;
-            }
-            assert_eq!(wakes.get(), 1);
-        });
+                *heir.lock().unwrap() = Some((ours, theirs));
+            });
+            let mut cx = Context::from_waker(&waker);
+            assert!(ours.poll_readable(&mut cx).is_pending());
+            *sources[n].lock().unwrap() = Some(ours);
+        }
+        for mut peer in peers.iter() {
+            peer.write_all(b"x").unwrap();
+        }
+        sleep(5 * MS).await;
+        let (_heir, mut theirs) = heir.lock().unwrap().take().expect("one was woken");
+        assert_eq!(wakes.get(), 0, "woken by the event of another source");
+        theirs.write_all(b"x").unwrap();
+        while wakes.get() == 0 {
+            sleep(MS).await;
+        }
+        assert_eq!(wakes.get(), 1);
     });
 }
 

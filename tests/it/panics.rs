@@ -2,10 +2,9 @@
 //! rest goes on.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
+use std::future::{pending, poll_fn};
 use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,9 +20,7 @@ use soloist::task::{Builder, yield_now};
 use soloist::time::{Sleep, sleep, sleep_until};
 use soloist::{Handle, Runtime, block_on, spawn};
 
-use crate::support::{
-    CountWakes, OnDrop, Seen, in_child, panic_of, passes_in_child, waker_fn, watchdog,
-};
+use crate::support::*;
 
 /// A payload that is told from all others.
 #[derive(Debug, PartialEq)]
@@ -47,11 +44,6 @@ impl Drop for PanicsOnDropThere {
         self.0.fetch_add(1, Ordering::SeqCst);
         panic!("the destructor of a value");
     }
-}
-
-/// Polls a future once, with this waker.
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
 /// Panics in `wake`.
@@ -170,36 +162,33 @@ fn b23_what_nobody_awaits_is_reported_with_the_name_of_its_task() {
             drop(task);
         });
     };
-    watchdog(move || {
-        let name = "panics::b23_what_nobody_awaits_is_reported_with_the_name_of_its_task";
-        let stderr = passes_in_child(name, test);
-        let expected = stderr
-            .lines()
-            .filter_map(|line| line.strip_prefix("expected "));
-        for expected in expected {
-            let (line, name) = expected.split_once(' ').unwrap();
-            let start = format!("soloist: task `{name}` (spawned at {}:{line}:", file!());
-            let mut reported = stderr.lines().filter(|line| line.starts_with(&start));
-            let reported = reported
-                .next()
-                .unwrap_or_else(|| panic!("{start}: {stderr}"));
-            assert!(reported.contains(" has panicked"), "{reported}");
-        }
-        assert_eq!(stderr.matches("\nsoloist: ").count(), 4, "{stderr}");
-        // The panic hook has reported each of them, once.
-        let texts = [
-            "no ink",
-            "no paper",
-            "far away",
-            "before its handle goes",
-            "joined",
-            "dropped",
-        ];
-        for text in texts {
-            let count = stderr.lines().filter(|&line| line == text).count();
-            assert_eq!(count, 1, "{text}: {stderr}");
-        }
-    });
+    let stderr = in_own_process(test);
+    let expected = stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("expected "));
+    for expected in expected {
+        let (line, name) = expected.split_once(' ').unwrap();
+        let start = format!("soloist: task `{name}` (spawned at {}:{line}:", file!());
+        let mut reported = stderr.lines().filter(|line| line.starts_with(&start));
+        let reported = reported
+            .next()
+            .unwrap_or_else(|| panic!("{start}: {stderr}"));
+        assert!(reported.contains(" has panicked"), "{reported}");
+    }
+    assert_eq!(stderr.matches("\nsoloist: ").count(), 4, "{stderr}");
+    // The panic hook has reported each of them, once.
+    let texts = [
+        "no ink",
+        "no paper",
+        "far away",
+        "before its handle goes",
+        "joined",
+        "dropped",
+    ];
+    for text in texts {
+        let count = stderr.lines().filter(|&line| line == text).count();
+        assert_eq!(count, 1, "{text}: {stderr}");
+    }
 }
 
 #[test]
@@ -215,7 +204,7 @@ fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
             };
             let make = || {
                 let task = runtime.spawn(async { panic_any("unheard") });
-                while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {}
+                run_until_idle(&runtime);
                 task
             };
             // Detached in its own runtime, between two runs, in another runtime.
@@ -243,20 +232,16 @@ fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
             task.detach();
         }
     };
-    watchdog(move || {
-        let name =
-            "panics::b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others";
-        let stderr = passes_in_child(name, test);
-        let reports = stderr.lines().filter(|line| line.starts_with("soloist: "));
-        let reports: Vec<_> = reports.collect();
-        assert_eq!(reports.len(), 1 + 5, "{stderr}");
-        assert!(
-            reports
-                .iter()
-                .all(|line| line.ends_with(") has panicked, and nobody awaits it")),
-            "{stderr}"
-        );
-    });
+    let stderr = in_own_process(test);
+    let reports = stderr.lines().filter(|line| line.starts_with("soloist: "));
+    let reports: Vec<_> = reports.collect();
+    assert_eq!(reports.len(), 1 + 5, "{stderr}");
+    assert!(
+        reports
+            .iter()
+            .all(|line| line.ends_with(") has panicked, and nobody awaits it")),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -268,7 +253,7 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task(
             let output = dropped.clone();
             runtime.spawn(async move { PanicsOnDrop(output) })
         };
-        let idle = || while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {};
+        let idle = || run_until_idle(&runtime);
 
         // Finished, then dropped or detached.
         let (one, two) = (make(), make());
@@ -324,7 +309,7 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_elsewhere() 
             let output = dropped.clone();
             handle.spawn(move || async { PanicsOnDropThere(output) })
         };
-        let idle = || while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {};
+        let idle = || run_until_idle(&runtime);
         let quietly = |f: &dyn Fn()| catch_unwind(AssertUnwindSafe(f)).is_ok();
         let task = Cell::new(Some(make()));
         idle();
@@ -362,12 +347,8 @@ fn b24_an_output_that_nobody_wants_and_that_panics_is_no_panic_of_its_task() {
         }
         assert_eq!(count.load(Ordering::SeqCst), 2);
     };
-    watchdog(move || {
-        let name =
-            "panics::b24_an_output_that_nobody_wants_and_that_panics_is_no_panic_of_its_task";
-        let stderr = passes_in_child(name, test);
-        assert!(!stderr.contains("soloist: "), "{stderr}");
-    });
+    let stderr = in_own_process(test);
+    assert!(!stderr.contains("soloist: "), "{stderr}");
 }
 
 #[test]
@@ -400,12 +381,12 @@ fn b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding() {
                     // What destructors do: the runtime is being dropped, by a panic.
                     if Handle::try_current().is_some() {
                         spawn(async {}).detach();
-                        drop(sleep(Duration::from_secs(1)));
+                        drop(sleep(SECOND));
                     }
                 });
                 spawn(async move {
                     let _guard = guard;
-                    sleep(Duration::from_secs(3600)).await;
+                    sleep(HOUR).await;
                 })
                 .detach();
             }
@@ -459,7 +440,7 @@ fn b26_sleeps_that_outlive_their_runtime_hold_nothing_and_do_nothing() {
             yield_now().await;
             (0..3)
                 .map(|_| {
-                    let mut sleep = sleep(Duration::from_millis(1));
+                    let mut sleep = sleep(MS);
                     assert!(poll_with(&mut sleep, &waker).is_pending());
                     sleep
                 })
@@ -470,7 +451,7 @@ fn b26_sleeps_that_outlive_their_runtime_hold_nothing_and_do_nothing() {
         drop(waker);
         // The timers are gone, and the wakers with them.
         assert_eq!(Arc::strong_count(&wakes), 1);
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(2 * MS);
         assert_eq!(wakes.get(), 0);
         // They can be dropped anywhere, and awaited by another runtime.
         let mut sleeps = sleeps.into_iter();
@@ -480,7 +461,7 @@ fn b26_sleeps_that_outlive_their_runtime_hold_nothing_and_do_nothing() {
         let mut last = sleeps.next().unwrap();
         block_on(async {
             (&mut last).await;
-            last.reset(Instant::now() + Duration::from_millis(1));
+            last.reset(Instant::now() + MS);
             (&mut last).await;
         });
         drop(last);
@@ -504,12 +485,12 @@ fn rest_of_the_batch<S: 'static>(
         });
         let text = panic_of(|| {
             while wakes.get() == 0 {
-                runtime.turn(Some(Duration::ZERO)).unwrap();
+                turn(&runtime);
             }
         });
         assert_eq!((text.as_str(), wakes.get()), ("the wake of a waker", 4));
         // And it works on.
-        runtime.block_on(async { sleep(Duration::from_millis(1)).await });
+        runtime.block_on(async { sleep(MS).await });
         drop(waiting);
     });
 }
@@ -518,11 +499,11 @@ fn rest_of_the_batch<S: 'static>(
 fn b27_a_waker_that_panics_keeps_no_timer_of_its_batch_from_waking() {
     rest_of_the_batch(
         |waker| {
-            let mut sleep = sleep_until(Instant::now() + Duration::from_millis(2));
+            let mut sleep = sleep_until(Instant::now() + 2 * MS);
             assert!(poll_with(&mut sleep, waker).is_pending());
             sleep
         },
-        |_| thread::sleep(Duration::from_millis(5)),
+        |_| thread::sleep(5 * MS),
     );
 }
 
@@ -563,7 +544,7 @@ fn b27_a_waker_that_panics_when_a_task_ends_leaves_the_tasks_behind_it_ready() {
         assert_eq!((text.as_str(), wakes.get()), ("the wake of a waker", 1));
         // Also the task whose end that was.
         assert!(tasks[1].is_finished());
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 3);
+        assert_eq!(turn(&runtime).polled, 3);
         assert_eq!(wakes.get(), 4);
         for (number, task) in tasks.into_iter().enumerate() {
             assert_eq!(runtime.block_on(task), number);
@@ -582,9 +563,9 @@ fn b27_wakers_that_panic_when_the_runtime_is_dropped_keep_no_future_from_it() {
             let sleep = runtime.block_on(async {
                 assert!(poll_with(&mut tasks[0], &fragile()).is_pending());
                 assert!(poll_with(&mut tasks[1], &waker).is_pending());
-                let mut one = sleep(Duration::from_secs(1));
+                let mut one = sleep(SECOND);
                 assert!(poll_with(&mut one, &fragile()).is_pending());
-                let mut two = sleep(Duration::from_secs(1));
+                let mut two = sleep(SECOND);
                 assert!(poll_with(&mut two, &waker).is_pending());
                 (one, two)
             });
@@ -618,9 +599,9 @@ fn b27_a_waker_that_panics_when_it_is_dropped_saves_no_task_from_its_end() {
             drop(there);
         });
         assert!(poll_with(&mut task, &panics_on_drop()).is_pending());
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         assert_eq!(Arc::strong_count(&token), 1);
     });
 }
@@ -630,18 +611,18 @@ fn b27_a_waker_that_panics_when_it_is_dropped_leaves_no_timer_behind() {
     watchdog(|| {
         let runtime = Runtime::new();
         runtime.block_on(async {
-            let mut one = sleep(Duration::from_secs(3600));
+            let mut one = sleep(HOUR);
             assert!(poll_with(&mut one, &panics_on_drop()).is_pending());
             let _ = catch_unwind(AssertUnwindSafe(|| drop(one)));
             assert_eq!(runtime.next_deadline(), None);
 
             // Replaced by another waker, in the poll of a sleep that goes on.
             let (wakes, waker) = CountWakes::new();
-            let mut two = sleep(Duration::from_secs(3600));
+            let mut two = sleep(HOUR);
             assert!(poll_with(&mut two, &panics_on_drop()).is_pending());
             let _ = catch_unwind(AssertUnwindSafe(|| poll_with(&mut two, &waker)));
             two.reset(Instant::now());
-            sleep(Duration::from_millis(1)).await;
+            sleep(MS).await;
             assert_eq!(wakes.get(), 1);
             two.await;
         });
@@ -656,7 +637,7 @@ fn b27_a_waker_that_panics_for_another_thread_keeps_no_wake_behind_it() {
         runtime.spawn(seen.probe()).detach();
         let sleep = runtime.block_on(async {
             yield_now().await;
-            let mut sleep = sleep(Duration::from_secs(3600));
+            let mut sleep = sleep(HOUR);
             assert!(poll_with(&mut sleep, &panics_on_drop()).is_pending());
             [sleep]
         });
@@ -671,7 +652,7 @@ fn b27_a_waker_that_panics_for_another_thread_keeps_no_wake_behind_it() {
         let text = panic_of(|| runtime.turn(Some(Duration::ZERO)));
         assert_eq!(text, "the drop of a waker");
         assert_eq!(runtime.next_deadline(), None);
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
         assert_eq!(seen.polls.get(), 2);
     });
 }
@@ -695,11 +676,11 @@ fn b27_a_waker_that_panics_when_it_is_cloned_leaves_all_as_it_was() {
             assert!(poll_with(&mut task, &waker).is_pending());
             task.await.unwrap();
 
-            let mut sleep = sleep(Duration::from_secs(3600));
+            let mut sleep = sleep(HOUR);
             assert_eq!(panic_of(|| poll_with(&mut sleep, &panics_on_clone())), text);
             assert!(poll_with(&mut sleep, &waker).is_pending());
             assert_eq!(panic_of(|| poll_with(&mut sleep, &panics_on_clone())), text);
-            sleep.reset(Instant::now() + Duration::from_millis(1));
+            sleep.reset(Instant::now() + MS);
             sleep.await;
 
             let socket = Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();

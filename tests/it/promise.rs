@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::Duration;
 
 use fastrand::Rng;
 use soloist::io::Async;
@@ -20,9 +19,7 @@ use soloist::task::yield_now;
 use soloist::time::sleep;
 use soloist::{block_on, spawn};
 
-use crate::support::{
-    CountWakes, OnDrop, count_polls, panic_of, panic_text, tcp_pair, waker_fn, watchdog,
-};
+use crate::support::*;
 
 fn poll<T>(promised: &mut Promised<T>, waker: &Waker) -> Poll<Result<T, Cancelled>> {
     Pin::new(promised).poll(&mut Context::from_waker(waker))
@@ -87,41 +84,39 @@ impl Clone for OnClone {
 
 #[test]
 fn three_waiters_get_one_result() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise();
-            let trace = Rc::new(RefCell::new(Vec::new()));
-            let polls: Rc<[Cell<usize>; 3]> = Rc::default();
-            let waiters: Vec<_> = (0..3)
-                .map(|n| {
-                    let (promised, trace, polls) = (promised.clone(), trace.clone(), polls.clone());
-                    spawn(async move {
-                        let result = count_polls(&polls[n], promised).await;
-                        trace.borrow_mut().push((n, result.clone()));
-                        result
-                    })
+    async_test(async || {
+        let (promise, promised) = promise();
+        let trace = Rc::new(RefCell::new(Vec::new()));
+        let polls: Rc<[Cell<usize>; 3]> = Rc::default();
+        let waiters: Vec<_> = (0..3)
+            .map(|n| {
+                let (promised, trace, polls) = (promised.clone(), trace.clone(), polls.clone());
+                spawn(async move {
+                    let result = count_polls(&polls[n], promised).await;
+                    trace.borrow_mut().push((n, result.clone()));
+                    result
                 })
-                .collect();
-            drop(promised);
-            yield_now().await;
-            assert_eq!(polls.each_ref().map(Cell::get), [1, 1, 1]);
+            })
+            .collect();
+        drop(promised);
+        yield_now().await;
+        assert_eq!(polls.each_ref().map(Cell::get), [1, 1, 1]);
 
-            promise.set("the result".to_string()).unwrap();
-            assert!(
-                trace.borrow().is_empty(),
-                "nobody is polled inside of `set`"
-            );
-            let expected = Ok("the result".to_string());
-            for waiter in waiters {
-                assert_eq!(waiter.await, expected);
-            }
-            assert_eq!(polls.each_ref().map(Cell::get), [2, 2, 2]);
-            assert_eq!(
-                *trace.borrow(),
-                [0, 1, 2].map(|n| (n, expected.clone())),
-                "who waited first is woken first"
-            );
-        });
+        promise.set("the result".to_string()).unwrap();
+        assert!(
+            trace.borrow().is_empty(),
+            "nobody is polled inside of `set`"
+        );
+        let expected = Ok("the result".to_string());
+        for waiter in waiters {
+            assert_eq!(waiter.await, expected);
+        }
+        assert_eq!(polls.each_ref().map(Cell::get), [2, 2, 2]);
+        assert_eq!(
+            *trace.borrow(),
+            [0, 1, 2].map(|n| (n, expected.clone())),
+            "who waited first is woken first"
+        );
     });
 }
 
@@ -143,7 +138,7 @@ fn set_when_it_waits<T: Send + 'static>(
     let thread = thread::spawn(move || {
         told.recv().unwrap();
         // Until the runtime is parked.
-        thread::sleep(Duration::from_millis(30));
+        thread::sleep(30 * MS);
         promise.set(value)
     });
     (tell, thread)
@@ -192,7 +187,7 @@ fn dropping_it_on_another_thread_wakes_a_parked_runtime() {
         let thread = thread::spawn(move || {
             let _promise = promise;
             told.recv().unwrap();
-            thread::sleep(Duration::from_millis(30));
+            thread::sleep(30 * MS);
             panic!("the thread has failed");
         });
         let result = block_on(async {
@@ -225,16 +220,14 @@ fn an_abandoned_promise_gives_the_value_back() {
 
 #[test]
 fn a_waiter_that_is_cancelled_abandons_the_promise() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise();
-            let waiter = spawn(promised);
-            yield_now().await;
-            assert!(!promise.is_abandoned());
-            drop(waiter);
-            assert!(promise.is_abandoned());
-            assert_eq!(promise.set(1), Err(1));
-        });
+    async_test(async || {
+        let (promise, promised) = promise();
+        let waiter = spawn(promised);
+        yield_now().await;
+        assert!(!promise.is_abandoned());
+        drop(waiter);
+        assert!(promise.is_abandoned());
+        assert_eq!(promise.set(1), Err(1));
     });
 }
 
@@ -250,34 +243,32 @@ fn a_callback_does_not_abandon_the_promise() {
 
 #[test]
 fn dropping_the_promise_cancels() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise::<u32>();
-            let waiters: Vec<_> = (0..3).map(|_| spawn(promised.clone())).collect();
-            let taker = promised.clone();
-            let (tell, told) = mpsc::channel();
-            promised
-                .clone()
-                .on_done(move |result| tell.send(result).unwrap());
-            yield_now().await;
-            assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
+    async_test(async || {
+        let (promise, promised) = promise::<u32>();
+        let waiters: Vec<_> = (0..3).map(|_| spawn(promised.clone())).collect();
+        let taker = promised.clone();
+        let (tell, told) = mpsc::channel();
+        promised
+            .clone()
+            .on_done(move |result| tell.send(result).unwrap());
+        yield_now().await;
+        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
 
-            drop(promise);
-            let cancelled = told.try_recv().unwrap();
-            let error = cancelled.unwrap_err();
-            for waiter in waiters {
-                assert_eq!(waiter.await, Err(error));
-            }
-            assert_eq!(taker.try_take(), Some(Err(error)));
-            assert_eq!(taker.try_take(), None);
-            // A clone that comes late hears of it, too.
-            assert_eq!(promised.clone().await, Err(error));
-            assert_eq!(promised.await, Err(error));
+        drop(promise);
+        let cancelled = told.try_recv().unwrap();
+        let error = cancelled.unwrap_err();
+        for waiter in waiters {
+            assert_eq!(waiter.await, Err(error));
+        }
+        assert_eq!(taker.try_take(), Some(Err(error)));
+        assert_eq!(taker.try_take(), None);
+        // A clone that comes late hears of it, too.
+        assert_eq!(promised.clone().await, Err(error));
+        assert_eq!(promised.await, Err(error));
 
-            let text = "the promise was dropped before it was set";
-            assert_eq!(error.to_string(), text);
-            assert_eq!(io::Error::from(error).to_string(), text);
-        });
+        let text = "the promise was dropped before it was set";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(io::Error::from(error).to_string(), text);
     });
 }
 
@@ -349,28 +340,26 @@ fn a_callback_needs_no_runtime_and_may_spawn_into_one() {
 
 #[test]
 fn a_callback_that_panics_keeps_nobody_from_theirs() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise();
-            let (tell, told) = mpsc::channel();
-            let waiter = spawn(promised.clone());
-            yield_now().await;
-            for n in 0..4 {
-                let tell = tell.clone();
-                promised.clone().on_done(move |result| {
-                    tell.send((n, result)).unwrap();
-                    assert!(n % 2 == 0, "callback {n} has failed");
-                });
-            }
-            let late = spawn(promised);
-            yield_now().await;
+    async_test(async || {
+        let (promise, promised) = promise();
+        let (tell, told) = mpsc::channel();
+        let waiter = spawn(promised.clone());
+        yield_now().await;
+        for n in 0..4 {
+            let tell = tell.clone();
+            promised.clone().on_done(move |result| {
+                tell.send((n, result)).unwrap();
+                assert!(n % 2 == 0, "callback {n} has failed");
+            });
+        }
+        let late = spawn(promised);
+        yield_now().await;
 
-            let text = panic_of(|| promise.set(1));
-            assert_eq!(text, "callback 1 has failed", "the first panic goes on");
-            let called: Vec<_> = told.try_iter().collect();
-            assert_eq!(called, [(0, Ok(1)), (1, Ok(1)), (2, Ok(1)), (3, Ok(1))]);
-            assert_eq!((waiter.await, late.await), (Ok(1), Ok(1)));
-        });
+        let text = panic_of(|| promise.set(1));
+        assert_eq!(text, "callback 1 has failed", "the first panic goes on");
+        let called: Vec<_> = told.try_iter().collect();
+        assert_eq!(called, [(0, Ok(1)), (1, Ok(1)), (2, Ok(1)), (3, Ok(1))]);
+        assert_eq!((waiter.await, late.await), (Ok(1), Ok(1)));
     });
 }
 
@@ -423,30 +412,28 @@ fn a_result_whose_clone_panics_is_there_for_the_others() {
 
 #[test]
 fn a_result_whose_clone_panics_is_there_for_tasks_and_callbacks() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise();
-            let first = Arc::new(AtomicBool::new(true));
-            let value = OnClone::new(move || {
-                assert!(!first.swap(false, Ordering::SeqCst), "no clone");
-            });
-            let (tell, told) = mpsc::channel();
-            for n in 0..3 {
-                let tell = tell.clone();
-                promised
-                    .clone()
-                    .on_done(move |result| tell.send((n, result.is_ok())).unwrap());
-            }
-            let tasks = [0, 1].map(|_| spawn(promised.clone()));
-            drop(promised);
-            yield_now().await;
-            let text = panic_of(|| promise.set(value).is_ok());
-            assert_eq!(text, "no clone");
-            assert_eq!(told.try_iter().collect::<Vec<_>>(), [(1, true), (2, true)]);
-            for task in tasks {
-                assert!(task.await.is_ok());
-            }
+    async_test(async || {
+        let (promise, promised) = promise();
+        let first = Arc::new(AtomicBool::new(true));
+        let value = OnClone::new(move || {
+            assert!(!first.swap(false, Ordering::SeqCst), "no clone");
         });
+        let (tell, told) = mpsc::channel();
+        for n in 0..3 {
+            let tell = tell.clone();
+            promised
+                .clone()
+                .on_done(move |result| tell.send((n, result.is_ok())).unwrap());
+        }
+        let tasks = [0, 1].map(|_| spawn(promised.clone()));
+        drop(promised);
+        yield_now().await;
+        let text = panic_of(|| promise.set(value).is_ok());
+        assert_eq!(text, "no clone");
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [(1, true), (2, true)]);
+        for task in tasks {
+            assert!(task.await.is_ok());
+        }
     });
 }
 
@@ -575,18 +562,16 @@ fn polling_it_after_its_result_was_taken_panics() {
 
 #[test]
 fn a_wait_that_is_given_up_loses_nothing() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, mut promised) = promise();
-            let waited = futures_lite::future::or(async { Some((&mut promised).await) }, async {
-                sleep(Duration::from_millis(1)).await;
-                None
-            })
-            .await;
-            assert_eq!(waited, None);
-            promise.set(8).unwrap();
-            assert_eq!(promised.await, Ok(8));
-        });
+    async_test(async || {
+        let (promise, mut promised) = promise();
+        let waited = futures_lite::future::or(async { Some((&mut promised).await) }, async {
+            sleep(MS).await;
+            None
+        })
+        .await;
+        assert_eq!(waited, None);
+        promise.set(8).unwrap();
+        assert_eq!(promised.await, Ok(8));
     });
 }
 
@@ -831,24 +816,22 @@ fn a_result_may_use_the_promise_when_it_is_dropped() {
 
 #[test]
 fn a_value_that_is_not_send_goes_from_task_to_task() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise();
-            let waiters = [promised.clone(), promised].map(spawn);
-            let value = Rc::new(Cell::new(1));
-            let setter = spawn({
-                let value = value.clone();
-                async move {
-                    yield_now().await;
-                    promise.set(value).unwrap();
-                }
-            });
-            for waiter in waiters {
-                let got = waiter.await.unwrap();
-                assert!(Rc::ptr_eq(&got, &value));
+    async_test(async || {
+        let (promise, promised) = promise();
+        let waiters = [promised.clone(), promised].map(spawn);
+        let value = Rc::new(Cell::new(1));
+        let setter = spawn({
+            let value = value.clone();
+            async move {
+                yield_now().await;
+                promise.set(value).unwrap();
             }
-            setter.await;
         });
+        for waiter in waiters {
+            let got = waiter.await.unwrap();
+            assert!(Rc::ptr_eq(&got, &value));
+        }
+        setter.await;
     });
 }
 

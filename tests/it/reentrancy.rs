@@ -16,12 +16,7 @@ use soloist::task::{Task, yield_now};
 use soloist::time::{Sleep, interval, now, sleep, sleep_until};
 use soloist::{Handle, Runtime, block_on, spawn};
 
-use crate::support::{CountWakes, OnDrop, Seen, panic_of, tcp_pair, waker_fn, watchdog};
-
-/// Polls a future once, with this waker.
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
-}
+use crate::support::*;
 
 fn socket() -> Async<UdpSocket> {
     Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap()
@@ -30,11 +25,6 @@ fn socket() -> Async<UdpSocket> {
 /// Which runtime is entered here. Handles have no other way to be compared.
 fn current() -> String {
     format!("{:?}", Handle::try_current())
-}
-
-/// Turns that do not wait, until nothing is left to do.
-fn idle(runtime: &Runtime) {
-    while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {}
 }
 
 #[test]
@@ -103,10 +93,10 @@ impl Reentrant {
         TASK.with_borrow(|task| task.as_ref().unwrap().wake_by_ref());
         TIMER.with_borrow_mut(|timer| {
             let timer = timer.as_mut().unwrap();
-            timer.reset(now() + Duration::from_secs(3600));
+            timer.reset(now() + HOUR);
             let _ = poll_with(timer, Waker::noop());
         });
-        let mut other = sleep(Duration::from_secs(1));
+        let mut other = sleep(SECOND);
         assert!(poll_with(&mut other, Waker::noop()).is_pending());
         let socket = socket();
         let mut cx = Context::from_waker(Waker::noop());
@@ -155,14 +145,14 @@ fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() 
             spawn(seen.probe()).detach();
             yield_now().await;
             TASK.set(Some(seen.waker()));
-            TIMER.set(Some(sleep(Duration::from_secs(3600))));
+            TIMER.set(Some(sleep(HOUR)));
 
             for finish in [true, false] {
-                twice(sleep(Duration::from_millis(1)), &waker, finish).await;
+                twice(sleep(MS), &waker, finish).await;
                 twice(spawn(yield_now()), &waker, finish).await;
                 twice(Box::pin(spawn(yield_now()).join()), &waker, finish).await;
                 twice(Handle::current().spawn(yield_now), &waker, finish).await;
-                let mut interval = interval(Duration::from_millis(1));
+                let mut interval = interval(MS);
                 interval.tick().await;
                 twice(Box::pin(interval.tick()), &waker, finish).await;
                 let socket = socket();
@@ -188,10 +178,10 @@ fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() 
 
         // The last of them go with their runtime.
         let timers = runtime.block_on(async {
-            TIMER.set(Some(sleep(Duration::from_secs(3600))));
+            TIMER.set(Some(sleep(HOUR)));
             let mut task = spawn(pending::<()>());
             assert!(poll_with(&mut task, &waker()).is_pending());
-            let mut sleep = sleep(Duration::from_secs(1));
+            let mut sleep = sleep(SECOND);
             assert!(poll_with(&mut sleep, &waker()).is_pending());
             task.detach();
             [sleep]
@@ -222,9 +212,7 @@ impl Future for Busy {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let socket = self.socket.get_or_insert_with(socket);
         assert!(socket.poll_readable(cx).is_pending());
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| sleep(Duration::from_secs(3600)));
+        let sleep = self.sleep.get_or_insert_with(|| sleep(HOUR));
         assert!(Pin::new(sleep).poll(cx).is_pending());
         assert!(!self.panics, "busy");
         if self.done {
@@ -249,7 +237,7 @@ impl Drop for Busy {
         drop(self.victim.take());
         drop(self.socket.take());
         drop(self.sleep.take());
-        let mut sleep = sleep(Duration::from_secs(1));
+        let mut sleep = sleep(SECOND);
         assert!(poll_with(&mut sleep, &self.sibling).is_pending());
         let socket = socket();
         let mut cx = Context::from_waker(&self.sibling);
@@ -376,7 +364,7 @@ fn b34_a_ring_of_destructors_that_wake_and_spawn_ends() {
                 })
                 .detach();
         }
-        idle(&runtime);
+        run_until_idle(&runtime);
         wakers
             .borrow_mut()
             .extend(ring.iter().map(|seen| seen.waker()));
@@ -423,7 +411,7 @@ fn b34_destructors_that_spawn_the_next_one_come_to_an_end() {
             let dropped = dropped.clone();
             runtime.spawn(Chain { left, dropped }).detach();
         }
-        idle(&runtime);
+        run_until_idle(&runtime);
         drop(runtime);
         assert_eq!(dropped.get(), 1 + 2 + 101);
     });
@@ -440,7 +428,7 @@ fn b35_destructors_that_run_at_the_end_are_inside_of_their_runtime() {
                 let task = spawn(late.probe());
                 // Here nothing is polled any more.
                 assert_eq!(late.polls.get(), 0);
-                let _ = sleep(Duration::from_millis(1)).deadline();
+                let _ = sleep(MS).deadline();
                 assert!(now() <= now());
                 drop(task);
                 assert_eq!(late.drops.get(), 1);
@@ -489,7 +477,7 @@ fn b36_runtimes_and_handles_are_dropped_inside_of_tasks_and_on_other_threads() {
         let inner = Seen::new();
         let other = Runtime::new();
         other.spawn(inner.probe()).detach();
-        idle(&other);
+        run_until_idle(&other);
         let handle = other.handle();
         let waker = inner.waker();
         let outer = Rc::new(Runtime::new());
@@ -543,7 +531,7 @@ fn b36_a_future_that_owns_its_runtime_takes_it_along() {
             let _owned = inside;
             pending::<()>().await;
         });
-        idle(&runtime);
+        run_until_idle(&runtime);
         let handle = runtime.handle();
         *owned.borrow_mut() = Some(runtime);
         drop(owned);
@@ -581,13 +569,13 @@ fn b36_a_runtime_that_goes_with_one_of_its_futures_leaves_the_next_alone() {
             let _owns = owns;
             pending::<()>().await;
         });
-        idle(&runtime);
+        run_until_idle(&runtime);
         *owned.borrow_mut() = Some(runtime);
         drop(owned);
         drop(task);
         // Its first task has the number, and the place, that the last one had.
         let next = next.take().unwrap();
-        idle(&next);
+        run_until_idle(&next);
         assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
         seen.finish();
         next.run();
@@ -638,12 +626,12 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
                 check();
                 count.fetch_add(1, Ordering::SeqCst);
             });
-            let mut timer = sleep(Duration::from_millis(1));
+            let mut timer = sleep(MS);
             assert!(poll_with(&mut timer, &waker).is_pending());
             let mut task = spawn(yield_now());
             assert!(poll_with(&mut task, &waker).is_pending());
             while woken.load(Ordering::SeqCst) < 2 {
-                sleep(Duration::from_millis(1)).await;
+                sleep(MS).await;
             }
             // In a destructor while the runtime is dropped.
             let guarded = guard();
@@ -796,41 +784,39 @@ fn b38_a_runtime_that_is_entered_inside_of_another_leaves_it_current() {
 
 #[test]
 fn b39_a_source_that_its_reader_drops_in_an_event_for_both_still_tells_the_writer() {
-    watchdog(|| {
-        block_on(async {
-            let shared = Arc::new(Mutex::new(Some(socket())));
-            let there = shared.clone();
-            let read = Arc::new(AtomicUsize::new(0));
-            let count = read.clone();
-            let reader = waker_fn(move || {
-                count.fetch_add(1, Ordering::SeqCst);
-                let source = there.lock().unwrap().take();
-                drop(source);
-                // The fd, and the slot, have a new owner at once.
-                let new = socket();
-                let mut cx = Context::from_waker(Waker::noop());
-                assert!(new.poll_writable(&mut cx).is_pending());
-                *there.lock().unwrap() = Some(new);
-            });
-            let (wrote, writer) = CountWakes::new();
-            {
-                let source = shared.lock().unwrap();
-                let source = source.as_ref().unwrap();
-                let (mut read, mut write) =
-                    (Context::from_waker(&reader), Context::from_waker(&writer));
-                assert!(source.poll_readable(&mut read).is_pending());
-                assert!(source.poll_writable(&mut write).is_pending());
-                let to = source.get_ref().local_addr().unwrap();
-                source.get_ref().send_to(b"to itself", to).unwrap();
-            }
-            while wrote.get() == 0 || read.load(Ordering::SeqCst) == 0 {
-                sleep(Duration::from_millis(1)).await;
-            }
-            for _ in 0..3 {
-                sleep(Duration::from_millis(1)).await;
-            }
-            assert_eq!((read.load(Ordering::SeqCst), wrote.get()), (1, 1));
+    async_test(async || {
+        let shared = Arc::new(Mutex::new(Some(socket())));
+        let there = shared.clone();
+        let read = Arc::new(AtomicUsize::new(0));
+        let count = read.clone();
+        let reader = waker_fn(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            let source = there.lock().unwrap().take();
+            drop(source);
+            // The fd, and the slot, have a new owner at once.
+            let new = socket();
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(new.poll_writable(&mut cx).is_pending());
+            *there.lock().unwrap() = Some(new);
         });
+        let (wrote, writer) = CountWakes::new();
+        {
+            let source = shared.lock().unwrap();
+            let source = source.as_ref().unwrap();
+            let (mut read, mut write) =
+                (Context::from_waker(&reader), Context::from_waker(&writer));
+            assert!(source.poll_readable(&mut read).is_pending());
+            assert!(source.poll_writable(&mut write).is_pending());
+            let to = source.get_ref().local_addr().unwrap();
+            source.get_ref().send_to(b"to itself", to).unwrap();
+        }
+        while wrote.get() == 0 || read.load(Ordering::SeqCst) == 0 {
+            sleep(MS).await;
+        }
+        for _ in 0..3 {
+            sleep(MS).await;
+        }
+        assert_eq!((read.load(Ordering::SeqCst), wrote.get()), (1, 1));
     });
 }
 
@@ -841,7 +827,7 @@ fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
         let fired = Arc::new(AtomicUsize::new(0));
         let (late, late_waker) = CountWakes::new();
         let ran = Arc::new(AtomicUsize::new(0));
-        let due = runtime.block_on(async { now() + Duration::from_millis(2) });
+        let due = runtime.block_on(async { now() + 2 * MS });
         // Dropped, reset and made by the first waker of the batch.
         let timers: Arc<Mutex<Vec<Sleep>>> = Arc::default();
         let (count, there, run) = (fired.clone(), timers.clone(), ran.clone());
@@ -852,7 +838,7 @@ fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
             spawn(async move { _ = run.fetch_add(1, Ordering::SeqCst) }).detach();
             let mut timers = there.lock().unwrap();
             timers.pop();
-            timers[0].reset(due + Duration::from_secs(3600));
+            timers[0].reset(due + HOUR);
             let mut new = sleep(Duration::ZERO);
             assert!(poll_with(&mut new, &late_waker).is_pending());
             timers.push(new);
@@ -864,8 +850,8 @@ fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
                 assert!(poll_with(&mut timer, own).is_pending());
                 timers.lock().unwrap().push(timer);
             }
-            thread::sleep(Duration::from_millis(4));
-            sleep(Duration::from_millis(1)).await;
+            thread::sleep(4 * MS);
+            sleep(MS).await;
             assert_eq!(fired.load(Ordering::SeqCst), 1);
             // The dropped one, the one that was reset, and the new one.
             let new = {
@@ -878,9 +864,6 @@ fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
         });
         assert_eq!(ran.load(Ordering::SeqCst), 1);
         assert_eq!(late.get(), 1);
-        assert_eq!(
-            runtime.next_deadline(),
-            Some(due + Duration::from_secs(3600))
-        );
+        assert_eq!(runtime.next_deadline(), Some(due + HOUR));
     });
 }

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn, ready};
 use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,20 +15,10 @@ use std::time::{Duration, Instant};
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
 use soloist::task::{Builder, yield_now};
-use soloist::time::{interval, interval_at, now, sleep, sleep_until, timeout, timeout_at};
+use soloist::time::{interval, now, sleep, sleep_until, timeout};
 use soloist::{Handle, Runtime, block_on, spawn};
 
-use crate::support::{OnDrop, Seen, count_polls, panic_of, passes_in_child, poll_once, watchdog};
-
-const ZERO: Option<Duration> = Some(Duration::ZERO);
-
-/// Runs `f` on another thread, to its end.
-fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
-    thread::spawn(f).join().expect("nothing panics there")
-}
-
-/// A log that tasks write to.
-type Log<T> = Rc<RefCell<Vec<T>>>;
+use crate::support::*;
 
 #[test]
 fn block_on_returns_the_output_of_a_future_that_borrows() {
@@ -65,7 +54,7 @@ fn block_on_polls_a_ready_future_once_and_no_task_beside_it() {
 fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let test = move || {
-        let before = (threads(), crate::support::open_fds());
+        let before = (threads(), open_fds());
         let runtime = Runtime::new();
         runtime.block_on(async {
             let tasks: Vec<_> = (0..10)
@@ -76,22 +65,17 @@ fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
             }
             let remote = Handle::current().spawn(|| async { 1 });
             remote.await.unwrap();
-            _ = timeout(Duration::from_millis(1), pending::<()>()).await;
-            assert_eq!((threads(), crate::support::open_fds()), before);
+            _ = timeout(MS, pending::<()>()).await;
+            assert_eq!((threads(), open_fds()), before);
         });
         // Then the thread's poller is made, and still no thread.
         runtime.block_on(async {
             let _listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             assert_eq!(threads(), before.0);
-            assert!(crate::support::open_fds() > before.1);
+            assert!(open_fds() > before.1);
         });
     };
-    watchdog(move || {
-        passes_in_child(
-            "runtime::block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket",
-            test,
-        )
-    });
+    in_own_process(test);
 }
 
 #[test]
@@ -153,15 +137,13 @@ fn sockets_belong_to_the_thread_and_not_to_one_block_on() {
 fn tasks_run_first_in_first_out() {
     watchdog(|| {
         let runtime = Runtime::new();
-        let log: Log<usize> = Rc::default();
+        let log = Log::new();
         for number in 0..1_000 {
             let log = log.clone();
-            runtime
-                .spawn(async move { log.borrow_mut().push(number) })
-                .detach();
+            runtime.spawn(async move { log.push(number) }).detach();
         }
         runtime.run();
-        assert_eq!(*log.borrow(), (0..1_000).collect::<Vec<_>>());
+        assert_eq!(log.take(), Vec::from_iter(0..1_000));
     });
 }
 
@@ -169,7 +151,7 @@ fn tasks_run_first_in_first_out() {
 fn woken_tasks_run_in_the_order_of_their_wakes() {
     watchdog(|| {
         let runtime = Runtime::new();
-        let log: Log<usize> = Rc::default();
+        let log = Log::new();
         let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
         for number in 0..6 {
             let (log, wakers) = (log.clone(), wakers.clone());
@@ -177,7 +159,7 @@ fn woken_tasks_run_in_the_order_of_their_wakes() {
             runtime
                 .spawn(poll_fn(move |cx| {
                     if std::mem::replace(&mut started, true) {
-                        log.borrow_mut().push(number);
+                        log.push(number);
                     } else {
                         wakers.borrow_mut().push(cx.waker().clone());
                     }
@@ -187,7 +169,7 @@ fn woken_tasks_run_in_the_order_of_their_wakes() {
         }
         let order = [4, 0, 5, 2, 2, 4, 1, 3];
         let expected = [4, 0, 5, 2, 1, 3];
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         runtime.block_on(async {
             order.iter().for_each(|&n| wakers.borrow()[n].wake_by_ref());
             yield_now().await;
@@ -196,7 +178,7 @@ fn woken_tasks_run_in_the_order_of_their_wakes() {
         // From elsewhere.
         let there = wakers.borrow().clone();
         elsewhere(move || order.iter().for_each(|&n| there[n].wake_by_ref()));
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         assert_eq!(log.take(), expected);
     });
 }
@@ -215,6 +197,9 @@ fn spawn_polls_nothing() {
             let there = three.clone();
             PROBE.set(Some(there));
             let _three = handle.spawn(|| PROBE.take().unwrap().probe());
+            let probe = PROBE.take();
+            assert!(probe.is_some(), "the closure was called inside of `spawn`");
+            PROBE.set(probe);
             assert_eq!(polls(), [1, 0, 0]);
             yield_now().await;
             yield_now().await;
@@ -227,62 +212,68 @@ fn spawn_polls_nothing() {
 }
 
 #[test]
-fn tasks_run_in_generations() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let log: Log<char> = Rc::default();
-        for name in ['a', 'b', 'c'] {
-            let log = log.clone();
-            runtime
-                .spawn(async move {
-                    for _ in 0..3 {
-                        log.borrow_mut().push(name);
-                        yield_now().await;
-                    }
-                })
-                .detach();
-        }
-        runtime.run();
-        assert_eq!(log.borrow().iter().collect::<String>(), "abcabcabc");
-    });
-}
-
-#[test]
 fn a_turn_runs_what_was_ready_when_it_began_each_once() {
     watchdog(|| {
         let runtime = Runtime::new();
-        let log: Log<&str> = Rc::default();
+        let log = Log::new();
         let (inner, outer) = (log.clone(), log.clone());
         runtime
             .spawn(async move {
-                outer.borrow_mut().push("parent");
+                outer.push("parent");
                 for _ in 0..10 {
                     let inner = inner.clone();
-                    spawn(async move { inner.borrow_mut().push("child") }).detach();
+                    spawn(async move { inner.push("child") }).detach();
                 }
                 yield_now().await;
-                outer.borrow_mut().push("parent");
+                outer.push("parent");
             })
             .detach();
         let other = log.clone();
         runtime
             .spawn(async move {
                 for _ in 0..2 {
-                    other.borrow_mut().push("other");
+                    other.push("other");
                     yield_now().await;
                 }
             })
             .detach();
-        let turn = runtime.turn(ZERO).unwrap();
+        let done = turn(&runtime);
         // Ten children, the parent, which yielded after them, and the other.
-        assert_eq!((turn.polled, turn.ready), (2, 12));
+        assert_eq!((done.polled, done.ready), (2, 12));
         assert_eq!(log.take(), ["parent", "other"]);
-        let turn = runtime.turn(ZERO).unwrap();
-        assert_eq!((turn.polled, turn.ready), (12, 1));
+        let done = turn(&runtime);
+        assert_eq!((done.polled, done.ready), (12, 1));
         let log = log.take();
         assert!(log[..10].iter().all(|&name| name == "child"));
         assert_eq!(log[10..], ["parent", "other"]);
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
+    });
+}
+
+#[test]
+fn what_a_task_spawns_goes_to_the_end_of_the_queue() {
+    async_test(async || {
+        let log = Log::new();
+        let parents = [0, 1, 2].map(|n| {
+            let log = log.clone();
+            spawn(async move {
+                let children = ["a", "b"].map(|name| {
+                    let log = log.clone();
+                    spawn(async move { log.push(format!("{n}{name}")) })
+                });
+                log.push(n.to_string());
+                for child in children {
+                    child.await;
+                }
+                log.push(format!("{n} ends"));
+            })
+        });
+        for parent in parents {
+            parent.await;
+        }
+        log.assert(&[
+            "0", "1", "2", "0a", "0b", "1a", "1b", "2a", "2b", "0 ends", "1 ends", "2 ends",
+        ]);
     });
 }
 
@@ -319,18 +310,21 @@ fn run_returns_when_no_task_is_left() {
         let (outer, inner) = (done.clone(), done.clone());
         runtime
             .spawn(async move {
-                sleep(Duration::from_millis(1)).await;
+                sleep(MS).await;
                 // Also what is spawned meanwhile.
                 spawn(async move {
-                    sleep(Duration::from_millis(1)).await;
+                    sleep(MS).await;
                     inner.set(inner.get() + 1);
                 })
                 .detach();
                 outer.set(outer.get() + 1);
             })
             .detach();
-        // A handle that is kept does not keep its task: this one is done.
-        let kept = runtime.spawn(async { 5 });
+        // Also a task whose handle is held.
+        let kept = runtime.spawn(async {
+            sleep(5 * MS).await;
+            5
+        });
         // What other threads have sent before it began.
         let handle = runtime.handle();
         let remote = elsewhere(move || handle.spawn(|| async { 6 }));
@@ -353,10 +347,10 @@ fn run_returns_when_the_last_task_is_cancelled_or_aborted() {
         let abort = aborted.abort_handle();
         runtime
             .spawn(async move {
-                sleep(Duration::from_millis(1)).await;
+                sleep(MS).await;
                 drop(cancelled);
                 thread::spawn(move || {
-                    thread::sleep(Duration::from_millis(5));
+                    thread::sleep(5 * MS);
                     abort.abort();
                 });
             })
@@ -367,28 +361,119 @@ fn run_returns_when_the_last_task_is_cancelled_or_aborted() {
 }
 
 #[test]
-fn run_returns_on_stop_and_the_next_one_goes_on() {
+fn a_stop_ends_the_call_after_the_tasks_that_are_ready_and_the_next_call_goes_on() {
+    watchdog(|| {
+        for run in [Runtime::run, Runtime::run_forever] {
+            let runtime = Runtime::new();
+            let log = Log::new();
+            for n in 0..4 {
+                let log = log.clone();
+                let task = runtime.spawn(async move {
+                    log.push((n, 1));
+                    if n == 1 {
+                        Handle::current().stop();
+                    }
+                    yield_now().await;
+                    log.push((n, 2));
+                    sleep(MS).await;
+                    log.push((n, 3));
+                });
+                task.detach();
+            }
+            run(&runtime);
+            log.assert(&[(0, 1), (1, 1), (2, 1), (3, 1)]);
+            runtime.run();
+            assert_eq!(log.take().len(), 8);
+        }
+    });
+}
+
+#[test]
+fn what_another_thread_sent_before_its_stop_has_its_turn_before_it() {
     watchdog(|| {
         let runtime = Runtime::new();
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let (tell, told) = mpsc::channel();
         let task = runtime.spawn(async move {
-            loop {
-                count.set(count.get() + 1);
-                if count.get() == 5 {
-                    Handle::current().stop();
+            let handle = Handle::current();
+            // All of it is in the inbox when this poll ends. That may take so long that the
+            // runtime looks there before the next generation, and stops after this one.
+            let sender = thread::spawn(move || {
+                for n in 0..3 {
+                    let tell = tell.clone();
+                    let task = handle.spawn(move || async move { tell.send(n).unwrap() });
+                    task.detach();
                 }
-                if count.get() == 9 {
-                    return;
-                }
+                handle.stop();
+            });
+            sender.join().unwrap();
+            yield_now().await;
+        });
+        runtime.run_forever();
+        assert_eq!(told.try_iter().collect::<Vec<i32>>(), [0, 1, 2]);
+        runtime.block_on(task);
+    });
+}
+
+#[test]
+fn what_a_block_on_has_seen_before_a_stop_has_one_turn_in_the_next_run() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let (handle, turns) = (runtime.handle(), Arc::new(AtomicUsize::new(0)));
+        let counted = turns.clone();
+        runtime.block_on(async move {
+            // All polls take so long that the inbox is looked at after each.
+            for _ in 0..3 {
+                thread::sleep(3 * MS);
                 yield_now().await;
             }
+            let sender = thread::spawn(move || {
+                let task = handle.spawn(move || async move {
+                    loop {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                        yield_now().await;
+                    }
+                });
+                task.detach();
+                handle.stop();
+            });
+            sender.join().unwrap();
+            thread::sleep(3 * MS);
+            yield_now().await;
         });
-        runtime.run();
-        assert_eq!(polls.get(), 5);
-        runtime.run();
-        assert_eq!(polls.get(), 9);
-        assert!(task.is_finished());
+        // That this task was new is of no interest any more.
+        let before = turns.load(Ordering::SeqCst);
+        runtime.run_forever();
+        assert_eq!(turns.load(Ordering::SeqCst), before + 1);
+    });
+}
+
+#[test]
+fn what_is_spawned_from_elsewhere_during_a_long_generation_comes_last() {
+    watchdog(|| {
+        let runtime = Runtime::new();
+        let (tell, told) = mpsc::channel();
+        let handle = runtime.handle();
+        let sender = tell.clone();
+        // Each of these takes so long that the inbox is looked at before the next.
+        for n in 0..3 {
+            let (tell, handle, sender) = (tell.clone(), handle.clone(), sender.clone());
+            let task = runtime.spawn(async move {
+                tell.send(n).unwrap();
+                let thread = thread::spawn(move || {
+                    let task = handle.spawn(move || async move { sender.send(10 + n).unwrap() });
+                    task.detach();
+                    if n == 2 {
+                        handle.stop();
+                    }
+                });
+                thread.join().unwrap();
+                thread::sleep(3 * MS);
+            });
+            task.detach();
+        }
+        runtime.run_forever();
+        let told: Vec<i32> = told.try_iter().collect();
+        assert_eq!(told, [0, 1, 2, 10, 11, 12]);
     });
 }
 
@@ -447,8 +532,10 @@ fn a_stop_is_remembered_until_a_run_sees_it() {
         drop(spins);
 
         // `block_on` ignores it, and leaves it to a run.
-        runtime.handle().stop();
-        runtime.block_on(async { sleep(Duration::from_millis(1)).await });
+        runtime.block_on(async {
+            Handle::current().stop();
+            sleep(MS).await;
+        });
         runtime.run_forever();
 
         // It has been used up, also by a run without tasks.
@@ -458,33 +545,13 @@ fn a_stop_is_remembered_until_a_run_sees_it() {
         let inside = done.clone();
         runtime
             .spawn(async move {
-                sleep(Duration::from_millis(3)).await;
+                sleep(3 * MS).await;
                 inside.set(true);
                 there.stop();
             })
             .detach();
         runtime.run_forever();
         assert!(done.get());
-    });
-}
-
-#[test]
-fn a_stop_from_within_a_block_on_is_for_the_next_run() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let polls = runtime.block_on(async {
-            Handle::current().stop();
-            let mut polls = 0;
-            while polls < 5 {
-                yield_now().await;
-                polls += 1;
-            }
-            polls
-        });
-        assert_eq!(polls, 5);
-        let endless = runtime.spawn(pending::<()>());
-        runtime.run_forever();
-        drop(endless);
     });
 }
 
@@ -523,11 +590,11 @@ fn a_turn_that_finds_only_what_is_over_looks_at_the_sockets() {
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
         let reads = runtime.spawn(async move { Async::new(socket).unwrap().readable().await });
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(b"x", address).unwrap();
         drop(runtime.spawn(async {}));
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
         assert!(reads.is_finished());
     });
 }
@@ -536,13 +603,13 @@ fn a_turn_that_finds_only_what_is_over_looks_at_the_sockets() {
 fn a_turn_does_not_wait_when_it_must_not_or_when_there_is_work() {
     watchdog(|| {
         let runtime = Runtime::new();
-        let turn = runtime.turn(ZERO).unwrap();
-        assert_eq!((turn.polled, turn.ready, turn.next_deadline), (0, 0, None));
+        let done = turn(&runtime);
+        assert_eq!((done.polled, done.ready, done.next_deadline), (0, 0, None));
         runtime.spawn(pending::<()>()).detach();
         // For ever, if it waited.
         assert_eq!(runtime.turn(None).unwrap().polled, 1);
-        let turn = runtime.turn(ZERO).unwrap();
-        assert_eq!((turn.polled, turn.ready), (0, 0));
+        let done = turn(&runtime);
+        assert_eq!((done.polled, done.ready), (0, 0));
     });
 }
 
@@ -551,20 +618,20 @@ fn a_turn_waits_for_timers_sockets_and_other_threads() {
     watchdog(|| {
         let runtime = Runtime::new();
         let task = runtime.spawn(async {
-            let deadline = now() + Duration::from_millis(3);
+            let deadline = now() + 3 * MS;
             sleep_until(deadline).await;
             deadline
         });
         // One turn starts it; another one, as a rule, ends it.
         while !task.is_finished() {
-            assert!(runtime.turn(None).unwrap().polled > 0);
+            assert!(runtime.turn(Some(HOUR)).unwrap().polled > 0);
         }
         assert_eq!(runtime.next_deadline(), None);
         assert!(runtime.block_on(task) <= Instant::now());
 
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(3));
+            thread::sleep(3 * MS);
             handle.spawn(|| async { 1 }).wait().unwrap()
         });
         assert_eq!(runtime.turn(None).unwrap().polled, 1);
@@ -581,7 +648,7 @@ fn a_turn_waits_for_timers_sockets_and_other_threads() {
         });
         assert_eq!(runtime.turn(None).unwrap().polled, 1);
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(3));
+            thread::sleep(3 * MS);
             UdpSocket::bind("127.0.0.1:0")
                 .unwrap()
                 .send_to(b"hello", to)
@@ -598,16 +665,16 @@ fn a_turn_waits_on_when_it_was_notified_for_nothing() {
     watchdog(|| {
         let runtime = Runtime::new();
         let timer = runtime.block_on(async {
-            let mut timer = sleep(Duration::from_secs(3600));
+            let mut timer = sleep(HOUR);
             assert!(poll_once(&mut timer).await.is_pending());
             [timer]
         });
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(5 * MS);
             // The runtime takes it out, and that is all.
             drop(timer);
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(5 * MS);
             handle.spawn(|| async {}).wait().unwrap();
         });
         assert_eq!(runtime.turn(None).unwrap().polled, 1);
@@ -626,22 +693,17 @@ fn a_turn_waits_for_as_long_as_it_may_and_no_shorter() {
             assert!(start.elapsed() >= wait);
         }
         // Beside a timer that is far off.
-        runtime.spawn(sleep_for(Duration::from_secs(3600))).detach();
-        let started = runtime.turn(Some(Duration::from_millis(1))).unwrap();
+        runtime.spawn(sleep_for(HOUR)).detach();
+        let started = runtime.turn(Some(MS)).unwrap();
         assert_eq!(started.polled, 1);
-        let turn = runtime.turn(Some(Duration::from_millis(1))).unwrap();
-        assert_eq!(turn.polled, 0);
+        let done = runtime.turn(Some(MS)).unwrap();
+        assert_eq!(done.polled, 0);
         // Too long for the clock is for ever.
-        let task = runtime.spawn(sleep_for(Duration::from_millis(1)));
+        let task = runtime.spawn(sleep_for(MS));
         while !task.is_finished() {
             assert!(runtime.turn(Some(Duration::MAX)).unwrap().polled > 0);
         }
     });
-}
-
-/// A sleep that is made where it is awaited.
-async fn sleep_for(duration: Duration) {
-    sleep(duration).await;
 }
 
 #[test]
@@ -656,7 +718,7 @@ fn a_turn_does_not_wait_after_a_stop_until_a_run_has_seen_it() {
         runtime.run();
         // One that comes while it waits.
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(5 * MS);
             handle.stop();
         });
         assert_eq!(runtime.turn(None).unwrap().polled, 0);
@@ -670,15 +732,15 @@ fn the_next_deadline_is_that_of_the_first_timer() {
     watchdog(|| {
         let runtime = Runtime::new();
         assert_eq!(runtime.next_deadline(), None);
-        let start = Instant::now() + Duration::from_secs(100);
+        let start = Instant::now() + 100 * SECOND;
         let at = move |seconds| start + Duration::from_secs(seconds);
         let tasks: Vec<_> = [30, 10, 20]
             .into_iter()
             .map(|seconds| runtime.spawn(async move { sleep_until(at(seconds)).await }))
             .collect();
         assert_eq!(runtime.next_deadline(), None);
-        let turn = runtime.turn(ZERO).unwrap();
-        assert_eq!(turn.next_deadline, Some(at(10)));
+        let done = turn(&runtime);
+        assert_eq!(done.next_deadline, Some(at(10)));
         assert_eq!(runtime.next_deadline(), Some(at(10)));
         let mut tasks = tasks.into_iter();
         let (thirty, ten) = (tasks.next(), tasks.next());
@@ -689,7 +751,7 @@ fn the_next_deadline_is_that_of_the_first_timer() {
         assert_eq!(runtime.next_deadline(), Some(at(30)));
         // Outside of it: when it next turns.
         drop(thirty);
-        assert_eq!(runtime.turn(ZERO).unwrap().next_deadline, None);
+        assert_eq!(turn(&runtime).next_deadline, None);
         assert_eq!(runtime.next_deadline(), None);
     });
 }
@@ -705,9 +767,9 @@ fn turns_fire_timers_beside_tasks_that_are_always_ready() {
                 }
             })
             .detach();
-        let task = runtime.spawn(sleep_for(Duration::from_millis(1)));
-        runtime.turn(ZERO).unwrap();
-        thread::sleep(Duration::from_millis(3));
+        let task = runtime.spawn(sleep_for(MS));
+        turn(&runtime);
+        thread::sleep(3 * MS);
         // Due for certain: after so many polls at the latest the timers are looked at.
         let mut turns = 0;
         while !task.is_finished() {
@@ -837,7 +899,7 @@ fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
             (task, token)
         };
         let [(aborted, a), (dropped, b), (detached, c)] = [(); 3].map(|()| spawn_counted());
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         elsewhere(move || {
             aborted.abort();
             drop(dropped);
@@ -846,7 +908,7 @@ fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
         });
         let counts = || [&a, &b, &c].map(Arc::strong_count);
         assert_eq!(counts(), [2, 2, 2]);
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         assert_eq!(counts(), [1, 1, 2]);
         drop(runtime);
         assert_eq!(counts(), [1, 1, 1]);
@@ -860,7 +922,7 @@ fn a_remote_task_that_is_over_stays_so() {
         let task = runtime.handle().spawn(|| async { String::from("kept") });
         runtime.run();
         task.abort();
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         // Here, where it could wait for ever; but it need not wait.
         assert_eq!(task.wait().unwrap(), "kept");
         let task = runtime.handle().spawn(|| async { "dropped" });
@@ -903,7 +965,7 @@ fn a_thread_that_waits_when_the_runtime_goes_is_told_that_its_task_is_cancelled(
             task.wait()
         });
         receive.recv().unwrap();
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         drop(runtime);
         let error = thread.join().unwrap().unwrap_err();
         assert!(error.is_cancelled());
@@ -1008,34 +1070,6 @@ fn only_panics_that_nobody_can_await_are_propagated() {
 }
 
 #[test]
-fn nothing_that_blocks_can_be_called_inside_of_a_running_runtime() {
-    watchdog(|| {
-        let other = Runtime::new();
-        let seen = Seen::new();
-        other.spawn(seen.probe()).detach();
-        block_on(async {
-            let texts = [
-                ("block_on", panic_of(|| block_on(async {}))),
-                ("block_on", panic_of(|| other.block_on(async {}))),
-                ("run", panic_of(|| other.run())),
-                ("run_forever", panic_of(|| other.run_forever())),
-                ("turn", panic_of(|| other.turn(ZERO))),
-            ];
-            for (name, text) in texts {
-                let start = format!("`{name}` inside of a running soloist runtime would stop");
-                assert!(text.starts_with(&start), "{text}");
-                assert!(text.contains("use `.await` there"), "{text}");
-            }
-            // All is as before.
-            spawn(async {}).await;
-        });
-        assert_eq!(seen.polls.get(), 0);
-        other.turn(ZERO).unwrap();
-        assert_eq!(seen.polls.get(), 1);
-    });
-}
-
-#[test]
 fn misuse_is_blamed_on_its_caller() {
     let test = || {
         /// Calls `f`, and notes where that is.
@@ -1051,63 +1085,31 @@ fn misuse_is_blamed_on_its_caller() {
             blame(|| runtime.block_on(async {}));
             blame(|| runtime.run());
             blame(|| runtime.run_forever());
-            blame(|| runtime.turn(ZERO));
+            blame(|| runtime.turn(Some(Duration::ZERO)));
         });
         blame(|| drop(spawn(ready(()))));
         blame(|| drop(Builder::new().spawn(ready(()))));
         blame(|| sleep(Duration::ZERO));
         blame(|| sleep_until(Instant::now()));
         blame(|| timeout(Duration::ZERO, ready(())));
-        blame(|| interval(Duration::from_secs(1)));
+        blame(|| interval(SECOND));
         blame(|| now());
         blame(|| Handle::current());
         blame(|| runtime.handle().spawn(|| async {}).wait());
     };
-    watchdog(move || {
-        let stderr = passes_in_child("runtime::misuse_is_blamed_on_its_caller", test);
-        let mut lines = stderr.lines();
-        let mut checked = 0;
-        while let Some(line) = lines.next() {
-            let Some(place) = line.strip_prefix("expected ") else {
-                continue;
-            };
-            // `thread '...' panicked at src/main.rs:1:2:`
-            let said = lines.find(|line| line.contains(" panicked at ")).unwrap();
-            assert!(said.contains(place), "{said}: not {place}");
-            checked += 1;
-        }
-        assert_eq!(checked, 14);
-    });
-}
-
-#[test]
-fn what_needs_a_runtime_says_so_outside_of_one() {
-    watchdog(|| {
-        let (deadline, second) = (Instant::now(), Duration::from_secs(1));
-        let texts = [
-            ("`spawn`", panic_of(|| drop(spawn(ready(()))))),
-            (
-                "`spawn`",
-                panic_of(|| drop(Builder::new().spawn(ready(())))),
-            ),
-            ("`sleep`", panic_of(|| sleep(Duration::ZERO))),
-            ("`sleep_until`", panic_of(|| sleep_until(deadline))),
-            ("`timeout`", panic_of(|| timeout(Duration::ZERO, ready(())))),
-            ("`timeout_at`", panic_of(|| timeout_at(deadline, ready(())))),
-            ("`interval`", panic_of(|| interval(second))),
-            ("`interval_at`", panic_of(|| interval_at(deadline, second))),
-            ("`time::now`", panic_of(now)),
-            ("`Handle::current`", panic_of(Handle::current)),
-        ];
-        for (what, text) in texts {
-            let what = format!("{what} outside of a soloist runtime: ");
-            assert!(text.starts_with(&what), "{text}");
-            assert!(text.contains("`soloist::block_on`"), "{text}");
-        }
-        let [mut sleep] = block_on(async { [sleep(Duration::from_secs(1))] });
-        let text = panic_of(|| Pin::new(&mut sleep).poll(&mut Context::from_waker(Waker::noop())));
-        assert!(text.contains("outside of a soloist runtime"), "{text}");
-    });
+    let stderr = in_own_process(test);
+    let mut lines = stderr.lines();
+    let mut checked = 0;
+    while let Some(line) = lines.next() {
+        let Some(place) = line.strip_prefix("expected ") else {
+            continue;
+        };
+        // `thread '...' panicked at src/main.rs:1:2:`
+        let said = lines.find(|line| line.contains(" panicked at ")).unwrap();
+        assert!(said.contains(place), "{said}: not {place}");
+        checked += 1;
+    }
+    assert_eq!(checked, 14);
 }
 
 #[test]
@@ -1142,5 +1144,37 @@ fn what_needs_a_runtime_and_can_return_an_error_does_so_outside_of_one() {
         let listener = block_on(async { TcpListener::bind("127.0.0.1:0").await.unwrap() });
         let text = now_or_never(listener.accept()).unwrap_err().to_string();
         assert!(text.contains("outside of a soloist runtime"), "{text}");
+    });
+}
+
+#[test]
+fn the_example_event_loop_prints_the_same_results_for_the_same_seed() {
+    let run = || {
+        let mut child = std::process::Command::new(crate::echo::example("event_loop"));
+        let child = child.args(["--seed", "7", "--tasks", "10"]);
+        child.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    watchdog(move || {
+        let outputs = [run(), run()].map(|child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            String::from_utf8(output.stdout).unwrap()
+        });
+        let results = outputs.each_ref().map(|text| {
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(lines.len(), 12, "{text}");
+            // In the order of the tasks, whatever the order in which they end.
+            let results = lines[10].strip_prefix("results: [").unwrap();
+            let results: Vec<&str> = results.trim_end_matches(']').split(", ").collect();
+            for (index, number) in results.iter().enumerate() {
+                let line = format!("task {} has {number} after ", index + 1);
+                let ended = lines[..10].iter().filter(|text| text.starts_with(&line));
+                assert_eq!(ended.count(), 1, "{text}");
+            }
+            assert!(lines[11].starts_with("10 tasks have waited "), "{text}");
+            results
+        });
+        assert_eq!(results[0], results[1]);
+        assert_eq!(results[0].len(), 10);
     });
 }

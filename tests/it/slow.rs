@@ -11,11 +11,10 @@ use soloist::{Runtime, inspect, spawn};
 
 use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
-
-/// What a child process says that runs this on a runtime which warns from `from` on.
-fn said(name: &str, from: Duration, test: impl Future<Output = ()>) -> Vec<String> {
-    let stderr = passes_in_child(name, || {
+/// The warnings of a child process that runs `test` on a runtime which warns of polls and turns
+/// that take `from` or longer.
+fn said<F: Future<Output = ()>>(from: Duration, test: F) -> Vec<String> {
+    let stderr = passes_in_child(test_name::<F>(), || {
         show_warnings();
         Runtime::builder().warn_slow(from).build().block_on(test);
     });
@@ -24,7 +23,7 @@ fn said(name: &str, from: Duration, test: impl Future<Output = ()>) -> Vec<Strin
 
 #[test]
 fn a_slow_poll_names_the_task() {
-    let said = said("slow::a_slow_poll_names_the_task", 200 * MS, async {
+    let said = said(200 * MS, async {
         let slow = Builder::new().name("blocks").spawn(async {
             yield_now().await;
             thread::sleep(210 * MS);
@@ -66,7 +65,7 @@ fn a_slow_poll_names_the_task() {
 #[test]
 fn many_short_polls_make_a_slow_turn() {
     let test = || {
-        said("slow::many_short_polls_make_a_slow_turn", 300 * MS, async {
+        said(300 * MS, async {
             let tasks: Vec<_> = (0..70)
                 .map(|_| spawn(async { thread::sleep(5 * MS) }))
                 .collect();
@@ -88,7 +87,7 @@ fn many_short_polls_make_a_slow_turn() {
 
 #[test]
 fn what_waits_is_not_slow() {
-    let said = said("slow::what_waits_is_not_slow", 500 * MS, async {
+    let said = said(500 * MS, async {
         spawn(async { sleep(600 * MS).await }).await;
     });
     assert_eq!(said, [""; 0]);
@@ -102,7 +101,7 @@ fn times_are_kept_only_if_asked_for() {
         let not = Runtime::builder().inspect(true).inspect(false).build();
         for runtime in [plain, warns, not] {
             let task = runtime.spawn(pending::<()>());
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             let info = &runtime.tasks()[0];
             assert_eq!(
                 (info.age, info.total_poll, info.longest_poll),
@@ -136,7 +135,7 @@ fn times_of_a_task() {
             (Some(Duration::ZERO), Some(Duration::ZERO))
         );
         for _ in 0..4 {
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
         }
         let tasks = runtime.tasks();
         let [info] = &tasks[..] else {

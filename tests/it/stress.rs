@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::Waker;
 use std::thread;
-use std::time::Duration;
 
 use fastrand::Rng;
 use soloist::Runtime;
@@ -60,7 +59,7 @@ fn race(rounds: u64, end: impl Fn(Runtime, &Seen, u64) + Send + 'static) {
             let runtime = Runtime::new();
             let seen = Seen::new();
             let task = runtime.spawn(seen.probe());
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             // The only one: the last reference to the task may be the foreign thread's.
             let waker = seen.waker.take().unwrap();
             match round % 3 {
@@ -92,7 +91,7 @@ fn drop_the_runtime(rounds: u64) {
 fn end_the_task(rounds: u64) {
     race(rounds, |runtime, seen, round| {
         seen.ready.set(true);
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         if round % 5 == 0 {
             runtime.block_on(soloist::task::yield_now());
         }

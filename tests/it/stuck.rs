@@ -19,8 +19,6 @@ use soloist::{Handle, Runtime, Task, block_on, spawn};
 
 use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
-
 /// What `block_on` panics with.
 fn stuck<F: Future>(future: F) -> String {
     let text = panic_of(|| block_on(future));
@@ -384,11 +382,9 @@ fn a_promise_on_another_thread() {
 #[test]
 #[cfg(feature = "blocking")]
 fn a_job_of_the_pool() {
-    watchdog(|| {
-        block_on(async {
-            let task = spawn(soloist::unblock(|| thread::sleep(30 * MS)));
-            task.await;
-        });
+    async_test(async || {
+        let task = spawn(soloist::unblock(|| thread::sleep(30 * MS)));
+        task.await;
     });
 }
 
@@ -430,16 +426,14 @@ fn a_socket_and_a_timer() {
 fn a_signal() {
     use soloist::signal::unix::{SignalKind, signal};
 
-    watchdog(|| {
-        block_on(async {
-            let mut signals = signal(SignalKind::user_defined2()).unwrap();
-            thread::spawn(|| {
-                thread::sleep(30 * MS);
-                let own = rustix::process::getpid();
-                rustix::process::kill_process(own, rustix::process::Signal::USR2).unwrap();
-            });
-            or(pending(), signals.recv()).await.unwrap();
+    async_test(async || {
+        let mut signals = signal(SignalKind::user_defined2()).unwrap();
+        thread::spawn(|| {
+            thread::sleep(30 * MS);
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::USR2).unwrap();
         });
+        or(pending(), signals.recv()).await.unwrap();
     });
 }
 

@@ -271,6 +271,12 @@ pub(crate) fn turn(runtime: &Runtime) -> Turn {
     runtime.turn(Some(Duration::ZERO)).unwrap()
 }
 
+/// Makes turns that do not wait, until nothing is ready.
+#[track_caller]
+pub(crate) fn run_until_idle(runtime: &Runtime) {
+    while turn(runtime).polled > 0 {}
+}
+
 /// Polls a future once with the waker of the task that calls this.
 pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
@@ -325,6 +331,20 @@ pub(crate) fn passes_in_child(name: &str, test: impl FnOnce()) -> String {
         String::from_utf8_lossy(&child.stdout)
     );
     stderr
+}
+
+/// As [`passes_in_child`], under a [`watchdog`], for a closure that is written in the test itself.
+#[track_caller]
+pub(crate) fn in_own_process<F: FnOnce() + Send + 'static>(test: F) -> String {
+    passes_in_child(test_name::<F>(), || watchdog(test))
+}
+
+/// The path of the test in which a closure, or an `async` block, is written.
+pub(crate) fn test_name<F>() -> &'static str {
+    // `it::area::name_of_the_test::{{closure}}`
+    let path = std::any::type_name::<F>();
+    let (path, _) = path.split_once("::{{closure}}").expect("a closure");
+    path.split_once("::").expect("a test of a crate").1
 }
 
 /// How often this thread has gone to sleep in the kernel.

@@ -12,7 +12,7 @@ use soloist::task::yield_now;
 use soloist::time::sleep;
 use soloist::{Runtime, Task, block_on, spawn, task_local};
 
-use crate::support::{OnDrop, panic_of, watchdog};
+use crate::support::*;
 
 task_local! {
     /// Who is asking.
@@ -27,28 +27,26 @@ fn depth() -> Option<u32> {
 
 #[test]
 fn scopes_nest() {
-    watchdog(|| {
-        block_on(async {
-            assert_eq!(depth(), None);
-            let output = DEPTH.scope(1, async {
-                let inner = DEPTH.scope(2, async {
-                    // Another key is another value.
-                    USER.scope("ada".into(), async {
-                        assert_eq!((depth(), USER.get()), (Some(2), "ada".into()));
-                        DEPTH.scope(3, async { assert_eq!(depth(), Some(3)) }).await;
-                        assert_eq!((depth(), USER.get()), (Some(2), "ada".into()));
-                    })
-                    .await;
-                    assert_eq!(USER.try_with(String::clone), None);
-                    depth()
-                });
-                assert_eq!(depth(), Some(1), "it is set when it is polled, not before");
-                assert_eq!(inner.await, Some(2));
+    async_test(async || {
+        assert_eq!(depth(), None);
+        let output = DEPTH.scope(1, async {
+            let inner = DEPTH.scope(2, async {
+                // Another key is another value.
+                USER.scope("ada".into(), async {
+                    assert_eq!((depth(), USER.get()), (Some(2), "ada".into()));
+                    DEPTH.scope(3, async { assert_eq!(depth(), Some(3)) }).await;
+                    assert_eq!((depth(), USER.get()), (Some(2), "ada".into()));
+                })
+                .await;
+                assert_eq!(USER.try_with(String::clone), None);
                 depth()
             });
-            assert_eq!(output.await, Some(1));
-            assert_eq!(depth(), None);
+            assert_eq!(depth(), Some(1), "it is set when it is polled, not before");
+            assert_eq!(inner.await, Some(2));
+            depth()
         });
+        assert_eq!(output.await, Some(1));
+        assert_eq!(depth(), None);
     });
 }
 
@@ -58,7 +56,7 @@ fn a_value_survives_every_await() {
         block_on(DEPTH.scope(7, async {
             yield_now().await;
             assert_eq!(depth(), Some(7));
-            sleep(std::time::Duration::from_millis(1)).await;
+            sleep(MS).await;
             assert_eq!(depth(), Some(7));
             spawn(async {}).await;
             assert_eq!(depth(), Some(7));
@@ -68,29 +66,27 @@ fn a_value_survives_every_await() {
 
 #[test]
 fn tasks_do_not_see_each_others() {
-    watchdog(|| {
-        block_on(async {
-            let tasks: Vec<_> = (0..10)
-                .map(|n| {
-                    let check = async move {
-                        for _ in 0..10 {
-                            assert_eq!(depth(), Some(n));
-                            yield_now().await;
-                        }
-                    };
-                    spawn(DEPTH.scope(n, check))
-                })
-                .collect();
-            // Neither does whoever has none.
-            for _ in 0..5 {
-                assert_eq!(depth(), None);
-                yield_now().await;
-            }
-            for task in tasks {
-                task.await;
-            }
+    async_test(async || {
+        let tasks: Vec<_> = (0..10)
+            .map(|n| {
+                let check = async move {
+                    for _ in 0..10 {
+                        assert_eq!(depth(), Some(n));
+                        yield_now().await;
+                    }
+                };
+                spawn(DEPTH.scope(n, check))
+            })
+            .collect();
+        // Neither does whoever has none.
+        for _ in 0..5 {
             assert_eq!(depth(), None);
-        });
+            yield_now().await;
+        }
+        for task in tasks {
+            task.await;
+        }
+        assert_eq!(depth(), None);
     });
 }
 

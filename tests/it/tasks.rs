@@ -4,35 +4,19 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::error::Error;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, pending};
 use std::hint::black_box;
 use std::io;
-use std::panic::{AssertUnwindSafe, panic_any};
+use std::panic::panic_any;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::thread;
-use std::time::Duration;
 
-use futures_lite::FutureExt;
-use soloist::task::{AbortHandle, Builder, JoinError, Task, yield_now};
+use soloist::task::{Builder, JoinError, Task, yield_now};
 use soloist::{Handle, Runtime, block_on, spawn};
 
-use crate::support::{
-    CountWakes, OnDrop, Seen, count_polls, forget, panic_of, poll_once, watchdog,
-};
-
-const ZERO: Option<Duration> = Some(Duration::ZERO);
-
-/// Polls a future once, with this waker.
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
-}
-
-/// Runs `f` on another thread, to its end.
-fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
-    thread::spawn(f).join().expect("nothing panics there")
-}
+use crate::support::*;
 
 #[track_caller]
 fn assert_dropped(seen: &Seen, polls: usize) {
@@ -47,78 +31,34 @@ fn spawned_at(line: u32) -> String {
 
 #[test]
 fn a_task_gives_its_output_to_who_awaits_it() {
-    watchdog(|| {
-        block_on(async {
-            assert_eq!(spawn(async { 1 }).await, 1);
-            assert_eq!(spawn(async { 2 }).join().await.unwrap(), 2);
-            // Long after it is done, and of a type that is not Send.
-            let task = spawn(async { Rc::new(3) });
+    async_test(async || {
+        assert_eq!(spawn(async { 1 }).await, 1);
+        assert_eq!(spawn(async { 2 }).join().await.unwrap(), 2);
+        // Long after it is done, and of a type that is not Send.
+        let task = spawn(async { Rc::new(3) });
+        yield_now().await;
+        assert_eq!(*task.await, 3);
+        // By reference.
+        let mut task = spawn(async {
             yield_now().await;
-            assert_eq!(*task.await, 3);
-            // By reference.
-            let mut task = spawn(async {
-                yield_now().await;
-                4
-            });
-            assert!(poll_once(&mut task).await.is_pending());
-            assert_eq!((&mut task).await, 4);
+            4
         });
+        assert!(poll_once(&mut task).await.is_pending());
+        assert_eq!((&mut task).await, 4);
     });
 }
 
 #[test]
 fn a_future_is_dropped_before_who_awaits_it_goes_on() {
-    watchdog(|| {
-        block_on(async {
-            let seen = Seen::new();
-            seen.ready.set(true);
-            spawn(seen.probe()).await;
-            assert_dropped(&seen, 1);
-            let seen = Seen::new();
-            seen.ready.set(true);
-            spawn(seen.probe()).join().await.unwrap();
-            assert_dropped(&seen, 1);
-        });
-    });
-}
-
-#[test]
-fn dropping_a_task_drops_its_future_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let (unpolled, waiting, woken) = (Seen::new(), Seen::new(), Seen::new());
-            let tasks = (spawn(waiting.probe()), spawn(woken.probe()));
-            yield_now().await;
-            let task = spawn(unpolled.probe());
-            drop(task);
-            assert_dropped(&unpolled, 0);
-            drop(tasks.0);
-            assert_dropped(&waiting, 1);
-            woken.waker().wake();
-            drop(tasks.1);
-            assert_dropped(&woken, 1);
-            yield_now().await;
-            // The futures that a task turns into are no different.
-            for polled in [false, true] {
-                let (joined, cancelled) = (Seen::new(), Seen::new());
-                let mut join = Box::pin(spawn(joined.probe()).join());
-                let cancel = spawn(cancelled.probe()).cancel();
-                if polled {
-                    assert!(poll_once(&mut join).await.is_pending());
-                    yield_now().await;
-                }
-                drop(join);
-                assert_dropped(&joined, polled.into());
-                drop(cancel);
-                assert_dropped(&cancelled, 0);
-            }
-        });
-        // Outside of the runtime, too.
-        let runtime = Runtime::new();
+    async_test(async || {
         let seen = Seen::new();
-        drop(runtime.spawn(seen.probe()));
-        assert_dropped(&seen, 0);
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
+        seen.ready.set(true);
+        spawn(seen.probe()).await;
+        assert_dropped(&seen, 1);
+        let seen = Seen::new();
+        seen.ready.set(true);
+        spawn(seen.probe()).join().await.unwrap();
+        assert_dropped(&seen, 1);
     });
 }
 
@@ -128,15 +68,15 @@ fn a_task_that_is_dropped_while_it_is_ready_costs_the_next_one_no_poll() {
         let runtime = Runtime::new();
         let (ready, next) = (Seen::new(), Seen::new());
         let task = runtime.spawn(ready.probe());
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         runtime.block_on(async {
             ready.waker().wake();
             drop(task);
             spawn(next.probe()).detach();
         });
-        let turn = runtime.turn(ZERO).unwrap();
-        assert_eq!((turn.polled, turn.ready), (1, 0));
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
+        let done = turn(&runtime);
+        assert_eq!((done.polled, done.ready), (1, 0));
+        assert_eq!(turn(&runtime).polled, 0);
         assert_eq!((ready.polls.get(), next.polls.get()), (1, 1));
         assert_eq!((ready.drops.get(), next.drops.get()), (1, 0));
     });
@@ -154,7 +94,7 @@ fn a_detached_task_runs_on() {
                 there
             })
             .detach();
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
         seen.finish();
         runtime.run();
@@ -176,42 +116,10 @@ fn a_task_whose_handle_is_forgotten_runs_on() {
         let runtime = Runtime::new();
         let seen = Seen::new();
         forget(runtime.spawn(seen.probe()));
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         seen.finish();
         runtime.run();
         assert_dropped(&seen, 2);
-    });
-}
-
-#[test]
-fn cancel_resolves_after_the_drop_with_the_output_if_there_is_one() {
-    watchdog(|| {
-        block_on(async {
-            let (unpolled, waiting) = (Seen::new(), Seen::new());
-            let task = spawn(waiting.probe());
-            yield_now().await;
-            assert_eq!(task.cancel().await, None);
-            assert_dropped(&waiting, 1);
-            assert_eq!(spawn(unpolled.probe()).cancel().await, None);
-            assert_dropped(&unpolled, 0);
-            // The call does it, not the await.
-            let seen = Seen::new();
-            let cancel = spawn(seen.probe()).cancel();
-            assert_dropped(&seen, 0);
-            assert_eq!(cancel.await, None);
-
-            let done = spawn(async { 5 });
-            yield_now().await;
-            assert_eq!(done.cancel().await, Some(5));
-            let panicked = spawn(async { panic!("too late") });
-            yield_now().await;
-            let cancelled = AssertUnwindSafe(panicked.cancel()).catch_unwind().await;
-            let payload = cancelled.map(|_: Option<()>| ()).unwrap_err();
-            assert_eq!(payload.downcast_ref(), Some(&"too late"));
-            let aborted = spawn(pending::<()>());
-            aborted.abort_handle().abort();
-            assert_eq!(aborted.cancel().await, None);
-        });
     });
 }
 
@@ -246,9 +154,9 @@ fn a_task_that_drops_or_cancels_itself_is_dropped_at_the_end_of_its_poll() {
                 }
                 count.set(count.get() + 100);
             }));
-            assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+            assert_eq!(turn(&runtime).polled, 1);
             assert!(dropped.get());
-            assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
+            assert_eq!(turn(&runtime).polled, 0);
             assert_eq!(reached.get(), 1);
         }
     });
@@ -296,82 +204,6 @@ fn a_handle_that_goes_while_its_future_is_dropped_changes_nothing() {
             assert_eq!(drops.get(), 1);
             assert!(own.borrow().is_none());
         }
-    });
-}
-
-#[test]
-fn abort_marks_and_the_next_turn_drops() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let (unpolled, waiting, itself) = (Seen::new(), Seen::new(), Seen::new());
-        let waiting_task = runtime.spawn(waiting.probe());
-        runtime.turn(ZERO).unwrap();
-        let unpolled_task = runtime.spawn(unpolled.probe());
-        for task in [&waiting_task, &unpolled_task] {
-            let abort = task.abort_handle();
-            assert_eq!(abort.id(), task.id());
-            // From here, from elsewhere, and more than once.
-            abort.abort();
-            let there = abort.clone();
-            elsewhere(move || there.abort());
-            assert!(!task.is_finished());
-        }
-        assert_eq!((waiting.drops.get(), unpolled.drops.get()), (0, 0));
-        runtime.turn(ZERO).unwrap();
-        assert_dropped(&waiting, 1);
-        assert_dropped(&unpolled, 0);
-        assert!(waiting_task.is_finished() && unpolled_task.is_finished());
-        for task in [waiting_task, unpolled_task] {
-            assert!(runtime.block_on(task.join()).unwrap_err().is_cancelled());
-        }
-
-        // By itself: at the end of its poll.
-        let abort: Rc<Cell<Option<AbortHandle>>> = Rc::default();
-        let (own, mut probe, seen) = (abort.clone(), itself.probe(), itself.clone());
-        let task = runtime.spawn(poll_fn(move |cx| {
-            own.take().unwrap().abort();
-            assert_eq!(seen.drops.get(), 0);
-            Pin::new(&mut probe).poll(cx)
-        }));
-        abort.set(Some(task.abort_handle()));
-        runtime.turn(ZERO).unwrap();
-        assert_dropped(&itself, 1);
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
-        assert!(runtime.block_on(task.join()).unwrap_err().is_cancelled());
-    });
-}
-
-#[test]
-fn abort_comes_too_late_for_a_task_that_is_over() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        // In the poll that finishes it, and after it.
-        for during in [true, false] {
-            let abort: Rc<Cell<Option<AbortHandle>>> = Rc::default();
-            let own = abort.clone();
-            let task = runtime.spawn(async move {
-                if let Some(abort) = own.take() {
-                    abort.abort();
-                }
-                "done"
-            });
-            let handle = task.abort_handle();
-            abort.set(during.then(|| handle.clone()));
-            runtime.run();
-            handle.abort();
-            elsewhere({
-                let handle = handle.clone();
-                move || handle.abort()
-            });
-            assert_eq!(runtime.block_on(task), "done");
-            handle.abort();
-            assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
-        }
-        // And when the runtime is gone.
-        let handle = runtime.spawn(async {}).abort_handle();
-        drop(runtime);
-        handle.abort();
-        elsewhere(move || handle.abort());
     });
 }
 
@@ -546,10 +378,10 @@ fn a_task_is_finished_when_it_is_over_however_it_ended() {
             (tasks.map(Task::is_finished), panicked.is_finished())
         };
         assert_eq!(states(), ([false, false, false], false));
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         assert_eq!(states(), ([true, false, false], true));
         aborted.abort_handle().abort();
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         assert_eq!(states(), ([true, false, true], true));
         drop(runtime);
         assert_eq!(states(), ([true, true, true], true));
@@ -590,9 +422,9 @@ fn a_task_is_awaited_from_another_runtime_of_its_thread() {
         })
         .detach();
         for expected in [0, 0, 8] {
-            two.turn(ZERO).unwrap();
+            turn(&two);
             assert_eq!(seen.get(), expected);
-            one.turn(ZERO).unwrap();
+            turn(&one);
         }
     });
 }
@@ -618,7 +450,7 @@ fn the_last_waker_is_woken_when_a_task_ends_and_the_ones_before_are_let_go() {
             } else {
                 seen.finish();
             }
-            runtime.turn(ZERO).unwrap();
+            turn(&runtime);
             assert_eq!((one.get(), two.get()), (0, 1));
             assert_eq!(counts(), [1, 1]);
             drop(task);
@@ -634,24 +466,22 @@ fn futures_and_outputs_of_any_size_and_alignment_have_their_place() {
     fn check(value: &Aligned) {
         assert_eq!(std::ptr::from_ref(value).addr() % 128, 0);
     }
-    watchdog(|| {
-        block_on(async {
-            // A large future with a small output, and the other way round.
-            let small = spawn(async {
-                let aligned = Aligned(1);
-                let large = [2_u8; 50_000];
-                yield_now().await;
-                check(&aligned);
-                (aligned.0, large.iter().all(|&byte| byte == 2))
-            });
-            let large = spawn(async { [Aligned(3); 100] });
-            let nothing = spawn(async {});
-            assert_eq!(small.await, (1, true));
-            let large = large.await;
-            check(&large[99]);
-            assert_eq!(large, [Aligned(3); 100]);
-            nothing.await;
+    async_test(async || {
+        // A large future with a small output, and the other way round.
+        let small = spawn(async {
+            let aligned = Aligned(1);
+            let large = [2_u8; 50_000];
+            yield_now().await;
+            check(&aligned);
+            (aligned.0, large.iter().all(|&byte| byte == 2))
         });
+        let large = spawn(async { [Aligned(3); 100] });
+        let nothing = spawn(async {});
+        assert_eq!(small.await, (1, true));
+        let large = large.await;
+        check(&large[99]);
+        assert_eq!(large, [Aligned(3); 100]);
+        nothing.await;
     });
 }
 

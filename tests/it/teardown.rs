@@ -3,26 +3,20 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use soloist::io::Async;
 use soloist::task::{AbortHandle, yield_now};
 use soloist::time::sleep;
 use soloist::{Handle, Runtime, block_on, spawn};
 
-use crate::support::{CountWakes, OnDrop, Seen, forget, panic_of, poll_once, waker_fn, watchdog};
-
-/// Runs `f` on another thread, to its end.
-fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
-    thread::spawn(f).join().expect("nothing panics there")
-}
+use crate::support::*;
 
 #[track_caller]
 fn assert_dropped_here(seen: &Seen) {
@@ -58,7 +52,7 @@ fn b12_other_threads_use_all_that_they_know_of_a_runtime_while_it_is_dropped() {
             let runtime = Runtime::new();
             let seen = Seen::new();
             let task = runtime.spawn(seen.probe());
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             let token = Arc::new(());
             let known = Known {
                 handle: runtime.handle(),
@@ -98,7 +92,7 @@ fn b13_the_last_reference_to_a_task_is_woken_after_its_runtime_is_gone() {
             let seen = Seen::new();
             let runtime = Runtime::new();
             runtime.spawn(seen.probe()).detach();
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             drop(runtime);
             assert_dropped_here(&seen);
             end(seen.waker.take().unwrap());
@@ -112,7 +106,7 @@ fn b13_the_last_reference_to_a_task_is_woken_after_its_runtime_is_gone() {
 
 /// A probe whose destructor panics.
 struct PanicsOnDrop {
-    probe: crate::support::Probe,
+    probe: Probe,
 }
 
 impl PanicsOnDrop {
@@ -147,7 +141,7 @@ fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
             .collect();
         let sibling = Seen::new();
         let sibling_task = runtime.spawn(sibling.probe());
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
 
         // It is reported, and goes through to nobody.
         drop(tasks.remove(0));
@@ -169,7 +163,7 @@ fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
                 elsewhere(move || waker.wake());
             }
         }
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(turn(&runtime).polled, 0);
         assert!(all.iter().all(|seen| seen.drops.get() == 1));
         sibling.finish();
         runtime.block_on(sibling_task);
@@ -177,30 +171,38 @@ fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
 }
 
 #[test]
-fn b14_futures_that_panic_when_the_runtime_is_dropped_are_all_dropped_here() {
+fn b14_b101_a_destructor_that_panics_leaves_no_future_to_another_thread() {
     watchdog(|| {
         let runtime = Runtime::new();
-        let all: Vec<_> = (0..3).map(|_| Seen::new()).collect();
-        for seen in &all {
-            runtime.spawn(PanicsOnDrop::new(seen)).detach();
+        let all: Vec<_> = (0..6).map(|_| Seen::new()).collect();
+        for (n, seen) in all.iter().enumerate() {
+            if n % 2 == 0 {
+                runtime.spawn(PanicsOnDrop::new(seen)).detach();
+            } else {
+                runtime.spawn(seen.probe()).detach();
+            }
         }
-        let last = Seen::new();
-        runtime.spawn(last.probe()).detach();
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         let wakers: Vec<_> = all.iter().filter_map(|seen| seen.waker.take()).collect();
-        let (hold, released) = mpsc::channel();
+        assert_eq!(wakers.len(), 6);
+        let (go, wait) = mpsc::channel();
         let thread = thread::spawn(move || {
-            released.recv().unwrap();
-            wakers.into_iter().for_each(Waker::wake);
+            wait.recv().unwrap();
+            // The last references, if the registry has let go of its own.
+            for (n, waker) in wakers.into_iter().enumerate() {
+                (n < 3).then(|| waker.wake_by_ref());
+            }
         });
         // The first panic goes on when all are gone.
         let text = panic_of(|| drop(runtime));
         assert_eq!(text, "the destructor of a future");
         all.iter().for_each(|seen| assert_dropped_here(seen));
-        assert_dropped_here(&last);
-        hold.send(()).unwrap();
+        go.send(()).unwrap();
         thread.join().unwrap();
         assert!(all.iter().all(|seen| seen.drops.get() == 1));
+        // The thread can be used as before.
+        assert!(Handle::try_current().is_none());
+        assert_eq!(block_on(async { spawn(async { 5 }).await }), 5);
     });
 }
 
@@ -275,11 +277,11 @@ fn b17_abort_and_drop_from_other_threads_drop_the_future_here() {
         let abort = unpolled_task.abort_handle();
         elsewhere(move || abort.abort());
         assert_eq!(unpolled.drops.get(), 0);
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         assert_dropped_here(&unpolled);
         assert_eq!(unpolled.polls.get(), 0);
 
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         assert_eq!((aborted.polls.get(), remote.polls.get()), (1, 1));
         let (abort, wakers) = (task.abort_handle(), [aborted.waker(), remote.waker()]);
         elsewhere(move || {
@@ -288,7 +290,7 @@ fn b17_abort_and_drop_from_other_threads_drop_the_future_here() {
             wakers.into_iter().for_each(Waker::wake);
         });
         assert_eq!((aborted.drops.get(), remote.drops.get()), (0, 0));
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         assert_dropped_here(&aborted);
         assert_dropped_here(&remote);
         assert_eq!((aborted.polls.get(), remote.polls.get()), (1, 1));
@@ -312,12 +314,12 @@ fn b18_no_future_goes_with_a_foreign_waker_while_the_runtime_is_dropped() {
             for seen in &all {
                 runtime.spawn(seen.probe()).detach();
             }
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             send.send(all.iter().filter_map(|seen| seen.waker.take()).collect())
                 .unwrap();
             // Some are polled once more, some are just being woken.
             for _ in 0..round % 3 {
-                runtime.turn(Some(Duration::ZERO)).unwrap();
+                turn(&runtime);
             }
             drop(runtime);
             all.iter().for_each(|seen| assert_dropped_here(seen));
@@ -348,7 +350,7 @@ fn b19_a_foreign_wake_in_the_final_poll_leads_to_no_other() {
         }));
         runtime.run();
         for _ in 0..3 {
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
         }
         assert_eq!((polls.get(), drops.get()), (1, 1));
         assert_eq!(runtime.block_on(task), "done");
@@ -439,10 +441,10 @@ fn b20_wakers_are_counted_right_in_every_state_of_their_task() {
                         result
                     }))
                     .detach();
-                runtime.turn(Some(Duration::ZERO)).unwrap();
+                turn(&runtime);
                 place(then, between.waker());
                 for _ in 0..3 {
-                    runtime.turn(Some(Duration::ZERO)).unwrap();
+                    turn(&runtime);
                 }
                 let expected = 1 + usize::from(wakes);
                 assert_eq!(between.polls.get(), expected);
@@ -461,11 +463,11 @@ fn b20_wakers_are_counted_right_in_every_state_of_their_task() {
                 let wakers = [between.waker(), within.waker()];
                 between.finish();
                 for _ in 0..3 {
-                    runtime.turn(Some(Duration::ZERO)).unwrap();
+                    turn(&runtime);
                 }
                 let polls = between.polls.get();
                 place(then, wakers[0].clone());
-                runtime.turn(Some(Duration::ZERO)).unwrap();
+                turn(&runtime);
                 drop(runtime);
                 for waker in wakers {
                     place(then, waker.clone());
@@ -559,7 +561,7 @@ fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
                     there.set(Some(cx.waker().clone()));
                     Poll::<()>::Pending
                 }));
-                runtime.turn(Some(Duration::ZERO)).unwrap();
+                turn(&runtime);
                 // The runtime before this was never dropped: its task is still there,
                 // with the same number as ours, and must not be touched.
                 if let Some((waker, abort, handle)) = last {
@@ -571,7 +573,7 @@ fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
                         handle.spawn(|| async {}).detach();
                         yield_now().await;
                     });
-                    runtime.turn(Some(Duration::ZERO)).unwrap();
+                    turn(&runtime);
                 }
                 let known = (waker.take().unwrap(), task.abort_handle(), runtime.handle());
                 task.detach();
@@ -654,14 +656,14 @@ fn what_is_left_of_a_runtime_does_nothing_to_the_next_one() {
             let mut task = runtime.spawn(old.probe());
             let mut timer = runtime.block_on(async {
                 yield_now().await;
-                let mut timer = sleep(Duration::from_secs(3600));
+                let mut timer = sleep(HOUR);
                 assert!(poll_once(&mut timer).await.is_pending());
                 assert!(poll_once(&mut task).await.is_pending());
                 [timer]
             });
             let main = runtime.block_on(poll_fn(|cx| Poll::Ready(cx.waker().clone())));
             let mut remote = runtime.handle().spawn(pending::<()>);
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             let (handle, abort, waker) = (runtime.handle(), task.abort_handle(), old.waker());
             drop(runtime);
             let disturb = move || {
@@ -691,7 +693,7 @@ fn what_is_left_of_a_runtime_does_nothing_to_the_next_one() {
                 runtime.block_on(yield_now());
                 assert_eq!((task.id().to_string(), new.polls.get()), ("1".into(), 1));
                 disturb();
-                let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
+                let turn = turn(&runtime);
                 assert_eq!((turn.polled, turn.ready), (0, 0));
                 assert_eq!((new.polls.get(), new.drops.get()), (1, 0));
                 // Also no stop.
@@ -716,48 +718,5 @@ fn what_is_left_of_a_runtime_does_nothing_to_the_next_one() {
             assert_eq!(old.polls.get(), 1);
             assert!(block_on(task.join()).unwrap_err().is_cancelled());
         }
-    });
-}
-
-#[test]
-fn a_runtime_whose_task_panics_in_its_destructor_can_be_dropped_in_a_catch() {
-    watchdog(|| {
-        let seen = Seen::new();
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            block_on(async { spawn(PanicsOnDrop::new(&seen)).detach() });
-        }));
-        assert!(outcome.is_err());
-        assert_dropped_here(&seen);
-        // The thread is as good as new.
-        assert!(Handle::try_current().is_none());
-        assert_eq!(block_on(async { spawn(async { 5 }).await }), 5);
-    });
-}
-
-#[test]
-fn b101_the_futures_behind_one_that_panics_are_left_to_no_foreign_waker() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let first = Seen::new();
-        runtime.spawn(PanicsOnDrop::new(&first)).detach();
-        let others: Vec<_> = (0..3).map(|_| Seen::new()).collect();
-        for seen in &others {
-            runtime.spawn(seen.probe()).detach();
-        }
-        runtime.turn(Some(Duration::ZERO)).unwrap();
-        let wakers: Vec<_> = others.iter().filter_map(|seen| seen.waker.take()).collect();
-        assert_eq!(wakers.len(), 3);
-        let (hold, released) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            released.recv().unwrap();
-            // The last references, if the registry has let go of the others.
-            drop(wakers);
-        });
-        let text = panic_of(|| drop(runtime));
-        assert_eq!(text, "the destructor of a future");
-        hold.send(()).unwrap();
-        thread.join().unwrap();
-        assert_dropped_here(&first);
-        others.iter().for_each(|seen| assert_dropped_here(seen));
     });
 }

@@ -19,18 +19,7 @@ use soloist::task::yield_now;
 use soloist::time::sleep;
 use soloist::{Runtime, block_on, spawn};
 
-use crate::support::{Seen, count_polls, watchdog};
-
-/// Runs a test twice: on a thread that idles in the parker, and, when it has had a
-/// socket, in the reactor.
-fn with_both_waits(test: impl Fn() + Send + 'static) {
-    watchdog(move || {
-        test();
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        block_on(async { drop(Async::new(socket).unwrap()) });
-        test();
-    });
-}
+use crate::support::*;
 
 /// One thread's word for a future.
 #[derive(Default)]
@@ -127,14 +116,14 @@ fn many_wakes_before_a_poll_are_one() {
         let runtime = Runtime::new();
         let seen = Seen::new();
         runtime.spawn(seen.probe()).detach();
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
 
         // From this thread, but not inside of the runtime.
         for _ in 0..100 {
             seen.waker().wake();
         }
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(turn(&runtime).polled, 1);
+        assert_eq!(turn(&runtime).polled, 0);
         assert_eq!(seen.polls.get(), 2);
 
         // From another thread.
@@ -142,8 +131,8 @@ fn many_wakes_before_a_poll_are_one() {
         thread::spawn(move || (0..100).for_each(|_| waker.wake_by_ref()))
             .join()
             .unwrap();
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(turn(&runtime).polled, 1);
+        assert_eq!(turn(&runtime).polled, 0);
         assert_eq!(seen.polls.get(), 3);
 
         // Inside of the runtime.
@@ -152,26 +141,19 @@ fn many_wakes_before_a_poll_are_one() {
             yield_now().await;
         });
         assert_eq!(seen.polls.get(), 4);
-    });
-}
 
-#[test]
-fn wakes_from_here_and_from_another_thread_before_one_poll_are_one() {
-    with_both_waits(|| {
-        let seen = Seen::new();
-        block_on(async {
-            spawn(seen.probe()).detach();
-            yield_now().await;
+        // From both, within one poll of main.
+        runtime.block_on(async {
             for _ in 0..10 {
                 seen.waker().wake();
                 let waker = seen.waker();
-                thread::spawn(move || waker.wake()).join().unwrap();
+                elsewhere(move || waker.wake());
             }
             for _ in 0..3 {
                 yield_now().await;
             }
         });
-        assert_eq!(seen.polls.get(), 2);
+        assert_eq!(seen.polls.get(), 5);
     });
 }
 
@@ -215,20 +197,9 @@ fn b02_what_one_block_on_leaves_half_way_the_next_goes_on_with() {
         // Woken, and left: main is done before their turn comes.
         runtime.block_on(async { all.iter().for_each(|seen| seen.waker().wake()) });
         assert!(all.iter().all(|seen| seen.polls.get() == 1));
-        runtime.run_until_idle();
+        run_until_idle(&runtime);
         assert!(all.iter().all(|seen| seen.polls.get() == 2));
     });
-}
-
-/// Turns that do not wait, until nothing is left to do.
-trait UntilIdle {
-    fn run_until_idle(&self);
-}
-
-impl UntilIdle for Runtime {
-    fn run_until_idle(&self) {
-        while self.turn(Some(Duration::ZERO)).unwrap().polled > 0 {}
-    }
 }
 
 #[test]
@@ -331,7 +302,7 @@ fn b05_timers_fire_over_many_tiny_block_ons() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let task = runtime.spawn(async {
-            let sleep = sleep(Duration::from_millis(5));
+            let sleep = sleep(5 * MS);
             let deadline = sleep.deadline();
             sleep.await;
             deadline
@@ -342,7 +313,7 @@ fn b05_timers_fire_over_many_tiny_block_ons() {
             spun += 1;
         }
         // Now it is due for certain: a visit comes after so many polls at the latest.
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(10 * MS);
         let mut extra = 0;
         while !task.is_finished() {
             runtime.block_on(ready(()));
@@ -366,7 +337,7 @@ fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
                 .await
                 .unwrap()
         });
-        runtime.run_until_idle();
+        run_until_idle(&runtime);
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(b"now", to).unwrap();
         let mut spun = 0;
@@ -470,7 +441,7 @@ fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
                 })
                 .join()
                 .unwrap();
-                thread::park_timeout(Duration::from_millis(1));
+                thread::park_timeout(MS);
                 // Another executor's parker, on this thread.
                 let mut yielded = false;
                 futures_lite::future::block_on(poll_fn(|cx| {
@@ -494,18 +465,16 @@ fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
 
 #[test]
 fn b09_each_wait_for_a_socket_that_is_always_writable_takes_one_report() {
-    watchdog(|| {
-        block_on(async {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            let socket = Async::new(socket).unwrap();
-            let polls = Cell::new(0);
-            for _ in 0..1_000 {
-                let writable = poll_fn(|cx| socket.poll_writable(cx));
-                count_polls(&polls, writable).await.unwrap();
-            }
-            // One that waits, and one that is told.
-            assert_eq!(polls.get(), 2 * 1_000);
-        });
+    async_test(async || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = Async::new(socket).unwrap();
+        let polls = Cell::new(0);
+        for _ in 0..1_000 {
+            let writable = poll_fn(|cx| socket.poll_writable(cx));
+            count_polls(&polls, writable).await.unwrap();
+        }
+        // One that waits, and one that is told.
+        assert_eq!(polls.get(), 2 * 1_000);
     });
 }
 
@@ -574,13 +543,11 @@ fn break_notifications() -> usize {
 #[test]
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 fn b11_a_notification_that_fails_is_not_swallowed() {
-    use crate::support::{panic_of, passes_in_child};
-
     let test = || {
         block_on(async {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             let _socket = Async::new(socket).unwrap();
-            sleep(Duration::from_millis(1)).await;
+            sleep(MS).await;
             assert!(break_notifications() >= 1);
             let handle = soloist::Handle::current();
             let thread = thread::spawn(move || {
@@ -588,23 +555,18 @@ fn b11_a_notification_that_fails_is_not_swallowed() {
                     // Only who finds the runtime parked has to notify it.
                     for _ in 0..1_000 {
                         handle.spawn(|| async {}).detach();
-                        thread::sleep(Duration::from_millis(1));
+                        thread::sleep(MS);
                     }
                 })
             });
             while !thread.is_finished() {
-                sleep(Duration::from_millis(5)).await;
+                sleep(5 * MS).await;
             }
             let said = thread.join().expect("the notification must fail loudly");
             assert!(said.contains("cannot be woken"), "{said}");
         });
     };
-    watchdog(move || {
-        passes_in_child(
-            "wakes::b11_a_notification_that_fails_is_not_swallowed",
-            test,
-        )
-    });
+    in_own_process(test);
 }
 
 #[test]
@@ -614,25 +576,25 @@ fn wakers_of_finished_and_cancelled_tasks_do_nothing() {
         let (finished, cancelled) = (Seen::new(), Seen::new());
         let task = runtime.spawn(cancelled.probe());
         runtime.spawn(finished.probe()).detach();
-        runtime.run_until_idle();
+        run_until_idle(&runtime);
         let wakers = [finished.waker(), cancelled.waker()];
         drop(task);
         finished.finish();
-        runtime.run_until_idle();
+        run_until_idle(&runtime);
         assert_eq!((finished.polls.get(), cancelled.polls.get()), (2, 1));
 
         for waker in &wakers {
             waker.wake_by_ref();
         }
-        let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!((turn.polled, turn.ready), (0, 0));
+        let done = turn(&runtime);
+        assert_eq!((done.polled, done.ready), (0, 0));
         runtime.block_on(async {
             wakers.iter().for_each(Waker::wake_by_ref);
             yield_now().await;
         });
         let thread = thread::spawn(move || wakers.into_iter().for_each(Waker::wake));
         thread.join().unwrap();
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(turn(&runtime).polled, 0);
         assert_eq!((finished.polls.get(), cancelled.polls.get()), (2, 1));
         assert_eq!((finished.drops.get(), cancelled.drops.get()), (1, 1));
     });
@@ -672,7 +634,7 @@ fn what_an_earlier_main_has_left_in_the_queue_is_no_poll() {
             })
         };
         runtime.block_on(woken_and_done());
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(turn(&runtime).polled, 0);
         runtime.block_on(woken_and_done());
         let polls = Cell::new(0);
         runtime.block_on(count_polls(&polls, yield_now()));
