@@ -152,8 +152,7 @@ fn what_has_not_started_when_it_is_dropped_does_not_run() {
 
 #[test]
 fn b97_a_runtime_ends_while_its_closure_blocks() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (release, wait) = mpsc::channel::<()>();
         let (started, start) = mpsc::channel();
         let (ended, end) = mpsc::channel();

@@ -45,9 +45,7 @@ fn report_everything() {
             counted.set(counted.get() + 1);
         }
     });
-    runtime
-        .spawn(async { panic!("of a detached task") })
-        .detach();
+    spawn_detached(&runtime, async { panic!("of a detached task") });
     runtime.spawn(async { compute_for(2 * MS) }).detach();
     let cancelled = runtime.spawn(async {
         let _guard = OnDrop(|| panic!("of a task that is cancelled"));

@@ -77,7 +77,7 @@ fn b112_join_tells_of_a_destructor_that_panics_at_an_abort() {
             }
             let abort = task.abort_handle();
             if foreign {
-                thread::spawn(move || abort.abort()).join().unwrap();
+                elsewhere(move || abort.abort());
             } else {
                 abort.abort();
             }
@@ -214,7 +214,7 @@ const WAYS: [(&str, Lose); 9] = [
             task.abort();
             turn(&runtime);
             dropped.set(1);
-            thread::spawn(|| drop(task)).join().unwrap();
+            elsewhere(|| drop(task));
             turn(&runtime);
         },
     ),
@@ -305,8 +305,7 @@ fn b112_a_panic_in_the_poll_in_which_a_task_drops_its_own_handle_is_reported() {
 
 #[test]
 fn b112_a_remote_task_tells_of_a_destructor_that_panics() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         // Awaited here.
         let task = runtime.handle().spawn(fragile_there);
         turn(&runtime);
@@ -519,10 +518,7 @@ fn b108_a_run_in_a_destructor_panics_with_the_reason() {
                     let text = panic_of(|| run(&own));
                     texts.borrow_mut().push(text);
                 });
-                let task = runtime.spawn(async move {
-                    let _guard = guard;
-                    pending::<()>().await;
-                });
+                let task = runtime.spawn(hold(guard));
                 turn(&runtime);
                 task
             };
@@ -620,12 +616,7 @@ fn a_destructor_runs_inside_of_its_runtime_wherever_the_handle_is_dropped() {
         // In a destructor of another runtime that goes inside of this one.
         let task = make();
         let other = Runtime::new();
-        other
-            .spawn(async move {
-                let _task = task;
-                pending::<()>().await;
-            })
-            .detach();
+        spawn_detached(&other, hold(task));
         turn(&other);
         runtime.block_on(async {
             let before = format!("{:?}", Handle::current());
@@ -654,10 +645,7 @@ fn a_destructor_of_a_task_on_a_virtual_clock_sees_its_time() {
         let seen = Rc::new(Cell::new(None));
         let told = seen.clone();
         let guard = OnDrop(move || told.set(Some(now())));
-        let task = runtime.spawn(async move {
-            let _guard = guard;
-            pending::<()>().await;
-        });
+        let task = runtime.spawn(hold(guard));
         runtime.block_on(async { sleep(day).await });
         drop(task);
         assert_eq!(seen.get(), Some(start + day));
@@ -668,8 +656,7 @@ fn a_destructor_of_a_task_on_a_virtual_clock_sees_its_time() {
 #[test]
 fn what_a_destructor_spawns_between_turns_makes_the_fd_of_a_guest_readable() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let is_readable = |wait: i64| {
             let fd = runtime.poll_fd().unwrap();
             let wait = Timespec {
@@ -686,10 +673,7 @@ fn what_a_destructor_spawns_between_turns_makes_the_fd_of_a_guest_readable() {
             let ran = there.clone();
             spawn(async move { ran.set(true) }).detach();
         });
-        let task = runtime.spawn(async move {
-            let _guard = guard;
-            pending::<()>().await;
-        });
+        let task = runtime.spawn(hold(guard));
         run_until_idle(&runtime);
         while is_readable(0) {
             turn(&runtime);
@@ -793,13 +777,11 @@ fn panics_of_destructors_in_every_place_are_told_exactly_once() {
             }
         });
         let there = abort.clone();
-        thread::spawn(move || {
+        elsewhere(move || {
             for abort in there.lock().unwrap().drain(..) {
                 abort.abort();
             }
-        })
-        .join()
-        .unwrap();
+        });
         turn(&runtime);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
         assert_eq!(made.load(Ordering::SeqCst), 24);
@@ -812,12 +794,7 @@ fn enter_again(runtime: &Runtime, after: impl FnOnce()) {
     let task = runtime.spawn(pending::<()>());
     turn(&runtime);
     let other = Runtime::new();
-    other
-        .spawn(async move {
-            let _task = task;
-            pending::<()>().await;
-        })
-        .detach();
+    spawn_detached(&other, hold(task));
     turn(&other);
     runtime.block_on(async {
         drop(other);

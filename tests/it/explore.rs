@@ -280,11 +280,7 @@ fn errors_deadlocks_and_panics_of_the_tasks_left_fail_a_test() {
                     }
                 }
                 let bomb = Bomb;
-                spawn(async move {
-                    let _bomb = bomb;
-                    std::future::pending::<()>().await;
-                })
-                .detach();
+                spawn(hold(bomb)).detach();
             })
         });
         assert_eq!(text, "dropped in the end");

@@ -391,28 +391,19 @@ mod mixed {
         stream.read_exact(&mut [0; 4]).await.unwrap();
     }
 
-    /// The most that `done` grows during one of so many pings.
-    async fn most_during_a_ping(pings: usize, done: &Cell<usize>) -> usize {
+    /// The most that `count` grows during one of so many pings.
+    async fn most_during_a_ping(pings: usize, count: impl Fn() -> usize) -> usize {
         let (client, _server) = echo();
-        let mut most = 0;
-        for _ in 0..pings {
-            let before = done.get();
+        let step = async || {
             ping(&client).await;
-            most = most.max(done.get() - before);
-        }
-        most
+            true
+        };
+        most_growth(count, pings, step).await
     }
 
-    /// The most polls of all tasks during one of so many pings.
-    async fn most_polls_during_a_ping(pings: usize) -> usize {
-        let (client, _server) = echo();
-        let mut most = 0;
-        for _ in 0..pings {
-            let before = soloist::inspect::metrics().polls;
-            ping(&client).await;
-            most = most.max(soloist::inspect::metrics().polls - before);
-        }
-        most as usize
+    /// The polls of all tasks.
+    fn polls() -> usize {
+        soloist::inspect::metrics().polls as usize
     }
 
     #[test]
@@ -451,15 +442,14 @@ mod mixed {
                         count.set(count.get() + n);
                     }
                 });
-                let mut most = 0;
-                for _ in 0..500 {
-                    let before = bytes.get();
+                let step = async || {
                     yield_now().await;
-                    most = most.max(bytes.get() - before);
-                }
+                    true
+                };
+                let most = most_growth(|| bytes.get(), 500, step).await;
                 // An operation costs as much as 8 KiB.
                 assert!(most <= (1 << 20) + (64 << 10), "{most} bytes in a poll");
-                let most = most_polls_during_a_ping(200).await;
+                let most = most_during_a_ping(200, polls).await;
                 assert!(most <= 2 * 128 + 20, "{most} polls during a ping");
                 drop(streaming);
                 other.join().unwrap();
@@ -483,7 +473,7 @@ mod mixed {
                 .map(|_| {
                     let computed = computed.clone();
                     spawn(async move {
-                        let most = most_during_a_ping(5, &computed).await;
+                        let most = most_during_a_ping(5, || computed.get()).await;
                         // The request is read after one, the reply after another.
                         assert!(most <= 4, "{most} computations");
                     })
@@ -511,7 +501,7 @@ mod mixed {
                     })
                 })
                 .collect();
-            let most = most_during_a_ping(5, &polls).await;
+            let most = most_during_a_ping(5, || polls.get()).await;
             assert!(most <= 6 * CROWD, "{most} polls during a ping");
             for _ in 0..5 {
                 // It is due when the thread comes to look.
@@ -533,13 +523,13 @@ mod mixed {
             for (client, _) in idle.iter().chain(&busy) {
                 ping(client).await;
             }
-            let before = soloist::inspect::metrics().polls;
+            let before = polls();
             for _ in 0..50 {
                 for (client, _) in &busy {
                     ping(client).await;
                 }
             }
-            let polls = soloist::inspect::metrics().polls - before;
+            let polls = polls() - before;
             // The server's and main's, for each ping: idle ones cost nothing.
             assert!(polls <= 2 * 500 + 20, "{polls} polls");
         });
@@ -567,13 +557,13 @@ mod mixed {
             });
             let (client, _server) = echo();
             while accepted.get() < 500 {
-                let before = (accepted.get(), soloist::inspect::metrics().polls);
+                let before = (accepted.get(), polls());
                 ping(&client).await;
                 let accepts = accepted.get() - before.0;
-                let polls = soloist::inspect::metrics().polls - before.1;
+                let polls = polls() - before.1;
                 // Two visits at the most, and 32 accepts in a poll.
                 assert!(polls <= 2 * 128 + 20, "{polls} polls during a ping");
-                let most = 32 * polls as usize;
+                let most = 32 * polls;
                 assert!(accepts <= most, "{accepts} accepts in {polls} polls");
             }
             flood.join().unwrap();
@@ -607,13 +597,7 @@ mod mixed {
                     })
                 })
                 .collect();
-            let (client, _server) = echo();
-            let mut most = 0;
-            for _ in 0..200 {
-                let before = ran.load(Ordering::Relaxed);
-                ping(&client).await;
-                most = most.max(ran.load(Ordering::Relaxed) - before);
-            }
+            let most = most_during_a_ping(200, || ran.load(Ordering::Relaxed) as usize).await;
             stop.store(1, Ordering::Relaxed);
             for thread in threads {
                 unblock(move || thread.join().unwrap()).await;
@@ -628,26 +612,24 @@ mod mixed {
 #[test]
 fn b111_timers_that_are_always_due_starve_nobody() {
     async_test(async || {
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(64, "ticks", async |count| {
             let mut interval = interval(Duration::from_micros(1));
             for _ in 0..1000 {
                 interval.tick().await;
                 compute_for(Duration::from_micros(2));
                 count.set(count.get() + 1);
             }
-        });
-        let most = most.await;
-        assert!(most <= 64, "{most} ticks in a row");
+        })
+        .await;
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(64, "timers", async |count| {
             let past = now();
             for _ in 0..1000 {
                 sleep_until(past).await;
                 count.set(count.get() + 1);
             }
-        });
-        let most = most.await;
-        assert!(most <= 64, "{most} timers in a row");
+        })
+        .await;
     });
 }
 
@@ -728,32 +710,54 @@ fn b79_a_busy_socket_with_long_polls_does_not_starve_the_interrupted_tasks() {
                 ours.readable().await.unwrap();
             }
         });
-        let mut most = 0;
-        while !busy.is_finished() {
-            let before = reads.get();
+        let step = async || {
             yield_now().await;
-            most = most.max(reads.get() - before);
-        }
+            !busy.is_finished()
+        };
+        let most = most_growth(|| reads.get(), usize::MAX, step).await;
         assert!(most <= 3, "{most} polls in a row");
     });
 }
 
-/// The most that `busy` does between two polls of another task. It counts on its own.
-async fn most_in_a_row<F: Future<Output = ()> + 'static>(
+/// Checks that `busy`, which counts its operations itself, does no more than `limit` of them
+/// between two polls of another task.
+async fn check_in_a_row<F: Future<Output = ()> + 'static>(
+    limit: usize,
+    what: &str,
     busy: impl FnOnce(Rc<Cell<usize>>) -> F,
-) -> usize {
+) {
     let done = Rc::new(Cell::new(0));
     let busy = spawn(busy(done.clone()));
-    let (mut most, mut rounds) = (0, 0);
-    while !busy.is_finished() {
-        let before = done.get();
-        yield_now().await;
-        most = most.max(done.get() - before);
-        rounds += 1;
-        assert!(rounds < 10_000_000);
-    }
+    let most = most_growth(
+        || done.get(),
+        10_000_000,
+        async || {
+            yield_now().await;
+            !busy.is_finished()
+        },
+    );
+    let most = most.await;
     busy.await;
     assert!(done.get() >= 1000, "{}", done.get());
+    assert!(most <= limit, "{most} {what} in a row");
+}
+
+/// The most that `count` grows during one step. There are so many steps, or fewer if one of them
+/// returns false.
+async fn most_growth(
+    count: impl Fn() -> usize,
+    steps: usize,
+    mut step: impl AsyncFnMut() -> bool,
+) -> usize {
+    let mut most = 0;
+    for _ in 0..steps {
+        let before = count();
+        let goes_on = step().await;
+        most = most.max(count() - before);
+        if !goes_on {
+            break;
+        }
+    }
     most
 }
 
@@ -771,29 +775,27 @@ fn b80_a_socket_that_is_always_readable_starves_nobody() {
             refill.write_all(b"x").unwrap();
         }
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "reads", async |count| {
             let (mut ours, mut theirs) = tcp();
             theirs.write_all(b"xxxx").unwrap();
             for _ in 0..1000 {
                 ours.read_exact(&mut [0]).await.unwrap();
                 note(&count, &theirs);
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} reads in a row");
+        })
+        .await;
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "peeks", async |count| {
             let (ours, mut theirs) = tcp();
             theirs.write_all(b"xxxx").unwrap();
             for _ in 0..1000 {
                 ours.peek(&mut [0]).await.unwrap();
                 note(&count, io::sink());
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} peeks in a row");
+        })
+        .await;
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "reads", async |count| {
             let (ours, mut theirs) = pipe();
             theirs.write_all(b"xxxx").unwrap();
             for _ in 0..1000 {
@@ -801,20 +803,18 @@ fn b80_a_socket_that_is_always_readable_starves_nobody() {
                 assert_eq!(ours.read_with(read).await.unwrap(), 1);
                 note(&count, &theirs);
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} reads in a row");
+        })
+        .await;
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "reads of the end", async |count| {
             let (ours, theirs) = tcp();
             drop(theirs);
             for _ in 0..1000 {
                 assert_eq!((&ours).read(&mut [0]).await.unwrap(), 0);
                 note(&count, io::sink());
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} reads of the end in a row");
+        })
+        .await;
     });
 }
 
@@ -827,7 +827,7 @@ fn b80_a_socket_that_is_always_writable_starves_nobody() {
             let _ = from.read(&mut [0; 64]);
         }
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "writes", async |count| {
             let (ours, theirs) = tcp_pair();
             theirs.set_nonblocking(true).unwrap();
             let mut ours = TcpStream::try_from(ours).unwrap();
@@ -835,20 +835,18 @@ fn b80_a_socket_that_is_always_writable_starves_nobody() {
                 ours.write_all(b"x").await.unwrap();
                 drain(&count, &theirs);
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} writes in a row");
+        })
+        .await;
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "writes", async |count| {
             let (ours, theirs) = pipe();
             for _ in 0..2000 {
                 let write = |mut io: &Pipe| io.write(b"x");
                 assert_eq!(ours.write_with(write).await.unwrap(), 1);
                 drain(&count, &theirs);
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} writes in a row");
+        })
+        .await;
     });
 }
 

@@ -31,7 +31,7 @@ fn add_probe<T: 'static>(group: &Group<T>) -> Rc<Seen> {
 }
 
 fn counts(seen: &Seen) -> (usize, usize) {
-    (seen.polls.get(), seen.drops.get())
+    seen.counts()
 }
 
 #[test]
@@ -319,8 +319,7 @@ fn a_sibling_is_cancelled_by_the_failure_of_who_spawned_it() {
 
 #[test]
 fn a_panic_cancels_the_rest_and_arrives_where_it_is_joined() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let seen = Rc::new(RefCell::new(Vec::new()));
         let inner = seen.clone();
         let text = panic_of(|| {
@@ -419,8 +418,7 @@ fn a_child_that_cancels_its_group_does_not_wait_for_itself() {
 
 #[test]
 fn a_child_that_waits_for_its_own_group_goes_with_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let state = runtime.spawn(in_a_child(|mut group| async move {
             while group.next().await.is_some() {}
         }));

@@ -263,10 +263,7 @@ fn owned_by_its_task<G: 'static>(after: G) -> (Rc<Seen>, Task<()>, std::rc::Weak
     runtime.spawn(seen.probe()).detach();
     // Dropped in the order of the fields.
     let owns = (runtime.clone(), after);
-    let task = runtime.spawn(async move {
-        let _owns = owns;
-        pending::<()>().await;
-    });
+    let task = runtime.spawn(hold(owns));
     turn(&runtime);
     let weak = Rc::downgrade(&runtime);
     (seen, task, weak)
@@ -299,11 +296,11 @@ impl Takers {
         for (runtime, seen) in &self.0 {
             let first = usize::from(seen.polls.get() == 0);
             assert_eq!(turn(&runtime).polled, first);
-            assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+            assert_eq!(seen.counts(), (1, 0));
             assert_eq!(runtime.metrics().wakes_local, 0);
             seen.finish();
             runtime.run();
-            assert_eq!((seen.polls.get(), seen.drops.get()), (2, 1));
+            assert_eq!(seen.counts(), (2, 1));
         }
     }
 }
@@ -319,13 +316,13 @@ fn b109_what_is_left_of_a_runtime_that_went_with_its_own_future_touches_no_other
         let (waker, abort) = (seen.waker(), task.abort_handle());
         drop(task);
         assert!(weak.upgrade().is_none());
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
         let late = Takers::new();
         // Both are of the runtime that is gone.
         abort.abort();
         waker.wake_by_ref();
         let foreign = waker.clone();
-        thread::spawn(move || foreign.wake()).join().unwrap();
+        elsewhere(move || foreign.wake());
         drop((waker, abort));
         takers.take().unwrap().assert_untouched();
         late.assert_untouched();
@@ -337,10 +334,7 @@ fn b109_a_runtime_goes_with_a_future_that_goes_with_another_one() {
     watchdog(|| {
         let (_, inner, weak) = owned_by_its_task(());
         let runtime = weak.upgrade().unwrap();
-        let outer = runtime.spawn(async move {
-            let _inner = inner;
-            pending::<()>().await;
-        });
+        let outer = runtime.spawn(hold(inner));
         turn(&runtime);
         drop(runtime);
         // Of both futures the destructors are under way when the runtime goes.
@@ -415,10 +409,7 @@ fn b109_a_runtime_goes_with_a_future_of_its_own_inside_of_another_runtime() {
             let runtime = Rc::new(Runtime::new());
             let (seen, own) = (Seen::new(), runtime.clone());
             runtime.spawn(seen.probe()).detach();
-            let task = runtime.spawn(async move {
-                let _own = own;
-                pending::<()>().await;
-            });
+            let task = runtime.spawn(hold(own));
             let weak = Rc::downgrade(&runtime);
             (seen, task, weak)
         }
@@ -458,7 +449,7 @@ fn handles_and_wakers_that_outlive_the_runtime_of_their_thread_touch_no_other() 
     }
     watchdog(|| {
         for _ in 0..10 {
-            thread::spawn(|| {
+            elsewhere(|| {
                 LEFT.with(|_| {});
                 OWN.with(|runtime| {
                     let tasks = (0..3).map(|_| {
@@ -470,9 +461,7 @@ fn handles_and_wakers_that_outlive_the_runtime_of_their_thread_touch_no_other() 
                     let tasks = tasks.collect();
                     LEFT.with(|left| left.0.replace(tasks));
                 });
-            })
-            .join()
-            .unwrap();
+            });
         }
         assert_eq!(DONE.load(Ordering::SeqCst), 10);
     });
@@ -539,7 +528,7 @@ fn a_task_that_is_being_dropped_stays_silent() {
         let guard = OnDrop(move || {
             turn(&there);
             let waker = waker.take().unwrap();
-            thread::spawn(move || waker.wake()).join().unwrap();
+            elsewhere(move || waker.wake());
         });
         let probe = seen.probe();
         let task = runtime.spawn(async move {
@@ -549,7 +538,7 @@ fn a_task_that_is_being_dropped_stays_silent() {
         turn(&runtime);
         let waker = seen.waker();
         again.replace(Some(waker.clone()));
-        thread::spawn(move || waker.wake()).join().unwrap();
+        elsewhere(move || waker.wake());
         let before = runtime.metrics();
         drop(task);
         turn(&runtime);
@@ -557,7 +546,7 @@ fn a_task_that_is_being_dropped_stays_silent() {
         // The first message came in vain; there was no second one.
         assert_eq!(after.wakes_redundant - before.wakes_redundant, 1);
         assert_eq!(after.wakes_remote, before.wakes_remote);
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
     });
 }
 
@@ -565,7 +554,7 @@ fn a_task_that_is_being_dropped_stays_silent() {
 fn messages_for_a_task_in_each_of_its_states_lead_to_one_poll_at_most() {
     watchdog(|| {
         let wake_elsewhere = |waker: Waker| {
-            thread::spawn(move || waker.wake()).join().unwrap();
+            elsewhere(move || waker.wake());
         };
         let runtime = Runtime::new();
         let seen = Seen::new();
@@ -581,7 +570,7 @@ fn messages_for_a_task_in_each_of_its_states_lead_to_one_poll_at_most() {
             count.set(count.get() + 1);
             if count.get() == 1 {
                 let waker = cx.waker().clone();
-                thread::spawn(move || waker.wake()).join().unwrap();
+                elsewhere(move || waker.wake());
             }
             Poll::<()>::Pending
         }));

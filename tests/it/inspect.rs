@@ -36,8 +36,7 @@ fn wait_of_one() -> String {
 
 #[test]
 fn who_a_task_is() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         assert_eq!(runtime.tasks(), []);
         let first = runtime.spawn(pending::<()>());
         let line = line!() - 1;
@@ -98,8 +97,7 @@ fn the_one_that_asks_is_running() {
 
 #[test]
 fn without_a_block_on_there_is_no_main() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         runtime.block_on(async {});
         let task = runtime.spawn(async { dump() });
         runtime.run();
@@ -402,8 +400,7 @@ fn a_table() {
 
 #[test]
 fn asking_changes_nothing() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let probe = Seen::new();
         let task = runtime.spawn(probe.probe());
         let joins = runtime.spawn(task);
@@ -463,12 +460,10 @@ mod on_signal {
             let runtime = Runtime::new();
             let task = Builder::new().name("the next");
             runtime.block_on(poll_fn(|_| Poll::Ready(())));
-            runtime
-                .spawn(async {
-                    raise();
-                    task.spawn(sleep(20 * MS)).await;
-                })
-                .detach();
+            spawn_detached(&runtime, async {
+                raise();
+                task.spawn(sleep(20 * MS)).await;
+            });
             // That somebody listens keeps nothing running.
             runtime.run();
         });

@@ -29,8 +29,7 @@ fn a_runtime_that_has_done_nothing_has_counted_nothing() {
 
 #[test]
 fn tasks_polls_and_turns() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let yields = 7;
         let task = runtime.spawn(async move {
             for _ in 0..yields {
@@ -54,8 +53,7 @@ fn tasks_polls_and_turns() {
 
 #[test]
 fn wakes_of_what_is_ready_already_are_redundant() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let mut left = 3;
         let task = runtime.spawn(poll_fn(move |cx| {
             left -= 1;
@@ -81,13 +79,12 @@ fn wakes_of_what_is_ready_already_are_redundant() {
 
 #[test]
 fn wakes_of_other_threads() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let probe = Seen::new();
         let task = runtime.spawn(probe.probe());
         turn(&runtime);
         let waker = probe.waker();
-        thread::spawn(move || waker.wake()).join().unwrap();
+        elsewhere(move || waker.wake());
         assert_eq!(
             runtime.metrics().wakes_remote,
             0,
@@ -103,8 +100,7 @@ fn wakes_of_other_threads() {
 
 #[test]
 fn timers() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let long = runtime.spawn(sleep_for(HOUR));
         let never = runtime.spawn(sleep_for(Duration::MAX));
         runtime.block_on(async {
@@ -125,8 +121,7 @@ fn timers() {
 
 #[test]
 fn what_the_system_reports() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         runtime.block_on(async {
             let (ours, theirs) = tcp_pair();
             let mut ours = TcpStream::try_from(ours).unwrap();

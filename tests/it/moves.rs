@@ -116,7 +116,7 @@ fn a_report_that_comes_after_a_move_says_nothing_about_the_new_life() {
                             other
                         })
                     };
-                    let other = thread::spawn(read).join().unwrap();
+                    let other = elsewhere(read);
                     *there.lock().unwrap() = Some((1 - n, other));
                 });
                 fill(&mut stream, Waker::noop());

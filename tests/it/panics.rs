@@ -83,15 +83,13 @@ fn b23_the_panic_of_a_detached_task_ends_only_that_task() {
         let runtime = Runtime::new();
         for number in 0..10 {
             let (finished, dropped) = (finished.clone(), dropped.clone());
-            runtime
-                .spawn(async move {
-                    let _guard = OnDrop(move || dropped.set(dropped.get() + 1));
-                    yield_now().await;
-                    assert!(number % 2 == 0, "an odd one");
-                    yield_now().await;
-                    finished.set(finished.get() + 1);
-                })
-                .detach();
+            spawn_detached(&runtime, async move {
+                let _guard = OnDrop(move || dropped.set(dropped.get() + 1));
+                yield_now().await;
+                assert!(number % 2 == 0, "an odd one");
+                yield_now().await;
+                finished.set(finished.get() + 1);
+            });
         }
         runtime.run();
         assert_eq!((finished.get(), dropped.get()), (5, 10));
@@ -224,7 +222,7 @@ fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
             // From far away.
             let task = handle.spawn(|| async { panic_any("unheard") });
             runtime.run();
-            thread::spawn(move || task.detach()).join().unwrap();
+            elsewhere(move || task.detach());
             ends(&|| runtime.run());
             // Nobody runs any more: it is reported.
             let task = make();
@@ -457,7 +455,7 @@ fn b26_sleeps_that_outlive_their_runtime_hold_nothing_and_do_nothing() {
         let mut sleeps = sleeps.into_iter();
         drop(sleeps.next());
         let there = sleeps.next();
-        thread::spawn(move || drop(there)).join().unwrap();
+        elsewhere(move || drop(there));
         let mut last = sleeps.next().unwrap();
         block_on(async {
             (&mut last).await;
@@ -474,8 +472,7 @@ fn rest_of_the_batch<S: 'static>(
     start: impl Fn(&Waker) -> S + Send + 'static,
     happen: impl Fn(&[S]) + Send + 'static,
 ) {
-    watchdog(move || {
-        let runtime = Runtime::new();
+    runtime_test(move |runtime| {
         let (wakes, waker) = CountWakes::new();
         let waiting = runtime.block_on(async {
             let mut waiting = vec![start(&waker), start(&panics_on_wake())];
@@ -528,8 +525,7 @@ fn b27_a_waker_that_panics_keeps_no_socket_of_its_batch_from_waking() {
 
 #[test]
 fn b27_a_waker_that_panics_when_a_task_ends_leaves_the_tasks_behind_it_ready() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (wakes, waker) = CountWakes::new();
         let mut tasks: Vec<_> = (0..5).map(|n| runtime.spawn(async move { n })).collect();
         for (number, task) in tasks.iter_mut().enumerate() {
@@ -584,8 +580,7 @@ fn b27_wakers_that_panic_when_the_runtime_is_dropped_keep_no_future_from_it() {
 
 #[test]
 fn b27_a_waker_that_panics_when_it_is_dropped_saves_no_task_from_its_end() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let local = Seen::new();
         let mut task = runtime.spawn(local.probe());
         assert!(poll_with(&mut task, &panics_on_drop()).is_pending());
@@ -608,8 +603,7 @@ fn b27_a_waker_that_panics_when_it_is_dropped_saves_no_task_from_its_end() {
 
 #[test]
 fn b27_a_waker_that_panics_when_it_is_dropped_leaves_no_timer_behind() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         runtime.block_on(async {
             let mut one = sleep(HOUR);
             assert!(poll_with(&mut one, &panics_on_drop()).is_pending());
@@ -631,8 +625,7 @@ fn b27_a_waker_that_panics_when_it_is_dropped_leaves_no_timer_behind() {
 
 #[test]
 fn b27_a_waker_that_panics_for_another_thread_keeps_no_wake_behind_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let seen = Seen::new();
         runtime.spawn(seen.probe()).detach();
         let sleep = runtime.block_on(async {
@@ -642,13 +635,11 @@ fn b27_a_waker_that_panics_for_another_thread_keeps_no_wake_behind_it() {
             [sleep]
         });
         let waker = seen.waker();
-        thread::spawn(move || {
+        elsewhere(move || {
             // The timer, and its waker, go when the runtime next turns.
             drop(sleep);
             waker.wake();
-        })
-        .join()
-        .unwrap();
+        });
         let text = panic_of(|| runtime.turn(Some(Duration::ZERO)));
         assert_eq!(text, "the drop of a waker");
         assert_eq!(runtime.next_deadline(), None);
@@ -659,8 +650,7 @@ fn b27_a_waker_that_panics_for_another_thread_keeps_no_wake_behind_it() {
 
 #[test]
 fn b27_a_waker_that_panics_when_it_is_cloned_leaves_all_as_it_was() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (_, waker) = CountWakes::new();
         let text = "the clone of a waker";
         runtime.block_on(async {
@@ -771,14 +761,11 @@ fn b28_what_was_never_started_is_dropped_with_its_runtime_whatever_panics() {
 
 #[test]
 fn b30_tasks_behind_a_main_that_panics_run_in_the_next_call() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let order = Rc::new(RefCell::new(Vec::new()));
         let add = |number| {
             let order = order.clone();
-            runtime
-                .spawn(async move { order.borrow_mut().push(number) })
-                .detach();
+            spawn_detached(&runtime, async move { order.borrow_mut().push(number) });
         };
         (0..3).for_each(add);
         let text = panic_of(|| {
@@ -804,14 +791,12 @@ fn b30_tasks_behind_one_whose_panic_ends_the_call_run_in_the_next() {
         let order = Rc::new(RefCell::new(Vec::new()));
         for number in 0..10 {
             let order = order.clone();
-            runtime
-                .spawn(async move {
-                    order.borrow_mut().push(number);
-                    if number % 4 == 1 {
-                        panic_any(Payload(number));
-                    }
-                })
-                .detach();
+            spawn_detached(&runtime, async move {
+                order.borrow_mut().push(number);
+                if number % 4 == 1 {
+                    panic_any(Payload(number));
+                }
+            });
         }
         for number in [1, 5, 9] {
             let outcome = catch_unwind(AssertUnwindSafe(|| runtime.run()));

@@ -305,9 +305,7 @@ fn a_callback_of_a_promise_that_is_complete_runs_here_and_now() {
         let here = thread::current().id();
         for set in [true, false] {
             let (promise, promised) = promise();
-            thread::spawn(move || if set { promise.set(5) } else { Err(0) })
-                .join()
-                .unwrap()
+            elsewhere(move || if set { promise.set(5) } else { Err(0) })
                 .unwrap_or_else(|_| assert!(!set));
             let (tell, told) = mpsc::channel();
             let _other = promised.clone();

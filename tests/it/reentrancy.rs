@@ -52,12 +52,10 @@ fn b31_a_wake_under_a_lock_that_the_task_takes_does_not_poll_it() {
                 assert_eq!(*lock.lock().unwrap(), round + 1);
             }
             let (there, waker) = (lock.clone(), seen.waker());
-            thread::spawn(move || {
+            elsewhere(move || {
                 let _held = there.lock().unwrap();
                 waker.wake();
-            })
-            .join()
-            .unwrap();
+            });
             let held = lock.lock().unwrap();
             seen.finish();
             task.abort_handle().abort();
@@ -357,12 +355,10 @@ fn b34_a_ring_of_destructors_that_wake_and_spawn_ends() {
                 spawn(late.probe()).detach();
                 wakers.borrow()[(number + size - 1) % size].wake_by_ref();
             });
-            runtime
-                .spawn(async move {
-                    let _guard = guard;
-                    probe.await;
-                })
-                .detach();
+            spawn_detached(&runtime, async move {
+                let _guard = guard;
+                probe.await;
+            });
         }
         run_until_idle(&runtime);
         wakers
@@ -370,8 +366,8 @@ fn b34_a_ring_of_destructors_that_wake_and_spawn_ends() {
             .extend(ring.iter().map(|seen| seen.waker()));
         drop(runtime);
         for (ring, late) in ring.iter().zip(&late) {
-            assert_eq!((ring.polls.get(), ring.drops.get()), (1, 1));
-            assert_eq!((late.polls.get(), late.drops.get()), (0, 1));
+            assert_eq!(ring.counts(), (1, 1));
+            assert_eq!(late.counts(), (0, 1));
         }
     });
 }
@@ -437,10 +433,7 @@ fn b35_destructors_that_run_at_the_end_are_inside_of_their_runtime() {
             })
         };
         // Of tasks: the free function, a runtime of one's own, after a panic of main.
-        let holds = |guard: OnDrop<_>| async move {
-            let _guard = guard;
-            pending::<()>().await;
-        };
+        let holds = |guard: OnDrop<_>| hold(guard);
         block_on(async {
             spawn(holds(guard())).detach();
             spawn(holds(guard())).detach();
@@ -495,27 +488,23 @@ fn b36_runtimes_and_handles_are_dropped_inside_of_tasks_and_on_other_threads() {
             spawn(async { 7 }).await
         });
         assert_eq!(outer.block_on(task), 7);
-        assert_eq!((inner.polls.get(), inner.drops.get()), (1, 1));
+        assert_eq!(inner.counts(), (1, 1));
         assert_eq!(inner.dropped_on.get(), Some(thread::current().id()));
 
         // The last handle elsewhere, with messages that nobody has read.
         let handle = outer.handle();
         let token = Arc::new(());
         let there = token.clone();
-        let (remote, handle) = thread::spawn(move || {
+        let (remote, handle) = elsewhere(move || {
             let remote = handle.spawn(move || async move { drop(there) });
             (remote, handle)
-        })
-        .join()
-        .unwrap();
+        });
         drop(outer);
         assert_eq!(Arc::strong_count(&token), 1);
-        thread::spawn(move || {
+        elsewhere(move || {
             let _ = handle;
             assert!(remote.wait().unwrap_err().is_cancelled());
-        })
-        .join()
-        .unwrap();
+        });
     });
 }
 
@@ -527,17 +516,14 @@ fn b36_a_future_that_owns_its_runtime_takes_it_along() {
         let runtime = Runtime::new();
         runtime.spawn(other.probe()).detach();
         let inside = owned.clone();
-        let task = runtime.spawn(async move {
-            let _owned = inside;
-            pending::<()>().await;
-        });
+        let task = runtime.spawn(hold(inside));
         run_until_idle(&runtime);
         let handle = runtime.handle();
         *owned.borrow_mut() = Some(runtime);
         drop(owned);
         // The task's future goes, with it the runtime, and with that all tasks.
         drop(task);
-        assert_eq!((other.polls.get(), other.drops.get()), (1, 1));
+        assert_eq!(other.counts(), (1, 1));
         assert!(handle.spawn(|| async {}).wait().unwrap_err().is_cancelled());
         assert_eq!(block_on(async { spawn(async { 6 }).await }), 6);
     });
@@ -565,10 +551,7 @@ fn b36_a_runtime_that_goes_with_one_of_its_futures_leaves_the_next_alone() {
                 *made.borrow_mut() = Some(runtime);
             }),
         };
-        let task = runtime.spawn(async move {
-            let _owns = owns;
-            pending::<()>().await;
-        });
+        let task = runtime.spawn(hold(owns));
         run_until_idle(&runtime);
         *owned.borrow_mut() = Some(runtime);
         drop(owned);
@@ -576,10 +559,10 @@ fn b36_a_runtime_that_goes_with_one_of_its_futures_leaves_the_next_alone() {
         // Its first task has the number, and the place, that the last one had.
         let next = next.take().unwrap();
         run_until_idle(&next);
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         seen.finish();
         next.run();
-        assert_eq!((seen.polls.get(), seen.drops.get()), (2, 1));
+        assert_eq!(seen.counts(), (2, 1));
     });
 }
 
@@ -609,10 +592,7 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
             check();
             spawn(async move { check() }).await;
             let guarded = guard();
-            let task = spawn(async move {
-                let _guard = guarded;
-                pending::<()>().await;
-            });
+            let task = spawn(hold(guarded));
             yield_now().await;
             drop(task);
             assert_eq!(checked.get(), 1);
@@ -635,15 +615,11 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
             }
             // In a destructor while the runtime is dropped.
             let guarded = guard();
-            spawn(async move {
-                let _guard = guarded;
-                pending::<()>().await;
-            })
-            .detach();
+            spawn(hold(guarded)).detach();
         });
         assert_eq!(checked.get(), 3);
         // A thread of its own is fine, and so is this one afterwards.
-        let sum = block_on(async { thread::spawn(|| block_on(async { 1 })).join().unwrap() + 1 });
+        let sum = block_on(async { elsewhere(|| block_on(async { 1 })) + 1 });
         assert_eq!(sum, 2);
         assert_eq!(block_on(async { 3 }), 3);
     });
@@ -715,7 +691,7 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
         let mut items = stream::block_on(items.then(|()| yield_now()).boxed_local());
         items.next();
         items.next();
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         assert_eq!(items.size_hint().1, None);
         drop(items);
         assert_eq!(seen.drops.get(), 1);
@@ -822,8 +798,7 @@ fn b39_a_source_that_its_reader_drops_in_an_event_for_both_still_tells_the_write
 
 #[test]
 fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let fired = Arc::new(AtomicUsize::new(0));
         let (late, late_waker) = CountWakes::new();
         let ran = Arc::new(AtomicUsize::new(0));

@@ -36,8 +36,7 @@ fn block_on_returns_the_output_of_a_future_that_borrows() {
 
 #[test]
 fn block_on_polls_a_ready_future_once_and_no_task_beside_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let seen = Seen::new();
         let _task = runtime.spawn(seen.probe());
         let polls = Cell::new(0);
@@ -80,19 +79,18 @@ fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
 
 #[test]
 fn a_runtime_keeps_its_tasks_from_one_block_on_to_the_next() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let seen = Seen::new();
         runtime.block_on(async {
             spawn(seen.probe()).detach();
             yield_now().await;
         });
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         runtime.block_on(async {
             seen.finish();
             yield_now().await;
         });
-        assert_eq!((seen.polls.get(), seen.drops.get()), (2, 1));
+        assert_eq!(seen.counts(), (2, 1));
     });
 }
 
@@ -135,8 +133,7 @@ fn sockets_belong_to_the_thread_and_not_to_one_block_on() {
 
 #[test]
 fn tasks_run_first_in_first_out() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let log = Log::new();
         for number in 0..1_000 {
             let log = log.clone();
@@ -149,23 +146,23 @@ fn tasks_run_first_in_first_out() {
 
 #[test]
 fn woken_tasks_run_in_the_order_of_their_wakes() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let log = Log::new();
         let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
         for number in 0..6 {
             let (log, wakers) = (log.clone(), wakers.clone());
             let mut started = false;
-            runtime
-                .spawn(poll_fn(move |cx| {
+            spawn_detached(
+                &runtime,
+                poll_fn(move |cx| {
                     if std::mem::replace(&mut started, true) {
                         log.push(number);
                     } else {
                         wakers.borrow_mut().push(cx.waker().clone());
                     }
                     Poll::<()>::Pending
-                }))
-                .detach();
+                }),
+            );
         }
         let order = [4, 0, 5, 2, 2, 4, 1, 3];
         let expected = [4, 0, 5, 2, 1, 3];
@@ -185,8 +182,7 @@ fn woken_tasks_run_in_the_order_of_their_wakes() {
 
 #[test]
 fn spawn_polls_nothing() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (one, two, three) = (Seen::new(), Seen::new(), Seen::new());
         let polls = || [&one, &two, &three].map(|seen| seen.polls.get());
         let _one = runtime.spawn(one.probe());
@@ -213,30 +209,25 @@ fn spawn_polls_nothing() {
 
 #[test]
 fn a_turn_runs_what_was_ready_when_it_began_each_once() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let log = Log::new();
         let (inner, outer) = (log.clone(), log.clone());
-        runtime
-            .spawn(async move {
-                outer.push("parent");
-                for _ in 0..10 {
-                    let inner = inner.clone();
-                    spawn(async move { inner.push("child") }).detach();
-                }
-                yield_now().await;
-                outer.push("parent");
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            outer.push("parent");
+            for _ in 0..10 {
+                let inner = inner.clone();
+                spawn(async move { inner.push("child") }).detach();
+            }
+            yield_now().await;
+            outer.push("parent");
+        });
         let other = log.clone();
-        runtime
-            .spawn(async move {
-                for _ in 0..2 {
-                    other.push("other");
-                    yield_now().await;
-                }
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            for _ in 0..2 {
+                other.push("other");
+                yield_now().await;
+            }
+        });
         let done = turn(&runtime);
         // Ten children, the parent, which yielded after them, and the other.
         assert_eq!((done.polled, done.ready), (2, 12));
@@ -279,17 +270,17 @@ fn what_a_task_spawns_goes_to_the_end_of_the_queue() {
 
 #[test]
 fn a_task_that_wakes_itself_for_ever_keeps_no_one_from_running() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let polls = Rc::new(Cell::new(0));
         let count = polls.clone();
-        runtime
-            .spawn(poll_fn(move |cx| {
+        spawn_detached(
+            &runtime,
+            poll_fn(move |cx| {
                 count.set(count.get() + 1);
                 cx.waker().wake_by_ref();
                 Poll::<()>::Pending
-            }))
-            .detach();
+            }),
+        );
         let task = runtime.spawn(async {
             for _ in 0..10 {
                 yield_now().await;
@@ -303,23 +294,20 @@ fn a_task_that_wakes_itself_for_ever_keeps_no_one_from_running() {
 
 #[test]
 fn run_returns_when_no_task_is_left() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         runtime.run();
         let done = Rc::new(Cell::new(0));
         let (outer, inner) = (done.clone(), done.clone());
-        runtime
-            .spawn(async move {
+        spawn_detached(&runtime, async move {
+            sleep(MS).await;
+            // Also what is spawned meanwhile.
+            spawn(async move {
                 sleep(MS).await;
-                // Also what is spawned meanwhile.
-                spawn(async move {
-                    sleep(MS).await;
-                    inner.set(inner.get() + 1);
-                })
-                .detach();
-                outer.set(outer.get() + 1);
+                inner.set(inner.get() + 1);
             })
             .detach();
+            outer.set(outer.get() + 1);
+        });
         // Also a task whose handle is held.
         let kept = runtime.spawn(async {
             sleep(5 * MS).await;
@@ -340,21 +328,18 @@ fn run_returns_when_no_task_is_left() {
 
 #[test]
 fn run_returns_when_the_last_task_is_cancelled_or_aborted() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let aborted = runtime.spawn(pending::<()>());
         let cancelled = runtime.spawn(pending::<()>());
         let abort = aborted.abort_handle();
-        runtime
-            .spawn(async move {
-                sleep(MS).await;
-                drop(cancelled);
-                thread::spawn(move || {
-                    thread::sleep(5 * MS);
-                    abort.abort();
-                });
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            sleep(MS).await;
+            drop(cancelled);
+            thread::spawn(move || {
+                thread::sleep(5 * MS);
+                abort.abort();
+            });
+        });
         runtime.run();
         assert!(aborted.is_finished());
     });
@@ -390,8 +375,7 @@ fn a_stop_ends_the_call_after_the_tasks_that_are_ready_and_the_next_call_goes_on
 
 #[test]
 fn what_another_thread_sent_before_its_stop_has_its_turn_before_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (tell, told) = mpsc::channel();
         let task = runtime.spawn(async move {
             let handle = Handle::current();
@@ -416,8 +400,7 @@ fn what_another_thread_sent_before_its_stop_has_its_turn_before_it() {
 
 #[test]
 fn what_a_block_on_has_seen_before_a_stop_has_one_turn_in_the_next_run() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (handle, turns) = (runtime.handle(), Arc::new(AtomicUsize::new(0)));
         let counted = turns.clone();
         runtime.block_on(async move {
@@ -449,8 +432,7 @@ fn what_a_block_on_has_seen_before_a_stop_has_one_turn_in_the_next_run() {
 
 #[test]
 fn what_is_spawned_from_elsewhere_during_a_long_generation_comes_last() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (tell, told) = mpsc::channel();
         let handle = runtime.handle();
         let sender = tell.clone();
@@ -479,8 +461,7 @@ fn what_is_spawned_from_elsewhere_during_a_long_generation_comes_last() {
 
 #[test]
 fn run_forever_returns_on_stop_only() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let stopped = Arc::new(AtomicUsize::new(0));
         let there = stopped.clone();
@@ -506,8 +487,7 @@ fn run_forever_returns_on_stop_only() {
 
 #[test]
 fn a_stop_is_remembered_until_a_run_sees_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let polls = Rc::new(Cell::new(0));
         let count = polls.clone();
         let spins = runtime.spawn(async move {
@@ -543,13 +523,11 @@ fn a_stop_is_remembered_until_a_run_sees_it() {
         runtime.run();
         let (done, there) = (Rc::new(Cell::new(false)), Handle::clone(&runtime.handle()));
         let inside = done.clone();
-        runtime
-            .spawn(async move {
-                sleep(3 * MS).await;
-                inside.set(true);
-                there.stop();
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            sleep(3 * MS).await;
+            inside.set(true);
+            there.stop();
+        });
         runtime.run_forever();
         assert!(done.get());
     });
@@ -584,8 +562,7 @@ fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
 /// nothing at all.
 #[test]
 fn a_turn_that_finds_only_what_is_over_looks_at_the_sockets() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
@@ -601,8 +578,7 @@ fn a_turn_that_finds_only_what_is_over_looks_at_the_sockets() {
 
 #[test]
 fn a_turn_does_not_wait_when_it_must_not_or_when_there_is_work() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let done = turn(&runtime);
         assert_eq!((done.polled, done.ready, done.next_deadline), (0, 0, None));
         runtime.spawn(pending::<()>()).detach();
@@ -615,8 +591,7 @@ fn a_turn_does_not_wait_when_it_must_not_or_when_there_is_work() {
 
 #[test]
 fn a_turn_waits_for_timers_sockets_and_other_threads() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let task = runtime.spawn(async {
             let deadline = now() + 3 * MS;
             sleep_until(deadline).await;
@@ -662,8 +637,7 @@ fn a_turn_waits_for_timers_sockets_and_other_threads() {
 
 #[test]
 fn a_turn_waits_on_when_it_was_notified_for_nothing() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let timer = runtime.block_on(async {
             let mut timer = sleep(HOUR);
             assert!(poll_once(&mut timer).await.is_pending());
@@ -684,8 +658,7 @@ fn a_turn_waits_on_when_it_was_notified_for_nothing() {
 
 #[test]
 fn a_turn_waits_for_as_long_as_it_may_and_no_shorter() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         for millis in [1, 7] {
             let wait = Duration::from_millis(millis);
             let start = Instant::now();
@@ -708,8 +681,7 @@ fn a_turn_waits_for_as_long_as_it_may_and_no_shorter() {
 
 #[test]
 fn a_turn_does_not_wait_after_a_stop_until_a_run_has_seen_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         runtime.handle().stop();
         // For ever, if it waited.
@@ -729,8 +701,7 @@ fn a_turn_does_not_wait_after_a_stop_until_a_run_has_seen_it() {
 
 #[test]
 fn the_next_deadline_is_that_of_the_first_timer() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         assert_eq!(runtime.next_deadline(), None);
         let start = Instant::now() + 100 * SECOND;
         let at = move |seconds| start + Duration::from_secs(seconds);
@@ -758,15 +729,12 @@ fn the_next_deadline_is_that_of_the_first_timer() {
 
 #[test]
 fn turns_fire_timers_beside_tasks_that_are_always_ready() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        runtime
-            .spawn(async {
-                loop {
-                    yield_now().await;
-                }
-            })
-            .detach();
+    runtime_test(|runtime| {
+        spawn_detached(&runtime, async {
+            loop {
+                yield_now().await;
+            }
+        });
         let task = runtime.spawn(sleep_for(MS));
         turn(&runtime);
         thread::sleep(3 * MS);
@@ -803,8 +771,7 @@ fn the_current_handle_is_that_of_the_runtime_that_runs() {
 
 #[test]
 fn a_remote_task_is_made_polled_and_dropped_on_the_runtimes_thread() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let here = thread::current().id();
         let thread = thread::spawn(move || {
@@ -832,8 +799,7 @@ fn a_remote_task_is_made_polled_and_dropped_on_the_runtimes_thread() {
 
 #[test]
 fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
             let sum = |a, b| {
@@ -861,8 +827,7 @@ fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
 
 #[test]
 fn a_remote_task_that_is_aborted_before_it_starts_is_never_made() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let made = Arc::new(AtomicUsize::new(0));
         let count = made.clone();
@@ -887,15 +852,11 @@ fn a_remote_task_that_is_aborted_before_it_starts_is_never_made() {
 
 #[test]
 fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let spawn_counted = || {
             let token = Arc::new(());
             let there = token.clone();
-            let task = runtime.handle().spawn(move || async move {
-                let _there = there;
-                pending::<()>().await;
-            });
+            let task = runtime.handle().spawn(move || hold(there));
             (task, token)
         };
         let [(aborted, a), (dropped, b), (detached, c)] = [(); 3].map(|()| spawn_counted());
@@ -917,8 +878,7 @@ fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
 
 #[test]
 fn a_remote_task_that_is_over_stays_so() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let task = runtime.handle().spawn(|| async { String::from("kept") });
         runtime.run();
         task.abort();
@@ -934,8 +894,7 @@ fn a_remote_task_that_is_over_stays_so() {
 
 #[test]
 fn to_wait_for_a_remote_task_on_its_own_thread_panics_and_cancels_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let expected = "`RemoteTask::wait` on the runtime's own thread would wait for itself: \
                         `.await` it";
         let seen = Arc::new(AtomicUsize::new(0));
@@ -955,8 +914,7 @@ fn to_wait_for_a_remote_task_on_its_own_thread_panics_and_cancels_it() {
 
 #[test]
 fn a_thread_that_waits_when_the_runtime_goes_is_told_that_its_task_is_cancelled() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let (send, receive) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -1024,9 +982,7 @@ fn propagated_panics_end_whatever_runs_and_leave_the_other_tasks_intact() {
                         .spawn(|| async { panic_any(String::from("loud")) })
                         .detach();
                 } else {
-                    runtime
-                        .spawn(async { panic_any(String::from("loud")) })
-                        .detach();
+                    spawn_detached(&runtime, async { panic_any(String::from("loud")) });
                 }
                 runtime.spawn(after.probe()).detach();
                 let outcome = catch_unwind(AssertUnwindSafe(|| call(&runtime)));

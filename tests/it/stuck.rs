@@ -170,8 +170,7 @@ fn a_group_whose_tasks_wait_for_nothing() {
 
 #[test]
 fn run_is_stuck_too() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let task = runtime.spawn(pending::<()>());
         let text = panic_of(|| runtime.run());
         assert!(text.starts_with("stuck for certain, "), "{text}");
@@ -298,8 +297,7 @@ fn who_waits_for_a_stuck_task_may_wait_for_a_thread_too() {
 
 #[test]
 fn a_thread_with_a_handle() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
             thread::sleep(30 * MS);
@@ -311,11 +309,9 @@ fn a_thread_with_a_handle() {
         runtime.spawn(pending::<()>()).detach();
         let joined = Rc::new(Cell::new(0));
         let seen = joined.clone();
-        runtime
-            .spawn(async move {
-                seen.set(promised.await.unwrap());
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            seen.set(promised.await.unwrap());
+        });
         let text = panic_of(|| {
             runtime.block_on(poll_fn(|_| {
                 if let Some(promise) = promise.take() {
@@ -459,8 +455,7 @@ fn a_sleep_without_an_end_can_be_set_anew() {
 
 #[test]
 fn a_turn_and_run_forever_wait_for_whatever_comes() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         runtime.spawn(pending::<()>()).detach();
         // `turn` waits as it was told.
         let turn = runtime.turn(Some(20 * MS)).unwrap();

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io::Write;
 use std::net::UdpSocket;
 use std::pin::Pin;
@@ -51,6 +51,14 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
 #[track_caller]
 pub(crate) fn async_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
     watchdog(|| soloist::block_on(test()))
+}
+
+/// As [`watchdog`], for a test of a runtime.
+#[track_caller]
+pub(crate) fn runtime_test<R: Send + 'static>(
+    test: impl FnOnce(Runtime) -> R + Send + 'static,
+) -> R {
+    watchdog(|| test(Runtime::new()))
 }
 
 /// Runs a test twice: on a thread that waits in its parker, and on one that waits in its reactor,
@@ -110,6 +118,11 @@ impl Seen {
     /// A future that records here.
     pub(crate) fn probe(self: &Rc<Self>) -> Probe {
         Probe { seen: self.clone() }
+    }
+
+    /// The polls, and the drops.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.polls.get(), self.drops.get())
     }
 
     pub(crate) fn waker(&self) -> Waker {
@@ -263,6 +276,16 @@ pub(crate) async fn fails_soon<F: Future>(future: F) {
 /// A `sleep` that is made inside of the runtime, at its first poll.
 pub(crate) async fn sleep_for(duration: Duration) {
     sleep(duration).await;
+}
+
+/// Is never done, and holds `guard`.
+pub(crate) async fn hold<G>(_guard: G) {
+    pending::<()>().await;
+}
+
+#[track_caller]
+pub(crate) fn spawn_detached(runtime: &Runtime, future: impl Future<Output: 'static> + 'static) {
+    runtime.spawn(future).detach();
 }
 
 /// Makes a turn that does not wait.

@@ -143,10 +143,7 @@ fn destructors_see_the_value() {
         block_on(async {
             let held = |name, n| {
                 let guard = look(name);
-                DEPTH.scope(n, async move {
-                    let _guard = guard;
-                    std::future::pending::<()>().await;
-                })
+                DEPTH.scope(n, hold(guard))
             };
             // Cancelled at its await point, by another task in a scope of its own.
             let waiting = spawn(held("waiting", 1));
@@ -192,17 +189,13 @@ fn destructors_see_the_value() {
 
 #[test]
 fn destructors_see_the_value_when_the_runtime_goes() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let seen = Rc::new(Cell::new(None));
         let guard = {
             let seen = seen.clone();
             OnDrop(move || seen.set(depth()))
         };
-        let future = async move {
-            let _guard = guard;
-            std::future::pending::<()>().await;
-        };
+        let future = hold(guard);
         runtime.spawn(DEPTH.scope(8, future)).detach();
         runtime.block_on(yield_now());
         assert_eq!(seen.get(), None);
@@ -312,10 +305,7 @@ fn a_scope_may_be_dropped_inside_of_with() {
             OnDrop(move || drops.set(drops.get() + 1))
         };
         block_on(DEPTH.scope(1, async {
-            let task = spawn(DEPTH.scope(2, async move {
-                let _guard = guard;
-                std::future::pending::<()>().await;
-            }));
+            let task = spawn(DEPTH.scope(2, hold(guard)));
             yield_now().await;
             DEPTH.with(|depth| {
                 drop(task);

@@ -20,7 +20,7 @@ use crate::support::*;
 
 #[track_caller]
 fn assert_dropped(seen: &Seen, polls: usize) {
-    assert_eq!((seen.polls.get(), seen.drops.get()), (polls, 1));
+    assert_eq!(seen.counts(), (polls, 1));
     assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
 }
 
@@ -64,8 +64,7 @@ fn a_future_is_dropped_before_who_awaits_it_goes_on() {
 
 #[test]
 fn a_task_that_is_dropped_while_it_is_ready_costs_the_next_one_no_poll() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (ready, next) = (Seen::new(), Seen::new());
         let task = runtime.spawn(ready.probe());
         turn(&runtime);
@@ -88,14 +87,12 @@ fn a_detached_task_runs_on() {
         let (seen, output) = (Seen::new(), Rc::new(()));
         let runtime = Runtime::new();
         let (probe, there) = (seen.probe(), output.clone());
-        runtime
-            .spawn(async move {
-                probe.await;
-                there
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            probe.await;
+            there
+        });
         turn(&runtime);
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         seen.finish();
         runtime.run();
         assert_dropped(&seen, 2);
@@ -112,8 +109,7 @@ fn a_detached_task_runs_on() {
 
 #[test]
 fn a_task_whose_handle_is_forgotten_runs_on() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let seen = Seen::new();
         forget(runtime.spawn(seen.probe()));
         turn(&runtime);
@@ -317,8 +313,7 @@ fn a_join_error_is_an_error_for_others_to_carry() {
 
 #[test]
 fn the_place_of_a_spawn_is_that_of_the_call_whatever_spawns() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let from_runtime = (runtime.spawn(pending::<()>()), line!());
         let from_handle = (runtime.handle().spawn(pending::<()>), line!());
         let from_within = runtime.block_on(async { (spawn(pending::<()>()), line!()) });
@@ -359,8 +354,7 @@ fn tasks_are_numbered_from_one_in_each_runtime() {
 
 #[test]
 fn a_task_is_finished_when_it_is_over_however_it_ended() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let own = Own::default();
         let inside = own.clone();
         let running = runtime.spawn(async move {
@@ -390,8 +384,7 @@ fn a_task_is_finished_when_it_is_over_however_it_ended() {
 
 #[test]
 fn outputs_outlive_their_runtime_and_lost_tasks_say_so() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let done = runtime.spawn(async { Rc::new(5) });
         let done_too = runtime.spawn(async { 6 });
         let panicked = runtime.spawn(async { panic!("before the end") });
@@ -417,10 +410,9 @@ fn a_task_is_awaited_from_another_runtime_of_its_thread() {
         });
         let seen = Rc::new(Cell::new(0));
         let got = seen.clone();
-        two.spawn(async move {
+        spawn_detached(&two, async move {
             got.set((&mut task).await);
-        })
-        .detach();
+        });
         for expected in [0, 0, 8] {
             turn(&two);
             assert_eq!(seen.get(), expected);
@@ -431,8 +423,7 @@ fn a_task_is_awaited_from_another_runtime_of_its_thread() {
 
 #[test]
 fn the_last_waker_is_woken_when_a_task_ends_and_the_ones_before_are_let_go() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         for abort in [false, true] {
             let seen = Seen::new();
             let mut task = runtime.spawn(seen.probe());
@@ -487,8 +478,7 @@ fn futures_and_outputs_of_any_size_and_alignment_have_their_place() {
 
 #[test]
 fn a_task_tells_little_of_itself() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let task = runtime.spawn(async {});
         assert_eq!(
             format!("{task:?}"),

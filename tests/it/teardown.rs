@@ -99,7 +99,7 @@ fn b13_the_last_reference_to_a_task_is_woken_after_its_runtime_is_gone() {
 
             // And of a main.
             end(block_on(poll_fn(|cx| Poll::Ready(cx.waker().clone()))));
-            assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+            assert_eq!(seen.counts(), (1, 1));
         }
     });
 }
@@ -132,8 +132,7 @@ impl Drop for PanicsOnDrop {
 
 #[test]
 fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let all: Vec<_> = (0..4).map(|_| Seen::new()).collect();
         let mut tasks: Vec<_> = all
             .iter()
@@ -172,8 +171,7 @@ fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
 
 #[test]
 fn b14_b101_a_destructor_that_panics_leaves_no_future_to_another_thread() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let all: Vec<_> = (0..6).map(|_| Seen::new()).collect();
         for (n, seen) in all.iter().enumerate() {
             if n % 2 == 0 {
@@ -228,7 +226,7 @@ fn b15_a_waker_in_a_static_outlives_its_runtime() {
             wakers.drain(..).map(Waker::wake).count()
         });
         assert_eq!(count, 2);
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
     });
 }
 
@@ -259,8 +257,7 @@ fn b16_wakers_of_a_thread_that_has_ended_do_nothing() {
 
 #[test]
 fn b17_abort_and_drop_from_other_threads_drop_the_future_here() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (aborted, remote, unpolled) = (Seen::new(), Seen::new(), Seen::new());
         let task = runtime.spawn(aborted.probe());
         let unpolled_task = runtime.spawn(unpolled.probe());
@@ -331,8 +328,7 @@ fn b18_no_future_goes_with_a_foreign_waker_while_the_runtime_is_dropped() {
 
 #[test]
 fn b19_a_foreign_wake_in_the_final_poll_leads_to_no_other() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let polls = Rc::new(Cell::new(0));
         let drops = Rc::new(Cell::new(0));
         let (count, guard) = (polls.clone(), drops.clone());
@@ -382,7 +378,7 @@ fn b19_foreign_wakes_around_the_final_poll_leave_one_drop_and_no_poll_after_it()
                 for _ in 0..3 {
                     yield_now().await;
                 }
-                assert_eq!((seen.polls.get(), seen.drops.get()), (polls, 1));
+                assert_eq!(seen.counts(), (polls, 1));
             }
         });
         drop(send);
@@ -432,15 +428,16 @@ fn b20_wakers_are_counted_right_in_every_state_of_their_task() {
                 runtime.spawn(between.probe()).detach();
                 let mut probe = within.probe();
                 let mut first = true;
-                runtime
-                    .spawn(poll_fn(move |cx| {
+                spawn_detached(
+                    &runtime,
+                    poll_fn(move |cx| {
                         let result = Pin::new(&mut probe).poll(cx);
                         if std::mem::take(&mut first) {
                             place(then, cx.waker().clone());
                         }
                         result
-                    }))
-                    .detach();
+                    }),
+                );
                 turn(&runtime);
                 place(then, between.waker());
                 for _ in 0..3 {
@@ -604,11 +601,7 @@ fn what_block_on_leaves_is_dropped_inside_of_it_before_it_returns() {
                 assert!(Handle::try_current().is_some());
                 inside.set(inside.get() + 1);
             });
-            spawn(async move {
-                let _guard = guard;
-                pending::<()>().await;
-            })
-            .detach();
+            spawn(hold(guard)).detach();
             forget(spawn(all[2].probe()));
         });
         let polls: Vec<_> = all.iter().map(|seen| seen.polls.get()).collect();
@@ -695,7 +688,7 @@ fn what_is_left_of_a_runtime_does_nothing_to_the_next_one() {
                 disturb();
                 let turn = turn(&runtime);
                 assert_eq!((turn.polled, turn.ready), (0, 0));
-                assert_eq!((new.polls.get(), new.drops.get()), (1, 0));
+                assert_eq!(new.counts(), (1, 0));
                 // Also no stop.
                 let mut left = 3;
                 let busy = runtime.spawn(async move {

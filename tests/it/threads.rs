@@ -56,12 +56,7 @@ fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
         })
         .await;
     });
-    runtime
-        .spawn(async move {
-            let _guard = second;
-            pending::<()>().await;
-        })
-        .detach();
+    spawn_detached(&runtime, hold(second));
     let done = runtime.spawn(async { Rc::new(5) });
     let (ours, theirs) = tcp_pair();
     let (waker, remote, timer, stream, listener) = runtime.block_on(async {
@@ -160,12 +155,7 @@ fn b81_a_runtime_in_a_thread_local_is_usable_until_the_end() {
                     count.fetch_add(1, Ordering::SeqCst);
                 });
                 RUNTIME.with(|runtime| {
-                    runtime
-                        .spawn(async move {
-                            let _guard = guard;
-                            pending::<()>().await;
-                        })
-                        .detach();
+                    spawn_detached(&runtime, hold(guard));
                     runtime.block_on(async {
                         yield_now().await;
                         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -128,9 +128,7 @@ fn many_wakes_before_a_poll_are_one() {
 
         // From another thread.
         let waker = seen.waker();
-        thread::spawn(move || (0..100).for_each(|_| waker.wake_by_ref()))
-            .join()
-            .unwrap();
+        elsewhere(move || (0..100).for_each(|_| waker.wake_by_ref()));
         assert_eq!(turn(&runtime).polled, 1);
         assert_eq!(turn(&runtime).polled, 0);
         assert_eq!(seen.polls.get(), 3);
@@ -219,12 +217,12 @@ fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
         },
         |waker| {
             let waker = waker.clone();
-            thread::spawn(move || waker.wake()).join().unwrap();
+            elsewhere(move || waker.wake());
         },
         |waker| {
             waker.wake_by_ref();
             let waker = waker.clone();
-            thread::spawn(move || waker.wake()).join().unwrap();
+            elsewhere(move || waker.wake());
         },
     ];
     with_both_waits(move || {
@@ -326,8 +324,7 @@ fn b05_timers_fire_over_many_tiny_block_ons() {
 
 #[test]
 fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = socket.local_addr().unwrap();
         let task = runtime.spawn(async move {
@@ -435,18 +432,16 @@ fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
                     return Poll::Ready(());
                 }
                 let (waker, me) = (cx.waker().clone(), thread::current());
-                thread::spawn(move || {
+                elsewhere(move || {
                     waker.wake();
                     me.unpark();
-                })
-                .join()
-                .unwrap();
+                });
                 thread::park_timeout(MS);
                 // Another executor's parker, on this thread.
                 let mut yielded = false;
                 futures_lite::future::block_on(poll_fn(|cx| {
                     let waker = cx.waker().clone();
-                    thread::spawn(move || waker.wake()).join().unwrap();
+                    elsewhere(move || waker.wake());
                     if std::mem::replace(&mut yielded, true) {
                         Poll::Ready(())
                     } else {
@@ -609,7 +604,7 @@ fn the_waker_of_an_earlier_main_does_not_wake_a_later_one() {
         runtime.block_on(count_polls(&polls, async {
             old.wake_by_ref();
             let old = old.clone();
-            thread::spawn(move || old.wake()).join().unwrap();
+            elsewhere(move || old.wake());
             spawn(async {
                 for _ in 0..3 {
                     yield_now().await;
@@ -629,7 +624,7 @@ fn what_an_earlier_main_has_left_in_the_queue_is_no_poll() {
             poll_fn(|cx| {
                 cx.waker().wake_by_ref();
                 let waker = cx.waker().clone();
-                thread::spawn(move || waker.wake()).join().unwrap();
+                elsewhere(move || waker.wake());
                 Poll::Ready(())
             })
         };
