@@ -346,11 +346,11 @@ fn paths_that_cannot_be_used() {
                 row!(errors: UnixDatagram::bind(path), kind, [shown, " failed: "]);
             }
             let kind = ErrorKind::ConnectionRefused;
-            let (what, end) = ("connecting to", "file` failed: ");
+            let (what, end) = ("connecting to", "file failed: ");
             row!(errors: UnixStream::connect(&file).await, kind, [what, end]);
             row!(errors: socket.connect(&file), kind, [what, end]);
             // A datagram for a stream: the kind has no name in std.
-            let (what, end) = ("sending to", "taken` failed: ");
+            let (what, end) = ("sending to", "taken failed: ");
             row!(errors: socket.send_to(b"x", &taken).await, None, [what, end]);
             errors.check(15 + 4 + 3);
         });

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, panic_any};
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
@@ -15,7 +14,7 @@ use futures_lite::FutureExt;
 use soloist::blocking::Unblock;
 use soloist::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use soloist::task::yield_now;
-use soloist::{Runtime, block_on, spawn, unblock};
+use soloist::{block_on, spawn, unblock};
 
 use crate::support::*;
 
@@ -48,11 +47,10 @@ fn tasks_go_on_while_it_blocks() {
     async_test(async || {
         let (send, receive) = mpsc::channel::<()>();
         let mut blocked = pin!(unblock(move || receive.recv().is_ok()));
-        let turns = Rc::new(Cell::new(0));
-        let count = turns.clone();
+        let turns = leak(Cell::new(0));
         let ticker = spawn(async move {
             for _ in 0..10 {
-                count.set(count.get() + 1);
+                turns.set(turns.get() + 1);
                 yield_now().await;
             }
         });
@@ -132,11 +130,8 @@ fn what_has_not_started_when_it_is_dropped_does_not_run() {
             return;
         }
         let release = fill_the_pool();
-        let ran = Arc::new(AtomicUsize::new(0));
-        let job = || {
-            let ran = ran.clone();
-            unblock(move || ran.fetch_add(1, Ordering::SeqCst))
-        };
+        let ran = leak(AtomicUsize::new(0));
+        let job = || unblock(move || ran.fetch_add(1, Ordering::SeqCst));
         let (dropped, kept) = (job(), job());
         block_on(async {
             let mut polled = pin!(job());
@@ -182,15 +177,13 @@ fn b97_a_runtime_ends_while_its_closure_blocks() {
 fn b96_many_tiny_jobs_from_many_threads() {
     const THREADS: usize = 4;
     watchdog(|| {
-        let sum = Arc::new(AtomicUsize::new(0));
+        let sum = leak(AtomicUsize::new(0));
         let run = |jobs: usize| {
             let threads: Vec<_> = (0..THREADS)
                 .map(|_| {
-                    let sum = sum.clone();
                     thread::spawn(move || {
                         block_on(async {
                             for _ in 0..jobs {
-                                let sum = sum.clone();
                                 unblock(move || sum.fetch_add(1, Ordering::Relaxed)).await;
                             }
                         });

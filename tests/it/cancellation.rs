@@ -118,7 +118,14 @@ fn check_end(when: When, how: How, inside: bool) {
         _ => own.take(),
     };
     if when != When::NotStarted {
-        run_until_idle(&runtime);
+        turn(&runtime);
+    }
+    if matches!(when, When::InItsPoll | When::InItsLastPoll) {
+        assert_eq!(
+            seen.drops.get(),
+            1,
+            "dropped after its poll, in the same turn"
+        );
     }
     let mut runtime = Some(runtime);
     if when == When::AfterItsRuntimeWasDropped {
@@ -246,11 +253,10 @@ fn a_cancel_from_within_resolves_when_the_poll_has_ended() {
 fn a_task_can_be_cancelled_at_each_await_point() {
     async_test(async || {
         for polls in 0..5 {
-            let reached = Rc::new(Cell::new(0));
-            let inside = reached.clone();
+            let reached = leak(Cell::new(0));
             let task = spawn(async move {
                 for step in 1..=3 {
-                    inside.set(step);
+                    reached.set(step);
                     yield_now().await;
                 }
                 "all done"
@@ -286,7 +292,7 @@ fn destructors_run_from_the_innermost_await_outwards() {
     }
     async_test(async || {
         let log = Log::new();
-        let task = spawn(outer(log.clone()));
+        let task = spawn(outer(log));
         yield_now().await;
         log.assert(&["inner: dropped before"]);
         drop(task);
@@ -357,9 +363,9 @@ fn b92_a_wait_that_is_given_up_leaves_nothing_behind() {
     async_test(async || {
         let (ours, mut theirs) = tcp_pair();
         let source = Rc::new(Async::new(ours).unwrap());
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let other = {
-            let (source, polls) = (source.clone(), polls.clone());
+            let source = source.clone();
             spawn(async move { count_polls(&polls, source.readable()).await })
         };
         yield_now().await;

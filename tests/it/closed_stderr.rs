@@ -6,7 +6,6 @@ use std::future::pending;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio, exit};
-use std::rc::Rc;
 
 use soloist::task::{TaskGroup, yield_now};
 use soloist::testing::explore;
@@ -37,12 +36,11 @@ fn passes_with_closed_stderr<F: FnOnce()>(test: F) {
 /// Does all that is reported on standard error.
 fn report_everything() {
     let runtime = Runtime::builder().warn_slow(MS).build();
-    let rounds = Rc::new(Cell::new(0));
-    let counted = rounds.clone();
+    let rounds = leak(Cell::new(0));
     let other = runtime.spawn(async move {
         for _ in 0..5 {
             yield_now().await;
-            counted.set(counted.get() + 1);
+            rounds.set(rounds.get() + 1);
         }
     });
     spawn_detached(&runtime, async { panic!("of a detached task") });

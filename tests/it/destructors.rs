@@ -2,13 +2,13 @@
 //! their panics go.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, pending};
 use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -21,8 +21,7 @@ use soloist::{Handle, Runtime, Task, block_on, spawn};
 use crate::support::*;
 
 /// Never done. Panics when it is dropped, and counts that.
-fn fragile(dropped: &Rc<Cell<usize>>) -> impl Future<Output = u32> + use<> {
-    let dropped = dropped.clone();
+fn fragile(dropped: &'static Cell<usize>) -> impl Future<Output = u32> + use<> {
     let guard = OnDrop(move || {
         dropped.set(dropped.get() + 1);
         panic!("the destructor of a future");
@@ -35,7 +34,7 @@ fn fragile(dropped: &Rc<Cell<usize>>) -> impl Future<Output = u32> + use<> {
 
 /// As `fragile`, for what is made on another thread.
 fn fragile_there() -> impl Future<Output = u32> + use<> {
-    fragile(&Rc::default())
+    fragile(leak(Cell::new(0)))
 }
 
 #[track_caller]
@@ -67,7 +66,7 @@ fn reports(stderr: &str) -> Vec<&str> {
 #[test]
 fn b112_join_tells_of_a_destructor_that_panics_at_an_abort() {
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         // Idle, queued, never polled; from here and from another thread.
         for (turns, foreign) in [(0, false), (0, true), (1, false), (1, true)] {
             let runtime = Runtime::new();
@@ -110,7 +109,7 @@ fn b112_join_tells_of_a_destructor_that_panics_at_an_abort() {
 #[test]
 fn b112_cancel_resumes_the_panic_of_a_destructor() {
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         block_on(async {
             for polls in 0..2 {
                 let task = spawn(fragile(&dropped));
@@ -152,7 +151,7 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
 
 /// All ways to lose a task that panics in its destructor then. Each is given the future, and
 /// whether the runtime is to be entered.
-type Lose = fn(&Runtime, &Rc<Cell<usize>>);
+type Lose = fn(&Runtime, &'static Cell<usize>);
 
 const WAYS: [(&str, Lose); 9] = [
     ("dropped inside", |runtime, dropped| {
@@ -219,10 +218,9 @@ const WAYS: [(&str, Lose); 9] = [
         },
     ),
     ("a group that is dropped", |runtime, dropped| {
-        let dropped = dropped.clone();
         runtime.block_on(async move {
             let group = TaskGroup::<u32, ()>::new();
-            let rest = fragile(&dropped);
+            let rest = fragile(dropped);
             group.spawn(async { Ok(rest.await) });
             yield_now().await;
             drop(group);
@@ -235,7 +233,7 @@ const WAYS: [(&str, Lose); 9] = [
 fn b112_what_nobody_can_await_is_reported() {
     let stderr = in_own_process(|| {
         for (way, lose) in WAYS {
-            let dropped = Rc::new(Cell::new(0));
+            let dropped = leak(Cell::new(0));
             let runtime = Runtime::new();
             lose(&runtime, &dropped);
             assert_eq!(dropped.get(), 1, "{way}");
@@ -255,7 +253,7 @@ fn b112_what_nobody_can_await_is_reported() {
 fn b112_what_nobody_can_await_ends_the_call_if_that_is_asked_for() {
     watchdog(|| {
         for (way, lose) in WAYS {
-            let dropped = Rc::new(Cell::new(0));
+            let dropped = leak(Cell::new(0));
             let runtime = Runtime::builder().propagate_panics(true).build();
             let lost = catch_unwind(AssertUnwindSafe(|| lose(&runtime, &dropped)));
             let payload = lost.expect_err(way);
@@ -269,7 +267,7 @@ fn b112_what_nobody_can_await_ends_the_call_if_that_is_asked_for() {
 #[test]
 fn b112_of_two_panics_at_once_one_ends_the_call_and_the_other_is_reported() {
     let stderr = in_own_process(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let runtime = Runtime::builder().propagate_panics(true).build();
         let tasks: Vec<_> = (0..2).map(|_| runtime.spawn(fragile(&dropped))).collect();
         turn(&runtime);
@@ -337,7 +335,7 @@ fn b112_a_remote_task_tells_of_a_destructor_that_panics() {
 #[test]
 fn b112_the_end_of_a_runtime_leaves_each_panic_to_who_awaits_the_task() {
     let stderr = in_own_process(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
         let held: Vec<_> = (0..3).map(|_| runtime.spawn(fragile(&dropped))).collect();
         for _ in 0..3 {
@@ -365,7 +363,7 @@ fn b112_children_that_the_first_failure_cancels_tell_of_their_destructors() {
     let stderr = in_own_process(|| {
         block_on(async {
             let group = TaskGroup::<u32, &str>::new();
-            let dropped = Rc::new(Cell::new(0));
+            let dropped = leak(Cell::new(0));
             for _ in 0..2 {
                 let rest = fragile(&dropped);
                 group.spawn(async { Ok(rest.await) });
@@ -384,7 +382,7 @@ fn b112_children_that_the_first_failure_cancels_tell_of_their_destructors() {
 #[test]
 fn b112_cancel_of_a_group_resumes_one_panic_when_all_are_gone() {
     let stderr = in_own_process(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let text = panic_of(|| {
             block_on(async {
                 let group = TaskGroup::<u32, &str>::new();
@@ -420,12 +418,11 @@ fn b112_a_child_that_panics_in_its_destructor_cancels_the_rest() {
         }
     }
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         block_on(async {
             let mut group = TaskGroup::new();
-            let count = dropped.clone();
             group.spawn(async move {
-                let _guard = OnDrop(move || count.set(count.get() + 1));
+                let _guard = OnDrop(move || dropped.set(dropped.get() + 1));
                 pending().await
             });
             group.spawn(Done(OnDrop(|| panic!("the destructor of a future"))));
@@ -482,7 +479,7 @@ fn b113_a_child_that_its_runtime_has_cancelled_is_not_left_out() {
         let runtime = Runtime::new();
         let group = runtime.block_on(async {
             let group = TaskGroup::<u32, ()>::new();
-            let rest = fragile(&Rc::default());
+            let rest = fragile(leak(Cell::new(0)));
             group.spawn(async { Ok(rest.await) });
             yield_now().await;
             group
@@ -508,12 +505,12 @@ fn b108_a_run_in_a_destructor_panics_with_the_reason() {
     ];
     watchdog(|| {
         for (says, run) in RUNS {
-            let texts: Rc<RefCell<Vec<String>>> = Rc::default();
+            let texts = leak(RefCell::new(Vec::new()));
             let runtime = Rc::new(Runtime::new());
             // With it nobody can say that nothing will ever happen.
             let _handle = runtime.handle();
             let make = || {
-                let (own, texts) = (runtime.clone(), texts.clone());
+                let own = runtime.clone();
                 let guard = OnDrop(move || {
                     let text = panic_of(|| run(&own));
                     texts.borrow_mut().push(text);
@@ -538,12 +535,11 @@ fn b108_a_run_in_a_destructor_panics_with_the_reason() {
     });
 }
 
-/// Uses the runtime that is entered, which must be the one that `number` belongs to.
-fn use_runtime(log: &Rc<RefCell<Vec<&'static str>>>) {
+/// Uses the current runtime: spawns, sleeps, and waits for a socket.
+fn use_runtime(log: Log<&'static str>) {
     assert!(Handle::try_current().is_some());
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let socket = Async::new(socket).unwrap();
-    let log = log.clone();
     let deadline = now() + MS;
     spawn(async move {
         sleep(MS).await;
@@ -552,54 +548,45 @@ fn use_runtime(log: &Rc<RefCell<Vec<&'static str>>>) {
         socket.writable().await.unwrap();
         socket.get_ref().send_to(b"x", to).unwrap();
         socket.readable().await.unwrap();
-        log.borrow_mut().push("spawned in a destructor");
+        log.push("spawned in a destructor");
     })
     .detach();
     Handle::current().spawn(|| async {}).detach();
 }
 
-fn uses_runtime(log: &Rc<RefCell<Vec<&'static str>>>) -> impl Future<Output = ()> + use<> {
-    let log = log.clone();
-    let guard = OnDrop(move || {
-        use_runtime(&log);
-        log.borrow_mut().push("dropped");
-    });
-    async move {
-        let _guard = guard;
-        pending().await
-    }
+fn uses_runtime(log: Log<&'static str>) -> impl Future<Output = ()> {
+    hold(OnDrop(move || {
+        use_runtime(log);
+        log.push("dropped");
+    }))
 }
 
 #[test]
 fn a_destructor_runs_inside_of_its_runtime_wherever_the_handle_is_dropped() {
     watchdog(|| {
-        let log = Rc::default();
-        let expect = |expected: &[&str]| {
-            let log: &Rc<RefCell<Vec<_>>> = &log;
-            assert_eq!(*log.take(), *expected);
-        };
+        let log = Log::new();
         let runtime = Runtime::new();
         let make = || {
-            let task = runtime.spawn(uses_runtime(&log));
+            let task = runtime.spawn(uses_runtime(log));
             turn(&runtime);
             task
         };
         // Outside.
         drop(make());
         assert!(Handle::try_current().is_none());
-        expect(&["dropped"]);
+        log.assert(&["dropped"]);
         runtime.run();
-        expect(&["spawned in a destructor"]);
+        log.assert(&["spawned in a destructor"]);
         // One that was never polled.
-        drop(runtime.spawn(uses_runtime(&log)));
+        drop(runtime.spawn(uses_runtime(log)));
         runtime.run();
-        expect(&["dropped", "spawned in a destructor"]);
+        log.assert(&["dropped", "spawned in a destructor"]);
         // By `cancel`.
         let end = make().cancel();
-        expect(&["dropped"]);
+        log.assert(&["dropped"]);
         assert_eq!(runtime.block_on(end), None);
         runtime.run();
-        expect(&["spawned in a destructor"]);
+        log.assert(&["spawned in a destructor"]);
         // Inside of another runtime, which is current again after it.
         let task = make();
         block_on(async {
@@ -610,9 +597,9 @@ fn a_destructor_runs_inside_of_its_runtime_wherever_the_handle_is_dropped() {
                 yield_now().await;
             }
         });
-        expect(&["dropped"]);
+        log.assert(&["dropped"]);
         runtime.run();
-        expect(&["spawned in a destructor"]);
+        log.assert(&["spawned in a destructor"]);
         // In a destructor of another runtime that goes inside of this one.
         let task = make();
         let other = Runtime::new();
@@ -623,9 +610,9 @@ fn a_destructor_runs_inside_of_its_runtime_wherever_the_handle_is_dropped() {
             drop(other);
             assert_eq!(format!("{:?}", Handle::current()), before);
         });
-        expect(&["dropped"]);
+        log.assert(&["dropped"]);
         runtime.run();
-        expect(&["spawned in a destructor"]);
+        log.assert(&["spawned in a destructor"]);
         // Its runtime is gone: then it has been dropped in there.
         let task = runtime.spawn(async { OnDrop(|| ()) });
         drop(runtime);
@@ -667,10 +654,8 @@ fn what_a_destructor_spawns_between_turns_makes_the_fd_of_a_guest_readable() {
             poll(&mut fds, Some(&wait)).unwrap() == 1
         };
         is_readable(0);
-        let ran = Rc::new(Cell::new(false));
-        let there = ran.clone();
+        let ran = leak(Cell::new(false));
         let guard = OnDrop(move || {
-            let ran = there.clone();
             spawn(async move { ran.set(true) }).detach();
         });
         let task = runtime.spawn(hold(guard));
@@ -680,7 +665,7 @@ fn what_a_destructor_spawns_between_turns_makes_the_fd_of_a_guest_readable() {
         }
         drop(task);
         while !ran.get() {
-            assert!(is_readable(20), "nobody says that there is something to do");
+            assert!(is_readable(20), "nobody says that ran is something to do");
             turn(&runtime);
         }
     });
@@ -690,42 +675,24 @@ fn what_a_destructor_spawns_between_turns_makes_the_fd_of_a_guest_readable() {
 fn a_runtime_that_goes_in_a_destructor_that_is_called_from_outside() {
     watchdog(|| {
         let runtime = Rc::new(RefCell::new(Some(Runtime::new())));
-        let log: Rc<RefCell<Vec<&str>>> = Rc::default();
-        let (owned, told) = (runtime.clone(), log.clone());
+        let log = Log::new();
+        let owned = runtime.clone();
         let guard = OnDrop(move || {
             let runtime = owned.take();
-            told.borrow_mut().push("goes");
+            log.push("goes");
             drop(runtime);
             // What is spawned now is dropped at once.
-            let late = OnDrop({
-                let told = told.clone();
-                move || told.borrow_mut().push("dropped at once")
-            });
-            spawn(async move {
-                let _late = late;
-            })
-            .detach();
-            told.borrow_mut().push("gone");
+            spawn(hold(log.on_drop("dropped at once"))).detach();
+            log.push("gone");
         });
-        let spawn_into = |future: Pin<Box<dyn Future<Output = ()>>>| {
+        let task = {
             let runtime = runtime.borrow();
-            runtime.as_ref().unwrap().spawn(future)
+            let runtime = runtime.as_ref().unwrap();
+            spawn_detached(runtime, hold(log.on_drop("another task")));
+            runtime.spawn(hold(guard))
         };
-        let told = log.clone();
-        let other = OnDrop(move || told.borrow_mut().push("another task"));
-        spawn_into(Box::pin(async move {
-            let _other = other;
-        }))
-        .detach();
-        let task = spawn_into(Box::pin(async move {
-            let _guard = guard;
-            pending().await
-        }));
         drop(task);
-        assert_eq!(
-            *log.take(),
-            ["goes", "another task", "dropped at once", "gone"]
-        );
+        log.assert(&["goes", "another task", "dropped at once", "gone"]);
         assert_eq!(block_on(async { spawn(async { 4 }).await }), 4);
     });
 }
@@ -733,27 +700,22 @@ fn a_runtime_that_goes_in_a_destructor_that_is_called_from_outside() {
 #[test]
 fn panics_of_destructors_in_every_place_are_told_exactly_once() {
     /// Counts how often it is dropped: a payload that nobody has lost.
-    struct Counted(Arc<AtomicUsize>);
+    struct Counted(&'static AtomicUsize);
     impl Drop for Counted {
         fn drop(&mut self) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
     watchdog(|| {
-        let (made, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (made, gone) = (leak(AtomicUsize::new(0)), leak(AtomicUsize::new(0)));
         let fragile = || {
-            let (made, gone) = (made.clone(), gone.clone());
-            let guard = OnDrop(move || {
+            hold(OnDrop(|| {
                 made.fetch_add(1, Ordering::SeqCst);
-                std::panic::resume_unwind(Box::new(Counted(gone.clone())));
-            });
-            async move {
-                let _guard = guard;
-                poll_fn(|_| Poll::<()>::Pending).await
-            }
+                std::panic::resume_unwind(Box::new(Counted(gone)));
+            }))
         };
         let runtime = Runtime::new();
-        let abort = Arc::new(Mutex::new(Vec::new()));
+        let abort = leak(Mutex::new(Vec::new()));
         runtime.block_on(async {
             for n in 0..24 {
                 let task = spawn(fragile());
@@ -776,9 +738,8 @@ fn panics_of_destructors_in_every_place_are_told_exactly_once() {
                 }
             }
         });
-        let there = abort.clone();
         elsewhere(move || {
-            for abort in there.lock().unwrap().drain(..) {
+            for abort in abort.lock().unwrap().drain(..) {
                 abort.abort();
             }
         });

@@ -1,6 +1,6 @@
 //! Seeded schedules: what they permute, that they repeat, and the race that they find.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -78,10 +78,9 @@ fn a_race_that_fifo_never_shows_and_a_thousand_seeds_always_do() {
 }
 
 /// Tasks that yield and sleep, in an order that the seed decides.
-async fn busy(log: Rc<RefCell<Vec<(u64, u32)>>>) -> u64 {
+async fn busy(log: Log<(u64, u32)>) -> u64 {
     let tasks: Vec<_> = (0..6)
         .map(|n| {
-            let log = log.clone();
             spawn(async move {
                 for round in 0..4 {
                     if (n + round) % 3 == 0 {
@@ -89,7 +88,7 @@ async fn busy(log: Rc<RefCell<Vec<(u64, u32)>>>) -> u64 {
                     } else {
                         yield_now().await;
                     }
-                    log.borrow_mut().push((n.into(), round));
+                    log.push((n.into(), round));
                 }
             })
         })
@@ -102,11 +101,8 @@ async fn busy(log: Rc<RefCell<Vec<(u64, u32)>>>) -> u64 {
 
 fn run(schedule: Schedule) -> (u64, Vec<(u64, u32)>) {
     let builder = Runtime::builder().clock(Clock::Virtual);
-    let log = Rc::new(RefCell::new(Vec::new()));
-    let hash = builder
-        .schedule(schedule)
-        .build()
-        .block_on(busy(log.clone()));
+    let log = Log::new();
+    let hash = builder.schedule(schedule).build().block_on(busy(log));
     (hash, log.take())
 }
 
@@ -139,12 +135,11 @@ fn every_order_of_a_batch_comes_up_and_nobody_has_two_turns() {
             let runtime = Runtime::builder()
                 .schedule(Schedule::Shuffled(seed))
                 .build();
-            let log = Rc::new(RefCell::new(Vec::new()));
+            let log = Log::new();
             for n in 0..4 {
-                let log = log.clone();
                 let task = async move {
                     for _ in 0..2 {
-                        log.borrow_mut().push(n);
+                        log.push(n);
                         yield_now().await;
                     }
                 };
@@ -164,7 +159,7 @@ fn every_order_of_a_batch_comes_up_and_nobody_has_two_turns() {
 /// Writes down when it is woken: a task would be shuffled with the rest of its batch.
 struct Mark {
     number: usize,
-    log: Arc<Mutex<Vec<usize>>>,
+    log: &'static Mutex<Vec<usize>>,
 }
 
 impl Wake for Mark {
@@ -173,9 +168,9 @@ impl Wake for Mark {
     }
 }
 
-fn marks<const N: usize>(log: &Arc<Mutex<Vec<usize>>>) -> [Waker; N] {
+fn marks<const N: usize>(log: &'static Mutex<Vec<usize>>) -> [Waker; N] {
     std::array::from_fn(|number| {
-        let log = log.clone();
+        let log = log;
         Waker::from(Arc::new(Mark { number, log }))
     })
 }
@@ -186,7 +181,7 @@ fn timers_of_the_same_instant_fire_in_any_order_and_others_in_theirs() {
         let fired = |schedule| {
             let builder = Runtime::builder().clock(Clock::Virtual);
             builder.schedule(schedule).build().block_on(async {
-                let log = Arc::new(Mutex::new(Vec::new()));
+                let log = leak(Mutex::new(Vec::new()));
                 let marks: [Waker; 6] = marks(&log);
                 let mut sleeps: Vec<_> = (0..6_u32)
                     .map(|n| Box::pin(sleep(Duration::from_secs((n / 3).into()) * 10 + SECOND)))
@@ -220,7 +215,7 @@ fn what_the_system_reports_in_one_go_comes_in_any_order() {
         let reported = |schedule| {
             let builder = Runtime::builder().schedule(schedule);
             builder.build().block_on(async {
-                let log = Arc::new(Mutex::new(Vec::new()));
+                let log = leak(Mutex::new(Vec::new()));
                 let marks: [Waker; 3] = marks(&log);
                 let sockets = [(); 3].map(|()| {
                     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -253,13 +248,10 @@ fn what_the_system_reports_in_one_go_comes_in_any_order() {
 #[test]
 fn explore_counts_and_passes_the_seed_on() {
     watchdog(|| {
-        let seeds = Rc::new(RefCell::new(Vec::new()));
-        let explored = testing::explore([3, 5, 8], || {
-            let seeds = seeds.clone();
-            async move {
-                seeds.borrow_mut().push(testing::seed());
-                time::sleep(HOUR).await;
-            }
+        let seeds = Log::new();
+        let explored = testing::explore([3, 5, 8], || async move {
+            seeds.push(testing::seed());
+            time::sleep(HOUR).await;
         });
         assert_eq!(seeds.take(), [3, 5, 8]);
         assert_eq!((explored.seeds, explored.schedules), (3, 1));

@@ -35,14 +35,13 @@ fn pipe() -> (Async<Pipe>, Pipe) {
 }
 
 /// Counts the bytes that come, as they come.
-fn spawn_reader(mut from: impl AsyncRead + Unpin + 'static) -> (Rc<Cell<usize>>, Task<()>) {
-    let got = Rc::new(Cell::new(0));
-    let count = got.clone();
+fn spawn_reader(mut from: impl AsyncRead + Unpin + 'static) -> (&'static Cell<usize>, Task<()>) {
+    let got = leak(Cell::new(0));
     let task = spawn(async move {
         loop {
             match from.read(&mut [0]).await.unwrap() {
                 0 => break,
-                n => count.set(count.get() + n),
+                n => got.set(got.get() + n),
             }
         }
     });
@@ -54,14 +53,13 @@ fn b76_a_task_that_yields_lets_the_reactor_have_its_turn() {
     async_test(async || {
         let (ours, mut theirs) = pipe();
         let (got, _reader) = spawn_reader(ours);
-        let yielding = Rc::new(Cell::new(0));
+        let yielding = leak(Cell::new(0));
         for others in [0, 1, 10] {
             let _others: Vec<Task<()>> = (0..others)
                 .map(|_| {
-                    let count = yielding.clone();
                     spawn(async move {
                         loop {
-                            count.set(count.get() + 1);
+                            yielding.set(yielding.get() + 1);
                             yield_now().await;
                         }
                     })
@@ -98,19 +96,15 @@ fn b77_who_wakes_himself_does_not_hold_up_the_timers() {
     async_test(async || {
         for self_waking in [1, 2, 50] {
             let due = now() + 10 * MS;
-            let fired = Rc::new(Cell::new(false));
+            let fired = leak(Cell::new(false));
             let timer = {
-                let fired = fired.clone();
                 spawn(async move {
                     sleep_until(due).await;
                     fired.set(true);
                 })
             };
             let others: Vec<_> = (1..self_waking)
-                .map(|_| {
-                    let fired = fired.clone();
-                    spawn(async move { polls_too_late(due, &fired).await })
-                })
+                .map(|_| spawn(async move { polls_too_late(due, &fired).await }))
                 .collect();
             // Main, too.
             let mut late = polls_too_late(due, &fired).await;
@@ -140,9 +134,9 @@ fn b77_who_wakes_himself_does_not_hold_up_the_timers() {
 fn b78_two_tasks_that_wake_each_other_leave_room_for_a_third() {
     async_test(async || {
         let wakers: Rc<[RefCell<Option<Waker>>; 2]> = Rc::default();
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let _pair = [0, 1].map(|n| {
-            let (wakers, polls) = (wakers.clone(), polls.clone());
+            let wakers = wakers.clone();
             spawn(poll_fn(move |cx| {
                 polls.set(polls.get() + 1);
                 *wakers[n].borrow_mut() = Some(cx.waker().clone());
@@ -163,13 +157,12 @@ fn b78_two_tasks_that_wake_each_other_leave_room_for_a_third() {
 #[test]
 fn b79_many_ready_tasks_do_not_hold_up_the_timers() {
     async_test(async || {
-        let ticks = Rc::new(Cell::new(0));
-        let count = ticks.clone();
+        let ticks = leak(Cell::new(0));
         let _ticker = spawn(async move {
             let mut interval = interval(2 * MS);
             loop {
                 interval.tick().await;
-                count.set(count.get() + 1);
+                ticks.set(ticks.get() + 1);
             }
         });
         // 50 ms of work at least, all of it ready at once, twice.
@@ -214,18 +207,17 @@ fn polls_before_a_read(tasks: usize, each: Duration) -> usize {
     clock.runtime().block_on(async {
         let (ours, theirs) = tcp_pair();
         let mut ours = TcpStream::try_from(ours).unwrap();
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         let reader = spawn(async move {
             ours.read_exact(&mut [0]).await.unwrap();
-            count.get()
+            polls.get()
         });
         // The reader waits, and the next visit is as far off as it can be.
         sleep(MS).await;
         let mut theirs = Some(theirs);
         let _tasks: Vec<Task<()>> = (0..tasks)
             .map(|_| {
-                let (clock, polls, theirs) = (clock.clone(), polls.clone(), theirs.take());
+                let (clock, theirs) = (clock.clone(), theirs.take());
                 spawn(async move {
                     if let Some(mut theirs) = theirs {
                         theirs.write_all(b"x").unwrap();
@@ -281,28 +273,26 @@ fn b79_what_becomes_ready_in_a_long_generation_runs_before_the_next_one() {
         clock.runtime().block_on(async {
             let (ours, mut theirs) = tcp_pair();
             let mut ours = TcpStream::try_from(ours).unwrap();
-            let log = Rc::new(RefCell::new(Vec::new()));
-            let reading = log.clone();
+            let log = Log::new();
             let _reader = spawn(async move {
                 ours.read_exact(&mut [0]).await.unwrap();
-                reading.borrow_mut().push("read".to_string());
+                log.push("read".to_string());
             });
             sleep(MS).await;
             let due = now() + MS;
-            let sleeping = log.clone();
             let _sleeper = spawn(async move {
                 sleep_until(due).await;
-                sleeping.borrow_mut().push("timer".to_string());
+                log.push("timer".to_string());
             });
             yield_now().await;
             theirs.write_all(b"x").unwrap();
             std::thread::sleep(2 * MS);
             let tasks: Vec<Task<()>> = (0..40)
                 .map(|n| {
-                    let (clock, log) = (clock.clone(), log.clone());
+                    let clock = clock.clone();
                     spawn(async move {
                         for round in 0..2 {
-                            log.borrow_mut().push(format!("{round}.{n}"));
+                            log.push(format!("{round}.{n}"));
                             clock.advance(3 * MS);
                             yield_now().await;
                         }
@@ -316,7 +306,7 @@ fn b79_what_becomes_ready_in_a_long_generation_runs_before_the_next_one() {
             let between = ["timer", "read"].map(String::from);
             let second = (0..40).map(|n| format!("1.{n}"));
             let expected: Vec<_> = first.chain(between).chain(second).collect();
-            assert_eq!(*log.borrow(), expected);
+            assert_eq!(log.take(), expected);
         });
     });
 }
@@ -329,7 +319,7 @@ fn b110_no_client_is_served_twice_before_another_is_served_once() {
             let work = Duration::from_micros(work);
             let clock = TestClock::default();
             let served = Rc::new(RefCell::new(vec![0; clients]));
-            let most_apart = Rc::new(Cell::new(0));
+            let most_apart = leak(Cell::new(0));
             clock.runtime().block_on(async {
                 let tasks: Vec<Task<()>> = (0..clients)
                     .map(|n| {
@@ -337,7 +327,6 @@ fn b110_no_client_is_served_twice_before_another_is_served_once() {
                         let mut ours = TcpStream::try_from(ours).unwrap();
                         theirs.write_all(b"x").unwrap();
                         let (clock, served) = (clock.clone(), served.clone());
-                        let most_apart = most_apart.clone();
                         spawn(async move {
                             loop {
                                 let mut request = [0; 16];
@@ -429,8 +418,7 @@ mod mixed {
                         }
                     }
                 });
-                let bytes = Rc::new(Cell::new(0));
-                let count = bytes.clone();
+                let bytes = leak(Cell::new(0));
                 let stream = TcpStream::try_from(to).unwrap();
                 let streaming = spawn(async move {
                     let mut block = vec![7; 64 << 10];
@@ -439,7 +427,7 @@ mod mixed {
                             true => (&stream).write(&block).await.unwrap(),
                             false => (&stream).read(&mut block).await.unwrap(),
                         };
-                        count.set(count.get() + n);
+                        bytes.set(bytes.get() + n);
                     }
                 });
                 let step = async || {
@@ -460,18 +448,16 @@ mod mixed {
     #[test]
     fn a_task_that_computes_beside_echoes() {
         async_test(async || {
-            let computed = Rc::new(Cell::new(0));
-            let count = computed.clone();
+            let computed = leak(Cell::new(0));
             let _computing = spawn(async move {
                 loop {
                     compute_for(5 * MS);
-                    count.set(count.get() + 1);
+                    computed.set(computed.get() + 1);
                     yield_now().await;
                 }
             });
             let clients: Vec<Task<()>> = (0..20)
                 .map(|_| {
-                    let computed = computed.clone();
                     spawn(async move {
                         let most = most_during_a_ping(5, || computed.get()).await;
                         // The request is read after one, the reply after another.
@@ -489,10 +475,9 @@ mod mixed {
     fn a_crowd_that_yields_beside_a_timer_and_an_echo() {
         async_test(async || {
             const CROWD: usize = 20_000;
-            let polls = Rc::new(Cell::new(0));
+            let polls = leak(Cell::new(0));
             let _crowd: Vec<Task<()>> = (0..CROWD)
                 .map(|_| {
-                    let polls = polls.clone();
                     spawn(async move {
                         loop {
                             polls.set(polls.get() + 1);
@@ -540,12 +525,11 @@ mod mixed {
         async_test(async || {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let accepted = Rc::new(Cell::new(0));
-            let count = accepted.clone();
+            let accepted = leak(Cell::new(0));
             let _accepting = spawn(async move {
                 loop {
                     drop(listener.accept().await);
-                    count.set(count.get() + 1);
+                    accepted.set(accepted.get() + 1);
                 }
             });
             let flood = std::thread::spawn(move || {
@@ -697,13 +681,12 @@ fn b79_a_busy_socket_with_long_polls_does_not_starve_the_interrupted_tasks() {
     async_test(async || {
         let (ours, theirs) = pipe();
         (&theirs).write_all(b"x").unwrap();
-        let reads = Rc::new(Cell::new(0));
-        let count = reads.clone();
+        let reads = leak(Cell::new(0));
         let busy = spawn(async move {
             let mut ours = ours;
             for _ in 0..50 {
                 ours.read_exact(&mut [0]).await.unwrap();
-                count.set(count.get() + 1);
+                reads.set(reads.get() + 1);
                 compute_for(2 * MS);
                 (&theirs).write_all(b"x").unwrap();
                 // Until the reactor says so.
@@ -724,10 +707,10 @@ fn b79_a_busy_socket_with_long_polls_does_not_starve_the_interrupted_tasks() {
 async fn check_in_a_row<F: Future<Output = ()> + 'static>(
     limit: usize,
     what: &str,
-    busy: impl FnOnce(Rc<Cell<usize>>) -> F,
+    busy: impl FnOnce(&'static Cell<usize>) -> F,
 ) {
-    let done = Rc::new(Cell::new(0));
-    let busy = spawn(busy(done.clone()));
+    let done = leak(Cell::new(0));
+    let busy = spawn(busy(done));
     let most = most_growth(
         || done.get(),
         10_000_000,
@@ -859,8 +842,7 @@ fn b80_a_listener_that_is_always_busy_starves_nobody() {
             let _clients: Vec<_> = (0..100)
                 .map(|_| std::net::TcpStream::connect(address).unwrap())
                 .collect();
-            let accepted = Rc::new(Cell::new(0));
-            let count = accepted.clone();
+            let accepted = leak(Cell::new(0));
             let server = spawn(async move {
                 let mut stream = listener.incoming();
                 for _ in 0..100 {
@@ -869,7 +851,7 @@ fn b80_a_listener_that_is_always_busy_starves_nobody() {
                     } else {
                         listener.accept().await.unwrap();
                     }
-                    count.set(count.get() + 1);
+                    accepted.set(accepted.get() + 1);
                 }
             });
             while !server.is_finished() {

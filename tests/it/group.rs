@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use fastrand::Rng;
 use futures_lite::FutureExt;
 use soloist::promise::promise;
+use soloist::spawn;
 use soloist::task::{TaskGroup, yield_now};
 use soloist::time::sleep;
-use soloist::{Runtime, spawn};
 
 use crate::support::*;
 
@@ -169,11 +169,10 @@ fn a_failure_cancels_while_nobody_waits_for_the_group() {
             yield_now().await;
             Err("oh no")
         });
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         group.spawn(async move {
             loop {
-                count.set(count.get() + 1);
+                polls.set(polls.get() + 1);
                 yield_now().await;
             }
         });
@@ -209,11 +208,10 @@ fn a_child_that_has_not_started_is_cancelled_without_a_poll() {
 fn of_two_failures_in_one_generation_the_first_counts() {
     async_test(async || {
         let mut group = Group::<()>::new();
-        let second = Rc::new(Cell::new(false));
-        let polled = second.clone();
+        let second = leak(Cell::new(false));
         group.spawn(async { Err("first") });
         group.spawn(async move {
-            polled.set(true);
+            second.set(true);
             Err("second")
         });
         assert_eq!(group.next().await, Some(Err("first")));
@@ -234,9 +232,8 @@ fn dropping_the_group_cancels_all_at_once() {
         assert!(started.iter().all(|seen| counts(seen) == (1, 1)));
         assert_eq!(counts(&not_started), (0, 1));
         // Its spawner is there, and spawns no more.
-        let dropped = Rc::new(Cell::new(false));
-        let flag = dropped.clone();
-        let guard = OnDrop(move || flag.set(true));
+        let dropped = leak(Cell::new(false));
+        let guard = OnDrop(move || dropped.set(true));
         spawner.spawn(async move {
             let _guard = guard;
             Ok(())
@@ -320,17 +317,16 @@ fn a_sibling_is_cancelled_by_the_failure_of_who_spawned_it() {
 #[test]
 fn a_panic_cancels_the_rest_and_arrives_where_it_is_joined() {
     runtime_test(|runtime| {
-        let seen = Rc::new(RefCell::new(Vec::new()));
-        let inner = seen.clone();
+        let seen = leak(RefCell::new(Vec::new()));
         let text = panic_of(|| {
             runtime.block_on(async move {
                 let group = Group::<()>::new();
-                inner.borrow_mut().push(add_probe(&group));
+                seen.borrow_mut().push(add_probe(&group));
                 group.spawn(async {
                     yield_now().await;
                     panic!("the child's own words")
                 });
-                inner.borrow_mut().push(add_probe(&group));
+                seen.borrow_mut().push(add_probe(&group));
                 group.join_all().await
             })
         });
@@ -437,13 +433,12 @@ fn a_failing_child_may_own_the_group() {
     async_test(async || {
         let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
         let inner = group.clone();
-        let dropped = Rc::new(Cell::new(0));
-        let count = dropped.clone();
+        let dropped = leak(Cell::new(0));
         let seen = {
             let group = group.borrow();
             let group = group.as_ref().unwrap();
             group.spawn(async move {
-                let _guard = OnDrop(move || count.set(count.get() + 1));
+                let _guard = OnDrop(move || dropped.set(dropped.get() + 1));
                 let _group = inner.take();
                 Err("with the group in its hands")
             });
@@ -482,9 +477,8 @@ fn a_sibling_that_drops_the_group_while_it_is_cancelled() {
 fn groups_in_groups() {
     async_test(async || {
         let outer = Group::<Vec<u32>>::new();
-        let seen = Rc::new(RefCell::new(Vec::new()));
+        let seen = leak(RefCell::new(Vec::new()));
         for n in 0..3 {
-            let seen = seen.clone();
             outer.spawn(async move {
                 let inner = Group::new();
                 if n < 2 {
@@ -509,13 +503,12 @@ fn groups_in_groups() {
 fn results_are_dropped_with_the_group() {
     async_test(async || {
         struct Output(#[expect(dead_code, reason = "it is dropped")] OnDrop<Box<dyn FnMut()>>);
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let group = TaskGroup::<Output, ()>::new();
         for _ in 0..3 {
-            let count = dropped.clone();
             group.spawn(async move {
                 Ok(Output(OnDrop(Box::new(move || {
-                    count.set(count.get() + 1);
+                    dropped.set(dropped.get() + 1);
                 }))))
             });
         }
@@ -532,7 +525,7 @@ fn a_thousand_groups_against_a_model() {
         let mut random = Rng::with_seed(2026);
         for round in 0..1000 {
             let group = TaskGroup::new();
-            let alive = Rc::new(Cell::new(0));
+            let alive = leak(Cell::new(0));
             let mut first = None;
             let children = 1 + random.u64(..8);
             for n in 0..children {
@@ -540,12 +533,8 @@ fn a_thousand_groups_against_a_model() {
                 if fails && first.is_none_or(|(known, _)| turns < known) {
                     first = Some((turns, n));
                 }
-                let alive = alive.clone();
                 alive.set(alive.get() + 1);
-                let guard = OnDrop({
-                    let alive = alive.clone();
-                    move || alive.set(alive.get() - 1)
-                });
+                let guard = OnDrop(move || alive.set(alive.get() - 1));
                 group.spawn(async move {
                     let _guard = guard;
                     for _ in 0..turns {

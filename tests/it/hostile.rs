@@ -50,7 +50,7 @@ fn stays_here() -> impl Future<Output = ()> {
             DROPPED_ELSEWHERE.fetch_add(1, Ordering::SeqCst);
         }
     });
-    let not_send = Rc::new(Cell::new(0));
+    let not_send = leak(Cell::new(0));
     async move {
         let _guard = guard;
         loop {
@@ -393,19 +393,18 @@ fn b109_the_join_waker_of_a_future_that_took_its_runtime_along_makes_another() {
 fn b109_a_runtime_goes_with_a_future_of_its_own_inside_of_another_runtime() {
     watchdog(|| {
         let outer = Runtime::new();
-        let polls = Rc::new(Cell::new(0));
-        let there = polls.clone();
+        let polls = leak(Cell::new(0));
         outer.block_on(async move {
-            let (_, task, weak) = owned_outside(&there);
+            let (_, task, weak) = owned_outside(&polls);
             drop(task);
             assert!(weak.upgrade().is_none());
-            spawn(async move { there.set(there.get() + 1) }).await;
+            spawn(async move { polls.set(polls.get() + 1) }).await;
         });
         assert_eq!(polls.get(), 1);
         Takers::new().assert_untouched();
 
         /// As `owned_by_its_task`, where no turn can be made.
-        fn owned_outside(_: &Rc<Cell<i32>>) -> (Rc<Seen>, Task<()>, std::rc::Weak<Runtime>) {
+        fn owned_outside(_: &'static Cell<i32>) -> (Rc<Seen>, Task<()>, std::rc::Weak<Runtime>) {
             let runtime = Rc::new(Runtime::new());
             let (seen, own) = (Seen::new(), runtime.clone());
             runtime.spawn(seen.probe()).detach();
@@ -564,11 +563,10 @@ fn messages_for_a_task_in_each_of_its_states_lead_to_one_poll_at_most() {
         wake_elsewhere(seen.waker());
         assert_eq!(turn(&runtime).polled, 1);
         // Running: it is polled again, once.
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         let running = runtime.spawn(poll_fn(move |cx| {
-            count.set(count.get() + 1);
-            if count.get() == 1 {
+            polls.set(polls.get() + 1);
+            if polls.get() == 1 {
                 let waker = cx.waker().clone();
                 elsewhere(move || waker.wake());
             }

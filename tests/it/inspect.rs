@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
-use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -109,12 +108,9 @@ fn without_a_block_on_there_is_no_main() {
 #[test]
 fn a_future_that_asks_while_it_is_dropped_is_no_more() {
     watchdog(|| {
-        let seen = Rc::new(RefCell::new(Vec::new()));
+        let seen = leak(RefCell::new(Vec::new()));
         block_on(async {
-            let guard = |what| {
-                let seen = seen.clone();
-                OnDrop(move || seen.borrow_mut().push((what, dump().tasks.len())))
-            };
+            let guard = |what| OnDrop(move || seen.borrow_mut().push((what, dump().tasks.len())));
             let done = guard("done");
             spawn(async move { drop(done) }).await;
             let other = spawn(pending::<()>());

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
-use std::thread;
 use std::time::Duration;
 
 use soloist::io::{AsyncReadExt, AsyncWriteExt};

@@ -27,7 +27,7 @@ use crate::support::*;
 struct Payload(u32);
 
 /// Panics when it is dropped, as an output or as a payload.
-struct PanicsOnDrop(Rc<Cell<usize>>);
+struct PanicsOnDrop(&'static Cell<usize>);
 
 impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
@@ -37,7 +37,7 @@ impl Drop for PanicsOnDrop {
 }
 
 /// As [`PanicsOnDrop`], for what goes to other threads.
-struct PanicsOnDropThere(Arc<AtomicUsize>);
+struct PanicsOnDropThere(&'static AtomicUsize);
 
 impl Drop for PanicsOnDropThere {
     fn drop(&mut self) {
@@ -78,11 +78,10 @@ fn panics_on_clone() -> Waker {
 #[test]
 fn b23_the_panic_of_a_detached_task_ends_only_that_task() {
     watchdog(|| {
-        let finished = Rc::new(Cell::new(0));
-        let dropped = Rc::new(Cell::new(0));
+        let finished = leak(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
         for number in 0..10 {
-            let (finished, dropped) = (finished.clone(), dropped.clone());
             spawn_detached(&runtime, async move {
                 let _guard = OnDrop(move || dropped.set(dropped.get() + 1));
                 yield_now().await;
@@ -245,12 +244,9 @@ fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
 #[test]
 fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task() {
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
-        let make = || {
-            let output = dropped.clone();
-            runtime.spawn(async move { PanicsOnDrop(output) })
-        };
+        let make = || runtime.spawn(async move { PanicsOnDrop(dropped) });
         let idle = || run_until_idle(&runtime);
 
         // Finished, then dropped or detached.
@@ -271,17 +267,17 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task(
         assert_eq!(dropped.get(), 5);
         // Dropped by itself, in the poll that finishes it.
         let own = Rc::new(RefCell::new(None));
-        let (output, handle) = (dropped.clone(), own.clone());
+        let handle = own.clone();
         let task = runtime.spawn(async move {
             drop(handle.take());
-            PanicsOnDrop(output)
+            PanicsOnDrop(dropped)
         });
         *own.borrow_mut() = Some(task);
         idle();
         assert_eq!(dropped.get(), 6);
         // A payload.
-        let payload = PanicsOnDropThere(Arc::default());
-        let count = payload.0.clone();
+        let count = leak(AtomicUsize::new(0));
+        let payload = PanicsOnDropThere(count);
         let task = runtime.spawn(async { panic_any(payload) });
         idle();
         drop(task);
@@ -300,13 +296,10 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task(
 #[test]
 fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_elsewhere() {
     watchdog(|| {
-        let dropped = Arc::new(AtomicUsize::new(0));
+        let dropped = leak(AtomicUsize::new(0));
         let runtime = Runtime::new();
         let handle = runtime.handle();
-        let make = || {
-            let output = dropped.clone();
-            handle.spawn(move || async { PanicsOnDropThere(output) })
-        };
+        let make = || handle.spawn(move || async { PanicsOnDropThere(dropped) });
         let idle = || run_until_idle(&runtime);
         let quietly = |f: &dyn Fn()| catch_unwind(AssertUnwindSafe(f)).is_ok();
         let task = Cell::new(Some(make()));
@@ -325,11 +318,11 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_elsewhere() 
 #[test]
 fn b24_an_output_that_nobody_wants_and_that_panics_is_no_panic_of_its_task() {
     let test = || {
-        let count = Arc::new(AtomicUsize::new(0));
+        let count = leak(AtomicUsize::new(0));
         let runtime = Runtime::builder().propagate_panics(true).build();
         for detach in [true, false] {
             let (own, handle) = promise::<RemoteTask<PanicsOnDropThere>>();
-            let output = PanicsOnDropThere(count.clone());
+            let output = PanicsOnDropThere(count);
             let task = runtime.handle().spawn(move || async move {
                 // In the poll that finishes it.
                 let own = handle.await.unwrap();
@@ -352,9 +345,9 @@ fn b24_an_output_that_nobody_wants_and_that_panics_is_no_panic_of_its_task() {
 #[test]
 fn b24_a_payload_that_panics_in_its_destructor_ends_only_its_task() {
     watchdog(|| {
-        let count = Arc::new(AtomicUsize::new(0));
+        let count = leak(AtomicUsize::new(0));
         let finished = block_on(async {
-            let payload = PanicsOnDropThere(count.clone());
+            let payload = PanicsOnDropThere(count);
             spawn(async { panic_any(payload) }).detach();
             let sibling = spawn(async {
                 yield_now().await;
@@ -693,7 +686,7 @@ fn b27_a_waker_that_panics_when_it_is_cloned_leaves_all_as_it_was() {
 #[test]
 fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
         let works = || {
             assert!(Handle::try_current().is_none());
@@ -705,7 +698,7 @@ fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
             });
         };
         // Of main's future.
-        let guard = PanicsOnDrop(dropped.clone());
+        let guard = PanicsOnDrop(dropped);
         let text = panic_of(|| {
             runtime.block_on(poll_fn(move |_| {
                 let _guard = &guard;
@@ -719,8 +712,8 @@ fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
         works();
 
         // Of what a closure from elsewhere has taken along, and never used.
-        let there = Arc::new(AtomicUsize::new(0));
-        let taken = PanicsOnDropThere(there.clone());
+        let there = leak(AtomicUsize::new(0));
+        let taken = PanicsOnDropThere(there);
         let remote = runtime.handle().spawn(move || async move { drop(taken) });
         drop(remote);
         works();
@@ -742,11 +735,11 @@ fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
 #[test]
 fn b28_what_was_never_started_is_dropped_with_its_runtime_whatever_panics() {
     watchdog(|| {
-        let dropped = Arc::new(AtomicUsize::new(0));
+        let dropped = leak(AtomicUsize::new(0));
         let runtime = Runtime::new();
         let tasks: Vec<_> = (0..3)
             .map(|_| {
-                let taken = PanicsOnDropThere(dropped.clone());
+                let taken = PanicsOnDropThere(dropped);
                 runtime.handle().spawn(move || async move { drop(taken) })
             })
             .collect();
@@ -762,10 +755,9 @@ fn b28_what_was_never_started_is_dropped_with_its_runtime_whatever_panics() {
 #[test]
 fn b30_tasks_behind_a_main_that_panics_run_in_the_next_call() {
     runtime_test(|runtime| {
-        let order = Rc::new(RefCell::new(Vec::new()));
+        let order = Log::new();
         let add = |number| {
-            let order = order.clone();
-            spawn_detached(&runtime, async move { order.borrow_mut().push(number) });
+            spawn_detached(&runtime, async move { order.push(number) });
         };
         (0..3).for_each(add);
         let text = panic_of(|| {
@@ -777,9 +769,9 @@ fn b30_tasks_behind_a_main_that_panics_run_in_the_next_call() {
                 panic!("main");
             })
         });
-        assert_eq!((text.as_str(), order.borrow().len()), ("main", 3));
+        assert_eq!((text.as_str(), order.len()), ("main", 3));
         runtime.block_on(yield_now());
-        assert_eq!(*order.borrow(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(order.take(), [0, 1, 2, 3, 4, 5]);
         runtime.run();
     });
 }
@@ -788,11 +780,10 @@ fn b30_tasks_behind_a_main_that_panics_run_in_the_next_call() {
 fn b30_tasks_behind_one_whose_panic_ends_the_call_run_in_the_next() {
     watchdog(|| {
         let runtime = Runtime::builder().propagate_panics(true).build();
-        let order = Rc::new(RefCell::new(Vec::new()));
+        let order = Log::new();
         for number in 0..10 {
-            let order = order.clone();
             spawn_detached(&runtime, async move {
-                order.borrow_mut().push(number);
+                order.push(number);
                 if number % 4 == 1 {
                     panic_any(Payload(number));
                 }
@@ -801,9 +792,9 @@ fn b30_tasks_behind_one_whose_panic_ends_the_call_run_in_the_next() {
         for number in [1, 5, 9] {
             let outcome = catch_unwind(AssertUnwindSafe(|| runtime.run()));
             assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&Payload(number)));
-            assert_eq!(order.borrow().len() as u32, number + 1);
+            assert_eq!(order.len() as u32, number + 1);
         }
         runtime.run();
-        assert_eq!(*order.borrow(), (0..10).collect::<Vec<_>>());
+        assert_eq!(order.take(), (0..10).collect::<Vec<_>>());
     });
 }

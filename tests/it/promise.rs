@@ -86,11 +86,11 @@ impl Clone for OnClone {
 fn three_waiters_get_one_result() {
     async_test(async || {
         let (promise, promised) = promise();
-        let trace = Rc::new(RefCell::new(Vec::new()));
+        let trace = leak(RefCell::new(Vec::new()));
         let polls: Rc<[Cell<usize>; 3]> = Rc::default();
         let waiters: Vec<_> = (0..3)
             .map(|n| {
-                let (promised, trace, polls) = (promised.clone(), trace.clone(), polls.clone());
+                let (promised, polls) = (promised.clone(), polls.clone());
                 spawn(async move {
                     let result = count_polls(&polls[n], promised).await;
                     trace.borrow_mut().push((n, result.clone()));
@@ -277,9 +277,8 @@ fn a_callback_runs_on_the_completing_thread_before_set_returns() {
     watchdog(|| {
         let here = thread::current().id();
         let (promise, promised) = promise();
-        let calls = Arc::new(Mutex::new(Vec::new()));
+        let calls = leak(Mutex::new(Vec::new()));
         for _ in 0..2 {
-            let calls = calls.clone();
             promised.clone().on_done(move |result| {
                 calls.lock().unwrap().push((thread::current().id(), result));
             });
@@ -287,10 +286,9 @@ fn a_callback_runs_on_the_completing_thread_before_set_returns() {
         drop(promised);
         assert!(calls.lock().unwrap().is_empty());
 
-        let seen = calls.clone();
         let thread = thread::spawn(move || {
             promise.set("read").unwrap();
-            assert_eq!(seen.lock().unwrap().len(), 2);
+            assert_eq!(calls.lock().unwrap().len(), 2);
         });
         let there = thread.thread().id();
         thread.join().unwrap();
@@ -386,10 +384,9 @@ fn a_result_whose_clone_panics_is_there_for_the_others() {
         // With callbacks and tasks, and whoever is the unlucky one.
         for unlucky in 0..3 {
             let (promise, promised) = promise();
-            let clones = Arc::new(AtomicUsize::new(0));
-            let count = clones.clone();
+            let clones = leak(AtomicUsize::new(0));
             let value = OnClone::new(move || {
-                let n = count.fetch_add(1, Ordering::SeqCst);
+                let n = clones.fetch_add(1, Ordering::SeqCst);
                 assert_ne!(n, unlucky, "no clone");
             });
             let receivers: Vec<_> = (0..4).map(|_| promised.clone()).collect();
@@ -412,7 +409,7 @@ fn a_result_whose_clone_panics_is_there_for_the_others() {
 fn a_result_whose_clone_panics_is_there_for_tasks_and_callbacks() {
     async_test(async || {
         let (promise, promised) = promise();
-        let first = Arc::new(AtomicBool::new(true));
+        let first = leak(AtomicBool::new(true));
         let value = OnClone::new(move || {
             assert!(!first.swap(false, Ordering::SeqCst), "no clone");
         });
@@ -651,7 +648,7 @@ fn dropping_the_promise_wakes_each_waiter_once() {
 struct Meddler {
     promised: Mutex<Promised<u32>>,
     woken: Mutex<Vec<Option<Result<u32, Cancelled>>>>,
-    dropped: Arc<AtomicUsize>,
+    dropped: &'static AtomicUsize,
 }
 
 impl Wake for Meddler {
@@ -672,12 +669,12 @@ impl Drop for Meddler {
 fn wakers_may_use_the_promise_when_they_are_woken_and_dropped() {
     watchdog(|| {
         let (promise, mut promised) = promise();
-        let dropped = Arc::new(AtomicUsize::new(0));
+        let dropped = leak(AtomicUsize::new(0));
         let meddler = || {
             Arc::new(Meddler {
                 promised: Mutex::new(promised.clone()),
                 woken: Mutex::default(),
-                dropped: dropped.clone(),
+                dropped: dropped,
             })
         };
         let wakers = [(); 3].map(|()| Waker::from(meddler()));
@@ -795,10 +792,10 @@ fn a_result_may_use_the_promise_when_it_is_dropped() {
         type Slot = Rc<RefCell<Option<Promised<OnDrop<Box<dyn FnMut()>>>>>>;
         let slot = Slot::default();
         let (promise, promised) = promise();
-        let drops = Rc::new(Cell::new(0));
-        let (held, count) = (slot.clone(), drops.clone());
+        let drops = leak(Cell::new(0));
+        let held = slot.clone();
         let value: Box<dyn FnMut()> = Box::new(move || {
-            count.set(count.get() + 1);
+            drops.set(drops.get() + 1);
             assert!(
                 held.take().is_none(),
                 "it is this one that is being dropped"
@@ -925,7 +922,7 @@ fn ten_thousand_races_between_setting_dropping_and_polling() {
             let (promise, promised) = promise();
             let (value, counts) = Counted::new();
             let tally = Tally::default();
-            let refused = Arc::new(AtomicBool::new(false));
+            let refused = leak(AtomicBool::new(false));
             let set = random.u64(..4) > 0;
             let mut delays = [(); THREADS].map(|()| random.u64(..200));
             if random.u64(..8) == 0 {
@@ -934,10 +931,9 @@ fn ten_thousand_races_between_setting_dropping_and_polling() {
             let rotate = random.u64(..3) as usize;
             let hows = [random.u64(..6), random.u64(..6)];
 
-            let refusal = refused.clone();
             let completer: Job = Box::new(move || {
                 if set {
-                    refusal.store(promise.set(value).is_err(), Ordering::SeqCst);
+                    refused.store(promise.set(value).is_err(), Ordering::SeqCst);
                 } else {
                     drop((promise, value));
                 }

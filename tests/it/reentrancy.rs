@@ -74,16 +74,16 @@ thread_local! {
 
 /// A waker that calls back when it is woken, and when it is dropped.
 struct Reentrant {
-    calls: Arc<AtomicUsize>,
-    ran: Arc<AtomicUsize>,
+    calls: &'static AtomicUsize,
+    ran: &'static AtomicUsize,
 }
 
 impl Reentrant {
     fn call_back(&self) {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let ran = self.ran.clone();
+        let ran = self.ran;
         spawn(async move { _ = ran.fetch_add(1, Ordering::SeqCst) }).detach();
-        let ran = self.ran.clone();
+        let ran = self.ran;
         let there =
             Handle::current().spawn(move || async move { ran.fetch_add(1, Ordering::SeqCst) });
         there.detach();
@@ -117,13 +117,13 @@ impl Drop for Reentrant {
 #[test]
 fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() {
     watchdog(|| {
-        let calls = Arc::new(AtomicUsize::new(0));
-        let ran = Arc::new(AtomicUsize::new(0));
+        let calls = leak(AtomicUsize::new(0));
+        let ran = leak(AtomicUsize::new(0));
         let seen = Seen::new();
         let waker = || {
             Waker::from(Arc::new(Reentrant {
-                calls: calls.clone(),
-                ran: ran.clone(),
+                calls: calls,
+                ran: ran,
             }))
         };
         /// Polls twice, with a waker each, and then once more to its end, or not.
@@ -194,8 +194,8 @@ fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() 
 
 /// A future that does in its destructor whatever can be done.
 struct Busy {
-    spawned: Rc<Cell<usize>>,
-    unspawned: Rc<Cell<usize>>,
+    spawned: &'static Cell<usize>,
+    unspawned: &'static Cell<usize>,
     sibling: Waker,
     victim: Option<Task<()>>,
     socket: Option<Async<UdpSocket>>,
@@ -223,7 +223,7 @@ impl Future for Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let (spawned, dropped) = (self.spawned.clone(), self.unspawned.clone());
+        let (spawned, dropped) = (self.spawned, self.unspawned);
         let guard = OnDrop(move || dropped.set(dropped.get() + 1));
         spawn(async move {
             let _guard = guard;
@@ -289,8 +289,8 @@ fn b33_a_destructor_may_spawn_wake_cancel_deregister_and_set_timers() {
     ];
     watchdog(move || {
         for (number, (end, done, panics)) in ends.into_iter().enumerate() {
-            let spawned = Rc::new(Cell::new(0));
-            let unspawned = Rc::new(Cell::new(0));
+            let spawned = leak(Cell::new(0));
+            let unspawned = leak(Cell::new(0));
             let (sibling, victim) = (Seen::new(), Seen::new());
             let runtime = Runtime::new();
             runtime.block_on(async {
@@ -298,8 +298,8 @@ fn b33_a_destructor_may_spawn_wake_cancel_deregister_and_set_timers() {
                 let victim_task = spawn(victim.probe());
                 yield_now().await;
                 let task = spawn(Busy {
-                    spawned: spawned.clone(),
-                    unspawned: unspawned.clone(),
+                    spawned: spawned,
+                    unspawned: unspawned,
                     sibling: sibling.waker(),
                     victim: Some(victim_task),
                     socket: None,
@@ -344,12 +344,11 @@ fn b34_a_ring_of_destructors_that_wake_and_spawn_ends() {
     watchdog(|| {
         let size = 50;
         let runtime = Runtime::new();
-        let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
+        let wakers: &'static RefCell<Vec<Waker>> = leak(RefCell::default());
         let ring: Vec<_> = (0..size).map(|_| Seen::new()).collect();
         let late: Vec<_> = (0..size).map(|_| Seen::new()).collect();
         for number in 0..size {
-            let (probe, wakers) = (ring[number].probe(), wakers.clone());
-            let late = late[number].clone();
+            let (probe, late) = (ring[number].probe(), late[number].clone());
             let guard = OnDrop(move || {
                 wakers.borrow()[(number + 1) % size].wake_by_ref();
                 spawn(late.probe()).detach();
@@ -377,7 +376,7 @@ fn b34_destructors_that_spawn_the_next_one_come_to_an_end() {
     /// Spawns another of its kind when it is dropped, so many times.
     struct Chain {
         left: usize,
-        dropped: Rc<Cell<usize>>,
+        dropped: &'static Cell<usize>,
     }
     impl Future for Chain {
         type Output = ();
@@ -392,7 +391,7 @@ fn b34_destructors_that_spawn_the_next_one_come_to_an_end() {
             if self.left > 0 {
                 let task = spawn(Chain {
                     left: self.left - 1,
-                    dropped: self.dropped.clone(),
+                    dropped: self.dropped,
                 });
                 // The runtime is being dropped: it is over at once.
                 assert!(task.is_finished());
@@ -401,10 +400,9 @@ fn b34_destructors_that_spawn_the_next_one_come_to_an_end() {
         }
     }
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
         for left in [0, 1, 100] {
-            let dropped = dropped.clone();
             runtime.spawn(Chain { left, dropped }).detach();
         }
         run_until_idle(&runtime);
@@ -416,9 +414,8 @@ fn b34_destructors_that_spawn_the_next_one_come_to_an_end() {
 #[test]
 fn b35_destructors_that_run_at_the_end_are_inside_of_their_runtime() {
     watchdog(|| {
-        let checked = Rc::new(Cell::new(0));
+        let checked = leak(Cell::new(0));
         let guard = || {
-            let checked = checked.clone();
             OnDrop(move || {
                 let late = Seen::new();
                 let task = spawn(late.probe());
@@ -579,9 +576,8 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
                 assert!(text.contains("use `.await` there"), "{text}");
             }
         };
-        let checked = Rc::new(Cell::new(0));
+        let checked = leak(Cell::new(0));
         let guard = || {
-            let checked = checked.clone();
             OnDrop(move || {
                 check();
                 checked.set(checked.get() + 1);
@@ -600,11 +596,10 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
             spawn(async move { drop(guarded) }).await;
             assert_eq!(checked.get(), 2);
             // In a waker, when a timer and a task come to their end.
-            let woken = Arc::new(AtomicUsize::new(0));
-            let count = woken.clone();
+            let woken = leak(AtomicUsize::new(0));
             let waker = waker_fn(move || {
                 check();
-                count.fetch_add(1, Ordering::SeqCst);
+                woken.fetch_add(1, Ordering::SeqCst);
             });
             let mut timer = sleep(MS);
             assert!(poll_with(&mut timer, &waker).is_pending());
@@ -696,9 +691,8 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
         drop(items);
         assert_eq!(seen.drops.get(), 1);
         // A stream goes inside of the runtime that has polled it.
-        let inside = Rc::new(Cell::new(false));
-        let told = inside.clone();
-        let guard = OnDrop(move || told.set(Handle::try_current().is_some()));
+        let inside = leak(Cell::new(false));
+        let guard = OnDrop(move || inside.set(Handle::try_current().is_some()));
         let guarded = stream::once(1).map(move |one| {
             let _guard = &guard;
             one
@@ -710,32 +704,25 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
 
 #[test]
 fn b38_a_runtime_that_is_entered_inside_of_another_leaves_it_current() {
-    async fn hold<G>(_guard: G) {
-        pending::<()>().await;
-    }
     watchdog(|| {
         assert_eq!(current(), "None");
-        let log: Rc<RefCell<Vec<String>>> = Rc::default();
-        let note = || {
-            let log = log.clone();
-            move || log.borrow_mut().push(current())
-        };
+        let log = Log::new();
+        let note = move || log.push(current());
         let name = |runtime: &Runtime| format!("{:?}", Some(runtime.handle()));
         let (one, two, three) = (Runtime::new(), Runtime::new(), Runtime::new());
         let names = [name(&one), name(&two), name(&three)];
-        let entered = note();
         let guard = OnDrop(move || {
-            entered();
+            note();
             panic!("a destructor in the third");
         });
         three.spawn(hold(guard)).detach();
         // The second one's task owns the third.
-        let (entered, mut three) = (note(), Some(three));
+        let mut three = Some(three);
         let guard = OnDrop(move || {
-            entered();
+            note();
             let text = panic_of(|| drop(three.take()));
             assert_eq!(text, "a destructor in the third");
-            entered();
+            note();
         });
         two.spawn(hold(guard)).detach();
 
@@ -754,7 +741,7 @@ fn b38_a_runtime_that_is_entered_inside_of_another_leaves_it_current() {
         assert_eq!(seen.polls.get(), 2);
         assert_eq!(current(), "None");
         let [_, two, three] = names;
-        assert_eq!(*log.borrow(), [two.clone(), three, two]);
+        log.assert(&[two.clone(), three, two]);
     });
 }
 
@@ -763,10 +750,9 @@ fn b39_a_source_that_its_reader_drops_in_an_event_for_both_still_tells_the_write
     async_test(async || {
         let shared = Arc::new(Mutex::new(Some(socket())));
         let there = shared.clone();
-        let read = Arc::new(AtomicUsize::new(0));
-        let count = read.clone();
+        let read = leak(AtomicUsize::new(0));
         let reader = waker_fn(move || {
-            count.fetch_add(1, Ordering::SeqCst);
+            read.fetch_add(1, Ordering::SeqCst);
             let source = there.lock().unwrap().take();
             drop(source);
             // The fd, and the slot, have a new owner at once.
@@ -799,18 +785,17 @@ fn b39_a_source_that_its_reader_drops_in_an_event_for_both_still_tells_the_write
 #[test]
 fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
     runtime_test(|runtime| {
-        let fired = Arc::new(AtomicUsize::new(0));
+        let fired = leak(AtomicUsize::new(0));
         let (late, late_waker) = CountWakes::new();
-        let ran = Arc::new(AtomicUsize::new(0));
+        let ran = leak(AtomicUsize::new(0));
         let due = runtime.block_on(async { now() + 2 * MS });
         // Dropped, reset and made by the first waker of the batch.
         let timers: Arc<Mutex<Vec<Sleep>>> = Arc::default();
-        let (count, there, run) = (fired.clone(), timers.clone(), ran.clone());
+        let there = timers.clone();
         let waker = waker_fn(move || {
-            count.fetch_add(1, Ordering::SeqCst);
+            fired.fetch_add(1, Ordering::SeqCst);
             assert!(now() >= due);
-            let run = run.clone();
-            spawn(async move { _ = run.fetch_add(1, Ordering::SeqCst) }).detach();
+            spawn(async move { _ = ran.fetch_add(1, Ordering::SeqCst) }).detach();
             let mut timers = there.lock().unwrap();
             timers.pop();
             timers[0].reset(due + HOUR);

@@ -97,11 +97,10 @@ fn a_runtime_keeps_its_tasks_from_one_block_on_to_the_next() {
 #[test]
 fn mains_future_is_dropped_inside_of_the_runtime_and_before_block_on_returns() {
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(false));
-        let there = dropped.clone();
+        let dropped = leak(Cell::new(false));
         let guard = OnDrop(move || {
             assert!(Handle::try_current().is_some());
-            there.set(true);
+            dropped.set(true);
         });
         let runtime = Runtime::new();
         runtime.block_on(poll_fn(move |_| {
@@ -136,7 +135,6 @@ fn tasks_run_first_in_first_out() {
     runtime_test(|runtime| {
         let log = Log::new();
         for number in 0..1_000 {
-            let log = log.clone();
             runtime.spawn(async move { log.push(number) }).detach();
         }
         runtime.run();
@@ -150,7 +148,7 @@ fn woken_tasks_run_in_the_order_of_their_wakes() {
         let log = Log::new();
         let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
         for number in 0..6 {
-            let (log, wakers) = (log.clone(), wakers.clone());
+            let wakers = wakers.clone();
             let mut started = false;
             spawn_detached(
                 &runtime,
@@ -211,32 +209,29 @@ fn spawn_polls_nothing() {
 fn a_turn_runs_what_was_ready_when_it_began_each_once() {
     runtime_test(|runtime| {
         let log = Log::new();
-        let (inner, outer) = (log.clone(), log.clone());
         spawn_detached(&runtime, async move {
-            outer.push("parent");
+            log.push("parent");
             for _ in 0..10 {
-                let inner = inner.clone();
-                spawn(async move { inner.push("child") }).detach();
+                spawn(async move { log.push("child") }).detach();
             }
             yield_now().await;
-            outer.push("parent");
+            log.push("parent");
         });
-        let other = log.clone();
         spawn_detached(&runtime, async move {
             for _ in 0..2 {
-                other.push("other");
+                log.push("log");
                 yield_now().await;
             }
         });
         let done = turn(&runtime);
-        // Ten children, the parent, which yielded after them, and the other.
+        // Ten children, the parent, which yielded after them, and the log.
         assert_eq!((done.polled, done.ready), (2, 12));
-        assert_eq!(log.take(), ["parent", "other"]);
+        assert_eq!(log.take(), ["parent", "log"]);
         let done = turn(&runtime);
         assert_eq!((done.polled, done.ready), (12, 1));
         let log = log.take();
         assert!(log[..10].iter().all(|&name| name == "child"));
-        assert_eq!(log[10..], ["parent", "other"]);
+        assert_eq!(log[10..], ["parent", "log"]);
         assert_eq!(turn(&runtime).polled, 1);
     });
 }
@@ -246,12 +241,9 @@ fn what_a_task_spawns_goes_to_the_end_of_the_queue() {
     async_test(async || {
         let log = Log::new();
         let parents = [0, 1, 2].map(|n| {
-            let log = log.clone();
             spawn(async move {
-                let children = ["a", "b"].map(|name| {
-                    let log = log.clone();
-                    spawn(async move { log.push(format!("{n}{name}")) })
-                });
+                let children =
+                    ["a", "b"].map(|name| spawn(async move { log.push(format!("{n}{name}")) }));
                 log.push(n.to_string());
                 for child in children {
                     child.await;
@@ -271,12 +263,11 @@ fn what_a_task_spawns_goes_to_the_end_of_the_queue() {
 #[test]
 fn a_task_that_wakes_itself_for_ever_keeps_no_one_from_running() {
     runtime_test(|runtime| {
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         spawn_detached(
             &runtime,
             poll_fn(move |cx| {
-                count.set(count.get() + 1);
+                polls.set(polls.get() + 1);
                 cx.waker().wake_by_ref();
                 Poll::<()>::Pending
             }),
@@ -296,17 +287,16 @@ fn a_task_that_wakes_itself_for_ever_keeps_no_one_from_running() {
 fn run_returns_when_no_task_is_left() {
     runtime_test(|runtime| {
         runtime.run();
-        let done = Rc::new(Cell::new(0));
-        let (outer, inner) = (done.clone(), done.clone());
+        let done = leak(Cell::new(0));
         spawn_detached(&runtime, async move {
             sleep(MS).await;
             // Also what is spawned meanwhile.
             spawn(async move {
                 sleep(MS).await;
-                inner.set(inner.get() + 1);
+                done.set(done.get() + 1);
             })
             .detach();
-            outer.set(outer.get() + 1);
+            done.set(done.get() + 1);
         });
         // Also a task whose handle is held.
         let kept = runtime.spawn(async {
@@ -352,7 +342,6 @@ fn a_stop_ends_the_call_after_the_tasks_that_are_ready_and_the_next_call_goes_on
             let runtime = Runtime::new();
             let log = Log::new();
             for n in 0..4 {
-                let log = log.clone();
                 let task = runtime.spawn(async move {
                     log.push((n, 1));
                     if n == 1 {
@@ -463,15 +452,14 @@ fn what_is_spawned_from_elsewhere_during_a_long_generation_comes_last() {
 fn run_forever_returns_on_stop_only() {
     runtime_test(|runtime| {
         let handle = runtime.handle();
-        let stopped = Arc::new(AtomicUsize::new(0));
-        let there = stopped.clone();
+        let stopped = leak(AtomicUsize::new(0));
         let thread = thread::spawn(move || {
             // It has no task, or has had some: it waits for more.
             for number in 0..3 {
                 thread::sleep(Duration::from_millis(number));
                 assert!(handle.spawn(|| async {}).wait().is_ok());
             }
-            there.store(1, Ordering::SeqCst);
+            stopped.store(1, Ordering::SeqCst);
             handle.stop();
         });
         runtime.run_forever();
@@ -488,11 +476,10 @@ fn run_forever_returns_on_stop_only() {
 #[test]
 fn a_stop_is_remembered_until_a_run_sees_it() {
     runtime_test(|runtime| {
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         let spins = runtime.spawn(async move {
             loop {
-                count.set(count.get() + 1);
+                polls.set(polls.get() + 1);
                 yield_now().await;
             }
         });
@@ -778,7 +765,7 @@ fn a_remote_task_is_made_polled_and_dropped_on_the_runtimes_thread() {
             let task = handle.spawn(move || {
                 assert_eq!(thread::current().id(), here);
                 // Nothing of this is Send.
-                let local = Rc::new(Cell::new(1));
+                let local = leak(Cell::new(1));
                 let dropped = OnDrop(move || assert_eq!(thread::current().id(), here));
                 async move {
                     let _dropped = dropped;
@@ -897,9 +884,8 @@ fn to_wait_for_a_remote_task_on_its_own_thread_panics_and_cancels_it() {
     runtime_test(|runtime| {
         let expected = "`RemoteTask::wait` on the runtime's own thread would wait for itself: \
                         `.await` it";
-        let seen = Arc::new(AtomicUsize::new(0));
-        let there = seen.clone();
-        let make = move || async move { _ = there.fetch_add(1, Ordering::SeqCst) };
+        let seen = leak(AtomicUsize::new(0));
+        let make = move || async move { _ = seen.fetch_add(1, Ordering::SeqCst) };
         let task = runtime.handle().spawn(make.clone());
         assert_eq!(panic_of(|| task.wait()), expected);
         runtime.block_on(async {

@@ -70,14 +70,13 @@ fn a_task_waits_for_nothing_and_main_for_the_task() {
 #[test]
 fn the_usual_mistake_the_waker_is_not_kept() {
     watchdog(|| {
-        let done = Rc::new(Cell::new(false));
-        let setter = done.clone();
+        let done = leak(Cell::new(false));
         let text = stuck(async move {
             let waits = spawn(poll_fn(move |_| match done.get() {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }));
-            spawn(async move { setter.set(true) }).detach();
+            spawn(async move { done.set(true) }).detach();
             waits.await;
         });
         assert!(text.contains("task `task-1`, spawned at "), "{text}");
@@ -307,10 +306,9 @@ fn a_thread_with_a_handle() {
         let mut promise = Some(promise);
         // Neither has a waker of anybody; the task that comes through the handle is new.
         runtime.spawn(pending::<()>()).detach();
-        let joined = Rc::new(Cell::new(0));
-        let seen = joined.clone();
+        let joined = leak(Cell::new(0));
         spawn_detached(&runtime, async move {
-            seen.set(promised.await.unwrap());
+            joined.set(promised.await.unwrap());
         });
         let text = panic_of(|| {
             runtime.block_on(poll_fn(|_| {

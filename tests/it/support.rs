@@ -175,11 +175,11 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 }
 
 /// What has happened, in order.
-pub(crate) struct Log<T>(Rc<RefCell<Vec<T>>>);
+pub(crate) struct Log<T: 'static>(&'static RefCell<Vec<T>>);
 
 impl<T> Log<T> {
     pub(crate) fn new() -> Log<T> {
-        Log(Rc::default())
+        Log(leak(RefCell::default()))
     }
 
     pub(crate) fn push(&self, entry: T) {
@@ -188,6 +188,10 @@ impl<T> Log<T> {
 
     pub(crate) fn take(&self) -> Vec<T> {
         self.0.take()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
     }
 
     /// Checks the entries since the last check.
@@ -200,15 +204,17 @@ impl<T> Log<T> {
     }
 
     /// A guard whose drop is logged.
-    pub(crate) fn on_drop(&self, entry: T) -> OnDrop<impl FnMut() + use<T>> {
-        let (log, mut entry) = (self.clone(), Some(entry));
+    pub(crate) fn on_drop(self, entry: T) -> OnDrop<impl FnMut() + use<T>> {
+        let (log, mut entry) = (self, Some(entry));
         OnDrop(move || log.0.borrow_mut().extend(entry.take()))
     }
 }
 
+impl<T> Copy for Log<T> {}
+
 impl<T> Clone for Log<T> {
     fn clone(&self) -> Log<T> {
-        Log(self.0.clone())
+        *self
     }
 }
 
@@ -453,6 +459,14 @@ pub(crate) fn on_thread<R: Send + 'static>(
             }
         }
     })
+}
+
+/// As `Box::leak`: a test can use the reference anywhere, without clones. LeakSanitizer sees that
+/// it is on purpose.
+pub(crate) fn leak<T>(value: T) -> &'static T {
+    let leaked = Box::leak(Box::new(value));
+    forget(&raw const *leaked as usize);
+    leaked
 }
 
 /// As `mem::forget`, so that LeakSanitizer sees that it is on purpose: it finds the address.

@@ -1,6 +1,6 @@
 //! Values that belong to a task.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -10,7 +10,7 @@ use std::thread;
 
 use soloist::task::yield_now;
 use soloist::time::sleep;
-use soloist::{Runtime, Task, block_on, spawn, task_local};
+use soloist::{Task, block_on, spawn, task_local};
 
 use crate::support::*;
 
@@ -135,11 +135,8 @@ fn outside_of_a_scope_there_is_none() {
 #[test]
 fn destructors_see_the_value() {
     watchdog(|| {
-        let seen = Rc::new(RefCell::new(Vec::new()));
-        let look = |name| {
-            let seen = seen.clone();
-            OnDrop(move || seen.borrow_mut().push((name, depth())))
-        };
+        let seen = Log::new();
+        let look = |name| OnDrop(move || seen.push((name, depth())));
         block_on(async {
             let held = |name, n| {
                 let guard = look(name);
@@ -165,11 +162,7 @@ fn destructors_see_the_value() {
                 })
             ));
             done.as_mut().await;
-            assert_eq!(
-                seen.borrow().len(),
-                4,
-                "it does not wait for the scope to go"
-            );
+            assert_eq!(seen.len(), 4, "it does not wait for the scope to go");
             // With a scope in it.
             let nested = spawn(DEPTH.scope(4, held("nested", 5)));
             yield_now().await;
@@ -183,7 +176,7 @@ fn destructors_see_the_value() {
             ("held", Some(3)),
             ("nested", Some(5)),
         ];
-        assert_eq!(*seen.borrow(), expected);
+        assert_eq!(seen.take(), expected);
     });
 }
 
@@ -299,11 +292,8 @@ fn a_scope_that_is_polled_inside_of_with_panics() {
 #[test]
 fn a_scope_may_be_dropped_inside_of_with() {
     watchdog(|| {
-        let drops = Rc::new(Cell::new(0));
-        let guard = {
-            let drops = drops.clone();
-            OnDrop(move || drops.set(drops.get() + 1))
-        };
+        let drops = leak(Cell::new(0));
+        let guard = { OnDrop(move || drops.set(drops.get() + 1)) };
         block_on(DEPTH.scope(1, async {
             let task = spawn(DEPTH.scope(2, hold(guard)));
             yield_now().await;

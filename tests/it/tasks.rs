@@ -128,8 +128,7 @@ fn a_task_that_drops_or_cancels_itself_is_dropped_at_the_end_of_its_poll() {
         for cancel in [false, true] {
             let (own, dropped) = (Own::default(), Rc::new(Cell::new(false)));
             let (handle, there) = (own.clone(), dropped.clone());
-            let reached = Rc::new(Cell::new(0));
-            let count = reached.clone();
+            let reached = leak(Cell::new(0));
             let guard = OnDrop(move || there.set(true));
             let runtime = Runtime::new();
             let seen_inside = dropped.clone();
@@ -138,17 +137,17 @@ fn a_task_that_drops_or_cancels_itself_is_dropped_at_the_end_of_its_poll() {
                 let task = handle.take().unwrap();
                 if cancel {
                     let cancel = task.cancel();
-                    count.set(count.get() + 1);
+                    reached.set(reached.get() + 1);
                     assert!(!seen_inside.get());
                     // It waits for its own end, and goes with it.
                     cancel.await;
                 } else {
                     drop(task);
-                    count.set(count.get() + 1);
+                    reached.set(reached.get() + 1);
                     assert!(!seen_inside.get());
                     yield_now().await;
                 }
-                count.set(count.get() + 100);
+                reached.set(reached.get() + 100);
             }));
             assert_eq!(turn(&runtime).polled, 1);
             assert!(dropped.get());
@@ -179,11 +178,11 @@ fn a_handle_that_goes_while_its_future_is_dropped_changes_nothing() {
     watchdog(|| {
         for abort in [false, true] {
             let own = Own::default();
-            let drops = Rc::new(Cell::new(0));
-            let (handle, count) = (own.clone(), drops.clone());
+            let drops = leak(Cell::new(0));
+            let handle = own.clone();
             let guard = OnDrop(move || {
                 drop(handle.take());
-                count.set(count.get() + 1);
+                drops.set(drops.get() + 1);
             });
             let runtime = Runtime::new();
             let task = runtime.spawn(async move {
@@ -408,10 +407,9 @@ fn a_task_is_awaited_from_another_runtime_of_its_thread() {
             yield_now().await;
             8
         });
-        let seen = Rc::new(Cell::new(0));
-        let got = seen.clone();
+        let seen = leak(Cell::new(0));
         spawn_detached(&two, async move {
-            got.set((&mut task).await);
+            seen.set((&mut task).await);
         });
         for expected in [0, 0, 8] {
             turn(&two);

@@ -329,13 +329,12 @@ fn b18_no_future_goes_with_a_foreign_waker_while_the_runtime_is_dropped() {
 #[test]
 fn b19_a_foreign_wake_in_the_final_poll_leads_to_no_other() {
     runtime_test(|runtime| {
-        let polls = Rc::new(Cell::new(0));
-        let drops = Rc::new(Cell::new(0));
-        let (count, guard) = (polls.clone(), drops.clone());
-        let guard = OnDrop(move || guard.set(guard.get() + 1));
+        let polls = leak(Cell::new(0));
+        let drops = leak(Cell::new(0));
+        let guard = OnDrop(move || drops.set(drops.get() + 1));
         let task = runtime.spawn(poll_fn(move |cx| {
             let _guard = &guard;
-            count.set(count.get() + 1);
+            polls.set(polls.get() + 1);
             cx.waker().wake_by_ref();
             let waker = cx.waker().clone();
             elsewhere(move || {
@@ -492,11 +491,10 @@ fn b21_an_event_of_a_source_that_was_dropped_in_its_batch_hits_no_other() {
             let sockets = Arc::new(Mutex::new(Vec::<Option<Async<UdpSocket>>>::new()));
             let third = Arc::new(Mutex::new(None));
             let (wakes, count) = CountWakes::new();
-            let events = Arc::new(AtomicUsize::new(0));
+            let events = leak(AtomicUsize::new(0));
             let mut addresses = Vec::new();
             for own in 0..2 {
                 let (sockets_there, third, count) = (sockets.clone(), third.clone(), count.clone());
-                let events = events.clone();
                 let waker = waker_fn(move || {
                     // The one that is dropped is woken too, to find out.
                     if events.fetch_add(1, Ordering::SeqCst) > 0 {
@@ -590,13 +588,12 @@ fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
 fn what_block_on_leaves_is_dropped_inside_of_it_before_it_returns() {
     watchdog(|| {
         let all: Vec<_> = (0..3).map(|_| Seen::new()).collect();
-        let inside = Rc::new(Cell::new(0));
+        let inside = leak(Cell::new(0));
         block_on(async {
             // Polled, not polled, and with its handle kept.
             spawn(all[0].probe()).detach();
             yield_now().await;
             spawn(all[1].probe()).detach();
-            let inside = inside.clone();
             let guard = OnDrop(move || {
                 assert!(Handle::try_current().is_some());
                 inside.set(inside.get() + 1);

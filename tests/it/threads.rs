@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::thread;
@@ -28,9 +27,9 @@ thread_local! {
 }
 
 /// What a thread can leave behind.
-fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
+fn leave_behind(ends: &'static AtomicUsize) -> Vec<Box<dyn Any>> {
     let ended = || {
-        let ends = ends.clone();
+        let ends = ends;
         OnDrop(move || {
             ends.fetch_add(1, Ordering::SeqCst);
         })
@@ -118,13 +117,12 @@ fn b81_everything_can_be_dropped_while_its_thread_ends() {
     in_own_process(|| {
         for first in [true, false] {
             for reversed in [true, false] {
-                let ends = Arc::new(AtomicUsize::new(0));
-                let count = ends.clone();
+                let ends = leak(AtomicUsize::new(0));
                 let thread = thread::spawn(move || {
                     if first {
                         KEPT.with(|_| {});
                     }
-                    let mut left = leave_behind(&count);
+                    let mut left = leave_behind(&ends);
                     if reversed {
                         left.reverse();
                     }
@@ -148,11 +146,10 @@ fn b81_a_runtime_in_a_thread_local_is_usable_until_the_end() {
     }
     in_own_process(|| {
         for _ in 0..3 {
-            let dropped = Arc::new(AtomicUsize::new(0));
-            let count = dropped.clone();
+            let dropped = leak(AtomicUsize::new(0));
             let thread = thread::spawn(move || {
                 let guard = OnDrop(move || {
-                    count.fetch_add(1, Ordering::SeqCst);
+                    dropped.fetch_add(1, Ordering::SeqCst);
                 });
                 RUNTIME.with(|runtime| {
                     spawn_detached(&runtime, hold(guard));
@@ -182,15 +179,14 @@ fn call_while_it_goes_idle(calls: usize) {
         let caller = thread::spawn(move || {
             let start = Instant::now();
             let mut random = Rng::with_seed(82);
-            let served = Arc::new(AtomicUsize::new(0));
+            let served = leak(AtomicUsize::new(0));
             for n in 1..=calls {
                 if start.elapsed() > (30 * SECOND) {
                     break;
                 }
-                let count = served.clone();
                 handle
                     .spawn(async move || {
-                        count.fetch_add(1, Ordering::SeqCst);
+                        served.fetch_add(1, Ordering::SeqCst);
                     })
                     .detach();
                 // As soon as it is served: the runtime is about to go idle.
@@ -228,14 +224,13 @@ fn b82_floods_of_calls_are_all_served() {
 
     with_both_waits(|| {
         let runtime = Runtime::new();
-        let served = Arc::new(AtomicUsize::new(0));
+        let served = leak(AtomicUsize::new(0));
         let callers: Vec<_> = (0..3)
             .map(|seed| {
-                let (handle, served) = (runtime.handle(), served.clone());
+                let handle = runtime.handle();
                 thread::spawn(move || {
                     let mut random = Rng::with_seed(seed);
                     for _ in 0..CALLS {
-                        let served = served.clone();
                         handle
                             .spawn(async move || {
                                 served.fetch_add(1, Ordering::SeqCst);
@@ -267,15 +262,14 @@ fn b82_wakes_of_one_task_from_several_threads_are_not_lost() {
     with_both_waits(|| {
         const WAKES: usize = 5000;
         block_on(async {
-            let turn = Arc::new(AtomicUsize::new(0));
+            let turn = leak(AtomicUsize::new(0));
             // As many as half a minute has room for, if the threads have no cores of their own.
             let start = Instant::now();
-            let is_over = Arc::new(AtomicBool::new(false));
+            let is_over = leak(AtomicBool::new(false));
             let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
             let threads: Vec<_> = (0..2)
                 .map(|n| {
-                    let (turn, waker) = (turn.clone(), waker.clone());
-                    let is_over = is_over.clone();
+                    let waker = waker.clone();
                     thread::spawn(move || {
                         for round in 0..WAKES {
                             // Until it has seen the last one.

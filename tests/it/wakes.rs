@@ -47,8 +47,7 @@ impl Line {
 /// A future that each of `threads` threads wakes `rounds` times. A thread wakes it anew
 /// as soon as a poll has seen the word of its last wake, often while that poll is under
 /// way, and goes on only when that has led to another poll.
-fn woken_by(threads: usize, rounds: usize, polls: &Rc<Cell<usize>>) -> impl Future + use<> {
-    let polls = polls.clone();
+fn woken_by(threads: usize, rounds: usize, polls: &'static Cell<usize>) -> impl Future + use<> {
     let mut lines: Vec<(Arc<Line>, Thread)> = Vec::new();
     poll_fn(move |cx| {
         polls.set(polls.get() + 1);
@@ -82,7 +81,7 @@ fn woken_by(threads: usize, rounds: usize, polls: &Rc<Cell<usize>>) -> impl Futu
 fn b01_each_wake_after_a_poll_began_leads_to_another() {
     with_both_waits(|| {
         let rounds = 2_000;
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         block_on(async {
             spawn(woken_by(2, rounds, &polls)).await;
         });
@@ -97,9 +96,9 @@ fn b01_each_wake_after_a_poll_began_leads_to_another() {
 #[test]
 fn a_thousand_wakes_from_each_of_four_threads_are_a_thousand_polls_each() {
     with_both_waits(|| {
-        let polls: Vec<_> = (0..4).map(|_| Rc::new(Cell::new(0))).collect();
+        let polls = [(); 4].map(|()| &*leak(Cell::new(0)));
         block_on(async {
-            let tasks: Vec<_> = polls.iter().map(|p| spawn(woken_by(1, 1_000, p))).collect();
+            let tasks = polls.map(|polls| spawn(woken_by(1, 1_000, polls)));
             for task in tasks {
                 task.await;
             }
@@ -197,6 +196,21 @@ fn b02_what_one_block_on_leaves_half_way_the_next_goes_on_with() {
         assert!(all.iter().all(|seen| seen.polls.get() == 1));
         run_until_idle(&runtime);
         assert!(all.iter().all(|seen| seen.polls.get() == 2));
+
+        // Behind main in its last generation.
+        let last = Seen::new();
+        let mut is_woken = false;
+        runtime.block_on(poll_fn(|cx| {
+            if std::mem::replace(&mut is_woken, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            spawn(last.probe()).detach();
+            Poll::Pending
+        }));
+        assert_eq!(last.polls.get(), 0);
+        run_until_idle(&runtime);
+        assert_eq!(last.polls.get(), 1);
     });
 }
 
@@ -227,13 +241,11 @@ fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
     ];
     with_both_waits(move || {
         for wake in ways {
-            let polls = Rc::new(Cell::new(0));
-            let count = polls.clone();
+            let polls = leak(Cell::new(0));
             let once = move || {
-                let count = count.clone();
                 poll_fn(move |cx| {
-                    count.set(count.get() + 1);
-                    if count.get() > 1 {
+                    polls.set(polls.get() + 1);
+                    if polls.get() > 1 {
                         return Poll::Ready(());
                     }
                     wake(cx.waker());
@@ -251,7 +263,7 @@ fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
 #[test]
 fn b04_a_spawn_from_a_sibling_branch_does_not_wait_for_another_event() {
     with_both_waits(|| {
-        let done = Rc::new(Cell::new(false));
+        let done = leak(Cell::new(false));
         let waiting: Rc<Cell<Option<Waker>>> = Rc::default();
         let waits = poll_fn(|cx| {
             waiting.set(Some(cx.waker().clone()));
@@ -262,7 +274,7 @@ fn b04_a_spawn_from_a_sibling_branch_does_not_wait_for_another_event() {
             }
         });
         let spawns = async {
-            let (done, waiting) = (done.clone(), waiting.clone());
+            let waiting = waiting.clone();
             spawn(async move {
                 done.set(true);
                 waiting.take().expect("the first branch waits").wake();
@@ -350,7 +362,7 @@ fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
 #[test]
 fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
     with_both_waits(|| {
-        let rung = Rc::new(Cell::new(0));
+        let rung = leak(Cell::new(0));
         let listening: Rc<Cell<Option<Waker>>> = Rc::default();
         let main = async {
             let busy: Vec<_> = (0..1_000)
@@ -362,7 +374,7 @@ fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
                     })
                 })
                 .collect();
-            let bell = (rung.clone(), listening.clone());
+            let bell = (rung, listening.clone());
             spawn(async move {
                 for _ in 0..3 {
                     yield_now().await;
@@ -394,16 +406,16 @@ fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
     watchdog(|| {
         // The models see more; this is for ThreadSanitizer, and for other processors.
         for _ in 0..2000 {
-            let data = Arc::new(AtomicUsize::new(0));
+            let data = leak(AtomicUsize::new(0));
             let mut thread = None;
             let wait = poll_fn(|cx| {
-                let (waker, there) = (cx.waker().clone(), data.clone());
+                let waker = cx.waker().clone();
                 thread.get_or_insert_with(|| {
                     thread::spawn(move || {
-                        there.store(1, Ordering::Relaxed);
+                        data.store(1, Ordering::Relaxed);
                         waker.wake_by_ref();
                         // Woken already, for all that it knows.
-                        there.store(2, Ordering::Relaxed);
+                        data.store(2, Ordering::Relaxed);
                         waker.wake_by_ref();
                     })
                 });
@@ -422,13 +434,11 @@ fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
 #[test]
 fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
     with_both_waits(|| {
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         let future = move || {
-            let count = count.clone();
             poll_fn(move |cx| {
-                count.set(count.get() + 1);
-                if count.get() > 1 {
+                polls.set(polls.get() + 1);
+                if polls.get() > 1 {
                     return Poll::Ready(());
                 }
                 let (waker, me) = (cx.waker().clone(), thread::current());
@@ -640,7 +650,7 @@ fn what_an_earlier_main_has_left_in_the_queue_is_no_poll() {
 #[test]
 fn foreign_wakes_go_on_when_the_reactor_is_made_between_two_of_them() {
     watchdog(|| {
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let mut socket = None;
         let mut woken = pin!(woken_by(1, 500, &polls));
         block_on(poll_fn(|cx| {
