@@ -116,9 +116,7 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
                 for _ in 0..polls {
                     yield_now().await;
                 }
-                let cancelled = AssertUnwindSafe(task.cancel());
-                let payload = futures_lite::FutureExt::catch_unwind(cancelled).await;
-                let text = panic_text(&*payload.unwrap_err());
+                let text = panic_of_async(task.cancel()).await;
                 assert_eq!(text, "the destructor of a future");
                 assert_eq!(dropped.take(), 1);
             }
@@ -135,16 +133,12 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
             *own.borrow_mut() = Some(task);
             yield_now().await;
             assert_eq!(dropped.take(), 1);
-            let end = AssertUnwindSafe(ends.take().unwrap());
-            let payload = futures_lite::FutureExt::catch_unwind(end).await;
-            let text = panic_text(&*payload.unwrap_err());
+            let text = panic_of_async(ends.take().unwrap()).await;
             assert_eq!(text, "the destructor of a future");
             // One that had panicked by itself, too.
             let task = spawn(async { panic!("in a poll") });
             yield_now().await;
-            let cancelled = AssertUnwindSafe(task.cancel());
-            let payload = futures_lite::FutureExt::catch_unwind(cancelled).await;
-            assert_eq!(panic_text(&*payload.unwrap_err()), "in a poll");
+            assert_eq!(panic_of_async(task.cancel()).await, "in a poll");
         });
     });
 }
@@ -429,9 +423,7 @@ fn b112_a_child_that_panics_in_its_destructor_cancels_the_rest() {
             yield_now().await;
             // At once, while nobody waits for the group.
             assert_eq!(dropped.get(), 1);
-            let next = AssertUnwindSafe(group.next());
-            let payload = futures_lite::FutureExt::catch_unwind(next).await;
-            let text = panic_text(&*payload.unwrap_err());
+            let text = panic_of_async(group.next()).await;
             assert_eq!(text, "the destructor of a future");
             assert_eq!(group.next().await, None);
         });

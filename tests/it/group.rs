@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
-use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -28,10 +27,6 @@ fn add_probe<T: 'static>(group: &Group<T>) -> Rc<Seen> {
         pending().await
     });
     seen
-}
-
-fn counts(seen: &Seen) -> (usize, usize) {
-    seen.counts()
 }
 
 #[test]
@@ -93,9 +88,9 @@ fn no_child_is_polled_inside_of_spawn_and_each_once_for_each_wake() {
     async_test(async || {
         let group = Group::<()>::new();
         let seen: Vec<_> = (0..10).map(|_| add_probe(&group)).collect();
-        assert!(seen.iter().all(|seen| counts(seen) == (0, 0)));
+        assert!(seen.iter().all(|seen| seen.counts() == (0, 0)));
         yield_now().await;
-        assert!(seen.iter().all(|seen| counts(seen) == (1, 0)));
+        assert!(seen.iter().all(|seen| seen.counts() == (1, 0)));
         seen[4].waker().wake();
         yield_now().await;
         let polls: Vec<_> = seen.iter().map(|seen| seen.polls.get()).collect();
@@ -155,7 +150,7 @@ fn the_first_failure_cancels_the_rest_and_resolves_when_they_are_gone() {
                 }
             }
             assert_eq!(group.join_all().await, Err("no such page"));
-            assert!(seen.iter().all(|seen| counts(seen) == (1, 1)), "{place}");
+            assert!(seen.iter().all(|seen| seen.counts() == (1, 1)), "{place}");
         }
     });
 }
@@ -182,11 +177,11 @@ fn a_failure_cancels_while_nobody_waits_for_the_group() {
         }
         // In the generation of the failure it stands behind it.
         assert_eq!(polls.get(), 1);
-        assert_eq!(counts(&seen), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
         assert_eq!(group.len(), 2, "one result, and one error");
         // What starts later never starts.
         let late = add_probe(&group);
-        assert_eq!(counts(&late), (0, 1));
+        assert_eq!(late.counts(), (0, 1));
         assert_eq!(group.next().await, Some(Ok(1)));
         assert_eq!(group.next().await, Some(Err("oh no")));
         assert_eq!(group.next().await, None);
@@ -194,29 +189,15 @@ fn a_failure_cancels_while_nobody_waits_for_the_group() {
 }
 
 #[test]
-fn a_child_that_has_not_started_is_cancelled_without_a_poll() {
-    async_test(async || {
-        let group = Group::<()>::new();
-        group.spawn(async { Err("at once") });
-        let seen = add_probe(&group);
-        assert_eq!(group.join_all().await, Err("at once"));
-        assert_eq!(counts(&seen), (0, 1));
-    });
-}
-
-#[test]
-fn of_two_failures_in_one_generation_the_first_counts() {
+fn a_failure_in_the_first_poll_cancels_children_that_have_not_started() {
     async_test(async || {
         let mut group = Group::<()>::new();
-        let second = leak(Cell::new(false));
         group.spawn(async { Err("first") });
-        group.spawn(async move {
-            second.set(true);
-            Err("second")
-        });
+        let seen = add_probe(&group);
+        group.spawn(async { unreachable!("it would fail, too") });
         assert_eq!(group.next().await, Some(Err("first")));
         assert_eq!(group.next().await, None);
-        assert!(!second.get());
+        assert_eq!(seen.counts(), (0, 1));
     });
 }
 
@@ -229,8 +210,8 @@ fn dropping_the_group_cancels_all_at_once() {
         let not_started = add_probe(&group);
         let spawner = group.spawner();
         drop(group);
-        assert!(started.iter().all(|seen| counts(seen) == (1, 1)));
-        assert_eq!(counts(&not_started), (0, 1));
+        assert!(started.iter().all(|seen| seen.counts() == (1, 1)));
+        assert_eq!(not_started.counts(), (0, 1));
         // Its spawner is there, and spawns no more.
         let dropped = leak(Cell::new(false));
         let guard = OnDrop(move || dropped.set(true));
@@ -259,9 +240,9 @@ fn dropping_next_loses_nothing_and_dropping_join_all_cancels() {
         assert_eq!(group.next().await, Some(Ok(5)));
         let mut join = Box::pin(group.join_all());
         assert!(poll_once(&mut join).await.is_pending());
-        assert_eq!(counts(&seen), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         drop(join);
-        assert_eq!(counts(&seen), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
     });
 }
 
@@ -310,7 +291,7 @@ fn a_sibling_is_cancelled_by_the_failure_of_who_spawned_it() {
             Err("after it has started")
         });
         assert!(group.join_all().await.is_err());
-        assert_eq!(counts(&seen), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
     });
 }
 
@@ -331,7 +312,7 @@ fn a_panic_cancels_the_rest_and_arrives_where_it_is_joined() {
             })
         });
         assert_eq!(text, "the child's own words");
-        assert!(seen.borrow().iter().all(|seen| counts(seen) == (1, 1)));
+        assert!(seen.borrow().iter().all(|seen| seen.counts() == (1, 1)));
         // The runtime is as it was.
         assert_eq!(runtime.block_on(async { 1 }), 1);
     });
@@ -344,10 +325,9 @@ fn a_panic_cancels_while_nobody_waits_for_the_group() {
         group.spawn(async { panic!("unheard so far") });
         let seen = add_probe(&group);
         yield_now().await;
-        assert_eq!(counts(&seen), (0, 1));
-        let next = AssertUnwindSafe(group.next()).catch_unwind().await;
-        let payload = next.unwrap_err();
-        assert_eq!(panic_text(&*payload), "unheard so far");
+        assert_eq!(seen.counts(), (0, 1));
+        let text = panic_of_async(group.next()).await;
+        assert_eq!(text, "unheard so far");
         assert_eq!(group.next().await, None);
     });
 }
@@ -360,7 +340,7 @@ fn cancel_resolves_when_all_are_gone() {
         let seen: Vec<_> = (0..5).map(|_| add_probe(&group)).collect();
         yield_now().await;
         group.cancel().await;
-        assert!(seen.iter().all(|seen| counts(seen) == (1, 1)));
+        assert!(seen.iter().all(|seen| seen.counts() == (1, 1)));
     });
 }
 
@@ -395,20 +375,14 @@ async fn in_a_child<F: Future>(
 }
 
 #[test]
-fn a_child_that_drops_its_group_is_dropped_after_its_poll() {
+fn a_child_that_drops_or_cancels_its_group_is_dropped_after_its_poll() {
     async_test(async || {
-        let (seen, state) = in_a_child(|group| async { drop(group) }).await;
-        assert_eq!(counts(&seen), (0, 1));
-        assert_eq!(state.get(), "dropped");
-    });
-}
-
-#[test]
-fn a_child_that_cancels_its_group_does_not_wait_for_itself() {
-    async_test(async || {
-        let (seen, state) = in_a_child(Group::cancel).await;
-        assert_eq!(counts(&seen), (0, 1));
-        assert_eq!(state.get(), "dropped");
+        let dropped = in_a_child(|group| async { drop(group) }).await;
+        let cancelled = in_a_child(Group::cancel).await;
+        for (seen, state) in [dropped, cancelled] {
+            assert_eq!(seen.counts(), (0, 1));
+            assert_eq!(state.get(), "dropped");
+        }
     });
 }
 
@@ -420,10 +394,10 @@ fn a_child_that_waits_for_its_own_group_goes_with_it() {
         }));
         // It waits for itself: only the runtime's end ends it.
         let (seen, state) = runtime.block_on(state);
-        assert_eq!(counts(&seen), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         assert_eq!(state.get(), "running");
         drop(runtime);
-        assert_eq!(counts(&seen), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
         assert_eq!(state.get(), "dropped");
     });
 }
@@ -469,7 +443,7 @@ fn a_sibling_that_drops_the_group_while_it_is_cancelled() {
         };
         yield_now().await;
         assert!(group.borrow().is_none());
-        assert_eq!(counts(&seen), (0, 1));
+        assert_eq!(seen.counts(), (0, 1));
     });
 }
 
@@ -495,7 +469,7 @@ fn groups_in_groups() {
         assert_eq!(outer.join_all().await, Err("deep inside"));
         let seen = seen.borrow();
         assert_eq!(seen.len(), 2);
-        assert!(seen.iter().all(|seen| counts(seen) == (1, 1)));
+        assert!(seen.iter().all(|seen| seen.counts() == (1, 1)));
     });
 }
 

@@ -1,7 +1,7 @@
 //! `block_on` and `run` panic when it is certain that nothing will ever happen again, and
 //! never else.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -42,118 +42,24 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn main_waits_for_nothing() {
+fn a_wait_without_a_waker_is_reported_with_the_waits_that_lead_to_it() {
     watchdog(|| {
         let text = stuck(pending::<()>());
-        let expected =
-            ["the future of `block_on`, called returned Pending without keeping its waker"];
-        assert_eq!(lines(&text), expected);
-    });
-}
+        let main = "the future of `block_on`, called";
+        let nothing = "returned Pending without keeping its waker";
+        assert_eq!(lines(&text), [format!("{main} {nothing}")]);
 
-#[test]
-fn a_task_waits_for_nothing_and_main_for_the_task() {
-    watchdog(|| {
         let text = stuck(async {
             let task = Builder::new().name("x").spawn(pending::<()>());
             sleep(MS).await;
             task.await;
         });
         let expected = [
-            "the future of `block_on`, called waits for task `x`",
-            "task `x`, spawned returned Pending without keeping its waker",
+            format!("{main} waits for task `x`"),
+            format!("task `x`, spawned {nothing}"),
         ];
         assert_eq!(lines(&text), expected);
-    });
-}
 
-#[test]
-fn the_usual_mistake_the_waker_is_not_kept() {
-    watchdog(|| {
-        let done = leak(Cell::new(false));
-        let text = stuck(async move {
-            let waits = spawn(poll_fn(move |_| match done.get() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }));
-            spawn(async move { done.set(true) }).detach();
-            waits.await;
-        });
-        assert!(text.contains("task `task-1`, spawned at "), "{text}");
-        assert!(
-            text.ends_with(" returned Pending without keeping its waker"),
-            "{text}"
-        );
-    });
-}
-
-#[test]
-fn a_task_that_awaits_itself() {
-    watchdog(|| {
-        let own: Rc<RefCell<Option<Task<()>>>> = Rc::default();
-        let text = stuck(async move {
-            let inside = own.clone();
-            let task = Builder::new().name("ouroboros").spawn(async move {
-                yield_now().await;
-                let own = inside.borrow_mut().take().expect("it was put there");
-                own.await;
-            });
-            own.replace(Some(task));
-            pending::<()>().await;
-        });
-        assert_eq!(
-            lines(&text)[1],
-            "task `ouroboros`, spawned waits for task `ouroboros`"
-        );
-    });
-}
-
-#[test]
-fn two_tasks_that_await_each_other() {
-    watchdog(|| {
-        let text = stuck(async {
-            let handle: Rc<RefCell<Option<Task<()>>>> = Rc::default();
-            let inside = handle.clone();
-            let first = Builder::new().name("first").spawn(async move {
-                let second = inside.borrow_mut().take().expect("it was put there");
-                second.await;
-            });
-            let second = Builder::new().name("second").spawn(first);
-            handle.replace(Some(second));
-            pending::<()>().await;
-        });
-        let lines = lines(&text);
-        assert_eq!(lines[1], "task `first`, spawned waits for task `second`");
-        assert_eq!(lines[2], "task `second`, spawned waits for task `first`");
-    });
-}
-
-#[test]
-fn a_task_that_awaits_itself_through_its_group() {
-    watchdog(|| {
-        let text = stuck(async {
-            let group = TaskGroup::<(), ()>::new();
-            let slot = Rc::new(RefCell::new(None));
-            let inside = slot.clone();
-            group.spawn(async move {
-                yield_now().await;
-                let group: Option<TaskGroup<(), ()>> = inside.take();
-                group.expect("it was put there").next().await;
-                Ok(())
-            });
-            slot.replace(Some(group));
-            pending::<()>().await;
-        });
-        assert_eq!(
-            lines(&text)[1],
-            "task `task-1`, spawned waits for a task of its group"
-        );
-    });
-}
-
-#[test]
-fn a_group_whose_tasks_wait_for_nothing() {
-    watchdog(|| {
         let text = stuck(async {
             let mut group = TaskGroup::<(), ()>::new();
             group.spawn(async { Ok(()) });
@@ -162,8 +68,60 @@ fn a_group_whose_tasks_wait_for_nothing() {
         });
         assert_eq!(
             lines(&text)[0],
-            "the future of `block_on`, called waits for a task of its group"
+            format!("{main} waits for a task of its group")
         );
+    });
+}
+
+#[test]
+fn tasks_that_wait_for_themselves_or_each_other_are_stuck() {
+    watchdog(|| {
+        type Slot<T> = Rc<Cell<Option<T>>>;
+        let text = stuck(async {
+            let own: Slot<Task<()>> = Rc::default();
+            let inside = own.clone();
+            let task = Builder::new().name("ouroboros").spawn(async move {
+                yield_now().await;
+                inside.take().unwrap().await;
+            });
+            own.set(Some(task));
+            pending::<()>().await;
+        });
+        let expected = "task `ouroboros`, spawned waits for task `ouroboros`";
+        assert_eq!(lines(&text)[1], expected);
+
+        let text = stuck(async {
+            let handle: Slot<Task<()>> = Rc::default();
+            let inside = handle.clone();
+            let first = async move { inside.take().unwrap().await };
+            let first = Builder::new().name("first").spawn(first);
+            handle.set(Some(Builder::new().name("second").spawn(first)));
+            pending::<()>().await;
+        });
+        let lines_of_both = lines(&text);
+        assert_eq!(
+            lines_of_both[1],
+            "task `first`, spawned waits for task `second`"
+        );
+        assert_eq!(
+            lines_of_both[2],
+            "task `second`, spawned waits for task `first`"
+        );
+
+        let text = stuck(async {
+            let group = TaskGroup::<(), ()>::new();
+            let slot: Slot<TaskGroup<(), ()>> = Rc::default();
+            let inside = slot.clone();
+            group.spawn(async move {
+                yield_now().await;
+                inside.take().unwrap().next().await;
+                Ok(())
+            });
+            slot.set(Some(group));
+            pending::<()>().await;
+        });
+        let expected = "task `task-1`, spawned waits for a task of its group";
+        assert_eq!(lines(&text)[1], expected);
     });
 }
 
@@ -277,8 +235,28 @@ fn stuck_after<G: Send + 'static>(guard: impl FnOnce() -> G + 'static) {
 }
 
 #[test]
-fn a_thread_with_a_waker() {
-    watchdog(|| stuck_after(|| ()));
+fn what_another_thread_holds_keeps_a_runtime_from_being_stuck() {
+    watchdog(|| {
+        stuck_after(|| ());
+        // An abort handle.
+        let result = block_on(async {
+            let task = spawn(pending::<()>());
+            let abort = task.abort_handle();
+            thread::spawn(move || {
+                thread::sleep(30 * MS);
+                abort.abort();
+            });
+            task.join().await
+        });
+        assert!(result.unwrap_err().is_cancelled());
+        // A promise.
+        let (promise, promised) = promise();
+        thread::spawn(move || {
+            thread::sleep(30 * MS);
+            promise.set(1).unwrap();
+        });
+        assert_eq!(block_on(promised), Ok(1));
+    });
 }
 
 #[test]
@@ -325,24 +303,6 @@ fn a_thread_with_a_handle() {
 }
 
 #[test]
-fn a_thread_with_an_abort_handle() {
-    watchdog(|| {
-        let result = block_on(async {
-            let task = spawn(pending::<()>());
-            let abort = task.abort_handle();
-            let thread = thread::spawn(move || {
-                thread::sleep(30 * MS);
-                abort.abort();
-            });
-            let result = task.join().await;
-            thread.join().unwrap();
-            result
-        });
-        assert!(result.unwrap_err().is_cancelled());
-    });
-}
-
-#[test]
 fn a_thread_with_a_remote_task() {
     watchdog(|| {
         let text = stuck(async {
@@ -357,19 +317,6 @@ fn a_thread_with_a_remote_task() {
         });
         // Its task is gone.
         assert_eq!(lines(&text).len(), 1);
-    });
-}
-
-#[test]
-fn a_promise_on_another_thread() {
-    watchdog(|| {
-        let (promise, promised) = promise();
-        let thread = thread::spawn(move || {
-            thread::sleep(30 * MS);
-            promise.set(1).unwrap();
-        });
-        assert_eq!(block_on(promised), Ok(1));
-        thread.join().unwrap();
     });
 }
 

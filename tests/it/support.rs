@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::future::{Future, pending};
 use std::io::Write;
 use std::net::UdpSocket;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use futures_lite::FutureExt;
 use soloist::Runtime;
 use soloist::io::Async;
 use soloist::runtime::Turn;
@@ -336,7 +338,15 @@ pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
 /// Calls `f`, which must panic, and returns what it says.
 #[track_caller]
 pub(crate) fn panic_of<R>(f: impl FnOnce() -> R) -> String {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+    match std::panic::catch_unwind(AssertUnwindSafe(f)) {
+        Ok(_) => panic!("it did not panic"),
+        Err(payload) => panic_text(&*payload),
+    }
+}
+
+/// As [`panic_of`], for a future.
+pub(crate) async fn panic_of_async<F: Future>(future: F) -> String {
+    match AssertUnwindSafe(future).catch_unwind().await {
         Ok(_) => panic!("it did not panic"),
         Err(payload) => panic_text(&*payload),
     }
@@ -438,7 +448,7 @@ pub(crate) fn on_thread<R: Send + 'static>(
     }));
     let there = shared.clone();
     thread::spawn(move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(f));
         let waker = {
             let mut shared = there.lock().unwrap();
             shared.result = Some(result);

@@ -45,19 +45,10 @@ fn a_task_gives_its_output_to_who_awaits_it() {
         });
         assert!(poll_once(&mut task).await.is_pending());
         assert_eq!((&mut task).await, 4);
-    });
-}
-
-#[test]
-fn a_future_is_dropped_before_who_awaits_it_goes_on() {
-    async_test(async || {
+        // The future has been dropped before that.
         let seen = Seen::new();
         seen.ready.set(true);
         spawn(seen.probe()).await;
-        assert_dropped(&seen, 1);
-        let seen = Seen::new();
-        seen.ready.set(true);
-        spawn(seen.probe()).join().await.unwrap();
         assert_dropped(&seen, 1);
     });
 }
@@ -91,11 +82,17 @@ fn a_detached_task_runs_on() {
             probe.await;
             there
         });
+        // So does one whose handle is forgotten.
+        let forgotten = Seen::new();
+        forget(runtime.spawn(forgotten.probe()));
         turn(&runtime);
-        assert_eq!(seen.counts(), (1, 0));
-        seen.finish();
+        for seen in [&seen, &forgotten] {
+            assert_eq!(seen.counts(), (1, 0));
+            seen.finish();
+        }
         runtime.run();
         assert_dropped(&seen, 2);
+        assert_dropped(&forgotten, 2);
         // Nobody takes the output: it goes when it is made, or with the handle.
         assert_eq!(Rc::strong_count(&output), 1);
         let there = output.clone();
@@ -107,69 +104,24 @@ fn a_detached_task_runs_on() {
     });
 }
 
-#[test]
-fn a_task_whose_handle_is_forgotten_runs_on() {
-    runtime_test(|runtime| {
-        let seen = Seen::new();
-        forget(runtime.spawn(seen.probe()));
-        turn(&runtime);
-        seen.finish();
-        runtime.run();
-        assert_dropped(&seen, 2);
-    });
-}
-
 /// A place for a task's own handle.
 type Own = Rc<RefCell<Option<Task<()>>>>;
 
 #[test]
-fn a_task_that_drops_or_cancels_itself_is_dropped_at_the_end_of_its_poll() {
-    watchdog(|| {
-        for cancel in [false, true] {
-            let (own, dropped) = (Own::default(), Rc::new(Cell::new(false)));
-            let (handle, there) = (own.clone(), dropped.clone());
-            let reached = leak(Cell::new(0));
-            let guard = OnDrop(move || there.set(true));
-            let runtime = Runtime::new();
-            let seen_inside = dropped.clone();
-            *own.borrow_mut() = Some(runtime.spawn(async move {
-                let _guard = guard;
-                let task = handle.take().unwrap();
-                if cancel {
-                    let cancel = task.cancel();
-                    reached.set(reached.get() + 1);
-                    assert!(!seen_inside.get());
-                    // It waits for its own end, and goes with it.
-                    cancel.await;
-                } else {
-                    drop(task);
-                    reached.set(reached.get() + 1);
-                    assert!(!seen_inside.get());
-                    yield_now().await;
-                }
-                reached.set(reached.get() + 100);
-            }));
-            assert_eq!(turn(&runtime).polled, 1);
-            assert!(dropped.get());
-            assert_eq!(turn(&runtime).polled, 0);
-            assert_eq!(reached.get(), 1);
-        }
-    });
-}
-
-#[test]
-fn a_task_that_drops_its_handle_in_its_last_poll_is_done() {
-    watchdog(|| {
-        let output = Rc::new(());
-        let own: Rc<RefCell<Option<Task<Rc<()>>>>> = Rc::default();
-        let (handle, there) = (own.clone(), output.clone());
-        let runtime = Runtime::new();
+fn a_task_that_awaits_its_own_cancel_is_dropped_at_the_end_of_its_poll() {
+    runtime_test(|runtime| {
+        let (own, log) = (Own::default(), Log::new());
+        let (handle, guard) = (own.clone(), log.on_drop("dropped"));
         *own.borrow_mut() = Some(runtime.spawn(async move {
-            drop(handle.take());
-            there
+            let _guard = guard;
+            let cancel = handle.take().unwrap().cancel();
+            log.push("cancelled");
+            cancel.await;
+            log.push("never");
         }));
-        runtime.run();
-        assert_eq!(Rc::strong_count(&output), 1);
+        assert_eq!(turn(&runtime).polled, 1);
+        log.assert(&["cancelled", "dropped"]);
+        assert_eq!(turn(&runtime).polled, 0);
     });
 }
 
