@@ -216,7 +216,7 @@ fn datagrams_that_cannot_be_sent() {
 }
 
 #[test]
-fn zero_capacities() {
+fn capacities_of_zero_and_empty_buffers() {
     async_test(async || {
         // A queue of none, and one longer than the system knows.
         for backlog in [0, 1, u32::MAX] {
@@ -437,7 +437,7 @@ fn programs_that_cannot_be_started() {
 }
 
 #[test]
-fn durations_at_both_ends() {
+fn durations_of_zero_and_beyond_the_clock() {
     const LONG: [Duration; 5] = [
         Duration::MAX,
         Duration::from_secs(u64::MAX),

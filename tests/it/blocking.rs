@@ -19,7 +19,7 @@ use soloist::{block_on, spawn, unblock};
 use crate::support::*;
 
 #[test]
-fn it_runs_elsewhere_and_gives_back_what_it_returned() {
+fn unblock_runs_a_closure_on_another_thread_and_returns_its_output() {
     watchdog(|| {
         let here = thread::current().id();
         let there = block_on(unblock(|| thread::current().id()));
@@ -33,7 +33,7 @@ fn it_runs_elsewhere_and_gives_back_what_it_returned() {
 }
 
 #[test]
-fn it_starts_before_it_is_polled() {
+fn unblock_starts_the_closure_before_the_first_poll() {
     watchdog(|| {
         let (send, receive) = mpsc::channel();
         let future = unblock(move || send.send(5).unwrap());
@@ -43,7 +43,7 @@ fn it_starts_before_it_is_polled() {
 }
 
 #[test]
-fn tasks_go_on_while_it_blocks() {
+fn tasks_run_while_a_closure_blocks() {
     async_test(async || {
         let (send, receive) = mpsc::channel::<()>();
         let mut blocked = pin!(unblock(move || receive.recv().is_ok()));
@@ -63,7 +63,7 @@ fn tasks_go_on_while_it_blocks() {
 }
 
 #[test]
-fn b29_a_panic_arrives_where_it_is_awaited_and_the_pool_survives() {
+fn b29_a_panic_of_a_closure_is_resumed_by_the_await_and_the_pool_survives() {
     // In a child, for 1,000 messages of the panic hook.
     in_own_process(|| {
         std::panic::set_hook(Box::new(|_| {}));
@@ -79,7 +79,7 @@ fn b29_a_panic_arrives_where_it_is_awaited_and_the_pool_survives() {
 }
 
 #[test]
-fn a_panic_that_nobody_awaits_takes_nothing_along() {
+fn a_panic_of_a_closure_that_is_not_awaited_harms_nothing() {
     watchdog(|| {
         let (send, receive) = mpsc::channel();
         let future = unblock(move || {
@@ -116,7 +116,7 @@ fn fill_the_pool() -> Vec<mpsc::Sender<()>> {
 }
 
 #[test]
-fn what_has_not_started_when_it_is_dropped_does_not_run() {
+fn a_closure_that_is_dropped_before_it_starts_does_not_run() {
     in_own_process(|| {
         // No thread of the pool is there yet, and nobody else reads it.
         let pool = std::env::var("BLOCKING_MAX_THREADS");
@@ -205,7 +205,7 @@ fn b96_many_tiny_jobs_from_many_threads() {
 }
 
 #[test]
-fn many_at_once() {
+fn a_thousand_closures_at_once() {
     async_test(async || {
         let jobs: Vec<_> = (0..2_000).map(|n| spawn(unblock(move || n * n))).collect();
         for (n, job) in jobs.into_iter().enumerate() {
@@ -215,7 +215,7 @@ fn many_at_once() {
 }
 
 #[test]
-fn its_results_need_not_be_polled_where_it_was_called() {
+fn the_future_of_unblock_can_be_polled_on_another_thread() {
     watchdog(|| {
         let future: std::pin::Pin<Box<dyn Future<Output = u8> + Send>> = Box::pin(unblock(|| 9));
         let thread = thread::spawn(move || block_on(future));

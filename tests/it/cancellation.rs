@@ -359,7 +359,7 @@ fn a_task_that_is_cancelled_takes_its_sockets_and_timers_with_it() {
 // Waits.
 
 #[test]
-fn b92_a_wait_that_is_given_up_leaves_nothing_behind() {
+fn b92_a_wait_for_a_socket_that_is_dropped_leaves_no_waker() {
     async_test(async || {
         let (ours, mut theirs) = tcp_pair();
         let source = Rc::new(Async::new(ours).unwrap());
@@ -538,7 +538,7 @@ fn b93_a_write_that_is_given_up_has_written_nothing() {
 }
 
 #[test]
-fn b93_whoever_is_ready_first_is_not_lost_with_the_other() {
+fn b93_dropping_one_of_two_accepts_loses_no_connection() {
     async_test(async || {
         // Two connections at once, and one accept of the two is given up.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -567,7 +567,7 @@ fn b93_whoever_is_ready_first_is_not_lost_with_the_other() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn b94_what_is_given_up_closes_its_fds() {
+fn b94_operations_that_are_dropped_close_their_fds() {
     in_own_process(|| {
         block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

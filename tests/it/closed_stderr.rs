@@ -79,12 +79,12 @@ fn report_everything() {
 }
 
 #[test]
-fn b106_nothing_is_lost_but_the_report_if_standard_error_is_a_closed_pipe() {
+fn b106_a_closed_pipe_as_standard_error_loses_only_the_reports() {
     passes_with_closed_stderr(|| watchdog(report_everything));
 }
 
 #[test]
-fn b106_nothing_is_lost_but_the_report_if_there_is_no_standard_error() {
+fn b106_a_closed_standard_error_loses_only_the_reports() {
     passes_with_closed_stderr(|| {
         #[expect(unsafe_code, reason = "std has no way to close standard error")]
         // SAFETY: nothing else in this child process uses it.

@@ -64,7 +64,7 @@ fn reports(stderr: &str) -> Vec<&str> {
 }
 
 #[test]
-fn b112_join_tells_of_a_destructor_that_panics_at_an_abort() {
+fn b112_join_returns_the_panic_of_a_destructor_after_an_abort() {
     watchdog(|| {
         let dropped = leak(Cell::new(0));
         // Idle, queued, never polled; from here and from another thread.
@@ -224,7 +224,7 @@ const WAYS: [(&str, Lose); 9] = [
 ];
 
 #[test]
-fn b112_what_nobody_can_await_is_reported() {
+fn b112_a_destructors_panic_without_a_handle_is_reported() {
     let stderr = in_own_process(|| {
         for (way, lose) in WAYS {
             let dropped = leak(Cell::new(0));
@@ -244,7 +244,7 @@ fn b112_what_nobody_can_await_is_reported() {
 }
 
 #[test]
-fn b112_what_nobody_can_await_ends_the_call_if_that_is_asked_for() {
+fn b112_a_destructors_panic_without_a_handle_ends_the_call_if_propagated() {
     watchdog(|| {
         for (way, lose) in WAYS {
             let dropped = leak(Cell::new(0));
@@ -259,7 +259,7 @@ fn b112_what_nobody_can_await_ends_the_call_if_that_is_asked_for() {
 }
 
 #[test]
-fn b112_of_two_panics_at_once_one_ends_the_call_and_the_other_is_reported() {
+fn b112_of_two_panics_in_one_poll_one_is_propagated_and_one_reported() {
     let stderr = in_own_process(|| {
         let dropped = leak(Cell::new(0));
         let runtime = Runtime::builder().propagate_panics(true).build();
@@ -296,7 +296,7 @@ fn b112_a_panic_in_the_poll_in_which_a_task_drops_its_own_handle_is_reported() {
 }
 
 #[test]
-fn b112_a_remote_task_tells_of_a_destructor_that_panics() {
+fn b112_a_remote_task_returns_the_panic_of_a_destructor() {
     runtime_test(|runtime| {
         // Awaited here.
         let task = runtime.handle().spawn(fragile_there);
@@ -327,7 +327,7 @@ fn b112_a_remote_task_tells_of_a_destructor_that_panics() {
 }
 
 #[test]
-fn b112_the_end_of_a_runtime_leaves_each_panic_to_who_awaits_the_task() {
+fn b112_a_dropped_runtime_leaves_each_panic_to_the_handle_of_the_task() {
     let stderr = in_own_process(|| {
         let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
@@ -353,7 +353,7 @@ fn b112_the_end_of_a_runtime_leaves_each_panic_to_who_awaits_the_task() {
 }
 
 #[test]
-fn b112_children_that_the_first_failure_cancels_tell_of_their_destructors() {
+fn b112_panics_of_children_that_a_failure_cancels_are_reported() {
     let stderr = in_own_process(|| {
         block_on(async {
             let group = TaskGroup::<u32, &str>::new();
@@ -374,7 +374,7 @@ fn b112_children_that_the_first_failure_cancels_tell_of_their_destructors() {
 }
 
 #[test]
-fn b112_cancel_of_a_group_resumes_one_panic_when_all_are_gone() {
+fn b112_cancel_of_a_group_resumes_one_panic_after_all_children_are_dropped() {
     let stderr = in_own_process(|| {
         let dropped = leak(Cell::new(0));
         let text = panic_of(|| {
@@ -431,7 +431,7 @@ fn b112_a_child_that_panics_in_its_destructor_cancels_the_rest() {
 }
 
 #[test]
-fn b113_a_child_that_its_runtime_has_cancelled_is_not_left_out() {
+fn b113_join_all_panics_if_a_child_was_cancelled_with_its_runtime() {
     watchdog(|| {
         let make = || {
             let runtime = Runtime::new();
@@ -483,7 +483,7 @@ fn b113_a_child_that_its_runtime_has_cancelled_is_not_left_out() {
 }
 
 #[test]
-fn b108_a_run_in_a_destructor_panics_with_the_reason() {
+fn b108_run_turn_and_block_on_panic_in_a_destructor() {
     type Run = fn(&Runtime);
     const RUNS: [(&str, Run); 4] = [
         ("`run` inside of a running", Runtime::run),
@@ -554,7 +554,7 @@ fn uses_runtime(log: Log<&'static str>) -> impl Future<Output = ()> {
 }
 
 #[test]
-fn a_destructor_runs_inside_of_its_runtime_wherever_the_handle_is_dropped() {
+fn a_destructor_runs_inside_its_runtime_wherever_the_handle_is_dropped() {
     watchdog(|| {
         let log = Log::new();
         let runtime = Runtime::new();
@@ -633,7 +633,7 @@ fn a_destructor_of_a_task_on_a_virtual_clock_sees_its_time() {
 
 #[cfg(unix)]
 #[test]
-fn what_a_destructor_spawns_between_turns_makes_the_fd_of_a_guest_readable() {
+fn a_spawn_in_a_destructor_between_turns_makes_the_poll_fd_readable() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     runtime_test(|runtime| {
         let is_readable = |wait: i64| {
@@ -664,7 +664,7 @@ fn what_a_destructor_spawns_between_turns_makes_the_fd_of_a_guest_readable() {
 }
 
 #[test]
-fn a_runtime_that_goes_in_a_destructor_that_is_called_from_outside() {
+fn a_destructor_can_drop_its_own_runtime() {
     watchdog(|| {
         let runtime = Rc::new(RefCell::new(Some(Runtime::new())));
         let log = Log::new();
@@ -690,7 +690,7 @@ fn a_runtime_that_goes_in_a_destructor_that_is_called_from_outside() {
 }
 
 #[test]
-fn panics_of_destructors_in_every_place_are_told_exactly_once() {
+fn each_payload_of_a_destructors_panic_is_dropped_once() {
     /// Counts how often it is dropped: a payload that nobody has lost.
     struct Counted(&'static AtomicUsize);
     impl Drop for Counted {

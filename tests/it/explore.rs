@@ -55,7 +55,7 @@ async fn two_customers_and_one_thing() {
 }
 
 #[test]
-fn a_race_that_fifo_never_shows_and_a_thousand_seeds_always_do() {
+fn seeds_find_a_race_that_the_fifo_order_hides() {
     watchdog(|| {
         for _ in 0..100 {
             testing::block_on(two_customers_and_one_thing());
@@ -107,7 +107,7 @@ fn run(schedule: Schedule) -> (u64, Vec<(u64, u32)>) {
 }
 
 #[test]
-fn a_seed_is_an_order_and_the_hash_stands_for_it() {
+fn each_seed_has_its_own_order_and_hash() {
     watchdog(|| {
         let fifo = run(Schedule::Fifo);
         let mut hashes = BTreeSet::from([fifo.0]);
@@ -128,7 +128,7 @@ fn a_seed_is_an_order_and_the_hash_stands_for_it() {
 }
 
 #[test]
-fn every_order_of_a_batch_comes_up_and_nobody_has_two_turns() {
+fn seeds_produce_every_order_of_a_generation_with_each_task_once() {
     watchdog(|| {
         let mut orders = BTreeSet::new();
         for seed in 0..500 {
@@ -176,7 +176,7 @@ fn marks<const N: usize>(log: &'static Mutex<Vec<usize>>) -> [Waker; N] {
 }
 
 #[test]
-fn timers_of_the_same_instant_fire_in_any_order_and_others_in_theirs() {
+fn seeds_shuffle_timers_of_the_same_instant_only() {
     watchdog(|| {
         let fired = |schedule| {
             let builder = Runtime::builder().clock(Clock::Virtual);
@@ -210,7 +210,7 @@ fn timers_of_the_same_instant_fire_in_any_order_and_others_in_theirs() {
 }
 
 #[test]
-fn what_the_system_reports_in_one_go_comes_in_any_order() {
+fn seeds_shuffle_the_events_of_one_wait() {
     watchdog(|| {
         let reported = |schedule| {
             let builder = Runtime::builder().schedule(schedule);
@@ -246,7 +246,7 @@ fn what_the_system_reports_in_one_go_comes_in_any_order() {
 }
 
 #[test]
-fn explore_counts_and_passes_the_seed_on() {
+fn explore_returns_its_counts_and_sets_the_seed() {
     watchdog(|| {
         let seeds = Log::new();
         let explored = testing::explore([3, 5, 8], || async move {
@@ -259,7 +259,7 @@ fn explore_counts_and_passes_the_seed_on() {
 }
 
 #[test]
-fn errors_deadlocks_and_panics_of_the_tasks_left_fail_a_test() {
+fn errors_deadlocks_and_panics_of_remaining_tasks_fail_explore() {
     watchdog(|| {
         let text = panic_of(|| testing::explore(0..9, async || Err::<(), _>("no luck")));
         assert_eq!(text, "the test returned an error: \"no luck\"");
@@ -296,17 +296,17 @@ fn errors_deadlocks_and_panics_of_the_tasks_left_fail_a_test() {
 /// Not a test of its own: the children of the next one run it.
 #[test]
 #[ignore = "it fails: another test runs it in a child process"]
-fn to_be_replayed() {
+fn fails_for_some_seeds() {
     testing::explore(0..1000, || {
         println!("a run");
         two_customers_and_one_thing()
     });
 }
 
-/// As `to_be_replayed`: what a run does depends on those before it.
+/// As `fails_for_some_seeds`: what a run does depends on those before it.
 #[test]
 #[ignore = "another test runs it in a child process"]
-fn never_the_same() {
+fn differs_between_processes() {
     let salt = std::process::id();
     testing::explore(0..10, async || {
         for _ in 0..salt % 1000 {
@@ -326,8 +326,8 @@ fn child(test: &str, seed: Option<&str>) -> Output {
 }
 
 #[test]
-fn the_seed_that_is_printed_replays_the_same_polls() {
-    let test = "explore::to_be_replayed";
+fn the_printed_seed_replays_the_same_polls() {
+    let test = "explore::fails_for_some_seeds";
     let first = child(test, None);
     let text = String::from_utf8(first.stderr).unwrap();
     assert!(!first.status.success());
@@ -371,8 +371,8 @@ fn the_seed_that_is_printed_replays_the_same_polls() {
 }
 
 #[test]
-fn a_test_that_does_not_repeat_is_found_out() {
-    let test = "explore::never_the_same";
+fn a_replay_that_takes_another_path_is_reported() {
+    let test = "explore::differs_between_processes";
     let output = child(test, Some("4@0000000000001234"));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
@@ -381,7 +381,7 @@ fn a_test_that_does_not_repeat_is_found_out() {
 }
 
 #[test]
-fn a_future_of_the_test_may_borrow() {
+fn the_future_of_explore_can_borrow() {
     watchdog(|| {
         let total = Cell::new(0);
         testing::explore(0..10, async || {

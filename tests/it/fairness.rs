@@ -49,7 +49,7 @@ fn spawn_reader(mut from: impl AsyncRead + Unpin + 'static) -> (&'static Cell<us
 }
 
 #[test]
-fn b76_a_task_that_yields_lets_the_reactor_have_its_turn() {
+fn b76_tasks_that_yield_do_not_starve_the_reactor() {
     async_test(async || {
         let (ours, mut theirs) = pipe();
         let (got, _reader) = spawn_reader(ours);
@@ -92,7 +92,7 @@ async fn polls_too_late(due: Instant, fired: &Cell<bool>) -> usize {
 }
 
 #[test]
-fn b77_who_wakes_himself_does_not_hold_up_the_timers() {
+fn b77_tasks_that_wake_themselves_do_not_delay_timers() {
     async_test(async || {
         for self_waking in [1, 2, 50] {
             let due = now() + 10 * MS;
@@ -131,7 +131,7 @@ fn b77_who_wakes_himself_does_not_hold_up_the_timers() {
 }
 
 #[test]
-fn b78_two_tasks_that_wake_each_other_leave_room_for_a_third() {
+fn b78_two_tasks_that_wake_each_other_do_not_starve_a_third() {
     async_test(async || {
         let wakers: Rc<[RefCell<Option<Waker>>; 2]> = Rc::default();
         let polls = leak(Cell::new(0));
@@ -155,7 +155,7 @@ fn b78_two_tasks_that_wake_each_other_leave_room_for_a_third() {
 }
 
 #[test]
-fn b79_many_ready_tasks_do_not_hold_up_the_timers() {
+fn b79_many_ready_tasks_do_not_delay_timers() {
     async_test(async || {
         let ticks = leak(Cell::new(0));
         let _ticker = spawn(async move {
@@ -267,7 +267,7 @@ fn the_reactor_is_visited_after_128_polls_a_millisecond_or_within_a_generation_a
 /// A timer becomes due, and a socket ready, in the middle of a generation that takes long:
 /// they run after the tasks that were ready before, and before those that have yielded.
 #[test]
-fn b79_what_becomes_ready_in_a_long_generation_runs_before_the_next_one() {
+fn b79_a_task_woken_in_a_long_generation_runs_before_those_that_yielded() {
     watchdog(|| {
         let clock = TestClock::default();
         clock.runtime().block_on(async {
@@ -396,7 +396,7 @@ mod mixed {
     }
 
     #[test]
-    fn a_stream_of_blocks_beside_pings() {
+    fn a_bulk_transfer_does_not_delay_pings() {
         async_test(async || {
             for writes in [false, true] {
                 let (ours, theirs) = tcp_pair();
@@ -446,7 +446,7 @@ mod mixed {
     }
 
     #[test]
-    fn a_task_that_computes_beside_echoes() {
+    fn a_computing_task_does_not_delay_echoes() {
         async_test(async || {
             let computed = leak(Cell::new(0));
             let _computing = spawn(async move {
@@ -472,7 +472,7 @@ mod mixed {
     }
 
     #[test]
-    fn a_crowd_that_yields_beside_a_timer_and_an_echo() {
+    fn many_yielding_tasks_do_not_delay_a_timer_or_an_echo() {
         async_test(async || {
             const CROWD: usize = 20_000;
             let polls = leak(Cell::new(0));
@@ -501,7 +501,7 @@ mod mixed {
     }
 
     #[test]
-    fn many_idle_connections_beside_a_few() {
+    fn idle_connections_cost_no_polls() {
         async_test(async || {
             let idle: Vec<_> = (0..200).map(|_| echo()).collect();
             let busy: Vec<_> = (0..10).map(|_| echo()).collect();
@@ -521,7 +521,7 @@ mod mixed {
     }
 
     #[test]
-    fn a_flood_of_connects_beside_echoes() {
+    fn a_flood_of_connects_does_not_delay_echoes() {
         async_test(async || {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
@@ -555,7 +555,7 @@ mod mixed {
     }
 
     #[test]
-    fn threads_that_spawn_without_pause_beside_an_echo() {
+    fn threads_that_spawn_without_pause_do_not_delay_an_echo() {
         async_test(async || {
             let handle = Handle::current();
             let (ran, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -594,7 +594,7 @@ mod mixed {
 
 /// An interval whose work outlasts its period, and deadlines that have passed.
 #[test]
-fn b111_timers_that_are_always_due_starve_nobody() {
+fn b111_timers_that_are_always_due_do_not_starve_other_tasks() {
     async_test(async || {
         check_in_a_row(64, "ticks", async |count| {
             let mut interval = interval(Duration::from_micros(1));
@@ -620,7 +620,7 @@ fn b111_timers_that_are_always_due_starve_nobody() {
 /// A foreign `block_on` inside of a task never gets the wake that comes after the poll. It
 /// waits, and does not spin.
 #[test]
-fn b119_operations_beyond_the_budget_wait_for_the_end_of_the_poll() {
+fn b119_operations_beyond_the_budget_wake_their_task_after_the_poll() {
     async_test(async || {
         let (ours, theirs) = tcp_pair();
         theirs.set_nonblocking(true).unwrap();
@@ -644,7 +644,7 @@ fn b119_operations_beyond_the_budget_wait_for_the_end_of_the_poll() {
 
 /// The future is dropped when the poll is over, and its destructor may use a socket, too.
 #[test]
-fn b119_a_destructor_that_uses_a_socket_loses_no_waker() {
+fn b119_a_socket_used_in_a_destructor_loses_no_wake_up() {
     async_test(async || {
         struct D(Rc<TcpStream>);
         impl Drop for D {
@@ -745,7 +745,7 @@ async fn most_growth(
 }
 
 #[test]
-fn b80_a_socket_that_is_always_readable_starves_nobody() {
+fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
     async_test(async || {
         fn tcp() -> (TcpStream, std::net::TcpStream) {
             let (ours, theirs) = tcp_pair();
@@ -802,7 +802,7 @@ fn b80_a_socket_that_is_always_readable_starves_nobody() {
 }
 
 #[test]
-fn b80_a_socket_that_is_always_writable_starves_nobody() {
+fn b80_a_socket_that_is_always_writable_does_not_starve_other_tasks() {
     async_test(async || {
         /// Makes room again.
         fn drain(count: &Cell<usize>, mut from: impl Read) {
@@ -834,7 +834,7 @@ fn b80_a_socket_that_is_always_writable_starves_nobody() {
 }
 
 #[test]
-fn b80_a_listener_that_is_always_busy_starves_nobody() {
+fn b80_a_listener_that_is_always_busy_does_not_starve_other_tasks() {
     async_test(async || {
         for incoming in [false, true] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -866,7 +866,7 @@ fn b80_a_listener_that_is_always_busy_starves_nobody() {
 }
 
 #[test]
-fn b80_a_busy_socket_and_a_timer_in_one_task() {
+fn b80_a_busy_socket_does_not_delay_a_timer_of_its_task() {
     async_test(async || {
         let (ours, theirs) = tcp_pair();
         theirs.set_nonblocking(true).unwrap();

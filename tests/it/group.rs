@@ -30,7 +30,7 @@ fn add_probe<T: 'static>(group: &Group<T>) -> Rc<Seen> {
 }
 
 #[test]
-fn a_group_without_tasks() {
+fn an_empty_group_resolves_at_once() {
     async_test(async || {
         let mut group = Group::<u32>::default();
         assert!(group.is_empty());
@@ -45,7 +45,7 @@ fn a_group_without_tasks() {
 }
 
 #[test]
-fn all_are_joined_in_the_order_in_which_they_were_spawned() {
+fn join_all_returns_the_outputs_in_the_order_of_the_spawns() {
     async_test(async || {
         let group = Group::new();
         let mut random = Rng::with_seed(7);
@@ -64,7 +64,7 @@ fn all_are_joined_in_the_order_in_which_they_were_spawned() {
 }
 
 #[test]
-fn next_goes_by_the_order_in_which_they_end() {
+fn next_returns_the_outputs_in_the_order_of_completion() {
     async_test(async || {
         let mut group = Group::new();
         for n in [3, 1, 2] {
@@ -84,7 +84,7 @@ fn next_goes_by_the_order_in_which_they_end() {
 }
 
 #[test]
-fn no_child_is_polled_inside_of_spawn_and_each_once_for_each_wake() {
+fn children_are_polled_once_for_each_wake_and_not_in_spawn() {
     async_test(async || {
         let group = Group::<()>::new();
         let seen: Vec<_> = (0..10).map(|_| add_probe(&group)).collect();
@@ -101,7 +101,7 @@ fn no_child_is_polled_inside_of_spawn_and_each_once_for_each_wake() {
 }
 
 #[test]
-fn who_joins_is_polled_once_for_each_end() {
+fn join_all_is_polled_once_for_each_completion() {
     async_test(async || {
         let group = Group::new();
         let (polls, children) = (Cell::new(0), 5);
@@ -132,7 +132,7 @@ fn who_joins_is_polled_once_for_each_end() {
 }
 
 #[test]
-fn the_first_failure_cancels_the_rest_and_resolves_when_they_are_gone() {
+fn the_first_failure_drops_the_others_before_join_all_returns() {
     async_test(async || {
         for place in 0..5 {
             let group = Group::<()>::new();
@@ -156,7 +156,7 @@ fn the_first_failure_cancels_the_rest_and_resolves_when_they_are_gone() {
 }
 
 #[test]
-fn a_failure_cancels_while_nobody_waits_for_the_group() {
+fn a_failure_cancels_the_others_while_the_group_is_not_awaited() {
     async_test(async || {
         let mut group = Group::new();
         group.spawn(async { Ok(1) });
@@ -224,7 +224,7 @@ fn dropping_the_group_cancels_all_at_once() {
 }
 
 #[test]
-fn dropping_next_loses_nothing_and_dropping_join_all_cancels() {
+fn dropping_next_loses_no_result_and_dropping_join_all_cancels() {
     async_test(async || {
         let mut group = Group::new();
         let (set, told) = promise();
@@ -276,7 +276,7 @@ fn children_spawn_siblings_of_any_depth() {
 }
 
 #[test]
-fn a_sibling_is_cancelled_by_the_failure_of_who_spawned_it() {
+fn the_failure_of_a_child_cancels_the_siblings_it_spawned() {
     async_test(async || {
         let group = Group::<()>::new();
         let siblings = group.spawner();
@@ -296,7 +296,7 @@ fn a_sibling_is_cancelled_by_the_failure_of_who_spawned_it() {
 }
 
 #[test]
-fn a_panic_cancels_the_rest_and_arrives_where_it_is_joined() {
+fn a_panic_cancels_the_others_and_is_resumed_by_join_all() {
     runtime_test(|runtime| {
         let seen = leak(RefCell::new(Vec::new()));
         let text = panic_of(|| {
@@ -319,7 +319,7 @@ fn a_panic_cancels_the_rest_and_arrives_where_it_is_joined() {
 }
 
 #[test]
-fn a_panic_cancels_while_nobody_waits_for_the_group() {
+fn a_panic_cancels_the_others_while_the_group_is_not_awaited() {
     async_test(async || {
         let mut group = Group::<()>::new();
         group.spawn(async { panic!("unheard so far") });
@@ -333,7 +333,7 @@ fn a_panic_cancels_while_nobody_waits_for_the_group() {
 }
 
 #[test]
-fn cancel_resolves_when_all_are_gone() {
+fn cancel_resolves_after_all_children_are_dropped() {
     async_test(async || {
         let group = Group::<()>::new();
         group.spawn(async { Ok(()) });
@@ -387,7 +387,7 @@ fn a_child_that_drops_or_cancels_its_group_is_dropped_after_its_poll() {
 }
 
 #[test]
-fn a_child_that_waits_for_its_own_group_goes_with_it() {
+fn a_child_that_waits_for_its_own_group_is_dropped_with_it() {
     runtime_test(|runtime| {
         let state = runtime.spawn(in_a_child(|mut group| async move {
             while group.next().await.is_some() {}
@@ -403,7 +403,7 @@ fn a_child_that_waits_for_its_own_group_goes_with_it() {
 }
 
 #[test]
-fn a_failing_child_may_own_the_group() {
+fn a_failing_child_can_own_the_group() {
     async_test(async || {
         let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
         let inner = group.clone();
@@ -426,7 +426,7 @@ fn a_failing_child_may_own_the_group() {
 }
 
 #[test]
-fn a_sibling_that_drops_the_group_while_it_is_cancelled() {
+fn a_child_can_drop_the_group_while_it_is_cancelled() {
     async_test(async || {
         let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
         let inner = group.clone();
@@ -448,7 +448,7 @@ fn a_sibling_that_drops_the_group_while_it_is_cancelled() {
 }
 
 #[test]
-fn groups_in_groups() {
+fn a_failure_in_an_inner_group_cancels_the_outer_one() {
     async_test(async || {
         let outer = Group::<Vec<u32>>::new();
         let seen = leak(RefCell::new(Vec::new()));
@@ -494,7 +494,7 @@ fn results_are_dropped_with_the_group() {
 }
 
 #[test]
-fn a_thousand_groups_against_a_model() {
+fn random_groups_match_a_model() {
     async_test(async || {
         let mut random = Rng::with_seed(2026);
         for round in 0..1000 {
@@ -528,7 +528,7 @@ fn a_thousand_groups_against_a_model() {
 }
 
 #[test]
-fn outside_of_a_runtime_spawning_panics_and_says_so() {
+fn spawning_into_a_group_outside_a_runtime_panics() {
     watchdog(|| {
         let group = Group::<()>::new();
         let text = panic_of(|| group.spawn(async { Ok(()) }));

@@ -219,7 +219,7 @@ fn b105_an_exit_in_a_run_leaves_no_runtime_to_another_thread() {
 }
 
 #[test]
-fn b105_an_exit_in_a_task_from_another_thread_leaves_no_runtime_to_it() {
+fn b105_an_exit_in_a_remote_task_leaves_no_runtime_to_another_thread() {
     check_exit(|| Exit::RemoteTask);
 }
 
@@ -234,12 +234,12 @@ fn b105_an_exit_in_a_destructor_outside_leaves_no_runtime_to_another_thread() {
 }
 
 #[test]
-fn b105_an_exit_while_another_runtime_goes_leaves_neither_to_another_thread() {
+fn b105_an_exit_while_an_inner_runtime_is_dropped_leaves_neither_to_another_thread() {
     check_exit(|| Exit::DestructorOfAnotherRuntime);
 }
 
 #[test]
-fn b105_an_exit_while_a_runtime_goes_leaves_none_to_another_thread() {
+fn b105_an_exit_while_a_runtime_is_dropped_leaves_none_to_another_thread() {
     check_exit(|| Exit::DestructorAtTheEnd);
 }
 
@@ -306,7 +306,7 @@ impl Takers {
 }
 
 #[test]
-fn b109_what_is_left_of_a_runtime_that_went_with_its_own_future_touches_no_other() {
+fn b109_wakers_of_a_runtime_dropped_by_its_own_future_touch_no_other_runtime() {
     watchdog(|| {
         let takers = Rc::new(RefCell::new(None));
         let early = takers.clone();
@@ -330,7 +330,7 @@ fn b109_what_is_left_of_a_runtime_that_went_with_its_own_future_touches_no_other
 }
 
 #[test]
-fn b109_a_runtime_goes_with_a_future_that_goes_with_another_one() {
+fn b109_a_future_that_drops_its_runtime_is_dropped_by_another_future() {
     watchdog(|| {
         let (_, inner, weak) = owned_by_its_task(());
         let runtime = weak.upgrade().unwrap();
@@ -345,7 +345,7 @@ fn b109_a_runtime_goes_with_a_future_that_goes_with_another_one() {
 }
 
 #[test]
-fn b109_a_runtime_goes_with_a_future_whose_destructor_panics() {
+fn b109_a_future_that_drops_its_runtime_panics_in_its_destructor() {
     watchdog(|| {
         let (seen, task, weak) = owned_by_its_task(OnDrop(|| panic!("in a destructor")));
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(task)));
@@ -357,7 +357,7 @@ fn b109_a_runtime_goes_with_a_future_whose_destructor_panics() {
 }
 
 #[test]
-fn b109_the_join_waker_of_a_future_that_took_its_runtime_along_makes_another() {
+fn b109_the_join_waker_of_a_future_that_dropped_its_runtime_makes_another() {
     watchdog(|| {
         thread_local! {
             static MADE: RefCell<Option<Takers>> = const { RefCell::new(None) };
@@ -390,7 +390,7 @@ fn b109_the_join_waker_of_a_future_that_took_its_runtime_along_makes_another() {
 }
 
 #[test]
-fn b109_a_runtime_goes_with_a_future_of_its_own_inside_of_another_runtime() {
+fn b109_a_future_drops_its_runtime_inside_another_runtime() {
     watchdog(|| {
         let outer = Runtime::new();
         let polls = leak(Cell::new(0));
@@ -418,7 +418,7 @@ fn b109_a_runtime_goes_with_a_future_of_its_own_inside_of_another_runtime() {
 // What a thread leaves when it ends.
 
 #[test]
-fn handles_and_wakers_that_outlive_the_runtime_of_their_thread_touch_no_other() {
+fn handles_and_wakers_that_outlive_their_runtime_touch_no_other() {
     // Destroyed after the runtime, when another thread may have what it has left.
     struct Left(RefCell<Vec<(Task<()>, Waker)>>);
     impl Drop for Left {
@@ -467,7 +467,7 @@ fn handles_and_wakers_that_outlive_the_runtime_of_their_thread_touch_no_other() 
 }
 
 #[test]
-fn runtimes_and_tasks_that_are_forgotten_leave_the_others_alone() {
+fn forgotten_runtimes_and_tasks_do_not_disturb_others() {
     watchdog(|| {
         let waker = thread::spawn(|| {
             let runtime = Runtime::new();
@@ -516,7 +516,7 @@ fn a_future_that_is_polled_by_a_foreign_executor_in_a_task_keeps_its_own_waker()
 // Messages for a task that is being dropped.
 
 #[test]
-fn a_task_that_is_being_dropped_stays_silent() {
+fn a_task_that_is_being_dropped_cannot_be_queued() {
     watchdog(|| {
         let runtime = Rc::new(Runtime::new());
         let seen = Seen::new();
@@ -550,7 +550,7 @@ fn a_task_that_is_being_dropped_stays_silent() {
 }
 
 #[test]
-fn messages_for_a_task_in_each_of_its_states_lead_to_one_poll_at_most() {
+fn messages_lead_to_at_most_one_poll_in_each_state_of_the_task() {
     watchdog(|| {
         let wake_elsewhere = |waker: Waker| {
             elsewhere(move || waker.wake());

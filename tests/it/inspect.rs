@@ -34,7 +34,7 @@ fn wait_of_one() -> String {
 }
 
 #[test]
-fn who_a_task_is() {
+fn tasks_lists_the_id_name_place_and_state() {
     runtime_test(|runtime| {
         assert_eq!(runtime.tasks(), []);
         let first = runtime.spawn(pending::<()>());
@@ -68,7 +68,7 @@ fn who_a_task_is() {
 }
 
 #[test]
-fn the_one_that_asks_is_running() {
+fn the_task_that_calls_dump_is_running() {
     // The place of the `block_on` is in the dump.
     watchdog(|| {
         block_on(async {
@@ -95,7 +95,7 @@ fn the_one_that_asks_is_running() {
 }
 
 #[test]
-fn without_a_block_on_there_is_no_main() {
+fn dump_has_no_main_without_a_block_on() {
     runtime_test(|runtime| {
         runtime.block_on(async {});
         let task = runtime.spawn(async { dump() });
@@ -106,7 +106,7 @@ fn without_a_block_on_there_is_no_main() {
 }
 
 #[test]
-fn a_future_that_asks_while_it_is_dropped_is_no_more() {
+fn a_future_is_not_listed_while_it_is_dropped() {
     watchdog(|| {
         let seen = leak(RefCell::new(Vec::new()));
         block_on(async {
@@ -130,7 +130,7 @@ fn a_future_that_asks_while_it_is_dropped_is_no_more() {
 }
 
 #[test]
-fn a_socket_with_its_peer() {
+fn a_wait_for_a_socket_names_its_peer() {
     async_test(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
@@ -183,7 +183,7 @@ fn a_socket_with_its_peer() {
 }
 
 #[test]
-fn a_timer_and_how_long_still() {
+fn a_wait_for_a_timer_has_the_time_left() {
     async_test(async || {
         let task = spawn(async { sleep(2 * MINUTE).await });
         yield_now().await;
@@ -211,7 +211,7 @@ fn a_timer_and_how_long_still() {
 }
 
 #[test]
-fn tasks_promises_jobs_and_what_is_outside() {
+fn waits_for_tasks_promises_groups_and_other_wakers() {
     async_test(async || {
         let (promise, promised) = promise::<()>();
         let outside = Seen::new();
@@ -264,7 +264,7 @@ fn a_job_of_the_pool() {
 }
 
 #[test]
-fn several_waits_of_one_task() {
+fn several_waits_of_one_task_are_all_listed() {
     async_test(async || {
         let (ours, theirs) = tcp_pair();
         let mut ours = TcpStream::try_from(ours).unwrap();
@@ -296,7 +296,7 @@ fn with_own_waker<F: Future>(future: F) -> impl Future<Output = F::Output> {
 }
 
 #[test]
-fn a_wait_through_another_waker_is_its_tasks() {
+fn a_wait_with_another_waker_is_listed_for_the_task() {
     async_test(async || {
         let (ours, theirs) = tcp_pair();
         let mut ours = TcpStream::try_from(ours).unwrap();
@@ -336,7 +336,7 @@ fn a_wait_that_is_over_is_not_listed() {
 }
 
 #[test]
-fn two_runtimes_of_a_thread_are_told_apart() {
+fn two_runtimes_of_a_thread_list_their_own_waits() {
     watchdog(|| {
         let (first, second) = (Runtime::new(), Runtime::new());
         let (ours, _theirs) = tcp_pair();
@@ -358,7 +358,7 @@ fn two_runtimes_of_a_thread_are_told_apart() {
 }
 
 #[test]
-fn a_table() {
+fn a_dump_is_displayed_as_a_table() {
     // The place of the `block_on` is in the dump.
     watchdog(|| {
         block_on(async {
@@ -395,7 +395,7 @@ fn a_table() {
 }
 
 #[test]
-fn asking_changes_nothing() {
+fn listing_the_tasks_changes_nothing() {
     runtime_test(|runtime| {
         let probe = Seen::new();
         let task = runtime.spawn(probe.probe());
@@ -412,7 +412,7 @@ fn asking_changes_nothing() {
 }
 
 #[test]
-fn outside_of_a_runtime_there_is_nothing_to_dump() {
+fn dump_panics_outside_a_runtime() {
     assert!(panic_of(dump).contains("`inspect::dump` outside of a soloist runtime"));
     assert!(panic_of(inspect::metrics).contains("`inspect::metrics` outside"));
 }
@@ -475,7 +475,7 @@ mod on_signal {
     }
 
     #[test]
-    fn who_listens_keeps_nobody_waiting() {
+    fn dump_on_signal_is_not_something_a_runtime_waits_for() {
         in_own_process(|| {
             let text = panic_of(|| {
                 block_on(async {
@@ -488,7 +488,7 @@ mod on_signal {
     }
 
     #[test]
-    fn what_cannot_be_listened_to_is_an_error() {
+    fn a_signal_that_cannot_be_handled_is_an_error() {
         watchdog(|| {
             let error = dump_on_signal(USR1).unwrap_err().to_string();
             assert!(error.starts_with("`dump_on_signal` outside of"), "{error}");
@@ -500,7 +500,7 @@ mod on_signal {
     }
 
     #[test]
-    fn the_example_tells_of_its_clients() {
+    fn the_example_inspect_lists_its_clients() {
         let mut command = example("inspect");
         command.arg("127.0.0.1:0").stderr(Stdio::piped());
         let mut server = KillOnDrop(command.spawn().unwrap());

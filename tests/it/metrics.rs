@@ -13,7 +13,7 @@ use soloist::{Runtime, inspect, spawn};
 use crate::support::*;
 
 #[test]
-fn a_runtime_that_has_done_nothing_has_counted_nothing() {
+fn a_new_runtime_has_counted_nothing() {
     watchdog(|| {
         let metrics = Runtime::new().metrics();
         assert_eq!(format!("{metrics:?}").matches(": 0").count(), 12);
@@ -27,7 +27,7 @@ fn a_runtime_that_has_done_nothing_has_counted_nothing() {
 }
 
 #[test]
-fn tasks_polls_and_turns() {
+fn metrics_count_tasks_polls_and_turns() {
     runtime_test(|runtime| {
         let yields = 7;
         let task = runtime.spawn(async move {
@@ -51,7 +51,7 @@ fn tasks_polls_and_turns() {
 }
 
 #[test]
-fn wakes_of_what_is_ready_already_are_redundant() {
+fn wakes_of_ready_tasks_count_as_redundant() {
     runtime_test(|runtime| {
         let mut left = 3;
         let task = runtime.spawn(poll_fn(move |cx| {
@@ -77,7 +77,7 @@ fn wakes_of_what_is_ready_already_are_redundant() {
 }
 
 #[test]
-fn wakes_of_other_threads() {
+fn metrics_count_wakes_of_other_threads() {
     runtime_test(|runtime| {
         let probe = Seen::new();
         let task = runtime.spawn(probe.probe());
@@ -98,7 +98,7 @@ fn wakes_of_other_threads() {
 }
 
 #[test]
-fn timers() {
+fn metrics_count_timers() {
     runtime_test(|runtime| {
         let long = runtime.spawn(sleep_for(HOUR));
         let never = runtime.spawn(sleep_for(Duration::MAX));
@@ -119,7 +119,7 @@ fn timers() {
 }
 
 #[test]
-fn what_the_system_reports() {
+fn metrics_count_waits_and_events() {
     runtime_test(|runtime| {
         runtime.block_on(async {
             let (ours, theirs) = tcp_pair();

@@ -45,7 +45,7 @@ fn fill(stream: &mut (impl AsyncWrite + Unpin), waker: &Waker) {
 
 /// The first poll leaves its waker, and a later one goes through.
 #[test]
-fn a_poll_that_is_over_does_not_keep_its_socket_on_the_thread() {
+fn a_waker_of_a_finished_poll_does_not_keep_a_socket_on_its_thread() {
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
         let stream = block_on(async {
@@ -65,7 +65,7 @@ fn a_poll_that_is_over_does_not_keep_its_socket_on_the_thread() {
 
 /// The waker that is left behind is the same as that of the next wait.
 #[test]
-fn a_wait_after_a_poll_that_is_over_keeps_its_socket_on_the_thread() {
+fn a_pending_poll_keeps_a_socket_on_its_thread() {
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
         block_on(async {
@@ -93,7 +93,7 @@ fn a_wait_after_a_poll_that_is_over_keeps_its_socket_on_the_thread() {
 /// for one of them takes the other to another thread before its own report is looked at:
 /// that is no news about its life there.
 #[test]
-fn a_report_that_comes_after_a_move_says_nothing_about_the_new_life() {
+fn an_event_that_arrives_after_a_move_to_another_thread_is_ignored() {
     watchdog(|| {
         let here: Arc<[Mutex<Option<TcpStream>>; 2]> = Arc::default();
         let there: Arc<Mutex<Option<(usize, TcpStream)>>> = Arc::default();
@@ -142,7 +142,7 @@ fn a_report_that_comes_after_a_move_says_nothing_about_the_new_life() {
 /// one with the same file descriptor. The report of the one that is gone does nothing to it.
 #[cfg(unix)]
 #[test]
-fn b104_a_late_event_of_a_dead_slot_reaches_no_other_source() {
+fn b104_a_late_event_of_a_dropped_source_wakes_no_other() {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream as Pipe;
 
@@ -231,7 +231,7 @@ mod hooked {
 /// reactor in which the source has the same key as some source in the other's.
 #[cfg(unix)]
 #[test]
-fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_wake_up() {
+fn b107_a_source_that_moves_to_another_thread_while_it_is_read_loses_no_wake_up() {
     use std::os::unix::net::UnixStream as Pipe;
     use std::sync::mpsc;
 

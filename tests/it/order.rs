@@ -52,7 +52,7 @@ fn tasks_are_polled_in_the_order_of_their_spawns_whatever_else_is_ready() {
 }
 
 #[test]
-fn what_a_visit_within_a_generation_wakes_comes_after_it_and_in_order() {
+fn tasks_woken_within_a_generation_run_after_it_in_order() {
     async_test(async || {
         let log = leak(RefCell::new(Vec::new()));
         // More timers than any place that has become free so far.

@@ -96,7 +96,7 @@ fn b23_the_panic_of_a_detached_task_ends_only_that_task() {
 }
 
 #[test]
-fn b23_who_awaits_a_task_that_panicked_gets_its_payload() {
+fn b23_awaiting_a_task_that_panicked_resumes_its_payload() {
     watchdog(|| {
         block_on(async {
             let task = spawn(async { panic_any(Payload(1)) });
@@ -124,7 +124,7 @@ fn b23_who_awaits_a_task_that_panicked_gets_its_payload() {
 }
 
 #[test]
-fn b23_what_nobody_awaits_is_reported_with_the_name_of_its_task() {
+fn b23_the_panic_of_a_detached_task_is_reported_with_its_name() {
     let test = || {
         block_on(async {
             let line = line!() + 1;
@@ -189,7 +189,7 @@ fn b23_what_nobody_awaits_is_reported_with_the_name_of_its_task() {
 }
 
 #[test]
-fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
+fn b23_a_panic_before_the_detach_is_reported_or_propagated() {
     let test = || {
         for propagate in [true, false] {
             let runtime = Runtime::builder().propagate_panics(propagate).build();
@@ -242,7 +242,7 @@ fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
 }
 
 #[test]
-fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task() {
+fn b24_an_outputs_destructor_that_panics_does_not_panic_in_the_task_handle() {
     watchdog(|| {
         let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
@@ -294,7 +294,7 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task(
 }
 
 #[test]
-fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_elsewhere() {
+fn b24_an_outputs_destructor_that_panics_does_not_panic_in_the_remote_handle() {
     watchdog(|| {
         let dropped = leak(AtomicUsize::new(0));
         let runtime = Runtime::new();
@@ -316,7 +316,7 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_elsewhere() 
 }
 
 #[test]
-fn b24_an_output_that_nobody_wants_and_that_panics_is_no_panic_of_its_task() {
+fn b24_the_panic_of_an_unwanted_output_is_not_the_panic_of_its_task() {
     let test = || {
         let count = leak(AtomicUsize::new(0));
         let runtime = Runtime::builder().propagate_panics(true).build();
@@ -360,7 +360,7 @@ fn b24_a_payload_that_panics_in_its_destructor_ends_only_its_task() {
 }
 
 #[test]
-fn b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding() {
+fn b25_a_panic_in_block_on_drops_all_tasks_and_unwinds() {
     let test = || {
         block_on(async {
             for number in 0..3 {
@@ -394,7 +394,7 @@ fn b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding() {
         });
     };
     watchdog(move || {
-        let name = "panics::b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding";
+        let name = "panics::b25_a_panic_in_block_on_drops_all_tasks_and_unwinds";
         let child = in_child(name, test).unwrap();
         let stderr = String::from_utf8_lossy(&child.stderr);
         assert_eq!(child.status.code(), Some(101), "{stderr}");
@@ -413,7 +413,7 @@ fn b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding() {
 }
 
 #[test]
-fn b26_sleeps_that_outlive_their_runtime_hold_nothing_and_do_nothing() {
+fn b26_sleeps_that_outlive_their_runtime_hold_no_waker() {
     watchdog(|| {
         let token = Rc::new(());
         let (wakes, waker) = CountWakes::new();
@@ -486,7 +486,7 @@ fn rest_of_the_batch<S: 'static>(
 }
 
 #[test]
-fn b27_a_waker_that_panics_keeps_no_timer_of_its_batch_from_waking() {
+fn b27_a_waker_that_panics_does_not_stop_the_other_timers_of_its_batch() {
     rest_of_the_batch(
         |waker| {
             let mut sleep = sleep_until(Instant::now() + 2 * MS);
@@ -498,7 +498,7 @@ fn b27_a_waker_that_panics_keeps_no_timer_of_its_batch_from_waking() {
 }
 
 #[test]
-fn b27_a_waker_that_panics_keeps_no_socket_of_its_batch_from_waking() {
+fn b27_a_waker_that_panics_does_not_stop_the_other_sockets_of_its_batch() {
     rest_of_the_batch(
         |waker| {
             let socket = Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
@@ -542,7 +542,7 @@ fn b27_a_waker_that_panics_when_a_task_ends_leaves_the_tasks_behind_it_ready() {
 }
 
 #[test]
-fn b27_wakers_that_panic_when_the_runtime_is_dropped_keep_no_future_from_it() {
+fn b27_wakers_that_panic_do_not_stop_the_drop_of_a_runtime() {
     watchdog(|| {
         for fragile in [panics_on_wake, panics_on_drop] {
             let runtime = Runtime::new();
@@ -572,7 +572,7 @@ fn b27_wakers_that_panic_when_the_runtime_is_dropped_keep_no_future_from_it() {
 }
 
 #[test]
-fn b27_a_waker_that_panics_when_it_is_dropped_saves_no_task_from_its_end() {
+fn b27_a_waker_that_panics_when_dropped_does_not_stop_a_cancel() {
     runtime_test(|runtime| {
         let local = Seen::new();
         let mut task = runtime.spawn(local.probe());
@@ -595,7 +595,7 @@ fn b27_a_waker_that_panics_when_it_is_dropped_saves_no_task_from_its_end() {
 }
 
 #[test]
-fn b27_a_waker_that_panics_when_it_is_dropped_leaves_no_timer_behind() {
+fn b27_a_waker_that_panics_when_dropped_leaves_no_timer_behind() {
     runtime_test(|runtime| {
         runtime.block_on(async {
             let mut one = sleep(HOUR);
@@ -617,7 +617,7 @@ fn b27_a_waker_that_panics_when_it_is_dropped_leaves_no_timer_behind() {
 }
 
 #[test]
-fn b27_a_waker_that_panics_for_another_thread_keeps_no_wake_behind_it() {
+fn b27_a_waker_that_panics_in_a_message_does_not_stop_the_next_message() {
     runtime_test(|runtime| {
         let seen = Seen::new();
         runtime.spawn(seen.probe()).detach();
@@ -642,7 +642,7 @@ fn b27_a_waker_that_panics_for_another_thread_keeps_no_wake_behind_it() {
 }
 
 #[test]
-fn b27_a_waker_that_panics_when_it_is_cloned_leaves_all_as_it_was() {
+fn b27_a_waker_that_panics_when_cloned_changes_nothing() {
     runtime_test(|runtime| {
         let (_, waker) = CountWakes::new();
         let text = "the clone of a waker";
@@ -684,7 +684,7 @@ fn b27_a_waker_that_panics_when_it_is_cloned_leaves_all_as_it_was() {
 }
 
 #[test]
-fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
+fn b28_a_runtime_works_after_the_panic_of_a_destructor_was_caught() {
     watchdog(|| {
         let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
@@ -733,7 +733,7 @@ fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
 }
 
 #[test]
-fn b28_what_was_never_started_is_dropped_with_its_runtime_whatever_panics() {
+fn b28_closures_that_were_not_started_are_all_dropped_with_the_runtime() {
     watchdog(|| {
         let dropped = leak(AtomicUsize::new(0));
         let runtime = Runtime::new();
@@ -753,7 +753,7 @@ fn b28_what_was_never_started_is_dropped_with_its_runtime_whatever_panics() {
 }
 
 #[test]
-fn b30_tasks_behind_a_main_that_panics_run_in_the_next_call() {
+fn b30_tasks_queued_behind_a_panic_of_main_run_in_the_next_call() {
     runtime_test(|runtime| {
         let order = Log::new();
         let add = |number| {
@@ -777,7 +777,7 @@ fn b30_tasks_behind_a_main_that_panics_run_in_the_next_call() {
 }
 
 #[test]
-fn b30_tasks_behind_one_whose_panic_ends_the_call_run_in_the_next() {
+fn b30_tasks_queued_behind_a_propagated_panic_run_in_the_next_call() {
     watchdog(|| {
         let runtime = Runtime::builder().propagate_panics(true).build();
         let order = Log::new();

@@ -155,7 +155,7 @@ fn a_promise_is_abandoned_when_nothing_can_receive_its_result() {
 }
 
 #[test]
-fn dropping_the_promise_cancels() {
+fn dropping_the_promise_cancels_waits_and_callbacks() {
     async_test(async || {
         let (promise, promised) = promise::<u32>();
         let waiters: Vec<_> = (0..3).map(|_| spawn(promised.clone())).collect();
@@ -211,7 +211,7 @@ fn a_callback_runs_on_the_completing_thread_before_set_returns() {
 }
 
 #[test]
-fn a_callback_of_a_promise_that_is_complete_runs_here_and_now() {
+fn a_callback_of_a_complete_promise_runs_at_once_on_this_thread() {
     watchdog(|| {
         let here = thread::current().id();
         for set in [true, false] {
@@ -230,7 +230,7 @@ fn a_callback_of_a_promise_that_is_complete_runs_here_and_now() {
 }
 
 #[test]
-fn a_callback_needs_no_runtime_and_may_spawn_into_one() {
+fn a_callback_needs_no_runtime_and_can_spawn_through_a_handle() {
     watchdog(|| {
         let runtime = soloist::Runtime::new();
         let handle = runtime.handle();
@@ -248,7 +248,7 @@ fn a_callback_needs_no_runtime_and_may_spawn_into_one() {
 }
 
 #[test]
-fn a_callback_that_panics_keeps_nobody_from_theirs() {
+fn a_callback_that_panics_does_not_stop_the_other_receivers() {
     async_test(async || {
         let (promise, promised) = promise();
         let (tell, told) = mpsc::channel();
@@ -273,7 +273,7 @@ fn a_callback_that_panics_keeps_nobody_from_theirs() {
 }
 
 #[test]
-fn a_callback_that_panics_during_a_panic_is_swallowed() {
+fn a_callback_that_panics_during_a_panic_does_not_abort() {
     watchdog(|| {
         let (promise, promised) = promise::<u32>();
         let (tell, told) = mpsc::channel();
@@ -292,7 +292,7 @@ fn a_callback_that_panics_during_a_panic_is_swallowed() {
 }
 
 #[test]
-fn a_result_whose_clone_panics_is_there_for_the_others() {
+fn a_clone_that_panics_leaves_the_result_to_the_other_receivers() {
     watchdog(|| {
         // With callbacks and tasks, and whoever is the unlucky one.
         for unlucky in 0..3 {
@@ -319,7 +319,7 @@ fn a_result_whose_clone_panics_is_there_for_the_others() {
 }
 
 #[test]
-fn a_result_whose_clone_panics_is_there_for_tasks_and_callbacks() {
+fn a_clone_that_panics_in_set_leaves_the_result_to_tasks_and_callbacks() {
     async_test(async || {
         let (promise, promised) = promise();
         let first = leak(AtomicBool::new(true));
@@ -346,7 +346,7 @@ fn a_result_whose_clone_panics_is_there_for_tasks_and_callbacks() {
 }
 
 #[test]
-fn the_clone_of_a_result_may_use_the_promise() {
+fn clone_can_use_the_promise() {
     watchdog(|| {
         let slot: Arc<Mutex<Vec<Promised<OnClone>>>> = Arc::default();
         let (promise, promised) = promise();
@@ -388,7 +388,7 @@ fn the_clone_of_a_result_may_use_the_promise() {
 }
 
 #[test]
-fn a_callback_that_comes_while_the_result_is_cloned_elsewhere_is_called() {
+fn a_callback_added_while_another_thread_clones_the_result_is_called() {
     watchdog(|| {
         let (promise, mut original) = promise();
         let callback = original.clone();
@@ -432,7 +432,7 @@ fn a_callback_that_comes_while_the_result_is_cloned_elsewhere_is_called() {
 }
 
 #[test]
-fn try_take_takes_it_once_for_each_clone() {
+fn try_take_returns_the_result_once_for_each_clone() {
     watchdog(|| {
         let (promise, promised) = promise();
         let clone = promised.clone();
@@ -458,7 +458,7 @@ fn try_take_takes_it_once_for_each_clone() {
 }
 
 #[test]
-fn polling_it_after_its_result_was_taken_panics() {
+fn polling_after_the_result_was_taken_panics() {
     watchdog(|| {
         let (promise, mut promised) = promise();
         promise.set(1).unwrap();
@@ -469,7 +469,7 @@ fn polling_it_after_its_result_was_taken_panics() {
 }
 
 #[test]
-fn a_wait_that_is_given_up_loses_nothing() {
+fn a_wait_that_is_dropped_does_not_lose_the_result() {
     async_test(async || {
         let (promise, mut promised) = promise();
         let waited = futures_lite::future::or(async { Some((&mut promised).await) }, async {
@@ -579,7 +579,7 @@ impl Drop for Meddler {
 }
 
 #[test]
-fn wakers_may_use_the_promise_when_they_are_woken_and_dropped() {
+fn wakers_can_use_the_promise_when_woken_and_when_dropped() {
     watchdog(|| {
         let (promise, mut promised) = promise();
         let dropped = leak(AtomicUsize::new(0));
@@ -618,7 +618,7 @@ fn wakers_may_use_the_promise_when_they_are_woken_and_dropped() {
 }
 
 #[test]
-fn a_waker_that_panics_keeps_nobody_from_being_woken() {
+fn a_waker_that_panics_does_not_stop_the_other_wakes() {
     watchdog(|| {
         let (promise, mut promised) = promise();
         let mut clone = promised.clone();
@@ -674,7 +674,7 @@ fn the_result_is_cloned_for_each_receiver_but_the_last() {
 }
 
 #[test]
-fn a_result_may_use_the_promise_when_it_is_dropped() {
+fn a_results_destructor_can_use_the_promise() {
     watchdog(|| {
         type Slot = Rc<RefCell<Option<Promised<OnDrop<Box<dyn FnMut()>>>>>>;
         let slot = Slot::default();
@@ -697,7 +697,7 @@ fn a_result_may_use_the_promise_when_it_is_dropped() {
 }
 
 #[test]
-fn a_value_that_is_not_send_goes_from_task_to_task() {
+fn a_value_that_is_not_send_can_be_passed_between_tasks() {
     async_test(async || {
         let (promise, promised) = promise();
         let waiters = [promised.clone(), promised].map(spawn);
@@ -719,7 +719,7 @@ fn a_value_that_is_not_send_goes_from_task_to_task() {
 
 /// The two halves meet in every order that two threads come up with.
 #[test]
-fn ten_thousand_races_between_setting_dropping_and_polling() {
+fn set_drop_and_receive_race_on_three_threads() {
     const ROUNDS: u64 = if cfg!(miri) { 50 } else { 10_000 };
     const THREADS: usize = 3;
 
@@ -880,7 +880,7 @@ fn ten_thousand_races_between_setting_dropping_and_polling() {
 /// Whoever comes by reference while the result is being taken, from a waker here or from
 /// another thread, is still the same receiver.
 #[test]
-fn a_promised_has_one_result_also_while_it_is_being_taken() {
+fn a_receiver_gets_one_result_even_while_it_is_being_taken() {
     watchdog(|| {
         let (promise, shared) = promise();
         let (shared, other) = (Arc::new(shared.clone()), shared);
@@ -908,7 +908,7 @@ fn a_promised_has_one_result_also_while_it_is_being_taken() {
 }
 
 #[test]
-fn a_clone_that_is_made_while_another_thread_looks_for_the_result_gets_it() {
+fn a_clone_made_while_another_thread_calls_try_take_gets_the_result() {
     const ROUNDS: usize = if cfg!(miri) { 10 } else { 200 };
     watchdog(|| {
         for round in 0..ROUNDS {

@@ -28,7 +28,7 @@ fn current() -> String {
 }
 
 #[test]
-fn b31_a_wake_under_a_lock_that_the_task_takes_does_not_poll_it() {
+fn b31_a_wake_does_not_poll_the_task_at_once() {
     watchdog(|| {
         let lock = Arc::new(Mutex::new(0));
         let inside = lock.clone();
@@ -115,7 +115,7 @@ impl Drop for Reentrant {
 }
 
 #[test]
-fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() {
+fn b32_wakers_can_use_the_runtime_when_dropped_and_when_woken() {
     watchdog(|| {
         let calls = leak(AtomicUsize::new(0));
         let ran = leak(AtomicUsize::new(0));
@@ -246,7 +246,7 @@ impl Drop for Busy {
 }
 
 #[test]
-fn b33_a_destructor_may_spawn_wake_cancel_deregister_and_set_timers() {
+fn b33_a_destructor_can_spawn_wake_cancel_deregister_and_set_timers() {
     /// How the task ends.
     type End = fn(Task<()>) -> Pin<Box<dyn Future<Output = ()>>>;
     let ends: [(End, bool, bool); 6] = [
@@ -340,7 +340,7 @@ fn b33_a_destructor_may_spawn_wake_cancel_deregister_and_set_timers() {
 }
 
 #[test]
-fn b34_a_ring_of_destructors_that_wake_and_spawn_ends() {
+fn b34_destructors_that_wake_and_spawn_in_a_ring_terminate() {
     watchdog(|| {
         let size = 50;
         let runtime = Runtime::new();
@@ -372,7 +372,7 @@ fn b34_a_ring_of_destructors_that_wake_and_spawn_ends() {
 }
 
 #[test]
-fn b34_destructors_that_spawn_the_next_one_come_to_an_end() {
+fn b34_destructors_that_spawn_the_next_one_terminate() {
     /// Spawns another of its kind when it is dropped, so many times.
     struct Chain {
         left: usize,
@@ -412,7 +412,7 @@ fn b34_destructors_that_spawn_the_next_one_come_to_an_end() {
 }
 
 #[test]
-fn b35_destructors_that_run_at_the_end_are_inside_of_their_runtime() {
+fn b35_destructors_at_the_end_of_a_runtime_run_inside_it() {
     watchdog(|| {
         let checked = leak(Cell::new(0));
         let guard = || {
@@ -506,7 +506,7 @@ fn b36_runtimes_and_handles_are_dropped_inside_of_tasks_and_on_other_threads() {
 }
 
 #[test]
-fn b36_a_future_that_owns_its_runtime_takes_it_along() {
+fn b36_a_future_can_drop_the_runtime_it_runs_on() {
     watchdog(|| {
         let other = Seen::new();
         let owned: Rc<RefCell<Option<Runtime>>> = Rc::default();
@@ -527,7 +527,7 @@ fn b36_a_future_that_owns_its_runtime_takes_it_along() {
 }
 
 #[test]
-fn b36_a_runtime_that_goes_with_one_of_its_futures_leaves_the_next_alone() {
+fn b36_a_runtime_dropped_by_its_own_future_does_not_disturb_the_next() {
     /// Dropped in this order.
     struct Owns<G> {
         _runtime: Rc<RefCell<Option<Runtime>>>,
@@ -703,7 +703,7 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
 }
 
 #[test]
-fn b38_a_runtime_that_is_entered_inside_of_another_leaves_it_current() {
+fn b38_the_outer_runtime_is_current_again_after_an_inner_one() {
     watchdog(|| {
         assert_eq!(current(), "None");
         let log = Log::new();
@@ -746,7 +746,7 @@ fn b38_a_runtime_that_is_entered_inside_of_another_leaves_it_current() {
 }
 
 #[test]
-fn b39_a_source_that_its_reader_drops_in_an_event_for_both_still_tells_the_writer() {
+fn b39_a_source_dropped_by_the_wake_of_its_reader_still_wakes_its_writer() {
     async_test(async || {
         let shared = Arc::new(Mutex::new(Some(socket())));
         let there = shared.clone();
@@ -783,7 +783,7 @@ fn b39_a_source_that_its_reader_drops_in_an_event_for_both_still_tells_the_write
 }
 
 #[test]
-fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
+fn b40_a_waker_can_set_reset_and_drop_timers_when_a_timer_fires() {
     runtime_test(|runtime| {
         let fired = leak(AtomicUsize::new(0));
         let (late, late_waker) = CountWakes::new();

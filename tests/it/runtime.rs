@@ -35,7 +35,7 @@ fn block_on_returns_the_output_of_a_future_that_borrows() {
 }
 
 #[test]
-fn block_on_polls_a_ready_future_once_and_no_task_beside_it() {
+fn block_on_polls_a_ready_future_once() {
     runtime_test(|runtime| {
         let seen = Seen::new();
         let _task = runtime.spawn(seen.probe());
@@ -78,7 +78,7 @@ fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
 }
 
 #[test]
-fn a_runtime_keeps_its_tasks_from_one_block_on_to_the_next() {
+fn tasks_stay_from_one_block_on_to_the_next() {
     runtime_test(|runtime| {
         let seen = Seen::new();
         runtime.block_on(async {
@@ -95,7 +95,7 @@ fn a_runtime_keeps_its_tasks_from_one_block_on_to_the_next() {
 }
 
 #[test]
-fn mains_future_is_dropped_inside_of_the_runtime_and_before_block_on_returns() {
+fn the_future_of_block_on_is_dropped_inside_the_runtime() {
     watchdog(|| {
         let dropped = leak(Cell::new(false));
         let guard = OnDrop(move || {
@@ -112,7 +112,7 @@ fn mains_future_is_dropped_inside_of_the_runtime_and_before_block_on_returns() {
 }
 
 #[test]
-fn sockets_belong_to_the_thread_and_not_to_one_block_on() {
+fn a_socket_can_be_used_in_several_runtimes_of_its_thread() {
     watchdog(|| {
         let (listener, mut client) = block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -179,7 +179,7 @@ fn woken_tasks_run_in_the_order_of_their_wakes() {
 }
 
 #[test]
-fn spawn_polls_nothing() {
+fn spawn_does_not_poll_the_future() {
     runtime_test(|runtime| {
         let (one, two, three) = (Seen::new(), Seen::new(), Seen::new());
         let polls = || [&one, &two, &three].map(|seen| seen.polls.get());
@@ -206,7 +206,7 @@ fn spawn_polls_nothing() {
 }
 
 #[test]
-fn a_turn_runs_what_was_ready_when_it_began_each_once() {
+fn a_turn_polls_each_task_that_was_ready_when_it_began_once() {
     runtime_test(|runtime| {
         let log = Log::new();
         spawn_detached(&runtime, async move {
@@ -237,7 +237,7 @@ fn a_turn_runs_what_was_ready_when_it_began_each_once() {
 }
 
 #[test]
-fn what_a_task_spawns_goes_to_the_end_of_the_queue() {
+fn spawned_tasks_go_to_the_end_of_the_queue() {
     async_test(async || {
         let log = Log::new();
         let parents = [0, 1, 2].map(|n| {
@@ -261,7 +261,7 @@ fn what_a_task_spawns_goes_to_the_end_of_the_queue() {
 }
 
 #[test]
-fn a_task_that_wakes_itself_for_ever_keeps_no_one_from_running() {
+fn a_task_that_always_wakes_itself_does_not_starve_others() {
     runtime_test(|runtime| {
         let polls = leak(Cell::new(0));
         spawn_detached(
@@ -336,7 +336,7 @@ fn run_returns_when_the_last_task_is_cancelled_or_aborted() {
 }
 
 #[test]
-fn a_stop_ends_the_call_after_the_tasks_that_are_ready_and_the_next_call_goes_on() {
+fn a_stop_takes_effect_after_the_generation_and_the_next_call_continues() {
     watchdog(|| {
         for run in [Runtime::run, Runtime::run_forever] {
             let runtime = Runtime::new();
@@ -363,7 +363,7 @@ fn a_stop_ends_the_call_after_the_tasks_that_are_ready_and_the_next_call_goes_on
 }
 
 #[test]
-fn what_another_thread_sent_before_its_stop_has_its_turn_before_it() {
+fn tasks_sent_before_a_stop_run_before_the_stop_takes_effect() {
     runtime_test(|runtime| {
         let (tell, told) = mpsc::channel();
         let task = runtime.spawn(async move {
@@ -388,7 +388,7 @@ fn what_another_thread_sent_before_its_stop_has_its_turn_before_it() {
 }
 
 #[test]
-fn what_a_block_on_has_seen_before_a_stop_has_one_turn_in_the_next_run() {
+fn tasks_that_a_block_on_received_before_a_stop_run_once_in_the_next_run() {
     runtime_test(|runtime| {
         let (handle, turns) = (runtime.handle(), Arc::new(AtomicUsize::new(0)));
         let counted = turns.clone();
@@ -420,7 +420,7 @@ fn what_a_block_on_has_seen_before_a_stop_has_one_turn_in_the_next_run() {
 }
 
 #[test]
-fn what_is_spawned_from_elsewhere_during_a_long_generation_comes_last() {
+fn tasks_sent_during_a_long_generation_run_after_it() {
     runtime_test(|runtime| {
         let (tell, told) = mpsc::channel();
         let handle = runtime.handle();
@@ -521,7 +521,7 @@ fn a_stop_is_remembered_until_a_run_sees_it() {
 }
 
 #[test]
-fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
+fn a_handle_to_a_dropped_runtime_does_nothing() {
     watchdog(|| {
         let handle = Runtime::new().handle();
         handle.stop();
@@ -548,7 +548,7 @@ fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
 /// Found by the fuzzer: entries of tasks that are over passed for work, and the turn did
 /// nothing at all.
 #[test]
-fn a_turn_that_finds_only_what_is_over_looks_at_the_sockets() {
+fn a_turn_with_only_entries_of_finished_tasks_visits_the_reactor() {
     runtime_test(|runtime| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
@@ -564,7 +564,7 @@ fn a_turn_that_finds_only_what_is_over_looks_at_the_sockets() {
 }
 
 #[test]
-fn a_turn_does_not_wait_when_it_must_not_or_when_there_is_work() {
+fn a_turn_does_not_wait_if_the_limit_is_zero_or_a_task_is_ready() {
     runtime_test(|runtime| {
         let done = turn(&runtime);
         assert_eq!((done.polled, done.ready, done.next_deadline), (0, 0, None));
@@ -623,7 +623,7 @@ fn a_turn_waits_for_timers_sockets_and_other_threads() {
 }
 
 #[test]
-fn a_turn_waits_on_when_it_was_notified_for_nothing() {
+fn a_turn_continues_to_wait_after_a_spurious_notification() {
     runtime_test(|runtime| {
         let timer = runtime.block_on(async {
             let mut timer = sleep(HOUR);
@@ -644,7 +644,7 @@ fn a_turn_waits_on_when_it_was_notified_for_nothing() {
 }
 
 #[test]
-fn a_turn_waits_for_as_long_as_it_may_and_no_shorter() {
+fn a_turn_without_events_waits_for_the_whole_limit() {
     runtime_test(|runtime| {
         for millis in [1, 7] {
             let wait = Duration::from_millis(millis);
@@ -757,7 +757,7 @@ fn the_current_handle_is_that_of_the_runtime_that_runs() {
 }
 
 #[test]
-fn a_remote_task_is_made_polled_and_dropped_on_the_runtimes_thread() {
+fn a_remote_task_is_created_polled_and_dropped_on_the_runtimes_thread() {
     runtime_test(|runtime| {
         let handle = runtime.handle();
         let here = thread::current().id();
@@ -785,7 +785,7 @@ fn a_remote_task_is_made_polled_and_dropped_on_the_runtimes_thread() {
 }
 
 #[test]
-fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
+fn a_remote_task_can_be_awaited_in_any_executor() {
     runtime_test(|runtime| {
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
@@ -813,7 +813,7 @@ fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
 }
 
 #[test]
-fn a_remote_task_that_is_aborted_before_it_starts_is_never_made() {
+fn the_closure_of_a_remote_task_aborted_before_it_starts_is_not_called() {
     runtime_test(|runtime| {
         let handle = runtime.handle();
         let made = Arc::new(AtomicUsize::new(0));
@@ -838,7 +838,7 @@ fn a_remote_task_that_is_aborted_before_it_starts_is_never_made() {
 }
 
 #[test]
-fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
+fn a_remote_task_is_cancelled_by_abort_and_drop_but_not_by_detach() {
     runtime_test(|runtime| {
         let spawn_counted = || {
             let token = Arc::new(());
@@ -864,7 +864,7 @@ fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
 }
 
 #[test]
-fn a_remote_task_that_is_over_stays_so() {
+fn an_abort_does_not_change_a_finished_remote_task() {
     runtime_test(|runtime| {
         let task = runtime.handle().spawn(|| async { String::from("kept") });
         runtime.run();
@@ -880,7 +880,7 @@ fn a_remote_task_that_is_over_stays_so() {
 }
 
 #[test]
-fn to_wait_for_a_remote_task_on_its_own_thread_panics_and_cancels_it() {
+fn wait_panics_on_the_runtimes_own_thread_and_cancels_the_task() {
     runtime_test(|runtime| {
         let expected = "`RemoteTask::wait` on the runtime's own thread would wait for itself: \
                         `.await` it";
@@ -899,7 +899,7 @@ fn to_wait_for_a_remote_task_on_its_own_thread_panics_and_cancels_it() {
 }
 
 #[test]
-fn a_thread_that_waits_when_the_runtime_goes_is_told_that_its_task_is_cancelled() {
+fn wait_returns_an_error_when_the_runtime_is_dropped() {
     runtime_test(|runtime| {
         let handle = runtime.handle();
         let (send, receive) = mpsc::channel();
@@ -918,7 +918,7 @@ fn a_thread_that_waits_when_the_runtime_goes_is_told_that_its_task_is_cancelled(
 }
 
 #[test]
-fn the_panic_of_a_remote_task_is_kept_for_who_awaits_it() {
+fn the_panic_of_a_remote_task_is_returned_to_its_handle() {
     watchdog(|| {
         let runtime = Runtime::builder().propagate_panics(true).build();
         let handle = runtime.handle();
@@ -955,7 +955,7 @@ fn calls() -> [fn(&Runtime); 4] {
 }
 
 #[test]
-fn propagated_panics_end_whatever_runs_and_leave_the_other_tasks_intact() {
+fn propagated_panics_end_the_call_and_leave_the_other_tasks_intact() {
     watchdog(|| {
         for call in calls() {
             for remote in [false, true] {
@@ -988,7 +988,7 @@ fn propagated_panics_end_whatever_runs_and_leave_the_other_tasks_intact() {
 }
 
 #[test]
-fn only_panics_that_nobody_can_await_are_propagated() {
+fn only_panics_of_tasks_without_a_handle_are_propagated() {
     watchdog(|| {
         for propagate in [false, true] {
             let runtime = Runtime::builder().propagate_panics(propagate).build();
@@ -1012,7 +1012,7 @@ fn only_panics_that_nobody_can_await_are_propagated() {
 }
 
 #[test]
-fn misuse_is_blamed_on_its_caller() {
+fn panics_about_misuse_name_the_place_of_the_call() {
     let test = || {
         /// Calls `f`, and notes where that is.
         #[track_caller]
@@ -1055,7 +1055,7 @@ fn misuse_is_blamed_on_its_caller() {
 }
 
 #[test]
-fn what_needs_a_runtime_and_can_return_an_error_does_so_outside_of_one() {
+fn sockets_return_an_error_outside_a_runtime() {
     watchdog(|| {
         fn now_or_never<F: Future>(future: F) -> F::Output {
             let mut future = std::pin::pin!(future);
@@ -1086,37 +1086,5 @@ fn what_needs_a_runtime_and_can_return_an_error_does_so_outside_of_one() {
         let listener = block_on(async { TcpListener::bind("127.0.0.1:0").await.unwrap() });
         let text = now_or_never(listener.accept()).unwrap_err().to_string();
         assert!(text.contains("outside of a soloist runtime"), "{text}");
-    });
-}
-
-#[test]
-fn the_example_event_loop_prints_the_same_results_for_the_same_seed() {
-    let run = || {
-        let mut child = std::process::Command::new(crate::echo::example("event_loop"));
-        let child = child.args(["--seed", "7", "--tasks", "10"]);
-        child.stdout(std::process::Stdio::piped()).spawn().unwrap()
-    };
-    watchdog(move || {
-        let outputs = [run(), run()].map(|child| {
-            let output = child.wait_with_output().unwrap();
-            assert!(output.status.success());
-            String::from_utf8(output.stdout).unwrap()
-        });
-        let results = outputs.each_ref().map(|text| {
-            let lines: Vec<_> = text.lines().collect();
-            assert_eq!(lines.len(), 12, "{text}");
-            // In the order of the tasks, whatever the order in which they end.
-            let results = lines[10].strip_prefix("results: [").unwrap();
-            let results: Vec<&str> = results.trim_end_matches(']').split(", ").collect();
-            for (index, number) in results.iter().enumerate() {
-                let line = format!("task {} has {number} after ", index + 1);
-                let ended = lines[..10].iter().filter(|text| text.starts_with(&line));
-                assert_eq!(ended.count(), 1, "{text}");
-            }
-            assert!(lines[11].starts_with("10 tasks have waited "), "{text}");
-            results
-        });
-        assert_eq!(results[0], results[1]);
-        assert_eq!(results[0].len(), 10);
     });
 }

@@ -63,7 +63,7 @@ fn a_slow_poll_names_the_task() {
 }
 
 #[test]
-fn many_short_polls_make_a_slow_turn() {
+fn many_short_polls_are_reported_as_a_slow_turn() {
     let test = || {
         said(300 * MS, async {
             let tasks: Vec<_> = (0..70)
@@ -86,7 +86,7 @@ fn many_short_polls_make_a_slow_turn() {
 }
 
 #[test]
-fn what_waits_is_not_slow() {
+fn waiting_is_not_reported_as_slow() {
     let said = said(500 * MS, async {
         spawn(async { sleep(600 * MS).await }).await;
     });
@@ -94,7 +94,7 @@ fn what_waits_is_not_slow() {
 }
 
 #[test]
-fn times_are_kept_only_if_asked_for() {
+fn times_are_measured_only_with_inspect() {
     watchdog(|| {
         let plain = Runtime::new();
         let warns = Runtime::builder().warn_slow(Duration::MAX).build();
@@ -117,7 +117,7 @@ fn times_are_kept_only_if_asked_for() {
 }
 
 #[test]
-fn times_of_a_task() {
+fn inspect_measures_the_polls_of_a_task() {
     watchdog(|| {
         let runtime = Runtime::builder().inspect(true).build();
         let first = runtime.spawn(async { thread::sleep(20 * MS) });
@@ -163,7 +163,7 @@ fn times_of_a_task() {
 }
 
 #[test]
-fn times_of_main_and_of_the_runtime() {
+fn inspect_measures_main_and_the_runtime() {
     watchdog(|| {
         let runtime = Runtime::builder().inspect(true).build();
         runtime.block_on(async {

@@ -11,7 +11,7 @@ use soloist::{block_on, spawn};
 use crate::support::*;
 
 #[test]
-fn a_source_waits_for_one_direction_then_the_other_then_both() {
+fn waits_for_reading_and_writing_are_independent() {
     async_test(async || {
         let (here, mut there) = tcp_pair();
         let here = Async::new(here).unwrap();
@@ -90,7 +90,7 @@ fn drain(from: &mut std::net::TcpStream, bytes: usize) {
 }
 
 #[test]
-fn a_source_that_is_unregistered_is_as_it_was() {
+fn into_inner_returns_a_usable_socket() {
     async_test(async || {
         let (here, mut there) = tcp_pair();
         let mut here = here;

@@ -100,23 +100,23 @@ fn end_the_task(rounds: u64) {
 }
 
 #[test]
-fn wakes_race_with_the_drop_of_the_runtime() {
+fn a_wake_races_with_the_drop_of_the_runtime() {
     drop_the_runtime(3_000);
 }
 
 #[test]
 #[ignore = "heavy: a hundred thousand runtimes"]
-fn a_hundred_thousand_wakes_race_with_the_drop_of_the_runtime() {
+fn a_hundred_thousand_wakes_race_with_drops_of_the_runtime() {
     drop_the_runtime(100_000);
 }
 
 #[test]
-fn the_last_reference_goes_on_another_thread() {
+fn the_last_reference_to_a_task_is_dropped_on_another_thread() {
     end_the_task(3_000);
 }
 
 #[test]
 #[ignore = "heavy: a hundred thousand tasks"]
-fn the_last_reference_goes_on_another_thread_a_hundred_thousand_times() {
+fn a_hundred_thousand_last_references_are_dropped_on_another_thread() {
     end_the_task(100_000);
 }

@@ -126,7 +126,7 @@ fn tasks_that_wait_for_themselves_or_each_other_are_stuck() {
 }
 
 #[test]
-fn run_is_stuck_too() {
+fn run_panics_when_it_is_stuck() {
     runtime_test(|runtime| {
         let task = runtime.spawn(pending::<()>());
         let text = panic_of(|| runtime.run());
@@ -140,7 +140,7 @@ fn run_is_stuck_too() {
 }
 
 #[test]
-fn it_is_found_later_too() {
+fn a_runtime_that_becomes_stuck_later_is_reported() {
     watchdog(|| {
         let text = stuck(async {
             let (ours, theirs) = tcp_pair();
@@ -161,7 +161,7 @@ fn it_is_found_later_too() {
 }
 
 #[test]
-fn a_thread_that_gives_its_waker_up() {
+fn a_runtime_is_stuck_after_a_thread_dropped_the_last_waker() {
     watchdog(|| {
         let text = stuck(async {
             let kept = Arc::new(Mutex::new(None::<Waker>));
@@ -188,7 +188,7 @@ fn a_thread_that_gives_its_waker_up() {
 }
 
 #[test]
-fn many_are_only_counted() {
+fn more_than_twenty_tasks_are_counted_but_not_listed() {
     watchdog(|| {
         let text = stuck(async {
             for _ in 0..1000 {
@@ -260,7 +260,7 @@ fn what_another_thread_holds_keeps_a_runtime_from_being_stuck() {
 }
 
 #[test]
-fn who_waits_for_a_stuck_task_may_wait_for_a_thread_too() {
+fn a_task_that_also_waits_for_a_thread_is_not_stuck() {
     watchdog(|| {
         let either = || async {
             let stuck = spawn(pending::<()>());
@@ -273,7 +273,7 @@ fn who_waits_for_a_stuck_task_may_wait_for_a_thread_too() {
 }
 
 #[test]
-fn a_thread_with_a_handle() {
+fn a_handle_on_another_thread_keeps_a_runtime_from_being_stuck() {
     runtime_test(|runtime| {
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
@@ -303,7 +303,7 @@ fn a_thread_with_a_handle() {
 }
 
 #[test]
-fn a_thread_with_a_remote_task() {
+fn a_remote_task_on_another_thread_keeps_a_runtime_from_being_stuck() {
     watchdog(|| {
         let text = stuck(async {
             let remote = Handle::current().spawn(pending::<()>);
@@ -330,7 +330,7 @@ fn a_job_of_the_pool() {
 }
 
 #[test]
-fn a_socket_and_a_timer() {
+fn sockets_and_timers_keep_a_runtime_from_being_stuck() {
     watchdog(|| {
         // A server: its `pending` says nothing.
         let (done, wait) = std::sync::mpsc::channel();
@@ -364,7 +364,7 @@ fn a_socket_and_a_timer() {
 
 #[test]
 #[cfg(all(unix, feature = "signal"))]
-fn a_signal() {
+fn a_signal_keeps_a_runtime_from_being_stuck() {
     use soloist::signal::unix::{SignalKind, signal};
 
     async_test(async || {
@@ -379,7 +379,7 @@ fn a_signal() {
 }
 
 #[test]
-fn a_sleep_without_an_end_can_be_set_anew() {
+fn an_endless_sleep_that_another_thread_can_reset_is_not_stuck() {
     watchdog(|| {
         let mut endless = None;
         block_on(poll_fn(|cx| {
@@ -399,7 +399,7 @@ fn a_sleep_without_an_end_can_be_set_anew() {
 }
 
 #[test]
-fn a_turn_and_run_forever_wait_for_whatever_comes() {
+fn turn_and_run_forever_do_not_check_for_stuck_tasks() {
     runtime_test(|runtime| {
         runtime.spawn(pending::<()>()).detach();
         // `turn` waits as it was told.
@@ -417,7 +417,7 @@ fn a_turn_and_run_forever_wait_for_whatever_comes() {
 }
 
 #[test]
-fn many_threads_that_come_and_go() {
+fn threads_that_wake_and_drop_their_handle_at_once_cause_no_false_alarm() {
     // Against the clock of the check: a thread that wakes, and lets go at the same moment.
     watchdog(|| {
         for round in 0..300_u64 {

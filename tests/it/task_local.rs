@@ -65,7 +65,7 @@ fn a_value_survives_every_await() {
 }
 
 #[test]
-fn tasks_do_not_see_each_others() {
+fn tasks_do_not_see_values_of_other_tasks() {
     async_test(async || {
         let tasks: Vec<_> = (0..10)
             .map(|n| {
@@ -91,7 +91,7 @@ fn tasks_do_not_see_each_others() {
 }
 
 #[test]
-fn a_spawned_task_does_not_inherit_it() {
+fn a_spawned_task_does_not_inherit_values() {
     watchdog(|| {
         block_on(DEPTH.scope(1, async {
             assert_eq!(spawn(async { depth() }).await, None);
@@ -102,7 +102,7 @@ fn a_spawned_task_does_not_inherit_it() {
 }
 
 #[test]
-fn two_in_one_task_are_polled_in_turns() {
+fn two_scopes_in_one_task_keep_their_values() {
     watchdog(|| {
         let check = |n| async move {
             for _ in 0..5 {
@@ -117,7 +117,7 @@ fn two_in_one_task_are_polled_in_turns() {
 }
 
 #[test]
-fn outside_of_a_scope_there_is_none() {
+fn there_is_no_value_outside_a_scope() {
     watchdog(|| {
         assert_eq!(DEPTH.try_with(|_| panic!("a value")), None::<()>);
         let text = panic_of(|| DEPTH.with(|depth| *depth));
@@ -240,7 +240,7 @@ fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
 }
 
 #[test]
-fn a_panic_in_with_leaves_the_value() {
+fn a_panic_in_with_keeps_the_value() {
     watchdog(|| {
         block_on(DEPTH.scope(1, async {
             assert_eq!(
@@ -255,7 +255,7 @@ fn a_panic_in_with_leaves_the_value() {
 }
 
 #[test]
-fn with_may_be_called_inside_of_with() {
+fn with_can_be_called_inside_with() {
     watchdog(|| {
         block_on(DEPTH.scope(
             1,
@@ -271,7 +271,7 @@ fn with_may_be_called_inside_of_with() {
 }
 
 #[test]
-fn a_scope_that_is_polled_inside_of_with_panics() {
+fn polling_a_scope_inside_with_panics() {
     watchdog(|| {
         block_on(DEPTH.scope(1, async {
             let mut inner = Box::pin(DEPTH.scope(2, async { depth() }));
@@ -290,7 +290,7 @@ fn a_scope_that_is_polled_inside_of_with_panics() {
 }
 
 #[test]
-fn a_scope_may_be_dropped_inside_of_with() {
+fn a_scope_can_be_dropped_inside_with() {
     watchdog(|| {
         let drops = leak(Cell::new(0));
         let guard = { OnDrop(move || drops.set(drops.get() + 1)) };
@@ -307,7 +307,7 @@ fn a_scope_may_be_dropped_inside_of_with() {
 }
 
 #[test]
-fn a_value_need_not_be_send_and_may_change_inside() {
+fn a_value_need_not_be_send() {
     watchdog(|| {
         let count = Rc::new(Cell::new(0));
         block_on(LOCAL.scope(count.clone(), async {
@@ -321,7 +321,7 @@ fn a_value_need_not_be_send_and_may_change_inside() {
 }
 
 #[test]
-fn a_value_goes_with_its_future_to_another_thread() {
+fn a_value_moves_with_its_future_to_another_thread() {
     watchdog(|| {
         let mut future = Box::pin(DEPTH.scope(9, async {
             assert_eq!(depth(), Some(9));

@@ -30,7 +30,7 @@ fn spawned_at(line: u32) -> String {
 }
 
 #[test]
-fn a_task_gives_its_output_to_who_awaits_it() {
+fn awaiting_a_task_returns_its_output() {
     async_test(async || {
         assert_eq!(spawn(async { 1 }).await, 1);
         assert_eq!(spawn(async { 2 }).join().await.unwrap(), 2);
@@ -54,7 +54,7 @@ fn a_task_gives_its_output_to_who_awaits_it() {
 }
 
 #[test]
-fn a_task_that_is_dropped_while_it_is_ready_costs_the_next_one_no_poll() {
+fn the_queue_entry_of_a_dropped_task_is_not_a_poll() {
     runtime_test(|runtime| {
         let (ready, next) = (Seen::new(), Seen::new());
         let task = runtime.spawn(ready.probe());
@@ -73,7 +73,7 @@ fn a_task_that_is_dropped_while_it_is_ready_costs_the_next_one_no_poll() {
 }
 
 #[test]
-fn a_detached_task_runs_on() {
+fn a_detached_task_runs_to_its_end() {
     watchdog(|| {
         let (seen, output) = (Seen::new(), Rc::new(()));
         let runtime = Runtime::new();
@@ -126,7 +126,7 @@ fn a_task_that_awaits_its_own_cancel_is_dropped_at_the_end_of_its_poll() {
 }
 
 #[test]
-fn a_handle_that_goes_while_its_future_is_dropped_changes_nothing() {
+fn a_future_can_drop_its_own_handle_in_its_destructor() {
     watchdog(|| {
         for abort in [false, true] {
             let own = Own::default();
@@ -203,7 +203,7 @@ fn errors() -> [(JoinError, u32); 3] {
 }
 
 #[test]
-fn a_join_error_names_the_task_where_it_was_spawned_and_what_happened() {
+fn a_join_error_names_the_task_its_place_and_the_cause() {
     watchdog(|| {
         let expected = [
             ("gone", " was cancelled"),
@@ -225,7 +225,7 @@ fn a_join_error_names_the_task_where_it_was_spawned_and_what_happened() {
 }
 
 #[test]
-fn a_join_error_tells_the_ways_apart() {
+fn a_join_error_distinguishes_cancellation_from_panic() {
     watchdog(|| {
         let [aborted, panicked, other] = errors().map(|(error, _)| error);
         let kinds = [&aborted, &panicked, &other].map(|e| (e.is_cancelled(), e.is_panic()));
@@ -246,7 +246,7 @@ fn a_join_error_tells_the_ways_apart() {
 }
 
 #[test]
-fn a_join_error_is_an_error_for_others_to_carry() {
+fn a_join_error_converts_to_an_io_error() {
     watchdog(|| {
         for (error, _) in errors() {
             let text = error.to_string();
@@ -263,7 +263,7 @@ fn a_join_error_is_an_error_for_others_to_carry() {
 }
 
 #[test]
-fn the_place_of_a_spawn_is_that_of_the_call_whatever_spawns() {
+fn every_way_to_spawn_records_the_place_of_the_call() {
     runtime_test(|runtime| {
         let from_runtime = (runtime.spawn(pending::<()>()), line!());
         let from_handle = (runtime.handle().spawn(pending::<()>), line!());
@@ -304,7 +304,7 @@ fn tasks_are_numbered_from_one_in_each_runtime() {
 }
 
 #[test]
-fn a_task_is_finished_when_it_is_over_however_it_ended() {
+fn is_finished_is_true_after_completion_panic_and_abort() {
     runtime_test(|runtime| {
         let own = Own::default();
         let inside = own.clone();
@@ -334,7 +334,7 @@ fn a_task_is_finished_when_it_is_over_however_it_ended() {
 }
 
 #[test]
-fn outputs_outlive_their_runtime_and_lost_tasks_say_so() {
+fn outputs_outlive_their_runtime_and_unfinished_tasks_are_cancelled() {
     runtime_test(|runtime| {
         let done = runtime.spawn(async { Rc::new(5) });
         let done_too = runtime.spawn(async { 6 });
@@ -372,7 +372,7 @@ fn a_task_is_awaited_from_another_runtime_of_its_thread() {
 }
 
 #[test]
-fn the_last_waker_is_woken_when_a_task_ends_and_the_ones_before_are_let_go() {
+fn only_the_last_waker_is_kept_and_woken_when_a_task_ends() {
     runtime_test(|runtime| {
         for abort in [false, true] {
             let seen = Seen::new();
@@ -400,7 +400,7 @@ fn the_last_waker_is_woken_when_a_task_ends_and_the_ones_before_are_let_go() {
 }
 
 #[test]
-fn futures_and_outputs_of_any_size_and_alignment_have_their_place() {
+fn futures_and_outputs_can_have_any_size_and_alignment() {
     #[derive(Clone, Copy, PartialEq, Debug)]
     #[repr(align(128))]
     struct Aligned(u8);
@@ -427,7 +427,7 @@ fn futures_and_outputs_of_any_size_and_alignment_have_their_place() {
 }
 
 #[test]
-fn a_task_tells_little_of_itself() {
+fn debug_of_a_task_has_its_id_and_state() {
     runtime_test(|runtime| {
         let task = runtime.spawn(async {});
         assert_eq!(
@@ -455,7 +455,7 @@ fn tasks_spawn_tasks_that_await_tasks() {
 }
 
 #[test]
-fn yield_now_lets_all_that_is_ready_go_first_and_takes_two_polls() {
+fn yield_now_runs_all_ready_tasks_first_and_takes_two_polls() {
     watchdog(|| {
         let polls = Cell::new(0);
         let order: Rc<RefCell<Vec<u32>>> = Rc::default();

@@ -33,7 +33,7 @@ struct Known {
 }
 
 #[test]
-fn b12_other_threads_use_all_that_they_know_of_a_runtime_while_it_is_dropped() {
+fn b12_handles_and_wakers_are_used_on_another_thread_while_the_runtime_is_dropped() {
     watchdog(|| {
         let (send, receive) = mpsc::channel::<Known>();
         let (done, wait) = mpsc::channel();
@@ -77,7 +77,7 @@ fn b12_other_threads_use_all_that_they_know_of_a_runtime_while_it_is_dropped() {
 }
 
 #[test]
-fn b13_the_last_reference_to_a_task_is_woken_after_its_runtime_is_gone() {
+fn b13_the_last_waker_of_a_task_is_used_after_its_runtime_is_dropped() {
     /// What is done with the waker.
     type End = fn(Waker);
     let ends: [End; 4] = [
@@ -296,7 +296,7 @@ fn b17_abort_and_drop_from_other_threads_drop_the_future_here() {
 }
 
 #[test]
-fn b18_no_future_goes_with_a_foreign_waker_while_the_runtime_is_dropped() {
+fn b18_a_foreign_waker_never_drops_a_future_while_the_runtime_is_dropped() {
     watchdog(|| {
         let (send, receive) = mpsc::channel::<Vec<Waker>>();
         let thread = thread::spawn(move || {
@@ -327,7 +327,7 @@ fn b18_no_future_goes_with_a_foreign_waker_while_the_runtime_is_dropped() {
 }
 
 #[test]
-fn b19_a_foreign_wake_in_the_final_poll_leads_to_no_other() {
+fn b19_a_foreign_wake_in_the_last_poll_leads_to_no_other_poll() {
     runtime_test(|runtime| {
         let polls = leak(Cell::new(0));
         let drops = leak(Cell::new(0));
@@ -353,7 +353,7 @@ fn b19_a_foreign_wake_in_the_final_poll_leads_to_no_other() {
 }
 
 #[test]
-fn b19_foreign_wakes_around_the_final_poll_leave_one_drop_and_no_poll_after_it() {
+fn b19_foreign_wakes_around_the_last_poll_lead_to_one_drop() {
     watchdog(|| {
         let (send, receive) = mpsc::channel::<Waker>();
         let thread = thread::spawn(move || {
@@ -386,7 +386,7 @@ fn b19_foreign_wakes_around_the_final_poll_leave_one_drop_and_no_poll_after_it()
 }
 
 #[test]
-fn b20_wakers_are_counted_right_in_every_state_of_their_task() {
+fn b20_wakers_work_in_every_state_of_their_task() {
     /// What is done with a waker, and whether that wakes.
     type Use = (fn(Waker), bool);
     const USES: [Use; 6] = [
@@ -478,7 +478,7 @@ fn b20_wakers_are_counted_right_in_every_state_of_their_task() {
 }
 
 #[test]
-fn b21_an_event_of_a_source_that_was_dropped_in_its_batch_hits_no_other() {
+fn b21_an_event_of_a_source_dropped_in_the_same_batch_wakes_no_other() {
     fn socket() -> (Async<UdpSocket>, std::net::SocketAddr) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
@@ -532,7 +532,7 @@ fn b21_an_event_of_a_source_that_was_dropped_in_its_batch_hits_no_other() {
 }
 
 #[test]
-fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
+fn b22_a_thread_that_reuses_a_thread_number_is_not_the_owner() {
     /// Counts where any thread can read it.
     #[derive(Default)]
     struct Counts {
@@ -585,7 +585,7 @@ fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
 }
 
 #[test]
-fn what_block_on_leaves_is_dropped_inside_of_it_before_it_returns() {
+fn remaining_tasks_are_dropped_inside_block_on_before_it_returns() {
     watchdog(|| {
         let all: Vec<_> = (0..3).map(|_| Seen::new()).collect();
         let inside = leak(Cell::new(0));
@@ -609,7 +609,7 @@ fn what_block_on_leaves_is_dropped_inside_of_it_before_it_returns() {
 }
 
 #[test]
-fn nothing_of_a_runtime_stays_behind_but_what_is_held() {
+fn a_dropped_runtime_drops_everything_but_outputs_with_a_handle() {
     watchdog(|| {
         let token = Rc::new(());
         let (kept, done) = {
@@ -637,7 +637,7 @@ fn nothing_of_a_runtime_stays_behind_but_what_is_held() {
 }
 
 #[test]
-fn what_is_left_of_a_runtime_does_nothing_to_the_next_one() {
+fn handles_of_a_dropped_runtime_do_not_affect_the_next_one() {
     watchdog(|| {
         // The next one on this thread, and one on another thread.
         for other_thread in [false, true] {

@@ -113,7 +113,7 @@ fn leave_behind(ends: &'static AtomicUsize) -> Vec<Box<dyn Any>> {
 }
 
 #[test]
-fn b81_everything_can_be_dropped_while_its_thread_ends() {
+fn b81_everything_can_be_dropped_in_destructors_of_thread_locals() {
     in_own_process(|| {
         for first in [true, false] {
             for reversed in [true, false] {
@@ -140,7 +140,7 @@ fn b81_everything_can_be_dropped_while_its_thread_ends() {
 }
 
 #[test]
-fn b81_a_runtime_in_a_thread_local_is_usable_until_the_end() {
+fn b81_a_runtime_in_a_thread_local_is_dropped_with_its_thread() {
     thread_local! {
         static RUNTIME: Runtime = Runtime::new();
     }
@@ -360,7 +360,7 @@ mod forks {
     }
 
     #[test]
-    fn b84_a_child_that_drops_its_copies_leaves_the_parents_alone() {
+    fn b84_a_child_that_drops_its_copies_does_not_affect_the_parent() {
         in_own_process(|| {
             let runtime = Runtime::new();
             let mut other = runtime.block_on(echoing_stream());
@@ -402,7 +402,7 @@ mod forks {
     }
 
     #[test]
-    fn b84_a_child_that_is_forked_by_a_task_may_drop_what_it_has() {
+    fn b84_a_child_forked_in_a_task_can_drop_its_sockets() {
         in_own_process(|| {
             block_on(async {
                 let mut stream = echoing_stream().await;
@@ -428,7 +428,7 @@ mod forks {
 
     /// The child goes on without the parent's reactor: its timers work.
     #[test]
-    fn b84_a_child_that_goes_on_in_a_task_does_not_disturb_the_parent() {
+    fn b84_a_child_that_continues_in_a_task_does_not_affect_the_parent() {
         in_own_process(|| {
             let parent = std::process::id();
             let result = std::panic::catch_unwind(|| {

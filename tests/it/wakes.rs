@@ -78,7 +78,7 @@ fn woken_by(threads: usize, rounds: usize, polls: &'static Cell<usize>) -> impl 
 }
 
 #[test]
-fn b01_each_wake_after_a_poll_began_leads_to_another() {
+fn b01_each_wake_after_the_start_of_a_poll_leads_to_another_poll() {
     with_both_waits(|| {
         let rounds = 2_000;
         let polls = leak(Cell::new(0));
@@ -110,7 +110,7 @@ fn a_thousand_wakes_from_each_of_four_threads_are_a_thousand_polls_each() {
 }
 
 #[test]
-fn many_wakes_before_a_poll_are_one() {
+fn many_wakes_before_a_poll_lead_to_one_poll() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let seen = Seen::new();
@@ -155,7 +155,7 @@ fn many_wakes_before_a_poll_are_one() {
 }
 
 #[test]
-fn b02_a_wake_while_another_runtime_runs_is_kept_for_its_own() {
+fn b02_a_wake_inside_another_runtime_is_kept_for_its_own_runtime() {
     with_both_waits(|| {
         let seen = Seen::new();
         let one = Runtime::new();
@@ -178,7 +178,7 @@ fn b02_a_wake_while_another_runtime_runs_is_kept_for_its_own() {
 }
 
 #[test]
-fn b02_what_one_block_on_leaves_half_way_the_next_goes_on_with() {
+fn b02_tasks_that_one_block_on_leaves_ready_run_in_the_next() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let all: Vec<_> = (0..5).map(|_| Seen::new()).collect();
@@ -261,7 +261,7 @@ fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
 }
 
 #[test]
-fn b04_a_spawn_from_a_sibling_branch_does_not_wait_for_another_event() {
+fn b04_a_spawn_in_another_branch_of_main_runs_without_another_event() {
     with_both_waits(|| {
         let done = leak(Cell::new(false));
         let waiting: Rc<Cell<Option<Waker>>> = Rc::default();
@@ -335,7 +335,7 @@ fn b05_timers_fire_over_many_tiny_block_ons() {
 }
 
 #[test]
-fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
+fn b05_sockets_are_polled_over_many_tiny_block_ons() {
     runtime_test(|runtime| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = socket.local_addr().unwrap();
@@ -360,7 +360,7 @@ fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
 }
 
 #[test]
-fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
+fn b06_main_is_polled_only_at_the_start_and_when_woken() {
     with_both_waits(|| {
         let rung = leak(Cell::new(0));
         let listening: Rc<Cell<Option<Waker>>> = Rc::default();
@@ -402,7 +402,7 @@ fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
 }
 
 #[test]
-fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
+fn b07_a_store_before_a_second_wake_is_seen_by_the_poll() {
     watchdog(|| {
         // The models see more; this is for ThreadSanitizer, and for other processors.
         for _ in 0..2000 {
@@ -432,7 +432,7 @@ fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
 }
 
 #[test]
-fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
+fn b08_a_poll_that_consumes_the_park_token_of_its_thread_is_still_woken() {
     with_both_waits(|| {
         let polls = leak(Cell::new(0));
         let future = move || {
@@ -469,7 +469,7 @@ fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
 }
 
 #[test]
-fn b09_each_wait_for_a_socket_that_is_always_writable_takes_one_report() {
+fn b09_each_wait_for_a_socket_that_is_always_writable_takes_two_polls() {
     async_test(async || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let socket = Async::new(socket).unwrap();
@@ -484,7 +484,7 @@ fn b09_each_wait_for_a_socket_that_is_always_writable_takes_one_report() {
 }
 
 #[test]
-fn b10_what_comes_right_after_a_read_that_would_block_is_reported() {
+fn b10_bytes_that_arrive_right_after_a_blocked_read_are_reported() {
     watchdog(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -547,7 +547,7 @@ fn break_notifications() -> usize {
 
 #[test]
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
-fn b11_a_notification_that_fails_is_not_swallowed() {
+fn b11_a_notification_that_fails_panics() {
     let test = || {
         block_on(async {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -575,7 +575,7 @@ fn b11_a_notification_that_fails_is_not_swallowed() {
 }
 
 #[test]
-fn wakers_of_finished_and_cancelled_tasks_do_nothing() {
+fn wakers_of_finished_and_cancelled_tasks_have_no_effect() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let (finished, cancelled) = (Seen::new(), Seen::new());
@@ -627,7 +627,7 @@ fn the_waker_of_an_earlier_main_does_not_wake_a_later_one() {
 }
 
 #[test]
-fn what_an_earlier_main_has_left_in_the_queue_is_no_poll() {
+fn a_queue_entry_of_an_earlier_main_is_not_a_poll() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let woken_and_done = || {
@@ -648,7 +648,7 @@ fn what_an_earlier_main_has_left_in_the_queue_is_no_poll() {
 }
 
 #[test]
-fn foreign_wakes_go_on_when_the_reactor_is_made_between_two_of_them() {
+fn foreign_wakes_arrive_before_and_after_the_reactor_is_created() {
     watchdog(|| {
         let polls = leak(Cell::new(0));
         let mut socket = None;
