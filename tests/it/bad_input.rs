@@ -1,5 +1,5 @@
-//! What comes from outside and is wrong: each gives a clear error that says what was
-//! tried, or a panic that says what to do instead. One row for each case.
+//! Wrong input: each case returns an error that says what was tried, or panics with
+//! a message that says what to do instead.
 
 use std::fs::File;
 use std::future::{Future, pending, ready};
@@ -60,7 +60,7 @@ impl Errors {
     }
 }
 
-/// A row: the call is its own description.
+/// A row, described by the source text of its call.
 macro_rules! row {
     ($errors:ident: $call:expr, $kind:expr, [$($part:expr),*]) => {
         $errors.row(stringify!($call), $call, $kind, &[$($part),*])
@@ -180,7 +180,7 @@ fn options_that_the_system_refuses() {
         row!(errors: udp.leave_multicast_v4(&group, &any), kind, [part]);
         errors.check(rows);
 
-        // What is short is rounded up: 0 would be something else.
+        // Short times are rounded up: 0 has another meaning.
         stream.set_linger(Some(MS)).unwrap();
         assert_eq!(stream.linger().unwrap(), Some(SECOND));
         stream.set_linger(Some(Duration::ZERO)).unwrap();
@@ -202,7 +202,7 @@ fn datagrams_that_cannot_be_sent() {
         assert!(error.raw_os_error().is_some(), "{error:?}");
         let error = socket.send(b"to nobody").await.unwrap_err();
         assert!(error.raw_os_error().is_some(), "{error:?}");
-        // Nothing is a datagram, too; and one that has no room is cut.
+        // An empty datagram is sent. A datagram that does not fit is cut.
         assert_eq!(socket.send_to(b"", at).await.unwrap(), 0);
         assert_eq!(socket.recv_from(&mut []).await.unwrap(), (0, at));
         assert_eq!(socket.send_to(b"long", at).await.unwrap(), 4);
@@ -218,7 +218,7 @@ fn datagrams_that_cannot_be_sent() {
 #[test]
 fn capacities_of_zero_and_empty_buffers() {
     async_test(async || {
-        // A queue of none, and one longer than the system knows.
+        // A backlog of zero, and one above the limit of the system.
         for backlog in [0, 1, u32::MAX] {
             let builder = TcpListener::builder().backlog(backlog);
             let listener = builder.bind("127.0.0.1:0").await.unwrap();
@@ -261,12 +261,12 @@ fn objects_that_cannot_be_polled() {
         row("/dev/null", File::open("/dev/null").unwrap());
         errors.check(3);
 
-        // A blocking socket is none any more.
+        // A blocking socket is made nonblocking.
         let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
         a.set_nonblocking(false).unwrap();
         let (a, mut b) = (Async::new(a).unwrap(), Async::new(b).unwrap());
         assert!(timeout(MS, b.read(&mut [0])).await.is_err());
-        // And one whose other end is closed says so, each time.
+        // A closed peer is reported by each operation.
         drop(a);
         for _ in 0..2 {
             assert_eq!(b.read(&mut [0]).await.unwrap(), 0);
@@ -290,13 +290,13 @@ fn sockets_that_are_closed_already() {
         // std has no kind for what Windows says (WSAESHUTDOWN).
         assert!(kind == ErrorKind::BrokenPipe || cfg!(windows), "{kind:?}");
         client.close().await.unwrap();
-        // It has clones: it comes back.
+        // It fails while there are clones, and returns the socket.
         let clone = server.clone();
         let error = server.into_std().unwrap_err();
         assert!(error.to_string().contains("drop them"), "{error}");
         drop(clone);
         error.into_socket().into_std().unwrap();
-        // Halves of two streams.
+        // Halves of two different streams.
         let (a, b) = tcp_pair();
         let (a, b) = (
             TcpStream::try_from(a).unwrap(),
@@ -413,7 +413,7 @@ fn programs_that_cannot_be_started() {
             "`/no/such/program`",
         );
         row(dir, None, ErrorKind::PermissionDenied, dir);
-        // std has put this in its place.
+        // std replaces the name of such a program.
         row("a\0b", None, ErrorKind::InvalidInput, "`<string-with-nul>`");
         row(
             "sh",
@@ -430,7 +430,7 @@ fn programs_that_cannot_be_started() {
         assert!(child.wait().await.unwrap().success());
     });
 
-    /// It has failed before it was polled.
+    /// The future is ready at its first poll.
     fn block<F: Future>(future: F) -> F::Output {
         futures_lite::future::block_on(future)
     }
@@ -446,7 +446,7 @@ fn durations_of_zero_and_beyond_the_clock() {
         Duration::from_nanos(u64::MAX),
     ];
     watchdog(|| {
-        // Nothing, and less than the clock can tell.
+        // Zero, and less than the resolution of the clock.
         block_on(async {
             for short in [Duration::ZERO, Duration::from_nanos(1)] {
                 sleep(short).await;
@@ -475,7 +475,7 @@ fn durations_of_zero_and_beyond_the_clock() {
                 (&mut sleep).await;
             });
             assert_eq!(runtime.next_deadline(), None);
-            // A wait without an end, that ends.
+            // A wait without a limit, which a stop ends.
             stop.stop();
             runtime.turn(Some(long)).unwrap();
             runtime.run_forever();
@@ -526,7 +526,7 @@ fn misuse_panics_with_the_fix_in_its_message() {
             &with("polling a `Sleep`"),
         );
 
-        // Inside of one.
+        // Inside a runtime.
         let runtime = Runtime::new();
         runtime.block_on(async {
             let inside = ["inside of a running soloist runtime", "use `.await` there"];
@@ -546,7 +546,7 @@ fn misuse_panics_with_the_fix_in_its_message() {
             let zero = || interval_at(at, Duration::ZERO);
             refuses(zero, &["must not be zero", "`task::yield_now`"]);
 
-            // What is over already.
+            // After the end of a task or promise.
             let mut task = spawn(ready(1));
             assert_eq!((&mut task).await, 1);
             refuses(

@@ -24,7 +24,7 @@ fn unblock_runs_a_closure_on_another_thread_and_returns_its_output() {
         let here = thread::current().id();
         let there = block_on(unblock(|| thread::current().id()));
         assert_ne!(here, there);
-        // Outside of a runtime, too: it is a future like others.
+        // Outside a runtime, too.
         assert_eq!(
             futures_lite::future::block_on(unblock(|| vec![1, 2])),
             [1, 2]
@@ -64,7 +64,7 @@ fn tasks_run_while_a_closure_blocks() {
 
 #[test]
 fn b29_a_panic_of_a_closure_is_resumed_by_the_await_and_the_pool_survives() {
-    // In a child, for 1,000 messages of the panic hook.
+    // In a child process, because the panic hook prints 1,000 messages.
     in_own_process(|| {
         std::panic::set_hook(Box::new(|_| {}));
         block_on(async {
@@ -92,7 +92,7 @@ fn a_panic_of_a_closure_that_is_not_awaited_harms_nothing() {
     });
 }
 
-/// Keeps all threads of the pool busy in a child of its own; returns what lets them go.
+/// Keeps all threads of the pool busy. They continue when the returned senders are dropped.
 fn fill_the_pool() -> Vec<mpsc::Sender<()>> {
     let threads: usize = std::env::var("BLOCKING_MAX_THREADS")
         .unwrap()
@@ -106,7 +106,7 @@ fn fill_the_pool() -> Vec<mpsc::Sender<()>> {
             barrier.wait();
             let _ = receive.recv();
         });
-        // Started already: it runs on without its future.
+        // It has started, so it continues without its future.
         (send, busy)
     });
     let (senders, busy): (Vec<_>, Vec<_>) = senders.unzip();
@@ -118,7 +118,7 @@ fn fill_the_pool() -> Vec<mpsc::Sender<()>> {
 #[test]
 fn a_closure_that_is_dropped_before_it_starts_does_not_run() {
     in_own_process(|| {
-        // No thread of the pool is there yet, and nobody else reads it.
+        // The variable must be set before the pool starts its first thread.
         let pool = std::env::var("BLOCKING_MAX_THREADS");
         let name = std::env::var("SOLOIST_TEST_CHILD").unwrap();
         if pool.as_deref() != Ok("2") {
@@ -165,7 +165,7 @@ fn b97_a_runtime_ends_while_its_closure_blocks() {
             }
         });
         drop(task);
-        // Were it joined here, this would wait for what comes after it.
+        // If it were joined here, it would wait for what follows.
         drop(runtime);
         assert!(end.try_recv().is_err());
         drop(release);
@@ -195,7 +195,7 @@ fn b96_many_tiny_jobs_from_many_threads() {
                 .for_each(|thread| thread.join().unwrap());
         };
         run(5_000);
-        // The pool's threads go after half a second without work: jobs that come just then.
+        // Idle threads of the pool end after half a second: these jobs come at that time.
         for n in 0..6 {
             thread::sleep(Duration::from_micros(499_000 + n * 500));
             run(10);
@@ -252,7 +252,7 @@ fn a_file_through_unblock() {
             file.read_to_end(&mut read).await.unwrap();
             assert!(read == bytes[1000..]);
             let _file: std::fs::File = file.into_inner().await;
-            // Not there: the error is the system's.
+            // The file does not exist: the error is that of the system.
             let missing = path.with_extension("missing");
             let error = unblock(move || std::fs::read(missing)).await.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
@@ -265,7 +265,7 @@ fn a_file_through_unblock() {
 #[test]
 fn a_program_without_blocking_work_has_one_thread() {
     in_own_process(|| {
-        // Beside the test's own and the test harness's.
+        // In addition to the threads of the test and of the test harness.
         let names = || -> HashSet<String> {
             std::fs::read_dir("/proc/self/task")
                 .unwrap()
@@ -279,8 +279,7 @@ fn a_program_without_blocking_work_has_one_thread() {
     });
 }
 
-/// While the system refuses threads, the pool tries again and again, and the job is not
-/// lost.
+/// While the system refuses to start threads, the pool tries again and again.
 #[cfg(target_os = "linux")]
 #[test]
 fn b95_a_job_survives_a_lack_of_threads() {
@@ -291,7 +290,7 @@ fn b95_a_job_survives_a_lack_of_threads() {
             thread::sleep(50 * MS);
             crate::sys::limit_threads(None);
         });
-        // root is not limited.
+        // The limit does not apply to root.
         crate::sys::become_nobody();
         crate::sys::limit_threads(Some(1));
         if thread::Builder::new().spawn(|| ()).is_ok() {

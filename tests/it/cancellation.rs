@@ -1,5 +1,5 @@
-//! Tasks and operations that are given up: by dropping the handle, by `cancel`, by an abort, by a
-//! timeout.
+//! Tasks and operations that are dropped before they are done: by dropping the handle, by `cancel`,
+//! by an abort, by a timeout.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -56,7 +56,7 @@ enum How {
 
 type Output = Rc<()>;
 
-/// Ends a task. What this returns waits for the end, and is `None` if there is nothing to wait with.
+/// Ends a task. The returned future waits for the end; it is `None` if there is no handle left.
 fn end(task: Task<Output>, how: How) -> Option<Pin<Box<dyn Future<Output = Option<Output>>>>> {
     let handle = task.abort_handle();
     assert_eq!(handle.id(), task.id());
@@ -385,13 +385,13 @@ fn b92_a_wait_for_a_socket_that_is_dropped_leaves_no_waker() {
     });
 }
 
-/// As long as `future` may take: now and then not even long enough for one look.
+/// Drops the future after a random time, which may be too short for one poll.
 async fn impatient<F: Future>(random: &mut Rng, future: F) -> Option<F::Output> {
     let patience = Duration::from_nanos(random.u64(..60_000));
     timeout(patience, future).await.ok()
 }
 
-/// Connections come while accepts are given up all the time.
+/// Accepts connections while accepts are dropped all the time.
 fn accept_impatiently(connections: usize, incoming: bool) {
     block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -400,11 +400,11 @@ fn accept_impatiently(connections: usize, incoming: bool) {
             let mut random = Rng::with_seed(1);
             for n in 0..connections as u32 {
                 let mut client = std::net::TcpStream::connect(address).unwrap();
-                // No connection stays behind in TIME_WAIT.
+                // Leaves no connection in TIME_WAIT.
                 let linger = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
                 linger.unwrap();
                 client.write_all(&n.to_ne_bytes()).unwrap();
-                // It is accepted, or it would be a reset before that.
+                // Waits until it is accepted, because closing it earlier would reset it.
                 assert_eq!(client.read(&mut [0]).unwrap(), 1);
                 thread::sleep(Duration::from_nanos(random.u64(..20_000)));
             }
@@ -497,7 +497,7 @@ fn b93_a_write_that_is_given_up_has_written_nothing() {
 
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
-        // Little room, so that it waits often.
+        // A small buffer, so that it often waits.
         socket2::SockRef::from(&ours)
             .set_send_buffer_size(16 << 10)
             .unwrap();
@@ -540,7 +540,7 @@ fn b93_a_write_that_is_given_up_has_written_nothing() {
 #[test]
 fn b93_dropping_one_of_two_accepts_loses_no_connection() {
     async_test(async || {
-        // Two connections at once, and one accept of the two is given up.
+        // Two connections at once, and one of two accepts is dropped.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let accept = || async { listener.accept().await.unwrap().1 };
@@ -586,7 +586,7 @@ fn b94_operations_that_are_dropped_close_their_fds() {
             for round in 0..1000 {
                 let mut accept = Box::pin(listener.accept());
                 assert!(poll_once(&mut accept).await.is_pending());
-                // Nobody answers this one, whatever comes.
+                // This one is never answered.
                 let mut connect = Box::pin(TcpStream::connect(busy));
                 assert!(poll_once(&mut connect).await.is_pending());
                 if round % 10 == 0 {
@@ -600,7 +600,7 @@ fn b94_operations_that_are_dropped_close_their_fds() {
                 let poll = poll_once(&mut connect).await;
                 assert!(matches!(poll, Poll::Pending | Poll::Ready(Ok(_))));
                 drop((connect, poll));
-                // It was made nevertheless.
+                // The connection was made nevertheless.
                 let _ = soon(listener.accept()).await;
             }
             assert_eq!(open_fds(), before);
@@ -626,7 +626,7 @@ fn futures_that_were_never_polled_do_nothing() {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         let accept = timeout(2 * MS, listener.accept()).await;
         assert!(accept.is_err());
-        // Nor does a task that was dropped before it ran.
+        // A task that is dropped before its first poll does nothing either.
         let seen = Seen::new();
         drop(spawn(seen.probe()));
         yield_now().await;

@@ -1,4 +1,4 @@
-//! Programs whose standard error is closed: what would be reported there is lost, and
+//! Programs whose standard error is closed: the reports are lost, and
 //! nothing else is.
 
 use std::cell::Cell;
@@ -18,7 +18,7 @@ fn passes_with_closed_stderr<F: FnOnce()>(test: F) {
     let name = test_name::<F>();
     if std::env::var("SOLOIST_TEST_CHILD").as_deref() == Ok(name) {
         test();
-        // Not that of the test harness, which ends with 0 if no test has this name.
+        // Not the status of the test harness, which is 0 even if no test has this name.
         exit(7);
     }
     let (write, read) = UnixStream::pair().unwrap();
@@ -33,7 +33,7 @@ fn passes_with_closed_stderr<F: FnOnce()>(test: F) {
     assert_eq!(child.status.code(), Some(7), "{}\n{stdout}", child.status);
 }
 
-/// Does all that is reported on standard error.
+/// Causes every kind of report on standard error.
 fn report_everything() {
     let runtime = Runtime::builder().warn_slow(MS).build();
     let rounds = leak(Cell::new(0));

@@ -20,7 +20,7 @@ use soloist::{Handle, Runtime, Task, block_on, spawn};
 
 use crate::support::*;
 
-/// Never done. Panics when it is dropped, and counts that.
+/// Never done. Its destructor counts, and panics.
 fn fragile(dropped: &'static Cell<usize>) -> impl Future<Output = u32> + use<> {
     let guard = OnDrop(move || {
         dropped.set(dropped.get() + 1);
@@ -32,7 +32,7 @@ fn fragile(dropped: &'static Cell<usize>) -> impl Future<Output = u32> + use<> {
     }
 }
 
-/// As `fragile`, for what is made on another thread.
+/// As `fragile`, without a counter, so that it can be called on another thread.
 fn fragile_there() -> impl Future<Output = u32> + use<> {
     fragile(leak(Cell::new(0)))
 }
@@ -49,7 +49,7 @@ fn assert_panicked<T>(result: Result<T, JoinError>) {
     );
 }
 
-/// How many reports name a task, each of a destructor.
+/// The reports of the panics of tasks.
 fn reports(stderr: &str) -> Vec<&str> {
     let lines = stderr.lines();
     let lines: Vec<_> = lines.filter(|line| line.starts_with("soloist: ")).collect();
@@ -67,7 +67,7 @@ fn reports(stderr: &str) -> Vec<&str> {
 fn b112_join_returns_the_panic_of_a_destructor_after_an_abort() {
     watchdog(|| {
         let dropped = leak(Cell::new(0));
-        // Idle, queued, never polled; from here and from another thread.
+        // Waiting or not started; aborted on this thread or on another one.
         for (turns, foreign) in [(0, false), (0, true), (1, false), (1, true)] {
             let runtime = Runtime::new();
             let task = runtime.spawn(fragile(&dropped));
@@ -82,7 +82,7 @@ fn b112_join_returns_the_panic_of_a_destructor_after_an_abort() {
             }
             assert_panicked(runtime.block_on(task.join()));
             assert_eq!(dropped.take(), 1);
-            // `.await` goes on with it.
+            // `.await` resumes it.
             let task = runtime.spawn(fragile(&dropped));
             task.abort_handle().abort();
             let text = panic_of(|| runtime.block_on(task));
@@ -120,7 +120,7 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
                 assert_eq!(text, "the destructor of a future");
                 assert_eq!(dropped.take(), 1);
             }
-            // Who waits is somebody else than who cancels, and the task the running one.
+            // The task cancels itself, and main awaits the cancel.
             let own: Rc<RefCell<Option<Task<u32>>>> = Rc::default();
             let ends = Rc::new(RefCell::new(None));
             let (task, end) = (own.clone(), ends.clone());
@@ -135,7 +135,7 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
             assert_eq!(dropped.take(), 1);
             let text = panic_of_async(ends.take().unwrap()).await;
             assert_eq!(text, "the destructor of a future");
-            // One that had panicked by itself, too.
+            // So does the panic of a poll.
             let task = spawn(async { panic!("in a poll") });
             yield_now().await;
             assert_eq!(panic_of_async(task.cancel()).await, "in a poll");
@@ -143,8 +143,8 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
     });
 }
 
-/// All ways to lose a task that panics in its destructor then. Each is given the future, and
-/// whether the runtime is to be entered.
+/// All ways to lose the handle of a task whose destructor panics. Each makes such a task, and
+/// makes turns until the panic is reported.
 type Lose = fn(&Runtime, &'static Cell<usize>);
 
 const WAYS: [(&str, Lose); 9] = [
@@ -180,7 +180,7 @@ const WAYS: [(&str, Lose); 9] = [
         abort.abort();
         runtime.run();
     }),
-    ("a cancel that nobody awaits", |runtime, dropped| {
+    ("a cancel that is not awaited", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
         drop(task.cancel());
         turn(&runtime);
@@ -298,19 +298,19 @@ fn b112_a_panic_in_the_poll_in_which_a_task_drops_its_own_handle_is_reported() {
 #[test]
 fn b112_a_remote_task_returns_the_panic_of_a_destructor() {
     runtime_test(|runtime| {
-        // Awaited here.
+        // Awaited by its own runtime.
         let task = runtime.handle().spawn(fragile_there);
         turn(&runtime);
         task.abort();
         assert_panicked(runtime.block_on(task));
-        // Waited for elsewhere.
+        // Waited for on another thread.
         let task = runtime.handle().spawn(fragile_there);
         turn(&runtime);
         task.abort();
         let thread = thread::spawn(move || task.wait());
         runtime.run();
         assert_panicked(thread.join().unwrap());
-        // Aborted before it has started: what its closure has taken along.
+        // Aborted before it starts: the destructor of what its closure has captured.
         let guard = OnDrop(|| panic!("the destructor of a future"));
         let task = runtime.handle().spawn(move || {
             let _guard = &guard;
@@ -318,7 +318,7 @@ fn b112_a_remote_task_returns_the_panic_of_a_destructor() {
         });
         task.abort();
         assert_panicked(runtime.block_on(task));
-        // Its runtime goes.
+        // Its runtime is dropped.
         let task = runtime.handle().spawn(fragile_there);
         turn(&runtime);
         drop(runtime);
@@ -336,7 +336,7 @@ fn b112_a_dropped_runtime_leaves_each_panic_to_the_handle_of_the_task() {
             runtime.spawn(fragile(&dropped)).detach();
         }
         turn(&runtime);
-        // Nobody awaits these: the first goes on, the others are reported.
+        // These have no handle: the first panic is resumed, the others are reported.
         let text = panic_of(|| drop(runtime));
         assert_eq!((&*text, dropped.get()), ("the destructor of a future", 6));
         eprintln!("the runtime is gone");
@@ -344,7 +344,7 @@ fn b112_a_dropped_runtime_leaves_each_panic_to_the_handle_of_the_task() {
         assert_panicked(block_on(held.next().unwrap().join()));
         let text = panic_of(|| block_on(held.next().unwrap()));
         assert_eq!(text, "the destructor of a future");
-        // Given up: it is reported now.
+        // A handle that is dropped: its panic is reported now.
         drop(held);
     });
     let gone = stderr.find("the runtime is gone").unwrap();
@@ -421,7 +421,7 @@ fn b112_a_child_that_panics_in_its_destructor_cancels_the_rest() {
             });
             group.spawn(Done(OnDrop(|| panic!("the destructor of a future"))));
             yield_now().await;
-            // At once, while nobody waits for the group.
+            // At once, while the group is not awaited.
             assert_eq!(dropped.get(), 1);
             let text = panic_of_async(group.next()).await;
             assert_eq!(text, "the destructor of a future");
@@ -449,7 +449,7 @@ fn b113_join_all_panics_if_a_child_was_cancelled_with_its_runtime() {
         let text = panic_of(|| block_on(make().join_all()));
         assert!(text.starts_with("task `task-2` (spawned at "), "{text}");
         assert!(text.contains("of a `TaskGroup` was cancelled"), "{text}");
-        // One after the other: the two that were done are still to be had.
+        // With `next`, the outputs of the two finished children are returned.
         let mut group = make();
         let (mut done, mut cancelled) = (Vec::new(), 0);
         while !group.is_empty() {
@@ -465,9 +465,9 @@ fn b113_join_all_panics_if_a_child_was_cancelled_with_its_runtime() {
         }
         done.sort();
         assert_eq!((done, cancelled), (vec![1, 3], 1));
-        // To cancel it is no error.
+        // `cancel` does not panic.
         block_on(make().cancel());
-        // A panic of a child comes before that.
+        // The panic of a child takes precedence.
         let runtime = Runtime::new();
         let group = runtime.block_on(async {
             let group = TaskGroup::<u32, ()>::new();
@@ -499,7 +499,7 @@ fn b108_run_turn_and_block_on_panic_in_a_destructor() {
         for (says, run) in RUNS {
             let texts = leak(RefCell::new(Vec::new()));
             let runtime = Rc::new(Runtime::new());
-            // With it nobody can say that nothing will ever happen.
+            // While it lives, the runtime is not stuck for certain.
             let _handle = runtime.handle();
             let make = || {
                 let own = runtime.clone();
@@ -511,7 +511,7 @@ fn b108_run_turn_and_block_on_panic_in_a_destructor() {
                 turn(&runtime);
                 task
             };
-            // Outside of the runtime, in another one, cancelled; inside of it.
+            // Dropped outside and inside another runtime, cancelled, and dropped inside its own.
             drop(make());
             let task = make();
             block_on(async { drop(task) });
@@ -569,7 +569,7 @@ fn a_destructor_runs_inside_its_runtime_wherever_the_handle_is_dropped() {
         log.assert(&["dropped"]);
         runtime.run();
         log.assert(&["spawned in a destructor"]);
-        // One that was never polled.
+        // A task that was never polled.
         drop(runtime.spawn(uses_runtime(log)));
         runtime.run();
         log.assert(&["dropped", "spawned in a destructor"]);
@@ -579,7 +579,7 @@ fn a_destructor_runs_inside_its_runtime_wherever_the_handle_is_dropped() {
         assert_eq!(runtime.block_on(end), None);
         runtime.run();
         log.assert(&["spawned in a destructor"]);
-        // Inside of another runtime, which is current again after it.
+        // Inside another runtime, which is current again afterwards.
         let task = make();
         block_on(async {
             let before = format!("{:?}", Handle::current());
@@ -592,7 +592,7 @@ fn a_destructor_runs_inside_its_runtime_wherever_the_handle_is_dropped() {
         log.assert(&["dropped"]);
         runtime.run();
         log.assert(&["spawned in a destructor"]);
-        // In a destructor of another runtime that goes inside of this one.
+        // In a destructor of another runtime that is dropped inside this one.
         let task = make();
         let other = Runtime::new();
         spawn_detached(&other, hold(task));
@@ -605,7 +605,7 @@ fn a_destructor_runs_inside_its_runtime_wherever_the_handle_is_dropped() {
         log.assert(&["dropped"]);
         runtime.run();
         log.assert(&["spawned in a destructor"]);
-        // Its runtime is gone: then it has been dropped in there.
+        // A future whose runtime was dropped has been dropped inside it.
         let task = runtime.spawn(async { OnDrop(|| ()) });
         drop(runtime);
         drop(task);
@@ -657,7 +657,7 @@ fn a_spawn_in_a_destructor_between_turns_makes_the_poll_fd_readable() {
         }
         drop(task);
         while !ran.get() {
-            assert!(is_readable(20), "nobody says that ran is something to do");
+            assert!(is_readable(20), "the fd does not become readable");
             turn(&runtime);
         }
     });
@@ -673,7 +673,7 @@ fn a_destructor_can_drop_its_own_runtime() {
             let runtime = owned.take();
             log.push("goes");
             drop(runtime);
-            // What is spawned now is dropped at once.
+            // A task that is spawned now is dropped at once.
             spawn(hold(log.on_drop("dropped at once"))).detach();
             log.push("gone");
         });
@@ -691,7 +691,7 @@ fn a_destructor_can_drop_its_own_runtime() {
 
 #[test]
 fn each_payload_of_a_destructors_panic_is_dropped_once() {
-    /// Counts how often it is dropped: a payload that nobody has lost.
+    /// A payload that counts its drops.
     struct Counted(&'static AtomicUsize);
     impl Drop for Counted {
         fn drop(&mut self) {
@@ -742,7 +742,7 @@ fn each_payload_of_a_destructors_panic_is_dropped_once() {
     });
 }
 
-/// Runs `after` in a task of `runtime` that has had it entered again, from inside of another.
+/// Calls `after` inside `runtime`, after it was entered a second time from inside another one.
 fn enter_again(runtime: &Runtime, after: impl FnOnce()) {
     let task = runtime.spawn(pending::<()>());
     turn(&runtime);

@@ -1,4 +1,4 @@
-//! Seeded schedules: what they permute, that they repeat, and the race that they find.
+//! Seeded schedules: what they shuffle, that they can be repeated, and a race that they find.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use soloist::{spawn, testing};
 
 use crate::support::*;
 
-/// Sells what is there, and asks for the money in between.
+/// Sells one item, and waits for the payment in between.
 struct Shop {
     left: Cell<i32>,
     sold: Cell<i32>,
@@ -26,10 +26,10 @@ struct Shop {
 
 impl Shop {
     async fn sell(&self) {
-        // Checked here,
+        // Checked here, and
         if self.left.get() > 0 {
             sleep(SECOND).await;
-            // and acted upon there.
+            // changed here.
             self.left.set(self.left.get() - 1);
             self.sold.set(self.sold.get() + 1);
         }
@@ -37,7 +37,7 @@ impl Shop {
 }
 
 /// The second customer comes at the instant at which the first has paid. First come, first
-/// served, the first one's timer fires first, for it was set first.
+/// served, the timer of the first fires first, because it was set first.
 async fn two_customers_and_one_thing() {
     let shop = Rc::new(Shop {
         left: Cell::new(1),
@@ -60,7 +60,7 @@ fn seeds_find_a_race_that_the_fifo_order_hides() {
         for _ in 0..100 {
             testing::block_on(two_customers_and_one_thing());
         }
-        // Ten different thousands.
+        // Ten times a thousand seeds.
         for thousand in 0..10 {
             let from = thousand * 1000;
             let runs = Cell::new(0);
@@ -71,13 +71,13 @@ fn seeds_find_a_race_that_the_fifo_order_hides() {
                 })
             });
             assert!(text.contains("one thing was sold twice"), "{text}");
-            // Every other seed shows it: it stops at the first.
+            // About every other seed shows it, and `explore` stops at the first.
             assert!(runs.get() < 40, "{}", runs.get());
         }
     });
 }
 
-/// Tasks that yield and sleep, in an order that the seed decides.
+/// Tasks that yield and sleep, in an order that depends on the seed.
 async fn busy(log: Log<(u64, u32)>) -> u64 {
     let tasks: Vec<_> = (0..6)
         .map(|n| {
@@ -114,7 +114,7 @@ fn each_seed_has_its_own_order_and_hash() {
         let mut logs = BTreeSet::from([fifo.1.clone()]);
         for seed in 0..200 {
             let first = run(Schedule::Shuffled(seed));
-            // On a thread of its own, too.
+            // On another thread, too.
             let again = std::thread::spawn(move || run(Schedule::Shuffled(seed)));
             assert_eq!(first, again.join().unwrap());
             assert_eq!(first.1.len(), fifo.1.len());
@@ -156,7 +156,7 @@ fn seeds_produce_every_order_of_a_generation_with_each_task_once() {
     });
 }
 
-/// Writes down when it is woken: a task would be shuffled with the rest of its batch.
+/// Logs its wake. (The wake of a task would be shuffled again with the other ready tasks.)
 struct Mark {
     number: usize,
     log: &'static Mutex<Vec<usize>>,
@@ -190,7 +190,7 @@ fn seeds_shuffle_timers_of_the_same_instant_only() {
                     let polled = sleep.as_mut().poll(&mut Context::from_waker(mark));
                     assert!(polled.is_pending());
                 }
-                // At the latest they are due in one go.
+                // Now both are due in one visit.
                 testing::advance(60 * SECOND).await;
                 log.lock().unwrap().clone()
             })
@@ -280,7 +280,7 @@ fn errors_deadlocks_and_panics_of_remaining_tasks_fail_explore() {
         let text = panic_of(|| {
             testing::explore(0..1000, || async {
                 runs.fetch_add(1, Ordering::Relaxed);
-                // Two tasks, each of which waits until the other one has gone.
+                // For seeds from 3 on it waits for ever.
                 poll_fn(|_| match testing::seed() {
                     0..3 => Poll::Ready(()),
                     _ => Poll::Pending,
@@ -293,7 +293,7 @@ fn errors_deadlocks_and_panics_of_remaining_tasks_fail_explore() {
     });
 }
 
-/// Not a test of its own: the children of the next one run it.
+/// Not a test of its own: other tests run it in child processes.
 #[test]
 #[ignore = "it fails: another test runs it in a child process"]
 fn fails_for_some_seeds() {
@@ -303,7 +303,7 @@ fn fails_for_some_seeds() {
     });
 }
 
-/// As `fails_for_some_seeds`: what a run does depends on those before it.
+/// As `fails_for_some_seeds`; the schedule depends on the id of the process.
 #[test]
 #[ignore = "another test runs it in a child process"]
 fn differs_between_processes() {
@@ -354,7 +354,7 @@ fn the_printed_seed_replays_the_same_polls() {
         assert!(!again.status.success());
         assert_eq!(runs(&again), 1);
         assert!(text.contains("one thing was sold twice"), "{text}");
-        // The same polls.
+        // The same path.
         assert!(text.contains(&format!("SOLOIST_SEED={exact}")), "{text}");
         assert!(!text.contains("another path"), "{text}");
     }

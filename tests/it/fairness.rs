@@ -1,4 +1,4 @@
-//! First come, first served: no task waits for long, however busy the others are. Counted in
+//! First come, first served: no task waits for long, however busy the others are. The tests count
 //! polls.
 
 use std::cell::{Cell, RefCell};
@@ -24,7 +24,7 @@ type Pipe = std::os::unix::net::UnixStream;
 #[cfg(not(unix))]
 type Pipe = std::net::TcpStream;
 
-/// Two ends, the first in a runtime, the other one never blocking.
+/// Two connected sockets: the first in a runtime, the second nonblocking.
 fn pipe() -> (Async<Pipe>, Pipe) {
     #[cfg(unix)]
     let (ours, theirs) = Pipe::pair().unwrap();
@@ -34,7 +34,7 @@ fn pipe() -> (Async<Pipe>, Pipe) {
     (Async::new(ours).unwrap(), theirs)
 }
 
-/// Counts the bytes that come, as they come.
+/// Counts the bytes that arrive.
 fn spawn_reader(mut from: impl AsyncRead + Unpin + 'static) -> (&'static Cell<usize>, Task<()>) {
     let got = leak(Cell::new(0));
     let task = spawn(async move {
@@ -79,7 +79,7 @@ fn b76_tasks_that_yield_do_not_starve_the_reactor() {
     });
 }
 
-/// How often `poll` is called after `due`, until `fired` is set.
+/// The number of polls after `due`, until `fired` is set.
 async fn polls_too_late(due: Instant, fired: &Cell<bool>) -> usize {
     let mut late = 0;
     while !fired.get() {
@@ -114,7 +114,7 @@ fn b77_tasks_that_wake_themselves_do_not_delay_timers() {
             assert!(late <= 256, "{late} polls after it was due");
             timer.await;
         }
-        // And in the very task that has the timer.
+        // Also in the task that has the timer.
         let polls = Cell::new(0);
         let due = now() + 5 * MS;
         let endless = async {
@@ -165,7 +165,7 @@ fn b79_many_ready_tasks_do_not_delay_timers() {
                 ticks.set(ticks.get() + 1);
             }
         });
-        // 50 ms of work at least, all of it ready at once, twice.
+        // At least 50 ms of work, all of it ready at once, twice.
         let tasks: Vec<_> = (0..5_000)
             .map(|_| {
                 spawn(async {
@@ -178,12 +178,12 @@ fn b79_many_ready_tasks_do_not_delay_timers() {
         for task in tasks {
             task.await;
         }
-        // Between the two, at least.
+        // At least between the two.
         assert!(ticks.get() >= 2, "{} ticks", ticks.get());
     });
 }
 
-/// A clock for the budget of a runtime, which stands still but for what it is told.
+/// A clock for the budget of a runtime, which only `advance` moves.
 #[derive(Clone, Default)]
 struct TestClock(Arc<AtomicU64>);
 
@@ -200,8 +200,8 @@ impl TestClock {
     }
 }
 
-/// How many polls of tasks that yield come before the poll of a reader whose byte was
-/// written in the first of them. Each poll takes so long.
+/// The number of polls of yielding tasks before the poll of a reader whose byte was
+/// written in the first of them. Each poll takes `each`.
 fn polls_before_a_read(tasks: usize, each: Duration) -> usize {
     let clock = TestClock::default();
     clock.runtime().block_on(async {
@@ -212,7 +212,7 @@ fn polls_before_a_read(tasks: usize, each: Duration) -> usize {
             ours.read_exact(&mut [0]).await.unwrap();
             polls.get()
         });
-        // The reader waits, and the next visit is as far off as it can be.
+        // The reader waits, and the next visit is as late as possible.
         sleep(MS).await;
         let mut theirs = Some(theirs);
         let _tasks: Vec<Task<()>> = (0..tasks)
@@ -238,7 +238,7 @@ fn polls_before_a_read(tasks: usize, each: Duration) -> usize {
 fn the_reactor_is_visited_after_128_polls_a_millisecond_or_within_a_generation_after_10() {
     watchdog(|| {
         let micros = Duration::from_micros;
-        // Two polls before them are main's and the first reader's.
+        // These include two polls before, of main and of the first reader.
         for (tasks, each, expected) in [
             // After 128 polls. They end a generation.
             (1, micros(0), 120..=130),
@@ -264,8 +264,8 @@ fn the_reactor_is_visited_after_128_polls_a_millisecond_or_within_a_generation_a
     });
 }
 
-/// A timer becomes due, and a socket ready, in the middle of a generation that takes long:
-/// they run after the tasks that were ready before, and before those that have yielded.
+/// A timer becomes due and a socket ready in the middle of a long generation: their tasks
+/// run after those that were ready before, and before those that have yielded.
 #[test]
 fn b79_a_task_woken_in_a_long_generation_runs_before_those_that_yielded() {
     watchdog(|| {
@@ -311,7 +311,7 @@ fn b79_a_task_woken_in_a_long_generation_runs_before_those_that_yielded() {
     });
 }
 
-/// Sockets that are ready again at each visit: all of them get the same.
+/// Sockets that are ready again at each visit are served equally often.
 #[test]
 fn b110_no_client_is_served_twice_before_another_is_served_once() {
     watchdog(|| {
@@ -332,7 +332,7 @@ fn b110_no_client_is_served_twice_before_another_is_served_once() {
                                 let mut request = [0; 16];
                                 assert_eq!(ours.read(&mut request).await.unwrap(), 1);
                                 clock.advance(work);
-                                // The client's next request comes at once.
+                                // The next request of the client arrives at once.
                                 theirs.write_all(b"x").unwrap();
                                 let mut served = served.borrow_mut();
                                 served[n] += 1;
@@ -354,11 +354,11 @@ fn b110_no_client_is_served_twice_before_another_is_served_once() {
     });
 }
 
-/// The loads that servers have, on the system's clock. What is asserted are orders and counts.
+/// Typical loads of servers, on the clock of the system. Asserts orders and counts.
 mod mixed {
     use super::*;
 
-    /// A stream whose peer sends back what it gets, and the peer's task.
+    /// A stream whose peer echoes, and the task of the peer.
     fn echo() -> (TcpStream, Task<()>) {
         let (ours, theirs) = tcp_pair();
         let theirs = TcpStream::try_from(theirs).unwrap();
@@ -404,7 +404,7 @@ mod mixed {
                     true => (theirs, ours),
                     false => (ours, theirs),
                 };
-                // The other end is a thread that never lets it wait.
+                // The peer is a thread that is always ready.
                 let other = std::thread::spawn(move || {
                     let mut block = vec![7; 64 << 10];
                     let mut other = from;
@@ -435,7 +435,7 @@ mod mixed {
                     true
                 };
                 let most = most_growth(|| bytes.get(), 500, step).await;
-                // An operation costs as much as 8 KiB.
+                // An operation on 8 KiB counts once.
                 assert!(most <= (1 << 20) + (64 << 10), "{most} bytes in a poll");
                 let most = most_during_a_ping(200, polls).await;
                 assert!(most <= 2 * 128 + 20, "{most} polls during a ping");
@@ -460,7 +460,7 @@ mod mixed {
                 .map(|_| {
                     spawn(async move {
                         let most = most_during_a_ping(5, || computed.get()).await;
-                        // The request is read after one, the reply after another.
+                        // The request is read after one computation, the reply after another.
                         assert!(most <= 4, "{most} computations");
                     })
                 })
@@ -489,7 +489,7 @@ mod mixed {
             let most = most_during_a_ping(5, || polls.get()).await;
             assert!(most <= 6 * CROWD, "{most} polls during a ping");
             for _ in 0..5 {
-                // It is due when the thread comes to look.
+                // It is due at the next visit.
                 let due = sleep_until(now());
                 let before = polls.get();
                 due.await;
@@ -515,7 +515,7 @@ mod mixed {
                 }
             }
             let polls = polls() - before;
-            // The server's and main's, for each ping: idle ones cost nothing.
+            // Two polls for each ping, of the server and of main: idle connections cost nothing.
             assert!(polls <= 2 * 500 + 20, "{polls} polls");
         });
     }
@@ -545,7 +545,7 @@ mod mixed {
                 ping(&client).await;
                 let accepts = accepted.get() - before.0;
                 let polls = polls() - before.1;
-                // Two visits at the most, and 32 accepts in a poll.
+                // At most two visits, and 32 accepts in a poll.
                 assert!(polls <= 2 * 128 + 20, "{polls} polls during a ping");
                 let most = 32 * polls;
                 assert!(accepts <= most, "{accepts} accepts in {polls} polls");
@@ -565,7 +565,7 @@ mod mixed {
                     std::thread::spawn(move || {
                         let mut sent = 0;
                         while stop.load(Ordering::Relaxed) == 0 {
-                            // So many at once at most, that the memory is bounded.
+                            // Limits the number of pending tasks, and so the memory.
                             if sent > ran.load(Ordering::Relaxed) + 10_000 {
                                 std::thread::yield_now();
                                 continue;
@@ -586,13 +586,13 @@ mod mixed {
             for thread in threads {
                 unblock(move || thread.join().unwrap()).await;
             }
-            // Two visits, each at the end of a generation, and what is ready before it.
+            // Two visits, each at the end of a generation, and the tasks that were ready before.
             assert!(most <= 6 * 128, "{most} tasks during a ping");
         });
     }
 }
 
-/// An interval whose work outlasts its period, and deadlines that have passed.
+/// An interval whose ticks take longer than its period, and deadlines in the past.
 #[test]
 fn b111_timers_that_are_always_due_do_not_starve_other_tasks() {
     async_test(async || {
@@ -617,8 +617,8 @@ fn b111_timers_that_are_always_due_do_not_starve_other_tasks() {
     });
 }
 
-/// A foreign `block_on` inside of a task never gets the wake that comes after the poll. It
-/// waits, and does not spin.
+/// The `block_on` of another executor inside a task never gets the wake after the poll. It
+/// must wait without spinning.
 #[test]
 fn b119_operations_beyond_the_budget_wake_their_task_after_the_poll() {
     async_test(async || {
@@ -642,7 +642,7 @@ fn b119_operations_beyond_the_budget_wake_their_task_after_the_poll() {
     });
 }
 
-/// The future is dropped when the poll is over, and its destructor may use a socket, too.
+/// A destructor that runs after the poll may use a socket, too.
 #[test]
 fn b119_a_socket_used_in_a_destructor_loses_no_wake_up() {
     async_test(async || {
@@ -675,7 +675,7 @@ fn b119_a_socket_used_in_a_destructor_loses_no_wake_up() {
     });
 }
 
-/// Each visit in the middle of a generation finds the socket ready again.
+/// The socket is ready again at each visit in the middle of a generation.
 #[test]
 fn b79_a_busy_socket_with_long_polls_does_not_starve_the_interrupted_tasks() {
     async_test(async || {
@@ -689,7 +689,7 @@ fn b79_a_busy_socket_with_long_polls_does_not_starve_the_interrupted_tasks() {
                 reads.set(reads.get() + 1);
                 compute_for(2 * MS);
                 (&theirs).write_all(b"x").unwrap();
-                // Until the reactor says so.
+                // Until the reactor reports it.
                 ours.readable().await.unwrap();
             }
         });
@@ -752,7 +752,7 @@ fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
             theirs.set_nonblocking(true).unwrap();
             (TcpStream::try_from(ours).unwrap(), theirs)
         }
-        /// Keeps it so.
+        /// Makes the socket readable again.
         fn note(count: &Cell<usize>, mut refill: impl Write) {
             count.set(count.get() + 1);
             refill.write_all(b"x").unwrap();
@@ -804,7 +804,7 @@ fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
 #[test]
 fn b80_a_socket_that_is_always_writable_does_not_starve_other_tasks() {
     async_test(async || {
-        /// Makes room again.
+        /// Makes the socket writable again.
         fn drain(count: &Cell<usize>, mut from: impl Read) {
             count.set(count.get() + 1);
             let _ = from.read(&mut [0; 64]);
@@ -885,7 +885,7 @@ fn b80_a_busy_socket_does_not_delay_a_timer_of_its_task() {
         };
         assert!(timeout(5 * MS, endless).await.is_err());
         assert!(late <= 128, "{late} reads");
-        // A bystander sleeps as long as it wants to.
+        // Another sleep is not affected.
         let start = now();
         sleep(MS).await;
         assert!(now() - start >= MS);

@@ -1,5 +1,5 @@
-//! `TaskGroup`: the first failure cancels the rest, dropping cancels all, and nothing of a
-//! group is left when it resolves.
+//! `TaskGroup`: the first failure cancels the others, dropping cancels all, and all children are
+//! dropped when it resolves.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use fastrand::Rng;
-use futures_lite::FutureExt;
 use soloist::promise::promise;
 use soloist::spawn;
 use soloist::task::{TaskGroup, yield_now};
@@ -116,7 +115,7 @@ fn join_all_is_polled_once_for_each_completion() {
         }
         let mut join = pin!(count_polls(&polls, group.join_all()));
         assert!(poll_once(&mut join).await.is_pending());
-        // Each in a turn of its own.
+        // Each in its own turn.
         let task = spawn(async move {
             for set in wakers {
                 set.set(()).unwrap();
@@ -125,7 +124,7 @@ fn join_all_is_polled_once_for_each_completion() {
             }
         });
         assert_eq!(join.await, Ok((0..children).collect()));
-        // One by hand and one as it is awaited.
+        // One poll by hand, and one at the start of the await.
         assert_eq!(polls.get(), 2 + children);
         drop(task);
     });
@@ -140,7 +139,7 @@ fn the_first_failure_drops_the_others_before_join_all_returns() {
             for n in 0..5 {
                 if n == place {
                     group.spawn(async {
-                        // By then the others have been polled, however slow it is here.
+                        // By then the others have been polled, even on a slow machine.
                         yield_now().await;
                         sleep(MS).await;
                         Err("no such page")
@@ -175,11 +174,11 @@ fn a_failure_cancels_the_others_while_the_group_is_not_awaited() {
         for _ in 0..10 {
             yield_now().await;
         }
-        // In the generation of the failure it stands behind it.
+        // It was polled once, before the failure in the same generation.
         assert_eq!(polls.get(), 1);
         assert_eq!(seen.counts(), (1, 1));
         assert_eq!(group.len(), 2, "one result, and one error");
-        // What starts later never starts.
+        // A child that is spawned later is not started.
         let late = add_probe(&group);
         assert_eq!(late.counts(), (0, 1));
         assert_eq!(group.next().await, Some(Ok(1)));
@@ -212,7 +211,7 @@ fn dropping_the_group_cancels_all_at_once() {
         drop(group);
         assert!(started.iter().all(|seen| seen.counts() == (1, 1)));
         assert_eq!(not_started.counts(), (0, 1));
-        // Its spawner is there, and spawns no more.
+        // The spawner still exists, and spawns nothing.
         let dropped = leak(Cell::new(false));
         let guard = OnDrop(move || dropped.set(true));
         spawner.spawn(async move {
@@ -236,7 +235,7 @@ fn dropping_next_loses_no_result_and_dropping_join_all_cancels() {
         }
         set.set(5).unwrap();
         yield_now().await;
-        // It has ended before anybody looks again.
+        // It ends while the group is not polled.
         assert_eq!(group.next().await, Some(Ok(5)));
         let mut join = Box::pin(group.join_all());
         assert!(poll_once(&mut join).await.is_pending());
@@ -313,7 +312,7 @@ fn a_panic_cancels_the_others_and_is_resumed_by_join_all() {
         });
         assert_eq!(text, "the child's own words");
         assert!(seen.borrow().iter().all(|seen| seen.counts() == (1, 1)));
-        // The runtime is as it was.
+        // The runtime still works.
         assert_eq!(runtime.block_on(async { 1 }), 1);
     });
 }
@@ -344,7 +343,7 @@ fn cancel_resolves_after_all_children_are_dropped() {
     });
 }
 
-/// A child that lets its own group go, or cancels it.
+/// A child that drops or cancels its own group.
 async fn in_a_child<F: Future>(
     what: impl FnOnce(Group<()>) -> F + 'static,
 ) -> (Rc<Seen>, Rc<Cell<&'static str>>) {
@@ -360,7 +359,7 @@ async fn in_a_child<F: Future>(
             let group = inner.take().unwrap();
             told.set("running");
             what(group).await;
-            // Its poll goes on to its end; it has no next one.
+            // Its poll continues to its end, and is the last.
             assert_eq!(told.get(), "running");
             told.set("went on");
             yield_now().await;
@@ -392,7 +391,7 @@ fn a_child_that_waits_for_its_own_group_is_dropped_with_it() {
         let state = runtime.spawn(in_a_child(|mut group| async move {
             while group.next().await.is_some() {}
         }));
-        // It waits for itself: only the runtime's end ends it.
+        // It waits for itself, until the runtime is dropped.
         let (seen, state) = runtime.block_on(state);
         assert_eq!(seen.counts(), (1, 0));
         assert_eq!(state.get(), "running");

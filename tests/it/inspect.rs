@@ -1,4 +1,4 @@
-//! `Runtime::tasks` and `inspect::dump`: who is there, and for what they wait.
+//! `Runtime::tasks` and `inspect::dump`: the tasks, and what they wait for.
 
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
@@ -26,7 +26,7 @@ fn waits() -> Vec<Vec<String>> {
     tasks.iter().map(of).collect()
 }
 
-/// As [`waits`], of the only task.
+/// As [`waits`], if there is only one task.
 fn wait_of_one() -> String {
     let waits = waits();
     assert_eq!(waits.len(), 1, "{waits:?}");
@@ -49,7 +49,7 @@ fn tasks_lists_the_id_name_place_and_state() {
         assert_eq!(tasks[0].spawned_at.line(), line);
         assert_eq!(tasks[1].id, second.id());
         assert_eq!(tasks[1].name.as_deref(), Some("the second"));
-        // The first had its turn beside main; the second came after that.
+        // The first was polled beside main; the second was spawned after that.
         assert_eq!((tasks[0].polls, tasks[1].polls), (1, 0));
         assert_eq!(tasks[0].state, TaskState::Waiting);
         assert_eq!(tasks[1].state, TaskState::Ready);
@@ -85,7 +85,7 @@ fn the_task_that_calls_dump_is_running() {
             assert_eq!(main.waits_for[0].to_string(), "task `asks`");
             assert_eq!(main.waits_for.len(), 1);
             assert!(main.spawned_at.file().ends_with("inspect.rs"));
-            // And now it is main.
+            // Now main calls it.
             let dump = inspect::dump();
             let main = dump.main.expect("a `block_on` is under way");
             assert_eq!((main.state, main.polls), (TaskState::Running, 2));
@@ -114,7 +114,7 @@ fn a_future_is_not_listed_while_it_is_dropped() {
             let done = guard("done");
             spawn(async move { drop(done) }).await;
             let other = spawn(pending::<()>());
-            // It owns its guard to the end.
+            // It owns the guard to its end.
             let inside = guard("after its poll");
             let mut inside = Some(inside);
             spawn(poll_fn(move |_| {
@@ -162,7 +162,7 @@ fn a_wait_for_a_socket_names_its_peer() {
         server.write_all(b"x").await.unwrap();
         let mut client = reading.await;
 
-        // Until there is no room.
+        // Until the buffers are full.
         let writing = spawn(async move {
             loop {
                 client.write_all(&[0; 1 << 16]).await.unwrap();
@@ -283,7 +283,7 @@ fn several_waits_of_one_task_are_all_listed() {
     });
 }
 
-/// Polls a future with a waker of its own, as `FuturesUnordered` does.
+/// Polls a future with another waker, as `FuturesUnordered` does.
 fn with_own_waker<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let mut future = Box::pin(future);
     poll_fn(move |cx| {
@@ -329,7 +329,7 @@ fn a_wait_that_is_over_is_not_listed() {
         });
         yield_now().await;
         yield_now().await;
-        // The timer has been taken out; the promise was of an earlier poll.
+        // The timer was removed, and the promise was awaited in an earlier poll.
         assert_eq!(wait_of_one(), "a timer that never fires");
         drop(task);
     });
@@ -373,7 +373,7 @@ fn a_dump_is_displayed_as_a_table() {
             assert_eq!(lines.len(), 4, "{table}");
             assert_eq!(lines[0].trim_end(), lines[0]);
             assert_eq!(columns(lines[0]), 5, "{table}");
-            // In line with the titles.
+            // Aligned with the titles.
             let places: Vec<_> = ["state", "waits for", "spawned at"]
                 .map(|title| lines[0].find(title).unwrap())
                 .into();
@@ -433,7 +433,7 @@ mod on_signal {
 
     const USR1: SignalKind = SignalKind::user_defined1();
 
-    /// Its handler has run when this returns.
+    /// The signal handler has run when this returns.
     fn raise() {
         signal_hook::low_level::raise(signal_hook::consts::SIGUSR1).unwrap();
     }
@@ -452,7 +452,7 @@ mod on_signal {
                 }
                 drop(task);
             });
-            // It is the thread's: also of the next runtime, and of one without a `block_on`.
+            // It belongs to the thread: later runtimes have it, too, even without a `block_on`.
             let runtime = Runtime::new();
             let task = Builder::new().name("the next");
             runtime.block_on(poll_fn(|_| Poll::Ready(())));
@@ -460,7 +460,7 @@ mod on_signal {
                 raise();
                 task.spawn(sleep(20 * MS)).await;
             });
-            // That somebody listens keeps nothing running.
+            // The listener does not keep the runtime running.
             runtime.run();
         });
         let heads = said
@@ -470,7 +470,7 @@ mod on_signal {
         assert_eq!(said.matches("\n1 a sleeper").count(), 2, "{said}");
         assert_eq!(said.matches("\nmain ").count(), 2, "{said}");
         assert_eq!(said.matches("\n2 the next").count(), 1, "{said}");
-        // Main waits for the timer, and not for the signal.
+        // Main waits for the timer, not for the signal.
         assert!(!said.contains("to read fd"), "{said}");
     }
 
@@ -534,7 +534,7 @@ mod on_signal {
 
         (&client).write_all(b"slow\n").unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "SLOW");
-        // With the feature `log` it goes to a logger, and there is none.
+        // With the feature `log` the warning goes to a logger, which is not installed.
         if !cfg!(feature = "log") {
             let warning = next();
             let what = format!("slow poll: task `client {peer}`");

@@ -17,7 +17,7 @@ fn a_new_runtime_has_counted_nothing() {
     watchdog(|| {
         let metrics = Runtime::new().metrics();
         assert_eq!(format!("{metrics:?}").matches(": 0").count(), 12);
-        // Nor does a runtime go on where another has left off.
+        // A new runtime starts at zero again.
         let first = Runtime::new();
         first.block_on(async { spawn(yield_now()).await });
         assert_ne!(first.metrics(), metrics);
@@ -41,7 +41,7 @@ fn metrics_count_tasks_polls_and_turns() {
         runtime.block_on(task);
         let metrics = runtime.metrics();
         assert_eq!((metrics.spawned, metrics.live), (2, 0));
-        // Main twice: it comes last in the first turn, and is woken in the last.
+        // Main twice: last in the first turn, and when woken in the last.
         assert_eq!(metrics.polls, (yields + 1) + 1 + 2);
         assert_eq!(metrics.wakes_local, yields + 1);
         assert_eq!(metrics.turns, yields + 2);
@@ -67,10 +67,10 @@ fn wakes_of_ready_tasks_count_as_redundant() {
         }));
         let waker = runtime.block_on(task);
         let metrics = runtime.metrics();
-        // In its last poll, too. And the one of main.
+        // Also in its last poll; and one wake of main.
         assert_eq!(metrics.wakes_local, 3 + 1);
         assert_eq!(metrics.wakes_redundant, 4 * 3);
-        // The task is over.
+        // The task is done.
         runtime.block_on(async { waker.wake() });
         assert_eq!(runtime.metrics().wakes_redundant, 4 * 3 + 1);
     });
@@ -105,10 +105,10 @@ fn metrics_count_timers() {
         runtime.block_on(async {
             sleep(MS).await;
             let metrics = inspect::metrics();
-            // One that never fires is not set.
+            // A timer that never fires is not counted.
             assert_eq!((metrics.timers_pending, metrics.timers_fired), (1, 1));
         });
-        // From outside it is a message that takes the timer out.
+        // Outside the runtime, a message removes the timer.
         drop((long, never));
         turn(&runtime);
         let metrics = runtime.metrics();
@@ -133,7 +133,7 @@ fn metrics_count_waits_and_events() {
             assert_eq!(reader.await, 5);
             let after = inspect::metrics();
             assert_eq!(after.events, before.events + 1);
-            // By the event, by the yield, and by the task's end.
+            // For the event, for the yield, and for the end of the task.
             assert_eq!(after.wakes_local, before.wakes_local + 3);
         });
     });

@@ -1,4 +1,4 @@
-//! First in, first out, however many are ready at once: the queue grows, wraps around, and
+//! First in, first out, with any number of ready tasks: the queue grows, wraps around, and
 //! is used again by the next runtime.
 
 use std::cell::{Cell, RefCell};
@@ -16,7 +16,7 @@ use crate::support::*;
 fn tasks_are_polled_in_the_order_of_their_spawns_whatever_else_is_ready() {
     watchdog(|| {
         for seed in 0..20 {
-            // Left by the one before.
+            // Left by the previous runtime.
             drop(Runtime::new());
             block_on(async move {
                 let mut random = fastrand::Rng::with_seed(seed);
@@ -55,7 +55,7 @@ fn tasks_are_polled_in_the_order_of_their_spawns_whatever_else_is_ready() {
 fn tasks_woken_within_a_generation_run_after_it_in_order() {
     async_test(async || {
         let log = leak(RefCell::new(Vec::new()));
-        // More timers than any place that has become free so far.
+        // More timers than slots that are free so far.
         let at = Instant::now() + 20 * MS;
         for n in 0..100 {
             spawn(async move {

@@ -1,5 +1,5 @@
-//! Panics of tasks, destructors, outputs and wakers: each ends where it should, and the
-//! rest goes on.
+//! Panics of tasks, destructors, outputs and wakers: each reaches its owner, and the
+//! others continue.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
@@ -22,7 +22,7 @@ use soloist::{Handle, Runtime, block_on, spawn};
 
 use crate::support::*;
 
-/// A payload that is told from all others.
+/// A payload with an identity.
 #[derive(Debug, PartialEq)]
 struct Payload(u32);
 
@@ -107,7 +107,7 @@ fn b23_awaiting_a_task_that_panicked_resumes_its_payload() {
             let error = task.join().await.unwrap_err();
             assert_eq!(error.into_panic().downcast_ref(), Some(&Payload(2)));
 
-            // One that has panicked long before.
+            // A task that has panicked before it is awaited.
             let task = spawn(async { panic_any(Payload(3)) });
             yield_now().await;
             assert!(task.is_finished());
@@ -115,7 +115,7 @@ fn b23_awaiting_a_task_that_panicked_resumes_its_payload() {
             assert_eq!(payload.downcast_ref(), Some(&Payload(3)));
         });
 
-        // Through `block_on`, to the caller.
+        // Through `block_on`, to its caller.
         let outcome = catch_unwind(|| {
             block_on(async { spawn(async { panic_any(Payload(4)) }).await });
         });
@@ -151,7 +151,7 @@ fn b23_the_panic_of_a_detached_task_is_reported_with_its_name() {
             yield_now().await;
             task.detach();
 
-            // Not these: somebody is told, or has lost interest.
+            // Not these: one is joined, and one is dropped.
             let task = spawn(async { panic!("joined") });
             assert!(task.join().await.is_err());
             let task = spawn(async { panic!("dropped") });
@@ -204,7 +204,7 @@ fn b23_a_panic_before_the_detach_is_reported_or_propagated() {
                 run_until_idle(&runtime);
                 task
             };
-            // Detached in its own runtime, between two runs, in another runtime.
+            // Detached in its own runtime, between two runs, and in another runtime.
             let task = Cell::new(Some(make()));
             ends(&|| {
                 let task = task.take();
@@ -218,12 +218,12 @@ fn b23_a_panic_before_the_detach_is_reported_or_propagated() {
             let task = make();
             other.block_on(async { task.detach() });
             ends(&|| runtime.run());
-            // From far away.
+            // On another thread.
             let task = handle.spawn(|| async { panic_any("unheard") });
             runtime.run();
             elsewhere(move || task.detach());
             ends(&|| runtime.run());
-            // Nobody runs any more: it is reported.
+            // The runtime is gone: it is reported.
             let task = make();
             drop(runtime);
             task.detach();
@@ -265,7 +265,7 @@ fn b24_an_outputs_destructor_that_panics_does_not_panic_in_the_task_handle() {
         drop(one.join());
         drop(two.cancel());
         assert_eq!(dropped.get(), 5);
-        // Dropped by itself, in the poll that finishes it.
+        // The handle is dropped in the poll that returns the output.
         let own = Rc::new(RefCell::new(None));
         let handle = own.clone();
         let task = runtime.spawn(async move {
@@ -275,14 +275,14 @@ fn b24_an_outputs_destructor_that_panics_does_not_panic_in_the_task_handle() {
         *own.borrow_mut() = Some(task);
         idle();
         assert_eq!(dropped.get(), 6);
-        // A payload.
+        // A payload with such a destructor.
         let count = leak(AtomicUsize::new(0));
         let payload = PanicsOnDropThere(count);
         let task = runtime.spawn(async { panic_any(payload) });
         idle();
         drop(task);
         assert_eq!(count.load(Ordering::SeqCst), 1);
-        // While the thread unwinds already, a second panic would end the process.
+        // During unwinding a second panic would abort the process.
         let task = make();
         idle();
         let text = panic_of(|| {
@@ -324,7 +324,7 @@ fn b24_the_panic_of_an_unwanted_output_is_not_the_panic_of_its_task() {
             let (own, handle) = promise::<RemoteTask<PanicsOnDropThere>>();
             let output = PanicsOnDropThere(count);
             let task = runtime.handle().spawn(move || async move {
-                // In the poll that finishes it.
+                // In its last poll.
                 let own = handle.await.unwrap();
                 if detach {
                     own.detach()
@@ -369,7 +369,7 @@ fn b25_a_panic_in_block_on_drops_all_tasks_and_unwinds() {
                         "dropped {number}, inside: {}",
                         Handle::try_current().is_some()
                     );
-                    // What destructors do: the runtime is being dropped, by a panic.
+                    // Typical destructors, while the runtime is dropped by a panic.
                     if Handle::try_current().is_some() {
                         spawn(async {}).detach();
                         drop(sleep(SECOND));
@@ -381,7 +381,7 @@ fn b25_a_panic_in_block_on_drops_all_tasks_and_unwinds() {
                 })
                 .detach();
             }
-            // A second panic must not turn the first into an abort.
+            // A second panic must not abort.
             spawn(async {
                 let _guard = OnDrop(|| panic!("the destructor of a task"));
                 pending::<()>().await;
@@ -440,11 +440,11 @@ fn b26_sleeps_that_outlive_their_runtime_hold_no_waker() {
         drop(runtime);
         assert_eq!(Rc::strong_count(&token), 1);
         drop(waker);
-        // The timers are gone, and the wakers with them.
+        // The timers and their wakers have been dropped.
         assert_eq!(Arc::strong_count(&wakes), 1);
         thread::sleep(2 * MS);
         assert_eq!(wakes.get(), 0);
-        // They can be dropped anywhere, and awaited by another runtime.
+        // The sleeps can be dropped on any thread, and awaited in another runtime.
         let mut sleeps = sleeps.into_iter();
         drop(sleeps.next());
         let there = sleeps.next();
@@ -459,8 +459,8 @@ fn b26_sleeps_that_outlive_their_runtime_hold_no_waker() {
     });
 }
 
-/// Starts to wait five times, the second time with a waker that panics, and has all of it
-/// happen in one batch: the panic comes through, and the others have been woken.
+/// Starts five waits, the second with a waker that panics, and completes all of them in one
+/// batch: the panic is resumed after the others were woken.
 fn rest_of_the_batch<S: 'static>(
     start: impl Fn(&Waker) -> S + Send + 'static,
     happen: impl Fn(&[S]) + Send + 'static,
@@ -479,7 +479,7 @@ fn rest_of_the_batch<S: 'static>(
             }
         });
         assert_eq!((text.as_str(), wakes.get()), ("the wake of a waker", 4));
-        // And it works on.
+        // The runtime still works.
         runtime.block_on(async { sleep(MS).await });
         drop(waiting);
     });
@@ -531,7 +531,7 @@ fn b27_a_waker_that_panics_when_a_task_ends_leaves_the_tasks_behind_it_ready() {
         }
         let text = panic_of(|| runtime.turn(Some(Duration::ZERO)));
         assert_eq!((text.as_str(), wakes.get()), ("the wake of a waker", 1));
-        // Also the task whose end that was.
+        // Also the task whose joiner has panicked.
         assert!(tasks[1].is_finished());
         assert_eq!(turn(&runtime).polled, 3);
         assert_eq!(wakes.get(), 4);
@@ -563,7 +563,7 @@ fn b27_wakers_that_panic_do_not_stop_the_drop_of_a_runtime() {
             for seen in &all {
                 assert_eq!(seen.drops.get(), 1);
             }
-            // Who awaited a task has been told, and no timer is left.
+            // The joiner of a task was woken, and no timer is left.
             assert_eq!(wakes.get(), 1);
             drop((sleep, tasks, waker));
             assert_eq!(Arc::strong_count(&wakes), 1);
@@ -603,7 +603,7 @@ fn b27_a_waker_that_panics_when_dropped_leaves_no_timer_behind() {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(one)));
             assert_eq!(runtime.next_deadline(), None);
 
-            // Replaced by another waker, in the poll of a sleep that goes on.
+            // Replaced by another waker, when the sleep is polled again.
             let (wakes, waker) = CountWakes::new();
             let mut two = sleep(HOUR);
             assert!(poll_with(&mut two, &panics_on_drop()).is_pending());
@@ -629,7 +629,7 @@ fn b27_a_waker_that_panics_in_a_message_does_not_stop_the_next_message() {
         });
         let waker = seen.waker();
         elsewhere(move || {
-            // The timer, and its waker, go when the runtime next turns.
+            // The timer and its waker are dropped in the next turn of the runtime.
             drop(sleep);
             waker.wake();
         });
@@ -697,7 +697,7 @@ fn b28_a_runtime_works_after_the_panic_of_a_destructor_was_caught() {
                 assert_eq!(remote.await.unwrap(), 7);
             });
         };
-        // Of main's future.
+        // The future of `block_on`.
         let guard = PanicsOnDrop(dropped);
         let text = panic_of(|| {
             runtime.block_on(poll_fn(move |_| {
@@ -711,7 +711,7 @@ fn b28_a_runtime_works_after_the_panic_of_a_destructor_was_caught() {
         );
         works();
 
-        // Of what a closure from elsewhere has taken along, and never used.
+        // What the closure of a remote task has captured, which is not called.
         let there = leak(AtomicUsize::new(0));
         let taken = PanicsOnDropThere(there);
         let remote = runtime.handle().spawn(move || async move { drop(taken) });
@@ -719,7 +719,7 @@ fn b28_a_runtime_works_after_the_panic_of_a_destructor_was_caught() {
         works();
         assert_eq!(there.load(Ordering::SeqCst), 1);
 
-        // Of a socket's waker, when the socket goes.
+        // The waker of a socket, when the socket is dropped.
         runtime.block_on(async {
             let socket = Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
             let waker = panics_on_drop();
@@ -762,7 +762,7 @@ fn b30_tasks_queued_behind_a_panic_of_main_run_in_the_next_call() {
         (0..3).for_each(add);
         let text = panic_of(|| {
             runtime.block_on(async {
-                // In the middle of the second batch.
+                // In the middle of the second generation.
                 yield_now().await;
                 (3..6).for_each(add);
                 spawn(yield_now()).detach();

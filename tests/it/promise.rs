@@ -1,4 +1,4 @@
-//! A future that is completed by hand: by a callback, a thread, another task.
+//! Promises: futures that a callback, a thread or another task completes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use soloist::{block_on, spawn};
 
 use crate::support::*;
 
-/// A value that counts its clones, and how many of it there are.
+/// A value that counts its clones and its instances.
 #[derive(Default)]
 struct Counts {
     clones: AtomicUsize,
@@ -175,7 +175,7 @@ fn dropping_the_promise_cancels_waits_and_callbacks() {
         }
         assert_eq!(taker.try_take(), Some(Err(error)));
         assert_eq!(taker.try_take(), None);
-        // A clone that comes late hears of it, too.
+        // So does a clone that is made later.
         assert_eq!(promised.clone().await, Err(error));
         assert_eq!(promised.await, Err(error));
 
@@ -294,7 +294,7 @@ fn a_callback_that_panics_during_a_panic_does_not_abort() {
 #[test]
 fn a_clone_that_panics_leaves_the_result_to_the_other_receivers() {
     watchdog(|| {
-        // With callbacks and tasks, and whoever is the unlucky one.
+        // For each position of the clone that panics.
         for unlucky in 0..3 {
             let (promise, promised) = promise();
             let clones = leak(AtomicUsize::new(0));
@@ -312,7 +312,7 @@ fn a_clone_that_panics_leaves_the_result_to_the_other_receivers() {
             let mut expected = [Some(true); 4];
             expected[unlucky] = None;
             assert_eq!(got, expected);
-            // The last one gets the value itself.
+            // The last receiver gets the value itself.
             assert_eq!(clones.load(Ordering::SeqCst), 3);
         }
     });
@@ -360,7 +360,7 @@ fn clone_can_use_the_promise() {
                 return;
             }
             let mut handles = std::mem::take(&mut *used.lock().unwrap());
-            // It is out being cloned, so nobody else can have it now.
+            // While it is cloned, no other receiver can take it.
             let mut polled = handles.pop().unwrap();
             assert!(poll_with(&mut polled, &wakes).is_pending());
             let kept = polled.clone();
@@ -394,7 +394,7 @@ fn a_callback_added_while_another_thread_clones_the_result_is_called() {
         let callback = original.clone();
         let mut other = original.clone();
 
-        // The other thread has the result out for cloning until it may go on.
+        // The other thread clones the result until it may continue.
         let (cloning, is_cloning) = mpsc::channel();
         let (go, may_go) = mpsc::channel::<()>();
         let (cloning, may_go) = (Mutex::new(cloning), Mutex::new(may_go));
@@ -418,7 +418,7 @@ fn a_callback_added_while_another_thread_clones_the_result_is_called() {
         let (tell, told) = mpsc::channel();
         callback.on_done(move |result| tell.send(result.is_ok()).unwrap());
 
-        // The waker is woken first, so the callback finds the result gone.
+        // The waker is woken first, so the callback finds the result taken.
         assert!(promise.set(value).is_ok());
         assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
         let (count, waker) = CountWakes::new();
@@ -440,11 +440,11 @@ fn try_take_returns_the_result_once_for_each_clone() {
         promise.set("it").unwrap();
         assert_eq!(promised.try_take(), Some(Ok("it")));
         assert_eq!(promised.try_take(), None);
-        // A clone of one that has had it has had it, too.
+        // A clone of a receiver that had the result has had it, too.
         assert_eq!(promised.clone().try_take(), None);
         assert_eq!(clone.try_take(), Some(Ok("it")));
         assert_eq!(clone.try_take(), None);
-        // And it has no callback to call.
+        // Its callback is not called.
         clone.on_done(|_| panic!("a second result"));
 
         let (promise, promised) = soloist::promise::promise::<u32>();
@@ -491,7 +491,7 @@ fn a_waker_is_replaced_dropped_and_woken_exactly_once() {
         let (first, first_waker) = CountWakes::new();
         let (second, second_waker) = CountWakes::new();
         let (third, third_waker) = CountWakes::new();
-        // One is ours, one is the `Waker`'s.
+        // One reference is ours, one is that of the `Waker`.
         let held = |count: &Arc<CountWakes>| Arc::strong_count(count) - 2;
 
         assert!(poll_with(&mut promised, &first_waker).is_pending());
@@ -519,7 +519,7 @@ fn a_waker_is_replaced_dropped_and_woken_exactly_once() {
             (0, 0),
             "it goes with its `Promised`"
         );
-        // A callback takes the place of the waker.
+        // A callback replaces the waker.
         let mut called = clone.clone();
         assert!(poll_with(&mut called, &first_waker).is_pending());
         called.on_done(|result| assert_eq!(result, Ok(6)));
@@ -597,7 +597,7 @@ fn wakers_can_use_the_promise_when_woken_and_when_dropped() {
         let [first, second, third] = wakers;
         drop(first);
         assert_eq!(dropped.load(Ordering::SeqCst), 0);
-        // Replaced; replaced by a callback; dropped with its `Promised`.
+        // Replaced by a waker; replaced by a callback; dropped with its `Promised`.
         assert!(poll_with(&mut clone, &second).is_pending());
         assert_eq!(dropped.load(Ordering::SeqCst), 1);
         drop(second);
@@ -655,7 +655,7 @@ fn the_result_is_cloned_for_each_receiver_but_the_last() {
         drop(results);
         assert_eq!(counts.alive(), 0);
 
-        // One that has had the result, or is dropped, is no receiver.
+        // A receiver that has had the result, or was dropped, does not count.
         let (value, counts) = Counted::new();
         let (promise, first) = soloist::promise::promise();
         let (second, third) = (first.clone(), first.clone());
@@ -717,14 +717,14 @@ fn a_value_that_is_not_send_can_be_passed_between_tasks() {
     });
 }
 
-/// The two halves meet in every order that two threads come up with.
+/// The two halves meet in every order that the threads produce.
 #[test]
 fn set_drop_and_receive_race_on_three_threads() {
     const ROUNDS: u64 = if cfg!(miri) { 50 } else { 10_000 };
     const THREADS: usize = 3;
 
-    /// One receiver's end of a round. Returns whether it got a value; `None` if it went
-    /// without a look, or left that to a callback.
+    /// The part of one receiver. Returns whether it got a value; `None` if it was dropped without a
+    /// look, or left the result to a callback.
     fn receive(mut promised: Promised<Counted>, how: u64, results: &Tally) -> Option<bool> {
         match how % 6 {
             0 => Some(block_on(promised).is_ok()),
@@ -744,14 +744,14 @@ fn set_drop_and_receive_race_on_three_threads() {
                 None
             }
             4 => {
-                // Gives up after one look.
+                // Is dropped after one poll.
                 match poll_with(&mut promised, Waker::noop()) {
                     Poll::Ready(result) => Some(result.is_ok()),
                     Poll::Pending => None,
                 }
             }
             _ => {
-                // Has another waker first, and waits for a clone in the end.
+                // Is polled with another waker first, and waits with a clone in the end.
                 if let Poll::Ready(result) = poll_with(&mut promised, Waker::noop()) {
                     return Some(result.is_ok());
                 }
@@ -803,7 +803,7 @@ fn set_drop_and_receive_race_on_three_threads() {
             .collect();
 
         let mut random = Rng::with_seed(1);
-        // How often each outcome came, so that none is only imagined.
+        // The number of each outcome, to check that all of them occur.
         let mut seen = HashMap::new();
         for round in 0..ROUNDS {
             let (promise, promised) = promise();
@@ -831,7 +831,7 @@ fn set_drop_and_receive_race_on_three_threads() {
                 Box::new(move || tally.add(receive(promised, how, &tally))) as Job
             });
             let jobs = std::iter::once(completer).chain(receivers);
-            // The last to be told is the first to run.
+            // The last that gets its job is the first to run.
             let turns = workers.iter().cycle().skip(rotate);
             for (((give, _), job), delay) in turns.zip(jobs).zip(delays) {
                 let delayed = move || {
@@ -849,14 +849,14 @@ fn set_drop_and_receive_race_on_three_threads() {
             let about = format!("round {round}: set {set}, receivers {hows:?}");
             let (got, cancelled) = tally.get();
             let refused = refused.load(Ordering::SeqCst);
-            // 0, 2, 3 and 5 stay until they have it; 1 never looks; 4 may be too early.
+            // 0, 2, 3 and 5 wait until they have it; 1 never looks; 4 may look too early.
             let sure = hows.iter().filter(|how| ![1, 4].contains(how)).count();
             let may = hows.iter().filter(|how| **how != 1).count();
             let told = got + cancelled;
             assert!((sure..=may).contains(&told), "{about}: {told} were told");
             assert!(if set { cancelled == 0 } else { got == 0 }, "{about}");
             if refused {
-                assert_eq!(told, 0, "{about}: nobody could receive it");
+                assert_eq!(told, 0, "{about}: it was received");
             }
             assert_eq!(counts.alive(), 0, "{about}: each value is dropped once");
             assert!(counts.clones() < 2, "{about}");
@@ -877,8 +877,8 @@ fn set_drop_and_receive_race_on_three_threads() {
     });
 }
 
-/// Whoever comes by reference while the result is being taken, from a waker here or from
-/// another thread, is still the same receiver.
+/// A reference that is used while the result is being taken, by a waker here or on another thread,
+/// belongs to the same receiver.
 #[test]
 fn a_receiver_gets_one_result_even_while_it_is_being_taken() {
     watchdog(|| {
@@ -900,7 +900,7 @@ fn a_receiver_gets_one_result_even_while_it_is_being_taken() {
         });
         assert!(promise.set(value).is_ok());
         assert!(shared.try_take().is_some());
-        // The waker came when the result was back, and before `try_take` returned.
+        // The waker was called after the result was put back, and before `try_take` returned.
         assert_eq!(told.try_recv(), Ok((false, false)));
         assert!(shared.try_take().is_none());
         assert!(waiting.lock().unwrap().try_take().is_some());
@@ -941,7 +941,7 @@ mod auto_traits {
 
     macro_rules! assert_not_impl {
         ($type:ty: $trait:path) => {
-            // Ambiguous, and so no code, if the type does implement the trait.
+            // Ambiguous, and so a compile error, if the type implements the trait.
             const _: fn() = || {
                 trait Ambiguous<A> {
                     fn name() {}
@@ -958,7 +958,7 @@ mod auto_traits {
 
     const _: () = assert_impl::<Promise<String>>();
     const _: () = assert_impl::<Promised<String>>();
-    // It is passed on, and not shared.
+    // The value is moved, not shared.
     const _: () = assert_impl::<Promise<Cell<u32>>>();
     const _: () = assert_impl::<Promised<Cell<u32>>>();
     const _: () = assert_impl::<Cancelled>();
@@ -966,8 +966,8 @@ mod auto_traits {
     assert_not_impl!(Promise<Rc<u32>>: Sync);
     assert_not_impl!(Promised<Rc<u32>>: Send);
     assert_not_impl!(Promised<Rc<u32>>: Sync);
-    // Completing it twice is impossible.
+    // It cannot be completed twice.
     assert_not_impl!(Promise<u32>: Clone);
-    // A clone of the future needs a clone of the result.
+    // Cloning a receiver requires a result that can be cloned.
     assert_not_impl!(Promised<Mutex<u32>>: Clone);
 }

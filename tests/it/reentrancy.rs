@@ -1,4 +1,4 @@
-//! Code of the user's that runs inside of ours: destructors and wakers that call back.
+//! User code that runs inside the runtime's code: destructors and wakers that call back.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
@@ -22,7 +22,7 @@ fn socket() -> Async<UdpSocket> {
     Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap()
 }
 
-/// Which runtime is entered here. Handles have no other way to be compared.
+/// The runtime that is entered. Handles can be compared only by their `Debug` output.
 fn current() -> String {
     format!("{:?}", Handle::try_current())
 }
@@ -36,7 +36,7 @@ fn b31_a_wake_does_not_poll_the_task_at_once() {
         let mut probe = seen.probe();
         let runtime = Runtime::new();
         let task = runtime.spawn(poll_fn(move |cx| {
-            // Held by another thread for a moment at most: never by this one.
+            // Held by another thread for a moment, never by this one.
             *inside.lock().unwrap() += 1;
             Pin::new(&mut probe).poll(cx)
         }));
@@ -67,7 +67,7 @@ fn b31_a_wake_does_not_poll_the_task_at_once() {
 }
 
 thread_local! {
-    /// What a [`Reentrant`] waker resets and wakes.
+    /// What a [`Reentrant`] waker resets, and what it wakes.
     static TIMER: RefCell<Option<Sleep>> = const { RefCell::new(None) };
     static TASK: RefCell<Option<Waker>> = const { RefCell::new(None) };
 }
@@ -126,11 +126,11 @@ fn b32_wakers_can_use_the_runtime_when_dropped_and_when_woken() {
                 ran: ran,
             }))
         };
-        /// Polls twice, with a waker each, and then once more to its end, or not.
+        /// Polls twice, with a new waker each time, and then to the end if `finish` is set.
         async fn twice<F: Future + Unpin>(mut future: F, waker: &dyn Fn() -> Waker, finish: bool) {
             for _ in 0..2 {
                 if poll_with(&mut future, &waker()).is_ready() {
-                    // A timer, on a machine that is busy.
+                    // A timer, on a busy machine.
                     return;
                 }
             }
@@ -159,7 +159,7 @@ fn b32_wakers_can_use_the_runtime_when_dropped_and_when_woken() {
                 twice(poll_writable, &waker, finish).await;
                 drop(socket);
             }
-            // 14 futures, two wakers each; what they have spawned runs.
+            // 14 futures with two wakers each; the tasks that they have spawned run.
             for _ in 0..10 {
                 yield_now().await;
             }
@@ -168,13 +168,13 @@ fn b32_wakers_can_use_the_runtime_when_dropped_and_when_woken() {
         assert!(calls_inside >= 2 * 14, "{calls_inside}");
         assert_eq!(ran.load(Ordering::SeqCst), 2 * calls_inside);
         assert!(seen.polls.get() > 1);
-        // All timers have been given up but the one that was reset so often.
+        // All timers were dropped but the one that was reset.
         let timer = TIMER.take().unwrap();
         assert_eq!(runtime.next_deadline(), Some(timer.deadline()));
         runtime.block_on(async { drop(timer) });
         assert_eq!(runtime.next_deadline(), None);
 
-        // The last of them go with their runtime.
+        // The last wakers are dropped with the runtime.
         let timers = runtime.block_on(async {
             TIMER.set(Some(sleep(HOUR)));
             let mut task = spawn(pending::<()>());
@@ -192,7 +192,7 @@ fn b32_wakers_can_use_the_runtime_when_dropped_and_when_woken() {
     });
 }
 
-/// A future that does in its destructor whatever can be done.
+/// A future whose destructor uses every part of the runtime.
 struct Busy {
     spawned: &'static Cell<usize>,
     unspawned: &'static Cell<usize>,
@@ -247,7 +247,7 @@ impl Drop for Busy {
 
 #[test]
 fn b33_a_destructor_can_spawn_wake_cancel_deregister_and_set_timers() {
-    /// How the task ends.
+    /// How the task is ended.
     type End = fn(Task<()>) -> Pin<Box<dyn Future<Output = ()>>>;
     let ends: [(End, bool, bool); 6] = [
         (
@@ -277,7 +277,7 @@ fn b33_a_destructor_can_spawn_wake_cancel_deregister_and_set_timers() {
             false,
             true,
         ),
-        // With the runtime.
+        // Dropped with the runtime.
         (
             |task| {
                 task.detach();
@@ -373,7 +373,7 @@ fn b34_destructors_that_wake_and_spawn_in_a_ring_terminate() {
 
 #[test]
 fn b34_destructors_that_spawn_the_next_one_terminate() {
-    /// Spawns another of its kind when it is dropped, so many times.
+    /// Spawns another one like itself when it is dropped, `left` times.
     struct Chain {
         left: usize,
         dropped: &'static Cell<usize>,
@@ -393,7 +393,7 @@ fn b34_destructors_that_spawn_the_next_one_terminate() {
                     left: self.left - 1,
                     dropped: self.dropped,
                 });
-                // The runtime is being dropped: it is over at once.
+                // The runtime is being dropped: the task is finished at once.
                 assert!(task.is_finished());
                 task.detach();
             }
@@ -419,7 +419,7 @@ fn b35_destructors_at_the_end_of_a_runtime_run_inside_it() {
             OnDrop(move || {
                 let late = Seen::new();
                 let task = spawn(late.probe());
-                // Here nothing is polled any more.
+                // Nothing is polled any more here.
                 assert_eq!(late.polls.get(), 0);
                 let _ = sleep(MS).deadline();
                 assert!(now() <= now());
@@ -429,7 +429,7 @@ fn b35_destructors_at_the_end_of_a_runtime_run_inside_it() {
                 checked.set(checked.get() + 1);
             })
         };
-        // Of tasks: the free function, a runtime of one's own, after a panic of main.
+        // The end of a `block_on`, of a `Runtime`, and after a panic of main.
         let holds = |guard: OnDrop<_>| hold(guard);
         block_on(async {
             spawn(holds(guard())).detach();
@@ -451,7 +451,7 @@ fn b35_destructors_at_the_end_of_a_runtime_run_inside_it() {
             })
         });
         assert_eq!(checked.take(), 2);
-        // Of main's future, when it is done: what it has moved in.
+        // A value that the future of `block_on` has captured.
         let moved = guard();
         block_on(poll_fn(move |_| {
             let _moved = &moved;
@@ -473,14 +473,14 @@ fn b36_runtimes_and_handles_are_dropped_inside_of_tasks_and_on_other_threads() {
         let outer = Rc::new(Runtime::new());
         let own = outer.clone();
         let task = outer.spawn(async move {
-            // One that belongs to this thread, in a task of another one.
+            // A runtime of this thread, in a task of another one.
             drop(other);
-            // A reference to our own: not the last, since it runs.
+            // A reference to the running runtime, which is not the last.
             drop(own);
             yield_now().await;
             waker.wake();
             handle.stop();
-            // The last handle, and with it all that was left.
+            // The last handle.
             let _ = handle;
             spawn(async { 7 }).await
         });
@@ -488,7 +488,7 @@ fn b36_runtimes_and_handles_are_dropped_inside_of_tasks_and_on_other_threads() {
         assert_eq!(inner.counts(), (1, 1));
         assert_eq!(inner.dropped_on.get(), Some(thread::current().id()));
 
-        // The last handle elsewhere, with messages that nobody has read.
+        // The last handle is dropped on another thread, with messages that were not read.
         let handle = outer.handle();
         let token = Arc::new(());
         let there = token.clone();
@@ -518,7 +518,7 @@ fn b36_a_future_can_drop_the_runtime_it_runs_on() {
         let handle = runtime.handle();
         *owned.borrow_mut() = Some(runtime);
         drop(owned);
-        // The task's future goes, with it the runtime, and with that all tasks.
+        // The future drops the runtime, which drops all tasks.
         drop(task);
         assert_eq!(other.counts(), (1, 1));
         assert!(handle.spawn(|| async {}).wait().unwrap_err().is_cancelled());
@@ -528,7 +528,7 @@ fn b36_a_future_can_drop_the_runtime_it_runs_on() {
 
 #[test]
 fn b36_a_runtime_dropped_by_its_own_future_does_not_disturb_the_next() {
-    /// Dropped in this order.
+    /// The fields are dropped in this order.
     struct Owns<G> {
         _runtime: Rc<RefCell<Option<Runtime>>>,
         _guard: G,
@@ -541,7 +541,7 @@ fn b36_a_runtime_dropped_by_its_own_future_does_not_disturb_the_next() {
         let there = seen.clone();
         let owns = Owns {
             _runtime: owned.clone(),
-            // The old runtime has just gone, and its future is not dropped yet.
+            // The old runtime has just been dropped, and the destructor of its future still runs.
             _guard: OnDrop(move || {
                 let runtime = Runtime::new();
                 runtime.spawn(there.probe()).detach();
@@ -553,7 +553,7 @@ fn b36_a_runtime_dropped_by_its_own_future_does_not_disturb_the_next() {
         *owned.borrow_mut() = Some(runtime);
         drop(owned);
         drop(task);
-        // Its first task has the number, and the place, that the last one had.
+        // Its first task has the number and the slot of the dropped one.
         let next = next.take().unwrap();
         run_until_idle(&next);
         assert_eq!(seen.counts(), (1, 0));
@@ -584,7 +584,7 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
             })
         };
         block_on(async {
-            // In main, in a task, in the destructor of one that is cancelled or finished.
+            // In main, in a task, in the destructor of a cancelled and of a finished one.
             check();
             spawn(async move { check() }).await;
             let guarded = guard();
@@ -595,7 +595,7 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
             let guarded = guard();
             spawn(async move { drop(guarded) }).await;
             assert_eq!(checked.get(), 2);
-            // In a waker, when a timer and a task come to their end.
+            // In a waker, for a timer and for the end of a task.
             let woken = leak(AtomicUsize::new(0));
             let waker = waker_fn(move || {
                 check();
@@ -613,7 +613,7 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
             spawn(hold(guarded)).detach();
         });
         assert_eq!(checked.get(), 3);
-        // A thread of its own is fine, and so is this one afterwards.
+        // On another thread it works, and on this one afterwards.
         let sum = block_on(async { elsewhere(|| block_on(async { 1 })) + 1 });
         assert_eq!(sum, 2);
         assert_eq!(block_on(async { 3 }), 3);
@@ -654,7 +654,7 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
             })
             .await;
         });
-        // Outside of a runtime they run one.
+        // Outside a runtime they run one.
         assert_eq!(
             soloist::future::block_on(async { spawn(async { 5 }).await }),
             5
@@ -675,7 +675,7 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
             ticks += one;
         }
         assert_eq!(ticks, 3);
-        // What an item leaves running goes on with the next, and with the iterator.
+        // Tasks that an item has spawned continue with the next item, and end with the iterator.
         let seen = Seen::new();
         let probe = RefCell::new(Some(seen.probe()));
         let items = stream::repeat_with(|| {
@@ -690,7 +690,7 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
         assert_eq!(items.size_hint().1, None);
         drop(items);
         assert_eq!(seen.drops.get(), 1);
-        // A stream goes inside of the runtime that has polled it.
+        // A stream is dropped inside the runtime that has polled it.
         let inside = leak(Cell::new(false));
         let guard = OnDrop(move || inside.set(Handle::try_current().is_some()));
         let guarded = stream::once(1).map(move |one| {
@@ -716,7 +716,7 @@ fn b38_the_outer_runtime_is_current_again_after_an_inner_one() {
             panic!("a destructor in the third");
         });
         three.spawn(hold(guard)).detach();
-        // The second one's task owns the third.
+        // A task of the second runtime owns the third.
         let mut three = Some(three);
         let guard = OnDrop(move || {
             note();
@@ -733,7 +733,7 @@ fn b38_the_outer_runtime_is_current_again_after_an_inner_one() {
             yield_now().await;
             drop(two);
             assert_eq!(current(), names[0]);
-            // It is this one's queue that these go to, in their order.
+            // The wake and the spawn go to the queue of the first, in this order.
             seen.waker().wake();
             let order = seen.clone();
             spawn(async move { assert_eq!(order.polls.get(), 2) }).await;
@@ -755,7 +755,7 @@ fn b39_a_source_dropped_by_the_wake_of_its_reader_still_wakes_its_writer() {
             read.fetch_add(1, Ordering::SeqCst);
             let source = there.lock().unwrap().take();
             drop(source);
-            // The fd, and the slot, have a new owner at once.
+            // The fd and the slot are reused at once.
             let new = socket();
             let mut cx = Context::from_waker(Waker::noop());
             assert!(new.poll_writable(&mut cx).is_pending());
@@ -813,7 +813,7 @@ fn b40_a_waker_can_set_reset_and_drop_timers_when_a_timer_fires() {
             thread::sleep(4 * MS);
             sleep(MS).await;
             assert_eq!(fired.load(Ordering::SeqCst), 1);
-            // The dropped one, the one that was reset, and the new one.
+            // The reset one, and the new one.
             let new = {
                 let mut timers = timers.lock().unwrap();
                 assert_eq!(timers.len(), 4);

@@ -41,7 +41,7 @@ fn block_on_polls_a_ready_future_once() {
         let _task = runtime.spawn(seen.probe());
         let polls = Cell::new(0);
         assert_eq!(runtime.block_on(count_polls(&polls, async { 3 })), 3);
-        // The task was there first, and main has had its turn right after it.
+        // The task was spawned first, and is polled before main.
         assert_eq!((polls.get(), seen.polls.get()), (1, 1));
         assert_eq!(runtime.block_on(count_polls(&polls, async { 4 })), 4);
         assert_eq!((polls.get(), seen.polls.get()), (2, 1));
@@ -67,7 +67,7 @@ fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
             _ = timeout(MS, pending::<()>()).await;
             assert_eq!((threads(), open_fds()), before);
         });
-        // Then the thread's poller is made, and still no thread.
+        // Now the poller of the thread is created, and still no thread.
         runtime.block_on(async {
             let _listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             assert_eq!(threads(), before.0);
@@ -170,7 +170,7 @@ fn woken_tasks_run_in_the_order_of_their_wakes() {
             yield_now().await;
         });
         assert_eq!(log.take(), expected);
-        // From elsewhere.
+        // From another thread.
         let there = wakers.borrow().clone();
         elsewhere(move || order.iter().for_each(|&n| there[n].wake_by_ref()));
         turn(&runtime);
@@ -219,19 +219,19 @@ fn a_turn_polls_each_task_that_was_ready_when_it_began_once() {
         });
         spawn_detached(&runtime, async move {
             for _ in 0..2 {
-                log.push("log");
+                log.push("other");
                 yield_now().await;
             }
         });
         let done = turn(&runtime);
-        // Ten children, the parent, which yielded after them, and the log.
+        // Ten children, the parent, which yielded after spawning them, and the other.
         assert_eq!((done.polled, done.ready), (2, 12));
-        assert_eq!(log.take(), ["parent", "log"]);
+        assert_eq!(log.take(), ["parent", "other"]);
         let done = turn(&runtime);
         assert_eq!((done.polled, done.ready), (12, 1));
         let log = log.take();
         assert!(log[..10].iter().all(|&name| name == "child"));
-        assert_eq!(log[10..], ["parent", "log"]);
+        assert_eq!(log[10..], ["parent", "other"]);
         assert_eq!(turn(&runtime).polled, 1);
     });
 }
@@ -278,7 +278,7 @@ fn a_task_that_always_wakes_itself_does_not_starve_others() {
             }
         });
         runtime.block_on(task);
-        // Turn and turn about.
+        // They take turns.
         assert!((10..=13).contains(&polls.get()), "{}", polls.get());
     });
 }
@@ -290,7 +290,7 @@ fn run_returns_when_no_task_is_left() {
         let done = leak(Cell::new(0));
         spawn_detached(&runtime, async move {
             sleep(MS).await;
-            // Also what is spawned meanwhile.
+            // Tasks that are spawned meanwhile.
             spawn(async move {
                 sleep(MS).await;
                 done.set(done.get() + 1);
@@ -298,12 +298,12 @@ fn run_returns_when_no_task_is_left() {
             .detach();
             done.set(done.get() + 1);
         });
-        // Also a task whose handle is held.
+        // A task whose handle is held.
         let kept = runtime.spawn(async {
             sleep(5 * MS).await;
             5
         });
-        // What other threads have sent before it began.
+        // Tasks that another thread has sent before.
         let handle = runtime.handle();
         let remote = elsewhere(move || handle.spawn(|| async { 6 }));
         runtime.run();
@@ -368,8 +368,8 @@ fn tasks_sent_before_a_stop_run_before_the_stop_takes_effect() {
         let (tell, told) = mpsc::channel();
         let task = runtime.spawn(async move {
             let handle = Handle::current();
-            // All of it is in the inbox when this poll ends. That may take so long that the
-            // runtime looks there before the next generation, and stops after this one.
+            // All of it is in the inbox when this poll ends. The poll may take so long that
+            // the runtime reads the inbox before the next generation, and stops after this one.
             let sender = thread::spawn(move || {
                 for n in 0..3 {
                     let tell = tell.clone();
@@ -393,7 +393,7 @@ fn tasks_that_a_block_on_received_before_a_stop_run_once_in_the_next_run() {
         let (handle, turns) = (runtime.handle(), Arc::new(AtomicUsize::new(0)));
         let counted = turns.clone();
         runtime.block_on(async move {
-            // All polls take so long that the inbox is looked at after each.
+            // The polls take so long that the inbox is read after each.
             for _ in 0..3 {
                 thread::sleep(3 * MS);
                 yield_now().await;
@@ -412,7 +412,7 @@ fn tasks_that_a_block_on_received_before_a_stop_run_once_in_the_next_run() {
             thread::sleep(3 * MS);
             yield_now().await;
         });
-        // That this task was new is of no interest any more.
+        // In the next run it is a ready task like any other.
         let before = turns.load(Ordering::SeqCst);
         runtime.run_forever();
         assert_eq!(turns.load(Ordering::SeqCst), before + 1);
@@ -425,7 +425,7 @@ fn tasks_sent_during_a_long_generation_run_after_it() {
         let (tell, told) = mpsc::channel();
         let handle = runtime.handle();
         let sender = tell.clone();
-        // Each of these takes so long that the inbox is looked at before the next.
+        // The polls take so long that the inbox is read before the next one.
         for n in 0..3 {
             let (tell, handle, sender) = (tell.clone(), handle.clone(), sender.clone());
             let task = runtime.spawn(async move {
@@ -454,7 +454,7 @@ fn run_forever_returns_on_stop_only() {
         let handle = runtime.handle();
         let stopped = leak(AtomicUsize::new(0));
         let thread = thread::spawn(move || {
-            // It has no task, or has had some: it waits for more.
+            // The runtime has no task, and waits for more.
             for number in 0..3 {
                 thread::sleep(Duration::from_millis(number));
                 assert!(handle.spawn(|| async {}).wait().is_ok());
@@ -485,7 +485,7 @@ fn a_stop_is_remembered_until_a_run_sees_it() {
         });
         for forever in [false, true] {
             let before = polls.get();
-            // More than one is one.
+            // Two stops count as one.
             runtime.handle().stop();
             runtime.handle().stop();
             if forever {
@@ -493,19 +493,19 @@ fn a_stop_is_remembered_until_a_run_sees_it() {
             } else {
                 runtime.run();
             }
-            // What was ready had its turn, once.
+            // The ready task was polled once.
             assert_eq!(polls.get(), before + 1);
         }
         drop(spins);
 
-        // `block_on` ignores it, and leaves it to a run.
+        // `block_on` ignores the stop, and the next run sees it.
         runtime.block_on(async {
             Handle::current().stop();
             sleep(MS).await;
         });
         runtime.run_forever();
 
-        // It has been used up, also by a run without tasks.
+        // A run without tasks sees it, too.
         runtime.handle().stop();
         runtime.run();
         let (done, there) = (Rc::new(Cell::new(false)), Handle::clone(&runtime.handle()));
@@ -529,7 +529,7 @@ fn a_handle_to_a_dropped_runtime_does_nothing() {
         let there = token.clone();
         let task = handle.spawn(move || async move { drop(there) });
         assert_eq!(Arc::strong_count(&token), 1);
-        // Also here, where its thread was: nobody is waited for.
+        // Also on the thread of the runtime: it does not wait.
         let error = task.wait().unwrap_err();
         assert!(error.is_cancelled());
         assert_eq!(error.id(), None);
@@ -545,8 +545,8 @@ fn a_handle_to_a_dropped_runtime_does_nothing() {
     });
 }
 
-/// Found by the fuzzer: entries of tasks that are over passed for work, and the turn did
-/// nothing at all.
+/// Found by the fuzzer: a turn counted entries of finished tasks as work, and did
+/// nothing.
 #[test]
 fn a_turn_with_only_entries_of_finished_tasks_visits_the_reactor() {
     runtime_test(|runtime| {
@@ -569,7 +569,7 @@ fn a_turn_does_not_wait_if_the_limit_is_zero_or_a_task_is_ready() {
         let done = turn(&runtime);
         assert_eq!((done.polled, done.ready, done.next_deadline), (0, 0, None));
         runtime.spawn(pending::<()>()).detach();
-        // For ever, if it waited.
+        // With a task that is ready it does not wait, even without a limit.
         assert_eq!(runtime.turn(None).unwrap().polled, 1);
         let done = turn(&runtime);
         assert_eq!((done.polled, done.ready), (0, 0));
@@ -584,7 +584,7 @@ fn a_turn_waits_for_timers_sockets_and_other_threads() {
             sleep_until(deadline).await;
             deadline
         });
-        // One turn starts it; another one, as a rule, ends it.
+        // One turn starts it; another one, usually, ends it.
         while !task.is_finished() {
             assert!(runtime.turn(Some(HOUR)).unwrap().polled > 0);
         }
@@ -633,7 +633,7 @@ fn a_turn_continues_to_wait_after_a_spurious_notification() {
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
             thread::sleep(5 * MS);
-            // The runtime takes it out, and that is all.
+            // The runtime removes the timer, and has nothing else to do.
             drop(timer);
             thread::sleep(5 * MS);
             handle.spawn(|| async {}).wait().unwrap();
@@ -652,13 +652,13 @@ fn a_turn_without_events_waits_for_the_whole_limit() {
             assert_eq!(runtime.turn(Some(wait)).unwrap().polled, 0);
             assert!(start.elapsed() >= wait);
         }
-        // Beside a timer that is far off.
+        // With a timer that is far off.
         runtime.spawn(sleep_for(HOUR)).detach();
         let started = runtime.turn(Some(MS)).unwrap();
         assert_eq!(started.polled, 1);
         let done = runtime.turn(Some(MS)).unwrap();
         assert_eq!(done.polled, 0);
-        // Too long for the clock is for ever.
+        // A limit beyond the clock is no limit.
         let task = runtime.spawn(sleep_for(MS));
         while !task.is_finished() {
             assert!(runtime.turn(Some(Duration::MAX)).unwrap().polled > 0);
@@ -671,11 +671,11 @@ fn a_turn_does_not_wait_after_a_stop_until_a_run_has_seen_it() {
     runtime_test(|runtime| {
         let handle = runtime.handle();
         runtime.handle().stop();
-        // For ever, if it waited.
+        // Without a limit, but after a stop.
         assert_eq!(runtime.turn(None).unwrap().polled, 0);
         assert_eq!(runtime.turn(None).unwrap().polled, 0);
         runtime.run();
-        // One that comes while it waits.
+        // A stop during the wait.
         let thread = thread::spawn(move || {
             thread::sleep(5 * MS);
             handle.stop();
@@ -702,12 +702,12 @@ fn the_next_deadline_is_that_of_the_first_timer() {
         assert_eq!(runtime.next_deadline(), Some(at(10)));
         let mut tasks = tasks.into_iter();
         let (thirty, ten) = (tasks.next(), tasks.next());
-        // Inside of the runtime: a timer that is given up leaves at once.
+        // A timer that is dropped inside the runtime is removed at once,
         runtime.block_on(async { drop(ten) });
         assert_eq!(runtime.next_deadline(), Some(at(20)));
         runtime.block_on(async { drop(tasks) });
         assert_eq!(runtime.next_deadline(), Some(at(30)));
-        // Outside of it: when it next turns.
+        // and outside of it in the next turn.
         drop(thirty);
         assert_eq!(turn(&runtime).next_deadline, None);
         assert_eq!(runtime.next_deadline(), None);
@@ -725,7 +725,7 @@ fn turns_fire_timers_beside_tasks_that_are_always_ready() {
         let task = runtime.spawn(sleep_for(MS));
         turn(&runtime);
         thread::sleep(3 * MS);
-        // Due for certain: after so many polls at the latest the timers are looked at.
+        // It is due now: the timers are checked at the latest after so many polls.
         let mut turns = 0;
         while !task.is_finished() {
             assert_eq!(runtime.turn(None).unwrap().ready, 1);
@@ -751,7 +751,7 @@ fn the_current_handle_is_that_of_the_runtime_that_runs() {
             });
         }
         assert!(Handle::try_current().is_none());
-        // Not on other threads: they are outside.
+        // Other threads have no current handle.
         one.block_on(async { assert!(elsewhere(|| Handle::try_current().is_none())) });
     });
 }
@@ -764,7 +764,7 @@ fn a_remote_task_is_created_polled_and_dropped_on_the_runtimes_thread() {
         let thread = thread::spawn(move || {
             let task = handle.spawn(move || {
                 assert_eq!(thread::current().id(), here);
-                // Nothing of this is Send.
+                // Neither of these is `Send`.
                 let local = leak(Cell::new(1));
                 let dropped = OnDrop(move || assert_eq!(thread::current().id(), here));
                 async move {
@@ -798,7 +798,7 @@ fn a_remote_task_can_be_awaited_in_any_executor() {
             let one = sum(1, 2).wait().unwrap();
             let two = block_on(sum(3, 4)).unwrap();
             let three = futures_lite::future::block_on(sum(5, 6)).unwrap();
-            // By reference: it is kept.
+            // Awaited by reference.
             let mut task = sum(7, 8);
             let four = block_on(async { (&mut task).await }).unwrap();
             handle.stop();
@@ -852,7 +852,7 @@ fn a_remote_task_is_cancelled_by_abort_and_drop_but_not_by_detach() {
             aborted.abort();
             drop(dropped);
             detached.detach();
-            // Nothing has happened yet: their runtime has not turned.
+            // Nothing changes before the next turn of the runtime.
         });
         let counts = || [&a, &b, &c].map(Arc::strong_count);
         assert_eq!(counts(), [2, 2, 2]);
@@ -870,7 +870,7 @@ fn an_abort_does_not_change_a_finished_remote_task() {
         runtime.run();
         task.abort();
         turn(&runtime);
-        // Here, where it could wait for ever; but it need not wait.
+        // On the thread of the runtime, but it is finished, so `wait` returns at once.
         assert_eq!(task.wait().unwrap(), "kept");
         let task = runtime.handle().spawn(|| async { "dropped" });
         runtime.run();
@@ -944,7 +944,7 @@ fn the_panic_of_a_remote_task_is_returned_to_its_handle() {
     });
 }
 
-/// What ends with the panic of a detached task.
+/// Calls that the panic of a detached task ends.
 fn calls() -> [fn(&Runtime); 4] {
     [
         |runtime| runtime.run(),
@@ -1002,7 +1002,7 @@ fn only_panics_of_tasks_without_a_handle_are_propagated() {
             });
             drop(held);
             runtime.run();
-            // And a detached one without the setting.
+            // The panic of a detached task, without the setting.
             if !propagate {
                 runtime.spawn(async { panic!("detached") }).detach();
                 runtime.run();
@@ -1014,7 +1014,7 @@ fn only_panics_of_tasks_without_a_handle_are_propagated() {
 #[test]
 fn panics_about_misuse_name_the_place_of_the_call() {
     let test = || {
-        /// Calls `f`, and notes where that is.
+        /// Calls `f`, and prints the place of the call.
         #[track_caller]
         fn blame<R>(f: impl FnOnce() -> R) {
             let place = std::panic::Location::caller();
@@ -1082,7 +1082,7 @@ fn sockets_return_an_error_outside_a_runtime() {
             assert!(text.contains("outside of a soloist runtime"), "{text}");
             assert!(text.contains("`soloist::block_on`"), "{text}");
         }
-        // And the use of one that was made inside.
+        // Operations on a socket that was created inside a runtime.
         let listener = block_on(async { TcpListener::bind("127.0.0.1:0").await.unwrap() });
         let text = now_or_never(listener.accept()).unwrap_err().to_string();
         assert!(text.contains("outside of a soloist runtime"), "{text}");

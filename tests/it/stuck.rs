@@ -1,5 +1,5 @@
-//! `block_on` and `run` panic when it is certain that nothing will ever happen again, and
-//! never else.
+//! `block_on` and `run` panic when it is certain that nothing can happen any more, and only
+//! then.
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
@@ -19,7 +19,7 @@ use soloist::{Handle, Runtime, Task, block_on, spawn};
 
 use crate::support::*;
 
-/// What `block_on` panics with.
+/// The message with which `block_on` panics.
 fn stuck<F: Future>(future: F) -> String {
     let text = panic_of(|| block_on(future));
     assert!(text.starts_with("stuck for certain, "), "{text}");
@@ -29,7 +29,7 @@ fn stuck<F: Future>(future: F) -> String {
 /// The lines of the message after the first.
 fn lines(text: &str) -> Vec<String> {
     let place = |line: &str| {
-        // The places differ from line to line of this file.
+        // The places differ between the lines of this file.
         let (before, rest) = line.split_once(" at ").expect("a place");
         let (place, after) = rest
             .split_once(", ")
@@ -132,7 +132,7 @@ fn run_panics_when_it_is_stuck() {
         let text = panic_of(|| runtime.run());
         assert!(text.starts_with("stuck for certain, "), "{text}");
         assert_eq!(lines(&text).len(), 1);
-        // The runtime is as good as before.
+        // The runtime still works.
         assert_eq!(runtime.block_on(async { 5 }), 5);
         drop(task);
         runtime.run();
@@ -168,7 +168,7 @@ fn a_runtime_is_stuck_after_a_thread_dropped_the_last_waker() {
             let there = kept.clone();
             let thread = thread::spawn(move || {
                 thread::sleep(20 * MS);
-                // The drop makes it certain, but it wakes nobody: the other waker does.
+                // The drop of a waker wakes nothing: `wake` does.
                 let waker = there.lock().unwrap().take();
                 waker.unwrap().wake();
             });
@@ -212,16 +212,16 @@ fn a_detached_remote_task_does_not_keep_itself_alive() {
     });
 }
 
-// What is not stuck.
+// Runtimes that are not stuck.
 
-/// Runs `future` beside a thread that holds `guard` for a while, and then drops it: main is
-/// stuck after that, and not before.
+/// Runs a future that starts a thread, which holds `guard` for a while and drops it: main is stuck
+/// after that, and not before.
 fn stuck_after<G: Send + 'static>(guard: impl FnOnce() -> G + 'static) {
     let dropped = Arc::new(Mutex::new(false));
     let there = dropped.clone();
     let future = async move {
         let guard = guard();
-        // Whatever the guard is, this wakes main when it is gone.
+        // The end of the thread wakes main.
         on_thread(move || {
             thread::sleep(30 * MS);
             *there.lock().unwrap() = true;
@@ -267,7 +267,7 @@ fn a_task_that_also_waits_for_a_thread_is_not_stuck() {
             or(stuck, on_thread(|| thread::sleep(30 * MS))).await;
         };
         block_on(either());
-        // And a task that does, while main waits for it.
+        // A task that main waits for.
         block_on(async move { spawn(either()).await });
     });
 }
@@ -282,7 +282,7 @@ fn a_handle_on_another_thread_keeps_a_runtime_from_being_stuck() {
         });
         let (promise, promised) = promise();
         let mut promise = Some(promise);
-        // Neither has a waker of anybody; the task that comes through the handle is new.
+        // The thread has no waker, only the handle, and spawns a new task.
         runtime.spawn(pending::<()>()).detach();
         let joined = leak(Cell::new(0));
         spawn_detached(&runtime, async move {
@@ -311,11 +311,11 @@ fn a_remote_task_on_another_thread_keeps_a_runtime_from_being_stuck() {
                 thread::sleep(30 * MS);
                 drop(remote);
             });
-            // Not `join`: nothing but the remote task keeps the runtime from being stuck.
+            // Without `join`: only the remote task keeps the runtime from being stuck.
             drop(thread);
             pending::<()>().await;
         });
-        // Its task is gone.
+        // Its task was cancelled.
         assert_eq!(lines(&text).len(), 1);
     });
 }
@@ -332,7 +332,7 @@ fn a_job_of_the_pool() {
 #[test]
 fn sockets_and_timers_keep_a_runtime_from_being_stuck() {
     watchdog(|| {
-        // A server: its `pending` says nothing.
+        // A server, while main never ends by itself.
         let (done, wait) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let result = panic_of(|| {
@@ -356,7 +356,7 @@ fn sockets_and_timers_keep_a_runtime_from_being_stuck() {
             done.send(result).unwrap();
         });
         let text = wait.recv().unwrap();
-        // When the server is gone.
+        // After the end of the server.
         assert!(text.starts_with("stuck for certain, "), "{text}");
         assert_eq!(lines(&text).len(), 1);
     });
@@ -402,7 +402,7 @@ fn an_endless_sleep_that_another_thread_can_reset_is_not_stuck() {
 fn turn_and_run_forever_do_not_check_for_stuck_tasks() {
     runtime_test(|runtime| {
         runtime.spawn(pending::<()>()).detach();
-        // `turn` waits as it was told.
+        // `turn` waits for its limit.
         let turn = runtime.turn(Some(20 * MS)).unwrap();
         assert_eq!(turn.polled, 1);
         let turn = runtime.turn(Some(20 * MS)).unwrap();
@@ -418,7 +418,7 @@ fn turn_and_run_forever_do_not_check_for_stuck_tasks() {
 
 #[test]
 fn threads_that_wake_and_drop_their_handle_at_once_cause_no_false_alarm() {
-    // Against the clock of the check: a thread that wakes, and lets go at the same moment.
+    // A thread that wakes, and drops its handle at the same moment.
     watchdog(|| {
         for round in 0..300_u64 {
             let (promise, promised) = promise();

@@ -15,7 +15,7 @@ use soloist::{Task, block_on, spawn, task_local};
 use crate::support::*;
 
 task_local! {
-    /// Who is asking.
+    /// The name of a user.
     static USER: String;
     pub(crate) static DEPTH: u32;
     static LOCAL: Rc<Cell<u32>>
@@ -31,7 +31,7 @@ fn scopes_nest() {
         assert_eq!(depth(), None);
         let output = DEPTH.scope(1, async {
             let inner = DEPTH.scope(2, async {
-                // Another key is another value.
+                // Each key has its own value.
                 USER.scope("ada".into(), async {
                     assert_eq!((depth(), USER.get()), (Some(2), "ada".into()));
                     DEPTH.scope(3, async { assert_eq!(depth(), Some(3)) }).await;
@@ -78,7 +78,7 @@ fn tasks_do_not_see_values_of_other_tasks() {
                 spawn(DEPTH.scope(n, check))
             })
             .collect();
-        // Neither does whoever has none.
+        // Main has no value.
         for _ in 0..5 {
             assert_eq!(depth(), None);
             yield_now().await;
@@ -142,13 +142,13 @@ fn destructors_see_the_value() {
                 let guard = look(name);
                 DEPTH.scope(n, hold(guard))
             };
-            // Cancelled at its await point, by another task in a scope of its own.
+            // Cancelled while it waits, by another task in another scope.
             let waiting = spawn(held("waiting", 1));
             yield_now().await;
             DEPTH.scope(100, async move { drop(waiting) }).await;
-            // Cancelled before it was ever polled.
+            // Dropped before its first poll.
             drop(held("not polled", 2));
-            // Done: a variable on the way, and at the end what the future itself holds.
+            // Done: a variable, and what the future itself owns.
             let guards = (look("variable"), look("held"));
             let mut steps = Box::pin(async move {
                 let _variable = guards.0;
@@ -163,7 +163,7 @@ fn destructors_see_the_value() {
             ));
             done.as_mut().await;
             assert_eq!(seen.len(), 4, "it does not wait for the scope to go");
-            // With a scope in it.
+            // With a nested scope.
             let nested = spawn(DEPTH.scope(4, held("nested", 5)));
             yield_now().await;
             assert_eq!(nested.cancel().await, None);
@@ -222,7 +222,7 @@ fn a_panic_in_a_scope_restores_the_value_outside() {
             assert_eq!(seen.get(), Some(2), "the destructor has seen the inner one");
             assert_eq!(depth(), Some(1));
 
-            // The same in a task, whose neighbours share the thread.
+            // The same in a task.
             let task: Task<()> = spawn(DEPTH.scope(3, async { panic!("in a task") }));
             let error = task.join().await.unwrap_err();
             assert!(error.is_panic());
@@ -280,9 +280,9 @@ fn polling_a_scope_inside_with_panics() {
             }));
             assert!(polled.is_err());
             assert_eq!(depth(), Some(1));
-            // It has not been harmed.
+            // The scope still works.
             assert_eq!(inner.await, Some(2));
-            // The scope of another key is no matter.
+            // The scope of another key can be polled.
             let other = pin!(USER.scope("ada".into(), async { USER.get() }));
             assert_eq!(DEPTH.with(|_| poll(other)).as_deref(), Some("ada"));
         }));

@@ -1,4 +1,4 @@
-//! `Task` and its relatives: how a task ends, who hears of it, and when its future and
+//! `Task`, `JoinError` and `yield_now`: how a task ends, and when its future and
 //! its output are dropped.
 
 use std::cell::{Cell, RefCell};
@@ -24,7 +24,7 @@ fn assert_dropped(seen: &Seen, polls: usize) {
     assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
 }
 
-/// Where in this file a task is said to be spawned.
+/// The place of a spawn in this file, as errors display it.
 fn spawned_at(line: u32) -> String {
     format!("(spawned at {}:{line}:", file!())
 }
@@ -34,7 +34,7 @@ fn awaiting_a_task_returns_its_output() {
     async_test(async || {
         assert_eq!(spawn(async { 1 }).await, 1);
         assert_eq!(spawn(async { 2 }).join().await.unwrap(), 2);
-        // Long after it is done, and of a type that is not Send.
+        // Long after its end, with an output that is not `Send`.
         let task = spawn(async { Rc::new(3) });
         yield_now().await;
         assert_eq!(*task.await, 3);
@@ -82,7 +82,7 @@ fn a_detached_task_runs_to_its_end() {
             probe.await;
             there
         });
-        // So does one whose handle is forgotten.
+        // A task whose handle is forgotten continues, too.
         let forgotten = Seen::new();
         forget(runtime.spawn(forgotten.probe()));
         turn(&runtime);
@@ -93,7 +93,7 @@ fn a_detached_task_runs_to_its_end() {
         runtime.run();
         assert_dropped(&seen, 2);
         assert_dropped(&forgotten, 2);
-        // Nobody takes the output: it goes when it is made, or with the handle.
+        // An unwanted output is dropped when it is returned, or with the handle.
         assert_eq!(Rc::strong_count(&output), 1);
         let there = output.clone();
         let task = runtime.spawn(async move { there });
@@ -104,7 +104,7 @@ fn a_detached_task_runs_to_its_end() {
     });
 }
 
-/// A place for a task's own handle.
+/// A slot for the handle of a task.
 type Own = Rc<RefCell<Option<Task<()>>>>;
 
 #[test]
@@ -183,8 +183,8 @@ fn awaiting_a_task_twice_panics_and_names_it() {
     });
 }
 
-/// The errors of three tasks, with the lines of their spawns: one is cancelled, and two
-/// panic.
+/// The errors of three tasks, with the lines of their spawns: one was cancelled, and two have
+/// panicked.
 fn errors() -> [(JoinError, u32); 3] {
     block_on(async {
         let at = line!();
@@ -215,7 +215,7 @@ fn a_join_error_names_the_task_its_place_and_the_cause() {
             let start = format!("task `{name}` {}", spawned_at(*line));
             let rest = text.strip_prefix(&start);
             let rest = rest.unwrap_or_else(|| panic!("{text}: not {start}"));
-            // What is left of the place is the column.
+            // The rest of the place is the column.
             let (column, said) = rest.split_once(')').unwrap();
             assert!(column.parse::<u32>().is_ok(), "{text}");
             assert_eq!(said, end);
@@ -289,7 +289,7 @@ fn tasks_are_numbered_from_one_in_each_runtime() {
             let one = runtime.spawn(async {});
             let (two, three, five) = runtime.block_on(async {
                 let (two, three) = (spawn(async {}), Builder::new().name("x").spawn(async {}));
-                // One that came from elsewhere counts, and so do those that are over.
+                // Remote tasks and finished tasks count, too.
                 Handle::current().spawn(|| async {}).await.unwrap();
                 (two, three, spawn(async {}))
             });
@@ -383,7 +383,7 @@ fn only_the_last_waker_is_kept_and_woken_when_a_task_ends() {
                 assert!(poll_with(&mut task, waker).is_pending());
             }
             drop((one_waker, two_waker));
-            // The cell holds the second, once.
+            // The task holds the second waker, once.
             let counts = || [&one, &two].map(std::sync::Arc::strong_count);
             assert_eq!(counts(), [1, 2]);
             if abort {
@@ -408,7 +408,7 @@ fn futures_and_outputs_can_have_any_size_and_alignment() {
         assert_eq!(std::ptr::from_ref(value).addr() % 128, 0);
     }
     async_test(async || {
-        // A large future with a small output, and the other way round.
+        // A large future with a small output, and the opposite.
         let small = spawn(async {
             let aligned = Aligned(1);
             let large = [2_u8; 50_000];

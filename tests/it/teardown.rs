@@ -1,4 +1,4 @@
-//! The end of tasks and runtimes, while wakers, handles and other threads live on.
+//! The end of tasks and runtimes while wakers, handles and other threads still exist.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
@@ -24,7 +24,7 @@ fn assert_dropped_here(seen: &Seen) {
     assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
 }
 
-/// What other threads know of a runtime.
+/// What another thread has of a runtime.
 struct Known {
     handle: Handle,
     waker: Waker,
@@ -84,7 +84,7 @@ fn b13_the_last_waker_of_a_task_is_used_after_its_runtime_is_dropped() {
         Waker::wake,
         |waker| elsewhere(move || waker.wake()),
         |waker| elsewhere(move || drop(waker)),
-        // Inside of another runtime.
+        // Inside another runtime.
         |waker| block_on(async { waker.wake() }),
     ];
     watchdog(move || {
@@ -97,7 +97,7 @@ fn b13_the_last_waker_of_a_task_is_used_after_its_runtime_is_dropped() {
             assert_dropped_here(&seen);
             end(seen.waker.take().unwrap());
 
-            // And of a main.
+            // The waker of a main.
             end(block_on(poll_fn(|cx| Poll::Ready(cx.waker().clone()))));
             assert_eq!(seen.counts(), (1, 1));
         }
@@ -142,9 +142,9 @@ fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
         let sibling_task = runtime.spawn(sibling.probe());
         turn(&runtime);
 
-        // It is reported, and goes through to nobody.
+        // It is reported, and not resumed.
         drop(tasks.remove(0));
-        // Who awaits the end is told, as by one that is done.
+        // The joiner is woken, as by a task that is done.
         let cancel = tasks.remove(0).cancel();
         let text = panic_of(|| runtime.block_on(cancel));
         assert_eq!(text, "the destructor of a future");
@@ -186,19 +186,19 @@ fn b14_b101_a_destructor_that_panics_leaves_no_future_to_another_thread() {
         let (go, wait) = mpsc::channel();
         let thread = thread::spawn(move || {
             wait.recv().unwrap();
-            // The last references, if the registry has let go of its own.
+            // The last references, if the registry has dropped its own.
             for (n, waker) in wakers.into_iter().enumerate() {
                 (n < 3).then(|| waker.wake_by_ref());
             }
         });
-        // The first panic goes on when all are gone.
+        // The first panic is resumed after all were dropped.
         let text = panic_of(|| drop(runtime));
         assert_eq!(text, "the destructor of a future");
         all.iter().for_each(|seen| assert_dropped_here(seen));
         go.send(()).unwrap();
         thread.join().unwrap();
         assert!(all.iter().all(|seen| seen.drops.get() == 1));
-        // The thread can be used as before.
+        // The thread can be used again.
         assert!(Handle::try_current().is_none());
         assert_eq!(block_on(async { spawn(async { 5 }).await }), 5);
     });
@@ -233,7 +233,7 @@ fn b15_a_waker_in_a_static_outlives_its_runtime() {
 #[test]
 fn b16_wakers_of_a_thread_that_has_ended_do_nothing() {
     watchdog(|| {
-        // A main's, a task's, and that of the executor that waits for a `RemoteTask`:
+        // The wakers of a main, of a task, and of the executor that waits for a `RemoteTask`:
         // it keeps its waker in a thread-local.
         let runtime = Runtime::new();
         let handle = runtime.handle();
@@ -314,7 +314,7 @@ fn b18_a_foreign_waker_never_drops_a_future_while_the_runtime_is_dropped() {
             turn(&runtime);
             send.send(all.iter().filter_map(|seen| seen.waker.take()).collect())
                 .unwrap();
-            // Some are polled once more, some are just being woken.
+            // Some are polled again, some are just being woken.
             for _ in 0..round % 3 {
                 turn(&runtime);
             }
@@ -387,7 +387,7 @@ fn b19_foreign_wakes_around_the_last_poll_lead_to_one_drop() {
 
 #[test]
 fn b20_wakers_work_in_every_state_of_their_task() {
-    /// What is done with a waker, and whether that wakes.
+    /// What is done with a waker, and whether that wakes the task.
     type Use = (fn(Waker), bool);
     const USES: [Use; 6] = [
         (|waker| waker.wake(), true),
@@ -446,7 +446,7 @@ fn b20_wakers_work_in_every_state_of_their_task() {
                 assert_eq!(between.polls.get(), expected);
                 assert_eq!(within.polls.get(), expected);
 
-                // Inside of the runtime.
+                // Inside the runtime.
                 runtime.block_on(async {
                     place(then, between.waker());
                     yield_now().await;
@@ -455,7 +455,7 @@ fn b20_wakers_work_in_every_state_of_their_task() {
                 let expected = expected + usize::from(wakes);
                 assert_eq!(between.polls.get(), expected);
 
-                // Done, and gone.
+                // Done, and then dropped.
                 let wakers = [between.waker(), within.waker()];
                 between.finish();
                 for _ in 0..3 {
@@ -487,7 +487,7 @@ fn b21_an_event_of_a_source_dropped_in_the_same_batch_wakes_no_other() {
     watchdog(|| {
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         block_on(async {
-            // Whose event comes first drops the other, and makes a third in its place.
+            // The source whose event comes first drops the other, and makes a third in its slot.
             let sockets = Arc::new(Mutex::new(Vec::<Option<Async<UdpSocket>>>::new()));
             let third = Arc::new(Mutex::new(None));
             let (wakes, count) = CountWakes::new();
@@ -496,7 +496,7 @@ fn b21_an_event_of_a_source_dropped_in_the_same_batch_wakes_no_other() {
             for own in 0..2 {
                 let (sockets_there, third, count) = (sockets.clone(), third.clone(), count.clone());
                 let waker = waker_fn(move || {
-                    // The one that is dropped is woken too, to find out.
+                    // The dropped source wakes its waker, too.
                     if events.fetch_add(1, Ordering::SeqCst) > 0 {
                         return;
                     }
@@ -533,7 +533,7 @@ fn b21_an_event_of_a_source_dropped_in_the_same_batch_wakes_no_other() {
 
 #[test]
 fn b22_a_thread_that_reuses_a_thread_number_is_not_the_owner() {
-    /// Counts where any thread can read it.
+    /// Counters that any thread can read.
     #[derive(Default)]
     struct Counts {
         polls: AtomicUsize,
@@ -544,7 +544,7 @@ fn b22_a_thread_that_reuses_a_thread_number_is_not_the_owner() {
         let all: Vec<Arc<Counts>> = (0..20).map(|_| Arc::default()).collect();
         for counts in &all {
             let counts = counts.clone();
-            // The system gives the number of the thread that has just ended to the next.
+            // The system reuses the number of a thread that has just ended.
             last = Some(elsewhere(move || {
                 let runtime = Runtime::new();
                 let waker = Rc::new(Cell::new(None));
@@ -557,8 +557,8 @@ fn b22_a_thread_that_reuses_a_thread_number_is_not_the_owner() {
                     Poll::<()>::Pending
                 }));
                 turn(&runtime);
-                // The runtime before this was never dropped: its task is still there,
-                // with the same number as ours, and must not be touched.
+                // The previous runtime was never dropped: its task still exists,
+                // with the same number as the new one, and must not be touched.
                 if let Some((waker, abort, handle)) = last {
                     waker.wake_by_ref();
                     abort.abort();
@@ -590,7 +590,7 @@ fn remaining_tasks_are_dropped_inside_block_on_before_it_returns() {
         let all: Vec<_> = (0..3).map(|_| Seen::new()).collect();
         let inside = leak(Cell::new(0));
         block_on(async {
-            // Polled, not polled, and with its handle kept.
+            // Polled, not polled, and with a forgotten handle.
             spawn(all[0].probe()).detach();
             yield_now().await;
             spawn(all[1].probe()).detach();
@@ -627,7 +627,7 @@ fn a_dropped_runtime_drops_everything_but_outputs_with_a_handle() {
             drop(gone);
             (kept, done)
         };
-        // The output, and ours.
+        // That of the output, and ours.
         assert_eq!(Rc::strong_count(&token), 2);
         assert!(kept.is_finished() && done.is_finished());
         assert!(block_on(kept.join()).unwrap_err().is_cancelled());
@@ -639,7 +639,7 @@ fn a_dropped_runtime_drops_everything_but_outputs_with_a_handle() {
 #[test]
 fn handles_of_a_dropped_runtime_do_not_affect_the_next_one() {
     watchdog(|| {
-        // The next one on this thread, and one on another thread.
+        // The next runtime on this thread, and one on another thread.
         for other_thread in [false, true] {
             let runtime = Runtime::new();
             let old = Seen::new();
@@ -678,7 +678,7 @@ fn handles_of_a_dropped_runtime_do_not_affect_the_next_one() {
             let check = |disturb: &mut dyn FnMut()| {
                 let runtime = Runtime::new();
                 let new = Seen::new();
-                // Of the same number, in the same place.
+                // With the same number, in the same slot.
                 let task = runtime.spawn(new.probe());
                 runtime.block_on(yield_now());
                 assert_eq!((task.id().to_string(), new.polls.get()), ("1".into(), 1));
@@ -686,7 +686,7 @@ fn handles_of_a_dropped_runtime_do_not_affect_the_next_one() {
                 let turn = turn(&runtime);
                 assert_eq!((turn.polled, turn.ready), (0, 0));
                 assert_eq!(new.counts(), (1, 0));
-                // Also no stop.
+                // No stop has arrived either.
                 let mut left = 3;
                 let busy = runtime.spawn(async move {
                     while left > 0 {

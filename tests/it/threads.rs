@@ -1,4 +1,4 @@
-//! Threads that end, threads that call from elsewhere, and forks.
+//! Threads that end, threads that call handles, and forks.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -22,11 +22,11 @@ use crate::support::*;
 // Destructors of thread-locals.
 
 thread_local! {
-    /// Dropped when the thread ends: before what soloist keeps there, or after it.
+    /// Dropped when the thread ends, before or after the thread-locals of soloist.
     static KEPT: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a thread can leave behind.
+/// All that a thread can leave behind.
 fn leave_behind(ends: &'static AtomicUsize) -> Vec<Box<dyn Any>> {
     let ended = || {
         let ends = ends;
@@ -35,7 +35,7 @@ fn leave_behind(ends: &'static AtomicUsize) -> Vec<Box<dyn Any>> {
         })
     };
     let runtime = Runtime::new();
-    // A task that waits for everything there is, and spawns and wakes when it goes.
+    // A task that waits for a timer and a socket, and spawns and wakes in its destructor.
     let (guard, second) = (ended(), ended());
     let task = runtime.spawn(async move {
         let (ours, _theirs) = tcp_pair();
@@ -85,7 +85,7 @@ fn leave_behind(ends: &'static AtomicUsize) -> Vec<Box<dyn Any>> {
         let runtime = Runtime::new();
         let task = runtime.spawn(async { 2 });
         drop(task);
-        // With what is left of the thread it works, or says that it does not.
+        // With the rest of the thread it works, or panics.
         let _ = std::panic::catch_unwind(|| {
             block_on(async {
                 spawn(async {}).await;
@@ -168,10 +168,10 @@ fn b81_a_runtime_in_a_thread_local_is_dropped_with_its_thread() {
     });
 }
 
-// Calls from other threads while the runtime goes idle.
+// Calls of other threads while the runtime goes idle.
 
-/// So many calls, or as many as half a minute has room for: where the two threads have no
-/// cores of their own, each call may take a slice of time.
+/// Makes so many calls, or as many as fit into half a minute: if the two threads share a core,
+/// each call may take a time slice.
 fn call_while_it_goes_idle(calls: usize) {
     with_both_waits(move || {
         let runtime = Runtime::new();
@@ -189,7 +189,7 @@ fn call_while_it_goes_idle(calls: usize) {
                         served.fetch_add(1, Ordering::SeqCst);
                     })
                     .detach();
-                // As soon as it is served: the runtime is about to go idle.
+                // As soon as the call is served: the runtime is about to go idle.
                 while served.load(Ordering::SeqCst) < n {
                     std::hint::spin_loop();
                     if random.u64(..10_000) == 0 {
@@ -263,7 +263,7 @@ fn b82_wakes_of_one_task_from_several_threads_are_not_lost() {
         const WAKES: usize = 5000;
         block_on(async {
             let turn = leak(AtomicUsize::new(0));
-            // As many as half a minute has room for, if the threads have no cores of their own.
+            // As many as fit into half a minute, if the threads share a core.
             let start = Instant::now();
             let is_over = leak(AtomicBool::new(false));
             let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
@@ -272,7 +272,7 @@ fn b82_wakes_of_one_task_from_several_threads_are_not_lost() {
                     let waker = waker.clone();
                     thread::spawn(move || {
                         for round in 0..WAKES {
-                            // Until it has seen the last one.
+                            // Until the last one was seen.
                             while turn.load(Ordering::Acquire) != 4 * round + 2 * n {
                                 if is_over.load(Ordering::Relaxed) {
                                     return;
@@ -313,7 +313,7 @@ mod forks {
     use super::*;
     use crate::sys;
 
-    /// A server's end that answers, in a thread of the parent that a fork leaves behind.
+    /// Echoes, on a thread of the parent, which a fork does not copy.
     fn echo(theirs: std::net::TcpStream) {
         thread::spawn(move || {
             let mut buf = [0; 64];
@@ -333,7 +333,7 @@ mod forks {
         }
     }
 
-    /// It has waited, and is registered.
+    /// A stream that has been waited for, and so is registered.
     async fn echoing_stream() -> TcpStream {
         let (ours, theirs) = tcp_pair();
         echo(theirs);
@@ -364,7 +364,7 @@ mod forks {
         in_own_process(|| {
             let runtime = Runtime::new();
             let mut other = runtime.block_on(echoing_stream());
-            // A task of the parent's waits meanwhile.
+            // A task of the parent that waits meanwhile.
             let (ours, mut theirs) = tcp_pair();
             let waiting = runtime.spawn(async move {
                 let mut stream = TcpStream::try_from(ours).unwrap();
@@ -374,7 +374,7 @@ mod forks {
             let listener = block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
             let mut kept = Some((runtime, waiting, listener));
             let child = sys::fork(|| {
-                // Closed, and not taken out of what the parent waits with.
+                // The copies are closed, but not removed from the epoll of the parent.
                 drop(kept.take());
                 block_on(fresh_sockets_work());
                 let error = block_on(other.read(&mut [0])).unwrap_err();
@@ -426,7 +426,7 @@ mod forks {
         });
     }
 
-    /// The child goes on without the parent's reactor: its timers work.
+    /// The child continues without the reactor of the parent: its timers work.
     #[test]
     fn b84_a_child_that_continues_in_a_task_does_not_affect_the_parent() {
         in_own_process(|| {
@@ -438,7 +438,7 @@ mod forks {
                     let read = timeout(MS, stream.read(&mut [0])).await;
                     assert!(read.is_err(), "it is registered now");
                     let Some(child) = sys::fork_here() else {
-                        // Whatever comes is not for the child. A thread wakes it.
+                        // No event is for the child. A thread wakes it.
                         for _ in 0..20 {
                             sleep(5 * MS).await;
                             soloist::unblock(|| ()).await;
@@ -452,7 +452,7 @@ mod forks {
                     (&theirs).write_all(b"x").unwrap();
                     assert_eq!(child.wait(), 0);
                     assert_eq!(stream.read(&mut [0]).await.unwrap(), 1);
-                    // The next one comes while it waits. Nothing else wakes it.
+                    // The next byte arrives during the wait. Nothing else wakes it.
                     let read = spawn(async move { stream.read(&mut [0]).await });
                     let writer = thread::spawn(move || {
                         thread::sleep(5 * MS);

@@ -1,4 +1,4 @@
-//! Wake-ups: none is lost, and none is made up.
+//! Wake-ups: none is lost, and none is spurious.
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn, ready};
@@ -21,7 +21,7 @@ use soloist::{Runtime, block_on, spawn};
 
 use crate::support::*;
 
-/// One thread's word for a future.
+/// The state that a thread shares with the future that it wakes.
 #[derive(Default)]
 struct Line {
     sent: AtomicUsize,
@@ -29,8 +29,8 @@ struct Line {
 }
 
 impl Line {
-    /// Waits until a poll has seen this round: for a moment without sleeping, so that
-    /// the next wake often comes while that poll is under way.
+    /// Waits until a poll has seen this round. It spins at first, so that
+    /// the next wake often comes during that poll.
     fn wait(&self, round: usize) {
         let mut spins = 0;
         while self.seen.load(Ordering::Relaxed) < round {
@@ -44,9 +44,8 @@ impl Line {
     }
 }
 
-/// A future that each of `threads` threads wakes `rounds` times. A thread wakes it anew
-/// as soon as a poll has seen the word of its last wake, often while that poll is under
-/// way, and goes on only when that has led to another poll.
+/// A future that each of `threads` threads wakes `rounds` times. A thread wakes it as soon as a poll
+/// has seen its last round, often during that poll, and continues after another poll has seen that.
 fn woken_by(threads: usize, rounds: usize, polls: &'static Cell<usize>) -> impl Future + use<> {
     let mut lines: Vec<(Arc<Line>, Thread)> = Vec::new();
     poll_fn(move |cx| {
@@ -117,7 +116,7 @@ fn many_wakes_before_a_poll_lead_to_one_poll() {
         runtime.spawn(seen.probe()).detach();
         assert_eq!(turn(&runtime).polled, 1);
 
-        // From this thread, but not inside of the runtime.
+        // On this thread, outside the runtime.
         for _ in 0..100 {
             seen.waker().wake();
         }
@@ -125,21 +124,21 @@ fn many_wakes_before_a_poll_lead_to_one_poll() {
         assert_eq!(turn(&runtime).polled, 0);
         assert_eq!(seen.polls.get(), 2);
 
-        // From another thread.
+        // On another thread.
         let waker = seen.waker();
         elsewhere(move || (0..100).for_each(|_| waker.wake_by_ref()));
         assert_eq!(turn(&runtime).polled, 1);
         assert_eq!(turn(&runtime).polled, 0);
         assert_eq!(seen.polls.get(), 3);
 
-        // Inside of the runtime.
+        // Inside the runtime.
         runtime.block_on(async {
             (0..100).for_each(|_| seen.waker().wake());
             yield_now().await;
         });
         assert_eq!(seen.polls.get(), 4);
 
-        // From both, within one poll of main.
+        // On both threads, within one poll of main.
         runtime.block_on(async {
             for _ in 0..10 {
                 seen.waker().wake();
@@ -191,13 +190,13 @@ fn b02_tasks_that_one_block_on_leaves_ready_run_in_the_next() {
         runtime.block_on(yield_now());
         assert!(all.iter().all(|seen| seen.polls.get() == 1));
 
-        // Woken, and left: main is done before their turn comes.
+        // Woken, but main is done before they are polled.
         runtime.block_on(async { all.iter().for_each(|seen| seen.waker().wake()) });
         assert!(all.iter().all(|seen| seen.polls.get() == 1));
         run_until_idle(&runtime);
         assert!(all.iter().all(|seen| seen.polls.get() == 2));
 
-        // Behind main in its last generation.
+        // A task that is queued behind main in the last generation of main.
         let last = Seen::new();
         let mut is_woken = false;
         runtime.block_on(poll_fn(|cx| {
@@ -216,7 +215,7 @@ fn b02_tasks_that_one_block_on_leaves_ready_run_in_the_next() {
 
 #[test]
 fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
-    /// How to be woken.
+    /// A way to wake.
     type Wake = fn(&Waker);
     let ways: [Wake; 5] = [
         |waker| waker.wake_by_ref(),
@@ -300,7 +299,7 @@ fn b04_a_spawn_through_a_handle_wakes_an_idle_runtime() {
                 handle.stop();
                 answer.unwrap()
             });
-            // It has nothing else to do.
+            // The runtime has nothing else to do.
             runtime.run_forever();
             assert_eq!(thread.join().unwrap(), 42);
         }
@@ -322,7 +321,7 @@ fn b05_timers_fire_over_many_tiny_block_ons() {
             runtime.block_on(ready(()));
             spun += 1;
         }
-        // Now it is due for certain: a visit comes after so many polls at the latest.
+        // It is due now: a visit comes at the latest after so many polls.
         thread::sleep(10 * MS);
         let mut extra = 0;
         while !task.is_finished() {
@@ -404,7 +403,7 @@ fn b06_main_is_polled_only_at_the_start_and_when_woken() {
 #[test]
 fn b07_a_store_before_a_second_wake_is_seen_by_the_poll() {
     watchdog(|| {
-        // The models see more; this is for ThreadSanitizer, and for other processors.
+        // The models cover more; this is for ThreadSanitizer, and for other processors.
         for _ in 0..2000 {
             let data = leak(AtomicUsize::new(0));
             let mut thread = None;
@@ -414,7 +413,7 @@ fn b07_a_store_before_a_second_wake_is_seen_by_the_poll() {
                     thread::spawn(move || {
                         data.store(1, Ordering::Relaxed);
                         waker.wake_by_ref();
-                        // Woken already, for all that it knows.
+                        // It may be woken already.
                         data.store(2, Ordering::Relaxed);
                         waker.wake_by_ref();
                     })
@@ -424,7 +423,7 @@ fn b07_a_store_before_a_second_wake_is_seen_by_the_poll() {
                     _ => Poll::Pending,
                 }
             });
-            // A lost wake-up is a hang.
+            // A lost wake-up would hang.
             block_on(wait);
             thread.unwrap().join().unwrap();
         }
@@ -447,7 +446,7 @@ fn b08_a_poll_that_consumes_the_park_token_of_its_thread_is_still_woken() {
                     me.unpark();
                 });
                 thread::park_timeout(MS);
-                // Another executor's parker, on this thread.
+                // The parker of another executor, on this thread.
                 let mut yielded = false;
                 futures_lite::future::block_on(poll_fn(|cx| {
                     let waker = cx.waker().clone();
@@ -478,7 +477,7 @@ fn b09_each_wait_for_a_socket_that_is_always_writable_takes_two_polls() {
             let writable = poll_fn(|cx| socket.poll_writable(cx));
             count_polls(&polls, writable).await.unwrap();
         }
-        // One that waits, and one that is told.
+        // One poll that waits, and one that is woken.
         assert_eq!(polls.get(), 2 * 1_000);
     });
 }
@@ -503,7 +502,7 @@ fn b10_bytes_that_arrive_right_after_a_blocked_read_are_reported() {
         stream.set_nodelay(true).unwrap();
         let echoed = block_on(async {
             let mut stream = TcpStream::try_from(stream).unwrap();
-            // Reads come back short, and the next bytes while the loop goes on.
+            // Short reads, and more bytes during the loop.
             let mut buf = [0; 64];
             let mut echoed = 0;
             loop {
@@ -520,7 +519,7 @@ fn b10_bytes_that_arrive_right_after_a_blocked_read_are_reported() {
     });
 }
 
-/// Fills the counters of all eventfds, so that every notification fails from then on.
+/// Fills the counters of all eventfds, so that every later notification fails.
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 fn break_notifications() -> usize {
     let mut filled = 0;
@@ -557,7 +556,7 @@ fn b11_a_notification_that_fails_panics() {
             let handle = soloist::Handle::current();
             let thread = thread::spawn(move || {
                 panic_of(|| {
-                    // Only who finds the runtime parked has to notify it.
+                    // Only a push that finds the runtime parked notifies it.
                     for _ in 0..1_000 {
                         handle.spawn(|| async {}).detach();
                         thread::sleep(MS);
