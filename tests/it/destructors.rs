@@ -664,7 +664,7 @@ fn a_spawn_in_a_destructor_between_turns_makes_the_poll_fd_readable() {
 }
 
 #[test]
-fn a_destructor_can_drop_its_own_runtime() {
+fn b36_a_destructor_can_drop_its_own_runtime() {
     watchdog(|| {
         let runtime = Rc::new(RefCell::new(Some(Runtime::new())));
         let log = Log::new();
@@ -677,14 +677,15 @@ fn a_destructor_can_drop_its_own_runtime() {
             spawn(hold(log.on_drop("dropped at once"))).detach();
             log.push("gone");
         });
-        let task = {
+        let (task, handle) = {
             let runtime = runtime.borrow();
             let runtime = runtime.as_ref().unwrap();
             spawn_detached(runtime, hold(log.on_drop("another task")));
-            runtime.spawn(hold(guard))
+            (runtime.spawn(hold(guard)), runtime.handle())
         };
         drop(task);
         log.assert(&["goes", "another task", "dropped at once", "gone"]);
+        assert!(handle.spawn(|| async {}).wait().unwrap_err().is_cancelled());
         assert_eq!(block_on(async { spawn(async { 4 }).await }), 4);
     });
 }

@@ -306,7 +306,7 @@ impl Takers {
 }
 
 #[test]
-fn b109_wakers_of_a_runtime_dropped_by_its_own_future_touch_no_other_runtime() {
+fn b36_b109_wakers_of_a_runtime_dropped_by_its_own_future_touch_no_other_runtime() {
     watchdog(|| {
         let takers = Rc::new(RefCell::new(None));
         let early = takers.clone();

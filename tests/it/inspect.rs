@@ -273,13 +273,24 @@ fn several_waits_of_one_task_are_all_listed() {
             let read = async { _ = ours.read(&mut [0; 8]).await };
             zip(or(read, sleep(MINUTE)), other).await;
         });
+        // The same with other wakers.
+        let (ours, theirs_too) = tcp_pair();
+        let mut ours = TcpStream::try_from(ours).unwrap();
+        let other = Builder::new().name("other").spawn(pending::<()>());
+        let with_wakers = spawn(async move {
+            let read = with_own_waker(async { _ = ours.read(&mut [0; 8]).await });
+            let timer = with_own_waker(sleep(MINUTE));
+            zip(or(read, timer), with_own_waker(other)).await;
+        });
         yield_now().await;
-        let waits = &waits()[1];
-        assert_eq!(waits.len(), 3, "{waits:?}");
-        assert!(waits[0].starts_with("to read fd "));
-        assert!(waits[1].starts_with("a timer, in "));
-        assert_eq!(waits[2], "task `other`");
-        drop((task, theirs));
+        let all = waits();
+        for waits in [&all[1], &all[3]] {
+            assert_eq!(waits.len(), 3, "{waits:?}");
+            assert!(waits[0].starts_with("to read fd "));
+            assert!(waits[1].starts_with("a timer, in "));
+            assert_eq!(waits[2], "task `other`");
+        }
+        drop((task, with_wakers, theirs, theirs_too));
     });
 }
 
@@ -293,25 +304,6 @@ fn with_own_waker<F: Future>(future: F) -> impl Future<Output = F::Output> {
             .as_mut()
             .poll(&mut std::task::Context::from_waker(&inner))
     })
-}
-
-#[test]
-fn a_wait_with_another_waker_is_listed_for_the_task() {
-    async_test(async || {
-        let (ours, theirs) = tcp_pair();
-        let mut ours = TcpStream::try_from(ours).unwrap();
-        let other = spawn(pending::<()>());
-        let task = spawn(async move {
-            let read = with_own_waker(async { _ = ours.read(&mut [0; 8]).await });
-            let timer = with_own_waker(sleep(MINUTE));
-            zip(or(read, timer), with_own_waker(other)).await;
-        });
-        yield_now().await;
-        let waits = &waits()[1];
-        assert_eq!(waits.len(), 3, "{waits:?}");
-        assert_eq!(waits[2], "task `task-1`");
-        drop((task, theirs));
-    });
 }
 
 #[test]

@@ -585,30 +585,6 @@ fn b22_a_thread_that_reuses_a_thread_number_is_not_the_owner() {
 }
 
 #[test]
-fn remaining_tasks_are_dropped_inside_block_on_before_it_returns() {
-    watchdog(|| {
-        let all: Vec<_> = (0..3).map(|_| Seen::new()).collect();
-        let inside = leak(Cell::new(0));
-        block_on(async {
-            // Polled, not polled, and with a forgotten handle.
-            spawn(all[0].probe()).detach();
-            yield_now().await;
-            spawn(all[1].probe()).detach();
-            let guard = OnDrop(move || {
-                assert!(Handle::try_current().is_some());
-                inside.set(inside.get() + 1);
-            });
-            spawn(hold(guard)).detach();
-            forget(spawn(all[2].probe()));
-        });
-        let polls: Vec<_> = all.iter().map(|seen| seen.polls.get()).collect();
-        assert_eq!(polls, [1, 0, 0]);
-        all.iter().for_each(|seen| assert_dropped_here(seen));
-        assert_eq!(inside.get(), 1);
-    });
-}
-
-#[test]
 fn a_dropped_runtime_drops_everything_but_outputs_with_a_handle() {
     watchdog(|| {
         let token = Rc::new(());
