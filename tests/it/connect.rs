@@ -11,9 +11,8 @@ use soloist::net::{TcpListener, TcpStream};
 use soloist::time::{sleep, timeout};
 use soloist::{block_on, spawn};
 
-use crate::support::watchdog;
+use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
 /// What an attempt has for itself.
 const HEAD_START: Duration = Duration::from_millis(250);
 
@@ -93,14 +92,12 @@ fn clock(time: Duration) -> Rc<Cell<bool>> {
 
 #[test]
 fn the_first_address_that_answers_has_it() {
-    watchdog(|| {
-        block_on(async {
-            let (first, a) = live().await;
-            let (second, b) = live().await;
-            let stream = TcpStream::connect(&[a, b][..]).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), a);
-            assert_eq!((attempts(&first).await, attempts(&second).await), (1, 0));
-        });
+    async_test(async || {
+        let (first, a) = live().await;
+        let (second, b) = live().await;
+        let stream = TcpStream::connect(&[a, b][..]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), a);
+        assert_eq!((attempts(&first).await, attempts(&second).await), (1, 0));
     });
 }
 

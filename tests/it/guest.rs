@@ -19,10 +19,9 @@ use soloist::task::yield_now;
 use soloist::time::{sleep, sleep_until, timeout};
 use soloist::{Runtime, block_on, spawn};
 
-use crate::support::{Seen, panic_of, passes_in_child, patience, watchdog};
+use crate::support::*;
 use crate::sys;
 
-const MS: Duration = Duration::from_millis(1);
 const ZERO: Option<Duration> = Some(Duration::ZERO);
 /// Where a timer makes the fd readable.
 const TIMERS: bool = cfg!(all(target_os = "linux", not(soloist_portable)));
@@ -864,76 +863,70 @@ fn b115_a_hundred_thousand_turns_of_an_edge_triggered_loop() {
 
 #[test]
 fn b120_the_child_of_a_fork_does_not_wake_its_parent() {
-    let name = "guest::b120_the_child_of_a_fork_does_not_wake_its_parent";
-    watchdog(move || {
-        passes_in_child(name, || {
-            let (runtime, seen) = guest();
-            let mut timer = Some(runtime.spawn(async { sleep(200 * MS).await }));
-            // From now on the parent has nothing to do but this.
-            settle(&runtime);
-            let child = sys::fork(|| {
-                // Nobody runs here, and it is not parked in the parent's reactor.
-                seen.waker().wake();
-                runtime.spawn(yield_now()).detach();
-                let turn = runtime.turn(ZERO).unwrap();
-                assert_eq!((turn.polled, turn.ready), (2, 1));
-                // The parent's timer is its own.
-                drop(timer.take());
-                runtime.turn(ZERO).unwrap();
-                assert_eq!(runtime.next_deadline(), None);
-            });
-            assert_eq!(child.wait(), 0);
-            assert!(!is_readable(&runtime), "the parent is woken");
-            assert_eq!(seen.polls.get(), 1);
-            // The child has not disarmed it.
-            let timer = timer.unwrap();
-            host(&runtime, || timer.is_finished());
-            settle(&runtime);
-        })
+    in_own_process(|| {
+        let (runtime, seen) = guest();
+        let mut timer = Some(runtime.spawn(async { sleep(200 * MS).await }));
+        // From now on the parent has nothing to do but this.
+        settle(&runtime);
+        let child = sys::fork(|| {
+            // Nobody runs here, and it is not parked in the parent's reactor.
+            seen.waker().wake();
+            runtime.spawn(yield_now()).detach();
+            let turn = runtime.turn(ZERO).unwrap();
+            assert_eq!((turn.polled, turn.ready), (2, 1));
+            // The parent's timer is its own.
+            drop(timer.take());
+            runtime.turn(ZERO).unwrap();
+            assert_eq!(runtime.next_deadline(), None);
+        });
+        assert_eq!(child.wait(), 0);
+        assert!(!is_readable(&runtime), "the parent is woken");
+        assert_eq!(seen.polls.get(), 1);
+        // The child has not disarmed it.
+        let timer = timer.unwrap();
+        host(&runtime, || timer.is_finished());
+        settle(&runtime);
     });
 }
 
 #[test]
 fn b120_the_child_of_a_fork_may_be_a_guest_again() {
-    let name = "guest::b120_the_child_of_a_fork_may_be_a_guest_again";
-    watchdog(move || {
-        passes_in_child(name, || {
-            let (runtime, seen) = guest();
-            let parents = runtime.poll_fd().unwrap().as_raw_fd();
-            let child = sys::fork(|| {
-                // What was left before the fd is asked for shows in it.
-                seen.waker().wake();
-                assert!(is_readable(&runtime));
-                assert_ne!(runtime.poll_fd().unwrap().as_raw_fd(), parents);
-                assert!(settle(&runtime) <= 2);
-                assert_eq!(seen.polls.get(), 2);
-                let (ours, mut theirs) = UnixStream::pair().unwrap();
-                let count = Rc::new(Cell::new(0));
-                let task = runtime.spawn(read_bytes(ours, count.clone()));
-                let timer = runtime.spawn(async { sleep(3 * MS).await });
-                theirs.write_all(&[1; 30]).unwrap();
-                host(&runtime, || count.get() == 30 && timer.is_finished());
-                drop(theirs);
-                host(&runtime, || task.is_finished());
-                settle(&runtime);
-                let grandchild = sys::fork(|| {
-                    seen.waker().wake();
-                    assert!(is_readable(&runtime));
-                    settle(&runtime);
-                    assert_eq!(seen.polls.get(), 3);
-                });
-                assert_eq!(grandchild.wait(), 0);
-                assert!(!is_readable(&runtime), "the parent is woken");
-                // There is room for one guest, as ever.
-                assert!(Runtime::new().poll_fd().is_err());
-            });
-            assert_eq!(child.wait(), 0);
-            assert!(!is_readable(&runtime), "the parent is woken");
+    in_own_process(|| {
+        let (runtime, seen) = guest();
+        let parents = runtime.poll_fd().unwrap().as_raw_fd();
+        let child = sys::fork(|| {
+            // What was left before the fd is asked for shows in it.
             seen.waker().wake();
             assert!(is_readable(&runtime));
-            settle(&runtime);
+            assert_ne!(runtime.poll_fd().unwrap().as_raw_fd(), parents);
+            assert!(settle(&runtime) <= 2);
             assert_eq!(seen.polls.get(), 2);
-        })
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let count = Rc::new(Cell::new(0));
+            let task = runtime.spawn(read_bytes(ours, count.clone()));
+            let timer = runtime.spawn(async { sleep(3 * MS).await });
+            theirs.write_all(&[1; 30]).unwrap();
+            host(&runtime, || count.get() == 30 && timer.is_finished());
+            drop(theirs);
+            host(&runtime, || task.is_finished());
+            settle(&runtime);
+            let grandchild = sys::fork(|| {
+                seen.waker().wake();
+                assert!(is_readable(&runtime));
+                settle(&runtime);
+                assert_eq!(seen.polls.get(), 3);
+            });
+            assert_eq!(grandchild.wait(), 0);
+            assert!(!is_readable(&runtime), "the parent is woken");
+            // There is room for one guest, as ever.
+            assert!(Runtime::new().poll_fd().is_err());
+        });
+        assert_eq!(child.wait(), 0);
+        assert!(!is_readable(&runtime), "the parent is woken");
+        seen.waker().wake();
+        assert!(is_readable(&runtime));
+        settle(&runtime);
+        assert_eq!(seen.polls.get(), 2);
     });
 }
 

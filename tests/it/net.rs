@@ -20,19 +20,6 @@ use soloist::{Runtime, block_on, spawn};
 
 use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
-
-async fn soon<F: Future>(future: F) -> F::Output {
-    match timeout(Duration::from_secs(20), future).await {
-        Ok(output) => output,
-        Err(_) => panic!("it does not happen"),
-    }
-}
-
-async fn fails_soon<F: Future>(future: F) {
-    assert!(timeout(5 * MS, future).await.is_err());
-}
-
 async fn read_one(mut from: impl AsyncRead + Unpin) {
     assert_eq!(from.read(&mut [0]).await.unwrap(), 1);
 }
@@ -204,30 +191,28 @@ fn streams_come_from_std_and_go_back() {
 
 #[test]
 fn into_std_gives_the_socket_back_while_it_has_clones() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, mut theirs) = tcp_pair();
-            let stream = from_std(ours);
-            let clone = stream.clone();
-            let error = stream.into_std().unwrap_err();
-            assert!(error.to_string().contains("clones"), "{error}");
-            assert!(!format!("{error:?}").is_empty());
-            let mut stream = error.into_socket();
-            theirs.write_all(b"x").unwrap();
-            assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 1);
-            drop(stream);
-            clone.into_std().unwrap();
+    async_test(async || {
+        let (ours, mut theirs) = tcp_pair();
+        let stream = from_std(ours);
+        let clone = stream.clone();
+        let error = stream.into_std().unwrap_err();
+        assert!(error.to_string().contains("clones"), "{error}");
+        assert!(!format!("{error:?}").is_empty());
+        let mut stream = error.into_socket();
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 1);
+        drop(stream);
+        clone.into_std().unwrap();
 
-            let (listener, address) = listener().await;
-            let clone = listener.clone();
-            let error = listener.into_std().unwrap_err();
-            let listener = error.into_socket();
-            let _client = std::net::TcpStream::connect(address).unwrap();
-            soon(listener.accept()).await.unwrap();
-            let error: io::Error = listener.into_std().unwrap_err().into();
-            assert!(error.to_string().contains("clones"), "{error}");
-            clone.into_std().unwrap();
-        });
+        let (listener, address) = listener().await;
+        let clone = listener.clone();
+        let error = listener.into_std().unwrap_err();
+        let listener = error.into_socket();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        soon(listener.accept()).await.unwrap();
+        let error: io::Error = listener.into_std().unwrap_err().into();
+        assert!(error.to_string().contains("clones"), "{error}");
+        clone.into_std().unwrap();
     });
 }
 
@@ -236,17 +221,15 @@ fn into_std_gives_the_socket_back_while_it_has_clones() {
 fn sockets_lend_their_fds() {
     use std::os::fd::AsFd;
 
-    watchdog(|| {
-        block_on(async {
-            let (ours, _theirs) = tcp_pair();
-            let stream = from_std(ours);
-            let copy = stream.as_fd().try_clone_to_owned().unwrap();
-            let copy = std::net::TcpStream::from(copy);
-            assert_eq!(copy.peer_addr().unwrap(), stream.peer_addr().unwrap());
-            let (listener, address) = listener().await;
-            let listener = socket2::SockRef::from(&listener);
-            assert_eq!(listener.local_addr().unwrap().as_socket(), Some(address));
-        });
+    async_test(async || {
+        let (ours, _theirs) = tcp_pair();
+        let stream = from_std(ours);
+        let copy = stream.as_fd().try_clone_to_owned().unwrap();
+        let copy = std::net::TcpStream::from(copy);
+        assert_eq!(copy.peer_addr().unwrap(), stream.peer_addr().unwrap());
+        let (listener, address) = listener().await;
+        let listener = socket2::SockRef::from(&listener);
+        assert_eq!(listener.local_addr().unwrap().as_socket(), Some(address));
     });
 }
 
@@ -254,22 +237,20 @@ fn sockets_lend_their_fds() {
 
 #[test]
 fn clones_are_the_same_connection_until_the_last_one_goes() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, theirs) = tcp_pair();
-            let mut peer = from_std(theirs);
-            let first = from_std(ours);
-            let mut second = first.clone();
-            (&first).write_all(b"a").await.unwrap();
-            drop(first);
-            second.write_all(b"b").await.unwrap();
-            let mut buf = [0; 2];
-            soon(peer.read_exact(&mut buf)).await.unwrap();
-            assert_eq!(&buf, b"ab");
-            fails_soon(peer.read(&mut buf)).await;
-            drop(second);
-            assert_eq!(soon(peer.read(&mut buf)).await.unwrap(), 0);
-        });
+    async_test(async || {
+        let (ours, theirs) = tcp_pair();
+        let mut peer = from_std(theirs);
+        let first = from_std(ours);
+        let mut second = first.clone();
+        (&first).write_all(b"a").await.unwrap();
+        drop(first);
+        second.write_all(b"b").await.unwrap();
+        let mut buf = [0; 2];
+        soon(peer.read_exact(&mut buf)).await.unwrap();
+        assert_eq!(&buf, b"ab");
+        fails_soon(peer.read(&mut buf)).await;
+        drop(second);
+        assert_eq!(soon(peer.read(&mut buf)).await.unwrap(), 0);
     });
 }
 
@@ -307,171 +288,157 @@ fn clones_read_and_write_at_the_same_time() {
         assert_eq!(got, SIZE);
     }
 
-    watchdog(|| {
-        block_on(async {
-            let (a, b) = tcp_pair();
-            let (a, b) = (from_std(a), from_std(b));
-            let tasks = [
-                spawn(send(a.clone(), 1)),
-                spawn(receive(b.clone(), 1)),
-                spawn(send(b, 2)),
-                spawn(receive(a, 2)),
-            ];
-            for task in tasks {
-                task.await;
-            }
-        });
+    async_test(async || {
+        let (a, b) = tcp_pair();
+        let (a, b) = (from_std(a), from_std(b));
+        let tasks = [
+            spawn(send(a.clone(), 1)),
+            spawn(receive(b.clone(), 1)),
+            spawn(send(b, 2)),
+            spawn(receive(a, 2)),
+        ];
+        for task in tasks {
+            task.await;
+        }
     });
 }
 
 #[test]
 fn clones_of_a_listener_accept_side_by_side() {
-    watchdog(|| {
-        block_on(async {
-            let (listener, address) = listener().await;
-            let tasks: Vec<_> = (0..5)
-                .map(|n| {
-                    let listener = listener.clone();
-                    spawn(async move {
-                        if n % 2 == 0 {
-                            listener.accept().await.unwrap().1
-                        } else {
-                            let stream = listener.incoming().next().await.unwrap();
-                            stream.unwrap().peer_addr().unwrap()
-                        }
-                    })
+    async_test(async || {
+        let (listener, address) = listener().await;
+        let tasks: Vec<_> = (0..5)
+            .map(|n| {
+                let listener = listener.clone();
+                spawn(async move {
+                    if n % 2 == 0 {
+                        listener.accept().await.unwrap().1
+                    } else {
+                        let stream = listener.incoming().next().await.unwrap();
+                        stream.unwrap().peer_addr().unwrap()
+                    }
                 })
-                .collect();
-            sleep(MS).await;
-            let clients: Vec<_> = (0..5)
-                .map(|_| std::net::TcpStream::connect(address).unwrap())
-                .collect();
-            let mut expected: Vec<_> = clients.iter().map(|c| c.local_addr().unwrap()).collect();
-            let mut got = Vec::new();
-            for task in tasks {
-                got.push(soon(task).await);
-            }
-            expected.sort();
-            got.sort();
-            assert_eq!(got, expected);
-        });
+            })
+            .collect();
+        sleep(MS).await;
+        let clients: Vec<_> = (0..5)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        let mut expected: Vec<_> = clients.iter().map(|c| c.local_addr().unwrap()).collect();
+        let mut got = Vec::new();
+        for task in tasks {
+            got.push(soon(task).await);
+        }
+        expected.sort();
+        got.sort();
+        assert_eq!(got, expected);
     });
 }
 
 #[test]
 fn connections_are_accepted_in_their_order_and_without_an_end() {
-    watchdog(|| {
-        block_on(async {
-            let (listener, address) = listener().await;
-            // More than a short queue holds.
-            let clients: Vec<_> = (0..200)
-                .map(|_| std::net::TcpStream::connect(address).unwrap())
-                .collect();
-            let mut incoming = listener.incoming();
-            for client in &clients {
-                let stream = soon(incoming.next()).await.unwrap().unwrap();
-                assert_eq!(stream.peer_addr().unwrap(), client.local_addr().unwrap());
-            }
-            fails_soon(incoming.next()).await;
-            let client = std::net::TcpStream::connect(address).unwrap();
+    async_test(async || {
+        let (listener, address) = listener().await;
+        // More than a short queue holds.
+        let clients: Vec<_> = (0..200)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        let mut incoming = listener.incoming();
+        for client in &clients {
             let stream = soon(incoming.next()).await.unwrap().unwrap();
             assert_eq!(stream.peer_addr().unwrap(), client.local_addr().unwrap());
-        });
+        }
+        fails_soon(incoming.next()).await;
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let stream = soon(incoming.next()).await.unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), client.local_addr().unwrap());
     });
 }
 
 #[test]
 fn b75_after_half_a_close_the_other_half_is_read_to_its_end() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, theirs) = tcp_pair();
-            let (mut ours, mut theirs) = (from_std(ours), from_std(theirs));
-            ours.write_all(b"question").await.unwrap();
-            ours.shutdown(Shutdown::Write).unwrap();
-            let mut text = String::new();
-            soon(theirs.read_to_string(&mut text)).await.unwrap();
-            assert_eq!(text, "question");
-            let error = ours.write(b"x").await.unwrap_err();
-            // Windows has an error of its own for it, to which std gives no kind.
-            let broken = error.kind() == io::ErrorKind::BrokenPipe;
-            assert!(broken || cfg!(windows), "{error}");
-            theirs.write_all(b"answer").await.unwrap();
-            theirs.close().await.unwrap();
-            text.clear();
-            soon(ours.read_to_string(&mut text)).await.unwrap();
-            assert_eq!(text, "answer");
-            // Twice, and after the end.
-            for stream in [&mut ours, &mut theirs] {
-                stream.close().await.unwrap();
-                stream.close().await.unwrap();
-                assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0);
-            }
-        });
+    async_test(async || {
+        let (ours, theirs) = tcp_pair();
+        let (mut ours, mut theirs) = (from_std(ours), from_std(theirs));
+        ours.write_all(b"question").await.unwrap();
+        ours.shutdown(Shutdown::Write).unwrap();
+        let mut text = String::new();
+        soon(theirs.read_to_string(&mut text)).await.unwrap();
+        assert_eq!(text, "question");
+        let error = ours.write(b"x").await.unwrap_err();
+        // Windows has an error of its own for it, to which std gives no kind.
+        let broken = error.kind() == io::ErrorKind::BrokenPipe;
+        assert!(broken || cfg!(windows), "{error}");
+        theirs.write_all(b"answer").await.unwrap();
+        theirs.close().await.unwrap();
+        text.clear();
+        soon(ours.read_to_string(&mut text)).await.unwrap();
+        assert_eq!(text, "answer");
+        // Twice, and after the end.
+        for stream in [&mut ours, &mut theirs] {
+            stream.close().await.unwrap();
+            stream.close().await.unwrap();
+            assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0);
+        }
     });
 }
 
 #[test]
 fn b75_closing_after_a_reset_is_no_error_and_no_hang() {
-    watchdog(|| {
-        block_on(async {
-            for read_first in [false, true] {
-                let (ours, theirs) = tcp_pair();
-                let mut ours = from_std(ours);
-                fails_soon(ours.read(&mut [0])).await;
-                let linger = Some(Duration::ZERO);
-                socket2::SockRef::from(&theirs).set_linger(linger).unwrap();
-                drop(theirs);
-                if read_first {
-                    let error = soon(ours.read(&mut [0])).await.unwrap_err();
-                    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-                    assert_eq!(soon(ours.read(&mut [0])).await.unwrap(), 0);
-                }
-                for _ in 0..2 {
-                    soon(ours.close()).await.unwrap();
-                }
+    async_test(async || {
+        for read_first in [false, true] {
+            let (ours, theirs) = tcp_pair();
+            let mut ours = from_std(ours);
+            fails_soon(ours.read(&mut [0])).await;
+            let linger = Some(Duration::ZERO);
+            socket2::SockRef::from(&theirs).set_linger(linger).unwrap();
+            drop(theirs);
+            if read_first {
+                let error = soon(ours.read(&mut [0])).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                assert_eq!(soon(ours.read(&mut [0])).await.unwrap(), 0);
             }
-        });
+            for _ in 0..2 {
+                soon(ours.close()).await.unwrap();
+            }
+        }
     });
 }
 
 #[test]
 fn a_shutdown_ends_the_read_of_a_clone() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, _theirs) = tcp_pair();
-            let ours = from_std(ours);
-            let reading = {
-                let mut clone = ours.clone();
-                spawn(async move { clone.read(&mut [0]).await })
-            };
-            sleep(MS).await;
-            ours.shutdown(Shutdown::Both).unwrap();
-            assert_eq!(soon(reading).await.unwrap(), 0);
-        });
+    async_test(async || {
+        let (ours, _theirs) = tcp_pair();
+        let ours = from_std(ours);
+        let reading = {
+            let mut clone = ours.clone();
+            spawn(async move { clone.read(&mut [0]).await })
+        };
+        sleep(MS).await;
+        ours.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(soon(reading).await.unwrap(), 0);
     });
 }
 
 #[test]
 fn several_buffers_are_read_and_written_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, theirs) = tcp_pair();
-            let (mut ours, mut theirs) = (from_std(ours), from_std(theirs));
-            let parts = [
-                IoSlice::new(b"one"),
-                IoSlice::new(b""),
-                IoSlice::new(b"two"),
-            ];
-            assert_eq!(ours.write_vectored(&parts).await.unwrap(), 6);
-            let (mut a, mut b) = ([0; 2], [0; 10]);
-            let mut bufs = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
-            assert_eq!(soon(theirs.read_vectored(&mut bufs)).await.unwrap(), 6);
-            assert_eq!((&a, &b[..4]), (b"on", &b"etwo"[..]));
-            // A short read of several says that there is no more.
-            fails_soon(theirs.read(&mut b)).await;
-            (&ours).write_all(b"more").await.unwrap();
-            assert_eq!(soon((&theirs).read(&mut b)).await.unwrap(), 4);
-        });
+    async_test(async || {
+        let (ours, theirs) = tcp_pair();
+        let (mut ours, mut theirs) = (from_std(ours), from_std(theirs));
+        let parts = [
+            IoSlice::new(b"one"),
+            IoSlice::new(b""),
+            IoSlice::new(b"two"),
+        ];
+        assert_eq!(ours.write_vectored(&parts).await.unwrap(), 6);
+        let (mut a, mut b) = ([0; 2], [0; 10]);
+        let mut bufs = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+        assert_eq!(soon(theirs.read_vectored(&mut bufs)).await.unwrap(), 6);
+        assert_eq!((&a, &b[..4]), (b"on", &b"etwo"[..]));
+        // A short read of several says that there is no more.
+        fails_soon(theirs.read(&mut b)).await;
+        (&ours).write_all(b"more").await.unwrap();
+        assert_eq!(soon((&theirs).read(&mut b)).await.unwrap(), 4);
     });
 }
 
@@ -493,22 +460,20 @@ fn sockets_and_their_futures_are_send_and_sync() {
     }
     by_reference();
 
-    watchdog(|| {
-        block_on(async {
-            let (listener, address) = listener().await;
-            send(TcpListener::bind(address));
-            send(TcpStream::connect(address));
-            send(listener.accept());
-            let (ours, theirs) = tcp_pair();
-            let mut stream = from_std(ours);
-            send(stream.read(&mut [0]));
-            send(stream.write_all(&[0]));
-            send(stream.peek(&mut [0]));
-            let source = Async::new(theirs).unwrap();
-            send(source.readable());
-            send(source.read_with(|_| Ok(())));
-            send(source.write_with(|_| Ok(())));
-        });
+    async_test(async || {
+        let (listener, address) = listener().await;
+        send(TcpListener::bind(address));
+        send(TcpStream::connect(address));
+        send(listener.accept());
+        let (ours, theirs) = tcp_pair();
+        let mut stream = from_std(ours);
+        send(stream.read(&mut [0]));
+        send(stream.write_all(&[0]));
+        send(stream.peek(&mut [0]));
+        let source = Async::new(theirs).unwrap();
+        send(source.readable());
+        send(source.read_with(|_| Ok(())));
+        send(source.write_with(|_| Ok(())));
     });
 }
 
@@ -672,18 +637,16 @@ async fn assert_echoes(ours: &mut TcpStream, mut theirs: std::net::TcpStream) {
 
 #[test]
 fn a_stream_that_was_accepted_here_is_used_there() {
-    watchdog(|| {
-        block_on(async {
-            let (listener, address) = listener().await;
-            for _ in 0..3 {
-                let client = std::net::TcpStream::connect(address).unwrap();
-                let (stream, _) = soon(listener.accept()).await.unwrap();
-                elsewhere(move || async move {
-                    let mut stream = stream;
-                    assert_echoes(&mut stream, client).await;
-                });
-            }
-        });
+    async_test(async || {
+        let (listener, address) = listener().await;
+        for _ in 0..3 {
+            let client = std::net::TcpStream::connect(address).unwrap();
+            let (stream, _) = soon(listener.accept()).await.unwrap();
+            elsewhere(move || async move {
+                let mut stream = stream;
+                assert_echoes(&mut stream, client).await;
+            });
+        }
     });
 }
 
@@ -805,33 +768,31 @@ fn assert_says_whose_it_is<T>(result: io::Result<T>) {
 
 #[test]
 fn a_socket_with_clones_stays_on_its_thread() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, mut theirs) = tcp_pair();
-            let mut stream = from_std(ours);
-            let clone = stream.clone();
-            let (listener, address) = listener().await;
-            let other_listener = listener.clone();
-            elsewhere(move || async move {
-                let mut clone = clone;
-                assert_says_whose_it_is(clone.read(&mut [0]).await);
-                assert_says_whose_it_is((&clone).read(&mut [0]).await);
-                assert_says_whose_it_is(clone.peek(&mut [0]).await);
-                assert_says_whose_it_is(clone.write(b"x").await);
-                for _ in 0..3 {
-                    assert_says_whose_it_is(other_listener.accept().await);
-                    assert_says_whose_it_is(other_listener.incoming().next().await.unwrap());
-                }
-            });
-            // Here they are as good as ever, and not slowed down.
-            theirs.write_all(b"x").unwrap();
-            assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 1);
-            let _client = std::net::TcpStream::connect(address).unwrap();
-            timeout(Duration::ZERO, listener.accept())
-                .await
-                .expect("there is no pause")
-                .unwrap();
+    async_test(async || {
+        let (ours, mut theirs) = tcp_pair();
+        let mut stream = from_std(ours);
+        let clone = stream.clone();
+        let (listener, address) = listener().await;
+        let other_listener = listener.clone();
+        elsewhere(move || async move {
+            let mut clone = clone;
+            assert_says_whose_it_is(clone.read(&mut [0]).await);
+            assert_says_whose_it_is((&clone).read(&mut [0]).await);
+            assert_says_whose_it_is(clone.peek(&mut [0]).await);
+            assert_says_whose_it_is(clone.write(b"x").await);
+            for _ in 0..3 {
+                assert_says_whose_it_is(other_listener.accept().await);
+                assert_says_whose_it_is(other_listener.incoming().next().await.unwrap());
+            }
         });
+        // Here they are as good as ever, and not slowed down.
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 1);
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        timeout(Duration::ZERO, listener.accept())
+            .await
+            .expect("there is no pause")
+            .unwrap();
     });
 }
 
@@ -864,50 +825,46 @@ fn a_socket_for_which_somebody_waits_stays_on_its_thread() {
 
 #[test]
 fn a_socket_that_is_dropped_elsewhere_is_closed() {
-    watchdog(|| {
-        block_on(async {
-            for waited in [false, true] {
-                let (ours, theirs) = tcp_pair();
-                let (mut ours, mut theirs) = (from_std(ours), from_std(theirs));
-                if waited {
-                    fails_soon(ours.read(&mut [0])).await;
-                }
-                on_thread(move || {
-                    thread::sleep(2 * MS);
-                    drop(ours);
-                })
-                .await;
-                assert_eq!(soon(theirs.read(&mut [0])).await.unwrap(), 0);
-                assert_idle(50 * MS).await;
+    async_test(async || {
+        for waited in [false, true] {
+            let (ours, theirs) = tcp_pair();
+            let (mut ours, mut theirs) = (from_std(ours), from_std(theirs));
+            if waited {
+                fails_soon(ours.read(&mut [0])).await;
             }
-        });
+            on_thread(move || {
+                thread::sleep(2 * MS);
+                drop(ours);
+            })
+            .await;
+            assert_eq!(soon(theirs.read(&mut [0])).await.unwrap(), 0);
+            assert_idle(50 * MS).await;
+        }
     });
 }
 
 #[test]
 fn a_thread_hears_no_more_of_a_socket_that_has_left_it() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, mut theirs) = tcp_pair();
-            let mut ours = from_std(ours);
-            fails_soon(ours.read(&mut [0])).await;
-            let (go, gone) = mpsc::channel();
-            let (came, comes) = mpsc::channel();
-            let there = on_thread(move || {
-                block_on(async {
-                    fails_soon(ours.read(&mut [0])).await;
-                    came.send(()).unwrap();
-                    gone.recv().unwrap();
-                    soon(ours.read(&mut [0])).await.unwrap()
-                })
-            });
-            comes.recv().unwrap();
-            // It stays unread for a while.
-            theirs.write_all(b"x").unwrap();
-            assert_idle(100 * MS).await;
-            go.send(()).unwrap();
-            assert_eq!(soon(there).await, 1);
+    async_test(async || {
+        let (ours, mut theirs) = tcp_pair();
+        let mut ours = from_std(ours);
+        fails_soon(ours.read(&mut [0])).await;
+        let (go, gone) = mpsc::channel();
+        let (came, comes) = mpsc::channel();
+        let there = on_thread(move || {
+            block_on(async {
+                fails_soon(ours.read(&mut [0])).await;
+                came.send(()).unwrap();
+                gone.recv().unwrap();
+                soon(ours.read(&mut [0])).await.unwrap()
+            })
         });
+        comes.recv().unwrap();
+        // It stays unread for a while.
+        theirs.write_all(b"x").unwrap();
+        assert_idle(100 * MS).await;
+        go.send(()).unwrap();
+        assert_eq!(soon(there).await, 1);
     });
 }
 
@@ -1076,24 +1033,20 @@ where
 
 #[test]
 fn a_stream_whose_buffer_is_full_is_flushed_and_closed_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, theirs) = tcp_pair();
-            flushes_and_closes(from_std(ours), theirs).await;
-            let (ours, theirs) = tcp_pair();
-            flushes_and_closes(Async::new(ours).unwrap(), theirs).await;
-        });
+    async_test(async || {
+        let (ours, theirs) = tcp_pair();
+        flushes_and_closes(from_std(ours), theirs).await;
+        let (ours, theirs) = tcp_pair();
+        flushes_and_closes(Async::new(ours).unwrap(), theirs).await;
     });
 }
 
 #[test]
 #[cfg(unix)]
 fn a_unix_stream_whose_buffer_is_full_is_flushed_and_closed_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-            let ours = soloist::net::unix::UnixStream::try_from(ours).unwrap();
-            flushes_and_closes(ours, theirs).await;
-        });
+    async_test(async || {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let ours = soloist::net::unix::UnixStream::try_from(ours).unwrap();
+        flushes_and_closes(ours, theirs).await;
     });
 }

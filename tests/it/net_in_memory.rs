@@ -18,7 +18,7 @@ use soloist::testing::net::{Link, Network, TcpListener, TcpStream, on_host};
 use soloist::time::{now, sleep, timeout};
 use soloist::{spawn, testing};
 
-use crate::support::{panic_of, watchdog};
+use crate::support::*;
 
 const SERVER: &str = "10.0.0.1";
 const ADDRESS: &str = "10.0.0.1:80";
@@ -369,20 +369,18 @@ fn a_read_that_is_dropped_loses_nothing_and_a_connect_that_is_dropped_ends() {
 
 #[test]
 fn on_the_systems_clock_too() {
-    watchdog(|| {
-        soloist::block_on(async {
-            let real = Instant::now();
-            Network::current().set_default(Link::new().latency(millis(2)));
-            let (mut client, server) = pair().await;
-            let echo = spawn(async move { copy(&server, &server).await });
-            client.write_all(b"hello").await.unwrap();
-            client.close().await.unwrap();
-            let mut text = String::new();
-            client.read_to_string(&mut text).await.unwrap();
-            assert_eq!(text, "hello");
-            assert_eq!(echo.await.unwrap(), 5);
-            assert!(real.elapsed() >= millis(8));
-        });
+    async_test(async || {
+        let real = Instant::now();
+        Network::current().set_default(Link::new().latency(millis(2)));
+        let (mut client, server) = pair().await;
+        let echo = spawn(async move { copy(&server, &server).await });
+        client.write_all(b"hello").await.unwrap();
+        client.close().await.unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "hello");
+        assert_eq!(echo.await.unwrap(), 5);
+        assert!(real.elapsed() >= millis(8));
     });
 }
 

@@ -8,7 +8,7 @@ use std::task::Poll;
 use soloist::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket, resolve};
 use soloist::{Runtime, block_on};
 
-use crate::support::{passes_in_child, poll_once, watchdog};
+use crate::support::*;
 
 fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
@@ -148,19 +148,17 @@ fn localhost_is_this_host() {
 #[test]
 fn an_unknown_name_is_a_clear_error_everywhere() {
     const EXPECTED: &str = "the host name `nonexistent.invalid` could not be resolved: ";
-    watchdog(|| {
-        block_on(async {
-            let name = "nonexistent.invalid:80";
-            let texts = [
-                resolve(name).await.unwrap_err().to_string(),
-                TcpStream::connect(name).await.unwrap_err().to_string(),
-                TcpListener::bind(name).await.unwrap_err().to_string(),
-                UdpSocket::bind(name).await.unwrap_err().to_string(),
-            ];
-            for text in texts {
-                assert!(text.contains(EXPECTED), "{text}");
-            }
-        });
+    async_test(async || {
+        let name = "nonexistent.invalid:80";
+        let texts = [
+            resolve(name).await.unwrap_err().to_string(),
+            TcpStream::connect(name).await.unwrap_err().to_string(),
+            TcpListener::bind(name).await.unwrap_err().to_string(),
+            UdpSocket::bind(name).await.unwrap_err().to_string(),
+        ];
+        for text in texts {
+            assert!(text.contains(EXPECTED), "{text}");
+        }
     });
 }
 
@@ -218,15 +216,13 @@ fn b97_a_look_up_that_nobody_waits_for_keeps_nothing() {
 
 #[test]
 fn many_look_ups_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let tasks: Vec<_> = (0..50)
-                .map(|port| soloist::spawn(async move { resolve(("localhost", port)).await }))
-                .collect();
-            for (port, task) in tasks.into_iter().enumerate() {
-                let found = task.await.unwrap();
-                assert!(found.iter().all(|a| usize::from(a.port()) == port));
-            }
-        });
+    async_test(async || {
+        let tasks: Vec<_> = (0..50)
+            .map(|port| soloist::spawn(async move { resolve(("localhost", port)).await }))
+            .collect();
+        for (port, task) in tasks.into_iter().enumerate() {
+            let found = task.await.unwrap();
+            assert!(found.iter().all(|a| usize::from(a.port()) == port));
+        }
     });
 }

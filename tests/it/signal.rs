@@ -20,7 +20,7 @@ use soloist::task::yield_now;
 use soloist::time::sleep;
 use soloist::{block_on, spawn};
 
-use crate::support::{passes_in_child, poll_once, watchdog};
+use crate::support::*;
 
 const USR1: SignalKind = SignalKind::user_defined1();
 
@@ -279,17 +279,15 @@ fn a_signal_from_another_process_arrives() {
 
 #[test]
 fn what_cannot_be_listened_to_is_an_error() {
-    watchdog(|| {
-        block_on(async {
-            for number in [SIGKILL, SIGSTOP, SIGSEGV] {
-                let error = signal(SignalKind::from_raw(number)).unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-                assert!(error.to_string().starts_with("SIG"), "{error}");
-            }
-            for number in [0, -1, 12_345] {
-                signal(SignalKind::from_raw(number)).unwrap_err();
-            }
-        });
+    async_test(async || {
+        for number in [SIGKILL, SIGSTOP, SIGSEGV] {
+            let error = signal(SignalKind::from_raw(number)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().starts_with("SIG"), "{error}");
+        }
+        for number in [0, -1, 12_345] {
+            signal(SignalKind::from_raw(number)).unwrap_err();
+        }
     });
 }
 

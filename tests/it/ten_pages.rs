@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
-use crate::support::watchdog;
+use crate::support::*;
 
 const WAYS: [&str; 7] = [
     "blocking",

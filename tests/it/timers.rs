@@ -28,9 +28,7 @@ use soloist::{Handle, Runtime, block_on, spawn};
 
 use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
 
 fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(waker))
@@ -305,25 +303,23 @@ fn b45_zero_sleeps_end_whatever_wakes_meanwhile() {
 
 #[test]
 fn b46_zero_sleeps_let_the_others_run() {
-    watchdog(|| {
-        block_on(async {
-            let zeros = Rc::new(Cell::new(0));
-            let count = zeros.clone();
-            let _zeros = spawn(async move {
-                loop {
-                    sleep(Duration::ZERO).await;
-                    count.set(count.get() + 1);
-                }
-            });
-            for _ in 0..1000 {
-                let before = zeros.get();
-                yield_now().await;
-                assert!(zeros.get() - before <= 3);
+    async_test(async || {
+        let zeros = Rc::new(Cell::new(0));
+        let count = zeros.clone();
+        let _zeros = spawn(async move {
+            loop {
+                sleep(Duration::ZERO).await;
+                count.set(count.get() + 1);
             }
-            let before = zeros.get();
-            sleep(2 * MS).await;
-            assert!(zeros.get() > before);
         });
+        for _ in 0..1000 {
+            let before = zeros.get();
+            yield_now().await;
+            assert!(zeros.get() - before <= 3);
+        }
+        let before = zeros.get();
+        sleep(2 * MS).await;
+        assert!(zeros.get() > before);
     });
 }
 
@@ -331,31 +327,29 @@ fn b46_zero_sleeps_let_the_others_run() {
 /// that every one is followed by a look at the timers.
 #[test]
 fn b46_a_zero_sleep_loop_with_long_polls_starves_nobody() {
-    watchdog(|| {
-        block_on(async {
-            let turns = Rc::new(Cell::new(0));
-            let count = turns.clone();
-            let _other = spawn(async move {
-                loop {
-                    yield_now().await;
-                    count.set(count.get() + 1);
-                }
-            });
-            let mut longest_pause = 0;
-            let (mut seen, mut pause) = (0, 0);
-            for _ in 0..100 {
-                sleep(Duration::ZERO).await;
-                compute_for(2 * MS);
-                if turns.get() == seen {
-                    pause += 1;
-                    longest_pause = longest_pause.max(pause);
-                } else {
-                    seen = turns.get();
-                    pause = 0;
-                }
+    async_test(async || {
+        let turns = Rc::new(Cell::new(0));
+        let count = turns.clone();
+        let _other = spawn(async move {
+            loop {
+                yield_now().await;
+                count.set(count.get() + 1);
             }
-            assert!(longest_pause <= 3, "{longest_pause} polls in a row");
         });
+        let mut longest_pause = 0;
+        let (mut seen, mut pause) = (0, 0);
+        for _ in 0..100 {
+            sleep(Duration::ZERO).await;
+            compute_for(2 * MS);
+            if turns.get() == seen {
+                pause += 1;
+                longest_pause = longest_pause.max(pause);
+            } else {
+                seen = turns.get();
+                pause = 0;
+            }
+        }
+        assert!(longest_pause <= 3, "{longest_pause} polls in a row");
     });
 }
 
@@ -384,60 +378,54 @@ fn b47_deadlines_about_now_are_not_missed() {
 
 #[test]
 fn b48_a_sleep_ends_in_a_poll_that_never_lets_go() {
-    watchdog(|| {
-        block_on(async {
-            let mut sleep = sleep(5 * MS);
-            let start = Instant::now();
-            let mut busy = stream::repeat(());
-            poll_fn(|cx| {
-                loop {
-                    if Pin::new(&mut sleep).poll(cx).is_ready() {
-                        return Poll::Ready(());
-                    }
-                    assert!(busy.poll_next(cx).is_ready());
-                    assert!(start.elapsed() < Duration::from_secs(20), "it does not end");
+    async_test(async || {
+        let mut sleep = sleep(5 * MS);
+        let start = Instant::now();
+        let mut busy = stream::repeat(());
+        poll_fn(|cx| {
+            loop {
+                if Pin::new(&mut sleep).poll(cx).is_ready() {
+                    return Poll::Ready(());
                 }
-            })
-            .await;
-            assert!(start.elapsed() >= 5 * MS);
-        });
+                assert!(busy.poll_next(cx).is_ready());
+                assert!(start.elapsed() < Duration::from_secs(20), "it does not end");
+            }
+        })
+        .await;
+        assert!(start.elapsed() >= 5 * MS);
     });
 }
 
 #[test]
 fn b48_a_sleep_ends_beside_a_stream_that_wakes_itself() {
-    watchdog(|| {
-        block_on(async {
-            let busy = async {
-                loop {
-                    yield_now().await;
-                }
-            };
-            or(sleep(5 * MS), busy).await;
-            let never = stream::repeat(()).then(|()| yield_now()).count();
-            assert!(timeout(5 * MS, never).await.is_err());
-        });
+    async_test(async || {
+        let busy = async {
+            loop {
+                yield_now().await;
+            }
+        };
+        or(sleep(5 * MS), busy).await;
+        let never = stream::repeat(()).then(|()| yield_now()).count();
+        assert!(timeout(5 * MS, never).await.is_err());
     });
 }
 
 #[test]
 fn b49_the_waker_of_the_last_poll_is_the_one_that_is_woken() {
-    watchdog(|| {
-        block_on(async {
-            let [(a, waker_a), (b, waker_b)] = [CountWakes::new(), CountWakes::new()];
-            let mut first = sleep(100 * MS);
-            assert!(poll_with(&mut first, &waker_a).is_pending());
-            assert!(poll_with(&mut first, &waker_a).is_pending());
-            assert!(poll_with(&mut first, &waker_b).is_pending());
-            // The new deadline is for whoever waited for the old one.
-            let mut second = sleep(HOUR);
-            assert!(poll_with(&mut second, &waker_a).is_pending());
-            assert!(poll_with(&mut second, &waker_b).is_pending());
-            second.reset(now() + 5 * MS);
-            sleep(110 * MS).await;
-            assert_eq!((a.get(), b.get()), (0, 2));
-            assert_eq!(Arc::strong_count(&b), 2, "no waker is kept");
-        });
+    async_test(async || {
+        let [(a, waker_a), (b, waker_b)] = [CountWakes::new(), CountWakes::new()];
+        let mut first = sleep(100 * MS);
+        assert!(poll_with(&mut first, &waker_a).is_pending());
+        assert!(poll_with(&mut first, &waker_a).is_pending());
+        assert!(poll_with(&mut first, &waker_b).is_pending());
+        // The new deadline is for whoever waited for the old one.
+        let mut second = sleep(HOUR);
+        assert!(poll_with(&mut second, &waker_a).is_pending());
+        assert!(poll_with(&mut second, &waker_b).is_pending());
+        second.reset(now() + 5 * MS);
+        sleep(110 * MS).await;
+        assert_eq!((a.get(), b.get()), (0, 2));
+        assert_eq!(Arc::strong_count(&b), 2, "no waker is kept");
     });
 }
 
@@ -547,20 +535,18 @@ fn b51_an_interval_costs_one_poll_per_tick() {
 
 #[test]
 fn b52_equal_deadlines_fire_first_in_first_out() {
-    watchdog(|| {
-        block_on(async {
-            let log = Log::default();
-            let due = now() + 10 * MS;
-            let mut sleeps: Vec<Sleep> = (0..100).map(|_| sleep_until(due)).collect();
-            // The order of the first polls counts, not the one in which they were made.
-            let order = (0..100).map(|n| (n * 37) % 100);
-            for name in order.clone() {
-                let waker = logging_waker(&log, name);
-                assert!(poll_with(&mut sleeps[name as usize], &waker).is_pending());
-            }
-            sleep_until(due).await;
-            assert_eq!(*log.lock().unwrap(), order.collect::<Vec<_>>());
-        });
+    async_test(async || {
+        let log = Log::default();
+        let due = now() + 10 * MS;
+        let mut sleeps: Vec<Sleep> = (0..100).map(|_| sleep_until(due)).collect();
+        // The order of the first polls counts, not the one in which they were made.
+        let order = (0..100).map(|n| (n * 37) % 100);
+        for name in order.clone() {
+            let waker = logging_waker(&log, name);
+            assert!(poll_with(&mut sleeps[name as usize], &waker).is_pending());
+        }
+        sleep_until(due).await;
+        assert_eq!(*log.lock().unwrap(), order.collect::<Vec<_>>());
     });
 }
 
@@ -601,25 +587,23 @@ fn b52_a_timer_that_is_set_by_a_timer_is_not_of_the_same_batch() {
 /// As above, where the waker itself sets the timer.
 #[test]
 fn b52_a_timer_that_is_set_by_a_waker_waits_for_the_tasks_of_its_batch() {
-    watchdog(|| {
-        block_on(async {
-            let log = Log::default();
-            let due = now() + 5 * MS;
-            let set: Arc<Mutex<Option<Sleep>>> = Arc::default();
-            let (inner, keep) = (logging_waker(&log, 2), set.clone());
-            let waker = waker_fn(move || {
-                let mut sleep = sleep(Duration::ZERO);
-                assert!(poll_with(&mut sleep, &inner).is_pending());
-                *keep.lock().unwrap() = Some(sleep);
-            });
-            let mut first = sleep_until(due);
-            assert!(poll_with(&mut first, &waker).is_pending());
-            sleep_until(due).await;
-            assert_eq!(*log.lock().unwrap(), []);
-            log.lock().unwrap().push(1);
-            sleep(MS).await;
-            assert_eq!(*log.lock().unwrap(), [1, 2]);
+    async_test(async || {
+        let log = Log::default();
+        let due = now() + 5 * MS;
+        let set: Arc<Mutex<Option<Sleep>>> = Arc::default();
+        let (inner, keep) = (logging_waker(&log, 2), set.clone());
+        let waker = waker_fn(move || {
+            let mut sleep = sleep(Duration::ZERO);
+            assert!(poll_with(&mut sleep, &inner).is_pending());
+            *keep.lock().unwrap() = Some(sleep);
         });
+        let mut first = sleep_until(due);
+        assert!(poll_with(&mut first, &waker).is_pending());
+        sleep_until(due).await;
+        assert_eq!(*log.lock().unwrap(), []);
+        log.lock().unwrap().push(1);
+        sleep(MS).await;
+        assert_eq!(*log.lock().unwrap(), [1, 2]);
     });
 }
 
@@ -765,19 +749,17 @@ fn a_sleep_registers_at_its_first_pending_poll() {
 
 #[test]
 fn a_sleep_that_is_done_stays_done_until_it_is_reset() {
-    watchdog(|| {
-        block_on(async {
-            let mut sleep = sleep(MS);
-            (&mut sleep).await;
-            assert!(poll_once(&mut sleep).await.is_ready());
-            assert!(poll_once(&mut sleep).await.is_ready());
-            let due = now() + 3 * MS;
-            sleep.reset(due);
-            assert_eq!(sleep.deadline(), due);
-            assert!(poll_once(&mut sleep).await.is_pending());
-            sleep.await;
-            assert!(now() >= due);
-        });
+    async_test(async || {
+        let mut sleep = sleep(MS);
+        (&mut sleep).await;
+        assert!(poll_once(&mut sleep).await.is_ready());
+        assert!(poll_once(&mut sleep).await.is_ready());
+        let due = now() + 3 * MS;
+        sleep.reset(due);
+        assert_eq!(sleep.deadline(), due);
+        assert!(poll_once(&mut sleep).await.is_pending());
+        sleep.await;
+        assert!(now() >= due);
     });
 }
 
@@ -828,17 +810,15 @@ fn a_reset_of_a_sleep_that_never_ends_wakes_at_the_new_time() {
 
 #[test]
 fn a_reset_that_goes_by_way_of_never_wakes_at_the_new_time() {
-    watchdog(|| {
-        block_on(async {
-            let (count, waker) = CountWakes::new();
-            let mut first = sleep(HOUR);
-            assert!(poll_with(&mut first, &waker).is_pending());
-            let never = sleep(Duration::MAX).deadline();
-            first.reset(never);
-            first.reset(now() + MS);
-            sleep(5 * MS).await;
-            assert_eq!(count.get(), 1);
-        });
+    async_test(async || {
+        let (count, waker) = CountWakes::new();
+        let mut first = sleep(HOUR);
+        assert!(poll_with(&mut first, &waker).is_pending());
+        let never = sleep(Duration::MAX).deadline();
+        first.reset(never);
+        first.reset(now() + MS);
+        sleep(5 * MS).await;
+        assert_eq!(count.get(), 1);
     });
 }
 
@@ -979,48 +959,42 @@ fn the_panic_outside_of_a_runtime_is_at_the_callers_place() {
 
 #[test]
 fn b93_a_timeout_polls_the_future_first() {
-    watchdog(|| {
-        block_on(async {
-            assert_eq!(timeout(Duration::ZERO, ready(1)).await, Ok(1));
-            assert_eq!(timeout_at(now() - HOUR, ready(2)).await, Ok(2));
-            // Ready in the poll in which the time is up.
-            let late = async {
-                yield_now().await;
-                compute_for(2 * MS);
-                3
-            };
-            assert_eq!(timeout(MS, late).await, Ok(3));
-            assert!(timeout(Duration::ZERO, pending::<()>()).await.is_err());
-        });
+    async_test(async || {
+        assert_eq!(timeout(Duration::ZERO, ready(1)).await, Ok(1));
+        assert_eq!(timeout_at(now() - HOUR, ready(2)).await, Ok(2));
+        // Ready in the poll in which the time is up.
+        let late = async {
+            yield_now().await;
+            compute_for(2 * MS);
+            3
+        };
+        assert_eq!(timeout(MS, late).await, Ok(3));
+        assert!(timeout(Duration::ZERO, pending::<()>()).await.is_err());
     });
 }
 
 #[test]
 fn a_timeout_polls_the_future_once_for_each_wake() {
-    watchdog(|| {
-        block_on(async {
-            let seen = Seen::new();
-            let mut waiting = timeout(5 * MS, seen.probe());
-            assert!(poll_once(&mut waiting).await.is_pending());
-            assert_eq!(seen.polls.get(), 1);
-            assert!((&mut waiting).await.is_err());
-            assert!((2..=3).contains(&seen.polls.get()));
-            assert_eq!(seen.drops.get(), 0);
-            drop(waiting);
-            assert_eq!(seen.drops.get(), 1);
-        });
+    async_test(async || {
+        let seen = Seen::new();
+        let mut waiting = timeout(5 * MS, seen.probe());
+        assert!(poll_once(&mut waiting).await.is_pending());
+        assert_eq!(seen.polls.get(), 1);
+        assert!((&mut waiting).await.is_err());
+        assert!((2..=3).contains(&seen.polls.get()));
+        assert_eq!(seen.drops.get(), 0);
+        drop(waiting);
+        assert_eq!(seen.drops.get(), 1);
     });
 }
 
 #[test]
 fn nested_timeouts_end_with_the_shorter_one() {
-    watchdog(|| {
-        block_on(async {
-            let inner = timeout(2 * MS, timeout(HOUR, pending::<()>())).await;
-            assert!(inner.is_err());
-            let outer = timeout(HOUR, timeout(2 * MS, pending::<()>())).await;
-            assert!(outer.unwrap().is_err());
-        });
+    async_test(async || {
+        let inner = timeout(2 * MS, timeout(HOUR, pending::<()>())).await;
+        assert!(inner.is_err());
+        let outer = timeout(HOUR, timeout(2 * MS, pending::<()>())).await;
+        assert!(outer.unwrap().is_err());
     });
 }
 
@@ -1040,40 +1014,36 @@ fn elapsed_is_an_error_that_turns_into_an_io_error() {
 
 #[test]
 fn an_interval_ticks_at_once_and_then_every_period() {
-    watchdog(|| {
-        block_on(async {
-            let before = now();
-            let period = 5 * MS;
-            let mut ticks = interval(period);
-            assert_eq!(ticks.period(), period);
-            let polls = Cell::new(0);
-            let first = count_polls(&polls, ticks.tick()).await;
-            assert_eq!(polls.get(), 1);
-            assert!(before <= first && first <= now());
-            let mut last = first;
-            for _ in 0..5 {
-                let tick = ticks.tick().await;
-                assert!(now() >= tick, "a tick before its time");
-                assert!(tick - last >= period);
-                last = tick;
-            }
-        });
+    async_test(async || {
+        let before = now();
+        let period = 5 * MS;
+        let mut ticks = interval(period);
+        assert_eq!(ticks.period(), period);
+        let polls = Cell::new(0);
+        let first = count_polls(&polls, ticks.tick()).await;
+        assert_eq!(polls.get(), 1);
+        assert!(before <= first && first <= now());
+        let mut last = first;
+        for _ in 0..5 {
+            let tick = ticks.tick().await;
+            assert!(now() >= tick, "a tick before its time");
+            assert!(tick - last >= period);
+            last = tick;
+        }
     });
 }
 
 #[test]
 fn an_interval_starts_when_it_is_told_to() {
-    watchdog(|| {
-        block_on(async {
-            let mut ticks = interval_at(now() + HOUR, MS);
-            assert!(timeout(MS, ticks.tick()).await.is_err());
-            let start = now() + 5 * MS;
-            assert_eq!(interval_at(start, MS).tick().await, start);
-            assert!(now() >= start);
-            // In the past: due at once, and late.
-            let start = now() - 2 * HOUR;
-            assert_eq!(interval_at(start, HOUR).tick().await, start);
-        });
+    async_test(async || {
+        let mut ticks = interval_at(now() + HOUR, MS);
+        assert!(timeout(MS, ticks.tick()).await.is_err());
+        let start = now() + 5 * MS;
+        assert_eq!(interval_at(start, MS).tick().await, start);
+        assert!(now() >= start);
+        // In the past: due at once, and late.
+        let start = now() - 2 * HOUR;
+        assert_eq!(interval_at(start, HOUR).tick().await, start);
     });
 }
 
@@ -1104,113 +1074,103 @@ fn late_ticks_are_delayed() {
 
 #[test]
 fn missed_ticks_follow_as_they_are_told_to() {
-    watchdog(|| {
-        block_on(async {
-            let period = 10 * MS;
-            // Before the first tick, a good four of them are missed.
-            let start = now() - 45 * MS;
-            let set = |behavior| {
-                let mut ticks = interval_at(start, period);
-                ticks.set_missed_tick_behavior(behavior);
-                ticks
-            };
+    async_test(async || {
+        let period = 10 * MS;
+        // Before the first tick, a good four of them are missed.
+        let start = now() - 45 * MS;
+        let set = |behavior| {
+            let mut ticks = interval_at(start, period);
+            ticks.set_missed_tick_behavior(behavior);
+            ticks
+        };
 
-            let mut burst = set(MissedTickBehavior::Burst);
-            let polls = Cell::new(0);
-            count_polls(&polls, async {
-                for n in 0..5 {
-                    assert_eq!(burst.tick().await, start + n * period);
-                }
-            })
-            .await;
-            assert_eq!(polls.get(), 1);
-            assert_eq!(burst.tick().await, start + 5 * period);
+        let mut burst = set(MissedTickBehavior::Burst);
+        let polls = Cell::new(0);
+        count_polls(&polls, async {
+            for n in 0..5 {
+                assert_eq!(burst.tick().await, start + n * period);
+            }
+        })
+        .await;
+        assert_eq!(polls.get(), 1);
+        assert_eq!(burst.tick().await, start + 5 * period);
 
-            let mut skip = set(MissedTickBehavior::Skip);
-            let before = now();
-            assert_eq!(skip.tick().await, start);
-            let taken = now();
-            let next = skip.tick().await;
-            let since = next - start;
-            assert_eq!(since.as_nanos() % period.as_nanos(), 0, "{since:?}");
-            assert!(before <= next && next <= taken + period);
-            assert!(now() >= next);
+        let mut skip = set(MissedTickBehavior::Skip);
+        let before = now();
+        assert_eq!(skip.tick().await, start);
+        let taken = now();
+        let next = skip.tick().await;
+        let since = next - start;
+        assert_eq!(since.as_nanos() % period.as_nanos(), 0, "{since:?}");
+        assert!(before <= next && next <= taken + period);
+        assert!(now() >= next);
 
-            let mut delay = set(MissedTickBehavior::Delay);
-            let before = now();
-            assert_eq!(delay.tick().await, start);
-            let next = delay.tick().await;
-            assert!(next >= before + period);
-            assert!(now() >= next);
-        });
+        let mut delay = set(MissedTickBehavior::Delay);
+        let before = now();
+        assert_eq!(delay.tick().await, start);
+        let next = delay.tick().await;
+        assert!(next >= before + period);
+        assert!(now() >= next);
     });
 }
 
 #[test]
 fn a_tick_that_is_given_up_is_not_lost() {
-    watchdog(|| {
-        block_on(async {
-            let start = now() + 3 * MS;
-            let mut ticks = interval_at(start, HOUR);
-            let mut tries = 0;
-            let tick = loop {
-                tries += 1;
-                match timeout(Duration::from_micros(500), ticks.tick()).await {
-                    Ok(tick) => break tick,
-                    Err(_) => assert!(now() - start < HOUR),
-                }
-            };
-            assert_eq!(tick, start);
-            assert!(tries >= 1);
-        });
+    async_test(async || {
+        let start = now() + 3 * MS;
+        let mut ticks = interval_at(start, HOUR);
+        let mut tries = 0;
+        let tick = loop {
+            tries += 1;
+            match timeout(Duration::from_micros(500), ticks.tick()).await {
+                Ok(tick) => break tick,
+                Err(_) => assert!(now() - start < HOUR),
+            }
+        };
+        assert_eq!(tick, start);
+        assert!(tries >= 1);
     });
 }
 
 #[test]
 fn an_interval_is_reset_to_a_period_from_now() {
-    watchdog(|| {
-        block_on(async {
-            let mut ticks = interval(4 * MS);
-            ticks.tick().await;
-            sleep(2 * MS).await;
-            let before = now();
-            ticks.reset();
-            let tick = ticks.tick().await;
-            assert!(tick >= before + 4 * MS);
-            // Before the first tick.
-            let mut ticks = interval(4 * MS);
-            let before = now();
-            ticks.reset();
-            assert!(ticks.tick().await >= before + 4 * MS);
-        });
+    async_test(async || {
+        let mut ticks = interval(4 * MS);
+        ticks.tick().await;
+        sleep(2 * MS).await;
+        let before = now();
+        ticks.reset();
+        let tick = ticks.tick().await;
+        assert!(tick >= before + 4 * MS);
+        // Before the first tick.
+        let mut ticks = interval(4 * MS);
+        let before = now();
+        ticks.reset();
+        assert!(ticks.tick().await >= before + 4 * MS);
     });
 }
 
 #[test]
 fn an_interval_is_a_stream_of_its_ticks() {
-    watchdog(|| {
-        block_on(async {
-            let start = now();
-            let ticks: Vec<Instant> = interval_at(start, 2 * MS).take(4).collect().await;
-            assert_eq!(ticks[0], start);
-            assert!(ticks.windows(2).all(|pair| pair[1] - pair[0] >= 2 * MS));
-            assert!(now() >= ticks[3]);
-        });
+    async_test(async || {
+        let start = now();
+        let ticks: Vec<Instant> = interval_at(start, 2 * MS).take(4).collect().await;
+        assert_eq!(ticks[0], start);
+        assert!(ticks.windows(2).all(|pair| pair[1] - pair[0] >= 2 * MS));
+        assert!(now() >= ticks[3]);
     });
 }
 
 #[test]
 fn an_interval_without_a_period_panics_and_names_the_way_out() {
-    watchdog(|| {
-        block_on(async {
-            for text in [
-                panic_of(|| interval(Duration::ZERO)),
-                panic_of(|| interval_at(now(), Duration::ZERO)),
-            ] {
-                assert!(text.contains("must not be zero"), "{text}");
-                assert!(text.contains("yield_now"), "{text}");
-            }
-        });
+    async_test(async || {
+        for text in [
+            panic_of(|| interval(Duration::ZERO)),
+            panic_of(|| interval_at(now(), Duration::ZERO)),
+        ] {
+            assert!(text.contains("must not be zero"), "{text}");
+            assert!(text.contains("yield_now"), "{text}");
+        }
     });
 }
 

@@ -15,9 +15,6 @@ use soloist::{Handle, Runtime, block_on, future, spawn};
 
 use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
-const HOUR: Duration = Duration::from_secs(3600);
-
 fn by(by: By) -> String {
     match by {
         By::Task(who) => who.to_string(),

@@ -3,7 +3,6 @@
 #[cfg(target_os = "linux")]
 use std::cell::Cell;
 use std::fs;
-use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -24,19 +23,6 @@ use soloist::time::timeout;
 use soloist::{block_on, spawn};
 
 use crate::support::*;
-
-const MS: Duration = Duration::from_millis(1);
-
-async fn soon<F: Future>(future: F) -> F::Output {
-    match timeout(Duration::from_secs(20), future).await {
-        Ok(output) => output,
-        Err(_) => panic!("it does not happen"),
-    }
-}
-
-async fn fails_soon<F: Future>(future: F) {
-    assert!(timeout(5 * MS, future).await.is_err());
-}
 
 /// A directory for sockets, with a short name.
 struct Dir(PathBuf);
@@ -149,199 +135,184 @@ fn clients_and_a_server_at_a_path() {
 #[cfg(target_os = "linux")]
 #[test]
 fn clients_and_a_server_at_an_abstract_name() {
-    watchdog(|| {
-        block_on(async {
-            let address = abstract_name("stream");
-            let listener = UnixListener::bind_addr(&address).unwrap();
-            let (client, server) =
-                soon(zip(UnixStream::connect_addr(&address), listener.accept())).await;
-            let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
-            client.write_all(b"hello").await.unwrap();
-            client.close().await.unwrap();
-            assert_eq!(read_all(&mut server).await, "hello");
+    async_test(async || {
+        let address = abstract_name("stream");
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let (client, server) =
+            soon(zip(UnixStream::connect_addr(&address), listener.accept())).await;
+        let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+        client.write_all(b"hello").await.unwrap();
+        client.close().await.unwrap();
+        assert_eq!(read_all(&mut server).await, "hello");
 
-            let error = UnixListener::bind_addr(&address).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-            assert!(error.to_string().contains("soloist-test-"), "{error}");
-            drop(listener);
-            let error = UnixStream::connect_addr(&address).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-            assert!(error.to_string().contains("soloist-test-"), "{error}");
-            // The name is free again.
-            UnixListener::bind_addr(&address).unwrap();
-        });
+        let error = UnixListener::bind_addr(&address).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains("soloist-test-"), "{error}");
+        drop(listener);
+        let error = UnixStream::connect_addr(&address).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(error.to_string().contains("soloist-test-"), "{error}");
+        // The name is free again.
+        UnixListener::bind_addr(&address).unwrap();
     });
 }
 
 #[test]
 fn pairs_of_streams_carry_more_than_their_buffers_hold() {
-    watchdog(|| {
-        block_on(async {
-            let (one, other) = UnixStream::pair().unwrap();
-            let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| (n >> 3) as u8).collect();
-            let writer = spawn({
-                let bytes = bytes.clone();
-                let one = one.clone();
-                async move {
-                    (&one).write_all(&bytes).await.unwrap();
-                    (&one).close().await.unwrap();
-                }
-            });
-            let back = spawn(async move { echo(&other, &other).await });
-            let mut all = Vec::new();
-            soon((&one).read_to_end(&mut all)).await.unwrap();
-            assert!(all == bytes);
-            soon(writer).await;
-            soon(back).await;
+    async_test(async || {
+        let (one, other) = UnixStream::pair().unwrap();
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| (n >> 3) as u8).collect();
+        let writer = spawn({
+            let bytes = bytes.clone();
+            let one = one.clone();
+            async move {
+                (&one).write_all(&bytes).await.unwrap();
+                (&one).close().await.unwrap();
+            }
         });
+        let back = spawn(async move { echo(&other, &other).await });
+        let mut all = Vec::new();
+        soon((&one).read_to_end(&mut all)).await.unwrap();
+        assert!(all == bytes);
+        soon(writer).await;
+        soon(back).await;
     });
 }
 
 #[test]
 fn several_buffers_are_read_and_written_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let (mut one, mut other) = UnixStream::pair().unwrap();
-            let parts = [
-                IoSlice::new(b"one"),
-                IoSlice::new(b""),
-                IoSlice::new(b"two"),
-            ];
-            assert_eq!(one.write_vectored(&parts).await.unwrap(), 6);
-            let (mut a, mut b) = ([0; 2], [0; 10]);
-            let mut bufs = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
-            assert_eq!(soon(other.read_vectored(&mut bufs)).await.unwrap(), 6);
-            assert_eq!((&a, &b[..4]), (b"on", &b"etwo"[..]));
-            fails_soon(other.read(&mut b)).await;
-            // More than the system takes in one call.
-            let many: Vec<_> = (0..3000).map(|_| IoSlice::new(b"x")).collect();
-            assert!(soon(one.write_vectored(&many)).await.unwrap() >= 1024);
-        });
+    async_test(async || {
+        let (mut one, mut other) = UnixStream::pair().unwrap();
+        let parts = [
+            IoSlice::new(b"one"),
+            IoSlice::new(b""),
+            IoSlice::new(b"two"),
+        ];
+        assert_eq!(one.write_vectored(&parts).await.unwrap(), 6);
+        let (mut a, mut b) = ([0; 2], [0; 10]);
+        let mut bufs = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+        assert_eq!(soon(other.read_vectored(&mut bufs)).await.unwrap(), 6);
+        assert_eq!((&a, &b[..4]), (b"on", &b"etwo"[..]));
+        fails_soon(other.read(&mut b)).await;
+        // More than the system takes in one call.
+        let many: Vec<_> = (0..3000).map(|_| IoSlice::new(b"x")).collect();
+        assert!(soon(one.write_vectored(&many)).await.unwrap() >= 1024);
     });
 }
 
 #[test]
 fn a_read_that_is_dropped_loses_nothing() {
-    watchdog(|| {
-        block_on(async {
-            let (mut one, other) = UnixStream::pair().unwrap();
-            for n in 0..100 {
-                let task = spawn({
-                    let mut other = other.clone();
-                    async move {
-                        let mut buf = [0; 8];
-                        let n = other.read(&mut buf).await.unwrap();
-                        buf[..n].to_vec()
-                    }
-                });
-                yield_now().await;
-                one.write_all(&[n]).await.unwrap();
-                if n % 2 == 0 {
-                    yield_now().await;
+    async_test(async || {
+        let (mut one, other) = UnixStream::pair().unwrap();
+        for n in 0..100 {
+            let task = spawn({
+                let mut other = other.clone();
+                async move {
+                    let mut buf = [0; 8];
+                    let n = other.read(&mut buf).await.unwrap();
+                    buf[..n].to_vec()
                 }
-                let got = match task.cancel().await {
-                    Some(got) => got,
-                    None => {
-                        let mut buf = [0; 8];
-                        let n = soon((&other).read(&mut buf)).await.unwrap();
-                        buf[..n].to_vec()
-                    }
-                };
-                assert_eq!(got, [n]);
+            });
+            yield_now().await;
+            one.write_all(&[n]).await.unwrap();
+            if n % 2 == 0 {
+                yield_now().await;
             }
-        });
+            let got = match task.cancel().await {
+                Some(got) => got,
+                None => {
+                    let mut buf = [0; 8];
+                    let n = soon((&other).read(&mut buf)).await.unwrap();
+                    buf[..n].to_vec()
+                }
+            };
+            assert_eq!(got, [n]);
+        }
     });
 }
 
 #[test]
 fn b75_after_half_a_close_the_other_half_is_read_to_its_end() {
-    watchdog(|| {
-        block_on(async {
-            let (mut one, mut other) = UnixStream::pair().unwrap();
-            one.write_all(b"question").await.unwrap();
-            one.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(read_all(&mut other).await, "question");
-            let error = one.write(b"x").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-            other.write_all(b"answer").await.unwrap();
-            other.close().await.unwrap();
-            assert_eq!(read_all(&mut one).await, "answer");
-            // Twice, and after the end.
-            for stream in [&mut one, &mut other] {
-                stream.close().await.unwrap();
-                stream.close().await.unwrap();
-                assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0);
-            }
+    async_test(async || {
+        let (mut one, mut other) = UnixStream::pair().unwrap();
+        one.write_all(b"question").await.unwrap();
+        one.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_all(&mut other).await, "question");
+        let error = one.write(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        other.write_all(b"answer").await.unwrap();
+        other.close().await.unwrap();
+        assert_eq!(read_all(&mut one).await, "answer");
+        // Twice, and after the end.
+        for stream in [&mut one, &mut other] {
+            stream.close().await.unwrap();
+            stream.close().await.unwrap();
+            assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0);
+        }
 
-            // After the other side is gone, with bytes that nobody has read: that is a
-            // reset here.
-            let (mut one, other) = UnixStream::pair().unwrap();
-            one.write_all(b"x").await.unwrap();
-            drop(other);
-            let _ = soon(one.read(&mut [0])).await;
-            for _ in 0..2 {
-                soon(one.close()).await.unwrap();
-            }
-            assert_eq!(soon(one.read(&mut [0])).await.unwrap(), 0);
-        });
+        // After the other side is gone, with bytes that nobody has read: that is a
+        // reset here.
+        let (mut one, other) = UnixStream::pair().unwrap();
+        one.write_all(b"x").await.unwrap();
+        drop(other);
+        let _ = soon(one.read(&mut [0])).await;
+        for _ in 0..2 {
+            soon(one.close()).await.unwrap();
+        }
+        assert_eq!(soon(one.read(&mut [0])).await.unwrap(), 0);
     });
 }
 
 #[test]
 fn b74_a_write_to_a_closed_peer_is_an_error_and_no_signal() {
-    let name = "unix::b74_a_write_to_a_closed_peer_is_an_error_and_no_signal";
-    watchdog(move || {
-        passes_in_child(name, || {
-            crate::sys::restore_sigpipe();
-            block_on(async {
-                let (mut one, other) = UnixStream::pair().unwrap();
-                drop(other);
-                let error = one.write(b"x").await.unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-                let two = [IoSlice::new(b"x"), IoSlice::new(b"y")];
-                let error = one.write_vectored(&two).await.unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    in_own_process(|| {
+        crate::sys::restore_sigpipe();
+        block_on(async {
+            let (mut one, other) = UnixStream::pair().unwrap();
+            drop(other);
+            let error = one.write(b"x").await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+            let two = [IoSlice::new(b"x"), IoSlice::new(b"y")];
+            let error = one.write_vectored(&two).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 
-                let (one, other) = UnixDatagram::pair().unwrap();
-                drop(other);
-                one.send(b"x").await.unwrap_err();
-                one.shutdown(Shutdown::Both).unwrap();
-                let error = one.send(b"x").await.unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-            });
-        })
+            let (one, other) = UnixDatagram::pair().unwrap();
+            drop(other);
+            one.send(b"x").await.unwrap_err();
+            one.shutdown(Shutdown::Both).unwrap();
+            let error = one.send(b"x").await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        });
     });
 }
 
 #[test]
 fn streams_come_from_std_and_go_back() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-            let mut ours = UnixStream::try_from(ours).unwrap();
-            fails_soon(ours.read(&mut [0])).await;
-            theirs.write_all(b"x").unwrap();
-            assert_eq!(soon(ours.read(&mut [0; 8])).await.unwrap(), 1);
-            assert!(ours.as_fd().try_clone_to_owned().is_ok());
-            assert!(ours.local_addr().unwrap().is_unnamed());
-            assert!(ours.take_error().unwrap().is_none());
+    async_test(async || {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut ours = UnixStream::try_from(ours).unwrap();
+        fails_soon(ours.read(&mut [0])).await;
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(soon(ours.read(&mut [0; 8])).await.unwrap(), 1);
+        assert!(ours.as_fd().try_clone_to_owned().is_ok());
+        assert!(ours.local_addr().unwrap().is_unnamed());
+        assert!(ours.take_error().unwrap().is_none());
 
-            let clone = ours.clone();
-            let ours = ours.into_std().unwrap_err().into_socket();
-            drop(clone);
-            let (read, write) = ours.into_split();
-            let mut ours = read.reunite(write).unwrap().into_std().unwrap();
-            let error = ours.read(&mut [0]).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let clone = ours.clone();
+        let ours = ours.into_std().unwrap_err().into_socket();
+        drop(clone);
+        let (read, write) = ours.into_split();
+        let mut ours = read.reunite(write).unwrap().into_std().unwrap();
+        let error = ours.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
 
-            let dir = Dir::new();
-            let listener = UnixListener::bind(dir.path("socket")).unwrap();
-            let clone = listener.clone();
-            let listener = listener.into_std().unwrap_err().into_socket();
-            drop(clone);
-            let listener = listener.into_std().unwrap();
-            UnixListener::try_from(listener).unwrap();
-        });
+        let dir = Dir::new();
+        let listener = UnixListener::bind(dir.path("socket")).unwrap();
+        let clone = listener.clone();
+        let listener = listener.into_std().unwrap_err().into_socket();
+        drop(clone);
+        let listener = listener.into_std().unwrap();
+        UnixListener::try_from(listener).unwrap();
     });
 }
 
@@ -699,45 +670,41 @@ fn datagrams_between_paths() {
 #[cfg(target_os = "linux")]
 #[test]
 fn datagrams_between_abstract_names() {
-    watchdog(|| {
-        block_on(async {
-            let (here, there) = (abstract_name("here"), abstract_name("there"));
-            let one = UnixDatagram::bind_addr(&here).unwrap();
-            let other = UnixDatagram::bind_addr(&there).unwrap();
-            one.send_to_addr(b"one", &there).await.unwrap();
-            assert_eq!(recv(&other).await, b"one");
-            other.connect_addr(&here).unwrap();
-            other.send(b"other").await.unwrap();
-            assert_eq!(recv(&one).await, b"other");
-            drop(one);
-            let error = other.send(b"nobody").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-            let error = other.connect_addr(&here).unwrap_err();
-            assert!(error.to_string().contains("soloist-test-"), "{error}");
-        });
+    async_test(async || {
+        let (here, there) = (abstract_name("here"), abstract_name("there"));
+        let one = UnixDatagram::bind_addr(&here).unwrap();
+        let other = UnixDatagram::bind_addr(&there).unwrap();
+        one.send_to_addr(b"one", &there).await.unwrap();
+        assert_eq!(recv(&other).await, b"one");
+        other.connect_addr(&here).unwrap();
+        other.send(b"other").await.unwrap();
+        assert_eq!(recv(&one).await, b"other");
+        drop(one);
+        let error = other.send(b"nobody").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let error = other.connect_addr(&here).unwrap_err();
+        assert!(error.to_string().contains("soloist-test-"), "{error}");
     });
 }
 
 #[test]
 fn datagrams_keep_their_boundaries() {
-    watchdog(|| {
-        block_on(async {
-            let (one, other) = UnixDatagram::pair().unwrap();
-            one.send(b"a long datagram").await.unwrap();
-            one.send(b"").await.unwrap();
-            one.send(b"the last").await.unwrap();
-            // What does not fit is gone.
-            let mut buf = [0; 6];
-            assert_eq!(soon(other.recv(&mut buf)).await.unwrap(), 6);
-            assert_eq!(&buf, b"a long");
-            assert_eq!(recv(&other).await, b"");
-            assert_eq!(recv(&other).await, b"the last");
-            fails_soon(other.recv(&mut buf)).await;
+    async_test(async || {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        one.send(b"a long datagram").await.unwrap();
+        one.send(b"").await.unwrap();
+        one.send(b"the last").await.unwrap();
+        // What does not fit is gone.
+        let mut buf = [0; 6];
+        assert_eq!(soon(other.recv(&mut buf)).await.unwrap(), 6);
+        assert_eq!(&buf, b"a long");
+        assert_eq!(recv(&other).await, b"");
+        assert_eq!(recv(&other).await, b"the last");
+        fails_soon(other.recv(&mut buf)).await;
 
-            one.shutdown(Shutdown::Write).unwrap();
-            let error = one.send(b"x").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-        });
+        one.shutdown(Shutdown::Write).unwrap();
+        let error = one.send(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     });
 }
 
@@ -794,21 +761,19 @@ fn b64_a_send_to_a_full_queue_is_no_busy_loop() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_queue_at_the_peer_does_not_hold_up_a_send_to_another_one() {
-    watchdog(|| {
-        block_on(async {
-            let dir = Dir::new();
-            let (here, there) = (dir.path("here"), dir.path("there"));
-            let _peer = UnixDatagram::bind(&here).unwrap();
-            let other = UnixDatagram::bind(&there).unwrap();
-            let one = std::os::unix::net::UnixDatagram::unbound().unwrap();
-            one.connect(&here).unwrap();
-            let one = UnixDatagram::try_from(one).unwrap();
-            send_until_full(async |n| one.send(&n.to_ne_bytes()).await).await;
-            let sent = timeout(Duration::from_secs(5), one.send_to(b"hello", &there)).await;
-            assert_eq!(sent.expect("it waits for the peer").unwrap(), 5);
-            let mut buf = [0; 16];
-            assert_eq!(other.recv(&mut buf).await.unwrap(), 5);
-        });
+    async_test(async || {
+        let dir = Dir::new();
+        let (here, there) = (dir.path("here"), dir.path("there"));
+        let _peer = UnixDatagram::bind(&here).unwrap();
+        let other = UnixDatagram::bind(&there).unwrap();
+        let one = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        one.connect(&here).unwrap();
+        let one = UnixDatagram::try_from(one).unwrap();
+        send_until_full(async |n| one.send(&n.to_ne_bytes()).await).await;
+        let sent = timeout(Duration::from_secs(5), one.send_to(b"hello", &there)).await;
+        assert_eq!(sent.expect("it waits for the peer").unwrap(), 5);
+        let mut buf = [0; 16];
+        assert_eq!(other.recv(&mut buf).await.unwrap(), 5);
     });
 }
 
@@ -856,26 +821,24 @@ fn b64_a_send_to_a_peer_whose_queue_is_full_waits_for_room() {
 
 #[test]
 fn a_receive_that_is_dropped_loses_no_datagram() {
-    watchdog(|| {
-        block_on(async {
-            let (one, other) = UnixDatagram::pair().unwrap();
-            for n in 0..100 {
-                let task = spawn({
-                    let other = other.clone();
-                    async move { recv(&other).await }
-                });
+    async_test(async || {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        for n in 0..100 {
+            let task = spawn({
+                let other = other.clone();
+                async move { recv(&other).await }
+            });
+            yield_now().await;
+            one.send(&[n]).await.unwrap();
+            if n % 2 == 0 {
                 yield_now().await;
-                one.send(&[n]).await.unwrap();
-                if n % 2 == 0 {
-                    yield_now().await;
-                }
-                match task.cancel().await {
-                    Some(got) => assert_eq!(got, [n]),
-                    None => assert_eq!(recv(&other).await, [n]),
-                }
             }
-            fails_soon(other.recv(&mut [0; 8])).await;
-        });
+            match task.cancel().await {
+                Some(got) => assert_eq!(got, [n]),
+                None => assert_eq!(recv(&other).await, [n]),
+            }
+        }
+        fails_soon(other.recv(&mut [0; 8])).await;
     });
 }
 
@@ -926,20 +889,18 @@ fn what_goes_wrong_with_datagrams_is_said() {
 
 #[test]
 fn datagram_sockets_come_from_std_and_go_back() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
-            let ours = UnixDatagram::try_from(ours).unwrap();
-            fails_soon(ours.recv(&mut [0; 8])).await;
-            theirs.send(b"hello").unwrap();
-            assert_eq!(recv(&ours).await, b"hello");
-            let clone = ours.clone();
-            let ours = ours.into_std().unwrap_err().into_socket();
-            drop(clone);
-            let ours = ours.into_std().unwrap();
-            let error = ours.recv(&mut [0; 8]).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        });
+    async_test(async || {
+        let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let ours = UnixDatagram::try_from(ours).unwrap();
+        fails_soon(ours.recv(&mut [0; 8])).await;
+        theirs.send(b"hello").unwrap();
+        assert_eq!(recv(&ours).await, b"hello");
+        let clone = ours.clone();
+        let ours = ours.into_std().unwrap_err().into_socket();
+        drop(clone);
+        let ours = ours.into_std().unwrap();
+        let error = ours.recv(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     });
 }
 

@@ -15,9 +15,8 @@ use soloist::task::yield_now;
 use soloist::time::{self, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
 use soloist::{Handle, spawn, testing};
 
-use crate::support::{panic_of, tcp_pair, watchdog};
+use crate::support::*;
 
-const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Real time in which something outside happens.
 const A_WHILE: Duration = Duration::from_millis(30);
