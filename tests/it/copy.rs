@@ -111,7 +111,7 @@ fn a_slow_reader_holds_the_writer_back() {
         let mut last = usize::MAX;
         while *sent.borrow() != last {
             last = *sent.borrow();
-            soloist::time::sleep(std::time::Duration::from_millis(50)).await;
+            soloist::time::sleep(50 * MS).await;
         }
         assert!(!writer.is_finished());
         let (mut buf, mut all) = (vec![0; CHUNK], 0);

@@ -36,7 +36,7 @@ fn b102_a_disarmed_socket_whose_peer_resets_costs_nothing() {
             if bytes_first {
                 // Reported while no task waits for it.
                 theirs.write_all(b"x").unwrap();
-                sleep(Duration::from_millis(50)).await;
+                sleep(50 * MS).await;
             }
             let linger = Some(Duration::ZERO);
             socket2::SockRef::from(&theirs).set_linger(linger).unwrap();
@@ -51,9 +51,9 @@ fn b102_a_disarmed_socket_whose_peer_resets_costs_nothing() {
         assert!(poll_once(&mut reading).await.is_pending());
 
         let before = thread_cpu_time();
-        sleep(Duration::from_secs(2)).await;
+        sleep(2 * SECOND).await;
         let used = thread_cpu_time() - before;
-        assert!(used < Duration::from_millis(100), "{used:?} in two seconds");
+        assert!(used < 100 * MS, "{used:?} in two seconds");
 
         // They can be waited for again.
         for ours in kept {

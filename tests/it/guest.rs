@@ -66,6 +66,13 @@ fn guest() -> (Runtime, Rc<Seen>) {
     (runtime, seen)
 }
 
+fn with_guest(test: impl FnOnce(Runtime, Rc<Seen>) + Send + 'static) {
+    watchdog(|| {
+        let (runtime, seen) = guest();
+        test(runtime, seen);
+    });
+}
+
 /// The loop of a host that does nothing else: until `done`. Returns the number of turns.
 fn host(runtime: &Runtime, mut done: impl FnMut() -> bool) -> usize {
     let mut turns = 0;
@@ -119,8 +126,7 @@ fn what_was_there_before_the_fd_was_asked_for() {
 
 #[test]
 fn b103_a_wake_from_another_thread() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
+    with_guest(|runtime, seen| {
         for n in 2..100 {
             let waker = seen.waker();
             let thread = thread::spawn(move || waker.wake());
@@ -135,8 +141,7 @@ fn b103_a_wake_from_another_thread() {
 
 #[test]
 fn b103_a_wake_from_this_thread_between_turns() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
+    with_guest(|runtime, seen| {
         for n in 2..100 {
             assert!(!is_readable(&runtime));
             seen.waker().wake();
@@ -151,8 +156,7 @@ fn b103_a_wake_from_this_thread_between_turns() {
 
 #[test]
 fn b103_a_timer_that_is_due() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+    with_guest(|runtime, _| {
         for wait in [0, 1, 300, 1000, 1500, 20_000].map(Duration::from_micros) {
             let deadline = Instant::now() + wait;
             let task = runtime.spawn(async move { sleep_until(deadline).await });
@@ -170,9 +174,8 @@ fn b103_a_timer_that_is_due() {
 
 #[test]
 fn b103_the_fd_is_quiet_until_the_timer_is_due() {
-    watchdog(|| {
-        let (runtime, _) = guest();
-        let far = Instant::now() + Duration::from_secs(1000);
+    with_guest(|runtime, _| {
+        let far = Instant::now() + 1000 * SECOND;
         let task = runtime.spawn(async move { sleep_until(far).await });
         settle(&runtime);
         assert_eq!(runtime.next_deadline(), Some(far));
@@ -189,8 +192,7 @@ fn b103_the_fd_is_quiet_until_the_timer_is_due() {
 
 #[test]
 fn a_timer_that_is_dropped_between_turns_is_forgotten() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+    with_guest(|runtime, _| {
         let task = runtime.spawn(async { sleep(5 * MS).await });
         settle(&runtime);
         drop(task);
@@ -204,13 +206,12 @@ fn a_timer_that_is_dropped_between_turns_is_forgotten() {
 
 #[test]
 fn a_timer_that_is_reset_between_turns() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+    with_guest(|runtime, _| {
         let timer = Rc::new(RefCell::new(None));
         let inner = timer.clone();
         let task = runtime.spawn(poll_fn(move |cx| {
             let mut timer = inner.borrow_mut();
-            let timer = timer.get_or_insert_with(|| sleep(Duration::from_secs(1000)));
+            let timer = timer.get_or_insert_with(|| sleep(1000 * SECOND));
             Pin::new(timer).poll(cx)
         }));
         settle(&runtime);
@@ -227,8 +228,7 @@ fn a_timer_that_is_reset_between_turns() {
 
 #[test]
 fn b103_work_that_is_left_over() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+    with_guest(|runtime, _| {
         let polls = Rc::new(Cell::new(0));
         let count = polls.clone();
         let task = runtime.spawn(async move {
@@ -251,8 +251,7 @@ fn b103_work_that_is_left_over() {
 
 #[test]
 fn b103_what_is_spawned_between_turns() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+    with_guest(|runtime, _| {
         for n in 0..50 {
             assert!(!is_readable(&runtime));
             let task = runtime.spawn(async move { n });
@@ -283,8 +282,7 @@ fn b103_what_is_spawned_between_turns() {
 
 #[test]
 fn b103_a_socket_that_is_ready() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+    with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let read = Rc::new(Cell::new(0));
         let count = read.clone();
@@ -315,8 +313,7 @@ fn b103_a_socket_that_is_ready() {
 
 #[test]
 fn a_socket_that_is_ready_and_that_nobody_reads_does_not_spin() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+    with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = runtime.block_on(async { Rc::new(Async::new(ours).unwrap()) });
         let inner = ours.clone();
@@ -348,8 +345,7 @@ fn a_socket_that_is_ready_and_that_nobody_reads_does_not_spin() {
 
 #[test]
 fn a_socket_whose_reader_has_gone_does_not_spin() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+    with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = runtime.block_on(async { Rc::new(Async::new(ours).unwrap()) });
         for _ in 0..5 {
@@ -399,8 +395,7 @@ fn an_echo_between_two_guests_of_two_threads() {
 
 #[test]
 fn idle_tasks_cost_no_turns() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
+    with_guest(|runtime, seen| {
         let (mut theirs, _ours) = {
             let (a, b) = UnixStream::pair().unwrap();
             runtime
@@ -414,7 +409,7 @@ fn idle_tasks_cost_no_turns() {
         for _ in 0..100 {
             runtime
                 .spawn(async {
-                    let _ = timeout(Duration::from_secs(1000), pending::<()>()).await;
+                    let _ = timeout(1000 * SECOND, pending::<()>()).await;
                 })
                 .detach();
         }
@@ -460,8 +455,7 @@ fn a_second_guest_is_refused() {
 
 #[test]
 fn another_runtime_on_the_thread_passes_the_word_on() {
-    watchdog(|| {
-        let (guest, seen) = guest();
+    with_guest(|guest, seen| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let read = guest.spawn(async move {
             let mut ours = Async::new(ours).unwrap();
@@ -497,8 +491,7 @@ fn another_runtime_on_the_thread_passes_the_word_on() {
 
 #[test]
 fn a_timer_of_the_guest_survives_the_waits_of_another_runtime() {
-    watchdog(|| {
-        let (guest, _) = guest();
+    with_guest(|guest, _| {
         let timer = guest.spawn(async { sleep(20 * MS).await });
         settle(&guest);
         for _ in 0..5 {
@@ -515,8 +508,7 @@ fn a_timer_of_the_guest_survives_the_waits_of_another_runtime() {
 
 #[test]
 fn another_runtime_whose_turns_find_nothing_does_not_keep_the_guest_busy() {
-    watchdog(|| {
-        let (guest, _) = guest();
+    with_guest(|guest, _| {
         let other = Runtime::new();
         let mut readable = 0;
         for _ in 0..100 {
@@ -535,8 +527,7 @@ fn another_runtime_whose_turns_find_nothing_does_not_keep_the_guest_busy() {
 
 #[test]
 fn stop_and_abort_between_turns() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
+    with_guest(|runtime, seen| {
         let handle = runtime.handle();
         handle.stop();
         assert!(is_readable(&runtime));
@@ -572,8 +563,7 @@ fn a_panic_in_a_turn_leaves_the_word_to_the_host() {
 #[test]
 fn wakes_that_race_with_turns_are_never_lost() {
     const WAKES: usize = 20_000;
-    watchdog(|| {
-        let (runtime, seen) = guest();
+    with_guest(|runtime, seen| {
         let (send, receive) = mpsc::sync_channel::<Waker>(1);
         let thread = thread::spawn(move || {
             for waker in receive {
@@ -686,8 +676,7 @@ async fn read_bytes(socket: UnixStream, count: Rc<Cell<usize>>) {
 
 #[test]
 fn b115_a_socket_and_a_task_that_are_ready_at_once() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
+    with_guest(|runtime, seen| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let count = Rc::new(Cell::new(0));
         let reader = runtime.spawn(read_bytes(ours, count.clone()));
@@ -933,9 +922,8 @@ fn b120_the_child_of_a_fork_may_be_a_guest_again() {
 #[cfg(feature = "testing")]
 #[test]
 fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
-    watchdog(|| {
-        let (runtime, _) = guest();
-        let far = runtime.spawn(async { sleep(Duration::from_secs(1000)).await });
+    with_guest(|runtime, _| {
+        let far = runtime.spawn(async { sleep(1000 * SECOND).await });
         settle(&runtime);
         let mut early = None;
         soloist::testing::block_on(async {
@@ -956,8 +944,7 @@ fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
 
 #[test]
 fn an_edge_is_left_by_whatever_else_runs_on_the_thread() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
+    with_guest(|runtime, seen| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let count = Rc::new(Cell::new(0));
         let reader = runtime.spawn(read_bytes(ours, count.clone()));

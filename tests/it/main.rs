@@ -32,6 +32,7 @@ mod hostile;
 mod inspect;
 #[cfg(soloist_liar)]
 mod liar;
+mod listeners;
 mod metrics;
 mod moves;
 mod net;
@@ -54,6 +55,7 @@ mod slow;
 mod sources;
 #[cfg(unix)]
 mod stdin;
+mod streams;
 mod stress;
 mod stuck;
 mod support;

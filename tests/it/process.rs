@@ -22,13 +22,6 @@ use crate::support::*;
 const MIB: usize = 1 << 20;
 const SIGKILL: i32 = 9;
 
-/// Runs a test under the watchdog in a process of its own: its children are then those of
-/// the test.
-#[track_caller]
-fn alone(name: &str, test: impl FnOnce() + Send + 'static) {
-    passes_in_child(&format!("process::{name}"), || watchdog(test));
-}
-
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
@@ -53,7 +46,7 @@ fn exists(pid: Pid) -> bool {
 
 async fn until_gone(pid: Pid) {
     while exists(pid) {
-        sleep(Duration::from_millis(1)).await;
+        sleep(MS).await;
     }
 }
 
@@ -79,14 +72,14 @@ fn children() -> BTreeMap<String, usize> {
 #[cfg(target_os = "linux")]
 fn until_all_have_ended() {
     while children().keys().any(|state| state != "Z") {
-        thread::sleep(Duration::from_millis(1));
+        thread::sleep(MS);
     }
 }
 
 #[cfg(target_os = "linux")]
 async fn until_childless() {
     while !children().is_empty() {
-        sleep(Duration::from_millis(5)).await;
+        sleep(5 * MS).await;
     }
 }
 
@@ -191,7 +184,7 @@ fn b60_the_end_of_a_child_wakes_both_ends_of_its_pipes() {
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let blocked = spawn(async move { stdin.write_all(&[0; MIB]).await });
         let reading = spawn(async move { stdout.read(&mut [0; 8]).await });
-        sleep(Duration::from_millis(5)).await;
+        sleep(5 * MS).await;
         assert!(!blocked.is_finished() && !reading.is_finished());
         child.kill().unwrap();
         assert_eq!(blocked.await.unwrap_err().kind(), ErrorKind::BrokenPipe);
@@ -260,7 +253,7 @@ fn a_wait_that_is_dropped_loses_nothing() {
         let mut child = sleeper().spawn().unwrap();
         for _ in 0..3 {
             assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
-            let limit = timeout(Duration::from_millis(2), child.wait()).await;
+            let limit = timeout(2 * MS, child.wait()).await;
             assert!(limit.is_err());
             assert_eq!(child.try_wait().unwrap(), None);
         }
@@ -273,35 +266,33 @@ fn a_wait_that_is_dropped_loses_nothing() {
         let mut child = sleeper().spawn().unwrap();
         assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
         child.kill().unwrap();
-        sleep(Duration::from_millis(5)).await;
+        sleep(5 * MS).await;
         assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
     });
 }
 
 #[test]
 fn a_wait_is_idle() {
-    alone("a_wait_is_idle", || {
-        block_on(async {
-            let mut children: Vec<Child> = (0..5).map(|_| sleeper().spawn().unwrap()).collect();
-            let mut last = children.pop().unwrap();
-            let waits: Vec<_> = children
-                .into_iter()
-                .map(|mut child| spawn(async move { child.wait().await }))
-                .collect();
-            assert_idle(Duration::from_millis(50)).await;
-            // The others are looked at, and wait on.
-            last.kill().unwrap();
-            last.wait().await.unwrap();
-            assert_idle(Duration::from_millis(50)).await;
-            assert!(!waits.iter().any(|wait| wait.is_finished()));
-        });
+    async_in_own_process(async || {
+        let mut children: Vec<Child> = (0..5).map(|_| sleeper().spawn().unwrap()).collect();
+        let mut last = children.pop().unwrap();
+        let waits: Vec<_> = children
+            .into_iter()
+            .map(|mut child| spawn(async move { child.wait().await }))
+            .collect();
+        assert_idle(50 * MS).await;
+        // The others are looked at, and wait on.
+        last.kill().unwrap();
+        last.wait().await.unwrap();
+        assert_idle(50 * MS).await;
+        assert!(!waits.iter().any(|wait| wait.is_finished()));
     });
 }
 
 #[test]
 fn a_status_under_a_timeout() {
     async_test(async || {
-        let status = timeout(Duration::from_secs(50), sh("exit 3").status()).await;
+        let status = timeout(50 * SECOND, sh("exit 3").status()).await;
         assert_eq!(status.unwrap().unwrap().code(), Some(3));
 
         // Killed by the drop of the future.
@@ -313,19 +304,11 @@ fn a_status_under_a_timeout() {
         stdout.read_line(&mut line).await.unwrap();
         let pid = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
         let wait = async move { child.wait().await };
-        assert!(timeout(Duration::from_millis(5), wait).await.is_err());
+        assert!(timeout(5 * MS, wait).await.is_err());
         until_gone(pid).await;
 
-        assert!(
-            timeout(Duration::from_millis(5), sleeper().status())
-                .await
-                .is_err()
-        );
-        assert!(
-            timeout(Duration::from_millis(5), sleeper().output())
-                .await
-                .is_err()
-        );
+        assert!(timeout(5 * MS, sleeper().status()).await.is_err());
+        assert!(timeout(5 * MS, sleeper().output()).await.is_err());
     });
 }
 
@@ -340,7 +323,7 @@ fn a_dropped_child_is_killed_if_that_was_asked_for() {
         let child = sleeper().kill_on_drop(false).spawn().unwrap();
         let spared = pid(&child);
         drop(child);
-        sleep(Duration::from_millis(20)).await;
+        sleep(20 * MS).await;
         assert!(exists(spared));
         // It is reaped all the same.
         kill_process(spared, Signal::KILL).unwrap();
@@ -350,7 +333,7 @@ fn a_dropped_child_is_killed_if_that_was_asked_for() {
         let mut child = sleeper().spawn().unwrap();
         let killed = pid(&child);
         let waiting = spawn(async move { child.wait().await });
-        sleep(Duration::from_millis(5)).await;
+        sleep(5 * MS).await;
         waiting.cancel().await;
         until_gone(killed).await;
     });
@@ -359,42 +342,38 @@ fn a_dropped_child_is_killed_if_that_was_asked_for() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_children_leave_no_zombie() {
-    alone("a_thousand_children_leave_no_zombie", || {
-        block_on(async {
-            for _ in 0..5 {
-                let waits: Vec<_> = (0..100)
-                    .map(|_| spawn(Command::new("true").status()))
-                    .collect();
-                for wait in waits {
-                    assert!(wait.await.unwrap().success());
-                }
+    async_in_own_process(async || {
+        for _ in 0..5 {
+            let waits: Vec<_> = (0..100)
+                .map(|_| spawn(Command::new("true").status()))
+                .collect();
+            for wait in waits {
+                assert!(wait.await.unwrap().success());
             }
-            for _ in 0..500 {
-                drop(Command::new("true").spawn().unwrap());
-            }
-            until_childless().await;
-        });
+        }
+        for _ in 0..500 {
+            drop(Command::new("true").spawn().unwrap());
+        }
+        until_childless().await;
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn children_dropped_while_they_run_leave_no_zombie() {
-    alone("children_dropped_while_they_run_leave_no_zombie", || {
-        block_on(async {
-            // They end together, when the pipe to them is closed.
-            let (children, pipes): (Vec<_>, Vec<_>) = (0..200)
-                .map(|_| {
-                    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-                    let pipe = child.stdin.take().unwrap();
-                    (child, pipe)
-                })
-                .unzip();
-            drop(children);
-            assert_eq!(children_count(), 200);
-            drop(pipes);
-            until_childless().await;
-        });
+    async_in_own_process(async || {
+        // They end together, when the pipe to them is closed.
+        let (children, pipes): (Vec<_>, Vec<_>) = (0..200)
+            .map(|_| {
+                let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+                let pipe = child.stdin.take().unwrap();
+                (child, pipe)
+            })
+            .unzip();
+        drop(children);
+        assert_eq!(children_count(), 200);
+        drop(pipes);
+        until_childless().await;
     });
 }
 
@@ -406,65 +385,62 @@ fn children_count() -> usize {
 #[cfg(target_os = "linux")]
 #[test]
 fn children_that_outlive_their_runtime_leave_no_zombie() {
-    alone(
-        "children_that_outlive_their_runtime_leave_no_zombie",
-        || {
-            // Dropped with the runtime, by a task of it and by main; the next runtime of the
-            // thread reaps them.
-            let pipes = block_on(async {
-                let cat = || Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-                let (mut a, mut b) = (cat(), cat());
-                let pipes = (a.stdin.take(), b.stdin.take());
-                spawn(async move {
-                    let _a = a;
-                    pending::<()>().await;
-                })
-                .detach();
-                assert!(poll_once(&mut pin!(b.wait())).await.is_pending());
-                pipes
-            });
-            assert_eq!(children_count(), 2);
-            drop(pipes);
-            block_on(until_childless());
+    in_own_process(|| {
+        // Dropped with the runtime, by a task of it and by main; the next runtime of the
+        // thread reaps them.
+        let pipes = block_on(async {
+            let cat = || Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+            let (mut a, mut b) = (cat(), cat());
+            let pipes = (a.stdin.take(), b.stdin.take());
+            spawn(async move {
+                let _a = a;
+                pending::<()>().await;
+            })
+            .detach();
+            assert!(poll_once(&mut pin!(b.wait())).await.is_pending());
+            pipes
+        });
+        assert_eq!(children_count(), 2);
+        drop(pipes);
+        block_on(until_childless());
 
-            // Dropped outside of any runtime: the next spawn reaps what has ended.
+        // Dropped outside of any runtime: the next spawn reaps what has ended.
+        let child = block_on(async { sleeper().spawn().unwrap() });
+        drop(child);
+        until_all_have_ended();
+        let mut child = block_on(async { sleeper().spawn().unwrap() });
+        assert!(!children().contains_key("Z"));
+        child.kill().unwrap();
+        block_on(child.wait()).unwrap();
+
+        // And what has not is watched from then on.
+        let mut cat =
+            block_on(async { Command::new("cat").stdin(Stdio::piped()).spawn().unwrap() });
+        let pipe = cat.stdin.take().unwrap();
+        drop(cat);
+        block_on(async {
+            assert!(Command::new("true").status().await.unwrap().success());
+            assert_eq!(children_count(), 1);
+            drop(pipe);
+            until_childless().await;
+        });
+
+        // Left by a thread that ends.
+        thread::spawn(|| {
             let child = block_on(async { sleeper().spawn().unwrap() });
             drop(child);
             until_all_have_ended();
-            let mut child = block_on(async { sleeper().spawn().unwrap() });
-            assert!(!children().contains_key("Z"));
-            child.kill().unwrap();
-            block_on(child.wait()).unwrap();
-
-            // And what has not is watched from then on.
-            let mut cat =
-                block_on(async { Command::new("cat").stdin(Stdio::piped()).spawn().unwrap() });
-            let pipe = cat.stdin.take().unwrap();
-            drop(cat);
-            block_on(async {
-                assert!(Command::new("true").status().await.unwrap().success());
-                assert_eq!(children_count(), 1);
-                drop(pipe);
-                until_childless().await;
-            });
-
-            // Left by a thread that ends.
-            thread::spawn(|| {
-                let child = block_on(async { sleeper().spawn().unwrap() });
-                drop(child);
-                until_all_have_ended();
-            })
-            .join()
-            .unwrap();
-            assert_eq!(children_count(), 0);
-        },
-    );
+        })
+        .join()
+        .unwrap();
+        assert_eq!(children_count(), 0);
+    });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn threads_reap_what_other_threads_have_left() {
-    alone("threads_reap_what_other_threads_have_left", || {
+    in_own_process(|| {
         let threads = (0..4).map(|_| {
             thread::spawn(|| {
                 for _ in 0..10 {
@@ -484,7 +460,7 @@ fn threads_reap_what_other_threads_have_left() {
         // The threads are gone, and with them who watched.
         block_on(async {
             while !children().is_empty() {
-                sleep(Duration::from_millis(1)).await;
+                sleep(MS).await;
                 assert!(Command::new("true").status().await.unwrap().success());
             }
         });
@@ -494,33 +470,31 @@ fn threads_reap_what_other_threads_have_left() {
 #[cfg(target_os = "linux")]
 #[test]
 fn b94_children_that_are_given_up_close_their_fds() {
-    alone("b94_children_that_are_given_up_close_their_fds", || {
-        block_on(async {
-            let mut command = sleeper();
-            command
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
-            let mut give_up = async || {
-                let mut child = command.spawn().unwrap();
-                let mut stdout = child.stdout.take().unwrap();
-                assert!(
-                    poll_once(&mut pin!(stdout.read(&mut [0; 8])))
-                        .await
-                        .is_pending()
-                );
-                assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
-            };
+    async_in_own_process(async || {
+        let mut command = sleeper();
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut give_up = async || {
+            let mut child = command.spawn().unwrap();
+            let mut stdout = child.stdout.take().unwrap();
+            assert!(
+                poll_once(&mut pin!(stdout.read(&mut [0; 8])))
+                    .await
+                    .is_pending()
+            );
+            assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
+        };
+        give_up().await;
+        until_childless().await;
+        let before = open_fds();
+        for _ in 0..50 {
             give_up().await;
-            until_childless().await;
-            let before = crate::support::open_fds();
-            for _ in 0..50 {
-                give_up().await;
-                Command::new("no-such-program-here").spawn().unwrap_err();
-            }
-            until_childless().await;
-            assert_eq!(crate::support::open_fds(), before);
-        });
+            Command::new("no-such-program-here").spawn().unwrap_err();
+        }
+        until_childless().await;
+        assert_eq!(open_fds(), before);
     });
 }
 

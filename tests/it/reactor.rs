@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::{or, zip};
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use soloist::io::Async;
 use soloist::task::yield_now;
 use soloist::time::{now, sleep, sleep_until, timeout};
@@ -560,125 +560,6 @@ fn b65_a_connect_that_is_polled_for_nothing_is_still_pending() {
     });
 }
 
-/// Lets no fd be opened any more.
-#[cfg(target_os = "linux")]
-fn exhaust_fds() {
-    use std::os::fd::AsRawFd;
-    let next = std::fs::File::open("/dev/null").unwrap();
-    crate::sys::limit_fds(next.as_raw_fd() as usize);
-}
-
-/// Connections that wait to be accepted.
-fn waiting_clients(address: SocketAddr, count: usize) -> Vec<TcpStream> {
-    (0..count)
-        .map(|_| TcpStream::connect(address).unwrap())
-        .collect()
-}
-
-#[cfg(target_os = "linux")]
-fn without_fds(
-    name: &'static str,
-    accept: impl AsyncFn(&net::TcpListener) -> io::Result<net::TcpStream> + 'static,
-) {
-    passes_in_child(name, || {
-        block_on(async {
-            let listener = net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let clients = waiting_clients(address, 30);
-            let errors = Rc::new(Cell::new(0));
-            let count = errors.clone();
-            exhaust_fds();
-            let server = spawn(async move {
-                let mut accepted = Vec::new();
-                while accepted.len() < 30 {
-                    match accept(&listener).await {
-                        Ok(stream) => accepted.push(stream),
-                        Err(error) => {
-                            assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
-                            count.set(count.get() + 1);
-                        }
-                    }
-                }
-            });
-            assert_idle(300 * MS).await;
-            assert!((1..=10).contains(&errors.get()), "{} errors", errors.get());
-            crate::sys::limit_fds(1000);
-            soon(server).await;
-            drop(clients);
-        });
-    });
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn b66_accept_without_fds_does_not_spin() {
-    watchdog(|| {
-        let name = "reactor::b66_accept_without_fds_does_not_spin";
-        without_fds(name, async |listener| Ok(listener.accept().await?.0));
-    });
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn b66_incoming_without_fds_does_not_spin() {
-    in_own_process(|| {
-        block_on(async {
-            let listener = net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let _clients = waiting_clients(listener.local_addr().unwrap(), 30);
-            exhaust_fds();
-            let errors = Rc::new(Cell::new(0));
-            let count = errors.clone();
-            let server = spawn(async move {
-                let mut incoming = listener.incoming();
-                let mut accepted = Vec::new();
-                while accepted.len() < 30 {
-                    match incoming.next().await.unwrap() {
-                        Ok(stream) => accepted.push(stream),
-                        Err(_) => count.set(count.get() + 1),
-                    }
-                }
-            });
-            assert_idle(300 * MS).await;
-            assert!((1..=10).contains(&errors.get()), "{} errors", errors.get());
-            crate::sys::limit_fds(1000);
-            soon(server).await;
-        });
-    });
-}
-
-/// A stream of connections that is made anew for each of them.
-#[cfg(target_os = "linux")]
-#[test]
-fn b66_one_incoming_after_the_other_without_fds_does_not_spin() {
-    watchdog(|| {
-        let name = "reactor::b66_one_incoming_after_the_other_without_fds_does_not_spin";
-        without_fds(name, async |listener| {
-            listener.incoming().next().await.unwrap()
-        });
-    });
-}
-
-/// The pause after an accept that failed goes on from one call to the next.
-#[cfg(target_os = "linux")]
-#[test]
-fn b66_accepts_that_are_given_up_early_recover_too() {
-    in_own_process(|| {
-        block_on(async {
-            let listener = net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let _clients = waiting_clients(listener.local_addr().unwrap(), 1);
-            exhaust_fds();
-            for _ in 0..3 {
-                listener.accept().await.unwrap_err();
-            }
-            crate::sys::limit_fds(1000);
-            let start = now();
-            while timeout(2 * MS, listener.accept()).await.is_err() {
-                assert!(now() - start < 2 * SECOND, "it never accepts again");
-            }
-        });
-    });
-}
-
 // The wait.
 
 #[cfg(unix)]
@@ -763,27 +644,6 @@ fn b73_a_wait_that_fails_loses_nothing() {
             }
             assert_eq!(soon(more).await, 5);
             soon(timer).await;
-        });
-    });
-}
-
-#[cfg(unix)]
-#[test]
-fn b74_a_write_to_a_closed_peer_is_an_error_and_no_signal() {
-    in_own_process(|| {
-        crate::sys::restore_sigpipe();
-        block_on(async {
-            let (ours, theirs) = tcp_pair();
-            let mut ours = net::TcpStream::try_from(ours).unwrap();
-            reset(theirs);
-            soon(ours.read(&mut [0; 8])).await.unwrap_err();
-            let error = ours.write(b"x").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-            let error = ours
-                .write_vectored(&[io::IoSlice::new(b"x"), io::IoSlice::new(b"y")])
-                .await
-                .unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         });
     });
 }

@@ -1,7 +1,7 @@
 //! From what users write to addresses: numeric ones at once, names through the system.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::pin;
 use std::task::Poll;
 
@@ -43,8 +43,14 @@ fn what_can_name_an_address() {
         assert_eq!(at_once((Ipv4Addr::LOCALHOST, 80)), [v4]);
         assert_eq!(at_once((Ipv6Addr::LOCALHOST, 80)), [v6]);
         assert_eq!(at_once(&[v6, v4][..]), [v6, v4]);
-        let text = String::from("127.0.0.1:80");
-        assert_eq!(at_once(&text), [v4]);
+        assert_eq!(at_once(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80)), [v4]);
+        assert_eq!(
+            at_once(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 80, 0, 0)),
+            [v6]
+        );
+        assert_eq!(at_once(&v4), [v4]);
+        assert_eq!(at_once(&&"127.0.0.1:80"), [v4]);
+        assert_eq!(at_once(&String::from("127.0.0.1:80")), [v4]);
         assert_eq!(at_once("[fe80::1%3]:80")[0].port(), 80);
         let SocketAddr::V6(scoped) = at_once("[fe80::1%3]:80")[0] else {
             panic!("a v6 address");
@@ -69,9 +75,14 @@ fn what_names_none() {
             "localhost:",
             "localhost:http",
             "localhost:65536",
+            "localhost:99999999999999999999",
             "localhost:-1",
             "localhost: 80",
             "localhost:80:80",
+            "127.0.0.1: 80",
+            "127.0.0.1:-1",
+            "127.0.0.1:80:80",
+            "127.0.0.1:port",
             "127.0.0.1",
             "127.0.0.1:",
             "127.0.0.1:65536",
@@ -82,9 +93,12 @@ fn what_names_none() {
             "[::1]:",
             "[::1:80",
             "::1]:80",
+            "[]:80",
             "[localhost]:80",
             "[127.0.0.1]:80",
             "http://localhost:80",
+            "http://localhost",
+            "//localhost:80",
             "localhost/x:80",
         ] {
             let error = block_on(async {
@@ -96,6 +110,7 @@ fn what_names_none() {
             });
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text:?}");
             assert!(error.to_string().contains(&format!("`{text}`")), "{error}");
+            assert!(error.to_string().contains("host:port"), "{error}");
         }
         let none: &[SocketAddr] = &[];
         let error = block_on(resolve(none)).unwrap_err();
@@ -109,6 +124,7 @@ fn names_that_no_resolver_takes() {
     watchdog(|| {
         let long = format!("{}.invalid", "a".repeat(300));
         for host in [
+            "",
             "a\0b",
             "a b.invalid",
             "..",

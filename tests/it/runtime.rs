@@ -1150,7 +1150,7 @@ fn what_needs_a_runtime_and_can_return_an_error_does_so_outside_of_one() {
 #[test]
 fn the_example_event_loop_prints_the_same_results_for_the_same_seed() {
     let run = || {
-        let mut child = std::process::Command::new(crate::echo::example("event_loop"));
+        let mut child = crate::programs::example("event_loop");
         let child = child.args(["--seed", "7", "--tasks", "10"]);
         child.stdout(std::process::Stdio::piped()).spawn().unwrap()
     };

@@ -53,6 +53,13 @@ pub(crate) fn async_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send
     watchdog(|| soloist::block_on(test()))
 }
 
+/// As [`async_test`], under a virtual clock.
+#[cfg(feature = "testing")]
+#[track_caller]
+pub(crate) fn virtual_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
+    watchdog(|| soloist::testing::block_on(test()))
+}
+
 /// Runs a test twice: on a thread that waits in its parker, and on one that waits in its reactor,
 /// because it has had a socket.
 pub(crate) fn with_both_waits(test: impl Fn() + Send + Clone + 'static) {
@@ -337,6 +344,12 @@ pub(crate) fn passes_in_child(name: &str, test: impl FnOnce()) -> String {
 #[track_caller]
 pub(crate) fn in_own_process<F: FnOnce() + Send + 'static>(test: F) -> String {
     passes_in_child(test_name::<F>(), || watchdog(test))
+}
+
+/// As [`in_own_process`], for a test that is the future of a [`soloist::block_on`].
+#[track_caller]
+pub(crate) fn async_in_own_process<F: AsyncFnOnce() + Send + 'static>(test: F) -> String {
+    passes_in_child(test_name::<F>(), || async_test(test))
 }
 
 /// The path of the test in which a closure, or an `async` block, is written.

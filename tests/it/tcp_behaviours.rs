@@ -185,6 +185,11 @@ const SCRIPTS: &[(&str, &str)] = &[
         "a clone keeps the connection",
         "s.clone t; s.drop; settle; c.poll_read = pending; t.write 1; c.read = 1",
     ),
+    (
+        "the last clone closes the connection",
+        "c.clone d; c.write 1; c.drop; d.write 1; settle; s.read = 2; s.poll_read = pending; \
+         d.drop; s.read = 0",
+    ),
     ("a clone shares the shutdown", "c.clone d; c.shutdown write; d.write 1 = BrokenPipe"),
     (
         "dropping the writing half is a half-close",
@@ -283,6 +288,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ),
     ("shutdown(Read), then reads", "c.shutdown read = (); c.read = 0; c.peek = 0; c.read = 0"),
     ("shutdown(Read) wakes a reader", "c.spawn read; settle; c.shutdown read; c.join = 0"),
+    ("shutdown(Both) wakes a reader", "c.spawn read; settle; c.shutdown both; c.join = 0"),
     (
         "shutdown(Read) with data there",
         "s.write 5; settle; c.shutdown read; c.read = 5; c.read = 0",

@@ -1,7 +1,6 @@
 //! Options of TCP sockets, what a listener can be built with, and streams in halves.
 
-use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io::{self};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -88,74 +87,6 @@ fn b75_without_linger_the_last_bytes_arrive_and_with_none_of_it_there_is_a_reset
         drop(stream);
         let error = read_all(other).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    });
-}
-
-#[test]
-fn an_error_that_waits_can_be_taken() {
-    async_test(async || {
-        let (stream, other) = pair();
-        other.set_linger(Some(Duration::ZERO)).unwrap();
-        drop(other);
-        // The system has noticed when it says that there is something.
-        soon(stream.peek(&mut [0])).await.unwrap_err();
-
-        let (stream, other) = pair();
-        other.set_linger(Some(Duration::ZERO)).unwrap();
-        drop(other);
-        let mut error = None;
-        while error.is_none() {
-            yield_now().await;
-            error = stream.take_error().unwrap();
-        }
-        assert_eq!(error.unwrap().kind(), io::ErrorKind::ConnectionReset);
-        assert!(stream.take_error().unwrap().is_none());
-    });
-}
-
-/// More than the system takes in one call.
-#[test]
-fn any_number_of_buffers_is_written() {
-    async_test(async || {
-        let (mut stream, other) = pair();
-        let bytes: Vec<u8> = (0..5000_u32).map(|n| n as u8).collect();
-        let read = spawn(async move {
-            let mut other = other;
-            let mut all = Vec::new();
-            other.read_to_end(&mut all).await.unwrap();
-            all
-        });
-        let mut written = 0;
-        while written < bytes.len() {
-            let bufs: Vec<_> = bytes[written..].chunks(1).map(IoSlice::new).collect();
-            let n = soon(stream.write_vectored(&bufs)).await.unwrap();
-            assert!(n > 0);
-            written += n;
-        }
-        stream.close().await.unwrap();
-        assert_eq!(soon(read).await, bytes);
-    });
-}
-
-#[cfg(unix)]
-#[test]
-fn b74_no_write_to_a_closed_peer_raises_sigpipe() {
-    in_own_process(|| {
-        crate::sys::restore_sigpipe();
-        block_on(async {
-            let (stream, other) = pair();
-            other.set_linger(Some(Duration::ZERO)).unwrap();
-            drop(other);
-            let (mut read, mut write) = stream.into_split();
-            soon(read.read(&mut [0])).await.unwrap_err();
-            for _ in 0..2 {
-                let error = write.write(b"x").await.unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-                let two = [IoSlice::new(b"x"), IoSlice::new(b"y")];
-                let error = write.write_vectored(&two).await.unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-            }
-        });
     });
 }
 
@@ -310,26 +241,6 @@ fn a_builder_reports_what_is_wrong_when_it_binds() {
 // Halves.
 
 #[test]
-fn halves_read_and_write_at_the_same_time() {
-    async_test(async || {
-        let (stream, other) = pair();
-        let (mut read, mut write) = stream.into_split();
-        let bytes: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
-        let expected = bytes.clone();
-        let echo = spawn(async move { futures_lite::io::copy(&other, &other).await });
-        let writer = spawn(async move {
-            write.write_all(&bytes).await.unwrap();
-            // Dropped, and so shut down.
-        });
-        let mut all = Vec::new();
-        soon(read.read_to_end(&mut all)).await.unwrap();
-        assert!(all == expected);
-        soon(writer).await;
-        assert_eq!(soon(echo).await.unwrap(), 300_000);
-    });
-}
-
-#[test]
 fn the_end_comes_when_the_half_that_writes_is_dropped_and_not_before() {
     async_test(async || {
         let (stream, mut other) = pair();
@@ -406,26 +317,6 @@ fn halves_of_two_streams_come_back_unharmed() {
         assert_eq!(soon(other_a.read(&mut [0; 8])).await.unwrap(), 1);
         assert_eq!(read_all(other_b).await.unwrap(), "");
     });
-}
-
-#[test]
-fn a_read_of_a_half_that_is_dropped_loses_nothing() {
-    async_test(async || {
-        let (stream, mut other) = pair();
-        let (mut read, _write) = stream.into_split();
-        let mut buf = [0; 8];
-        for _ in 0..100 {
-            fails_at_once(read.read(&mut buf)).await;
-            other.write_all(b"x").await.unwrap();
-            yield_now().await;
-            assert_eq!(soon(read.read(&mut buf)).await.unwrap(), 1);
-        }
-    });
-}
-
-async fn fails_at_once<F: Future>(future: F) {
-    let mut future = Box::pin(future);
-    assert!(poll_once(&mut future).await.is_pending());
 }
 
 #[test]

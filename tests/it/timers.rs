@@ -30,10 +30,6 @@ use crate::support::*;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
-}
-
 /// What was woken, in order.
 type Log = Arc<Mutex<Vec<u64>>>;
 
@@ -42,17 +38,8 @@ fn logging_waker(log: &Log, id: u64) -> Waker {
     waker_fn(move || log.lock().unwrap().push(id))
 }
 
-/// The runtime waits on its thread until it has had a socket, and in the reactor then.
-fn with_both_ways_to_wait(test: fn()) {
-    watchdog(test);
-    watchdog(move || {
-        block_on(async {
-            soloist::net::TcpListener::bind("127.0.0.1:0")
-                .await
-                .unwrap();
-        });
-        test();
-    });
+fn async_with_both_waits(test: impl AsyncFn() + Send + Clone + 'static) {
+    with_both_waits(move || block_on(test()));
 }
 
 // Too long, too far, too soon.
@@ -156,7 +143,7 @@ fn b42_far_deadlines_do_not_fire_early() {
 
 #[test]
 fn b43_a_far_deadline_is_waited_for_without_spinning_and_others_can_wake_it() {
-    with_both_ways_to_wait(|| {
+    with_both_waits(|| {
         let a_bit_over = |millis: u64| Duration::from_millis(millis) + MS;
         for far in [
             25 * DAY,
@@ -198,66 +185,64 @@ fn b43_a_far_deadline_is_waited_for_without_spinning_and_others_can_wake_it() {
 
 #[test]
 fn b44_milliseconds_are_neither_spun_through_nor_added() {
-    with_both_ways_to_wait(|| {
-        block_on(async {
-            // The reactor's timer for the last millisecond is made at its first use.
-            sleep(100 * Duration::from_micros(1)).await;
-            #[cfg(target_os = "linux")]
-            let (cpu, waits) = (thread_cpu_time(), kernel_waits());
-            let start = Instant::now();
-            sleep(Duration::from_micros(100_700)).await;
-            assert!(start.elapsed() >= Duration::from_micros(100_700));
-            #[cfg(target_os = "linux")]
-            {
-                let waits = kernel_waits() - waits;
-                assert!(waits <= 6, "{waits} waits");
-                let cpu = thread_cpu_time() - cpu;
-                assert!(cpu < 10 * MS, "{cpu:?}");
-            }
+    async_with_both_waits(async || {
+        // The reactor's timer for the last millisecond is made at its first use.
+        sleep(100 * Duration::from_micros(1)).await;
+        #[cfg(target_os = "linux")]
+        let (cpu, waits) = (thread_cpu_time(), kernel_waits());
+        let start = Instant::now();
+        sleep(Duration::from_micros(100_700)).await;
+        assert!(start.elapsed() >= Duration::from_micros(100_700));
+        #[cfg(target_os = "linux")]
+        {
+            let waits = kernel_waits() - waits;
+            assert!(waits <= 6, "{waits} waits");
+            let cpu = thread_cpu_time() - cpu;
+            assert!(cpu < 10 * MS, "{cpu:?}");
+        }
 
-            // The last millisecond is waited for, too.
-            #[cfg(target_os = "linux")]
-            {
-                let cpu = thread_cpu_time();
-                for _ in 0..100 {
-                    sleep(Duration::from_micros(700)).await;
-                }
-                let cpu = thread_cpu_time() - cpu;
-                assert!(cpu < 35 * MS, "{cpu:?}");
+        // The last millisecond is waited for, too.
+        #[cfg(target_os = "linux")]
+        {
+            let cpu = thread_cpu_time();
+            for _ in 0..100 {
+                sleep(Duration::from_micros(700)).await;
             }
+            let cpu = thread_cpu_time() - cpu;
+            assert!(cpu < 35 * MS, "{cpu:?}");
+        }
 
-            // However busy the machine is, one of a hundred goes through as it should.
-            let latest = if cfg!(windows) {
-                // The system's tick is up to 15.6 ms long.
-                20 * MS
-            } else {
-                Duration::from_micros(900)
-            };
-            for micros in [0, 1, 50, 300, 1000, 1050] {
-                let wanted = Duration::from_micros(micros);
-                let mut took = (0..100).map(|_| async move {
-                    let start = Instant::now();
-                    sleep(wanted).await;
-                    let took = start.elapsed();
-                    assert!(took >= wanted, "{wanted:?}: {took:?}");
-                    took
-                });
-                let mut best = Duration::MAX;
-                for future in &mut took {
-                    best = best.min(future.await);
-                    if best < wanted + latest {
-                        break;
-                    }
+        // However busy the machine is, one of a hundred goes through as it should.
+        let latest = if cfg!(windows) {
+            // The system's tick is up to 15.6 ms long.
+            20 * MS
+        } else {
+            Duration::from_micros(900)
+        };
+        for micros in [0, 1, 50, 300, 1000, 1050] {
+            let wanted = Duration::from_micros(micros);
+            let mut took = (0..100).map(|_| async move {
+                let start = Instant::now();
+                sleep(wanted).await;
+                let took = start.elapsed();
+                assert!(took >= wanted, "{wanted:?}: {took:?}");
+                took
+            });
+            let mut best = Duration::MAX;
+            for future in &mut took {
+                best = best.min(future.await);
+                if best < wanted + latest {
+                    break;
                 }
-                assert!(best < wanted + latest, "{wanted:?}: {best:?}");
             }
-        });
+            assert!(best < wanted + latest, "{wanted:?}: {best:?}");
+        }
     });
 }
 
 #[test]
 fn sleeps_never_end_early() {
-    with_both_ways_to_wait(|| {
+    with_both_waits(|| {
         let mut random = Rng::with_seed(7);
         block_on(async {
             let tasks: Vec<_> = (0..300)
@@ -282,22 +267,20 @@ fn sleeps_never_end_early() {
 
 #[test]
 fn b45_zero_sleeps_end_whatever_wakes_meanwhile() {
-    with_both_ways_to_wait(|| {
-        block_on(async {
-            let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-            let stop = Arc::new(Mutex::new(false));
-            let stopped = stop.clone();
-            let thread = thread::spawn(move || {
-                while !*stopped.lock().unwrap() {
-                    waker.wake_by_ref();
-                }
-            });
-            for _ in 0..5000 {
-                sleep(Duration::ZERO).await;
+    async_with_both_waits(async || {
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let stop = Arc::new(Mutex::new(false));
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            while !*stopped.lock().unwrap() {
+                waker.wake_by_ref();
             }
-            *stop.lock().unwrap() = true;
-            thread.join().unwrap();
         });
+        for _ in 0..5000 {
+            sleep(Duration::ZERO).await;
+        }
+        *stop.lock().unwrap() = true;
+        thread.join().unwrap();
     });
 }
 
@@ -355,24 +338,22 @@ fn b46_a_zero_sleep_loop_with_long_polls_starves_nobody() {
 
 #[test]
 fn b47_deadlines_about_now_are_not_missed() {
-    with_both_ways_to_wait(|| {
-        block_on(async {
-            for nanos in 0..4000 {
-                let past = Duration::from_nanos(nanos % 1000);
-                sleep_until(now() - past).await;
-                sleep_until(now()).await;
-                sleep_until(now() + Duration::from_nanos(nanos % 1001)).await;
-            }
-            // All of them at once.
-            let base = now();
-            let all: Vec<_> = (0..4000)
-                .map(|nanos| sleep_until(base + Duration::from_nanos(nanos)))
-                .map(spawn)
-                .collect();
-            for one in all {
-                one.await;
-            }
-        });
+    async_with_both_waits(async || {
+        for nanos in 0..4000 {
+            let past = Duration::from_nanos(nanos % 1000);
+            sleep_until(now() - past).await;
+            sleep_until(now()).await;
+            sleep_until(now() + Duration::from_nanos(nanos % 1001)).await;
+        }
+        // All of them at once.
+        let base = now();
+        let all: Vec<_> = (0..4000)
+            .map(|nanos| sleep_until(base + Duration::from_nanos(nanos)))
+            .map(spawn)
+            .collect();
+        for one in all {
+            one.await;
+        }
     });
 }
 
@@ -388,7 +369,7 @@ fn b48_a_sleep_ends_in_a_poll_that_never_lets_go() {
                     return Poll::Ready(());
                 }
                 assert!(busy.poll_next(cx).is_ready());
-                assert!(start.elapsed() < Duration::from_secs(20), "it does not end");
+                assert!(start.elapsed() < 20 * SECOND, "it does not end");
             }
         })
         .await;
@@ -515,21 +496,19 @@ fn b50_a_million_random_operations_wake_what_a_list_says() {
 
 #[test]
 fn b51_an_interval_costs_one_poll_per_tick() {
-    with_both_ways_to_wait(|| {
-        block_on(async {
-            let polls = Cell::new(0);
-            let start = Instant::now();
-            let ticks = count_polls(&polls, async {
-                let mut interval = interval(2 * MS);
-                for _ in 0..20 {
-                    interval.tick().await;
-                }
-            });
-            ticks.await;
-            assert!(start.elapsed() >= 19 * 2 * MS);
-            // The first poll sees the first tick. A late one sees more than one.
-            assert!(polls.get() <= 20, "{} polls for 20 ticks", polls.get());
+    async_with_both_waits(async || {
+        let polls = Cell::new(0);
+        let start = Instant::now();
+        let ticks = count_polls(&polls, async {
+            let mut interval = interval(2 * MS);
+            for _ in 0..20 {
+                interval.tick().await;
+            }
         });
+        ticks.await;
+        assert!(start.elapsed() >= 19 * 2 * MS);
+        // The first poll sees the first tick. A late one sees more than one.
+        assert!(polls.get() <= 20, "{} polls for 20 ticks", polls.get());
     });
 }
 
@@ -600,7 +579,7 @@ fn b52_a_timer_that_is_set_by_a_waker_waits_for_the_tasks_of_its_batch() {
         let mut first = sleep_until(due);
         assert!(poll_with(&mut first, &waker).is_pending());
         sleep_until(due).await;
-        assert_eq!(*log.lock().unwrap(), []);
+        assert!(log.lock().unwrap().is_empty());
         log.lock().unwrap().push(1);
         sleep(MS).await;
         assert_eq!(*log.lock().unwrap(), [1, 2]);
@@ -609,7 +588,7 @@ fn b52_a_timer_that_is_set_by_a_waker_waits_for_the_tasks_of_its_batch() {
 
 #[test]
 fn b53_sooner_and_nested_deadlines_are_armed_too() {
-    with_both_ways_to_wait(|| {
+    with_both_waits(|| {
         let order = |task: u32| Duration::from_micros(2500) * (task + 1);
         block_on(async {
             let base = now();
@@ -638,27 +617,25 @@ fn b53_sooner_and_nested_deadlines_are_armed_too() {
 
 #[test]
 fn b53_a_sooner_deadline_from_another_thread_shortens_the_wait() {
-    with_both_ways_to_wait(|| {
-        block_on(async {
-            let handle = Handle::current();
-            let woken = on_thread(move || {
-                // The runtime waits for the hour by now.
-                thread::sleep(20 * MS);
-                handle.spawn(|| sleep(5 * MS)).wait().unwrap();
-                true
-            });
-            let hour = async {
-                sleep(HOUR).await;
-                false
-            };
-            assert!(or(hour, woken).await);
+    async_with_both_waits(async || {
+        let handle = Handle::current();
+        let woken = on_thread(move || {
+            // The runtime waits for the hour by now.
+            thread::sleep(20 * MS);
+            handle.spawn(|| sleep(5 * MS)).wait().unwrap();
+            true
         });
+        let hour = async {
+            sleep(HOUR).await;
+            false
+        };
+        assert!(or(hour, woken).await);
     });
 }
 
 #[test]
 fn b54_a_timer_that_is_given_up_wakes_nobody() {
-    with_both_ways_to_wait(|| {
+    with_both_waits(|| {
         let runtime = Runtime::new();
         runtime.block_on(async {
             #[cfg(target_os = "linux")]
@@ -785,7 +762,7 @@ fn reset_from_outside(first: Duration, then: Duration) {
                 // The machine was too busy: it may have fired.
                 return false;
             }
-            let done = timeout(Duration::from_secs(3), waiting).await;
+            let done = timeout(3 * SECOND, waiting).await;
             assert!(done.expect("nobody was woken") >= due);
             assert!(polls.get() <= 3, "{} polls", polls.get());
             true
@@ -824,7 +801,7 @@ fn a_reset_that_goes_by_way_of_never_wakes_at_the_new_time() {
 
 #[test]
 fn a_sleep_goes_with_who_polls_it() {
-    with_both_ways_to_wait(|| {
+    with_both_waits(|| {
         let (here, there) = (Runtime::new(), Runtime::new());
         let mut sleep = here.block_on(async {
             let mut sleep = sleep(HOUR);
