@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::Shutdown;
 use std::pin::pin;
 use std::rc::Rc;
@@ -103,53 +103,6 @@ fn links_are_those_between_two_hosts() {
         }
         assert_eq!(addresses, ["10.0.0.2:80", ADDRESS, ADDRESS]);
         assert_eq!(near.peer_addr().unwrap().to_string(), "10.0.0.2:80");
-    });
-}
-
-#[test]
-fn a_stream_ends_where_it_is_shut_down_and_what_is_on_its_way_arrives() {
-    virtual_test(async || {
-        Network::current().set_default(Link::new().latency(10 * MS));
-        let (mut client, mut server) = pair().await;
-        client.write_all(b"the last words").await.unwrap();
-        client.close().await.unwrap();
-        let error = client.write(b"x").await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
-        let mut text = String::new();
-        server.read_to_string(&mut text).await.unwrap();
-        assert_eq!(text, "the last words");
-        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
-        // The other direction stands.
-        server.write_all(b"and thanks").await.unwrap();
-        drop(server);
-        let mut text = String::new();
-        client.read_to_string(&mut text).await.unwrap();
-        assert_eq!(text, "and thanks");
-        // Both directions have ended.
-        let error = client.shutdown(Shutdown::Both).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotConnected);
-        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
-    });
-}
-
-#[test]
-fn a_connection_that_is_dropped_with_bytes_unread_breaks() {
-    virtual_test(async || {
-        Network::current().set_default(Link::new().latency(10 * MS));
-        let (mut client, server) = pair().await;
-        client.write_all(b"nobody reads this").await.unwrap();
-        sleep(10 * MS).await;
-        let start = now();
-        drop(server);
-        let error = client.read(&mut [0; 8]).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        assert_eq!(now() - start, 10 * MS);
-        // It is said once; then it is over.
-        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
-        let error = client.write(b"x").await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
-        let error = client.peer_addr().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotConnected);
     });
 }
 
@@ -305,10 +258,7 @@ fn binding_and_connecting_fail_as_they_do_elsewhere() {
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert!(error.to_string().contains("10.0.0.1:81"), "{error}");
         assert_eq!(now() - start, 20 * MS);
-        // Not accepted: broken, and not ended.
-        drop(listener);
-        let error = (&client).read(&mut [0; 8]).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        drop((client, listener));
         let _again = TcpListener::bind(ADDRESS).await.unwrap();
         let error = TcpStream::connect("nowhere.example:80").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -373,53 +323,6 @@ fn on_the_systems_clock_too() {
         assert_eq!(text, "hello");
         assert_eq!(echo.await.unwrap(), 5);
         assert!(real.elapsed() >= 8 * MS);
-    });
-}
-
-/// Code that knows neither of the two networks.
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<String> {
-    stream.write_all(b"what time is it?").await?;
-    stream.close().await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    Ok(text)
-}
-
-/// Code that can be given either.
-async fn fetch<S: AsyncRead + AsyncWrite + Unpin>(
-    connect: impl AsyncFn(&str) -> io::Result<S>,
-    address: &str,
-) -> io::Result<String> {
-    ask(connect(address).await?).await
-}
-
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-    let mut question = String::new();
-    stream.read_to_string(&mut question).await?;
-    assert_eq!(question, "what time is it?");
-    stream.write_all(b"late").await?;
-    stream.close().await
-}
-
-#[test]
-fn the_same_code_on_both_networks() {
-    watchdog(|| {
-        testing::block_on(async {
-            let listener = TcpListener::bind(ADDRESS).await.unwrap();
-            let server = spawn(async move { answer(listener.accept().await?.0).await });
-            let text = fetch(async |to: &str| TcpStream::connect(to).await, ADDRESS).await;
-            assert_eq!(text.unwrap(), "late");
-            server.await.unwrap();
-        });
-        soloist::block_on(async {
-            use soloist::net::{TcpListener, TcpStream};
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap().to_string();
-            let server = spawn(async move { answer(listener.accept().await?.0).await });
-            let text = fetch(async |to: &str| TcpStream::connect(to).await, &address).await;
-            assert_eq!(text.unwrap(), "late");
-            server.await.unwrap();
-        });
     });
 }
 

@@ -200,20 +200,18 @@ fn nobody() -> (socket2::Socket, SocketAddr) {
 
 #[test]
 fn b55_b64_refused_connects_never_succeed() {
-    watchdog(|| {
+    async_test(async || {
         let (_socket, address) = nobody();
-        block_on(async {
-            for _ in 0..100 {
-                let connects: Vec<_> = (0..10)
-                    .map(|_| spawn(net::TcpStream::connect(address)))
-                    .collect();
-                for connect in connects {
-                    let error = soon(connect).await.unwrap_err();
-                    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-                    assert!(error.to_string().contains(&address.to_string()), "{error}");
-                }
+        for _ in 0..100 {
+            let connects: Vec<_> = (0..10)
+                .map(|_| spawn(net::TcpStream::connect(address)))
+                .collect();
+            for connect in connects {
+                let error = soon(connect).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+                assert!(error.to_string().contains(&address.to_string()), "{error}");
             }
-        });
+        }
     });
 }
 
@@ -710,20 +708,13 @@ fn wait_together(count: usize, wait: impl AsyncFn(Rc<Async<Pipe>>, usize) + 'sta
 }
 
 #[test]
-fn b68_two_tasks_that_poll_for_readiness_do_not_wake_each_other() {
+fn b68_tasks_that_poll_for_readiness_do_not_wake_each_other() {
     watchdog(|| {
-        wait_together(2, async |ours, _| {
-            poll_fn(|cx| ours.poll_readable(cx)).await.unwrap();
-        });
-    });
-}
-
-#[test]
-fn b68_forty_tasks_that_poll_for_readiness_do_not_wake_each_other() {
-    watchdog(|| {
-        wait_together(40, async |ours, _| {
-            poll_fn(|cx| ours.poll_readable(cx)).await.unwrap();
-        });
+        for count in [2, 40] {
+            wait_together(count, async |ours, _| {
+                poll_fn(|cx| ours.poll_readable(cx)).await.unwrap();
+            });
+        }
     });
 }
 
@@ -947,26 +938,6 @@ fn who_polled_a_source_that_is_gone_is_woken_to_find_out() {
     });
 }
 
-#[test]
-fn runtimes_on_one_thread_share_its_reactor() {
-    watchdog(|| {
-        let (a, b) = (Runtime::new(), Runtime::new());
-        let (source, mut peer) = a.block_on(async { pipe() });
-        let source = Rc::new(source);
-        let waiting = {
-            let source = source.clone();
-            a.spawn(async move { source.readable().await })
-        };
-        a.block_on(yield_now());
-        peer.write_all(b"x").unwrap();
-        // The other one hears of it, and passes it on.
-        b.block_on(async { sleep(2 * MS).await });
-        assert!(!waiting.is_finished());
-        a.block_on(async { soon(waiting).await.unwrap() });
-        b.block_on(async { soon(source.readable()).await.unwrap() });
-    });
-}
-
 // Things that cannot be polled, or block.
 
 #[cfg(unix)]
@@ -1007,35 +978,6 @@ fn b72_a_blocking_socket_does_not_block_the_others() {
         let _client = TcpStream::connect(address).unwrap();
         let (mut stream, _) = soon(listener.accept()).await.unwrap();
         fails_soon(stream.read(&mut [0; 8])).await;
-    });
-}
-
-#[test]
-fn b99_an_error_from_the_network_does_not_end_a_datagram_socket() {
-    async_test(async || {
-        let (ours, address) = udp();
-        let closed = UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        ours.get_ref().connect(closed).unwrap();
-        let receive = || ours.read_with(|io| io.recv(&mut [0; 8]));
-        for _ in 0..3 {
-            // The first send meets no error yet.
-            let _ = ours.write_with(|io| io.send(b"x")).await;
-            if cfg!(target_os = "linux") {
-                soon(receive()).await.unwrap_err();
-            }
-        }
-        assert_idle(100 * MS).await;
-        let back = UdpSocket::bind(closed).unwrap();
-        back.send_to(b"back", address).unwrap();
-        loop {
-            match soon(receive()).await {
-                Ok(n) => break assert_eq!(n, 4),
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused),
-            }
-        }
     });
 }
 

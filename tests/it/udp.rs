@@ -1,4 +1,4 @@
-//! UDP sockets.
+//! UDP sockets, and what all datagram sockets have in common.
 
 use std::cell::Cell;
 use std::io;
@@ -10,6 +10,8 @@ use std::thread;
 
 use futures_lite::future::zip;
 use soloist::net::UdpSocket;
+#[cfg(unix)]
+use soloist::net::unix::UnixDatagram;
 use soloist::task::yield_now;
 use soloist::{block_on, spawn};
 
@@ -89,36 +91,109 @@ fn a_connected_socket_hears_only_its_peer() {
     });
 }
 
-#[test]
-fn an_empty_datagram_is_a_datagram() {
-    async_test(async || {
-        let (one, other) = pair().await;
-        assert_eq!(one.send(b"").await.unwrap(), 0);
-        assert_eq!(one.send(b"more").await.unwrap(), 4);
-        assert_eq!(recv(&other).await, b"");
-        assert_eq!(recv(&other).await, b"more");
-        // Nor is a buffer without room the end.
+/// Each of these is a test of UDP and, where there are any, of Unix sockets.
+macro_rules! of_both_kinds {
+    ($test:ident, $one:ident, $other:ident, $body:block) => {
+        #[test]
+        fn $test() {
+            async_test(async || {
+                let ($one, $other) = pair().await;
+                $body
+                #[cfg(unix)]
+                {
+                    let ($one, $other) = UnixDatagram::pair().unwrap();
+                    $body
+                }
+            });
+        }
+    };
+}
+
+macro_rules! receive {
+    ($socket:expr) => {{
+        let mut buf = [0; 2000];
+        let n = soon($socket.recv(&mut buf)).await.unwrap();
+        buf[..n].to_vec()
+    }};
+}
+
+of_both_kinds!(datagrams_keep_their_boundaries, one, other, {
+    one.send(b"a long datagram").await.unwrap();
+    assert_eq!(one.send(b"").await.unwrap(), 0);
+    assert_eq!(one.send(b"the last").await.unwrap(), 8);
+    if cfg!(unix) {
+        // What does not fit into the buffer is lost.
+        let mut buf = [0; 6];
+        assert_eq!(soon(other.recv(&mut buf)).await.unwrap(), 6);
+        assert_eq!(&buf, b"a long");
+    } else {
+        receive!(other);
+    }
+    assert_eq!(receive!(other), b"");
+    assert_eq!(receive!(other), b"the last");
+    fails_soon(other.recv(&mut [0; 8])).await;
+    if cfg!(unix) {
+        // A buffer without room is not the end either.
         one.send(b"x").await.unwrap();
         one.send(b"y").await.unwrap();
-        if cfg!(unix) {
-            assert_eq!(soon(other.recv(&mut [])).await.unwrap(), 0);
-            assert_eq!(recv(&other).await, b"y");
+        assert_eq!(soon(other.recv(&mut [])).await.unwrap(), 0);
+        assert_eq!(receive!(other), b"y");
+    }
+});
+
+of_both_kinds!(a_receive_that_is_dropped_loses_no_datagram, one, other, {
+    for n in 0..100 {
+        let task = spawn({
+            let other = other.clone();
+            async move { receive!(other) }
+        });
+        yield_now().await;
+        one.send(&[n]).await.unwrap();
+        // Before the reactor has been visited, or when the task has been woken.
+        if n % 2 == 0 {
+            yield_now().await;
         }
-    });
+        match task.cancel().await {
+            Some(got) => assert_eq!(got, [n]),
+            None => assert_eq!(receive!(other), [n]),
+        }
+    }
+    fails_soon(other.recv(&mut [0; 8])).await;
+});
+
+of_both_kinds!(sockets_come_from_std_and_go_back, one, other, {
+    fails_soon(one.recv(&mut [0; 8])).await;
+    let clone = one.clone();
+    let socket = one.into_std().unwrap_err().into_socket();
+    drop(clone);
+    let socket = socket.into_std().unwrap();
+    // Still in nonblocking mode.
+    let error = socket.recv(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    socket.set_nonblocking(false).unwrap();
+    socket.send(b"x").unwrap();
+    assert_eq!(receive!(other), b"x");
+    let back = of_same_kind(&other, socket.try_into().unwrap());
+    fails_soon(back.recv(&mut [0; 8])).await;
+    other.send(b"y").await.unwrap();
+    assert_eq!(receive!(back), b"y");
+});
+
+/// Tells the compiler the type of a socket.
+fn of_same_kind<T>(_: &T, socket: T) -> T {
+    socket
 }
 
 #[cfg(unix)]
 #[test]
-fn what_does_not_fit_into_the_buffer_is_gone() {
+fn a_peek_is_cut_to_the_buffer() {
     async_test(async || {
         let (one, other) = pair().await;
         one.send(b"a long datagram").await.unwrap();
-        one.send(b"the next").await.unwrap();
         let mut buf = [0; 6];
         assert_eq!(soon(other.peek(&mut buf)).await.unwrap(), 6);
-        let (n, _) = soon(other.recv_from(&mut buf)).await.unwrap();
-        assert_eq!(&buf[..n], b"a long");
-        assert_eq!(recv(&other).await, b"the next");
+        assert_eq!(soon(other.recv_from(&mut buf)).await.unwrap().0, 6);
+        assert_eq!(&buf, b"a long");
     });
 }
 
@@ -233,31 +308,6 @@ fn b09_a_socket_that_is_polled_for_nothing_tells_the_next_reader_at_once() {
         // The first of them, one with the sender's yield, one with the datagram.
         assert!(polls.get() <= 3 * 1000, "{} polls", polls.get());
         assert_idle(100 * MS).await;
-    });
-}
-
-#[test]
-fn a_receive_that_is_dropped_loses_no_datagram() {
-    async_test(async || {
-        let (one, other) = pair().await;
-        for n in 0..100 {
-            let task = spawn({
-                let other = other.clone();
-                async move { other.recv(&mut [0; 8]).await }
-            });
-            yield_now().await;
-            one.send(&[n]).await.unwrap();
-            // Before the reactor has been visited, or when the task has been woken.
-            if n % 2 == 0 {
-                yield_now().await;
-            }
-            let taken = task.cancel().await;
-            match taken {
-                Some(n) => assert_eq!(n.unwrap(), 1),
-                None => assert_eq!(recv(&other).await, [n]),
-            }
-        }
-        fails_soon(other.recv(&mut [0; 8])).await;
     });
 }
 
@@ -496,28 +546,6 @@ fn outside_of_a_runtime_it_names_the_fix() {
 }
 
 // From std and back, here and there.
-
-#[test]
-fn sockets_come_from_std_and_go_back() {
-    async_test(async || {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        let socket = UdpSocket::try_from(socket).unwrap();
-        assert!(format!("{socket:?}").contains(&address.to_string()));
-        // It does not block.
-        fails_soon(socket.recv(&mut [0; 8])).await;
-        let clone = socket.clone();
-        let socket = socket.into_std().unwrap_err().into_socket();
-        drop(clone);
-        let socket = socket.into_std().unwrap();
-        let error = socket.recv(&mut [0; 8]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        // And in again.
-        let socket = UdpSocket::try_from(socket).unwrap();
-        socket.send_to(b"x", address).await.unwrap();
-        assert_eq!(recv(&socket).await, b"x");
-    });
-}
 
 #[test]
 fn a_socket_moves_to_another_thread() {

@@ -82,55 +82,53 @@ async fn read_all(mut from: impl AsyncRead + Unpin) -> String {
 
 #[test]
 fn clients_and_a_server_at_a_path() {
-    watchdog(|| {
+    async_test(async || {
         let dir = Dir::new();
         let path = dir.path("socket");
-        block_on(async {
-            let listener = UnixListener::bind(&path).unwrap();
-            assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(&*path));
-            assert!(format!("{listener:?}").contains("socket"), "{listener:?}");
-            assert!(listener.take_error().unwrap().is_none());
-            let server = spawn(async move {
-                let mut incoming = listener.incoming();
-                let mut served = Vec::new();
-                while served.len() < 20 {
-                    let stream = incoming.next().await.unwrap().unwrap();
-                    assert!(stream.peer_addr().unwrap().is_unnamed());
-                    served.push(spawn(async move { echo(&stream, &stream).await }));
-                }
-                for task in served {
-                    task.await;
-                }
-            });
-            let clients: Vec<_> = (0..20)
-                .map(|n| {
-                    let path = path.clone();
-                    spawn(async move {
-                        let mut stream = UnixStream::connect(&path).await.unwrap();
-                        assert!(stream.local_addr().unwrap().is_unnamed());
-                        assert!(stream.take_error().unwrap().is_none());
-                        assert!(stream.as_fd().try_clone_to_owned().is_ok());
-                        let peer = stream.peer_addr().unwrap();
-                        assert_eq!(peer.as_pathname(), Some(&*path));
-                        let text = format!("client {n}").repeat(n * 1000);
-                        let (mut read, mut write) = stream.clone().into_split();
-                        let all = text.clone();
-                        let writer = spawn(async move {
-                            write.write_all(all.as_bytes()).await.unwrap();
-                        });
-                        let mut back = String::new();
-                        read.read_to_string(&mut back).await.unwrap();
-                        assert!(back == text);
-                        writer.await;
-                        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
-                    })
-                })
-                .collect();
-            for client in clients {
-                soon(client).await;
+        let listener = UnixListener::bind(&path).unwrap();
+        assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(&*path));
+        assert!(format!("{listener:?}").contains("socket"), "{listener:?}");
+        assert!(listener.take_error().unwrap().is_none());
+        let server = spawn(async move {
+            let mut incoming = listener.incoming();
+            let mut served = Vec::new();
+            while served.len() < 20 {
+                let stream = incoming.next().await.unwrap().unwrap();
+                assert!(stream.peer_addr().unwrap().is_unnamed());
+                served.push(spawn(async move { echo(&stream, &stream).await }));
             }
-            soon(server).await;
+            for task in served {
+                task.await;
+            }
         });
+        let clients: Vec<_> = (0..20)
+            .map(|n| {
+                let path = path.clone();
+                spawn(async move {
+                    let mut stream = UnixStream::connect(&path).await.unwrap();
+                    assert!(stream.local_addr().unwrap().is_unnamed());
+                    assert!(stream.take_error().unwrap().is_none());
+                    assert!(stream.as_fd().try_clone_to_owned().is_ok());
+                    let peer = stream.peer_addr().unwrap();
+                    assert_eq!(peer.as_pathname(), Some(&*path));
+                    let text = format!("client {n}").repeat(n * 1000);
+                    let (mut read, mut write) = stream.clone().into_split();
+                    let all = text.clone();
+                    let writer = spawn(async move {
+                        write.write_all(all.as_bytes()).await.unwrap();
+                    });
+                    let mut back = String::new();
+                    read.read_to_string(&mut back).await.unwrap();
+                    assert!(back == text);
+                    writer.await;
+                    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+                })
+            })
+            .collect();
+        for client in clients {
+            soon(client).await;
+        }
+        soon(server).await;
     });
 }
 
@@ -211,54 +209,52 @@ fn a_stream_moves_to_another_thread() {
 
 #[test]
 fn b64_nobody_to_connect_to_is_an_error_that_names_the_path() {
-    watchdog(|| {
+    async_test(async || {
         let dir = Dir::new();
-        block_on(async {
-            const WHAT: &str = "connecting to";
-            let missing = dir.path("missing");
-            assert_says(
-                UnixStream::connect(&missing).await,
-                io::ErrorKind::NotFound,
-                WHAT,
-                &missing,
-            );
-            // The file of a listener that is gone.
-            let stale = dir.path("stale");
-            drop(UnixListener::bind(&stale).unwrap());
-            assert!(stale.exists());
-            // What is no socket, and what is one of another kind.
-            let file = dir.path("file");
-            fs::write(&file, "text").unwrap();
-            for path in [&stale, &file] {
-                let connect = UnixStream::connect(path).await;
-                assert_says(connect, io::ErrorKind::ConnectionRefused, WHAT, path);
-            }
-            let datagram = dir.path("datagram");
-            let _datagram = UnixDatagram::bind(&datagram).unwrap();
-            let error = UnixStream::connect(&datagram).await.unwrap_err();
-            assert!(
-                error.to_string().contains(datagram.to_str().unwrap()),
-                "{error}"
-            );
-            let below = file.join("socket");
-            let connect = UnixStream::connect(&below).await;
-            assert_says(connect, io::ErrorKind::NotADirectory, WHAT, &below);
+        const WHAT: &str = "connecting to";
+        let missing = dir.path("missing");
+        assert_says(
+            UnixStream::connect(&missing).await,
+            io::ErrorKind::NotFound,
+            WHAT,
+            &missing,
+        );
+        // The file of a listener that is gone.
+        let stale = dir.path("stale");
+        drop(UnixListener::bind(&stale).unwrap());
+        assert!(stale.exists());
+        // What is no socket, and what is one of another kind.
+        let file = dir.path("file");
+        fs::write(&file, "text").unwrap();
+        for path in [&stale, &file] {
+            let connect = UnixStream::connect(path).await;
+            assert_says(connect, io::ErrorKind::ConnectionRefused, WHAT, path);
+        }
+        let datagram = dir.path("datagram");
+        let _datagram = UnixDatagram::bind(&datagram).unwrap();
+        let error = UnixStream::connect(&datagram).await.unwrap_err();
+        assert!(
+            error.to_string().contains(datagram.to_str().unwrap()),
+            "{error}"
+        );
+        let below = file.join("socket");
+        let connect = UnixStream::connect(&below).await;
+        assert_says(connect, io::ErrorKind::NotADirectory, WHAT, &below);
 
-            // What is no address.
-            let long = dir.path(&"x".repeat(200));
-            let connect = UnixStream::connect(&long).await;
-            assert_says(connect, io::ErrorKind::InvalidInput, WHAT, &long);
-            let zero = dir.path("a\0b");
-            let connect = UnixStream::connect(&zero).await;
-            assert_says(connect, io::ErrorKind::InvalidInput, WHAT, &zero);
-            let (stream, _other) = UnixStream::pair().unwrap();
-            let unnamed = stream.local_addr().unwrap();
-            let error = UnixStream::connect_addr(&unnamed).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            assert!(error.to_string().contains("no name"), "{error}");
-            let error = UnixStream::connect("").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        });
+        // What is no address.
+        let long = dir.path(&"x".repeat(200));
+        let connect = UnixStream::connect(&long).await;
+        assert_says(connect, io::ErrorKind::InvalidInput, WHAT, &long);
+        let zero = dir.path("a\0b");
+        let connect = UnixStream::connect(&zero).await;
+        assert_says(connect, io::ErrorKind::InvalidInput, WHAT, &zero);
+        let (stream, _other) = UnixStream::pair().unwrap();
+        let unnamed = stream.local_addr().unwrap();
+        let error = UnixStream::connect_addr(&unnamed).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("no name"), "{error}");
+        let error = UnixStream::connect("").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     });
 }
 
@@ -289,83 +285,77 @@ async fn fill(path: &Path) -> Vec<UnixStream> {
 #[cfg(target_os = "linux")]
 #[test]
 fn b64_a_full_backlog_is_waited_for_and_not_busily() {
-    watchdog(|| {
+    async_test(async || {
         let dir = Dir::new();
         let path = dir.path("socket");
-        block_on(async {
-            let listener = UnixListener::try_from(narrow_listener(&path)).unwrap();
-            let waiting = fill(&path).await;
-            assert!((1..=3).contains(&waiting.len()), "{}", waiting.len());
+        let listener = UnixListener::try_from(narrow_listener(&path)).unwrap();
+        let waiting = fill(&path).await;
+        assert!((1..=3).contains(&waiting.len()), "{}", waiting.len());
 
-            let polls = Rc::new(Cell::new(0));
-            let connect = spawn({
-                let (polls, path) = (polls.clone(), path.clone());
-                async move { count_polls(&polls, UnixStream::connect(path)).await }
-            });
-            assert_idle(200 * MS).await;
-            assert!(!connect.is_finished());
-            // 1, 2, 4, 8 ... ms: about 8 pauses.
-            assert!((2..=20).contains(&polls.get()), "{} polls", polls.get());
-
-            // One goes, and it comes, and is connected to who accepts it.
-            let accepted = listener.accept().await.unwrap();
-            let mut stream = soon(connect).await.unwrap();
-            stream.write_all(b"hello").await.unwrap();
-            stream.close().await.unwrap();
-            let mut last = accepted.0;
-            for _ in &waiting {
-                last = soon(listener.accept()).await.unwrap().0;
-            }
-            assert_eq!(read_all(last).await, "hello");
-
-            // More than there is room for, at once.
-            let connects: Vec<_> = (0..50)
-                .map(|_| spawn(UnixStream::connect(path.clone())))
-                .collect();
-            for _ in &connects {
-                soon(listener.accept()).await.unwrap();
-            }
-            for connect in connects {
-                soon(connect).await.unwrap();
-            }
+        let polls = Rc::new(Cell::new(0));
+        let connect = spawn({
+            let (polls, path) = (polls.clone(), path.clone());
+            async move { count_polls(&polls, UnixStream::connect(path)).await }
         });
+        assert_idle(200 * MS).await;
+        assert!(!connect.is_finished());
+        // 1, 2, 4, 8 ... ms: about 8 pauses.
+        assert!((2..=20).contains(&polls.get()), "{} polls", polls.get());
+
+        // One goes, and it comes, and is connected to who accepts it.
+        let accepted = listener.accept().await.unwrap();
+        let mut stream = soon(connect).await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+        stream.close().await.unwrap();
+        let mut last = accepted.0;
+        for _ in &waiting {
+            last = soon(listener.accept()).await.unwrap().0;
+        }
+        assert_eq!(read_all(last).await, "hello");
+
+        // More than there is room for, at once.
+        let connects: Vec<_> = (0..50)
+            .map(|_| spawn(UnixStream::connect(path.clone())))
+            .collect();
+        for _ in &connects {
+            soon(listener.accept()).await.unwrap();
+        }
+        for connect in connects {
+            soon(connect).await.unwrap();
+        }
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn b64_a_connect_that_waits_for_room_ends_with_the_listener() {
-    watchdog(|| {
+    async_test(async || {
         let dir = Dir::new();
         let path = dir.path("socket");
-        block_on(async {
-            let listener = UnixListener::try_from(narrow_listener(&path)).unwrap();
-            let _waiting = fill(&path).await;
-            let connect = spawn(UnixStream::connect(path.clone()));
-            yield_now().await;
-            drop(listener);
-            let kind = io::ErrorKind::ConnectionRefused;
-            assert_says(soon(connect).await, kind, "connecting to", &path);
-        });
+        let listener = UnixListener::try_from(narrow_listener(&path)).unwrap();
+        let _waiting = fill(&path).await;
+        let connect = spawn(UnixStream::connect(path.clone()));
+        yield_now().await;
+        drop(listener);
+        let kind = io::ErrorKind::ConnectionRefused;
+        assert_says(soon(connect).await, kind, "connecting to", &path);
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_connect_that_is_dropped_has_not_connected() {
-    watchdog(|| {
+    async_test(async || {
         let dir = Dir::new();
         let path = dir.path("socket");
-        block_on(async {
-            let listener = UnixListener::try_from(narrow_listener(&path)).unwrap();
-            // The last one of these was dropped.
-            let waiting = fill(&path).await;
-            fails_soon(UnixStream::connect(&path)).await;
-            for _ in &waiting {
-                soon(listener.accept()).await.unwrap();
-            }
-            fails_soon(listener.accept()).await;
-        });
+        let listener = UnixListener::try_from(narrow_listener(&path)).unwrap();
+        // The last one of these was dropped.
+        let waiting = fill(&path).await;
+        fails_soon(UnixStream::connect(&path)).await;
+        for _ in &waiting {
+            soon(listener.accept()).await.unwrap();
+        }
+        fails_soon(listener.accept()).await;
     });
 }
 
@@ -407,30 +397,28 @@ fn a_listener_that_cannot_be_is_an_error_that_names_the_path() {
 
 #[test]
 fn an_accept_that_is_dropped_loses_no_connection() {
-    watchdog(|| {
+    async_test(async || {
         let dir = Dir::new();
         let path = dir.path("socket");
-        block_on(async {
-            let listener = UnixListener::bind(&path).unwrap();
-            fails_soon(listener.accept()).await;
-            fails_soon(listener.incoming().next()).await;
-            for _ in 0..50 {
-                let accept = spawn({
-                    let listener = listener.clone();
-                    async move { listener.accept().await.unwrap().0 }
-                });
-                yield_now().await;
-                let mut client = UnixStream::connect(&path).await.unwrap();
-                yield_now().await;
-                let mut server = match accept.cancel().await {
-                    Some(stream) => stream,
-                    None => soon(listener.incoming().next()).await.unwrap().unwrap(),
-                };
-                client.write_all(b"x").await.unwrap();
-                assert_eq!(soon(server.read(&mut [0; 8])).await.unwrap(), 1);
-            }
-            fails_soon(listener.accept()).await;
-        });
+        let listener = UnixListener::bind(&path).unwrap();
+        fails_soon(listener.accept()).await;
+        fails_soon(listener.incoming().next()).await;
+        for _ in 0..50 {
+            let accept = spawn({
+                let listener = listener.clone();
+                async move { listener.accept().await.unwrap().0 }
+            });
+            yield_now().await;
+            let mut client = UnixStream::connect(&path).await.unwrap();
+            yield_now().await;
+            let mut server = match accept.cancel().await {
+                Some(stream) => stream,
+                None => soon(listener.incoming().next()).await.unwrap().unwrap(),
+            };
+            client.write_all(b"x").await.unwrap();
+            assert_eq!(soon(server.read(&mut [0; 8])).await.unwrap(), 1);
+        }
+        fails_soon(listener.accept()).await;
     });
 }
 
@@ -444,34 +432,32 @@ async fn recv(socket: &UnixDatagram) -> Vec<u8> {
 
 #[test]
 fn datagrams_between_paths() {
-    watchdog(|| {
+    async_test(async || {
         let dir = Dir::new();
         let (here, there) = (dir.path("here"), dir.path("there"));
-        block_on(async {
-            let one = UnixDatagram::bind(&here).unwrap();
-            let other = UnixDatagram::bind(&there).unwrap();
-            assert_eq!(one.local_addr().unwrap().as_pathname(), Some(&*here));
-            let mut buf = [0; 100];
-            for round in 0..100 {
-                let text = vec![round; round as usize];
-                let (sent, received) =
-                    soon(zip(one.send_to(&text, &there), other.recv_from(&mut buf))).await;
-                let (n, from) = received.unwrap();
-                assert_eq!(sent.unwrap(), n);
-                assert_eq!(&buf[..n], text);
-                assert_eq!(from.as_pathname(), Some(&*here));
-                other.send_to_addr(b"answer", &from).await.unwrap();
-                assert_eq!(recv(&one).await, b"answer");
-            }
-            one.connect(&there).unwrap();
-            assert_eq!(one.peer_addr().unwrap().as_pathname(), Some(&*there));
-            one.send(b"connected").await.unwrap();
-            assert_eq!(recv(&other).await, b"connected");
-            let stranger = UnixDatagram::unbound().unwrap();
-            stranger.send_to(b"stranger", &there).await.unwrap();
-            let (_, from) = other.recv_from(&mut buf).await.unwrap();
-            assert!(from.is_unnamed());
-        });
+        let one = UnixDatagram::bind(&here).unwrap();
+        let other = UnixDatagram::bind(&there).unwrap();
+        assert_eq!(one.local_addr().unwrap().as_pathname(), Some(&*here));
+        let mut buf = [0; 100];
+        for round in 0..100 {
+            let text = vec![round; round as usize];
+            let (sent, received) =
+                soon(zip(one.send_to(&text, &there), other.recv_from(&mut buf))).await;
+            let (n, from) = received.unwrap();
+            assert_eq!(sent.unwrap(), n);
+            assert_eq!(&buf[..n], text);
+            assert_eq!(from.as_pathname(), Some(&*here));
+            other.send_to_addr(b"answer", &from).await.unwrap();
+            assert_eq!(recv(&one).await, b"answer");
+        }
+        one.connect(&there).unwrap();
+        assert_eq!(one.peer_addr().unwrap().as_pathname(), Some(&*there));
+        one.send(b"connected").await.unwrap();
+        assert_eq!(recv(&other).await, b"connected");
+        let stranger = UnixDatagram::unbound().unwrap();
+        stranger.send_to(b"stranger", &there).await.unwrap();
+        let (_, from) = other.recv_from(&mut buf).await.unwrap();
+        assert!(from.is_unnamed());
     });
 }
 
@@ -495,27 +481,6 @@ fn datagrams_between_abstract_names() {
     });
 }
 
-#[test]
-fn datagrams_keep_their_boundaries() {
-    async_test(async || {
-        let (one, other) = UnixDatagram::pair().unwrap();
-        one.send(b"a long datagram").await.unwrap();
-        one.send(b"").await.unwrap();
-        one.send(b"the last").await.unwrap();
-        // What does not fit is gone.
-        let mut buf = [0; 6];
-        assert_eq!(soon(other.recv(&mut buf)).await.unwrap(), 6);
-        assert_eq!(&buf, b"a long");
-        assert_eq!(recv(&other).await, b"");
-        assert_eq!(recv(&other).await, b"the last");
-        fails_soon(other.recv(&mut buf)).await;
-
-        one.shutdown(Shutdown::Write).unwrap();
-        let error = one.send(b"x").await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-    });
-}
-
 /// Sends that are ready at once.
 #[cfg(target_os = "linux")]
 async fn send_until_full(mut send: impl AsyncFnMut(u32) -> io::Result<usize>) -> u32 {
@@ -534,34 +499,32 @@ async fn send_until_full(mut send: impl AsyncFnMut(u32) -> io::Result<usize>) ->
 #[cfg(target_os = "linux")]
 #[test]
 fn b64_a_send_to_a_full_queue_is_no_busy_loop() {
-    watchdog(|| {
+    async_test(async || {
         let dir = Dir::new();
         let path = dir.path("receiver");
-        block_on(async {
-            let receiver = UnixDatagram::bind(&path).unwrap();
-            let sender = UnixDatagram::unbound().unwrap();
-            // What is pending and dropped has not been sent.
-            let sent =
-                send_until_full(async |n: u32| sender.send_to(&n.to_ne_bytes(), &path).await).await;
-            assert!(sent >= 1);
-            let polls = Rc::new(Cell::new(0));
-            let last = spawn({
-                let (polls, path, sender) = (polls.clone(), path.clone(), sender.clone());
-                async move {
-                    let send = sender.send_to(b"last", path);
-                    count_polls(&polls, send).await
-                }
-            });
-            assert_idle(200 * MS).await;
-            assert!(!last.is_finished());
-            assert!((2..=20).contains(&polls.get()), "{} polls", polls.get());
-            for n in 0..sent {
-                assert_eq!(recv(&receiver).await, n.to_ne_bytes());
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        // What is pending and dropped has not been sent.
+        let sent =
+            send_until_full(async |n: u32| sender.send_to(&n.to_ne_bytes(), &path).await).await;
+        assert!(sent >= 1);
+        let polls = Rc::new(Cell::new(0));
+        let last = spawn({
+            let (polls, path, sender) = (polls.clone(), path.clone(), sender.clone());
+            async move {
+                let send = sender.send_to(b"last", path);
+                count_polls(&polls, send).await
             }
-            assert_eq!(soon(last).await.unwrap(), 4);
-            assert_eq!(recv(&receiver).await, b"last");
-            fails_soon(receiver.recv(&mut [0; 8])).await;
         });
+        assert_idle(200 * MS).await;
+        assert!(!last.is_finished());
+        assert!((2..=20).contains(&polls.get()), "{} polls", polls.get());
+        for n in 0..sent {
+            assert_eq!(recv(&receiver).await, n.to_ne_bytes());
+        }
+        assert_eq!(soon(last).await.unwrap(), 4);
+        assert_eq!(recv(&receiver).await, b"last");
+        fails_soon(receiver.recv(&mut [0; 8])).await;
     });
 }
 
@@ -588,127 +551,86 @@ fn a_full_queue_at_the_peer_does_not_hold_up_a_send_to_another_one() {
 #[cfg(target_os = "linux")]
 #[test]
 fn b64_a_send_to_a_peer_whose_queue_is_full_waits_for_room() {
-    watchdog(|| {
+    async_test(async || {
         let dir = Dir::new();
         let path = dir.path("receiver");
-        block_on(async {
-            let receiver = UnixDatagram::bind(&path).unwrap();
-            let sender = UnixDatagram::unbound().unwrap();
-            sender.connect(&path).unwrap();
-            let (one, other) = UnixDatagram::pair().unwrap();
-            for (sender, receiver) in [(&sender, &receiver), (&one, &other)] {
-                let sent =
-                    send_until_full(async |n: u32| sender.send(&n.to_ne_bytes()).await).await;
-                assert!(sent >= 1);
-                let polls = Rc::new(Cell::new(0));
-                let last = spawn({
-                    let (polls, sender) = (polls.clone(), sender.clone());
-                    async move { count_polls(&polls, sender.send(b"last")).await }
-                });
-                assert_idle(100 * MS).await;
-                assert!(!last.is_finished());
-                assert_eq!(polls.get(), 1);
-                for n in 0..sent {
-                    assert_eq!(recv(receiver).await, n.to_ne_bytes());
-                }
-                assert_eq!(soon(last).await.unwrap(), 4);
-                assert_eq!(recv(receiver).await, b"last");
-            }
-            // And if there never will be any.
-            send_until_full(async |n: u32| sender.send(&n.to_ne_bytes()).await).await;
-            let last = spawn({
-                let sender = sender.clone();
-                async move { sender.send(b"last").await }
-            });
-            yield_now().await;
-            drop(receiver);
-            soon(last).await.unwrap_err();
-        });
-    });
-}
-
-#[test]
-fn a_receive_that_is_dropped_loses_no_datagram() {
-    async_test(async || {
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.connect(&path).unwrap();
         let (one, other) = UnixDatagram::pair().unwrap();
-        for n in 0..100 {
-            let task = spawn({
-                let other = other.clone();
-                async move { recv(&other).await }
+        for (sender, receiver) in [(&sender, &receiver), (&one, &other)] {
+            let sent = send_until_full(async |n: u32| sender.send(&n.to_ne_bytes()).await).await;
+            assert!(sent >= 1);
+            let polls = Rc::new(Cell::new(0));
+            let last = spawn({
+                let (polls, sender) = (polls.clone(), sender.clone());
+                async move { count_polls(&polls, sender.send(b"last")).await }
             });
-            yield_now().await;
-            one.send(&[n]).await.unwrap();
-            if n % 2 == 0 {
-                yield_now().await;
+            assert_idle(100 * MS).await;
+            assert!(!last.is_finished());
+            assert_eq!(polls.get(), 1);
+            for n in 0..sent {
+                assert_eq!(recv(receiver).await, n.to_ne_bytes());
             }
-            match task.cancel().await {
-                Some(got) => assert_eq!(got, [n]),
-                None => assert_eq!(recv(&other).await, [n]),
-            }
+            assert_eq!(soon(last).await.unwrap(), 4);
+            assert_eq!(recv(receiver).await, b"last");
         }
-        fails_soon(other.recv(&mut [0; 8])).await;
+        // And if there never will be any.
+        send_until_full(async |n: u32| sender.send(&n.to_ne_bytes()).await).await;
+        let last = spawn({
+            let sender = sender.clone();
+            async move { sender.send(b"last").await }
+        });
+        yield_now().await;
+        drop(receiver);
+        soon(last).await.unwrap_err();
     });
 }
 
 #[test]
 fn what_goes_wrong_with_datagrams_is_said() {
-    watchdog(|| {
-        let dir = Dir::new();
-        block_on(async {
-            let socket = UnixDatagram::unbound().unwrap();
-            let missing = dir.path("missing");
-            let sent = socket.send_to(b"x", &missing).await;
-            assert_says(sent, io::ErrorKind::NotFound, "sending to", &missing);
-            let connected = socket.connect(&missing);
-            assert_says(
-                connected,
-                io::ErrorKind::NotFound,
-                "connecting to",
-                &missing,
-            );
-
-            let path = dir.path("socket");
-            let bound = UnixDatagram::bind(&path).unwrap();
-            let again = UnixDatagram::bind(&path);
-            assert_says(again, io::ErrorKind::AddrInUse, "binding to", &path);
-            drop(bound);
-            let sent = socket.send_to(b"x", &path).await;
-            let kind = io::ErrorKind::ConnectionRefused;
-            assert_says(sent, kind, "sending to", &path);
-            let file = dir.path("file");
-            fs::write(&file, "text").unwrap();
-            let sent = socket.send_to(b"x", &file).await;
-            assert_says(sent, kind, "sending to", &file);
-
-            let long = dir.path(&"x".repeat(200));
-            let kind = io::ErrorKind::InvalidInput;
-            assert_says(UnixDatagram::bind(&long), kind, "binding to", &long);
-            assert_says(socket.connect(&long), kind, "connecting to", &long);
-            let sent = socket.send_to(b"x", &long).await;
-            assert_says(sent, kind, "sending to", &long);
-
-            let error = socket.send(b"x").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::NotConnected);
-            socket.peer_addr().unwrap_err();
-            assert!(socket.take_error().unwrap().is_none());
-        });
-    });
-}
-
-#[test]
-fn datagram_sockets_come_from_std_and_go_back() {
     async_test(async || {
-        let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
-        let ours = UnixDatagram::try_from(ours).unwrap();
-        fails_soon(ours.recv(&mut [0; 8])).await;
-        theirs.send(b"hello").unwrap();
-        assert_eq!(recv(&ours).await, b"hello");
-        let clone = ours.clone();
-        let ours = ours.into_std().unwrap_err().into_socket();
-        drop(clone);
-        let ours = ours.into_std().unwrap();
-        let error = ours.recv(&mut [0; 8]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let dir = Dir::new();
+        let socket = UnixDatagram::unbound().unwrap();
+        let missing = dir.path("missing");
+        let sent = socket.send_to(b"x", &missing).await;
+        assert_says(sent, io::ErrorKind::NotFound, "sending to", &missing);
+        let connected = socket.connect(&missing);
+        assert_says(
+            connected,
+            io::ErrorKind::NotFound,
+            "connecting to",
+            &missing,
+        );
+
+        let path = dir.path("socket");
+        let bound = UnixDatagram::bind(&path).unwrap();
+        let again = UnixDatagram::bind(&path);
+        assert_says(again, io::ErrorKind::AddrInUse, "binding to", &path);
+        drop(bound);
+        let sent = socket.send_to(b"x", &path).await;
+        let kind = io::ErrorKind::ConnectionRefused;
+        assert_says(sent, kind, "sending to", &path);
+        let file = dir.path("file");
+        fs::write(&file, "text").unwrap();
+        let sent = socket.send_to(b"x", &file).await;
+        assert_says(sent, kind, "sending to", &file);
+
+        let long = dir.path(&"x".repeat(200));
+        let kind = io::ErrorKind::InvalidInput;
+        assert_says(UnixDatagram::bind(&long), kind, "binding to", &long);
+        assert_says(socket.connect(&long), kind, "connecting to", &long);
+        let sent = socket.send_to(b"x", &long).await;
+        assert_says(sent, kind, "sending to", &long);
+
+        let error = socket.send(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+        socket.peer_addr().unwrap_err();
+        assert!(socket.take_error().unwrap().is_none());
+        let (one, _other) = UnixDatagram::pair().unwrap();
+        one.shutdown(Shutdown::Write).unwrap();
+        let error = one.send(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     });
 }
 
@@ -730,18 +652,16 @@ fn sockets_and_their_futures_are_send_and_sync() {
     both::<OwnedWriteHalf<UnixStream>>();
     stream::<UnixStream>();
     by_reference();
-    watchdog(|| {
+    async_test(async || {
         let dir = Dir::new();
         let path = dir.path("socket");
-        block_on(async {
-            let listener = UnixListener::bind(&path).unwrap();
-            send(UnixStream::connect(&path));
-            send(listener.accept());
-            let (one, _other) = UnixDatagram::pair().unwrap();
-            send(one.send(b"x"));
-            send(one.send_to(b"x", &path));
-            send(one.recv_from(&mut [0]));
-        });
+        let listener = UnixListener::bind(&path).unwrap();
+        send(UnixStream::connect(&path));
+        send(listener.accept());
+        let (one, _other) = UnixDatagram::pair().unwrap();
+        send(one.send(b"x"));
+        send(one.send_to(b"x", &path));
+        send(one.recv_from(&mut [0]));
     });
 }
 
