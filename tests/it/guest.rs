@@ -125,28 +125,20 @@ fn what_was_there_before_the_fd_was_asked_for() {
 }
 
 #[test]
-fn b103_a_wake_from_another_thread() {
+fn b103_a_wake_between_turns_makes_the_fd_readable() {
     with_guest(|runtime, seen| {
-        for n in 2..100 {
-            let waker = seen.waker();
-            let thread = thread::spawn(move || waker.wake());
-            until_readable(&runtime);
-            assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
-            assert_eq!(seen.polls.get(), n);
-            thread.join().unwrap();
-            assert!(settle(&runtime) <= 1);
-        }
-    });
-}
-
-#[test]
-fn b103_a_wake_from_this_thread_between_turns() {
-    with_guest(|runtime, seen| {
-        for n in 2..100 {
+        for n in 2..200 {
             assert!(!is_readable(&runtime));
-            seen.waker().wake();
-            seen.waker().wake();
-            assert!(is_readable(&runtime));
+            let waker = seen.waker();
+            if n % 2 == 0 {
+                let thread = thread::spawn(move || waker.wake());
+                until_readable(&runtime);
+                thread.join().unwrap();
+            } else {
+                waker.wake_by_ref();
+                waker.wake();
+                assert!(is_readable(&runtime));
+            }
             assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
             assert_eq!(seen.polls.get(), n);
             assert!(settle(&runtime) <= 1);
@@ -546,21 +538,6 @@ fn stop_and_abort_between_turns() {
 }
 
 #[test]
-fn a_panic_in_a_turn_leaves_the_word_to_the_host() {
-    watchdog(|| {
-        let runtime = Runtime::builder().propagate_panics(true).build();
-        runtime.poll_fd().unwrap();
-        runtime.spawn(async { panic!("on purpose") }).detach();
-        let task = runtime.spawn(async { 5 });
-        let text = panic_of(|| runtime.turn(ZERO));
-        assert_eq!(text, "on purpose");
-        assert!(is_readable(&runtime));
-        host(&runtime, || task.is_finished());
-        settle(&runtime);
-    });
-}
-
-#[test]
 fn wakes_that_race_with_turns_are_never_lost() {
     const WAKES: usize = 20_000;
     with_guest(|runtime, seen| {
@@ -577,30 +554,6 @@ fn wakes_that_race_with_turns_are_never_lost() {
         }
         drop(send);
         thread.join().unwrap();
-        settle(&runtime);
-    });
-}
-
-#[test]
-fn tasks_that_spawn_and_sleep_in_a_guest_all_come_to_their_end() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let done = Rc::new(Cell::new(0));
-        let count = done.clone();
-        runtime
-            .spawn(async move {
-                for n in 0..100u64 {
-                    let count = count.clone();
-                    spawn(async move {
-                        sleep(Duration::from_micros(n * 100)).await;
-                        yield_now().await;
-                        count.set(count.get() + 1);
-                    })
-                    .detach();
-                }
-            })
-            .detach();
-        host(&runtime, || done.get() == 100);
         settle(&runtime);
     });
 }
@@ -991,6 +944,7 @@ fn a_panic_and_a_stop_leave_an_edge() {
             runtime.spawn(async { panic!("on purpose") }).detach();
             let other = runtime.spawn(async {});
             assert_eq!(panic_of(|| host.turn(STALLED)), "on purpose");
+            assert!(is_readable(&runtime));
             host.until(|| count.get() == n && other.is_finished());
             host.settle();
         }

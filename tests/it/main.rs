@@ -16,8 +16,6 @@ mod closed_stderr;
 mod connect;
 mod copy;
 mod destructors;
-#[cfg(any(target_os = "linux", windows))]
-mod disarm;
 mod echo;
 mod examples;
 #[cfg(feature = "testing")]

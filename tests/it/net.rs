@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::mpsc;
 use std::task::{Context, Waker};
 use std::thread;
@@ -213,38 +213,12 @@ fn sockets_and_their_futures_are_send_and_sync() {
 // Addresses.
 
 #[test]
-fn a_wrong_address_is_an_error_that_shows_it() {
-    async_test(async || {
-        for address in ["", ":80", "127.0.0.1:65536", "[::1", "localhost"] {
-            for error in [
-                soon(TcpStream::connect(address)).await.unwrap_err(),
-                soon(TcpListener::bind(address)).await.unwrap_err(),
-            ] {
-                assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
-                assert!(
-                    error.to_string().contains(&format!("`{address}`")),
-                    "{error}"
-                );
-            }
-        }
-        let none: &[SocketAddr] = &[];
-        let error = TcpStream::connect(none).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
-        let error = TcpListener::bind(none).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
-    });
-}
-
-#[test]
 fn a_listener_takes_the_first_address_that_is_free() {
     async_test(async || {
         let (_listener, address) = listener().await;
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let other = TcpListener::bind(&[address, free][..]).await.unwrap();
         assert_ne!(other.local_addr().unwrap(), address);
-        let error = TcpListener::bind(address).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&address.to_string()), "{error}");
     });
 }
 
@@ -553,6 +527,31 @@ fn a_wait_that_is_dropped_elsewhere_harms_nobody() {
     });
 }
 
+/// A wait for `source` that was woken, and not polled since; its byte has been read.
+async fn woken_wait<'a>(
+    source: &'a Async<std::net::TcpStream>,
+    mut peer: &std::net::TcpStream,
+) -> Pin<Box<impl Future<Output = io::Result<()>> + use<'a>>> {
+    let mut wait = Box::pin(source.readable());
+    assert!(poll_once(&mut wait).await.is_pending());
+    peer.write_all(b"x").unwrap();
+    sleep(2 * MS).await;
+    source.read_with(|mut io| io.read(&mut [0])).await.unwrap();
+    wait
+}
+
+/// Spawns a task that waits for a new socket, calls `disturb`, and checks that the task is woken.
+async fn assert_woken_after(disturb: impl AsyncFnOnce()) {
+    let (other, mut peer) = tcp_pair();
+    let other = Async::new(other).unwrap();
+    let waiting = spawn(async move { other.readable().await.unwrap() });
+    yield_now().await;
+    disturb().await;
+    peer.write_all(b"x").unwrap();
+    let woken = timeout(3 * SECOND, waiting).await;
+    woken.expect("the other task waits for ever");
+}
+
 /// A future that waited on one thread is dropped, or polled, on the one that the socket
 /// has gone to, where it is not known.
 #[test]
@@ -560,41 +559,22 @@ fn a_wait_that_is_dropped_elsewhere_harms_nobody() {
 fn a_wait_that_moves_with_its_socket_is_not_taken_for_another_one() {
     for drop_it in [true, false] {
         watchdog(move || {
-            let (ours, mut theirs) = tcp_pair();
-            let (other, mut other_peer) = tcp_pair();
+            let (ours, theirs) = tcp_pair();
             let source = block_on(async { Async::new(ours).unwrap() });
-            let source = &source;
-            let wait = block_on(async {
-                let mut wait = Box::pin(source.readable());
-                assert!(poll_once(&mut wait).await.is_pending());
-                theirs.write_all(b"x").unwrap();
-                // It is told, and does not look.
-                sleep(2 * MS).await;
-                source.read_with(|mut io| io.read(&mut [0])).await.unwrap();
-                wait
-            });
-            let there = move || {
-                block_on(async {
-                    // The first one that this thread waits for, as that was there.
-                    let other = Async::new(other).unwrap();
-                    let waiting = spawn(async move { other.readable().await.unwrap() });
-                    yield_now().await;
+            let mut wait = block_on(woken_wait(&source, &theirs));
+            let there = || {
+                // The first wait of this thread, as the other one was there.
+                block_on(assert_woken_after(async || {
                     // The socket comes here.
-                    let mut wait = wait;
-                    assert!(
-                        poll_once(&mut Box::pin(source.readable()))
-                            .await
-                            .is_pending()
-                    );
+                    let mut here = Box::pin(source.readable());
+                    assert!(poll_once(&mut here).await.is_pending());
+                    drop(here);
                     if drop_it {
                         drop(wait);
                     } else {
                         let _ = poll_once(&mut wait).await;
                     }
-                    other_peer.write_all(b"x").unwrap();
-                    let told = timeout(3 * SECOND, waiting).await;
-                    told.expect("the other one waits for ever");
-                });
+                }));
             };
             thread::scope(|scope| scope.spawn(there).join().unwrap());
         });
@@ -607,31 +587,15 @@ fn a_wait_that_moves_with_its_socket_is_not_taken_for_another_one() {
 #[expect(clippy::async_yields_async, reason = "the wait goes elsewhere")]
 fn b21_a_wait_that_is_given_up_late_does_not_hit_the_next_owner_of_the_place() {
     watchdog(|| {
-        let (ours, mut theirs) = tcp_pair();
+        let (ours, theirs) = tcp_pair();
         let source = block_on(async { Async::new(ours).unwrap() });
-        let source = &source;
-        let wait = block_on(async {
-            let mut wait = Box::pin(source.readable());
-            assert!(poll_once(&mut wait).await.is_pending());
-            theirs.write_all(b"x").unwrap();
-            // It is told, and does not look.
-            sleep(2 * MS).await;
-            source.read_with(|mut io| io.read(&mut [0])).await.unwrap();
-            wait
-        });
+        let wait = block_on(woken_wait(&source, &theirs));
         let take = || block_on(fails_soon(source.readable()));
         thread::scope(|scope| scope.spawn(take).join().unwrap());
         block_on(async {
-            // The reactor hears that the socket has gone.
+            // The reactor learns that the socket has moved.
             sleep(MS).await;
-            let (other, mut other_peer) = tcp_pair();
-            let other = Async::new(other).unwrap();
-            let waiting = spawn(async move { other.readable().await.unwrap() });
-            yield_now().await;
-            drop(wait);
-            other_peer.write_all(b"x").unwrap();
-            let told = timeout(3 * SECOND, waiting).await;
-            told.expect("the other one waits for ever");
+            assert_woken_after(async || drop(wait)).await;
         });
     });
 }

@@ -216,30 +216,6 @@ fn b62_what_a_child_wrote_before_its_end_is_read() {
 }
 
 #[test]
-fn a_command_that_is_not_found_is_a_clear_error() {
-    async_test(async || {
-        let error = Command::new("no-such-program-here").spawn().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert!(
-            error.to_string().contains("`no-such-program-here`"),
-            "{error}"
-        );
-
-        let mut command = Command::new("true");
-        command.current_dir("/no/such/directory");
-        let error = command.output().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert!(
-            error.to_string().contains("`/no/such/directory`"),
-            "{error}"
-        );
-
-        let error = Command::new("/").status().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-    });
-}
-
-#[test]
 fn outside_of_a_runtime_nothing_is_started() {
     watchdog(|| {
         let error = sleeper().spawn().unwrap_err();

@@ -323,7 +323,7 @@ fn reset(stream: TcpStream) {
 }
 
 #[test]
-fn b59_a_peer_that_goes_while_nobody_waits_costs_nothing() {
+fn b59_b102_a_peer_that_closes_while_no_task_waits_costs_no_cpu_time() {
     async fn read_to_its_end(stream: &Async<TcpStream>) {
         let read = stream.read_with(|mut io| io.read(&mut [0; 8]));
         match soon(read).await {
@@ -358,7 +358,11 @@ fn b59_a_peer_that_goes_while_nobody_waits_costs_nothing() {
                     streams.push(ours);
                 }
             }
+            // A socket beside them that is waited for.
+            let (mut idle, _peer) = tcp();
+            let reading = spawn(async move { idle.read(&mut [0]).await });
             assert_idle(300 * MS).await;
+            assert!(!reading.is_finished());
             for stream in &streams[..8] {
                 read_to_its_end(stream).await;
             }

@@ -304,6 +304,12 @@ pub(crate) fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// The CPU time that this thread has used, user and system.
+#[cfg(windows)]
+pub(crate) fn thread_cpu_time() -> Duration {
+    cpu_time::ThreadTime::now().as_duration()
+}
+
 /// What a panic says.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
@@ -372,10 +378,10 @@ pub(crate) fn kernel_waits() -> usize {
 
 /// Sleeps for `time`, and checks that the thread has been idle meanwhile.
 pub(crate) async fn assert_idle(time: Duration) {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     let before = thread_cpu_time();
     sleep(time).await;
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     {
         let used = thread_cpu_time() - before;
         assert!(used < time / 10, "{used:?} of CPU time in {time:?}");

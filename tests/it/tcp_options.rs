@@ -4,12 +4,10 @@ use std::io::{self};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use futures_lite::future::zip;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use soloist::net::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, TcpListener, TcpStream};
+use soloist::spawn;
 use soloist::task::yield_now;
-use soloist::time::timeout;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 
@@ -47,32 +45,6 @@ fn options_are_what_they_were_set_to() {
     });
 }
 
-#[cfg(unix)]
-#[test]
-fn keepalive_is_in_whole_seconds() {
-    async_test(async || {
-        let (stream, _other) = pair();
-        assert_eq!(stream.keepalive().unwrap(), None);
-        let times = [
-            (60 * SECOND, 60),
-            (SECOND, 1),
-            (1500 * MS, 2),
-            (MS, 1),
-            (Duration::ZERO, 1),
-        ];
-        for (time, seconds) in times {
-            stream.set_keepalive(Some(time)).unwrap();
-            let found = stream.keepalive().unwrap();
-            assert_eq!(found, Some(Duration::from_secs(seconds)), "{time:?}");
-        }
-        stream.set_keepalive(None).unwrap();
-        assert_eq!(stream.keepalive().unwrap(), None);
-        if cfg!(target_os = "linux") {
-            assert!(stream.set_keepalive(Some(Duration::MAX)).is_err());
-        }
-    });
-}
-
 #[test]
 fn b75_without_linger_the_last_bytes_arrive_and_with_none_of_it_there_is_a_reset() {
     async_test(async || {
@@ -91,22 +63,6 @@ fn b75_without_linger_the_last_bytes_arrive_and_with_none_of_it_there_is_a_reset
 }
 
 // Listeners.
-
-#[test]
-fn options_of_a_listener() {
-    async_test(async || {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.set_ttl(55).unwrap();
-        assert_eq!(listener.ttl().unwrap(), 55);
-        assert!(listener.take_error().unwrap().is_none());
-        let address = listener.local_addr().unwrap();
-        let (client, accepted) = zip(TcpStream::connect(address), listener.accept()).await;
-        drop(client.unwrap());
-        if cfg!(target_os = "linux") {
-            assert_eq!(accepted.unwrap().0.ttl().unwrap(), 55);
-        }
-    });
-}
 
 #[cfg(unix)]
 #[test]
@@ -170,37 +126,6 @@ fn a_port_that_cannot_be_shared_is_an_error() {
     });
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn no_more_connections_wait_than_the_backlog_has_room_for() {
-    async_test(async || {
-        let listener = TcpListener::builder().backlog(2);
-        let listener = listener.bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut clients = Vec::new();
-        for _ in 0..8 {
-            let connect = TcpStream::connect(address);
-            match timeout(20 * MS, connect).await {
-                Ok(stream) => clients.push(stream.unwrap()),
-                Err(_) => break,
-            }
-        }
-        // Linux has room for one more.
-        assert!((1..=3).contains(&clients.len()), "{}", clients.len());
-        for client in &clients {
-            let (stream, from) = soon(listener.accept()).await.unwrap();
-            assert_eq!(from, client.local_addr().unwrap());
-            drop(stream);
-        }
-        // More than the system has.
-        let listener = TcpListener::builder().backlog(u32::MAX);
-        let listener = listener.bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (client, server) = zip(TcpStream::connect(address), listener.accept()).await;
-        client.and(server).unwrap();
-    });
-}
-
 #[test]
 fn a_listener_of_ipv6_takes_ipv4_as_it_was_told() {
     async_test(async || {
@@ -217,24 +142,6 @@ fn a_listener_of_ipv6_takes_ipv4_as_it_was_told() {
             let connect = TcpStream::connect(("127.0.0.1", port)).await;
             assert_eq!(connect.is_ok(), !only, "{connect:?}");
         }
-    });
-}
-
-#[test]
-fn a_builder_reports_what_is_wrong_when_it_binds() {
-    watchdog(|| {
-        let builder = TcpListener::builder().backlog(1);
-        let outside = futures_lite::future::block_on(builder.clone().bind("127.0.0.1:0"));
-        let error = outside.unwrap_err();
-        assert!(error.to_string().contains("block_on"), "{error}");
-        block_on(async {
-            let error = builder.clone().bind("127.0.0.1").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            let error = builder.bind("192.0.2.1:0").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
-            let text = "listening at 192.0.2.1:0 failed: ";
-            assert!(error.to_string().starts_with(text), "{error}");
-        });
     });
 }
 

@@ -485,45 +485,20 @@ fn groups_of_ipv6_are_joined_and_left() {
 // Errors.
 
 #[test]
-fn what_goes_wrong_is_said() {
+fn errors_of_an_unconnected_socket_leave_it_usable() {
     async_test(async || {
         let (socket, address) = udp().await;
-        let error = UdpSocket::bind(address).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        let text = format!("binding to {address} failed: ");
-        assert!(error.to_string().starts_with(&text), "{error}");
-
-        let elsewhere = "192.0.2.1:0";
-        let error = UdpSocket::bind(elsewhere).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
-        assert!(error.to_string().contains(elsewhere), "{error}");
-        // The first that is free.
+        // The first address that is free.
         let addresses = [address, SocketAddr::from(([127, 0, 0, 1], 0))];
         UdpSocket::bind(&addresses[..]).await.unwrap();
 
-        for wrong in ["127.0.0.1", "", "[::1"] {
-            let error = UdpSocket::bind(wrong).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            assert!(error.to_string().contains(wrong), "{error}");
-            let error = socket.send_to(b"x", wrong).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        }
         let error = socket.connect("[::1]:9").await.unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("connecting to [::1]:9 failed"),
-            "{error}"
-        );
+        let text = error.to_string();
+        assert!(text.starts_with("connecting to [::1]:9 failed"), "{text}");
         socket.send_to(b"x", "[::1]:9").await.unwrap_err();
-        socket.send(b"not connected").await.unwrap_err();
         let error = socket.peer_addr().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotConnected);
-
-        // The system's error as it is.
-        let error = socket.send_to(&[0; 70_000], address).await.unwrap_err();
-        assert!(error.raw_os_error().is_some(), "{error:?}");
-        // And the socket is as good as before.
+        socket.send_to(&[0; 70_000], address).await.unwrap_err();
         socket.send_to(b"x", address).await.unwrap();
         assert_eq!(recv(&socket).await, b"x");
     });

@@ -212,24 +212,13 @@ fn b64_nobody_to_connect_to_is_an_error_that_names_the_path() {
     async_test(async || {
         let dir = Dir::new();
         const WHAT: &str = "connecting to";
-        let missing = dir.path("missing");
-        assert_says(
-            UnixStream::connect(&missing).await,
-            io::ErrorKind::NotFound,
-            WHAT,
-            &missing,
-        );
         // The file of a listener that is gone.
         let stale = dir.path("stale");
         drop(UnixListener::bind(&stale).unwrap());
         assert!(stale.exists());
-        // What is no socket, and what is one of another kind.
-        let file = dir.path("file");
-        fs::write(&file, "text").unwrap();
-        for path in [&stale, &file] {
-            let connect = UnixStream::connect(path).await;
-            assert_says(connect, io::ErrorKind::ConnectionRefused, WHAT, path);
-        }
+        let connect = UnixStream::connect(&stale).await;
+        assert_says(connect, io::ErrorKind::ConnectionRefused, WHAT, &stale);
+        // A socket of another kind.
         let datagram = dir.path("datagram");
         let _datagram = UnixDatagram::bind(&datagram).unwrap();
         let error = UnixStream::connect(&datagram).await.unwrap_err();
@@ -237,17 +226,13 @@ fn b64_nobody_to_connect_to_is_an_error_that_names_the_path() {
             error.to_string().contains(datagram.to_str().unwrap()),
             "{error}"
         );
+        let file = dir.path("file");
+        fs::write(&file, "text").unwrap();
         let below = file.join("socket");
         let connect = UnixStream::connect(&below).await;
         assert_says(connect, io::ErrorKind::NotADirectory, WHAT, &below);
 
         // What is no address.
-        let long = dir.path(&"x".repeat(200));
-        let connect = UnixStream::connect(&long).await;
-        assert_says(connect, io::ErrorKind::InvalidInput, WHAT, &long);
-        let zero = dir.path("a\0b");
-        let connect = UnixStream::connect(&zero).await;
-        assert_says(connect, io::ErrorKind::InvalidInput, WHAT, &zero);
         let (stream, _other) = UnixStream::pair().unwrap();
         let unnamed = stream.local_addr().unwrap();
         let error = UnixStream::connect_addr(&unnamed).await.unwrap_err();
@@ -362,35 +347,22 @@ fn a_connect_that_is_dropped_has_not_connected() {
 // Listeners.
 
 #[test]
-fn a_listener_that_cannot_be_is_an_error_that_names_the_path() {
+fn the_file_of_a_listener_stays_until_it_is_removed() {
     watchdog(|| {
         let dir = Dir::new();
         let path = dir.path("socket");
-        const WHAT: &str = "listening at";
-
-        // Nothing is made that would have to be removed.
+        // No file is made outside of a runtime.
         let error = UnixListener::bind(&path).unwrap_err();
         assert!(error.to_string().contains("block_on"), "{error}");
         let error = UnixDatagram::bind(&path).unwrap_err();
         assert!(error.to_string().contains("block_on"), "{error}");
         assert!(!path.exists());
-
         block_on(async {
-            let listener = UnixListener::bind(&path).unwrap();
+            drop(UnixListener::bind(&path).unwrap());
             let again = UnixListener::bind(&path);
-            assert_says(again, io::ErrorKind::AddrInUse, WHAT, &path);
-            drop(listener);
-            let again = UnixListener::bind(&path);
-            assert_says(again, io::ErrorKind::AddrInUse, WHAT, &path);
+            assert_says(again, io::ErrorKind::AddrInUse, "listening at", &path);
             fs::remove_file(&path).unwrap();
             UnixListener::bind(&path).unwrap();
-
-            let nowhere = dir.path("no/such/directory");
-            let bind = UnixListener::bind(&nowhere);
-            assert_says(bind, io::ErrorKind::NotFound, WHAT, &nowhere);
-            let long = dir.path(&"x".repeat(200));
-            let bind = UnixListener::bind(&long);
-            assert_says(bind, io::ErrorKind::InvalidInput, WHAT, &long);
         });
     });
 }
@@ -588,41 +560,18 @@ fn b64_a_send_to_a_peer_whose_queue_is_full_waits_for_room() {
 }
 
 #[test]
-fn what_goes_wrong_with_datagrams_is_said() {
+fn errors_of_datagrams_name_the_path() {
     async_test(async || {
         let dir = Dir::new();
         let socket = UnixDatagram::unbound().unwrap();
-        let missing = dir.path("missing");
-        let sent = socket.send_to(b"x", &missing).await;
-        assert_says(sent, io::ErrorKind::NotFound, "sending to", &missing);
-        let connected = socket.connect(&missing);
-        assert_says(
-            connected,
-            io::ErrorKind::NotFound,
-            "connecting to",
-            &missing,
-        );
-
-        let path = dir.path("socket");
-        let bound = UnixDatagram::bind(&path).unwrap();
-        let again = UnixDatagram::bind(&path);
-        assert_says(again, io::ErrorKind::AddrInUse, "binding to", &path);
-        drop(bound);
-        let sent = socket.send_to(b"x", &path).await;
-        let kind = io::ErrorKind::ConnectionRefused;
-        assert_says(sent, kind, "sending to", &path);
-        let file = dir.path("file");
+        // The file of a socket that is gone, and one that is no socket.
+        let (stale, file) = (dir.path("stale"), dir.path("file"));
+        drop(UnixDatagram::bind(&stale).unwrap());
         fs::write(&file, "text").unwrap();
-        let sent = socket.send_to(b"x", &file).await;
-        assert_says(sent, kind, "sending to", &file);
-
-        let long = dir.path(&"x".repeat(200));
-        let kind = io::ErrorKind::InvalidInput;
-        assert_says(UnixDatagram::bind(&long), kind, "binding to", &long);
-        assert_says(socket.connect(&long), kind, "connecting to", &long);
-        let sent = socket.send_to(b"x", &long).await;
-        assert_says(sent, kind, "sending to", &long);
-
+        for path in [&stale, &file] {
+            let sent = socket.send_to(b"x", path).await;
+            assert_says(sent, io::ErrorKind::ConnectionRefused, "sending to", path);
+        }
         let error = socket.send(b"x").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotConnected);
         socket.peer_addr().unwrap_err();

@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
 use soloist::runtime::{AutoAdvance, Clock, Runtime};
+use soloist::stream::StreamExt;
 use soloist::task::yield_now;
-use soloist::time::{self, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
+use soloist::time::{
+    self, MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
+};
 use soloist::{Handle, spawn, testing};
 
 use crate::support::*;
@@ -90,16 +93,74 @@ fn intervals_tick_at_their_own_instants() {
     virtual_test(async || {
         let start = time::now();
         let mut ticks = interval(HOUR);
-        for n in 0..24 {
+        assert_eq!(ticks.period(), HOUR);
+        let polls = Cell::new(0);
+        assert_eq!(count_polls(&polls, ticks.tick()).await, start);
+        assert_eq!(polls.get(), 1, "the first tick is due at once");
+        for n in 1..24 {
             assert_eq!(ticks.tick().await, start + n * HOUR);
             assert_eq!(time::now(), start + n * HOUR);
         }
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        sleep(2 * HOUR + HOUR / 2).await;
-        assert_eq!(ticks.tick().await, start + 24 * HOUR);
+        // As a stream.
+        let next: Vec<_> = (&mut ticks).take(2).collect().await;
+        assert_eq!(next, [start + 24 * HOUR, start + 25 * HOUR]);
+        // A tick that is given up is not lost.
+        assert!(timeout(HOUR / 2, ticks.tick()).await.is_err());
         assert_eq!(ticks.tick().await, start + 26 * HOUR);
+        sleep(HOUR / 2).await;
         ticks.reset();
-        assert_eq!(ticks.tick().await, start + 27 * HOUR);
+        assert_eq!(ticks.tick().await, start + 27 * HOUR + HOUR / 2);
+    });
+}
+
+#[test]
+fn an_interval_starts_when_it_is_told_to() {
+    virtual_test(async || {
+        let start = time::now() + HOUR;
+        let mut ticks = interval_at(start, DAY);
+        assert!(timeout(HOUR / 2, ticks.tick()).await.is_err());
+        assert_eq!(ticks.tick().await, start);
+        assert_eq!(time::now(), start);
+        // In the past: due at once.
+        assert_eq!(interval_at(start - DAY, HOUR).tick().await, start - DAY);
+        // A reset before the first tick.
+        let mut ticks = interval_at(start + DAY, HOUR);
+        ticks.reset();
+        assert_eq!(ticks.tick().await, start + HOUR);
+    });
+}
+
+#[test]
+fn missed_ticks_follow_as_they_are_told_to() {
+    /// When the ticks after the first are due, and when they are taken: the second one is late.
+    async fn ticks(late: Duration, behavior: Option<MissedTickBehavior>) -> Vec<(u128, u128)> {
+        let start = time::now();
+        let mut ticks = interval(10 * MS);
+        if let Some(behavior) = behavior {
+            ticks.set_missed_tick_behavior(behavior);
+        }
+        ticks.tick().await;
+        sleep(10 * MS + late).await;
+        let mut taken = Vec::new();
+        for _ in 0..5 {
+            let due = ticks.tick().await - start;
+            taken.push((due.as_millis(), (time::now() - start).as_millis()));
+        }
+        taken
+    }
+
+    virtual_test(async || {
+        let burst = [(10, 45), (20, 45), (30, 45), (40, 45), (50, 50)];
+        let skip = [(10, 45), (50, 50), (60, 60), (70, 70), (80, 80)];
+        let delay = [(10, 45), (55, 55), (65, 65), (75, 75), (85, 85)];
+        let late = 35 * MS;
+        assert_eq!(ticks(late, Some(MissedTickBehavior::Burst)).await, burst);
+        assert_eq!(ticks(late, Some(MissedTickBehavior::Skip)).await, skip);
+        assert_eq!(ticks(late, Some(MissedTickBehavior::Delay)).await, delay);
+        assert_eq!(ticks(late, None).await, delay);
+        // So short a delay changes no schedule.
+        let tolerated = [(10, 15), (20, 20), (30, 30), (40, 40), (50, 50)];
+        assert_eq!(ticks(5 * MS, None).await, tolerated);
     });
 }
 
