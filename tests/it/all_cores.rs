@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 use crate::programs::{KillOnDrop, example};
-use crate::support::watchdog;
+use crate::support::*;
 
 /// So many that no thread but one has none only once in a universe.
 const CLIENTS: usize = 200;

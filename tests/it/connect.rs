@@ -11,9 +11,8 @@ use soloist::net::{TcpListener, TcpStream};
 use soloist::time::{sleep, timeout};
 use soloist::{block_on, spawn};
 
-use crate::support::watchdog;
+use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
 /// What an attempt has for itself.
 const HEAD_START: Duration = Duration::from_millis(250);
 
@@ -93,50 +92,44 @@ fn clock(time: Duration) -> Rc<Cell<bool>> {
 
 #[test]
 fn the_first_address_that_answers_has_it() {
-    watchdog(|| {
-        block_on(async {
-            let (first, a) = live().await;
-            let (second, b) = live().await;
-            let stream = TcpStream::connect(&[a, b][..]).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), a);
-            assert_eq!((attempts(&first).await, attempts(&second).await), (1, 0));
-        });
+    async_test(async || {
+        let (first, a) = live().await;
+        let (second, b) = live().await;
+        let stream = TcpStream::connect(&[a, b][..]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), a);
+        assert_eq!((attempts(&first).await, attempts(&second).await), (1, 0));
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_dead_address_costs_a_head_start() {
-    watchdog(|| {
+    async_test(async || {
         let dead = Dead::new();
-        block_on(async {
-            let (second, b) = live().await;
-            let (third, c) = live().await;
-            let half = clock(HEAD_START / 2);
-            // A connect timeout takes longer than the watchdog waits.
-            let stream = TcpStream::connect(&[dead.address, b, c][..]).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), b);
-            assert!(half.get(), "the first one had no head start");
-            assert_eq!((attempts(&second).await, attempts(&third).await), (1, 0));
-        });
+        let (second, b) = live().await;
+        let (third, c) = live().await;
+        let half = clock(HEAD_START / 2);
+        // A connect timeout takes longer than the watchdog waits.
+        let stream = TcpStream::connect(&[dead.address, b, c][..]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), b);
+        assert!(half.get(), "the first one had no head start");
+        assert_eq!((attempts(&second).await, attempts(&third).await), (1, 0));
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn each_dead_address_costs_one() {
-    watchdog(|| {
+    async_test(async || {
         let dead = [Dead::new(), Dead::new(), Dead::new()];
-        block_on(async {
-            let (listener, address) = live().await;
-            let mut addresses: Vec<_> = dead.iter().map(|dead| dead.address).collect();
-            addresses.push(address);
-            let most = clock(3 * HEAD_START - 10 * MS);
-            let stream = TcpStream::connect(addresses.as_slice()).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), address);
-            assert!(most.get());
-            assert_eq!(attempts(&listener).await, 1);
-        });
+        let (listener, address) = live().await;
+        let mut addresses: Vec<_> = dead.iter().map(|dead| dead.address).collect();
+        addresses.push(address);
+        let most = clock(3 * HEAD_START - 10 * MS);
+        let stream = TcpStream::connect(addresses.as_slice()).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        assert!(most.get());
+        assert_eq!(attempts(&listener).await, 1);
     });
 }
 
@@ -207,28 +200,26 @@ fn libc_refused() -> i32 {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_dead_address_that_was_passed_by_may_still_win() {
-    watchdog(|| {
+    async_test(async || {
         let mut dead = Dead::new();
         let (_taken, refused) = refusing();
-        block_on(async {
-            let connecting = spawn({
-                let addresses = [dead.address, refused];
-                async move { TcpStream::connect(&addresses[..]).await }
-            });
-            sleep(HEAD_START + 50 * MS).await;
-            assert!(!connecting.is_finished());
-            // Room in the queue: the system knocks again after a second or so.
-            dead._queue.clear();
-            while dead
-                ._listener
-                .accept()
-                .is_ok_and(|(_, from)| from.as_socket().is_some())
-            {
-                dead._listener.set_nonblocking(true).unwrap();
-            }
-            let stream = connecting.await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), dead.address);
+        let connecting = spawn({
+            let addresses = [dead.address, refused];
+            async move { TcpStream::connect(&addresses[..]).await }
         });
+        sleep(HEAD_START + 50 * MS).await;
+        assert!(!connecting.is_finished());
+        // Room in the queue: the system knocks again after a second or so.
+        dead._queue.clear();
+        while dead
+            ._listener
+            .accept()
+            .is_ok_and(|(_, from)| from.as_socket().is_some())
+        {
+            dead._listener.set_nonblocking(true).unwrap();
+        }
+        let stream = connecting.await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), dead.address);
     });
 }
 
@@ -238,24 +229,22 @@ fn losers_are_closed() {
     use crate::support::{open_fds, passes_in_child};
 
     passes_in_child("connect::losers_are_closed", || {
-        watchdog(|| {
+        async_test(async || {
             let dead = [Dead::new(), Dead::new()];
             let (_taken, refused) = refusing();
-            block_on(async {
-                let (_listener, address) = live().await;
-                // The reactor is there.
-                drop(TcpStream::connect(address).await.unwrap());
-                let before = open_fds();
-                let addresses = [dead[0].address, refused, dead[1].address, address];
-                let stream = TcpStream::connect(&addresses[..]).await.unwrap();
-                assert_eq!(open_fds(), before + 1);
-                drop(stream);
-                assert_eq!(open_fds(), before);
-                // As is all that is under way when the connect is dropped.
-                let connecting = timeout(HEAD_START + 50 * MS, TcpStream::connect(&addresses[..3]));
-                assert!(connecting.await.is_err());
-                assert_eq!(open_fds(), before);
-            });
+            let (_listener, address) = live().await;
+            // The reactor is there.
+            drop(TcpStream::connect(address).await.unwrap());
+            let before = open_fds();
+            let addresses = [dead[0].address, refused, dead[1].address, address];
+            let stream = TcpStream::connect(&addresses[..]).await.unwrap();
+            assert_eq!(open_fds(), before + 1);
+            drop(stream);
+            assert_eq!(open_fds(), before);
+            // As is all that is under way when the connect is dropped.
+            let connecting = timeout(HEAD_START + 50 * MS, TcpStream::connect(&addresses[..3]));
+            assert!(connecting.await.is_err());
+            assert_eq!(open_fds(), before);
         });
     });
 }
@@ -263,12 +252,10 @@ fn losers_are_closed() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_dead_address_alone_waits_until_it_is_dropped() {
-    watchdog(|| {
+    async_test(async || {
         let dead = Dead::new();
-        block_on(async {
-            let connecting = timeout(2 * HEAD_START, TcpStream::connect(dead.address));
-            assert!(connecting.await.is_err());
-        });
+        let connecting = timeout(2 * HEAD_START, TcpStream::connect(dead.address));
+        assert!(connecting.await.is_err());
     });
 }
 

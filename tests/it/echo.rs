@@ -3,46 +3,25 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
 
+use crate::programs::{KillOnDrop, example, run};
 use crate::support::watchdog;
 use fastrand::Rng;
 
 /// Less than the watchdog's, so that the servers are killed before it ends this process.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// The program of an example.
-pub(crate) fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().unwrap().parent().unwrap();
-    let program = profile.join("examples").join(name);
-    let program = program.with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(
-        program.exists(),
-        "there is no {}: `cargo build --examples` makes it, a plain `cargo test` does too",
-        program.display()
-    );
-    program
-}
-
-struct Server {
-    child: Child,
-    address: SocketAddr,
+pub(crate) struct Server {
+    child: KillOnDrop,
+    pub(crate) address: SocketAddr,
     out: mpsc::Receiver<String>,
     err: mpsc::Receiver<String>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
@@ -57,19 +36,19 @@ fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
 
 impl Server {
     fn start(name: &str) -> Server {
-        Server::run(Command::new(example(name)).arg("127.0.0.1:0"))
+        Server::run(example(name).arg("127.0.0.1:0"))
     }
 
-    fn start_quiet(name: &str) -> Server {
-        Server::run(Command::new(example(name)).args(["--quiet", "127.0.0.1:0"]))
+    pub(crate) fn start_quiet(name: &str) -> Server {
+        Server::run(example(name).args(["--quiet", "127.0.0.1:0"]))
     }
 
     fn run(command: &mut Command) -> Server {
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let out = lines(child.stdout.take().unwrap());
-        let err = lines(child.stderr.take().unwrap());
+        let mut child = KillOnDrop(command.spawn().unwrap());
+        let out = lines(child.0.stdout.take().unwrap());
+        let err = lines(child.0.stderr.take().unwrap());
         let mut server = Server {
             child,
             address: ([0; 4], 0).into(),
@@ -98,7 +77,7 @@ impl Server {
 
     #[cfg(target_os = "linux")]
     fn open_fds(&self) -> usize {
-        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.child.0.id()));
         fds.expect("/proc").count()
     }
 }
@@ -308,6 +287,7 @@ fn a_client_that_has_closed_its_half_gets_everything(name: &str) {
 
 fn a_client_that_does_not_read_harms_nobody(name: &str) {
     let server = Server::start_quiet(name);
+    let _silent: Vec<_> = (0..20).map(|_| server.connect()).collect();
     let deaf = server.connect();
     let pattern = Pattern::new();
     let len = pattern.fill(&deaf);
@@ -412,7 +392,7 @@ fn no_connection_is_kept_open(name: &str) {
 fn an_accept_that_fails_is_tried_again(name: &str) {
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 24; exec \"$0\" --quiet 127.0.0.1:0"]);
-    let server = Server::run(limited.arg(example(name)));
+    let server = Server::run(limited.arg(example(name).get_program()));
     let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
     for mut client in &clients {
         client.write_all(b"hello").unwrap();
@@ -457,7 +437,7 @@ fn quiet_it_says_nothing(name: &str) {
         stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
-    server.child.kill().unwrap();
+    server.child.0.kill().unwrap();
     let silence = Err(mpsc::RecvTimeoutError::Disconnected);
     assert_eq!(server.out.recv_timeout(PATIENCE), silence);
     assert_eq!(server.err.recv_timeout(PATIENCE), silence);
@@ -465,13 +445,8 @@ fn quiet_it_says_nothing(name: &str) {
 
 fn wrong_arguments_get_the_usage_and_status_2(name: &str) {
     let run = |args: &[&str]| {
-        let output = Command::new(example(name)).args(args).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+        let output = run(example(name).args(args));
+        (output.status, output.out, output.err)
     };
     let wrong: [&[&str]; 3] = [
         &["--nonsense"],

@@ -3,14 +3,15 @@
 use socket2::{Domain, SockRef, Socket, Type};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::programs::{KillOnDrop, WATCHDOG, example, run, run_with_input};
+use crate::echo::Server;
+use crate::programs::{WATCHDOG, example, run, run_with_input};
 
 #[test]
 fn hello_says_hello() {
@@ -340,7 +341,7 @@ fn fetch_writes_what_it_fetched() {
     let pages: Arc<[Vec<u8>]> = [0, 1, 100, 65_536, 1 << 20]
         .map(|size| {
             let mut bytes = vec![0; size];
-            Random(size as u64).fill(&mut bytes);
+            fastrand::Rng::with_seed(size as u64).fill(&mut bytes);
             bytes
         })
         .into();
@@ -442,190 +443,6 @@ fn wrong_arguments_get_the_usage_and_status_2() {
     }
 }
 
-/// splitmix64
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        bytes.fill_with(|| self.next() as u8);
-    }
-}
-
-struct EchoServer {
-    _child: KillOnDrop,
-    address: SocketAddr,
-    lines: mpsc::Receiver<String>,
-}
-
-impl EchoServer {
-    fn start(args: &[&str]) -> EchoServer {
-        let mut child = KillOnDrop(example("echo_server").args(args).spawn().unwrap());
-        let stdout = BufReader::new(child.0.stdout.take().unwrap());
-        let (tell, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let _ = tell.send(line);
-            }
-        });
-        let first = lines.recv_timeout(WATCHDOG).unwrap();
-        let address = first
-            .strip_prefix("listening on ")
-            .unwrap()
-            .parse()
-            .unwrap();
-        EchoServer {
-            _child: child,
-            address,
-            lines,
-        }
-    }
-
-    #[track_caller]
-    fn assert_says(&self, line: &str) {
-        assert_eq!(self.lines.recv_timeout(WATCHDOG).unwrap(), line);
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
-        stream.set_write_timeout(Some(WATCHDOG)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
-    }
-}
-
-#[track_caller]
-fn assert_echoes(mut stream: &TcpStream, message: &[u8]) {
-    let mut echo = vec![0; message.len()];
-    stream.write_all(message).unwrap();
-    stream.read_exact(&mut echo).unwrap();
-    assert_eq!(echo, message);
-}
-
-#[test]
-fn echo_server_says_who_came_and_who_went() {
-    let server = EchoServer::start(&["127.0.0.1:0"]);
-    let stream = server.connect();
-    let name = stream.local_addr().unwrap();
-    server.assert_says(&format!("{name} came"));
-    assert_echoes(&stream, b"twelve bytes");
-    drop(stream);
-    server.assert_says(&format!("{name} went after 12 bytes"));
-}
-
-#[test]
-fn echo_server_can_be_quiet() {
-    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
-    for _ in 0..3 {
-        let mut stream = server.connect();
-        assert_echoes(&stream, b"hush");
-        stream.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
-    }
-    assert_eq!(server.lines.try_recv(), Err(mpsc::TryRecvError::Empty));
-}
-
-#[test]
-fn echo_server_sends_every_byte_back() {
-    const SIZE: usize = 4 << 20;
-    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
-    thread::scope(|scope| {
-        for seed in 0..4 {
-            let stream = server.connect();
-            scope.spawn(move || {
-                let mut sent = vec![0; SIZE];
-                Random(seed).fill(&mut sent);
-                thread::scope(|scope| {
-                    scope.spawn(|| {
-                        let mut random = Random(!seed);
-                        let mut rest = &sent[..];
-                        while !rest.is_empty() {
-                            let size = (1 + random.next() as usize % 100_000).min(rest.len());
-                            (&stream).write_all(&rest[..size]).unwrap();
-                            rest = &rest[size..];
-                        }
-                    });
-                    let mut echo = vec![0; SIZE];
-                    (&stream).read_exact(&mut echo).unwrap();
-                    assert!(echo == sent, "client {seed} got other bytes back");
-                });
-            });
-        }
-    });
-}
-
-#[test]
-fn echo_server_sends_everything_to_a_client_that_has_closed_its_half() {
-    let server = EchoServer::start(&["127.0.0.1:0"]);
-    let mut stream = server.connect();
-    let name = stream.local_addr().unwrap();
-    // Little enough for the sockets' buffers: it is all written before the first byte is read.
-    let mut sent = vec![0; 50_000];
-    Random(0).fill(&mut sent);
-    stream.write_all(&sent).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    server.assert_says(&format!("{name} came"));
-    server.assert_says(&format!("{name} went after 50000 bytes"));
-    let mut echo = Vec::new();
-    stream.read_to_end(&mut echo).unwrap();
-    assert!(echo == sent);
-}
-
-#[test]
-fn echo_server_serves_on_when_a_client_vanishes() {
-    let server = EchoServer::start(&["127.0.0.1:0"]);
-    let witness = server.connect();
-    assert_echoes(&witness, b"before");
-    server.assert_says(&format!("{} came", witness.local_addr().unwrap()));
-
-    let stream = server.connect();
-    let name = stream.local_addr().unwrap();
-    assert_echoes(&stream, b"gone");
-    SockRef::from(&stream)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
-    drop(stream);
-    server.assert_says(&format!("{name} came"));
-    let line = server.lines.recv_timeout(WATCHDOG).unwrap();
-    assert!(
-        line.starts_with(&format!("{name} was lost after 4 bytes: ")),
-        "{line}"
-    );
-
-    assert_echoes(&witness, b"after");
-    assert_echoes(&server.connect(), b"and a new one");
-}
-
-#[test]
-fn echo_server_serves_on_beside_clients_that_say_nothing_or_do_not_read() {
-    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
-    let _silent: Vec<_> = (0..20).map(|_| server.connect()).collect();
-    let deaf = server.connect();
-    deaf.set_nonblocking(true).unwrap();
-    // Until no buffer on the way to the server and back has room left.
-    let mut refusals = 0;
-    while refusals < 10 {
-        match (&deaf).write(&[0; 65536]) {
-            Ok(_) => refusals = 0,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                refusals += 1;
-                thread::sleep(Duration::from_millis(10));
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-    for _ in 0..3 {
-        assert_echoes(&server.connect(), b"I am here");
-    }
-}
-
 #[test]
 fn echo_client_checks_what_comes_back() {
     let output = run(example("echo_client").args(["--connections", "3", "--messages", "20"]));
@@ -636,7 +453,7 @@ fn echo_client_checks_what_comes_back() {
         output.out
     );
 
-    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
+    let server = Server::start_quiet("echo_server");
     let address = server.address.to_string();
     let output =
         run(example("echo_client").args(["--messages", "5", "--size", "400000", &address]));

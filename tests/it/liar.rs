@@ -139,7 +139,7 @@ impl Load {
     }
 
     fn micros(&self, limit: usize) -> Duration {
-        Duration::from_micros(self.u64(..limit) as u64)
+        Duration::from_micros(self.below(limit) as u64)
     }
 
     fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
@@ -232,7 +232,7 @@ where
     let (mut reader, mut writer) = (stream.clone(), stream);
     let mut buf = [0; 1024];
     loop {
-        let room = 1 + load.u64(..buf.len());
+        let room = 1 + load.below(buf.len());
         let read = load.insist(async || reader.read(&mut buf[..room]).await);
         // A client that has failed with a lie is gone by a reset, perhaps.
         let Ok(n @ 1..) = read.await else { return };
@@ -253,7 +253,7 @@ where
     let send = async {
         let mut at = 0;
         while at < SIZE {
-            let len = (1 + load.u64(..3000)).min(SIZE - at);
+            let len = (1 + load.below(3000)).min(SIZE - at);
             let chunk: Vec<u8> = (at..at + len).map(|at| pattern(which, at)).collect();
             let patience = load.micros(300);
             let write = load.insist(async || writer.write(&chunk).await);
@@ -261,7 +261,7 @@ where
             if let Ok(n) = timeout(patience, write).await {
                 at += n.unwrap();
             }
-            match load.u64(..8) {
+            match load.below(8) {
                 0 => sleep(load.micros(100)).await,
                 1 => yield_now().await,
                 _ => {}
@@ -273,7 +273,7 @@ where
         let mut at = 0;
         let mut buf = [0; 2048];
         loop {
-            let room = 1 + load.u64(..buf.len());
+            let room = 1 + load.below(buf.len());
             let patience = load.micros(500);
             let read = load.insist(async || reader.read(&mut buf[..room]).await);
             let Ok(n) = timeout(patience, read).await else {
@@ -307,7 +307,7 @@ async fn churn(load: Rc<Load>) {
             buf[0]
         });
         let mut writing = ours;
-        match load.u64(..4) {
+        match load.below(4) {
             0 => {
                 sleep(load.micros(60)).await;
                 drop(task);
@@ -340,7 +340,7 @@ async fn timers(load: Rc<Load>) {
     for _ in 0..12 {
         let deadline = Instant::now() + load.micros(400);
         let mut sleep = Box::pin(sleep_until(deadline));
-        if load.u64(..2) == 0 {
+        if load.below(2) == 0 {
             let other = load.micros(200);
             assert!(timeout(other, pending::<()>()).await.is_err());
             let later = Instant::now() + load.micros(200);

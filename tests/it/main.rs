@@ -16,8 +16,6 @@ mod closed_stderr;
 mod connect;
 mod copy;
 mod destructors;
-#[cfg(any(target_os = "linux", windows))]
-mod disarm;
 mod echo;
 mod examples;
 #[cfg(feature = "testing")]
@@ -32,6 +30,7 @@ mod hostile;
 mod inspect;
 #[cfg(soloist_liar)]
 mod liar;
+mod listeners;
 mod metrics;
 mod moves;
 mod net;
@@ -54,6 +53,7 @@ mod slow;
 mod sources;
 #[cfg(unix)]
 mod stdin;
+mod streams;
 mod stress;
 mod stuck;
 mod support;

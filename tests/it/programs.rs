@@ -71,7 +71,10 @@ pub(crate) fn run(command: &mut Command) -> Output {
 }
 
 pub(crate) fn run_with_input(command: &mut Command, input: &str) -> Output {
-    command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = KillOnDrop(command.spawn().unwrap());
     let mut stdin = child.0.stdin.take().unwrap();
     // Whoever ignores its input may be gone before all of it is written.

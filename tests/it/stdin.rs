@@ -11,7 +11,7 @@ use soloist::stream::StreamExt;
 use soloist::task::yield_now;
 use soloist::{block_on, spawn};
 
-use crate::support::{poll_once, watchdog};
+use crate::support::*;
 use crate::sys::pty;
 
 const IN_CHILD: &str = "SOLOIST_STDIN_CHILD";

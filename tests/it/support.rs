@@ -63,6 +63,13 @@ pub(crate) fn runtime_test<R: Send + 'static>(
     watchdog(|| test(Runtime::new()))
 }
 
+/// As [`async_test`], under a virtual clock.
+#[cfg(feature = "testing")]
+#[track_caller]
+pub(crate) fn virtual_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
+    watchdog(|| soloist::testing::block_on(test()))
+}
+
 /// Runs a test twice: on a thread that waits in its parker, and on one that waits in its reactor,
 /// because it has had a socket.
 pub(crate) fn with_both_waits(test: impl Fn() + Send + Clone + 'static) {
@@ -328,6 +335,12 @@ pub(crate) fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// The CPU time of this thread, user and system.
+#[cfg(windows)]
+pub(crate) fn thread_cpu_time() -> Duration {
+    cpu_time::ThreadTime::now().as_duration()
+}
+
 /// The message of a panic.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
@@ -378,6 +391,12 @@ pub(crate) fn in_own_process<F: FnOnce() + Send + 'static>(test: F) -> String {
     passes_in_child(test_name::<F>(), || watchdog(test))
 }
 
+/// As [`in_own_process`], for a test that is the future of a [`soloist::block_on`].
+#[track_caller]
+pub(crate) fn async_in_own_process<F: AsyncFnOnce() + Send + 'static>(test: F) -> String {
+    passes_in_child(test_name::<F>(), || async_test(test))
+}
+
 /// The path of the test in which a closure, or an `async` block, is written.
 pub(crate) fn test_name<F>() -> &'static str {
     // `it::area::name_of_the_test::{{closure}}`
@@ -398,10 +417,10 @@ pub(crate) fn kernel_waits() -> usize {
 
 /// Sleeps for `time`, and checks that the thread is idle meanwhile.
 pub(crate) async fn assert_idle(time: Duration) {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     let before = thread_cpu_time();
     sleep(time).await;
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     {
         let used = thread_cpu_time() - before;
         assert!(used < time / 10, "{used:?} of CPU time in {time:?}");

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
 use soloist::runtime::{AutoAdvance, Clock, Runtime};
+use soloist::stream::StreamExt;
 use soloist::task::yield_now;
-use soloist::time::{self, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
+use soloist::time::{
+    self, MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
+};
 use soloist::{Handle, spawn, testing};
 
-use crate::support::{panic_of, tcp_pair, watchdog};
+use crate::support::*;
 
-const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Real time in which something outside happens.
 const A_WHILE: Duration = Duration::from_millis(30);
@@ -29,86 +31,136 @@ fn runtime(auto_advance: AutoAdvance) -> Runtime {
 
 #[test]
 fn a_day_takes_no_time_and_is_exact() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            sleep(DAY).await;
-            assert_eq!(time::now() - start, DAY);
-            assert!(timeout(DAY, pending::<()>()).await.is_err());
-            assert_eq!(time::now() - start, 2 * DAY);
-            assert!(timeout_at(start + 3 * DAY, pending::<()>()).await.is_err());
-            assert_eq!(time::now() - start, 3 * DAY);
-            assert_eq!(timeout(DAY, sleep(HOUR)).await, Ok(()));
-            assert_eq!(time::now() - start, 3 * DAY + HOUR);
-            let mut sleep = sleep(DAY);
-            sleep.reset(time::now() + HOUR);
-            sleep.await;
-            assert_eq!(time::now() - start, 3 * DAY + 2 * HOUR);
-        });
+    virtual_test(async || {
+        let start = time::now();
+        sleep(DAY).await;
+        assert_eq!(time::now() - start, DAY);
+        assert!(timeout(DAY, pending::<()>()).await.is_err());
+        assert_eq!(time::now() - start, 2 * DAY);
+        assert!(timeout_at(start + 3 * DAY, pending::<()>()).await.is_err());
+        assert_eq!(time::now() - start, 3 * DAY);
+        assert_eq!(timeout(DAY, sleep(HOUR)).await, Ok(()));
+        assert_eq!(time::now() - start, 3 * DAY + HOUR);
+        let mut sleep = sleep(DAY);
+        sleep.reset(time::now() + HOUR);
+        sleep.await;
+        assert_eq!(time::now() - start, 3 * DAY + 2 * HOUR);
     });
 }
 
 #[test]
 fn a_retry_schedule_of_a_day_runs_all_its_attempts() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let mut attempts = Vec::new();
-            let mut pause = Duration::from_secs(1);
-            while time::now() - start < DAY {
-                attempts.push((time::now() - start).as_secs());
-                sleep(pause).await;
-                pause = (2 * pause).min(HOUR);
-            }
-            assert_eq!(attempts[..6], [0, 1, 3, 7, 15, 31]);
-            // 4095 s until the pause is an hour, and then every hour.
-            assert_eq!(attempts.len(), 12 + (86_400 - 4095_usize).div_ceil(3600));
-        });
+    virtual_test(async || {
+        let start = time::now();
+        let mut attempts = Vec::new();
+        let mut pause = SECOND;
+        while time::now() - start < DAY {
+            attempts.push((time::now() - start).as_secs());
+            sleep(pause).await;
+            pause = (2 * pause).min(HOUR);
+        }
+        assert_eq!(attempts[..6], [0, 1, 3, 7, 15, 31]);
+        // 4095 s until the pause is an hour, and then every hour.
+        assert_eq!(attempts.len(), 12 + (86_400 - 4095_usize).div_ceil(3600));
     });
 }
 
 #[test]
 fn the_clock_stands_still_while_tasks_run() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let due = Rc::new(Cell::new(false));
-            let seen = due.clone();
-            let _task = spawn(async move {
-                sleep(Duration::from_nanos(1)).await;
-                seen.set(true);
-            });
-            thread::sleep(Duration::from_millis(5));
-            // More polls than there are between two visits.
-            for _ in 0..1000 {
-                yield_now().await;
-            }
-            assert_eq!(time::now(), start);
-            assert!(!due.get());
+    virtual_test(async || {
+        let start = time::now();
+        let due = Rc::new(Cell::new(false));
+        let seen = due.clone();
+        let _task = spawn(async move {
             sleep(Duration::from_nanos(1)).await;
-            assert!(due.get());
-            assert_eq!(time::now() - start, Duration::from_nanos(1));
+            seen.set(true);
         });
+        thread::sleep(5 * MS);
+        // More polls than there are between two visits.
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+        assert_eq!(time::now(), start);
+        assert!(!due.get());
+        sleep(Duration::from_nanos(1)).await;
+        assert!(due.get());
+        assert_eq!(time::now() - start, Duration::from_nanos(1));
     });
 }
 
 #[test]
 fn intervals_tick_at_their_own_instants() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let mut ticks = interval(HOUR);
-            for n in 0..24 {
-                assert_eq!(ticks.tick().await, start + n * HOUR);
-                assert_eq!(time::now(), start + n * HOUR);
-            }
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            sleep(2 * HOUR + HOUR / 2).await;
-            assert_eq!(ticks.tick().await, start + 24 * HOUR);
-            assert_eq!(ticks.tick().await, start + 26 * HOUR);
-            ticks.reset();
-            assert_eq!(ticks.tick().await, start + 27 * HOUR);
-        });
+    virtual_test(async || {
+        let start = time::now();
+        let mut ticks = interval(HOUR);
+        assert_eq!(ticks.period(), HOUR);
+        let polls = Cell::new(0);
+        assert_eq!(count_polls(&polls, ticks.tick()).await, start);
+        assert_eq!(polls.get(), 1, "the first tick is due at once");
+        for n in 1..24 {
+            assert_eq!(ticks.tick().await, start + n * HOUR);
+            assert_eq!(time::now(), start + n * HOUR);
+        }
+        // As a stream.
+        let next: Vec<_> = (&mut ticks).take(2).collect().await;
+        assert_eq!(next, [start + 24 * HOUR, start + 25 * HOUR]);
+        // A tick that is given up is not lost.
+        assert!(timeout(HOUR / 2, ticks.tick()).await.is_err());
+        assert_eq!(ticks.tick().await, start + 26 * HOUR);
+        sleep(HOUR / 2).await;
+        ticks.reset();
+        assert_eq!(ticks.tick().await, start + 27 * HOUR + HOUR / 2);
+    });
+}
+
+#[test]
+fn an_interval_starts_when_it_is_told_to() {
+    virtual_test(async || {
+        let start = time::now() + HOUR;
+        let mut ticks = interval_at(start, DAY);
+        assert!(timeout(HOUR / 2, ticks.tick()).await.is_err());
+        assert_eq!(ticks.tick().await, start);
+        assert_eq!(time::now(), start);
+        // In the past: due at once.
+        assert_eq!(interval_at(start - DAY, HOUR).tick().await, start - DAY);
+        // A reset before the first tick.
+        let mut ticks = interval_at(start + DAY, HOUR);
+        ticks.reset();
+        assert_eq!(ticks.tick().await, start + HOUR);
+    });
+}
+
+#[test]
+fn missed_ticks_follow_as_they_are_told_to() {
+    /// When the ticks after the first are due, and when they are taken: the second one is late.
+    async fn ticks(late: Duration, behavior: Option<MissedTickBehavior>) -> Vec<(u128, u128)> {
+        let start = time::now();
+        let mut ticks = interval(10 * MS);
+        if let Some(behavior) = behavior {
+            ticks.set_missed_tick_behavior(behavior);
+        }
+        ticks.tick().await;
+        sleep(10 * MS + late).await;
+        let mut taken = Vec::new();
+        for _ in 0..5 {
+            let due = ticks.tick().await - start;
+            taken.push((due.as_millis(), (time::now() - start).as_millis()));
+        }
+        taken
+    }
+
+    virtual_test(async || {
+        let burst = [(10, 45), (20, 45), (30, 45), (40, 45), (50, 50)];
+        let skip = [(10, 45), (50, 50), (60, 60), (70, 70), (80, 80)];
+        let delay = [(10, 45), (55, 55), (65, 65), (75, 75), (85, 85)];
+        let late = 35 * MS;
+        assert_eq!(ticks(late, Some(MissedTickBehavior::Burst)).await, burst);
+        assert_eq!(ticks(late, Some(MissedTickBehavior::Skip)).await, skip);
+        assert_eq!(ticks(late, Some(MissedTickBehavior::Delay)).await, delay);
+        assert_eq!(ticks(late, None).await, delay);
+        // So short a delay changes no schedule.
+        let tolerated = [(10, 15), (20, 20), (30, 30), (40, 40), (50, 50)];
+        assert_eq!(ticks(5 * MS, None).await, tolerated);
     });
 }
 
@@ -233,57 +285,51 @@ fn what_the_sockets_have_already_said_comes_before_a_jump() {
 #[cfg(feature = "blocking")]
 #[test]
 fn a_job_that_runs_holds_the_clock_and_one_that_has_run_does_not() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let job = soloist::unblock(|| thread::sleep(A_WHILE));
-            assert_eq!(timeout(HOUR, job).await, Ok(()));
-            let took = time::now() - start;
-            assert!(took < HOUR, "{took:?}");
-            // Nobody awaits this one: its end is what lets the clock go.
-            let job = soloist::unblock(|| thread::sleep(A_WHILE));
-            sleep(DAY).await;
-            job.await;
-            assert!(time::now() - start >= DAY);
-        });
+    virtual_test(async || {
+        let start = time::now();
+        let job = soloist::unblock(|| thread::sleep(A_WHILE));
+        assert_eq!(timeout(HOUR, job).await, Ok(()));
+        let took = time::now() - start;
+        assert!(took < HOUR, "{took:?}");
+        // Nobody awaits this one: its end is what lets the clock go.
+        let job = soloist::unblock(|| thread::sleep(A_WHILE));
+        sleep(DAY).await;
+        job.await;
+        assert!(time::now() - start >= DAY);
     });
 }
 
 #[test]
 fn a_handle_on_another_thread_holds_the_clock() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let handle = Handle::current();
-            let thread = thread::spawn(move || {
-                thread::sleep(A_WHILE);
-                handle.spawn(|| async { time::now() }).wait().unwrap()
-            });
-            sleep(DAY).await;
-            let at = thread.join().unwrap();
-            // It came on the way, and when its handle was gone the clock jumped.
-            assert!(at < start + HOUR);
-            assert_eq!(time::now() - start, DAY);
+    virtual_test(async || {
+        let start = time::now();
+        let handle = Handle::current();
+        let thread = thread::spawn(move || {
+            thread::sleep(A_WHILE);
+            handle.spawn(|| async { time::now() }).wait().unwrap()
         });
+        sleep(DAY).await;
+        let at = thread.join().unwrap();
+        // It came on the way, and when its handle was gone the clock jumped.
+        assert!(at < start + HOUR);
+        assert_eq!(time::now() - start, DAY);
     });
 }
 
 #[test]
 fn a_remote_task_that_somebody_holds_holds_the_clock() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let task = Handle::current().spawn(pending::<()>);
-            let thread = thread::spawn(move || {
-                thread::sleep(A_WHILE);
-                task.abort();
-                // Gone with the thread.
-                soloist::future::block_on(task).unwrap_err().is_cancelled()
-            });
-            sleep(DAY).await;
-            assert!(thread.join().unwrap());
-            assert_eq!(time::now() - start, DAY);
+    virtual_test(async || {
+        let start = time::now();
+        let task = Handle::current().spawn(pending::<()>);
+        let thread = thread::spawn(move || {
+            thread::sleep(A_WHILE);
+            task.abort();
+            // Gone with the thread.
+            soloist::future::block_on(task).unwrap_err().is_cancelled()
         });
+        sleep(DAY).await;
+        assert!(thread.join().unwrap());
+        assert_eq!(time::now() - start, DAY);
     });
 }
 
@@ -295,7 +341,7 @@ fn a_clock_set_by_hand_moves_by_nothing_else() {
             let log = Rc::new(RefCell::new(Vec::new()));
             let seen = log.clone();
             let _ticks = spawn(async move {
-                let mut ticks = interval(Duration::from_secs(10));
+                let mut ticks = interval(10 * SECOND);
                 loop {
                     let at = ticks.tick().await - start;
                     assert_eq!(time::now() - start, at);
@@ -308,13 +354,13 @@ fn a_clock_set_by_hand_moves_by_nothing_else() {
             });
             testing::advance(Duration::ZERO).await;
             assert_eq!(*log.borrow(), [0]);
-            testing::advance(Duration::from_secs(9)).await;
+            testing::advance(9 * SECOND).await;
             assert_eq!(*log.borrow(), [0]);
-            testing::advance(Duration::from_secs(1)).await;
+            testing::advance(SECOND).await;
             assert_eq!(*log.borrow(), [0, 10]);
-            testing::advance(Duration::from_secs(35)).await;
+            testing::advance(35 * SECOND).await;
             assert_eq!(*log.borrow(), [0, 10, 20, 30, 40]);
-            assert_eq!(time::now() - start, Duration::from_secs(45));
+            assert_eq!(time::now() - start, 45 * SECOND);
             // Waiting in real time does not count.
             let handle = Handle::current();
             let thread = thread::spawn(move || {
@@ -328,7 +374,7 @@ fn a_clock_set_by_hand_moves_by_nothing_else() {
                 promise.set(()).unwrap();
             });
             promised.await.unwrap();
-            assert_eq!(time::now() - start, Duration::from_secs(45));
+            assert_eq!(time::now() - start, 45 * SECOND);
         });
     });
 }
@@ -441,8 +487,8 @@ fn clocks_of_runtimes_within_each_other_are_kept_apart() {
         // And the system's again.
         soloist::block_on(async {
             let start = time::now();
-            thread::sleep(Duration::from_millis(1));
-            assert!(time::now() - start >= Duration::from_millis(1));
+            thread::sleep(MS);
+            assert!(time::now() - start >= MS);
         });
     });
 }
@@ -465,22 +511,20 @@ fn a_deadlock_is_a_failure() {
 
 #[test]
 fn no_deadlock_while_a_thread_holds_a_handle() {
-    watchdog(|| {
-        testing::block_on(async {
-            let (promise, promised) = soloist::promise::promise();
-            let handle = Handle::current();
-            let (go, wait) = mpsc::channel();
-            let thread = thread::spawn(move || {
-                let _handle = handle;
-                wait.recv().unwrap();
-                // Longer than a test waits when nothing can happen.
-                thread::sleep(Duration::from_millis(3300));
-                promise.set(7).unwrap();
-            });
-            go.send(()).unwrap();
-            assert_eq!(promised.await, Ok(7));
-            thread.join().unwrap();
+    virtual_test(async || {
+        let (promise, promised) = soloist::promise::promise();
+        let handle = Handle::current();
+        let (go, wait) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let _handle = handle;
+            wait.recv().unwrap();
+            // Longer than a test waits when nothing can happen.
+            thread::sleep(3300 * MS);
+            promise.set(7).unwrap();
         });
+        go.send(()).unwrap();
+        assert_eq!(promised.await, Ok(7));
+        thread.join().unwrap();
     });
 }
 
