@@ -261,9 +261,7 @@ fn a_task_can_be_cancelled_at_each_await_point() {
                 }
                 "all done"
             });
-            for _ in 0..polls {
-                yield_now().await;
-            }
+            yields(polls).await;
             let output = task.cancel().await;
             assert_eq!(reached.get(), polls.min(3));
             assert_eq!(output, (polls > 3).then_some("all done"));

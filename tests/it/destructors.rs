@@ -68,12 +68,10 @@ fn b112_join_returns_the_panic_of_a_destructor_after_an_abort() {
     watchdog(|| {
         let dropped = leak(Cell::new(0));
         // Waiting or not started; aborted on this thread or on another one.
-        for (turns, foreign) in [(0, false), (0, true), (1, false), (1, true)] {
+        for (polls, foreign) in [(0, false), (0, true), (1, false), (1, true)] {
             let runtime = Runtime::new();
             let task = runtime.spawn(fragile(&dropped));
-            for _ in 0..turns {
-                turn(&runtime);
-            }
+            turns(&runtime, polls);
             let abort = task.abort_handle();
             if foreign {
                 elsewhere(move || abort.abort());
@@ -113,9 +111,7 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
         block_on(async {
             for polls in 0..2 {
                 let task = spawn(fragile(&dropped));
-                for _ in 0..polls {
-                    yield_now().await;
-                }
+                yields(polls).await;
                 let text = panic_of_async(task.cancel()).await;
                 assert_eq!(text, "the destructor of a future");
                 assert_eq!(dropped.take(), 1);
@@ -585,9 +581,7 @@ fn a_destructor_runs_inside_its_runtime_wherever_the_handle_is_dropped() {
             let before = format!("{:?}", Handle::current());
             drop(task);
             assert_eq!(format!("{:?}", Handle::current()), before);
-            for _ in 0..3 {
-                yield_now().await;
-            }
+            yields(3).await;
         });
         log.assert(&["dropped"]);
         runtime.run();

@@ -93,9 +93,7 @@ async fn busy(log: Log<(u64, u32)>) -> u64 {
             })
         })
         .collect();
-    for task in tasks {
-        task.await;
-    }
+    join_all(tasks).await;
     testing::schedule_hash()
 }
 

@@ -55,16 +55,8 @@ fn b76_tasks_that_yield_do_not_starve_the_reactor() {
         let (got, _reader) = spawn_reader(ours);
         let yielding = leak(Cell::new(0));
         for others in [0, 1, 10] {
-            let _others: Vec<Task<()>> = (0..others)
-                .map(|_| {
-                    spawn(async move {
-                        loop {
-                            yielding.set(yielding.get() + 1);
-                            yield_now().await;
-                        }
-                    })
-                })
-                .collect();
+            let _others: Vec<Task<()>> =
+                (0..others).map(|_| spawn(count_yields(yielding))).collect();
             for _ in 0..50 {
                 let (before, wanted) = (yielding.get(), got.get() + 1);
                 theirs.write_all(b"x").unwrap();
@@ -175,9 +167,7 @@ fn b79_many_ready_tasks_do_not_delay_timers() {
                 })
             })
             .collect();
-        for task in tasks {
-            task.await;
-        }
+        join_all(tasks).await;
         // At least between the two.
         assert!(ticks.get() >= 2, "{} ticks", ticks.get());
     });
@@ -299,9 +289,7 @@ fn b79_a_task_woken_in_a_long_generation_runs_before_those_that_yielded() {
                     })
                 })
                 .collect();
-            for task in tasks {
-                task.await;
-            }
+            join_all(tasks).await;
             let first = (0..40).map(|n| format!("0.{n}"));
             let between = ["timer", "read"].map(String::from);
             let second = (0..40).map(|n| format!("1.{n}"));
@@ -465,9 +453,7 @@ mod mixed {
                     })
                 })
                 .collect();
-            for client in clients {
-                client.await;
-            }
+            join_all(clients).await;
         });
     }
 
@@ -476,16 +462,7 @@ mod mixed {
         async_test(async || {
             const CROWD: usize = 20_000;
             let polls = leak(Cell::new(0));
-            let _crowd: Vec<Task<()>> = (0..CROWD)
-                .map(|_| {
-                    spawn(async move {
-                        loop {
-                            polls.set(polls.get() + 1);
-                            yield_now().await;
-                        }
-                    })
-                })
-                .collect();
+            let _crowd: Vec<Task<()>> = (0..CROWD).map(|_| spawn(count_yields(polls))).collect();
             let most = most_during_a_ping(5, || polls.get()).await;
             assert!(most <= 6 * CROWD, "{most} polls during a ping");
             for _ in 0..5 {
@@ -668,9 +645,7 @@ fn b119_a_socket_used_in_a_destructor_loses_no_wake_up() {
             std::task::Poll::Ready(())
         }));
         task.await;
-        for _ in 0..5 {
-            yield_now().await;
-        }
+        yields(5).await;
         assert_eq!(wakes.get(), 1, "after the generation, once");
     });
 }

@@ -77,9 +77,7 @@ impl Drop for Last {
             there.wait();
             there.wait();
             for runtime in &runtimes {
-                for _ in 0..10 {
-                    turn(&runtime);
-                }
+                turns(&runtime, 10);
             }
             drop(runtimes);
         });
@@ -503,9 +501,7 @@ fn a_future_that_is_polled_by_a_foreign_executor_in_a_task_keeps_its_own_waker()
         outer.block_on(async {
             let polled = task.as_mut().poll(&mut Context::from_waker(&foreign));
             assert!(polled.is_pending());
-            for _ in 0..3 {
-                yield_now().await;
-            }
+            yields(3).await;
         });
         assert_eq!(turn(&inner).polled, 1);
         drop(outer);
@@ -572,9 +568,7 @@ fn messages_lead_to_at_most_one_poll_in_each_state_of_the_task() {
             }
             Poll::<()>::Pending
         }));
-        for _ in 0..4 {
-            turn(&runtime);
-        }
+        turns(&runtime, 4);
         assert_eq!(polls.get(), 2);
         // Done, and then dropped.
         let waker = seen.waker();

@@ -94,9 +94,7 @@ fn waiters_get_clones_of_the_result_in_the_order_of_their_waits() {
         assert_eq!(polls.each_ref().map(Cell::get), [1, 1, 1]);
         promise.set("the result".to_string()).unwrap();
         assert_eq!(log.len(), 0, "`set` polls nothing");
-        for waiter in waiters {
-            waiter.await;
-        }
+        join_all(waiters).await;
         assert_eq!(polls.each_ref().map(Cell::get), [2, 2, 2]);
         log.assert(&[0, 1, 2].map(|n| (n, Ok("the result".to_string()))));
     });

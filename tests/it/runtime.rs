@@ -59,9 +59,7 @@ fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
             let tasks: Vec<_> = (0..10)
                 .map(|millis| spawn(sleep(Duration::from_millis(millis % 3))))
                 .collect();
-            for task in tasks {
-                task.await;
-            }
+            join_all(tasks).await;
             let remote = Handle::current().spawn(|| async { 1 });
             remote.await.unwrap();
             _ = timeout(MS, pending::<()>()).await;
@@ -245,15 +243,11 @@ fn spawned_tasks_go_to_the_end_of_the_queue() {
                 let children =
                     ["a", "b"].map(|name| spawn(async move { log.push(format!("{n}{name}")) }));
                 log.push(n.to_string());
-                for child in children {
-                    child.await;
-                }
+                join_all(children).await;
                 log.push(format!("{n} ends"));
             })
         });
-        for parent in parents {
-            parent.await;
-        }
+        join_all(parents).await;
         log.assert(&[
             "0", "1", "2", "0a", "0b", "1a", "1b", "2a", "2b", "0 ends", "1 ends", "2 ends",
         ]);
@@ -273,9 +267,7 @@ fn a_task_that_always_wakes_itself_does_not_starve_others() {
             }),
         );
         let task = runtime.spawn(async {
-            for _ in 0..10 {
-                yield_now().await;
-            }
+            yields(10).await;
         });
         runtime.block_on(task);
         // They take turns.
@@ -477,12 +469,7 @@ fn run_forever_returns_on_stop_only() {
 fn a_stop_is_remembered_until_a_run_sees_it() {
     runtime_test(|runtime| {
         let polls = leak(Cell::new(0));
-        let spins = runtime.spawn(async move {
-            loop {
-                polls.set(polls.get() + 1);
-                yield_now().await;
-            }
-        });
+        let spins = runtime.spawn(count_yields(polls));
         for forever in [false, true] {
             let before = polls.get();
             // Two stops count as one.

@@ -83,9 +83,7 @@ fn tasks_do_not_see_values_of_other_tasks() {
             assert_eq!(depth(), None);
             yield_now().await;
         }
-        for task in tasks {
-            task.await;
-        }
+        join_all(tasks).await;
         assert_eq!(depth(), None);
     });
 }

@@ -344,9 +344,7 @@ fn b19_a_foreign_wake_in_the_last_poll_leads_to_no_other_poll() {
             Poll::Ready("done")
         }));
         runtime.run();
-        for _ in 0..3 {
-            turn(&runtime);
-        }
+        turns(&runtime, 3);
         assert_eq!((polls.get(), drops.get()), (1, 1));
         assert_eq!(runtime.block_on(task), "done");
     });
@@ -374,9 +372,7 @@ fn b19_foreign_wakes_around_the_last_poll_lead_to_one_drop() {
                 seen.ready.set(true);
                 task.await;
                 let polls = seen.polls.get();
-                for _ in 0..3 {
-                    yield_now().await;
-                }
+                yields(3).await;
                 assert_eq!(seen.counts(), (polls, 1));
             }
         });
@@ -439,9 +435,7 @@ fn b20_wakers_work_in_every_state_of_their_task() {
                 );
                 turn(&runtime);
                 place(then, between.waker());
-                for _ in 0..3 {
-                    turn(&runtime);
-                }
+                turns(&runtime, 3);
                 let expected = 1 + usize::from(wakes);
                 assert_eq!(between.polls.get(), expected);
                 assert_eq!(within.polls.get(), expected);
@@ -458,9 +452,7 @@ fn b20_wakers_work_in_every_state_of_their_task() {
                 // Done, and then dropped.
                 let wakers = [between.waker(), within.waker()];
                 between.finish();
-                for _ in 0..3 {
-                    turn(&runtime);
-                }
+                turns(&runtime, 3);
                 let polls = between.polls.get();
                 place(then, wakers[0].clone());
                 turn(&runtime);
@@ -516,9 +508,7 @@ fn b21_an_event_of_a_source_dropped_in_the_same_batch_wakes_no_other() {
             for address in addresses {
                 sender.send_to(b"both in one batch", address).unwrap();
             }
-            for _ in 0..300 {
-                yield_now().await;
-            }
+            yields(300).await;
             assert_eq!(events.load(Ordering::SeqCst), 2);
             assert_eq!(wakes.get(), 0, "the third has got an event of the second");
             let address = third.lock().unwrap().as_ref().expect("it was made").1;
