@@ -1,25 +1,17 @@
 //! Tasks and operations that are dropped before they are done: by dropping the handle, by `cancel`,
 //! by an abort, by a timeout.
 
-use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
 use std::io::{self, Read, Write};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Poll, Waker};
-use std::thread;
-use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::future::{or, zip};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::{JoinError, yield_now};
-use soloist::time::{sleep, timeout};
-use soloist::{Handle, Runtime, Task, block_on, spawn};
+use soloist::task::JoinError;
+use soloist::time::timeout;
 
 use crate::support::*;
 
@@ -370,12 +362,10 @@ fn b92_a_wait_for_a_socket_that_is_dropped_leaves_no_waker() {
         let (count, waker) = CountWakes::new();
         for _ in 0..20_000 {
             let mut readable = Box::pin(source.readable());
-            let poll = readable
-                .as_mut()
-                .poll(&mut std::task::Context::from_waker(&waker));
+            let poll = readable.as_mut().poll(&mut Context::from_waker(&waker));
             assert!(poll.is_pending());
         }
-        assert_eq!(std::sync::Arc::strong_count(&count), 2);
+        assert_eq!(Arc::strong_count(&count), 2);
         assert_eq!(polls.get(), 1);
         theirs.write_all(b"x").unwrap();
         soon(other).await.unwrap();

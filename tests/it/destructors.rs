@@ -1,22 +1,11 @@
 //! Destructors of futures that are dropped before they are done: where they run, and where
 //! their panics go.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending};
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
-use std::thread;
-use std::time::Duration;
 
 use soloist::io::Async;
-use soloist::task::{Builder, JoinError, TaskGroup, yield_now};
-use soloist::time::{now, sleep};
-use soloist::{Handle, Runtime, Task, block_on, spawn};
+use soloist::task::{Builder, JoinError, TaskGroup};
+use soloist::time::now;
 
 use crate::support::*;
 

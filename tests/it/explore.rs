@@ -1,20 +1,13 @@
 //! Seeded schedules: what they shuffle, that they can be repeated, and a race that they find.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::future::poll_fn;
 use std::pin::pin;
 use std::process::{Command, Output};
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::task::Wake;
 
 use soloist::runtime::{Clock, Runtime, Schedule};
-use soloist::task::yield_now;
-use soloist::time::{self, sleep};
-use soloist::{spawn, testing};
+use soloist::testing;
+use soloist::time::{self};
 
 use crate::support::*;
 
@@ -113,7 +106,7 @@ fn each_seed_has_its_own_order_and_hash() {
         for seed in 0..200 {
             let first = run(Schedule::Shuffled(seed));
             // On another thread, too.
-            let again = std::thread::spawn(move || run(Schedule::Shuffled(seed)));
+            let again = thread::spawn(move || run(Schedule::Shuffled(seed)));
             assert_eq!(first, again.join().unwrap());
             assert_eq!(first.1.len(), fifo.1.len());
             hashes.insert(first.0);

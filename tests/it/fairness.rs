@@ -1,21 +1,14 @@
 //! First come, first served: no task waits for long, however busy the others are. The tests count
 //! polls.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicU64;
 
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::yield_now;
-use soloist::time::{interval, now, sleep, sleep_until, timeout};
-use soloist::{Handle, Runtime, Task, spawn, unblock};
+use soloist::time::{interval, now, sleep_until, timeout};
+use soloist::unblock;
 
 use crate::support::*;
 
@@ -276,7 +269,7 @@ fn b79_a_task_woken_in_a_long_generation_runs_before_those_that_yielded() {
             });
             yield_now().await;
             theirs.write_all(b"x").unwrap();
-            std::thread::sleep(2 * MS);
+            thread::sleep(2 * MS);
             let tasks: Vec<Task<()>> = (0..40)
                 .map(|n| {
                     let clock = clock.clone();
@@ -393,7 +386,7 @@ mod mixed {
                     false => (ours, theirs),
                 };
                 // The peer is a thread that is always ready.
-                let other = std::thread::spawn(move || {
+                let other = thread::spawn(move || {
                     let mut block = vec![7; 64 << 10];
                     let mut other = from;
                     loop {
@@ -509,7 +502,7 @@ mod mixed {
                     accepted.set(accepted.get() + 1);
                 }
             });
-            let flood = std::thread::spawn(move || {
+            let flood = thread::spawn(move || {
                 for _ in 0..500 {
                     let stream = std::net::TcpStream::connect(address).unwrap();
                     let linger = Some(Duration::ZERO);
@@ -539,12 +532,12 @@ mod mixed {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
                     let (handle, ran, stop) = (handle.clone(), ran.clone(), stop.clone());
-                    std::thread::spawn(move || {
+                    thread::spawn(move || {
                         let mut sent = 0;
                         while stop.load(Ordering::Relaxed) == 0 {
                             // Limits the number of pending tasks, and so the memory.
                             if sent > ran.load(Ordering::Relaxed) + 10_000 {
-                                std::thread::yield_now();
+                                thread::yield_now();
                                 continue;
                             }
                             sent += 1;
@@ -604,8 +597,8 @@ fn b119_operations_beyond_the_budget_wake_their_task_after_the_poll() {
         let ours = TcpStream::try_from(ours).unwrap();
         let (wakes, waker) = CountWakes::new();
         let write = || {
-            let cx = &mut std::task::Context::from_waker(&waker);
-            std::pin::Pin::new(&mut &ours).poll_write(cx, b"x")
+            let cx = &mut Context::from_waker(&waker);
+            Pin::new(&mut &ours).poll_write(cx, b"x")
         };
         let written = (0..1000).take_while(|_| write().is_ready()).count();
         assert_eq!(written, 128);
@@ -626,8 +619,8 @@ fn b119_a_socket_used_in_a_destructor_loses_no_wake_up() {
         struct D(Rc<TcpStream>);
         impl Drop for D {
             fn drop(&mut self) {
-                let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
-                let _ = std::pin::Pin::new(&mut &*self.0).poll_write(cx, b"x");
+                let cx = &mut Context::from_waker(Waker::noop());
+                let _ = Pin::new(&mut &*self.0).poll_write(cx, b"x");
             }
         }
         let (ours, theirs) = tcp_pair();
@@ -635,14 +628,14 @@ fn b119_a_socket_used_in_a_destructor_loses_no_wake_up() {
         let ours = Rc::new(TcpStream::try_from(ours).unwrap());
         let (wakes, waker) = CountWakes::new();
         let d = D(ours);
-        let task = spawn(std::future::poll_fn(move |_| {
+        let task = spawn(poll_fn(move |_| {
             let write = || {
-                let cx = &mut std::task::Context::from_waker(&waker);
-                std::pin::Pin::new(&mut &*d.0).poll_write(cx, b"x")
+                let cx = &mut Context::from_waker(&waker);
+                Pin::new(&mut &*d.0).poll_write(cx, b"x")
             };
             let written = (0..1000).take_while(|_| write().is_ready()).count();
             assert_eq!(written, 128);
-            std::task::Poll::Ready(())
+            Poll::Ready(())
         }));
         task.await;
         yields(5).await;

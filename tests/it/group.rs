@@ -1,17 +1,11 @@
 //! `TaskGroup`: the first failure cancels the others, dropping cancels all, and all children are
 //! dropped when it resolves.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::pin::pin;
 
 use fastrand::Rng;
 use soloist::promise::promise;
-use soloist::spawn;
-use soloist::task::{TaskGroup, yield_now};
-use soloist::time::sleep;
+use soloist::task::TaskGroup;
 
 use crate::support::*;
 
@@ -523,7 +517,7 @@ fn spawning_into_a_group_outside_a_runtime_panics() {
         );
         assert!(group.is_empty());
         let mut join = pin!(group.join_all());
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         assert_eq!(join.as_mut().poll(&mut cx), Poll::Ready(Ok(vec![])));
     });
 }

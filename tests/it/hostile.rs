@@ -1,17 +1,8 @@
 //! Safe programs that try to break what the unsafe code of the task cell relies on: they end
 //! the process, the thread, or the runtime at unusual moments.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::io::Write;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-
-use soloist::task::yield_now;
-use soloist::{Runtime, Task, spawn};
+use std::task::Wake;
 
 use crate::support::*;
 
@@ -82,7 +73,7 @@ impl Drop for Last {
             drop(runtimes);
         });
         go.wait();
-        let spawned = std::panic::catch_unwind(|| {
+        let spawned = catch_unwind(|| {
             for _ in 0..20 {
                 spawn(stays_here()).detach();
             }
@@ -346,7 +337,7 @@ fn b109_a_future_that_drops_its_runtime_is_dropped_by_another_future() {
 fn b109_a_future_that_drops_its_runtime_panics_in_its_destructor() {
     watchdog(|| {
         let (seen, task, weak) = owned_by_its_task(OnDrop(|| panic!("in a destructor")));
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(task)));
+        let result = catch_unwind(AssertUnwindSafe(|| drop(task)));
         drop(result);
         assert!(weak.upgrade().is_none());
         assert_eq!(seen.drops.get(), 1);
@@ -373,8 +364,7 @@ fn b109_the_join_waker_of_a_future_that_dropped_its_runtime_makes_another() {
         // Here it is woken while a future is cancelled whose runtime has been dropped.
         let (_, task, weak) = owned_by_its_task(());
         let task = Rc::new(RefCell::new(task));
-        let polled =
-            std::pin::Pin::new(&mut *task.borrow_mut()).poll(&mut Context::from_waker(&waker));
+        let polled = Pin::new(&mut *task.borrow_mut()).poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
         let runtime = weak.upgrade().unwrap();
         drop(runtime);

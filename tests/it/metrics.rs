@@ -1,14 +1,8 @@
 //! `Runtime::metrics`: exact counts of known workloads.
 
-use std::future::poll_fn;
-use std::task::Poll;
-use std::time::Duration;
-
+use soloist::inspect;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{Runtime, inspect, spawn};
 
 use crate::support::*;
 

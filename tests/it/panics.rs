@@ -1,24 +1,16 @@
 //! Panics of tasks, destructors, outputs and wakers: each reaches its owner, and the
 //! others continue.
 
-use std::cell::{Cell, RefCell};
-use std::future::{pending, poll_fn};
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::panic::panic_any;
+use std::task::Wake;
 
 use futures_lite::FutureExt;
 use soloist::io::Async;
 use soloist::promise::promise;
 use soloist::runtime::RemoteTask;
-use soloist::task::{Builder, yield_now};
-use soloist::time::{Sleep, sleep, sleep_until};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::Builder;
+use soloist::time::{Sleep, sleep_until};
 
 use crate::support::*;
 

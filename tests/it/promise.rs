@@ -1,21 +1,14 @@
 //! Promises: futures that a callback, a thread or another task completes.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
-use std::task::{Poll, Wake, Waker};
-use std::thread;
+use std::sync::Barrier;
+use std::sync::atomic::AtomicBool;
+use std::task::Wake;
 
 use fastrand::Rng;
 use soloist::io::Async;
 use soloist::promise::{Cancelled, Promise, Promised, promise};
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 

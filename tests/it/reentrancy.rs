@@ -1,20 +1,11 @@
 //! User code that runs inside the runtime's code: destructors and wakers that call back.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::net::UdpSocket;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::Duration;
+use std::task::Wake;
 
 use soloist::io::Async;
-use soloist::task::{Task, yield_now};
-use soloist::time::{Sleep, interval, now, sleep, sleep_until};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::Task;
+use soloist::time::{Sleep, interval, now, sleep_until};
 
 use crate::support::*;
 

@@ -1,22 +1,13 @@
 //! `block_on`, `run`, `turn`, handles, and the order in which tasks run.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn, ready};
+use std::future::ready;
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::panic::panic_any;
 
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::{Builder, yield_now};
-use soloist::time::{interval, now, sleep, sleep_until, timeout};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::Builder;
+use soloist::time::{interval, now, sleep_until, timeout};
 
 use crate::support::*;
 

@@ -1,13 +1,9 @@
 //! `Builder::warn_slow`, and the times that `Builder::inspect` measures.
 
-use std::future::{Future, pending};
 use std::iter;
-use std::thread;
-use std::time::Duration;
 
-use soloist::task::{Builder, yield_now};
-use soloist::time::sleep;
-use soloist::{Runtime, inspect, spawn};
+use soloist::inspect;
+use soloist::task::Builder;
 
 use crate::support::*;
 

@@ -1,12 +1,8 @@
 //! Registering a socket with the reactor, changing its interest, and deregistering it.
 
 use std::io::{self, Read, Write};
-use std::rc::Rc;
-use std::thread;
 
 use soloist::io::Async;
-use soloist::time::sleep;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 

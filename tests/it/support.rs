@@ -1,28 +1,34 @@
 //! What the tests share: the watchdog, futures and wakers that record what happens to them, and
 //! measurements.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
-use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
-use std::future::{Future, pending, poll_fn};
 use std::io::Write;
 use std::net::UdpSocket;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::task::Wake;
+use std::thread::ThreadId;
 
 use futures_lite::FutureExt;
-use soloist::Runtime;
 use soloist::io::Async;
 use soloist::runtime::Turn;
-use soloist::task::yield_now;
-use soloist::time::{sleep, timeout};
+use soloist::time::timeout;
+
+/// What most tests use: they import all of this module.
+pub(crate) use std::cell::{Cell, RefCell};
+pub(crate) use std::future::{Future, pending, poll_fn};
+pub(crate) use std::panic::{AssertUnwindSafe, catch_unwind};
+pub(crate) use std::pin::Pin;
+pub(crate) use std::rc::Rc;
+pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
+pub(crate) use std::sync::{Arc, Mutex, mpsc};
+pub(crate) use std::task::{Context, Poll, Waker};
+pub(crate) use std::thread;
+pub(crate) use std::time::{Duration, Instant};
+
+pub(crate) use soloist::task::yield_now;
+pub(crate) use soloist::time::sleep;
+pub(crate) use soloist::{Handle, Runtime, Task, block_on, spawn};
 
 /// Runs a test on a thread of its own, so that every runtime and reactor in it is new,
 /// and ends the whole process if it hangs.
@@ -324,7 +330,9 @@ pub(crate) fn turn(runtime: &Runtime) -> Turn {
 
 /// Makes so many turns without waiting.
 pub(crate) fn turns(runtime: &Runtime, count: usize) {
-    (0..count).for_each(|_| drop(turn(runtime)));
+    for _ in 0..count {
+        turn(runtime);
+    }
 }
 
 /// Yields so many times.

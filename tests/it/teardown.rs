@@ -1,20 +1,9 @@
 //! The end of tasks and runtimes while wakers, handles and other threads still exist.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::net::UdpSocket;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::Instant;
 
 use soloist::io::Async;
-use soloist::task::{AbortHandle, yield_now};
-use soloist::time::sleep;
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::AbortHandle;
 
 use crate::support::*;
 

@@ -1,23 +1,14 @@
 //! Wake-ups: none is lost, and none is spurious.
 
-use std::cell::Cell;
-use std::future::{Future, pending, poll_fn, ready};
+use std::future::ready;
 use std::io::{Read, Write};
 use std::net::UdpSocket;
 use std::pin::pin;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Poll, Waker};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::thread::Thread;
 
 use futures_lite::future::or;
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{Runtime, block_on, spawn};
 
 use crate::support::*;
 
