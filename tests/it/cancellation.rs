@@ -242,26 +242,6 @@ fn a_cancel_from_within_resolves_when_the_poll_has_ended() {
 }
 
 #[test]
-fn a_task_can_be_cancelled_at_each_await_point() {
-    async_test(async || {
-        for polls in 0..5 {
-            let reached = leak(Cell::new(0));
-            let task = spawn(async move {
-                for step in 1..=3 {
-                    reached.set(step);
-                    yield_now().await;
-                }
-                "all done"
-            });
-            yields(polls).await;
-            let output = task.cancel().await;
-            assert_eq!(reached.get(), polls.min(3));
-            assert_eq!(output, (polls > 3).then_some("all done"));
-        }
-    });
-}
-
-#[test]
 fn destructors_run_from_the_innermost_await_outwards() {
     async fn outer(log: Log<&'static str>) {
         let _first = log.on_drop("outer: first");

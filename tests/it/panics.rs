@@ -767,26 +767,3 @@ fn b30_tasks_queued_behind_a_panic_of_main_run_in_the_next_call() {
         runtime.run();
     });
 }
-
-#[test]
-fn b30_tasks_queued_behind_a_propagated_panic_run_in_the_next_call() {
-    watchdog(|| {
-        let runtime = Runtime::builder().propagate_panics(true).build();
-        let order = Log::new();
-        for number in 0..10 {
-            spawn_detached(&runtime, async move {
-                order.push(number);
-                if number % 4 == 1 {
-                    panic_any(Payload(number));
-                }
-            });
-        }
-        for number in [1, 5, 9] {
-            let outcome = catch_unwind(AssertUnwindSafe(|| runtime.run()));
-            assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&Payload(number)));
-            assert_eq!(order.len() as u32, number + 1);
-        }
-        runtime.run();
-        assert_eq!(order.take(), (0..10).collect::<Vec<_>>());
-    });
-}

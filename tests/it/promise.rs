@@ -526,28 +526,6 @@ fn a_waker_is_replaced_dropped_and_woken_exactly_once() {
     });
 }
 
-#[test]
-fn dropping_the_promise_wakes_each_waiter_once() {
-    watchdog(|| {
-        let (promise, mut promised) = promise::<()>();
-        let mut clone = promised.clone();
-        let (first, first_waker) = CountWakes::new();
-        let (second, second_waker) = CountWakes::new();
-        assert!(poll_with(&mut promised, &first_waker).is_pending());
-        assert!(poll_with(&mut clone, &second_waker).is_pending());
-        drop(promise);
-        assert_eq!((first.get(), second.get()), (1, 1));
-        assert_eq!(Arc::strong_count(&first), 2);
-        assert!(matches!(
-            poll_with(&mut promised, &first_waker),
-            Poll::Ready(Err(_))
-        ));
-        drop(clone);
-        assert_eq!(Arc::strong_count(&second), 2);
-        assert_eq!((first.get(), second.get()), (1, 1));
-    });
-}
-
 /// A waker that uses the promise when it is woken, and when it is dropped.
 struct Meddler {
     promised: Mutex<Promised<u32>>,

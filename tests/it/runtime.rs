@@ -120,18 +120,6 @@ fn a_socket_can_be_used_in_several_runtimes_of_its_thread() {
 }
 
 #[test]
-fn tasks_run_first_in_first_out() {
-    runtime_test(|runtime| {
-        let log = Log::new();
-        for number in 0..1_000 {
-            runtime.spawn(async move { log.push(number) }).detach();
-        }
-        runtime.run();
-        assert_eq!(log.take(), Vec::from_iter(0..1_000));
-    });
-}
-
-#[test]
 fn woken_tasks_run_in_the_order_of_their_wakes() {
     runtime_test(|runtime| {
         let log = Log::new();
@@ -242,27 +230,6 @@ fn spawned_tasks_go_to_the_end_of_the_queue() {
         log.assert(&[
             "0", "1", "2", "0a", "0b", "1a", "1b", "2a", "2b", "0 ends", "1 ends", "2 ends",
         ]);
-    });
-}
-
-#[test]
-fn a_task_that_always_wakes_itself_does_not_starve_others() {
-    runtime_test(|runtime| {
-        let polls = leak(Cell::new(0));
-        spawn_detached(
-            &runtime,
-            poll_fn(move |cx| {
-                polls.set(polls.get() + 1);
-                cx.waker().wake_by_ref();
-                Poll::<()>::Pending
-            }),
-        );
-        let task = runtime.spawn(async {
-            yields(10).await;
-        });
-        runtime.block_on(task);
-        // They take turns.
-        assert!((10..=13).contains(&polls.get()), "{}", polls.get());
     });
 }
 
@@ -933,7 +900,7 @@ fn calls() -> [fn(&Runtime); 4] {
 }
 
 #[test]
-fn propagated_panics_end_the_call_and_leave_the_other_tasks_intact() {
+fn b30_propagated_panics_end_the_call_and_leave_the_other_tasks_intact() {
     watchdog(|| {
         for call in calls() {
             for remote in [false, true] {

@@ -84,20 +84,6 @@ fn b01_each_wake_after_the_start_of_a_poll_leads_to_another_poll() {
 }
 
 #[test]
-fn a_thousand_wakes_from_each_of_four_threads_are_a_thousand_polls_each() {
-    with_both_waits(|| {
-        let polls = [(); 4].map(|()| &*leak(Cell::new(0)));
-        block_on(async {
-            let tasks = polls.map(|polls| spawn(woken_by(1, 1_000, polls)));
-            join_all(tasks).await;
-        });
-        for polls in polls {
-            assert_eq!(polls.get(), 1 + 1_000);
-        }
-    });
-}
-
-#[test]
 fn many_wakes_before_a_poll_lead_to_one_poll() {
     with_both_waits(|| {
         let runtime = Runtime::new();
