@@ -16,15 +16,6 @@ use crate::support::*;
 /// What an attempt has for itself.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// An address that refuses connections: it is taken, and nobody listens there.
-fn refusing() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
-}
-
 /// A listener in whose queue there is no room: whoever connects gets no answer, and gives
 /// up after minutes.
 #[cfg(target_os = "linux")]

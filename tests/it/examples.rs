@@ -1,9 +1,9 @@
 //! The example programs as a user runs them, against servers and clients that owe them nothing.
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -174,12 +174,7 @@ fn fetch_gives_each_failure_its_line_and_harms_no_other_page() {
         _ => reply(stream, b"unharmed"),
     })
     .unwrap();
-    // Bound, so that nobody else gets the port, and never listening.
-    let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    nobody
-        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
-    let nobody = nobody.local_addr().unwrap().as_socket().unwrap();
+    let (_bound, nobody) = crate::support::refusing();
 
     let refused = format!("http://{nobody}/");
     let malformed = "127.0.0.1:8000/page";

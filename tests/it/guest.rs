@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::task::yield_now;
 use soloist::time::{sleep, sleep_until, timeout};
-use soloist::{Runtime, block_on, spawn};
+use soloist::{Runtime, Task, block_on, spawn};
 
 use crate::support::*;
 use crate::sys;
@@ -627,12 +627,21 @@ async fn read_bytes(socket: UnixStream, count: Rc<Cell<usize>>) {
     }
 }
 
+/// A task that runs `read_bytes`, the count, and the other end of its socket.
+fn spawn_reader(runtime: &Runtime) -> (Task<()>, Rc<Cell<usize>>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let count = Rc::new(Cell::new(0));
+    (
+        runtime.spawn(read_bytes(ours, count.clone())),
+        count,
+        theirs,
+    )
+}
+
 #[test]
 fn b115_a_socket_and_a_task_that_are_ready_at_once() {
     with_guest(|runtime, seen| {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let count = Rc::new(Cell::new(0));
-        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+        let (reader, count, mut theirs) = spawn_reader(&runtime);
         let mut host = EdgeHost::new(&runtime);
         host.settle();
         for n in 1..=100 {
@@ -672,9 +681,7 @@ fn b115_what_a_task_leaves_in_its_socket_leaves_an_edge() {
             assert_eq!(count.get(), n);
             host.settle();
             // More than is read between two words of the reactor.
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let bytes = Rc::new(Cell::new(0));
-            let reader = runtime.spawn(read_bytes(ours, bytes.clone()));
+            let (reader, bytes, mut theirs) = spawn_reader(&runtime);
             host.settle();
             theirs.write_all(&[7; 100]).unwrap();
             host.until(|| bytes.get() == 100);
@@ -843,9 +850,7 @@ fn b120_the_child_of_a_fork_may_be_a_guest_again() {
             assert_ne!(runtime.poll_fd().unwrap().as_raw_fd(), parents);
             assert!(settle(&runtime) <= 2);
             assert_eq!(seen.polls.get(), 2);
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let count = Rc::new(Cell::new(0));
-            let task = runtime.spawn(read_bytes(ours, count.clone()));
+            let (task, count, mut theirs) = spawn_reader(&runtime);
             let timer = runtime.spawn(async { sleep(3 * MS).await });
             theirs.write_all(&[1; 30]).unwrap();
             host(&runtime, || count.get() == 30 && timer.is_finished());
@@ -898,9 +903,7 @@ fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
 #[test]
 fn an_edge_is_left_by_whatever_else_runs_on_the_thread() {
     with_guest(|runtime, seen| {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let count = Rc::new(Cell::new(0));
-        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+        let (reader, count, mut theirs) = spawn_reader(&runtime);
         let mut host = EdgeHost::new(&runtime);
         host.settle();
         for n in 1..=20 {
@@ -935,9 +938,7 @@ fn a_panic_and_a_stop_leave_an_edge() {
     watchdog(|| {
         let runtime = Runtime::builder().propagate_panics(true).build();
         let mut host = EdgeHost::new(&runtime);
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let count = Rc::new(Cell::new(0));
-        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+        let (reader, count, mut theirs) = spawn_reader(&runtime);
         host.settle();
         for n in 1..=20 {
             theirs.write_all(b"x").unwrap();

@@ -84,18 +84,13 @@ fn before_the_first_socket_there_is_no_reactor() {
         for _ in 0..100 {
             block_on(async {
                 let listener = net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                fails_at_once(listener.accept()).await;
+                assert_pending(listener.accept()).await;
                 sleep(Duration::from_micros(100)).await;
             });
         }
         // And the timer for the last millisecond.
         assert!(open_fds() <= with_reactor + 1, "one reactor per thread");
     });
-}
-
-async fn fails_at_once<F: Future>(future: F) {
-    let mut future = Box::pin(future);
-    assert!(poll_once(&mut future).await.is_pending());
 }
 
 #[cfg(target_os = "linux")]
@@ -174,10 +169,10 @@ fn b55_an_event_for_a_source_that_is_gone_does_not_hit_its_successor() {
                     b_peer.write_all(b"x").unwrap();
                     a_peer.write_all(b"x").unwrap();
                     let (c, mut c_peer, mut keep) = soon(swap).await;
-                    fails_at_once(c.readable()).await;
+                    assert_pending(c.readable()).await;
                     sleep(Duration::from_micros(200)).await;
                     let mut readable = pin!(c.readable());
-                    fails_at_once(readable.as_mut()).await;
+                    assert_pending(readable.as_mut()).await;
                     c_peer.write_all(b"x").unwrap();
                     soon(readable).await.unwrap();
                     keep.write_all(b"x").unwrap();
@@ -188,20 +183,10 @@ fn b55_an_event_for_a_source_that_is_gone_does_not_hit_its_successor() {
     });
 }
 
-/// Bound, so that nobody else gets the port, and not listening.
-fn nobody() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket
-        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
-}
-
 #[test]
 fn b55_b64_refused_connects_never_succeed() {
     async_test(async || {
-        let (_socket, address) = nobody();
+        let (_socket, address) = refusing();
         for _ in 0..100 {
             let connects: Vec<_> = (0..10)
                 .map(|_| spawn(net::TcpStream::connect(address)))
@@ -248,7 +233,7 @@ fn b57_what_was_given_back_can_be_registered_again() {
                 ours = Async::new(duplicate).unwrap();
             }
             if round % 3 == 0 {
-                fails_at_once(ours.readable()).await;
+                assert_pending(ours.readable()).await;
             }
             if round % 5 == 0 {
                 theirs.write_all(b"x").unwrap();
@@ -537,7 +522,7 @@ fn a_short_read_does_not_hide_what_comes_after_it() {
 #[test]
 fn b65_a_connect_that_is_polled_for_nothing_is_still_pending() {
     watchdog(|| {
-        let (listener, address) = nobody();
+        let (listener, address) = refusing();
         listener.listen(0).unwrap();
         block_on(async {
             let mut connected = Vec::new();
@@ -713,13 +698,14 @@ fn wait_together(count: usize, wait: impl AsyncFn(Rc<Async<Pipe>>, usize) + 'sta
 
 #[test]
 fn b68_tasks_that_poll_for_readiness_do_not_wake_each_other() {
-    watchdog(|| {
-        for count in [2, 40] {
+    // Each with a reactor of its own: when the first waiters of many are woken depends on it.
+    for count in [2, 40] {
+        watchdog(move || {
             wait_together(count, async |ours, _| {
                 poll_fn(|cx| ours.poll_readable(cx)).await.unwrap();
             });
-        }
-    });
+        });
+    }
 }
 
 #[test]
@@ -1046,7 +1032,7 @@ fn b100_a_task_that_is_woken_and_awaits_something_else_leaves_no_spin() {
             spawn(async move {
                 let mut readable = pin!(ours.readable());
                 // Polled once, and then not for long.
-                fails_at_once(readable.as_mut()).await;
+                assert_pending(readable.as_mut()).await;
                 while !release.get() {
                     sleep(20 * MS).await;
                 }
@@ -1070,7 +1056,7 @@ fn b100_a_direction_that_was_switched_off_is_switched_on_again() {
     async_test(async || {
         let (ours, mut theirs) = pipe();
         for _ in 0..50 {
-            fails_at_once(ours.readable()).await;
+            assert_pending(ours.readable()).await;
             theirs.write_all(b"x").unwrap();
             // Reported, while no task waits for it.
             sleep(Duration::from_micros(300)).await;
@@ -1078,7 +1064,7 @@ fn b100_a_direction_that_was_switched_off_is_switched_on_again() {
             soon(ours.readable()).await.unwrap();
             sleep(Duration::from_micros(300)).await;
             assert_eq!(soon((&ours).read(&mut [0; 8])).await.unwrap(), 1);
-            fails_at_once(ours.writable()).await;
+            assert_pending(ours.writable()).await;
             sleep(Duration::from_micros(300)).await;
         }
         drop(theirs);

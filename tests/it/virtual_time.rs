@@ -49,23 +49,6 @@ fn a_day_takes_no_time_and_is_exact() {
 }
 
 #[test]
-fn a_retry_schedule_of_a_day_runs_all_its_attempts() {
-    virtual_test(async || {
-        let start = time::now();
-        let mut attempts = Vec::new();
-        let mut pause = SECOND;
-        while time::now() - start < DAY {
-            attempts.push((time::now() - start).as_secs());
-            sleep(pause).await;
-            pause = (2 * pause).min(HOUR);
-        }
-        assert_eq!(attempts[..6], [0, 1, 3, 7, 15, 31]);
-        // 4095 s until the pause is an hour, and then every hour.
-        assert_eq!(attempts.len(), 12 + (86_400 - 4095_usize).div_ceil(3600));
-    });
-}
-
-#[test]
 fn the_clock_stands_still_while_tasks_run() {
     virtual_test(async || {
         let start = time::now();
