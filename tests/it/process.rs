@@ -89,7 +89,7 @@ async fn until_childless() {
 }
 
 #[test]
-fn codes_and_signals_are_told() {
+fn exit_codes_and_signals_are_reported() {
     async_test(async || {
         for code in [0, 1, 42, 255] {
             let status = sh(&format!("exit {code}")).status().await.unwrap();
@@ -185,7 +185,7 @@ fn b60_the_end_of_a_child_wakes_both_ends_of_its_pipes() {
 }
 
 #[test]
-fn b62_what_a_child_wrote_before_its_end_is_read() {
+fn b62_data_that_a_child_wrote_before_its_end_is_read() {
     async_test(async || {
         for _ in 0..20 {
             let mut child = Command::new("head");
@@ -239,7 +239,7 @@ fn a_wait_that_is_dropped_loses_nothing() {
 }
 
 #[test]
-fn a_wait_is_idle() {
+fn waiting_for_children_uses_no_cpu_time() {
     async_in_own_process(async || {
         let mut children: Vec<Child> = (0..5).map(|_| sleeper().spawn().unwrap()).collect();
         let mut last = children.pop().unwrap();
@@ -257,7 +257,7 @@ fn a_wait_is_idle() {
 }
 
 #[test]
-fn a_status_under_a_timeout() {
+fn a_timeout_of_a_status_kills_the_child() {
     async_test(async || {
         let status = timeout(50 * SECOND, sh("exit 3").status()).await;
         assert_eq!(status.unwrap().unwrap().code(), Some(3));
@@ -406,7 +406,7 @@ fn children_that_outlive_their_runtime_leave_no_zombie() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn threads_reap_what_other_threads_have_left() {
+fn threads_reap_children_that_other_threads_have_left() {
     in_own_process(|| {
         let threads = (0..4).map(|_| {
             thread::spawn(|| {
@@ -462,7 +462,7 @@ fn b94_children_that_are_given_up_close_their_fds() {
 }
 
 #[test]
-fn a_child_without_a_handle_does_not_keep_a_runtime() {
+fn a_dropped_child_does_not_keep_run_from_returning() {
     watchdog(|| {
         let runtime = Runtime::new();
         let killed = runtime.block_on(async {
@@ -540,7 +540,7 @@ fn a_pipeline_of_children() {
 }
 
 #[test]
-fn output_captures_what_nothing_else_was_said_of() {
+fn output_captures_streams_that_are_not_redirected() {
     async_test(async || {
         // No standard input, unless it is asked for.
         assert_eq!(Command::new("cat").output().await.unwrap().stdout, b"");
@@ -570,7 +570,7 @@ fn output_captures_what_nothing_else_was_said_of() {
 }
 
 #[test]
-fn what_can_be_send_is() {
+fn children_and_their_futures_are_send() {
     fn is_send_and_sync<T: Send + Sync>(_: &T) {}
     fn is_send<T: Send>(value: T) -> T {
         value

@@ -24,7 +24,7 @@ use crate::support::*;
 const USR1: SignalKind = SignalKind::user_defined1();
 
 #[test]
-fn a_thousand_signals_are_one_and_the_next_is_another() {
+fn pending_signals_coalesce_and_later_ones_are_reported() {
     async_in_own_process(async || {
         let mut signals = signal(USR1).unwrap();
         for _ in 0..3 {
@@ -97,7 +97,7 @@ fn a_signal_is_a_stream() {
 }
 
 #[test]
-fn ctrl_c_comes_through_tasks_that_wake_themselves() {
+fn ctrl_c_is_reported_beside_tasks_that_wake_themselves() {
     async_in_own_process(async || {
         for _ in 0..100 {
             spawn(async {
@@ -121,7 +121,7 @@ fn ctrl_c_comes_through_tasks_that_wake_themselves() {
 }
 
 #[test]
-fn b98_ctrl_c_comes_through_a_flood_of_wakes_and_signals() {
+fn b98_ctrl_c_is_reported_during_a_flood_of_wakes_and_signals() {
     async_in_own_process(async || {
         // More than any buffer holds, and nobody reads it.
         let mut unread = signal(SignalKind::user_defined2()).unwrap();
@@ -163,7 +163,7 @@ fn b98_ctrl_c_comes_through_a_flood_of_wakes_and_signals() {
 }
 
 #[test]
-fn every_listener_hears_of_a_signal_and_of_no_other() {
+fn each_listener_receives_its_signal_and_no_other() {
     in_own_process(|| {
         let (told, wait) = std::sync::mpsc::channel();
         let elsewhere = thread::spawn(move || {
