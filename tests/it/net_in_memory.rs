@@ -19,6 +19,7 @@ use soloist::time::{now, sleep, timeout};
 use soloist::{spawn, testing};
 
 use crate::support::*;
+use crate::virtual_time::virtual_test;
 
 const SERVER: &str = "10.0.0.1";
 const ADDRESS: &str = "10.0.0.1:80";

@@ -53,13 +53,6 @@ pub(crate) fn async_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send
     watchdog(|| soloist::block_on(test()))
 }
 
-/// As [`async_test`], under a virtual clock.
-#[cfg(feature = "testing")]
-#[track_caller]
-pub(crate) fn virtual_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
-    watchdog(|| soloist::testing::block_on(test()))
-}
-
 /// Runs a test twice: on a thread that waits in its parker, and on one that waits in its reactor,
 /// because it has had a socket.
 pub(crate) fn with_both_waits(test: impl Fn() + Send + Clone + 'static) {

@@ -24,6 +24,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Real time in which something outside happens.
 const A_WHILE: Duration = Duration::from_millis(30);
 
+/// As [`async_test`], under a virtual clock.
+#[track_caller]
+pub(crate) fn virtual_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
+    watchdog(|| testing::block_on(test()))
+}
+
 fn runtime(auto_advance: AutoAdvance) -> Runtime {
     let builder = Runtime::builder().clock(Clock::Virtual);
     builder.auto_advance(auto_advance).build()
