@@ -1,5 +1,5 @@
-//! Tasks and operations that are given up: by dropping the handle, by `cancel`, by an abort, by a
-//! timeout.
+//! Tasks and operations that are dropped before they are done: by dropping the handle, by `cancel`,
+//! by an abort, by a timeout.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -56,7 +56,7 @@ enum How {
 
 type Output = Rc<()>;
 
-/// Ends a task. What this returns waits for the end, and is `None` if there is nothing to wait with.
+/// Ends a task. The returned future waits for the end; it is `None` if there is no handle left.
 fn end(task: Task<Output>, how: How) -> Option<Pin<Box<dyn Future<Output = Option<Output>>>>> {
     let handle = task.abort_handle();
     assert_eq!(handle.id(), task.id());
@@ -118,7 +118,14 @@ fn check_end(when: When, how: How, inside: bool) {
         _ => own.take(),
     };
     if when != When::NotStarted {
-        run_until_idle(&runtime);
+        turn(&runtime);
+    }
+    if matches!(when, When::InItsPoll | When::InItsLastPoll) {
+        assert_eq!(
+            seen.drops.get(),
+            1,
+            "dropped after its poll, in the same turn"
+        );
     }
     let mut runtime = Some(runtime);
     if when == When::AfterItsRuntimeWasDropped {
@@ -147,7 +154,7 @@ fn check_end(when: When, how: How, inside: bool) {
         run_until_idle(runtime);
     }
     let polls = usize::from(when != When::NotStarted);
-    assert_eq!((seen.polls.get(), seen.drops.get()), (polls, 1));
+    assert_eq!(seen.counts(), (polls, 1));
     assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
     if let Some(left) = left.take() {
         assert_eq!(block_on(left).is_some(), is_done);
@@ -203,10 +210,7 @@ fn b91_after_a_drop_or_a_cancel_at_any_time_the_future_has_been_dropped() {
 fn b91_a_cancel_waits_for_what_is_dropped_with_the_future() {
     async_test(async || {
         let log = Log::new();
-        let hold = |guard| async move {
-            let _guard = guard;
-            pending::<()>().await;
-        };
+        let hold = |guard| hold(guard);
         let child = spawn(hold(log.on_drop("child")));
         let detached = spawn(hold(log.on_drop("detached child")));
         let guard = log.on_drop("parent");
@@ -249,11 +253,10 @@ fn a_cancel_from_within_resolves_when_the_poll_has_ended() {
 fn a_task_can_be_cancelled_at_each_await_point() {
     async_test(async || {
         for polls in 0..5 {
-            let reached = Rc::new(Cell::new(0));
-            let inside = reached.clone();
+            let reached = leak(Cell::new(0));
             let task = spawn(async move {
                 for step in 1..=3 {
-                    inside.set(step);
+                    reached.set(step);
                     yield_now().await;
                 }
                 "all done"
@@ -289,7 +292,7 @@ fn destructors_run_from_the_innermost_await_outwards() {
     }
     async_test(async || {
         let log = Log::new();
-        let task = spawn(outer(log.clone()));
+        let task = spawn(outer(log));
         yield_now().await;
         log.assert(&["inner: dropped before"]);
         drop(task);
@@ -334,8 +337,7 @@ fn errors_of_tasks_and_promises_are_sources_of_other_errors() {
 
 #[test]
 fn a_task_that_is_cancelled_takes_its_sockets_and_timers_with_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (ours, theirs) = tcp_pair();
         let task = runtime.spawn(async move {
             let mut ours = TcpStream::try_from(ours).unwrap();
@@ -357,13 +359,13 @@ fn a_task_that_is_cancelled_takes_its_sockets_and_timers_with_it() {
 // Waits.
 
 #[test]
-fn b92_a_wait_that_is_given_up_leaves_nothing_behind() {
+fn b92_a_wait_for_a_socket_that_is_dropped_leaves_no_waker() {
     async_test(async || {
         let (ours, mut theirs) = tcp_pair();
         let source = Rc::new(Async::new(ours).unwrap());
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let other = {
-            let (source, polls) = (source.clone(), polls.clone());
+            let source = source.clone();
             spawn(async move { count_polls(&polls, source.readable()).await })
         };
         yield_now().await;
@@ -383,13 +385,13 @@ fn b92_a_wait_that_is_given_up_leaves_nothing_behind() {
     });
 }
 
-/// As long as `future` may take: now and then not even long enough for one look.
+/// Drops the future after a random time, which may be too short for one poll.
 async fn impatient<F: Future>(random: &mut Rng, future: F) -> Option<F::Output> {
     let patience = Duration::from_nanos(random.u64(..60_000));
     timeout(patience, future).await.ok()
 }
 
-/// Connections come while accepts are given up all the time.
+/// Accepts connections while accepts are dropped all the time.
 fn accept_impatiently(connections: usize, incoming: bool) {
     block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -398,11 +400,11 @@ fn accept_impatiently(connections: usize, incoming: bool) {
             let mut random = Rng::with_seed(1);
             for n in 0..connections as u32 {
                 let mut client = std::net::TcpStream::connect(address).unwrap();
-                // No connection stays behind in TIME_WAIT.
+                // Leaves no connection in TIME_WAIT.
                 let linger = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
                 linger.unwrap();
                 client.write_all(&n.to_ne_bytes()).unwrap();
-                // It is accepted, or it would be a reset before that.
+                // Waits until it is accepted, because closing it earlier would reset it.
                 assert_eq!(client.read(&mut [0]).unwrap(), 1);
                 thread::sleep(Duration::from_nanos(random.u64(..20_000)));
             }
@@ -495,7 +497,7 @@ fn b93_a_write_that_is_given_up_has_written_nothing() {
 
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
-        // Little room, so that it waits often.
+        // A small buffer, so that it often waits.
         socket2::SockRef::from(&ours)
             .set_send_buffer_size(16 << 10)
             .unwrap();
@@ -536,9 +538,9 @@ fn b93_a_write_that_is_given_up_has_written_nothing() {
 }
 
 #[test]
-fn b93_whoever_is_ready_first_is_not_lost_with_the_other() {
+fn b93_dropping_one_of_two_accepts_loses_no_connection() {
     async_test(async || {
-        // Two connections at once, and one accept of the two is given up.
+        // Two connections at once, and one of two accepts is dropped.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let accept = || async { listener.accept().await.unwrap().1 };
@@ -565,7 +567,7 @@ fn b93_whoever_is_ready_first_is_not_lost_with_the_other() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn b94_what_is_given_up_closes_its_fds() {
+fn b94_operations_that_are_dropped_close_their_fds() {
     in_own_process(|| {
         block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -584,7 +586,7 @@ fn b94_what_is_given_up_closes_its_fds() {
             for round in 0..1000 {
                 let mut accept = Box::pin(listener.accept());
                 assert!(poll_once(&mut accept).await.is_pending());
-                // Nobody answers this one, whatever comes.
+                // This one is never answered.
                 let mut connect = Box::pin(TcpStream::connect(busy));
                 assert!(poll_once(&mut connect).await.is_pending());
                 if round % 10 == 0 {
@@ -598,7 +600,7 @@ fn b94_what_is_given_up_closes_its_fds() {
                 let poll = poll_once(&mut connect).await;
                 assert!(matches!(poll, Poll::Pending | Poll::Ready(Ok(_))));
                 drop((connect, poll));
-                // It was made nevertheless.
+                // The connection was made nevertheless.
                 let _ = soon(listener.accept()).await;
             }
             assert_eq!(open_fds(), before);
@@ -624,10 +626,10 @@ fn futures_that_were_never_polled_do_nothing() {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         let accept = timeout(2 * MS, listener.accept()).await;
         assert!(accept.is_err());
-        // Nor does a task that was dropped before it ran.
+        // A task that is dropped before its first poll does nothing either.
         let seen = Seen::new();
         drop(spawn(seen.probe()));
         yield_now().await;
-        assert_eq!((seen.polls.get(), seen.drops.get()), (0, 1));
+        assert_eq!(seen.counts(), (0, 1));
     });
 }

@@ -1,4 +1,4 @@
-//! Programs whose standard error is closed: what would be reported there is lost, and
+//! Programs whose standard error is closed: the reports are lost, and
 //! nothing else is.
 
 use std::cell::Cell;
@@ -6,7 +6,6 @@ use std::future::pending;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio, exit};
-use std::rc::Rc;
 
 use soloist::task::{TaskGroup, yield_now};
 use soloist::testing::explore;
@@ -19,7 +18,7 @@ fn passes_with_closed_stderr<F: FnOnce()>(test: F) {
     let name = test_name::<F>();
     if std::env::var("SOLOIST_TEST_CHILD").as_deref() == Ok(name) {
         test();
-        // Not that of the test harness, which ends with 0 if no test has this name.
+        // Not the status of the test harness, which is 0 even if no test has this name.
         exit(7);
     }
     let (write, read) = UnixStream::pair().unwrap();
@@ -34,20 +33,17 @@ fn passes_with_closed_stderr<F: FnOnce()>(test: F) {
     assert_eq!(child.status.code(), Some(7), "{}\n{stdout}", child.status);
 }
 
-/// Does all that is reported on standard error.
+/// Causes every kind of report on standard error.
 fn report_everything() {
     let runtime = Runtime::builder().warn_slow(MS).build();
-    let rounds = Rc::new(Cell::new(0));
-    let counted = rounds.clone();
+    let rounds = leak(Cell::new(0));
     let other = runtime.spawn(async move {
         for _ in 0..5 {
             yield_now().await;
-            counted.set(counted.get() + 1);
+            rounds.set(rounds.get() + 1);
         }
     });
-    runtime
-        .spawn(async { panic!("of a detached task") })
-        .detach();
+    spawn_detached(&runtime, async { panic!("of a detached task") });
     runtime.spawn(async { compute_for(2 * MS) }).detach();
     let cancelled = runtime.spawn(async {
         let _guard = OnDrop(|| panic!("of a task that is cancelled"));
@@ -83,12 +79,12 @@ fn report_everything() {
 }
 
 #[test]
-fn b106_nothing_is_lost_but_the_report_if_standard_error_is_a_closed_pipe() {
+fn b106_a_closed_pipe_as_standard_error_loses_only_the_reports() {
     passes_with_closed_stderr(|| watchdog(report_everything));
 }
 
 #[test]
-fn b106_nothing_is_lost_but_the_report_if_there_is_no_standard_error() {
+fn b106_a_closed_standard_error_loses_only_the_reports() {
     passes_with_closed_stderr(|| {
         #[expect(unsafe_code, reason = "std has no way to close standard error")]
         // SAFETY: nothing else in this child process uses it.

@@ -1,4 +1,4 @@
-//! First come, first served: no task waits for long, however busy the others are. Counted in
+//! First come, first served: no task waits for long, however busy the others are. The tests count
 //! polls.
 
 use std::cell::{Cell, RefCell};
@@ -24,7 +24,7 @@ type Pipe = std::os::unix::net::UnixStream;
 #[cfg(not(unix))]
 type Pipe = std::net::TcpStream;
 
-/// Two ends, the first in a runtime, the other one never blocking.
+/// Two connected sockets: the first in a runtime, the second nonblocking.
 fn pipe() -> (Async<Pipe>, Pipe) {
     #[cfg(unix)]
     let (ours, theirs) = Pipe::pair().unwrap();
@@ -34,15 +34,14 @@ fn pipe() -> (Async<Pipe>, Pipe) {
     (Async::new(ours).unwrap(), theirs)
 }
 
-/// Counts the bytes that come, as they come.
-fn spawn_reader(mut from: impl AsyncRead + Unpin + 'static) -> (Rc<Cell<usize>>, Task<()>) {
-    let got = Rc::new(Cell::new(0));
-    let count = got.clone();
+/// Counts the bytes that arrive.
+fn spawn_reader(mut from: impl AsyncRead + Unpin + 'static) -> (&'static Cell<usize>, Task<()>) {
+    let got = leak(Cell::new(0));
     let task = spawn(async move {
         loop {
             match from.read(&mut [0]).await.unwrap() {
                 0 => break,
-                n => count.set(count.get() + n),
+                n => got.set(got.get() + n),
             }
         }
     });
@@ -50,18 +49,17 @@ fn spawn_reader(mut from: impl AsyncRead + Unpin + 'static) -> (Rc<Cell<usize>>,
 }
 
 #[test]
-fn b76_a_task_that_yields_lets_the_reactor_have_its_turn() {
+fn b76_tasks_that_yield_do_not_starve_the_reactor() {
     async_test(async || {
         let (ours, mut theirs) = pipe();
         let (got, _reader) = spawn_reader(ours);
-        let yielding = Rc::new(Cell::new(0));
+        let yielding = leak(Cell::new(0));
         for others in [0, 1, 10] {
             let _others: Vec<Task<()>> = (0..others)
                 .map(|_| {
-                    let count = yielding.clone();
                     spawn(async move {
                         loop {
-                            count.set(count.get() + 1);
+                            yielding.set(yielding.get() + 1);
                             yield_now().await;
                         }
                     })
@@ -81,7 +79,7 @@ fn b76_a_task_that_yields_lets_the_reactor_have_its_turn() {
     });
 }
 
-/// How often `poll` is called after `due`, until `fired` is set.
+/// The number of polls after `due`, until `fired` is set.
 async fn polls_too_late(due: Instant, fired: &Cell<bool>) -> usize {
     let mut late = 0;
     while !fired.get() {
@@ -94,23 +92,19 @@ async fn polls_too_late(due: Instant, fired: &Cell<bool>) -> usize {
 }
 
 #[test]
-fn b77_who_wakes_himself_does_not_hold_up_the_timers() {
+fn b77_tasks_that_wake_themselves_do_not_delay_timers() {
     async_test(async || {
         for self_waking in [1, 2, 50] {
             let due = now() + 10 * MS;
-            let fired = Rc::new(Cell::new(false));
+            let fired = leak(Cell::new(false));
             let timer = {
-                let fired = fired.clone();
                 spawn(async move {
                     sleep_until(due).await;
                     fired.set(true);
                 })
             };
             let others: Vec<_> = (1..self_waking)
-                .map(|_| {
-                    let fired = fired.clone();
-                    spawn(async move { polls_too_late(due, &fired).await })
-                })
+                .map(|_| spawn(async move { polls_too_late(due, &fired).await }))
                 .collect();
             // Main, too.
             let mut late = polls_too_late(due, &fired).await;
@@ -120,7 +114,7 @@ fn b77_who_wakes_himself_does_not_hold_up_the_timers() {
             assert!(late <= 256, "{late} polls after it was due");
             timer.await;
         }
-        // And in the very task that has the timer.
+        // Also in the task that has the timer.
         let polls = Cell::new(0);
         let due = now() + 5 * MS;
         let endless = async {
@@ -137,12 +131,12 @@ fn b77_who_wakes_himself_does_not_hold_up_the_timers() {
 }
 
 #[test]
-fn b78_two_tasks_that_wake_each_other_leave_room_for_a_third() {
+fn b78_two_tasks_that_wake_each_other_do_not_starve_a_third() {
     async_test(async || {
         let wakers: Rc<[RefCell<Option<Waker>>; 2]> = Rc::default();
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let _pair = [0, 1].map(|n| {
-            let (wakers, polls) = (wakers.clone(), polls.clone());
+            let wakers = wakers.clone();
             spawn(poll_fn(move |cx| {
                 polls.set(polls.get() + 1);
                 *wakers[n].borrow_mut() = Some(cx.waker().clone());
@@ -161,18 +155,17 @@ fn b78_two_tasks_that_wake_each_other_leave_room_for_a_third() {
 }
 
 #[test]
-fn b79_many_ready_tasks_do_not_hold_up_the_timers() {
+fn b79_many_ready_tasks_do_not_delay_timers() {
     async_test(async || {
-        let ticks = Rc::new(Cell::new(0));
-        let count = ticks.clone();
+        let ticks = leak(Cell::new(0));
         let _ticker = spawn(async move {
             let mut interval = interval(2 * MS);
             loop {
                 interval.tick().await;
-                count.set(count.get() + 1);
+                ticks.set(ticks.get() + 1);
             }
         });
-        // 50 ms of work at least, all of it ready at once, twice.
+        // At least 50 ms of work, all of it ready at once, twice.
         let tasks: Vec<_> = (0..5_000)
             .map(|_| {
                 spawn(async {
@@ -185,12 +178,12 @@ fn b79_many_ready_tasks_do_not_hold_up_the_timers() {
         for task in tasks {
             task.await;
         }
-        // Between the two, at least.
+        // At least between the two.
         assert!(ticks.get() >= 2, "{} ticks", ticks.get());
     });
 }
 
-/// A clock for the budget of a runtime, which stands still but for what it is told.
+/// A clock for the budget of a runtime, which only `advance` moves.
 #[derive(Clone, Default)]
 struct TestClock(Arc<AtomicU64>);
 
@@ -207,25 +200,24 @@ impl TestClock {
     }
 }
 
-/// How many polls of tasks that yield come before the poll of a reader whose byte was
-/// written in the first of them. Each poll takes so long.
+/// The number of polls of yielding tasks before the poll of a reader whose byte was
+/// written in the first of them. Each poll takes `each`.
 fn polls_before_a_read(tasks: usize, each: Duration) -> usize {
     let clock = TestClock::default();
     clock.runtime().block_on(async {
         let (ours, theirs) = tcp_pair();
         let mut ours = TcpStream::try_from(ours).unwrap();
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         let reader = spawn(async move {
             ours.read_exact(&mut [0]).await.unwrap();
-            count.get()
+            polls.get()
         });
-        // The reader waits, and the next visit is as far off as it can be.
+        // The reader waits, and the next visit is as late as possible.
         sleep(MS).await;
         let mut theirs = Some(theirs);
         let _tasks: Vec<Task<()>> = (0..tasks)
             .map(|_| {
-                let (clock, polls, theirs) = (clock.clone(), polls.clone(), theirs.take());
+                let (clock, theirs) = (clock.clone(), theirs.take());
                 spawn(async move {
                     if let Some(mut theirs) = theirs {
                         theirs.write_all(b"x").unwrap();
@@ -246,7 +238,7 @@ fn polls_before_a_read(tasks: usize, each: Duration) -> usize {
 fn the_reactor_is_visited_after_128_polls_a_millisecond_or_within_a_generation_after_10() {
     watchdog(|| {
         let micros = Duration::from_micros;
-        // Two polls before them are main's and the first reader's.
+        // These include two polls before, of main and of the first reader.
         for (tasks, each, expected) in [
             // After 128 polls. They end a generation.
             (1, micros(0), 120..=130),
@@ -272,37 +264,35 @@ fn the_reactor_is_visited_after_128_polls_a_millisecond_or_within_a_generation_a
     });
 }
 
-/// A timer becomes due, and a socket ready, in the middle of a generation that takes long:
-/// they run after the tasks that were ready before, and before those that have yielded.
+/// A timer becomes due and a socket ready in the middle of a long generation: their tasks
+/// run after those that were ready before, and before those that have yielded.
 #[test]
-fn b79_what_becomes_ready_in_a_long_generation_runs_before_the_next_one() {
+fn b79_a_task_woken_in_a_long_generation_runs_before_those_that_yielded() {
     watchdog(|| {
         let clock = TestClock::default();
         clock.runtime().block_on(async {
             let (ours, mut theirs) = tcp_pair();
             let mut ours = TcpStream::try_from(ours).unwrap();
-            let log = Rc::new(RefCell::new(Vec::new()));
-            let reading = log.clone();
+            let log = Log::new();
             let _reader = spawn(async move {
                 ours.read_exact(&mut [0]).await.unwrap();
-                reading.borrow_mut().push("read".to_string());
+                log.push("read".to_string());
             });
             sleep(MS).await;
             let due = now() + MS;
-            let sleeping = log.clone();
             let _sleeper = spawn(async move {
                 sleep_until(due).await;
-                sleeping.borrow_mut().push("timer".to_string());
+                log.push("timer".to_string());
             });
             yield_now().await;
             theirs.write_all(b"x").unwrap();
             std::thread::sleep(2 * MS);
             let tasks: Vec<Task<()>> = (0..40)
                 .map(|n| {
-                    let (clock, log) = (clock.clone(), log.clone());
+                    let clock = clock.clone();
                     spawn(async move {
                         for round in 0..2 {
-                            log.borrow_mut().push(format!("{round}.{n}"));
+                            log.push(format!("{round}.{n}"));
                             clock.advance(3 * MS);
                             yield_now().await;
                         }
@@ -316,12 +306,12 @@ fn b79_what_becomes_ready_in_a_long_generation_runs_before_the_next_one() {
             let between = ["timer", "read"].map(String::from);
             let second = (0..40).map(|n| format!("1.{n}"));
             let expected: Vec<_> = first.chain(between).chain(second).collect();
-            assert_eq!(*log.borrow(), expected);
+            assert_eq!(log.take(), expected);
         });
     });
 }
 
-/// Sockets that are ready again at each visit: all of them get the same.
+/// Sockets that are ready again at each visit are served equally often.
 #[test]
 fn b110_no_client_is_served_twice_before_another_is_served_once() {
     watchdog(|| {
@@ -329,7 +319,7 @@ fn b110_no_client_is_served_twice_before_another_is_served_once() {
             let work = Duration::from_micros(work);
             let clock = TestClock::default();
             let served = Rc::new(RefCell::new(vec![0; clients]));
-            let most_apart = Rc::new(Cell::new(0));
+            let most_apart = leak(Cell::new(0));
             clock.runtime().block_on(async {
                 let tasks: Vec<Task<()>> = (0..clients)
                     .map(|n| {
@@ -337,13 +327,12 @@ fn b110_no_client_is_served_twice_before_another_is_served_once() {
                         let mut ours = TcpStream::try_from(ours).unwrap();
                         theirs.write_all(b"x").unwrap();
                         let (clock, served) = (clock.clone(), served.clone());
-                        let most_apart = most_apart.clone();
                         spawn(async move {
                             loop {
                                 let mut request = [0; 16];
                                 assert_eq!(ours.read(&mut request).await.unwrap(), 1);
                                 clock.advance(work);
-                                // The client's next request comes at once.
+                                // The next request of the client arrives at once.
                                 theirs.write_all(b"x").unwrap();
                                 let mut served = served.borrow_mut();
                                 served[n] += 1;
@@ -365,11 +354,11 @@ fn b110_no_client_is_served_twice_before_another_is_served_once() {
     });
 }
 
-/// The loads that servers have, on the system's clock. What is asserted are orders and counts.
+/// Typical loads of servers, on the clock of the system. Asserts orders and counts.
 mod mixed {
     use super::*;
 
-    /// A stream whose peer sends back what it gets, and the peer's task.
+    /// A stream whose peer echoes, and the task of the peer.
     fn echo() -> (TcpStream, Task<()>) {
         let (ours, theirs) = tcp_pair();
         let theirs = TcpStream::try_from(theirs).unwrap();
@@ -391,32 +380,23 @@ mod mixed {
         stream.read_exact(&mut [0; 4]).await.unwrap();
     }
 
-    /// The most that `done` grows during one of so many pings.
-    async fn most_during_a_ping(pings: usize, done: &Cell<usize>) -> usize {
+    /// The most that `count` grows during one of so many pings.
+    async fn most_during_a_ping(pings: usize, count: impl Fn() -> usize) -> usize {
         let (client, _server) = echo();
-        let mut most = 0;
-        for _ in 0..pings {
-            let before = done.get();
+        let step = async || {
             ping(&client).await;
-            most = most.max(done.get() - before);
-        }
-        most
+            true
+        };
+        most_growth(count, pings, step).await
     }
 
-    /// The most polls of all tasks during one of so many pings.
-    async fn most_polls_during_a_ping(pings: usize) -> usize {
-        let (client, _server) = echo();
-        let mut most = 0;
-        for _ in 0..pings {
-            let before = soloist::inspect::metrics().polls;
-            ping(&client).await;
-            most = most.max(soloist::inspect::metrics().polls - before);
-        }
-        most as usize
+    /// The polls of all tasks.
+    fn polls() -> usize {
+        soloist::inspect::metrics().polls as usize
     }
 
     #[test]
-    fn a_stream_of_blocks_beside_pings() {
+    fn a_bulk_transfer_does_not_delay_pings() {
         async_test(async || {
             for writes in [false, true] {
                 let (ours, theirs) = tcp_pair();
@@ -424,7 +404,7 @@ mod mixed {
                     true => (theirs, ours),
                     false => (ours, theirs),
                 };
-                // The other end is a thread that never lets it wait.
+                // The peer is a thread that is always ready.
                 let other = std::thread::spawn(move || {
                     let mut block = vec![7; 64 << 10];
                     let mut other = from;
@@ -438,8 +418,7 @@ mod mixed {
                         }
                     }
                 });
-                let bytes = Rc::new(Cell::new(0));
-                let count = bytes.clone();
+                let bytes = leak(Cell::new(0));
                 let stream = TcpStream::try_from(to).unwrap();
                 let streaming = spawn(async move {
                     let mut block = vec![7; 64 << 10];
@@ -448,18 +427,17 @@ mod mixed {
                             true => (&stream).write(&block).await.unwrap(),
                             false => (&stream).read(&mut block).await.unwrap(),
                         };
-                        count.set(count.get() + n);
+                        bytes.set(bytes.get() + n);
                     }
                 });
-                let mut most = 0;
-                for _ in 0..500 {
-                    let before = bytes.get();
+                let step = async || {
                     yield_now().await;
-                    most = most.max(bytes.get() - before);
-                }
-                // An operation costs as much as 8 KiB.
+                    true
+                };
+                let most = most_growth(|| bytes.get(), 500, step).await;
+                // An operation on 8 KiB counts once.
                 assert!(most <= (1 << 20) + (64 << 10), "{most} bytes in a poll");
-                let most = most_polls_during_a_ping(200).await;
+                let most = most_during_a_ping(200, polls).await;
                 assert!(most <= 2 * 128 + 20, "{most} polls during a ping");
                 drop(streaming);
                 other.join().unwrap();
@@ -468,23 +446,21 @@ mod mixed {
     }
 
     #[test]
-    fn a_task_that_computes_beside_echoes() {
+    fn a_computing_task_does_not_delay_echoes() {
         async_test(async || {
-            let computed = Rc::new(Cell::new(0));
-            let count = computed.clone();
+            let computed = leak(Cell::new(0));
             let _computing = spawn(async move {
                 loop {
                     compute_for(5 * MS);
-                    count.set(count.get() + 1);
+                    computed.set(computed.get() + 1);
                     yield_now().await;
                 }
             });
             let clients: Vec<Task<()>> = (0..20)
                 .map(|_| {
-                    let computed = computed.clone();
                     spawn(async move {
-                        let most = most_during_a_ping(5, &computed).await;
-                        // The request is read after one, the reply after another.
+                        let most = most_during_a_ping(5, || computed.get()).await;
+                        // The request is read after one computation, the reply after another.
                         assert!(most <= 4, "{most} computations");
                     })
                 })
@@ -496,13 +472,12 @@ mod mixed {
     }
 
     #[test]
-    fn a_crowd_that_yields_beside_a_timer_and_an_echo() {
+    fn many_yielding_tasks_do_not_delay_a_timer_or_an_echo() {
         async_test(async || {
             const CROWD: usize = 20_000;
-            let polls = Rc::new(Cell::new(0));
+            let polls = leak(Cell::new(0));
             let _crowd: Vec<Task<()>> = (0..CROWD)
                 .map(|_| {
-                    let polls = polls.clone();
                     spawn(async move {
                         loop {
                             polls.set(polls.get() + 1);
@@ -511,10 +486,10 @@ mod mixed {
                     })
                 })
                 .collect();
-            let most = most_during_a_ping(5, &polls).await;
+            let most = most_during_a_ping(5, || polls.get()).await;
             assert!(most <= 6 * CROWD, "{most} polls during a ping");
             for _ in 0..5 {
-                // It is due when the thread comes to look.
+                // It is due at the next visit.
                 let due = sleep_until(now());
                 let before = polls.get();
                 due.await;
@@ -526,36 +501,35 @@ mod mixed {
     }
 
     #[test]
-    fn many_idle_connections_beside_a_few() {
+    fn idle_connections_cost_no_polls() {
         async_test(async || {
             let idle: Vec<_> = (0..200).map(|_| echo()).collect();
             let busy: Vec<_> = (0..10).map(|_| echo()).collect();
             for (client, _) in idle.iter().chain(&busy) {
                 ping(client).await;
             }
-            let before = soloist::inspect::metrics().polls;
+            let before = polls();
             for _ in 0..50 {
                 for (client, _) in &busy {
                     ping(client).await;
                 }
             }
-            let polls = soloist::inspect::metrics().polls - before;
-            // The server's and main's, for each ping: idle ones cost nothing.
+            let polls = polls() - before;
+            // Two polls for each ping, of the server and of main: idle connections cost nothing.
             assert!(polls <= 2 * 500 + 20, "{polls} polls");
         });
     }
 
     #[test]
-    fn a_flood_of_connects_beside_echoes() {
+    fn a_flood_of_connects_does_not_delay_echoes() {
         async_test(async || {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let accepted = Rc::new(Cell::new(0));
-            let count = accepted.clone();
+            let accepted = leak(Cell::new(0));
             let _accepting = spawn(async move {
                 loop {
                     drop(listener.accept().await);
-                    count.set(count.get() + 1);
+                    accepted.set(accepted.get() + 1);
                 }
             });
             let flood = std::thread::spawn(move || {
@@ -567,13 +541,13 @@ mod mixed {
             });
             let (client, _server) = echo();
             while accepted.get() < 500 {
-                let before = (accepted.get(), soloist::inspect::metrics().polls);
+                let before = (accepted.get(), polls());
                 ping(&client).await;
                 let accepts = accepted.get() - before.0;
-                let polls = soloist::inspect::metrics().polls - before.1;
-                // Two visits at the most, and 32 accepts in a poll.
+                let polls = polls() - before.1;
+                // At most two visits, and 32 accepts in a poll.
                 assert!(polls <= 2 * 128 + 20, "{polls} polls during a ping");
-                let most = 32 * polls as usize;
+                let most = 32 * polls;
                 assert!(accepts <= most, "{accepts} accepts in {polls} polls");
             }
             flood.join().unwrap();
@@ -581,7 +555,7 @@ mod mixed {
     }
 
     #[test]
-    fn threads_that_spawn_without_pause_beside_an_echo() {
+    fn threads_that_spawn_without_pause_do_not_delay_an_echo() {
         async_test(async || {
             let handle = Handle::current();
             let (ran, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -591,7 +565,7 @@ mod mixed {
                     std::thread::spawn(move || {
                         let mut sent = 0;
                         while stop.load(Ordering::Relaxed) == 0 {
-                            // So many at once at most, that the memory is bounded.
+                            // Limits the number of pending tasks, and so the memory.
                             if sent > ran.load(Ordering::Relaxed) + 10_000 {
                                 std::thread::yield_now();
                                 continue;
@@ -607,54 +581,46 @@ mod mixed {
                     })
                 })
                 .collect();
-            let (client, _server) = echo();
-            let mut most = 0;
-            for _ in 0..200 {
-                let before = ran.load(Ordering::Relaxed);
-                ping(&client).await;
-                most = most.max(ran.load(Ordering::Relaxed) - before);
-            }
+            let most = most_during_a_ping(200, || ran.load(Ordering::Relaxed) as usize).await;
             stop.store(1, Ordering::Relaxed);
             for thread in threads {
                 unblock(move || thread.join().unwrap()).await;
             }
-            // Two visits, each at the end of a generation, and what is ready before it.
+            // Two visits, each at the end of a generation, and the tasks that were ready before.
             assert!(most <= 6 * 128, "{most} tasks during a ping");
         });
     }
 }
 
-/// An interval whose work outlasts its period, and deadlines that have passed.
+/// An interval whose ticks take longer than its period, and deadlines in the past.
 #[test]
-fn b111_timers_that_are_always_due_starve_nobody() {
+fn b111_timers_that_are_always_due_do_not_starve_other_tasks() {
     async_test(async || {
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(64, "ticks", async |count| {
             let mut interval = interval(Duration::from_micros(1));
             for _ in 0..1000 {
                 interval.tick().await;
                 compute_for(Duration::from_micros(2));
                 count.set(count.get() + 1);
             }
-        });
-        let most = most.await;
-        assert!(most <= 64, "{most} ticks in a row");
+        })
+        .await;
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(64, "timers", async |count| {
             let past = now();
             for _ in 0..1000 {
                 sleep_until(past).await;
                 count.set(count.get() + 1);
             }
-        });
-        let most = most.await;
-        assert!(most <= 64, "{most} timers in a row");
+        })
+        .await;
     });
 }
 
-/// A foreign `block_on` inside of a task never gets the wake that comes after the poll. It
-/// waits, and does not spin.
+/// The `block_on` of another executor inside a task never gets the wake after the poll. It
+/// must wait without spinning.
 #[test]
-fn b119_operations_beyond_the_budget_wait_for_the_end_of_the_poll() {
+fn b119_operations_beyond_the_budget_wake_their_task_after_the_poll() {
     async_test(async || {
         let (ours, theirs) = tcp_pair();
         theirs.set_nonblocking(true).unwrap();
@@ -676,9 +642,9 @@ fn b119_operations_beyond_the_budget_wait_for_the_end_of_the_poll() {
     });
 }
 
-/// The future is dropped when the poll is over, and its destructor may use a socket, too.
+/// A destructor that runs after the poll may use a socket, too.
 #[test]
-fn b119_a_destructor_that_uses_a_socket_loses_no_waker() {
+fn b119_a_socket_used_in_a_destructor_loses_no_wake_up() {
     async_test(async || {
         struct D(Rc<TcpStream>);
         impl Drop for D {
@@ -709,91 +675,110 @@ fn b119_a_destructor_that_uses_a_socket_loses_no_waker() {
     });
 }
 
-/// Each visit in the middle of a generation finds the socket ready again.
+/// The socket is ready again at each visit in the middle of a generation.
 #[test]
 fn b79_a_busy_socket_with_long_polls_does_not_starve_the_interrupted_tasks() {
     async_test(async || {
         let (ours, theirs) = pipe();
         (&theirs).write_all(b"x").unwrap();
-        let reads = Rc::new(Cell::new(0));
-        let count = reads.clone();
+        let reads = leak(Cell::new(0));
         let busy = spawn(async move {
             let mut ours = ours;
             for _ in 0..50 {
                 ours.read_exact(&mut [0]).await.unwrap();
-                count.set(count.get() + 1);
+                reads.set(reads.get() + 1);
                 compute_for(2 * MS);
                 (&theirs).write_all(b"x").unwrap();
-                // Until the reactor says so.
+                // Until the reactor reports it.
                 ours.readable().await.unwrap();
             }
         });
-        let mut most = 0;
-        while !busy.is_finished() {
-            let before = reads.get();
+        let step = async || {
             yield_now().await;
-            most = most.max(reads.get() - before);
-        }
+            !busy.is_finished()
+        };
+        let most = most_growth(|| reads.get(), usize::MAX, step).await;
         assert!(most <= 3, "{most} polls in a row");
     });
 }
 
-/// The most that `busy` does between two polls of another task. It counts on its own.
-async fn most_in_a_row<F: Future<Output = ()> + 'static>(
-    busy: impl FnOnce(Rc<Cell<usize>>) -> F,
-) -> usize {
-    let done = Rc::new(Cell::new(0));
-    let busy = spawn(busy(done.clone()));
-    let (mut most, mut rounds) = (0, 0);
-    while !busy.is_finished() {
-        let before = done.get();
-        yield_now().await;
-        most = most.max(done.get() - before);
-        rounds += 1;
-        assert!(rounds < 10_000_000);
-    }
+/// Checks that `busy`, which counts its operations itself, does no more than `limit` of them
+/// between two polls of another task.
+async fn check_in_a_row<F: Future<Output = ()> + 'static>(
+    limit: usize,
+    what: &str,
+    busy: impl FnOnce(&'static Cell<usize>) -> F,
+) {
+    let done = leak(Cell::new(0));
+    let busy = spawn(busy(done));
+    let most = most_growth(
+        || done.get(),
+        10_000_000,
+        async || {
+            yield_now().await;
+            !busy.is_finished()
+        },
+    );
+    let most = most.await;
     busy.await;
     assert!(done.get() >= 1000, "{}", done.get());
+    assert!(most <= limit, "{most} {what} in a row");
+}
+
+/// The most that `count` grows during one step. There are so many steps, or fewer if one of them
+/// returns false.
+async fn most_growth(
+    count: impl Fn() -> usize,
+    steps: usize,
+    mut step: impl AsyncFnMut() -> bool,
+) -> usize {
+    let mut most = 0;
+    for _ in 0..steps {
+        let before = count();
+        let goes_on = step().await;
+        most = most.max(count() - before);
+        if !goes_on {
+            break;
+        }
+    }
     most
 }
 
 #[test]
-fn b80_a_socket_that_is_always_readable_starves_nobody() {
+fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
     async_test(async || {
         fn tcp() -> (TcpStream, std::net::TcpStream) {
             let (ours, theirs) = tcp_pair();
             theirs.set_nonblocking(true).unwrap();
             (TcpStream::try_from(ours).unwrap(), theirs)
         }
-        /// Keeps it so.
+        /// Makes the socket readable again.
         fn note(count: &Cell<usize>, mut refill: impl Write) {
             count.set(count.get() + 1);
             refill.write_all(b"x").unwrap();
         }
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "reads", async |count| {
             let (mut ours, mut theirs) = tcp();
             theirs.write_all(b"xxxx").unwrap();
             for _ in 0..1000 {
                 ours.read_exact(&mut [0]).await.unwrap();
                 note(&count, &theirs);
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} reads in a row");
+        })
+        .await;
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "peeks", async |count| {
             let (ours, mut theirs) = tcp();
             theirs.write_all(b"xxxx").unwrap();
             for _ in 0..1000 {
                 ours.peek(&mut [0]).await.unwrap();
                 note(&count, io::sink());
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} peeks in a row");
+        })
+        .await;
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "reads", async |count| {
             let (ours, mut theirs) = pipe();
             theirs.write_all(b"xxxx").unwrap();
             for _ in 0..1000 {
@@ -801,33 +786,31 @@ fn b80_a_socket_that_is_always_readable_starves_nobody() {
                 assert_eq!(ours.read_with(read).await.unwrap(), 1);
                 note(&count, &theirs);
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} reads in a row");
+        })
+        .await;
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "reads of the end", async |count| {
             let (ours, theirs) = tcp();
             drop(theirs);
             for _ in 0..1000 {
                 assert_eq!((&ours).read(&mut [0]).await.unwrap(), 0);
                 note(&count, io::sink());
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} reads of the end in a row");
+        })
+        .await;
     });
 }
 
 #[test]
-fn b80_a_socket_that_is_always_writable_starves_nobody() {
+fn b80_a_socket_that_is_always_writable_does_not_starve_other_tasks() {
     async_test(async || {
-        /// Makes room again.
+        /// Makes the socket writable again.
         fn drain(count: &Cell<usize>, mut from: impl Read) {
             count.set(count.get() + 1);
             let _ = from.read(&mut [0; 64]);
         }
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "writes", async |count| {
             let (ours, theirs) = tcp_pair();
             theirs.set_nonblocking(true).unwrap();
             let mut ours = TcpStream::try_from(ours).unwrap();
@@ -835,25 +818,23 @@ fn b80_a_socket_that_is_always_writable_starves_nobody() {
                 ours.write_all(b"x").await.unwrap();
                 drain(&count, &theirs);
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} writes in a row");
+        })
+        .await;
 
-        let most = most_in_a_row(async |count| {
+        check_in_a_row(128, "writes", async |count| {
             let (ours, theirs) = pipe();
             for _ in 0..2000 {
                 let write = |mut io: &Pipe| io.write(b"x");
                 assert_eq!(ours.write_with(write).await.unwrap(), 1);
                 drain(&count, &theirs);
             }
-        });
-        let most = most.await;
-        assert!(most <= 128, "{most} writes in a row");
+        })
+        .await;
     });
 }
 
 #[test]
-fn b80_a_listener_that_is_always_busy_starves_nobody() {
+fn b80_a_listener_that_is_always_busy_does_not_starve_other_tasks() {
     async_test(async || {
         for incoming in [false, true] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -861,8 +842,7 @@ fn b80_a_listener_that_is_always_busy_starves_nobody() {
             let _clients: Vec<_> = (0..100)
                 .map(|_| std::net::TcpStream::connect(address).unwrap())
                 .collect();
-            let accepted = Rc::new(Cell::new(0));
-            let count = accepted.clone();
+            let accepted = leak(Cell::new(0));
             let server = spawn(async move {
                 let mut stream = listener.incoming();
                 for _ in 0..100 {
@@ -871,7 +851,7 @@ fn b80_a_listener_that_is_always_busy_starves_nobody() {
                     } else {
                         listener.accept().await.unwrap();
                     }
-                    count.set(count.get() + 1);
+                    accepted.set(accepted.get() + 1);
                 }
             });
             while !server.is_finished() {
@@ -886,7 +866,7 @@ fn b80_a_listener_that_is_always_busy_starves_nobody() {
 }
 
 #[test]
-fn b80_a_busy_socket_and_a_timer_in_one_task() {
+fn b80_a_busy_socket_does_not_delay_a_timer_of_its_task() {
     async_test(async || {
         let (ours, theirs) = tcp_pair();
         theirs.set_nonblocking(true).unwrap();
@@ -905,7 +885,7 @@ fn b80_a_busy_socket_and_a_timer_in_one_task() {
         };
         assert!(timeout(5 * MS, endless).await.is_err());
         assert!(late <= 128, "{late} reads");
-        // A bystander sleeps as long as it wants to.
+        // Another sleep is not affected.
         let start = now();
         sleep(MS).await;
         assert!(now() - start >= MS);

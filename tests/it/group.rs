@@ -1,19 +1,17 @@
-//! `TaskGroup`: the first failure cancels the rest, dropping cancels all, and nothing of a
-//! group is left when it resolves.
+//! `TaskGroup`: the first failure cancels the others, dropping cancels all, and all children are
+//! dropped when it resolves.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
-use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use fastrand::Rng;
-use futures_lite::FutureExt;
 use soloist::promise::promise;
+use soloist::spawn;
 use soloist::task::{TaskGroup, yield_now};
 use soloist::time::sleep;
-use soloist::{Runtime, spawn};
 
 use crate::support::*;
 
@@ -30,12 +28,8 @@ fn add_probe<T: 'static>(group: &Group<T>) -> Rc<Seen> {
     seen
 }
 
-fn counts(seen: &Seen) -> (usize, usize) {
-    (seen.polls.get(), seen.drops.get())
-}
-
 #[test]
-fn a_group_without_tasks() {
+fn an_empty_group_resolves_at_once() {
     async_test(async || {
         let mut group = Group::<u32>::default();
         assert!(group.is_empty());
@@ -50,7 +44,7 @@ fn a_group_without_tasks() {
 }
 
 #[test]
-fn all_are_joined_in_the_order_in_which_they_were_spawned() {
+fn join_all_returns_the_outputs_in_the_order_of_the_spawns() {
     async_test(async || {
         let group = Group::new();
         let mut random = Rng::with_seed(7);
@@ -69,7 +63,7 @@ fn all_are_joined_in_the_order_in_which_they_were_spawned() {
 }
 
 #[test]
-fn next_goes_by_the_order_in_which_they_end() {
+fn next_returns_the_outputs_in_the_order_of_completion() {
     async_test(async || {
         let mut group = Group::new();
         for n in [3, 1, 2] {
@@ -89,13 +83,13 @@ fn next_goes_by_the_order_in_which_they_end() {
 }
 
 #[test]
-fn no_child_is_polled_inside_of_spawn_and_each_once_for_each_wake() {
+fn children_are_polled_once_for_each_wake_and_not_in_spawn() {
     async_test(async || {
         let group = Group::<()>::new();
         let seen: Vec<_> = (0..10).map(|_| add_probe(&group)).collect();
-        assert!(seen.iter().all(|seen| counts(seen) == (0, 0)));
+        assert!(seen.iter().all(|seen| seen.counts() == (0, 0)));
         yield_now().await;
-        assert!(seen.iter().all(|seen| counts(seen) == (1, 0)));
+        assert!(seen.iter().all(|seen| seen.counts() == (1, 0)));
         seen[4].waker().wake();
         yield_now().await;
         let polls: Vec<_> = seen.iter().map(|seen| seen.polls.get()).collect();
@@ -106,7 +100,7 @@ fn no_child_is_polled_inside_of_spawn_and_each_once_for_each_wake() {
 }
 
 #[test]
-fn who_joins_is_polled_once_for_each_end() {
+fn join_all_is_polled_once_for_each_completion() {
     async_test(async || {
         let group = Group::new();
         let (polls, children) = (Cell::new(0), 5);
@@ -121,7 +115,7 @@ fn who_joins_is_polled_once_for_each_end() {
         }
         let mut join = pin!(count_polls(&polls, group.join_all()));
         assert!(poll_once(&mut join).await.is_pending());
-        // Each in a turn of its own.
+        // Each in its own turn.
         let task = spawn(async move {
             for set in wakers {
                 set.set(()).unwrap();
@@ -130,14 +124,14 @@ fn who_joins_is_polled_once_for_each_end() {
             }
         });
         assert_eq!(join.await, Ok((0..children).collect()));
-        // One by hand and one as it is awaited.
+        // One poll by hand, and one at the start of the await.
         assert_eq!(polls.get(), 2 + children);
         drop(task);
     });
 }
 
 #[test]
-fn the_first_failure_cancels_the_rest_and_resolves_when_they_are_gone() {
+fn the_first_failure_drops_the_others_before_join_all_returns() {
     async_test(async || {
         for place in 0..5 {
             let group = Group::<()>::new();
@@ -145,7 +139,7 @@ fn the_first_failure_cancels_the_rest_and_resolves_when_they_are_gone() {
             for n in 0..5 {
                 if n == place {
                     group.spawn(async {
-                        // By then the others have been polled, however slow it is here.
+                        // By then the others have been polled, even on a slow machine.
                         yield_now().await;
                         sleep(MS).await;
                         Err("no such page")
@@ -155,13 +149,13 @@ fn the_first_failure_cancels_the_rest_and_resolves_when_they_are_gone() {
                 }
             }
             assert_eq!(group.join_all().await, Err("no such page"));
-            assert!(seen.iter().all(|seen| counts(seen) == (1, 1)), "{place}");
+            assert!(seen.iter().all(|seen| seen.counts() == (1, 1)), "{place}");
         }
     });
 }
 
 #[test]
-fn a_failure_cancels_while_nobody_waits_for_the_group() {
+fn a_failure_cancels_the_others_while_the_group_is_not_awaited() {
     async_test(async || {
         let mut group = Group::new();
         group.spawn(async { Ok(1) });
@@ -169,11 +163,10 @@ fn a_failure_cancels_while_nobody_waits_for_the_group() {
             yield_now().await;
             Err("oh no")
         });
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         group.spawn(async move {
             loop {
-                count.set(count.get() + 1);
+                polls.set(polls.get() + 1);
                 yield_now().await;
             }
         });
@@ -181,13 +174,13 @@ fn a_failure_cancels_while_nobody_waits_for_the_group() {
         for _ in 0..10 {
             yield_now().await;
         }
-        // In the generation of the failure it stands behind it.
+        // It was polled once, before the failure in the same generation.
         assert_eq!(polls.get(), 1);
-        assert_eq!(counts(&seen), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
         assert_eq!(group.len(), 2, "one result, and one error");
-        // What starts later never starts.
+        // A child that is spawned later is not started.
         let late = add_probe(&group);
-        assert_eq!(counts(&late), (0, 1));
+        assert_eq!(late.counts(), (0, 1));
         assert_eq!(group.next().await, Some(Ok(1)));
         assert_eq!(group.next().await, Some(Err("oh no")));
         assert_eq!(group.next().await, None);
@@ -195,30 +188,15 @@ fn a_failure_cancels_while_nobody_waits_for_the_group() {
 }
 
 #[test]
-fn a_child_that_has_not_started_is_cancelled_without_a_poll() {
-    async_test(async || {
-        let group = Group::<()>::new();
-        group.spawn(async { Err("at once") });
-        let seen = add_probe(&group);
-        assert_eq!(group.join_all().await, Err("at once"));
-        assert_eq!(counts(&seen), (0, 1));
-    });
-}
-
-#[test]
-fn of_two_failures_in_one_generation_the_first_counts() {
+fn a_failure_in_the_first_poll_cancels_children_that_have_not_started() {
     async_test(async || {
         let mut group = Group::<()>::new();
-        let second = Rc::new(Cell::new(false));
-        let polled = second.clone();
         group.spawn(async { Err("first") });
-        group.spawn(async move {
-            polled.set(true);
-            Err("second")
-        });
+        let seen = add_probe(&group);
+        group.spawn(async { unreachable!("it would fail, too") });
         assert_eq!(group.next().await, Some(Err("first")));
         assert_eq!(group.next().await, None);
-        assert!(!second.get());
+        assert_eq!(seen.counts(), (0, 1));
     });
 }
 
@@ -231,12 +209,11 @@ fn dropping_the_group_cancels_all_at_once() {
         let not_started = add_probe(&group);
         let spawner = group.spawner();
         drop(group);
-        assert!(started.iter().all(|seen| counts(seen) == (1, 1)));
-        assert_eq!(counts(&not_started), (0, 1));
-        // Its spawner is there, and spawns no more.
-        let dropped = Rc::new(Cell::new(false));
-        let flag = dropped.clone();
-        let guard = OnDrop(move || flag.set(true));
+        assert!(started.iter().all(|seen| seen.counts() == (1, 1)));
+        assert_eq!(not_started.counts(), (0, 1));
+        // The spawner still exists, and spawns nothing.
+        let dropped = leak(Cell::new(false));
+        let guard = OnDrop(move || dropped.set(true));
         spawner.spawn(async move {
             let _guard = guard;
             Ok(())
@@ -246,7 +223,7 @@ fn dropping_the_group_cancels_all_at_once() {
 }
 
 #[test]
-fn dropping_next_loses_nothing_and_dropping_join_all_cancels() {
+fn dropping_next_loses_no_result_and_dropping_join_all_cancels() {
     async_test(async || {
         let mut group = Group::new();
         let (set, told) = promise();
@@ -258,13 +235,13 @@ fn dropping_next_loses_nothing_and_dropping_join_all_cancels() {
         }
         set.set(5).unwrap();
         yield_now().await;
-        // It has ended before anybody looks again.
+        // It ends while the group is not polled.
         assert_eq!(group.next().await, Some(Ok(5)));
         let mut join = Box::pin(group.join_all());
         assert!(poll_once(&mut join).await.is_pending());
-        assert_eq!(counts(&seen), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         drop(join);
-        assert_eq!(counts(&seen), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
     });
 }
 
@@ -298,7 +275,7 @@ fn children_spawn_siblings_of_any_depth() {
 }
 
 #[test]
-fn a_sibling_is_cancelled_by_the_failure_of_who_spawned_it() {
+fn the_failure_of_a_child_cancels_the_siblings_it_spawned() {
     async_test(async || {
         let group = Group::<()>::new();
         let siblings = group.spawner();
@@ -313,63 +290,60 @@ fn a_sibling_is_cancelled_by_the_failure_of_who_spawned_it() {
             Err("after it has started")
         });
         assert!(group.join_all().await.is_err());
-        assert_eq!(counts(&seen), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
     });
 }
 
 #[test]
-fn a_panic_cancels_the_rest_and_arrives_where_it_is_joined() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let seen = Rc::new(RefCell::new(Vec::new()));
-        let inner = seen.clone();
+fn a_panic_cancels_the_others_and_is_resumed_by_join_all() {
+    runtime_test(|runtime| {
+        let seen = leak(RefCell::new(Vec::new()));
         let text = panic_of(|| {
             runtime.block_on(async move {
                 let group = Group::<()>::new();
-                inner.borrow_mut().push(add_probe(&group));
+                seen.borrow_mut().push(add_probe(&group));
                 group.spawn(async {
                     yield_now().await;
                     panic!("the child's own words")
                 });
-                inner.borrow_mut().push(add_probe(&group));
+                seen.borrow_mut().push(add_probe(&group));
                 group.join_all().await
             })
         });
         assert_eq!(text, "the child's own words");
-        assert!(seen.borrow().iter().all(|seen| counts(seen) == (1, 1)));
-        // The runtime is as it was.
+        assert!(seen.borrow().iter().all(|seen| seen.counts() == (1, 1)));
+        // The runtime still works.
         assert_eq!(runtime.block_on(async { 1 }), 1);
     });
 }
 
 #[test]
-fn a_panic_cancels_while_nobody_waits_for_the_group() {
+fn a_panic_cancels_the_others_while_the_group_is_not_awaited() {
     async_test(async || {
         let mut group = Group::<()>::new();
         group.spawn(async { panic!("unheard so far") });
         let seen = add_probe(&group);
         yield_now().await;
-        assert_eq!(counts(&seen), (0, 1));
-        let next = AssertUnwindSafe(group.next()).catch_unwind().await;
-        let payload = next.unwrap_err();
-        assert_eq!(panic_text(&*payload), "unheard so far");
+        assert_eq!(seen.counts(), (0, 1));
+        let text = panic_of_async(group.next()).await;
+        assert_eq!(text, "unheard so far");
         assert_eq!(group.next().await, None);
     });
 }
 
 #[test]
-fn cancel_resolves_when_all_are_gone() {
+fn cancel_resolves_after_all_children_are_dropped() {
     async_test(async || {
         let group = Group::<()>::new();
         group.spawn(async { Ok(()) });
         let seen: Vec<_> = (0..5).map(|_| add_probe(&group)).collect();
         yield_now().await;
         group.cancel().await;
-        assert!(seen.iter().all(|seen| counts(seen) == (1, 1)));
+        assert!(seen.iter().all(|seen| seen.counts() == (1, 1)));
     });
 }
 
-/// A child that lets its own group go, or cancels it.
+/// A child that drops or cancels its own group.
 async fn in_a_child<F: Future>(
     what: impl FnOnce(Group<()>) -> F + 'static,
 ) -> (Rc<Seen>, Rc<Cell<&'static str>>) {
@@ -385,7 +359,7 @@ async fn in_a_child<F: Future>(
             let group = inner.take().unwrap();
             told.set("running");
             what(group).await;
-            // Its poll goes on to its end; it has no next one.
+            // Its poll continues to its end, and is the last.
             assert_eq!(told.get(), "running");
             told.set("went on");
             yield_now().await;
@@ -400,52 +374,44 @@ async fn in_a_child<F: Future>(
 }
 
 #[test]
-fn a_child_that_drops_its_group_is_dropped_after_its_poll() {
+fn a_child_that_drops_or_cancels_its_group_is_dropped_after_its_poll() {
     async_test(async || {
-        let (seen, state) = in_a_child(|group| async { drop(group) }).await;
-        assert_eq!(counts(&seen), (0, 1));
-        assert_eq!(state.get(), "dropped");
+        let dropped = in_a_child(|group| async { drop(group) }).await;
+        let cancelled = in_a_child(Group::cancel).await;
+        for (seen, state) in [dropped, cancelled] {
+            assert_eq!(seen.counts(), (0, 1));
+            assert_eq!(state.get(), "dropped");
+        }
     });
 }
 
 #[test]
-fn a_child_that_cancels_its_group_does_not_wait_for_itself() {
-    async_test(async || {
-        let (seen, state) = in_a_child(Group::cancel).await;
-        assert_eq!(counts(&seen), (0, 1));
-        assert_eq!(state.get(), "dropped");
-    });
-}
-
-#[test]
-fn a_child_that_waits_for_its_own_group_goes_with_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_child_that_waits_for_its_own_group_is_dropped_with_it() {
+    runtime_test(|runtime| {
         let state = runtime.spawn(in_a_child(|mut group| async move {
             while group.next().await.is_some() {}
         }));
-        // It waits for itself: only the runtime's end ends it.
+        // It waits for itself, until the runtime is dropped.
         let (seen, state) = runtime.block_on(state);
-        assert_eq!(counts(&seen), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         assert_eq!(state.get(), "running");
         drop(runtime);
-        assert_eq!(counts(&seen), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
         assert_eq!(state.get(), "dropped");
     });
 }
 
 #[test]
-fn a_failing_child_may_own_the_group() {
+fn a_failing_child_can_own_the_group() {
     async_test(async || {
         let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
         let inner = group.clone();
-        let dropped = Rc::new(Cell::new(0));
-        let count = dropped.clone();
+        let dropped = leak(Cell::new(0));
         let seen = {
             let group = group.borrow();
             let group = group.as_ref().unwrap();
             group.spawn(async move {
-                let _guard = OnDrop(move || count.set(count.get() + 1));
+                let _guard = OnDrop(move || dropped.set(dropped.get() + 1));
                 let _group = inner.take();
                 Err("with the group in its hands")
             });
@@ -459,7 +425,7 @@ fn a_failing_child_may_own_the_group() {
 }
 
 #[test]
-fn a_sibling_that_drops_the_group_while_it_is_cancelled() {
+fn a_child_can_drop_the_group_while_it_is_cancelled() {
     async_test(async || {
         let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
         let inner = group.clone();
@@ -476,17 +442,16 @@ fn a_sibling_that_drops_the_group_while_it_is_cancelled() {
         };
         yield_now().await;
         assert!(group.borrow().is_none());
-        assert_eq!(counts(&seen), (0, 1));
+        assert_eq!(seen.counts(), (0, 1));
     });
 }
 
 #[test]
-fn groups_in_groups() {
+fn a_failure_in_an_inner_group_cancels_the_outer_one() {
     async_test(async || {
         let outer = Group::<Vec<u32>>::new();
-        let seen = Rc::new(RefCell::new(Vec::new()));
+        let seen = leak(RefCell::new(Vec::new()));
         for n in 0..3 {
-            let seen = seen.clone();
             outer.spawn(async move {
                 let inner = Group::new();
                 if n < 2 {
@@ -503,7 +468,7 @@ fn groups_in_groups() {
         assert_eq!(outer.join_all().await, Err("deep inside"));
         let seen = seen.borrow();
         assert_eq!(seen.len(), 2);
-        assert!(seen.iter().all(|seen| counts(seen) == (1, 1)));
+        assert!(seen.iter().all(|seen| seen.counts() == (1, 1)));
     });
 }
 
@@ -511,13 +476,12 @@ fn groups_in_groups() {
 fn results_are_dropped_with_the_group() {
     async_test(async || {
         struct Output(#[expect(dead_code, reason = "it is dropped")] OnDrop<Box<dyn FnMut()>>);
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let group = TaskGroup::<Output, ()>::new();
         for _ in 0..3 {
-            let count = dropped.clone();
             group.spawn(async move {
                 Ok(Output(OnDrop(Box::new(move || {
-                    count.set(count.get() + 1);
+                    dropped.set(dropped.get() + 1);
                 }))))
             });
         }
@@ -529,12 +493,12 @@ fn results_are_dropped_with_the_group() {
 }
 
 #[test]
-fn a_thousand_groups_against_a_model() {
+fn random_groups_match_a_model() {
     async_test(async || {
         let mut random = Rng::with_seed(2026);
         for round in 0..1000 {
             let group = TaskGroup::new();
-            let alive = Rc::new(Cell::new(0));
+            let alive = leak(Cell::new(0));
             let mut first = None;
             let children = 1 + random.u64(..8);
             for n in 0..children {
@@ -542,12 +506,8 @@ fn a_thousand_groups_against_a_model() {
                 if fails && first.is_none_or(|(known, _)| turns < known) {
                     first = Some((turns, n));
                 }
-                let alive = alive.clone();
                 alive.set(alive.get() + 1);
-                let guard = OnDrop({
-                    let alive = alive.clone();
-                    move || alive.set(alive.get() - 1)
-                });
+                let guard = OnDrop(move || alive.set(alive.get() - 1));
                 group.spawn(async move {
                     let _guard = guard;
                     for _ in 0..turns {
@@ -567,7 +527,7 @@ fn a_thousand_groups_against_a_model() {
 }
 
 #[test]
-fn outside_of_a_runtime_spawning_panics_and_says_so() {
+fn spawning_into_a_group_outside_a_runtime_panics() {
     watchdog(|| {
         let group = Group::<()>::new();
         let text = panic_of(|| group.spawn(async { Ok(()) }));

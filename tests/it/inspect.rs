@@ -1,8 +1,7 @@
-//! `Runtime::tasks` and `inspect::dump`: who is there, and for what they wait.
+//! `Runtime::tasks` and `inspect::dump`: the tasks, and what they wait for.
 
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
-use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ fn waits() -> Vec<Vec<String>> {
     tasks.iter().map(of).collect()
 }
 
-/// As [`waits`], of the only task.
+/// As [`waits`], if there is only one task.
 fn wait_of_one() -> String {
     let waits = waits();
     assert_eq!(waits.len(), 1, "{waits:?}");
@@ -35,9 +34,8 @@ fn wait_of_one() -> String {
 }
 
 #[test]
-fn who_a_task_is() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn tasks_lists_the_id_name_place_and_state() {
+    runtime_test(|runtime| {
         assert_eq!(runtime.tasks(), []);
         let first = runtime.spawn(pending::<()>());
         let line = line!() - 1;
@@ -51,7 +49,7 @@ fn who_a_task_is() {
         assert_eq!(tasks[0].spawned_at.line(), line);
         assert_eq!(tasks[1].id, second.id());
         assert_eq!(tasks[1].name.as_deref(), Some("the second"));
-        // The first had its turn beside main; the second came after that.
+        // The first was polled beside main; the second was spawned after that.
         assert_eq!((tasks[0].polls, tasks[1].polls), (1, 0));
         assert_eq!(tasks[0].state, TaskState::Waiting);
         assert_eq!(tasks[1].state, TaskState::Ready);
@@ -70,7 +68,7 @@ fn who_a_task_is() {
 }
 
 #[test]
-fn the_one_that_asks_is_running() {
+fn the_task_that_calls_dump_is_running() {
     // The place of the `block_on` is in the dump.
     watchdog(|| {
         block_on(async {
@@ -87,7 +85,7 @@ fn the_one_that_asks_is_running() {
             assert_eq!(main.waits_for[0].to_string(), "task `asks`");
             assert_eq!(main.waits_for.len(), 1);
             assert!(main.spawned_at.file().ends_with("inspect.rs"));
-            // And now it is main.
+            // Now main calls it.
             let dump = inspect::dump();
             let main = dump.main.expect("a `block_on` is under way");
             assert_eq!((main.state, main.polls), (TaskState::Running, 2));
@@ -97,9 +95,8 @@ fn the_one_that_asks_is_running() {
 }
 
 #[test]
-fn without_a_block_on_there_is_no_main() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn dump_has_no_main_without_a_block_on() {
+    runtime_test(|runtime| {
         runtime.block_on(async {});
         let task = runtime.spawn(async { dump() });
         runtime.run();
@@ -109,18 +106,15 @@ fn without_a_block_on_there_is_no_main() {
 }
 
 #[test]
-fn a_future_that_asks_while_it_is_dropped_is_no_more() {
+fn a_future_is_not_listed_while_it_is_dropped() {
     watchdog(|| {
-        let seen = Rc::new(RefCell::new(Vec::new()));
+        let seen = leak(RefCell::new(Vec::new()));
         block_on(async {
-            let guard = |what| {
-                let seen = seen.clone();
-                OnDrop(move || seen.borrow_mut().push((what, dump().tasks.len())))
-            };
+            let guard = |what| OnDrop(move || seen.borrow_mut().push((what, dump().tasks.len())));
             let done = guard("done");
             spawn(async move { drop(done) }).await;
             let other = spawn(pending::<()>());
-            // It owns its guard to the end.
+            // It owns the guard to its end.
             let inside = guard("after its poll");
             let mut inside = Some(inside);
             spawn(poll_fn(move |_| {
@@ -136,7 +130,7 @@ fn a_future_that_asks_while_it_is_dropped_is_no_more() {
 }
 
 #[test]
-fn a_socket_with_its_peer() {
+fn a_wait_for_a_socket_names_its_peer() {
     async_test(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
@@ -168,7 +162,7 @@ fn a_socket_with_its_peer() {
         server.write_all(b"x").await.unwrap();
         let mut client = reading.await;
 
-        // Until there is no room.
+        // Until the buffers are full.
         let writing = spawn(async move {
             loop {
                 client.write_all(&[0; 1 << 16]).await.unwrap();
@@ -189,7 +183,7 @@ fn a_socket_with_its_peer() {
 }
 
 #[test]
-fn a_timer_and_how_long_still() {
+fn a_wait_for_a_timer_has_the_time_left() {
     async_test(async || {
         let task = spawn(async { sleep(2 * MINUTE).await });
         yield_now().await;
@@ -217,7 +211,7 @@ fn a_timer_and_how_long_still() {
 }
 
 #[test]
-fn tasks_promises_jobs_and_what_is_outside() {
+fn waits_for_tasks_promises_groups_and_other_wakers() {
     async_test(async || {
         let (promise, promised) = promise::<()>();
         let outside = Seen::new();
@@ -270,7 +264,7 @@ fn a_job_of_the_pool() {
 }
 
 #[test]
-fn several_waits_of_one_task() {
+fn several_waits_of_one_task_are_all_listed() {
     async_test(async || {
         let (ours, theirs) = tcp_pair();
         let mut ours = TcpStream::try_from(ours).unwrap();
@@ -279,17 +273,28 @@ fn several_waits_of_one_task() {
             let read = async { _ = ours.read(&mut [0; 8]).await };
             zip(or(read, sleep(MINUTE)), other).await;
         });
+        // The same with other wakers.
+        let (ours, theirs_too) = tcp_pair();
+        let mut ours = TcpStream::try_from(ours).unwrap();
+        let other = Builder::new().name("other").spawn(pending::<()>());
+        let with_wakers = spawn(async move {
+            let read = with_own_waker(async { _ = ours.read(&mut [0; 8]).await });
+            let timer = with_own_waker(sleep(MINUTE));
+            zip(or(read, timer), with_own_waker(other)).await;
+        });
         yield_now().await;
-        let waits = &waits()[1];
-        assert_eq!(waits.len(), 3, "{waits:?}");
-        assert!(waits[0].starts_with("to read fd "));
-        assert!(waits[1].starts_with("a timer, in "));
-        assert_eq!(waits[2], "task `other`");
-        drop((task, theirs));
+        let all = waits();
+        for waits in [&all[1], &all[3]] {
+            assert_eq!(waits.len(), 3, "{waits:?}");
+            assert!(waits[0].starts_with("to read fd "));
+            assert!(waits[1].starts_with("a timer, in "));
+            assert_eq!(waits[2], "task `other`");
+        }
+        drop((task, with_wakers, theirs, theirs_too));
     });
 }
 
-/// Polls a future with a waker of its own, as `FuturesUnordered` does.
+/// Polls a future with another waker, as `FuturesUnordered` does.
 fn with_own_waker<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let mut future = Box::pin(future);
     poll_fn(move |cx| {
@@ -299,25 +304,6 @@ fn with_own_waker<F: Future>(future: F) -> impl Future<Output = F::Output> {
             .as_mut()
             .poll(&mut std::task::Context::from_waker(&inner))
     })
-}
-
-#[test]
-fn a_wait_through_another_waker_is_its_tasks() {
-    async_test(async || {
-        let (ours, theirs) = tcp_pair();
-        let mut ours = TcpStream::try_from(ours).unwrap();
-        let other = spawn(pending::<()>());
-        let task = spawn(async move {
-            let read = with_own_waker(async { _ = ours.read(&mut [0; 8]).await });
-            let timer = with_own_waker(sleep(MINUTE));
-            zip(or(read, timer), with_own_waker(other)).await;
-        });
-        yield_now().await;
-        let waits = &waits()[1];
-        assert_eq!(waits.len(), 3, "{waits:?}");
-        assert_eq!(waits[2], "task `task-1`");
-        drop((task, theirs));
-    });
 }
 
 #[test]
@@ -335,14 +321,14 @@ fn a_wait_that_is_over_is_not_listed() {
         });
         yield_now().await;
         yield_now().await;
-        // The timer has been taken out; the promise was of an earlier poll.
+        // The timer was removed, and the promise was awaited in an earlier poll.
         assert_eq!(wait_of_one(), "a timer that never fires");
         drop(task);
     });
 }
 
 #[test]
-fn two_runtimes_of_a_thread_are_told_apart() {
+fn two_runtimes_of_a_thread_list_their_own_waits() {
     watchdog(|| {
         let (first, second) = (Runtime::new(), Runtime::new());
         let (ours, _theirs) = tcp_pair();
@@ -364,7 +350,7 @@ fn two_runtimes_of_a_thread_are_told_apart() {
 }
 
 #[test]
-fn a_table() {
+fn a_dump_is_displayed_as_a_table() {
     // The place of the `block_on` is in the dump.
     watchdog(|| {
         block_on(async {
@@ -379,7 +365,7 @@ fn a_table() {
             assert_eq!(lines.len(), 4, "{table}");
             assert_eq!(lines[0].trim_end(), lines[0]);
             assert_eq!(columns(lines[0]), 5, "{table}");
-            // In line with the titles.
+            // Aligned with the titles.
             let places: Vec<_> = ["state", "waits for", "spawned at"]
                 .map(|title| lines[0].find(title).unwrap())
                 .into();
@@ -401,9 +387,8 @@ fn a_table() {
 }
 
 #[test]
-fn asking_changes_nothing() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn listing_the_tasks_changes_nothing() {
+    runtime_test(|runtime| {
         let probe = Seen::new();
         let task = runtime.spawn(probe.probe());
         let joins = runtime.spawn(task);
@@ -419,7 +404,7 @@ fn asking_changes_nothing() {
 }
 
 #[test]
-fn outside_of_a_runtime_there_is_nothing_to_dump() {
+fn dump_panics_outside_a_runtime() {
     assert!(panic_of(dump).contains("`inspect::dump` outside of a soloist runtime"));
     assert!(panic_of(inspect::metrics).contains("`inspect::metrics` outside"));
 }
@@ -440,7 +425,7 @@ mod on_signal {
 
     const USR1: SignalKind = SignalKind::user_defined1();
 
-    /// Its handler has run when this returns.
+    /// The signal handler has run when this returns.
     fn raise() {
         signal_hook::low_level::raise(signal_hook::consts::SIGUSR1).unwrap();
     }
@@ -459,17 +444,15 @@ mod on_signal {
                 }
                 drop(task);
             });
-            // It is the thread's: also of the next runtime, and of one without a `block_on`.
+            // It belongs to the thread: later runtimes have it, too, even without a `block_on`.
             let runtime = Runtime::new();
             let task = Builder::new().name("the next");
             runtime.block_on(poll_fn(|_| Poll::Ready(())));
-            runtime
-                .spawn(async {
-                    raise();
-                    task.spawn(sleep(20 * MS)).await;
-                })
-                .detach();
-            // That somebody listens keeps nothing running.
+            spawn_detached(&runtime, async {
+                raise();
+                task.spawn(sleep(20 * MS)).await;
+            });
+            // The listener does not keep the runtime running.
             runtime.run();
         });
         let heads = said
@@ -479,12 +462,12 @@ mod on_signal {
         assert_eq!(said.matches("\n1 a sleeper").count(), 2, "{said}");
         assert_eq!(said.matches("\nmain ").count(), 2, "{said}");
         assert_eq!(said.matches("\n2 the next").count(), 1, "{said}");
-        // Main waits for the timer, and not for the signal.
+        // Main waits for the timer, not for the signal.
         assert!(!said.contains("to read fd"), "{said}");
     }
 
     #[test]
-    fn who_listens_keeps_nobody_waiting() {
+    fn dump_on_signal_is_not_something_a_runtime_waits_for() {
         in_own_process(|| {
             let text = panic_of(|| {
                 block_on(async {
@@ -497,7 +480,7 @@ mod on_signal {
     }
 
     #[test]
-    fn what_cannot_be_listened_to_is_an_error() {
+    fn a_signal_that_cannot_be_handled_is_an_error() {
         watchdog(|| {
             let error = dump_on_signal(USR1).unwrap_err().to_string();
             assert!(error.starts_with("`dump_on_signal` outside of"), "{error}");
@@ -509,7 +492,7 @@ mod on_signal {
     }
 
     #[test]
-    fn the_example_tells_of_its_clients() {
+    fn the_example_inspect_lists_its_clients() {
         let mut command = example("inspect");
         command.arg("127.0.0.1:0").stderr(Stdio::piped());
         let mut server = KillOnDrop(command.spawn().unwrap());
@@ -543,7 +526,7 @@ mod on_signal {
 
         (&client).write_all(b"slow\n").unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "SLOW");
-        // With the feature `log` it goes to a logger, and there is none.
+        // With the feature `log` the warning goes to a logger, which is not installed.
         if !cfg!(feature = "log") {
             let warning = next();
             let what = format!("slow poll: task `client {peer}`");

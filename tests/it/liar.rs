@@ -129,7 +129,7 @@ fn run(seed: u64) {
 
 struct Load {
     random: RefCell<Rng>,
-    /// Tasks whose future is there.
+    /// The number of futures that have not been dropped.
     live: Rc<Cell<usize>>,
 }
 
@@ -169,7 +169,7 @@ fn pattern(which: usize, at: usize) -> u8 {
 
 async fn workload(load: Rc<Load>) {
     let mut clients = Vec::new();
-    // Those that are there till the end, whoever lies.
+    // Connections that live to the end.
     load.spawn(pending::<()>()).detach();
     for which in 0..2 {
         let listener = load.insist(async || TcpListener::bind("127.0.0.1:0").await);
@@ -293,8 +293,8 @@ where
     future::zip(send, receive).await;
 }
 
-/// Sources that come and go, with tasks that wait for them and are cancelled: their slots
-/// are soon somebody else's.
+/// Sources that are created and dropped, with tasks that wait for them and are cancelled: their
+/// slots are reused soon.
 async fn churn(load: Rc<Load>) {
     for _ in 0..12 {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -352,8 +352,8 @@ async fn timers(load: Rc<Load>) {
     }
 }
 
-/// Another thread calls, and keeps a promise. If its notification fails it hears of that
-/// by a panic: what it has sent is there, and comes with the next one.
+/// Another thread spawns tasks, and sets a promise. A notification that fails panics on that
+/// thread: the message is in the inbox, and is read with the next one.
 async fn calls_from_elsewhere(load: Rc<Load>) {
     let handle = Handle::current();
     let calls = Arc::new(AtomicU64::new(0));

@@ -1,5 +1,5 @@
-//! What a socket that moves to another thread leaves behind: wakers of polls that are over,
-//! reports that come after it has gone.
+//! Sockets that move to another thread: wakers of finished polls, and events that arrive
+//! after the move.
 
 use std::io::Write;
 use std::pin::Pin;
@@ -34,7 +34,7 @@ fn poll_read(stream: &mut (impl AsyncRead + Unpin), waker: &Waker) -> Poll<()> {
     read.map(|read| assert_eq!(read.unwrap(), 1))
 }
 
-/// Writes until a write waits.
+/// Writes until a write is pending.
 fn fill(stream: &mut (impl AsyncWrite + Unpin), waker: &Waker) {
     let mut cx = Context::from_waker(waker);
     let chunk = vec![0; 1 << 20];
@@ -43,9 +43,9 @@ fn fill(stream: &mut (impl AsyncWrite + Unpin), waker: &Waker) {
     }
 }
 
-/// The first poll leaves its waker, and a later one goes through.
+/// The first poll leaves its waker behind, and a later one succeeds.
 #[test]
-fn a_poll_that_is_over_does_not_keep_its_socket_on_the_thread() {
+fn a_waker_of_a_finished_poll_does_not_keep_a_socket_on_its_thread() {
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
         let stream = block_on(async {
@@ -63,9 +63,9 @@ fn a_poll_that_is_over_does_not_keep_its_socket_on_the_thread() {
     });
 }
 
-/// The waker that is left behind is the same as that of the next wait.
+/// The next wait has the same waker as the one that was left behind.
 #[test]
-fn a_wait_after_a_poll_that_is_over_keeps_its_socket_on_the_thread() {
+fn a_pending_poll_keeps_a_socket_on_its_thread() {
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
         block_on(async {
@@ -89,11 +89,10 @@ fn a_wait_after_a_poll_that_is_over_keeps_its_socket_on_the_thread() {
     });
 }
 
-/// Two sockets are reported at once, each with somebody who waits to write. Who is woken
-/// for one of them takes the other to another thread before its own report is looked at:
-/// that is no news about its life there.
+/// Two sockets are ready at once. The waker of the first moves the second to another thread, before
+/// the event of the second is delivered. That event must not affect the socket on the new thread.
 #[test]
-fn a_report_that_comes_after_a_move_says_nothing_about_the_new_life() {
+fn an_event_that_arrives_after_a_move_to_another_thread_is_ignored() {
     watchdog(|| {
         let here: Arc<[Mutex<Option<TcpStream>>; 2]> = Arc::default();
         let there: Arc<Mutex<Option<(usize, TcpStream)>>> = Arc::default();
@@ -116,7 +115,7 @@ fn a_report_that_comes_after_a_move_says_nothing_about_the_new_life() {
                             other
                         })
                     };
-                    let other = thread::spawn(read).join().unwrap();
+                    let other = elsewhere(read);
                     *there.lock().unwrap() = Some((1 - n, other));
                 });
                 fill(&mut stream, Waker::noop());
@@ -138,11 +137,11 @@ fn a_report_that_comes_after_a_move_says_nothing_about_the_new_life() {
     });
 }
 
-/// Two sources are reported at once. The waker of the first drops the second, and makes another
-/// one with the same file descriptor. The report of the one that is gone does nothing to it.
+/// Two sources are ready at once. The waker of the first drops the second, and makes another
+/// one with the same file descriptor, which the event of the dropped one must not wake.
 #[cfg(unix)]
 #[test]
-fn b104_a_late_event_of_a_dead_slot_reaches_no_other_source() {
+fn b104_a_late_event_of_a_dropped_source_wakes_no_other() {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream as Pipe;
 
@@ -174,7 +173,7 @@ fn b104_a_late_event_of_a_dead_slot_reaches_no_other_source() {
                 } else {
                     (b, a)
                 };
-                // Another test may have taken the number. The slot is the same in any case.
+                // Another test may have taken the number. The slot is the same in either case.
                 let ours = Async::new(ours).unwrap();
                 let mut cx = Context::from_waker(&heirs_waker);
                 assert!(ours.poll_readable(&mut cx).is_pending());
@@ -198,7 +197,7 @@ fn b104_a_late_event_of_a_dead_slot_reaches_no_other_source() {
     });
 }
 
-/// A socket whose reads tell when they find nothing.
+/// A socket that calls back when a read finds nothing.
 #[cfg(unix)]
 mod hooked {
     use std::io::{ErrorKind, Read, Result};
@@ -227,19 +226,19 @@ mod hooked {
     }
 }
 
-/// One thread is in the middle of a read when another one takes the source over. Both have a
-/// reactor in which the source has the same key as some source in the other's.
+/// One thread is in the middle of a read when another one takes over the source. In the reactors of
+/// both threads another source has the same key.
 #[cfg(unix)]
 #[test]
-fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_wake_up() {
+fn b107_a_source_that_moves_to_another_thread_while_it_is_read_loses_no_wake_up() {
     use std::os::unix::net::UnixStream as Pipe;
     use std::sync::mpsc;
 
     use self::hooked::Hooked;
 
-    // How many sources each thread has registered before.
+    // The numbers of sources that each thread has registered before.
     for (here, there) in [(0, 0), (1, 0), (0, 1), (2, 1)] {
-        // On a new thread, so that the keys begin anew.
+        // On a new thread, so that its keys start at zero.
         watchdog(move || {
             let owner = thread::current().id();
             let (asked, ask) = mpsc::channel();
@@ -247,7 +246,7 @@ fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_
             let wait = Mutex::new(wait);
             let (ours, mut theirs) = Pipe::pair().unwrap();
             block_on(async {
-                // Somebody waits for these, so that a waiter in a wrong place is not alone.
+                // Tasks wait for these, so that a waiter in a wrong slot is not alone there.
                 let mut others = Vec::new();
                 for _ in 0..here {
                     let (a, b) = Pipe::pair().unwrap();
@@ -277,7 +276,7 @@ fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_
                         }
                         soloist::task::yield_now().await;
                         ask.recv().unwrap();
-                        // The first thread is in its read now, and will find nothing.
+                        // The first thread is in its read now, which will find nothing.
                         let mut reader = &*elsewhere;
                         let mut byte = [0];
                         let mut read = std::pin::pin!(reader.read(&mut byte));
@@ -298,12 +297,12 @@ fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_
                     let result = reader.read(&mut byte).await;
                     (result, byte)
                 };
-                // A task of its own: what it waits for must not poll the read again.
+                // A task of its own, so that its waits do not poll the read again.
                 let writing = soloist::spawn(async move {
                     for _ in 0..50 {
                         sleep(MS).await;
                     }
-                    // One byte for each of them.
+                    // One byte for each thread.
                     theirs.write_all(b"yy").unwrap();
                     theirs
                 });

@@ -1,4 +1,4 @@
-//! First in, first out, however many are ready at once: the queue grows, wraps around, and
+//! First in, first out, with any number of ready tasks: the queue grows, wraps around, and
 //! is used again by the next runtime.
 
 use std::cell::{Cell, RefCell};
@@ -16,7 +16,7 @@ use crate::support::*;
 fn tasks_are_polled_in_the_order_of_their_spawns_whatever_else_is_ready() {
     watchdog(|| {
         for seed in 0..20 {
-            // Left by the one before.
+            // Left by the previous runtime.
             drop(Runtime::new());
             block_on(async move {
                 let mut random = fastrand::Rng::with_seed(seed);
@@ -52,13 +52,12 @@ fn tasks_are_polled_in_the_order_of_their_spawns_whatever_else_is_ready() {
 }
 
 #[test]
-fn what_a_visit_within_a_generation_wakes_comes_after_it_and_in_order() {
+fn tasks_woken_within_a_generation_run_after_it_in_order() {
     async_test(async || {
-        let log = Rc::new(RefCell::new(Vec::new()));
-        // More timers than any place that has become free so far.
+        let log = leak(RefCell::new(Vec::new()));
+        // More timers than slots that are free so far.
         let at = Instant::now() + 20 * MS;
         for n in 0..100 {
-            let log = log.clone();
             spawn(async move {
                 soloist::time::sleep_until(at).await;
                 log.borrow_mut().push(n);
@@ -67,9 +66,8 @@ fn what_a_visit_within_a_generation_wakes_comes_after_it_and_in_order() {
         }
         yield_now().await;
         // They are due in the middle of this generation.
-        let slow = Rc::new(Cell::new(0));
+        let slow = leak(Cell::new(0));
         for n in 100..200 {
-            let (log, slow) = (log.clone(), slow.clone());
             spawn(std::future::poll_fn(move |_| {
                 std::thread::sleep(MS);
                 slow.set(slow.get() + 1);

@@ -35,14 +35,13 @@ fn block_on_returns_the_output_of_a_future_that_borrows() {
 }
 
 #[test]
-fn block_on_polls_a_ready_future_once_and_no_task_beside_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn block_on_polls_a_ready_future_once() {
+    runtime_test(|runtime| {
         let seen = Seen::new();
         let _task = runtime.spawn(seen.probe());
         let polls = Cell::new(0);
         assert_eq!(runtime.block_on(count_polls(&polls, async { 3 })), 3);
-        // The task was there first, and main has had its turn right after it.
+        // The task was spawned first, and is polled before main.
         assert_eq!((polls.get(), seen.polls.get()), (1, 1));
         assert_eq!(runtime.block_on(count_polls(&polls, async { 4 })), 4);
         assert_eq!((polls.get(), seen.polls.get()), (2, 1));
@@ -68,7 +67,7 @@ fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
             _ = timeout(MS, pending::<()>()).await;
             assert_eq!((threads(), open_fds()), before);
         });
-        // Then the thread's poller is made, and still no thread.
+        // Now the poller of the thread is created, and still no thread.
         runtime.block_on(async {
             let _listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             assert_eq!(threads(), before.0);
@@ -79,31 +78,29 @@ fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
 }
 
 #[test]
-fn a_runtime_keeps_its_tasks_from_one_block_on_to_the_next() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn tasks_stay_from_one_block_on_to_the_next() {
+    runtime_test(|runtime| {
         let seen = Seen::new();
         runtime.block_on(async {
             spawn(seen.probe()).detach();
             yield_now().await;
         });
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         runtime.block_on(async {
             seen.finish();
             yield_now().await;
         });
-        assert_eq!((seen.polls.get(), seen.drops.get()), (2, 1));
+        assert_eq!(seen.counts(), (2, 1));
     });
 }
 
 #[test]
-fn mains_future_is_dropped_inside_of_the_runtime_and_before_block_on_returns() {
+fn the_future_of_block_on_is_dropped_inside_the_runtime() {
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(false));
-        let there = dropped.clone();
+        let dropped = leak(Cell::new(false));
         let guard = OnDrop(move || {
             assert!(Handle::try_current().is_some());
-            there.set(true);
+            dropped.set(true);
         });
         let runtime = Runtime::new();
         runtime.block_on(poll_fn(move |_| {
@@ -115,7 +112,7 @@ fn mains_future_is_dropped_inside_of_the_runtime_and_before_block_on_returns() {
 }
 
 #[test]
-fn sockets_belong_to_the_thread_and_not_to_one_block_on() {
+fn a_socket_can_be_used_in_several_runtimes_of_its_thread() {
     watchdog(|| {
         let (listener, mut client) = block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -135,11 +132,9 @@ fn sockets_belong_to_the_thread_and_not_to_one_block_on() {
 
 #[test]
 fn tasks_run_first_in_first_out() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let log = Log::new();
         for number in 0..1_000 {
-            let log = log.clone();
             runtime.spawn(async move { log.push(number) }).detach();
         }
         runtime.run();
@@ -149,23 +144,23 @@ fn tasks_run_first_in_first_out() {
 
 #[test]
 fn woken_tasks_run_in_the_order_of_their_wakes() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let log = Log::new();
         let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
         for number in 0..6 {
-            let (log, wakers) = (log.clone(), wakers.clone());
+            let wakers = wakers.clone();
             let mut started = false;
-            runtime
-                .spawn(poll_fn(move |cx| {
+            spawn_detached(
+                &runtime,
+                poll_fn(move |cx| {
                     if std::mem::replace(&mut started, true) {
                         log.push(number);
                     } else {
                         wakers.borrow_mut().push(cx.waker().clone());
                     }
                     Poll::<()>::Pending
-                }))
-                .detach();
+                }),
+            );
         }
         let order = [4, 0, 5, 2, 2, 4, 1, 3];
         let expected = [4, 0, 5, 2, 1, 3];
@@ -175,7 +170,7 @@ fn woken_tasks_run_in_the_order_of_their_wakes() {
             yield_now().await;
         });
         assert_eq!(log.take(), expected);
-        // From elsewhere.
+        // From another thread.
         let there = wakers.borrow().clone();
         elsewhere(move || order.iter().for_each(|&n| there[n].wake_by_ref()));
         turn(&runtime);
@@ -184,9 +179,8 @@ fn woken_tasks_run_in_the_order_of_their_wakes() {
 }
 
 #[test]
-fn spawn_polls_nothing() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn spawn_does_not_poll_the_future() {
+    runtime_test(|runtime| {
         let (one, two, three) = (Seen::new(), Seen::new(), Seen::new());
         let polls = || [&one, &two, &three].map(|seen| seen.polls.get());
         let _one = runtime.spawn(one.probe());
@@ -212,33 +206,25 @@ fn spawn_polls_nothing() {
 }
 
 #[test]
-fn a_turn_runs_what_was_ready_when_it_began_each_once() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_turn_polls_each_task_that_was_ready_when_it_began_once() {
+    runtime_test(|runtime| {
         let log = Log::new();
-        let (inner, outer) = (log.clone(), log.clone());
-        runtime
-            .spawn(async move {
-                outer.push("parent");
-                for _ in 0..10 {
-                    let inner = inner.clone();
-                    spawn(async move { inner.push("child") }).detach();
-                }
+        spawn_detached(&runtime, async move {
+            log.push("parent");
+            for _ in 0..10 {
+                spawn(async move { log.push("child") }).detach();
+            }
+            yield_now().await;
+            log.push("parent");
+        });
+        spawn_detached(&runtime, async move {
+            for _ in 0..2 {
+                log.push("other");
                 yield_now().await;
-                outer.push("parent");
-            })
-            .detach();
-        let other = log.clone();
-        runtime
-            .spawn(async move {
-                for _ in 0..2 {
-                    other.push("other");
-                    yield_now().await;
-                }
-            })
-            .detach();
+            }
+        });
         let done = turn(&runtime);
-        // Ten children, the parent, which yielded after them, and the other.
+        // Ten children, the parent, which yielded after spawning them, and the other.
         assert_eq!((done.polled, done.ready), (2, 12));
         assert_eq!(log.take(), ["parent", "other"]);
         let done = turn(&runtime);
@@ -251,16 +237,13 @@ fn a_turn_runs_what_was_ready_when_it_began_each_once() {
 }
 
 #[test]
-fn what_a_task_spawns_goes_to_the_end_of_the_queue() {
+fn spawned_tasks_go_to_the_end_of_the_queue() {
     async_test(async || {
         let log = Log::new();
         let parents = [0, 1, 2].map(|n| {
-            let log = log.clone();
             spawn(async move {
-                let children = ["a", "b"].map(|name| {
-                    let log = log.clone();
-                    spawn(async move { log.push(format!("{n}{name}")) })
-                });
+                let children =
+                    ["a", "b"].map(|name| spawn(async move { log.push(format!("{n}{name}")) }));
                 log.push(n.to_string());
                 for child in children {
                     child.await;
@@ -278,54 +261,49 @@ fn what_a_task_spawns_goes_to_the_end_of_the_queue() {
 }
 
 #[test]
-fn a_task_that_wakes_itself_for_ever_keeps_no_one_from_running() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
-        runtime
-            .spawn(poll_fn(move |cx| {
-                count.set(count.get() + 1);
+fn a_task_that_always_wakes_itself_does_not_starve_others() {
+    runtime_test(|runtime| {
+        let polls = leak(Cell::new(0));
+        spawn_detached(
+            &runtime,
+            poll_fn(move |cx| {
+                polls.set(polls.get() + 1);
                 cx.waker().wake_by_ref();
                 Poll::<()>::Pending
-            }))
-            .detach();
+            }),
+        );
         let task = runtime.spawn(async {
             for _ in 0..10 {
                 yield_now().await;
             }
         });
         runtime.block_on(task);
-        // Turn and turn about.
+        // They take turns.
         assert!((10..=13).contains(&polls.get()), "{}", polls.get());
     });
 }
 
 #[test]
 fn run_returns_when_no_task_is_left() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         runtime.run();
-        let done = Rc::new(Cell::new(0));
-        let (outer, inner) = (done.clone(), done.clone());
-        runtime
-            .spawn(async move {
+        let done = leak(Cell::new(0));
+        spawn_detached(&runtime, async move {
+            sleep(MS).await;
+            // Tasks that are spawned meanwhile.
+            spawn(async move {
                 sleep(MS).await;
-                // Also what is spawned meanwhile.
-                spawn(async move {
-                    sleep(MS).await;
-                    inner.set(inner.get() + 1);
-                })
-                .detach();
-                outer.set(outer.get() + 1);
+                done.set(done.get() + 1);
             })
             .detach();
-        // Also a task whose handle is held.
+            done.set(done.get() + 1);
+        });
+        // A task whose handle is held.
         let kept = runtime.spawn(async {
             sleep(5 * MS).await;
             5
         });
-        // What other threads have sent before it began.
+        // Tasks that another thread has sent before.
         let handle = runtime.handle();
         let remote = elsewhere(move || handle.spawn(|| async { 6 }));
         runtime.run();
@@ -340,34 +318,30 @@ fn run_returns_when_no_task_is_left() {
 
 #[test]
 fn run_returns_when_the_last_task_is_cancelled_or_aborted() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let aborted = runtime.spawn(pending::<()>());
         let cancelled = runtime.spawn(pending::<()>());
         let abort = aborted.abort_handle();
-        runtime
-            .spawn(async move {
-                sleep(MS).await;
-                drop(cancelled);
-                thread::spawn(move || {
-                    thread::sleep(5 * MS);
-                    abort.abort();
-                });
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            sleep(MS).await;
+            drop(cancelled);
+            thread::spawn(move || {
+                thread::sleep(5 * MS);
+                abort.abort();
+            });
+        });
         runtime.run();
         assert!(aborted.is_finished());
     });
 }
 
 #[test]
-fn a_stop_ends_the_call_after_the_tasks_that_are_ready_and_the_next_call_goes_on() {
+fn a_stop_takes_effect_after_the_generation_and_the_next_call_continues() {
     watchdog(|| {
         for run in [Runtime::run, Runtime::run_forever] {
             let runtime = Runtime::new();
             let log = Log::new();
             for n in 0..4 {
-                let log = log.clone();
                 let task = runtime.spawn(async move {
                     log.push((n, 1));
                     if n == 1 {
@@ -389,14 +363,13 @@ fn a_stop_ends_the_call_after_the_tasks_that_are_ready_and_the_next_call_goes_on
 }
 
 #[test]
-fn what_another_thread_sent_before_its_stop_has_its_turn_before_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn tasks_sent_before_a_stop_run_before_the_stop_takes_effect() {
+    runtime_test(|runtime| {
         let (tell, told) = mpsc::channel();
         let task = runtime.spawn(async move {
             let handle = Handle::current();
-            // All of it is in the inbox when this poll ends. That may take so long that the
-            // runtime looks there before the next generation, and stops after this one.
+            // All of it is in the inbox when this poll ends. The poll may take so long that
+            // the runtime reads the inbox before the next generation, and stops after this one.
             let sender = thread::spawn(move || {
                 for n in 0..3 {
                     let tell = tell.clone();
@@ -415,13 +388,12 @@ fn what_another_thread_sent_before_its_stop_has_its_turn_before_it() {
 }
 
 #[test]
-fn what_a_block_on_has_seen_before_a_stop_has_one_turn_in_the_next_run() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn tasks_that_a_block_on_received_before_a_stop_run_once_in_the_next_run() {
+    runtime_test(|runtime| {
         let (handle, turns) = (runtime.handle(), Arc::new(AtomicUsize::new(0)));
         let counted = turns.clone();
         runtime.block_on(async move {
-            // All polls take so long that the inbox is looked at after each.
+            // The polls take so long that the inbox is read after each.
             for _ in 0..3 {
                 thread::sleep(3 * MS);
                 yield_now().await;
@@ -440,7 +412,7 @@ fn what_a_block_on_has_seen_before_a_stop_has_one_turn_in_the_next_run() {
             thread::sleep(3 * MS);
             yield_now().await;
         });
-        // That this task was new is of no interest any more.
+        // In the next run it is a ready task like any other.
         let before = turns.load(Ordering::SeqCst);
         runtime.run_forever();
         assert_eq!(turns.load(Ordering::SeqCst), before + 1);
@@ -448,13 +420,12 @@ fn what_a_block_on_has_seen_before_a_stop_has_one_turn_in_the_next_run() {
 }
 
 #[test]
-fn what_is_spawned_from_elsewhere_during_a_long_generation_comes_last() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn tasks_sent_during_a_long_generation_run_after_it() {
+    runtime_test(|runtime| {
         let (tell, told) = mpsc::channel();
         let handle = runtime.handle();
         let sender = tell.clone();
-        // Each of these takes so long that the inbox is looked at before the next.
+        // The polls take so long that the inbox is read before the next one.
         for n in 0..3 {
             let (tell, handle, sender) = (tell.clone(), handle.clone(), sender.clone());
             let task = runtime.spawn(async move {
@@ -479,18 +450,16 @@ fn what_is_spawned_from_elsewhere_during_a_long_generation_comes_last() {
 
 #[test]
 fn run_forever_returns_on_stop_only() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
-        let stopped = Arc::new(AtomicUsize::new(0));
-        let there = stopped.clone();
+        let stopped = leak(AtomicUsize::new(0));
         let thread = thread::spawn(move || {
-            // It has no task, or has had some: it waits for more.
+            // The runtime has no task, and waits for more.
             for number in 0..3 {
                 thread::sleep(Duration::from_millis(number));
                 assert!(handle.spawn(|| async {}).wait().is_ok());
             }
-            there.store(1, Ordering::SeqCst);
+            stopped.store(1, Ordering::SeqCst);
             handle.stop();
         });
         runtime.run_forever();
@@ -506,19 +475,17 @@ fn run_forever_returns_on_stop_only() {
 
 #[test]
 fn a_stop_is_remembered_until_a_run_sees_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+    runtime_test(|runtime| {
+        let polls = leak(Cell::new(0));
         let spins = runtime.spawn(async move {
             loop {
-                count.set(count.get() + 1);
+                polls.set(polls.get() + 1);
                 yield_now().await;
             }
         });
         for forever in [false, true] {
             let before = polls.get();
-            // More than one is one.
+            // Two stops count as one.
             runtime.handle().stop();
             runtime.handle().stop();
             if forever {
@@ -526,37 +493,35 @@ fn a_stop_is_remembered_until_a_run_sees_it() {
             } else {
                 runtime.run();
             }
-            // What was ready had its turn, once.
+            // The ready task was polled once.
             assert_eq!(polls.get(), before + 1);
         }
         drop(spins);
 
-        // `block_on` ignores it, and leaves it to a run.
+        // `block_on` ignores the stop, and the next run sees it.
         runtime.block_on(async {
             Handle::current().stop();
             sleep(MS).await;
         });
         runtime.run_forever();
 
-        // It has been used up, also by a run without tasks.
+        // A run without tasks sees it, too.
         runtime.handle().stop();
         runtime.run();
         let (done, there) = (Rc::new(Cell::new(false)), Handle::clone(&runtime.handle()));
         let inside = done.clone();
-        runtime
-            .spawn(async move {
-                sleep(3 * MS).await;
-                inside.set(true);
-                there.stop();
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            sleep(3 * MS).await;
+            inside.set(true);
+            there.stop();
+        });
         runtime.run_forever();
         assert!(done.get());
     });
 }
 
 #[test]
-fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
+fn a_handle_to_a_dropped_runtime_does_nothing() {
     watchdog(|| {
         let handle = Runtime::new().handle();
         handle.stop();
@@ -564,7 +529,7 @@ fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
         let there = token.clone();
         let task = handle.spawn(move || async move { drop(there) });
         assert_eq!(Arc::strong_count(&token), 1);
-        // Also here, where its thread was: nobody is waited for.
+        // Also on the thread of the runtime: it does not wait.
         let error = task.wait().unwrap_err();
         assert!(error.is_cancelled());
         assert_eq!(error.id(), None);
@@ -580,12 +545,11 @@ fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
     });
 }
 
-/// Found by the fuzzer: entries of tasks that are over passed for work, and the turn did
-/// nothing at all.
+/// Found by the fuzzer: a turn counted entries of finished tasks as work, and did
+/// nothing.
 #[test]
-fn a_turn_that_finds_only_what_is_over_looks_at_the_sockets() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_turn_with_only_entries_of_finished_tasks_visits_the_reactor() {
+    runtime_test(|runtime| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
@@ -600,13 +564,12 @@ fn a_turn_that_finds_only_what_is_over_looks_at_the_sockets() {
 }
 
 #[test]
-fn a_turn_does_not_wait_when_it_must_not_or_when_there_is_work() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_turn_does_not_wait_if_the_limit_is_zero_or_a_task_is_ready() {
+    runtime_test(|runtime| {
         let done = turn(&runtime);
         assert_eq!((done.polled, done.ready, done.next_deadline), (0, 0, None));
         runtime.spawn(pending::<()>()).detach();
-        // For ever, if it waited.
+        // With a task that is ready it does not wait, even without a limit.
         assert_eq!(runtime.turn(None).unwrap().polled, 1);
         let done = turn(&runtime);
         assert_eq!((done.polled, done.ready), (0, 0));
@@ -615,14 +578,13 @@ fn a_turn_does_not_wait_when_it_must_not_or_when_there_is_work() {
 
 #[test]
 fn a_turn_waits_for_timers_sockets_and_other_threads() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let task = runtime.spawn(async {
             let deadline = now() + 3 * MS;
             sleep_until(deadline).await;
             deadline
         });
-        // One turn starts it; another one, as a rule, ends it.
+        // One turn starts it; another one, usually, ends it.
         while !task.is_finished() {
             assert!(runtime.turn(Some(HOUR)).unwrap().polled > 0);
         }
@@ -661,9 +623,8 @@ fn a_turn_waits_for_timers_sockets_and_other_threads() {
 }
 
 #[test]
-fn a_turn_waits_on_when_it_was_notified_for_nothing() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_turn_continues_to_wait_after_a_spurious_notification() {
+    runtime_test(|runtime| {
         let timer = runtime.block_on(async {
             let mut timer = sleep(HOUR);
             assert!(poll_once(&mut timer).await.is_pending());
@@ -672,7 +633,7 @@ fn a_turn_waits_on_when_it_was_notified_for_nothing() {
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
             thread::sleep(5 * MS);
-            // The runtime takes it out, and that is all.
+            // The runtime removes the timer, and has nothing else to do.
             drop(timer);
             thread::sleep(5 * MS);
             handle.spawn(|| async {}).wait().unwrap();
@@ -683,22 +644,21 @@ fn a_turn_waits_on_when_it_was_notified_for_nothing() {
 }
 
 #[test]
-fn a_turn_waits_for_as_long_as_it_may_and_no_shorter() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_turn_without_events_waits_for_the_whole_limit() {
+    runtime_test(|runtime| {
         for millis in [1, 7] {
             let wait = Duration::from_millis(millis);
             let start = Instant::now();
             assert_eq!(runtime.turn(Some(wait)).unwrap().polled, 0);
             assert!(start.elapsed() >= wait);
         }
-        // Beside a timer that is far off.
+        // With a timer that is far off.
         runtime.spawn(sleep_for(HOUR)).detach();
         let started = runtime.turn(Some(MS)).unwrap();
         assert_eq!(started.polled, 1);
         let done = runtime.turn(Some(MS)).unwrap();
         assert_eq!(done.polled, 0);
-        // Too long for the clock is for ever.
+        // A limit beyond the clock is no limit.
         let task = runtime.spawn(sleep_for(MS));
         while !task.is_finished() {
             assert!(runtime.turn(Some(Duration::MAX)).unwrap().polled > 0);
@@ -708,15 +668,14 @@ fn a_turn_waits_for_as_long_as_it_may_and_no_shorter() {
 
 #[test]
 fn a_turn_does_not_wait_after_a_stop_until_a_run_has_seen_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         runtime.handle().stop();
-        // For ever, if it waited.
+        // Without a limit, but after a stop.
         assert_eq!(runtime.turn(None).unwrap().polled, 0);
         assert_eq!(runtime.turn(None).unwrap().polled, 0);
         runtime.run();
-        // One that comes while it waits.
+        // A stop during the wait.
         let thread = thread::spawn(move || {
             thread::sleep(5 * MS);
             handle.stop();
@@ -729,8 +688,7 @@ fn a_turn_does_not_wait_after_a_stop_until_a_run_has_seen_it() {
 
 #[test]
 fn the_next_deadline_is_that_of_the_first_timer() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         assert_eq!(runtime.next_deadline(), None);
         let start = Instant::now() + 100 * SECOND;
         let at = move |seconds| start + Duration::from_secs(seconds);
@@ -744,12 +702,12 @@ fn the_next_deadline_is_that_of_the_first_timer() {
         assert_eq!(runtime.next_deadline(), Some(at(10)));
         let mut tasks = tasks.into_iter();
         let (thirty, ten) = (tasks.next(), tasks.next());
-        // Inside of the runtime: a timer that is given up leaves at once.
+        // A timer that is dropped inside the runtime is removed at once,
         runtime.block_on(async { drop(ten) });
         assert_eq!(runtime.next_deadline(), Some(at(20)));
         runtime.block_on(async { drop(tasks) });
         assert_eq!(runtime.next_deadline(), Some(at(30)));
-        // Outside of it: when it next turns.
+        // and outside of it in the next turn.
         drop(thirty);
         assert_eq!(turn(&runtime).next_deadline, None);
         assert_eq!(runtime.next_deadline(), None);
@@ -758,19 +716,16 @@ fn the_next_deadline_is_that_of_the_first_timer() {
 
 #[test]
 fn turns_fire_timers_beside_tasks_that_are_always_ready() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        runtime
-            .spawn(async {
-                loop {
-                    yield_now().await;
-                }
-            })
-            .detach();
+    runtime_test(|runtime| {
+        spawn_detached(&runtime, async {
+            loop {
+                yield_now().await;
+            }
+        });
         let task = runtime.spawn(sleep_for(MS));
         turn(&runtime);
         thread::sleep(3 * MS);
-        // Due for certain: after so many polls at the latest the timers are looked at.
+        // It is due now: the timers are checked at the latest after so many polls.
         let mut turns = 0;
         while !task.is_finished() {
             assert_eq!(runtime.turn(None).unwrap().ready, 1);
@@ -796,22 +751,21 @@ fn the_current_handle_is_that_of_the_runtime_that_runs() {
             });
         }
         assert!(Handle::try_current().is_none());
-        // Not on other threads: they are outside.
+        // Other threads have no current handle.
         one.block_on(async { assert!(elsewhere(|| Handle::try_current().is_none())) });
     });
 }
 
 #[test]
-fn a_remote_task_is_made_polled_and_dropped_on_the_runtimes_thread() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_remote_task_is_created_polled_and_dropped_on_the_runtimes_thread() {
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let here = thread::current().id();
         let thread = thread::spawn(move || {
             let task = handle.spawn(move || {
                 assert_eq!(thread::current().id(), here);
-                // Nothing of this is Send.
-                let local = Rc::new(Cell::new(1));
+                // Neither of these is `Send`.
+                let local = leak(Cell::new(1));
                 let dropped = OnDrop(move || assert_eq!(thread::current().id(), here));
                 async move {
                     let _dropped = dropped;
@@ -831,9 +785,8 @@ fn a_remote_task_is_made_polled_and_dropped_on_the_runtimes_thread() {
 }
 
 #[test]
-fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_remote_task_can_be_awaited_in_any_executor() {
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
             let sum = |a, b| {
@@ -845,7 +798,7 @@ fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
             let one = sum(1, 2).wait().unwrap();
             let two = block_on(sum(3, 4)).unwrap();
             let three = futures_lite::future::block_on(sum(5, 6)).unwrap();
-            // By reference: it is kept.
+            // Awaited by reference.
             let mut task = sum(7, 8);
             let four = block_on(async { (&mut task).await }).unwrap();
             handle.stop();
@@ -860,9 +813,8 @@ fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
 }
 
 #[test]
-fn a_remote_task_that_is_aborted_before_it_starts_is_never_made() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn the_closure_of_a_remote_task_aborted_before_it_starts_is_not_called() {
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let made = Arc::new(AtomicUsize::new(0));
         let count = made.clone();
@@ -886,16 +838,12 @@ fn a_remote_task_that_is_aborted_before_it_starts_is_never_made() {
 }
 
 #[test]
-fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_remote_task_is_cancelled_by_abort_and_drop_but_not_by_detach() {
+    runtime_test(|runtime| {
         let spawn_counted = || {
             let token = Arc::new(());
             let there = token.clone();
-            let task = runtime.handle().spawn(move || async move {
-                let _there = there;
-                pending::<()>().await;
-            });
+            let task = runtime.handle().spawn(move || hold(there));
             (task, token)
         };
         let [(aborted, a), (dropped, b), (detached, c)] = [(); 3].map(|()| spawn_counted());
@@ -904,7 +852,7 @@ fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
             aborted.abort();
             drop(dropped);
             detached.detach();
-            // Nothing has happened yet: their runtime has not turned.
+            // Nothing changes before the next turn of the runtime.
         });
         let counts = || [&a, &b, &c].map(Arc::strong_count);
         assert_eq!(counts(), [2, 2, 2]);
@@ -916,14 +864,13 @@ fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
 }
 
 #[test]
-fn a_remote_task_that_is_over_stays_so() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn an_abort_does_not_change_a_finished_remote_task() {
+    runtime_test(|runtime| {
         let task = runtime.handle().spawn(|| async { String::from("kept") });
         runtime.run();
         task.abort();
         turn(&runtime);
-        // Here, where it could wait for ever; but it need not wait.
+        // On the thread of the runtime, but it is finished, so `wait` returns at once.
         assert_eq!(task.wait().unwrap(), "kept");
         let task = runtime.handle().spawn(|| async { "dropped" });
         runtime.run();
@@ -933,14 +880,12 @@ fn a_remote_task_that_is_over_stays_so() {
 }
 
 #[test]
-fn to_wait_for_a_remote_task_on_its_own_thread_panics_and_cancels_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn wait_panics_on_the_runtimes_own_thread_and_cancels_the_task() {
+    runtime_test(|runtime| {
         let expected = "`RemoteTask::wait` on the runtime's own thread would wait for itself: \
                         `.await` it";
-        let seen = Arc::new(AtomicUsize::new(0));
-        let there = seen.clone();
-        let make = move || async move { _ = there.fetch_add(1, Ordering::SeqCst) };
+        let seen = leak(AtomicUsize::new(0));
+        let make = move || async move { _ = seen.fetch_add(1, Ordering::SeqCst) };
         let task = runtime.handle().spawn(make.clone());
         assert_eq!(panic_of(|| task.wait()), expected);
         runtime.block_on(async {
@@ -954,9 +899,8 @@ fn to_wait_for_a_remote_task_on_its_own_thread_panics_and_cancels_it() {
 }
 
 #[test]
-fn a_thread_that_waits_when_the_runtime_goes_is_told_that_its_task_is_cancelled() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn wait_returns_an_error_when_the_runtime_is_dropped() {
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let (send, receive) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -974,7 +918,7 @@ fn a_thread_that_waits_when_the_runtime_goes_is_told_that_its_task_is_cancelled(
 }
 
 #[test]
-fn the_panic_of_a_remote_task_is_kept_for_who_awaits_it() {
+fn the_panic_of_a_remote_task_is_returned_to_its_handle() {
     watchdog(|| {
         let runtime = Runtime::builder().propagate_panics(true).build();
         let handle = runtime.handle();
@@ -1000,7 +944,7 @@ fn the_panic_of_a_remote_task_is_kept_for_who_awaits_it() {
     });
 }
 
-/// What ends with the panic of a detached task.
+/// Calls that the panic of a detached task ends.
 fn calls() -> [fn(&Runtime); 4] {
     [
         |runtime| runtime.run(),
@@ -1011,7 +955,7 @@ fn calls() -> [fn(&Runtime); 4] {
 }
 
 #[test]
-fn propagated_panics_end_whatever_runs_and_leave_the_other_tasks_intact() {
+fn propagated_panics_end_the_call_and_leave_the_other_tasks_intact() {
     watchdog(|| {
         for call in calls() {
             for remote in [false, true] {
@@ -1024,9 +968,7 @@ fn propagated_panics_end_whatever_runs_and_leave_the_other_tasks_intact() {
                         .spawn(|| async { panic_any(String::from("loud")) })
                         .detach();
                 } else {
-                    runtime
-                        .spawn(async { panic_any(String::from("loud")) })
-                        .detach();
+                    spawn_detached(&runtime, async { panic_any(String::from("loud")) });
                 }
                 runtime.spawn(after.probe()).detach();
                 let outcome = catch_unwind(AssertUnwindSafe(|| call(&runtime)));
@@ -1046,7 +988,7 @@ fn propagated_panics_end_whatever_runs_and_leave_the_other_tasks_intact() {
 }
 
 #[test]
-fn only_panics_that_nobody_can_await_are_propagated() {
+fn only_panics_of_tasks_without_a_handle_are_propagated() {
     watchdog(|| {
         for propagate in [false, true] {
             let runtime = Runtime::builder().propagate_panics(propagate).build();
@@ -1060,7 +1002,7 @@ fn only_panics_that_nobody_can_await_are_propagated() {
             });
             drop(held);
             runtime.run();
-            // And a detached one without the setting.
+            // The panic of a detached task, without the setting.
             if !propagate {
                 runtime.spawn(async { panic!("detached") }).detach();
                 runtime.run();
@@ -1070,9 +1012,9 @@ fn only_panics_that_nobody_can_await_are_propagated() {
 }
 
 #[test]
-fn misuse_is_blamed_on_its_caller() {
+fn panics_about_misuse_name_the_place_of_the_call() {
     let test = || {
-        /// Calls `f`, and notes where that is.
+        /// Calls `f`, and prints the place of the call.
         #[track_caller]
         fn blame<R>(f: impl FnOnce() -> R) {
             let place = std::panic::Location::caller();
@@ -1113,7 +1055,7 @@ fn misuse_is_blamed_on_its_caller() {
 }
 
 #[test]
-fn what_needs_a_runtime_and_can_return_an_error_does_so_outside_of_one() {
+fn sockets_return_an_error_outside_a_runtime() {
     watchdog(|| {
         fn now_or_never<F: Future>(future: F) -> F::Output {
             let mut future = std::pin::pin!(future);
@@ -1140,7 +1082,7 @@ fn what_needs_a_runtime_and_can_return_an_error_does_so_outside_of_one() {
             assert!(text.contains("outside of a soloist runtime"), "{text}");
             assert!(text.contains("`soloist::block_on`"), "{text}");
         }
-        // And the use of one that was made inside.
+        // Operations on a socket that was created inside a runtime.
         let listener = block_on(async { TcpListener::bind("127.0.0.1:0").await.unwrap() });
         let text = now_or_never(listener.accept()).unwrap_err().to_string();
         assert!(text.contains("outside of a soloist runtime"), "{text}");

@@ -1,4 +1,4 @@
-//! `Builder::warn_slow`, and the times that `Builder::inspect` keeps.
+//! `Builder::warn_slow`, and the times that `Builder::inspect` measures.
 
 use std::future::{Future, pending};
 use std::iter;
@@ -34,7 +34,7 @@ fn a_slow_poll_names_the_task() {
         over.await;
         thread::sleep(210 * MS);
     });
-    // On a busy machine another poll may be slow, too.
+    // On a busy machine other polls may be slow, too.
     let has = |start: &str, end: &str| {
         let mut lines = said.iter();
         lines.any(|line| line.starts_with(start) && line.contains(end))
@@ -63,7 +63,7 @@ fn a_slow_poll_names_the_task() {
 }
 
 #[test]
-fn many_short_polls_make_a_slow_turn() {
+fn many_short_polls_are_reported_as_a_slow_turn() {
     let test = || {
         said(300 * MS, async {
             let tasks: Vec<_> = (0..70)
@@ -74,7 +74,7 @@ fn many_short_polls_make_a_slow_turn() {
             }
         })
     };
-    // On a busy machine, one of them may be held up for so long that it is slow by itself.
+    // On a busy machine a single poll may be slow.
     let held_up = |said: &Vec<String>| said.iter().any(|line| line.starts_with("slow poll"));
     let mut times = iter::repeat_with(test).take(20);
     let said = times.find(|said| !held_up(said)).expect("one in peace");
@@ -86,7 +86,7 @@ fn many_short_polls_make_a_slow_turn() {
 }
 
 #[test]
-fn what_waits_is_not_slow() {
+fn waiting_is_not_reported_as_slow() {
     let said = said(500 * MS, async {
         spawn(async { sleep(600 * MS).await }).await;
     });
@@ -94,7 +94,7 @@ fn what_waits_is_not_slow() {
 }
 
 #[test]
-fn times_are_kept_only_if_asked_for() {
+fn times_are_measured_only_with_inspect() {
     watchdog(|| {
         let plain = Runtime::new();
         let warns = Runtime::builder().warn_slow(Duration::MAX).build();
@@ -117,7 +117,7 @@ fn times_are_kept_only_if_asked_for() {
 }
 
 #[test]
-fn times_of_a_task() {
+fn inspect_measures_the_polls_of_a_task() {
     watchdog(|| {
         let runtime = Runtime::builder().inspect(true).build();
         let first = runtime.spawn(async { thread::sleep(20 * MS) });
@@ -151,7 +151,7 @@ fn times_of_a_task() {
             text.contains(" polls, ") && text.ends_with(" at once"),
             "{text}"
         );
-        // The next one has the place of the first, and not its times.
+        // The next task has the slot of the first, but not its times.
         drop(first);
         let next = runtime.spawn(async {});
         let info = &runtime.tasks()[1];
@@ -163,7 +163,7 @@ fn times_of_a_task() {
 }
 
 #[test]
-fn times_of_main_and_of_the_runtime() {
+fn inspect_measures_main_and_the_runtime() {
     watchdog(|| {
         let runtime = Runtime::builder().inspect(true).build();
         runtime.block_on(async {
@@ -184,11 +184,11 @@ fn times_of_main_and_of_the_runtime() {
         );
         assert!(busy >= 20 * MS, "{busy:?}");
         assert!(idle >= 29 * MS, "{idle:?}");
-        // Outside of it time does not count.
+        // Time outside of it does not count.
         thread::sleep(10 * MS);
         let metrics = runtime.metrics();
         assert_eq!((metrics.busy, metrics.idle), (Some(busy), Some(idle)));
-        // The next main starts anew.
+        // The next main starts at zero.
         runtime.block_on(async {
             let main = inspect::dump().main.unwrap();
             assert_eq!(main.total_poll, Some(Duration::ZERO));

@@ -1,4 +1,4 @@
-//! Registering a socket with the reactor, changing what is waited for, and taking it out again.
+//! Registering a socket with the reactor, changing its interest, and deregistering it.
 
 use std::io::{self, Read, Write};
 use std::rc::Rc;
@@ -11,13 +11,13 @@ use soloist::{block_on, spawn};
 use crate::support::*;
 
 #[test]
-fn a_source_waits_for_one_direction_then_the_other_then_both() {
+fn waits_for_reading_and_writing_are_independent() {
     async_test(async || {
         let (here, mut there) = tcp_pair();
         let here = Async::new(here).unwrap();
         let log = Log::new();
 
-        // For reading, while it is writable all the time.
+        // A wait for reading, while the socket is always writable.
         let mut readable = Box::pin(here.readable());
         assert!(poll_once(&mut readable).await.is_pending());
         here.writable().await.unwrap();
@@ -27,7 +27,7 @@ fn a_source_waits_for_one_direction_then_the_other_then_both() {
         readable.await.unwrap();
         assert_eq!(here.get_ref().read(&mut [0; 8]).unwrap(), 3);
 
-        // For writing, while it is readable all the time.
+        // A wait for writing, while the socket is always readable.
         there.write_all(b"two").unwrap();
         let written = fill(&here);
         let mut writable = Box::pin(here.writable());
@@ -39,7 +39,7 @@ fn a_source_waits_for_one_direction_then_the_other_then_both() {
         writable.await.unwrap();
         assert_eq!(here.get_ref().read(&mut [0; 8]).unwrap(), 3);
 
-        // For both at once.
+        // Both at once.
         let written = fill(&here);
         let here = Rc::new(here);
         let (reader, writer) = (here.clone(), here.clone());
@@ -63,11 +63,11 @@ fn a_source_waits_for_one_direction_then_the_other_then_both() {
     });
 }
 
-/// Writes until there is no room left. Returns how much that was.
+/// Writes until the buffers are full. Returns the number of bytes.
 fn fill(stream: &Async<std::net::TcpStream>) -> usize {
     let mut written = 0;
     let mut refusals = 0;
-    // The other end's buffer takes more for a while.
+    // The peer's buffer takes more for a while.
     while refusals < 5 {
         match stream.get_ref().write(&[0; 65536]) {
             Ok(n) => {
@@ -90,17 +90,17 @@ fn drain(from: &mut std::net::TcpStream, bytes: usize) {
 }
 
 #[test]
-fn a_source_that_is_unregistered_is_as_it_was() {
+fn into_inner_returns_a_usable_socket() {
     async_test(async || {
         let (here, mut there) = tcp_pair();
         let mut here = here;
-        // Again and again: nothing is left of the last time.
+        // Repeatedly: nothing is left of the last registration.
         for _ in 0..3 {
             let source = Async::new(here).unwrap();
             there.write_all(b"x").unwrap();
             source.readable().await.unwrap();
             here = source.into_inner();
-            // Still in nonblocking mode, and with its bytes.
+            // Still nonblocking, and with its unread bytes.
             assert_eq!(here.read(&mut [0; 2]).unwrap(), 1);
             let error = here.read(&mut [0; 2]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
@@ -108,7 +108,7 @@ fn a_source_that_is_unregistered_is_as_it_was() {
     });
 }
 
-/// What the selector itself knows, as the kernel tells it.
+/// The registrations in the kernel.
 #[cfg(target_os = "linux")]
 mod selector {
     use std::os::fd::{AsRawFd, RawFd};
@@ -120,11 +120,11 @@ mod selector {
     const READABLE: u32 = 1;
     const WRITABLE: u32 = 4;
 
-    /// The events for which this process' epolls have registered the fd.
+    /// The events for which the fd is registered in an epoll of this process.
     fn registered(fd: RawFd) -> Option<u32> {
         let mut found = None;
         for entry in std::fs::read_dir("/proc/self/fdinfo").unwrap() {
-            // That of the directory is gone by now.
+            // The fd of the directory has been closed.
             let Ok(info) = std::fs::read_to_string(entry.unwrap().path()) else {
                 continue;
             };

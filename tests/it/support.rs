@@ -5,9 +5,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io::Write;
 use std::net::UdpSocket;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use futures_lite::FutureExt;
 use soloist::Runtime;
 use soloist::io::Async;
 use soloist::runtime::Turn;
@@ -37,7 +39,7 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
         .expect("a thread for the test");
     let patience = 60 * patience();
     if let Err(mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(patience * SECOND) {
-        // Not `eprintln`: what that says is captured, and lost with the process.
+        // Not `eprintln`: its output is captured, and lost with the process.
         let _ = writeln!(std::io::stderr(), "the test `{name}` hangs");
         std::process::abort();
     }
@@ -51,6 +53,14 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
 #[track_caller]
 pub(crate) fn async_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
     watchdog(|| soloist::block_on(test()))
+}
+
+/// As [`watchdog`], for a test of a runtime.
+#[track_caller]
+pub(crate) fn runtime_test<R: Send + 'static>(
+    test: impl FnOnce(Runtime) -> R + Send + 'static,
+) -> R {
+    watchdog(|| test(Runtime::new()))
 }
 
 /// Runs a test twice: on a thread that waits in its parker, and on one that waits in its reactor,
@@ -68,14 +78,14 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// How much slower the tests are than usual, under a tool that looks at every access.
+/// The factor by which the tests are slower than usual, under a sanitizer or valgrind.
 pub(crate) fn patience() -> u32 {
     let text = std::env::var("SOLOIST_TEST_PATIENCE");
     text.map_or(1, |text| text.parse().expect("a number"))
 }
 
-/// Runs `test` in a child process, whose exit status is returned, with what it wrote on
-/// standard error. `name` is the path of the calling test, as `cargo test` prints it.
+/// Runs `test` in a child process, and returns its exit status and its standard error.
+/// `name` is the path of the calling test, as `cargo test` prints it.
 /// In the child, `test` is called and the process exits with 0 after it.
 pub(crate) fn in_child(name: &str, test: impl FnOnce()) -> Option<std::process::Output> {
     if std::env::var("SOLOIST_TEST_CHILD").as_deref() == Ok(name) {
@@ -90,7 +100,7 @@ pub(crate) fn in_child(name: &str, test: impl FnOnce()) -> Option<std::process::
     Some(child)
 }
 
-/// What a [`Probe`] has seen.
+/// What a [`Probe`] has recorded.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) polls: Cell<usize>,
@@ -98,7 +108,7 @@ pub(crate) struct Seen {
     pub(crate) dropped_on: Cell<Option<ThreadId>>,
     /// The waker of the last poll.
     pub(crate) waker: RefCell<Option<Waker>>,
-    /// Whether the next poll is to be ready.
+    /// Whether the next poll returns `Ready`.
     pub(crate) ready: Cell<bool>,
 }
 
@@ -112,11 +122,16 @@ impl Seen {
         Probe { seen: self.clone() }
     }
 
+    /// The numbers of polls and drops.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.polls.get(), self.drops.get())
+    }
+
     pub(crate) fn waker(&self) -> Waker {
         self.waker.borrow().clone().expect("it has been polled")
     }
 
-    /// Lets the probe be done at its next poll, and wakes it.
+    /// Makes the probe ready, and wakes it.
     pub(crate) fn finish(&self) {
         self.ready.set(true);
         if let Some(waker) = self.waker.take() {
@@ -125,7 +140,7 @@ impl Seen {
     }
 }
 
-/// A future that records its polls, its waker, its drop and the dropping thread.
+/// A future that records its polls, its waker, its drop and the thread of its drop.
 pub(crate) struct Probe {
     seen: Rc<Seen>,
 }
@@ -161,12 +176,12 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
-/// What has happened, in order.
-pub(crate) struct Log<T>(Rc<RefCell<Vec<T>>>);
+/// A log of events.
+pub(crate) struct Log<T: 'static>(&'static RefCell<Vec<T>>);
 
 impl<T> Log<T> {
     pub(crate) fn new() -> Log<T> {
-        Log(Rc::default())
+        Log(leak(RefCell::default()))
     }
 
     pub(crate) fn push(&self, entry: T) {
@@ -175,6 +190,10 @@ impl<T> Log<T> {
 
     pub(crate) fn take(&self) -> Vec<T> {
         self.0.take()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
     }
 
     /// Checks the entries since the last check.
@@ -186,20 +205,22 @@ impl<T> Log<T> {
         assert_eq!(self.take(), expected);
     }
 
-    /// A guard whose drop is logged.
-    pub(crate) fn on_drop(&self, entry: T) -> OnDrop<impl FnMut() + use<T>> {
-        let (log, mut entry) = (self.clone(), Some(entry));
+    /// A guard that logs `entry` when it is dropped.
+    pub(crate) fn on_drop(self, entry: T) -> OnDrop<impl FnMut() + use<T>> {
+        let (log, mut entry) = (self, Some(entry));
         OnDrop(move || log.0.borrow_mut().extend(entry.take()))
     }
 }
 
+impl<T> Copy for Log<T> {}
+
 impl<T> Clone for Log<T> {
     fn clone(&self) -> Log<T> {
-        Log(self.0.clone())
+        *self
     }
 }
 
-/// A waker that counts how often it is woken.
+/// A waker that counts its wakes.
 #[derive(Default)]
 pub(crate) struct CountWakes(pub(crate) AtomicUsize);
 
@@ -268,18 +289,28 @@ pub(crate) async fn assert_pending<F: Future>(future: F) {
     );
 }
 
-/// A `sleep` that is made inside of the runtime, at its first poll.
+/// A `sleep` that is created inside the runtime, at its first poll.
 pub(crate) async fn sleep_for(duration: Duration) {
     sleep(duration).await;
 }
 
-/// Makes a turn that does not wait.
+/// A future that is never done, and holds `guard`.
+pub(crate) async fn hold<G>(_guard: G) {
+    pending::<()>().await;
+}
+
+#[track_caller]
+pub(crate) fn spawn_detached(runtime: &Runtime, future: impl Future<Output: 'static> + 'static) {
+    runtime.spawn(future).detach();
+}
+
+/// Makes a turn without waiting.
 #[track_caller]
 pub(crate) fn turn(runtime: &Runtime) -> Turn {
     runtime.turn(Some(Duration::ZERO)).unwrap()
 }
 
-/// Makes turns that do not wait, until nothing is ready.
+/// Makes turns without waiting, until no task is ready.
 #[track_caller]
 pub(crate) fn run_until_idle(runtime: &Runtime) {
     while turn(runtime).polled > 0 {}
@@ -290,45 +321,53 @@ pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Outp
     std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
 
-/// The open file descriptors of this process. Other tests open some at the same time:
-/// for exact counts, ask in a child process ([`in_child`]).
+/// The number of open file descriptors of this process. Other tests open some at the same time:
+/// exact counts need a child process ([`in_child`]).
 #[cfg(target_os = "linux")]
 pub(crate) fn open_fds() -> usize {
-    // One of them is that of the directory that is being read.
+    // One of them is that of the directory itself.
     std::fs::read_dir("/proc/self/fd").expect("/proc").count() - 1
 }
 
-/// The CPU time that this thread has used, user and system.
+/// The CPU time of this thread, user and system.
 #[cfg(target_os = "linux")]
 pub(crate) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// The CPU time that this thread has used, user and system.
+/// The CPU time of this thread, user and system.
 #[cfg(windows)]
 pub(crate) fn thread_cpu_time() -> Duration {
     cpu_time::ThreadTime::now().as_duration()
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a payload that is no text".to_string())
 }
 
-/// Calls `f`, which must panic, and returns what it says.
+/// Calls `f`, which must panic, and returns the message.
 #[track_caller]
 pub(crate) fn panic_of<R>(f: impl FnOnce() -> R) -> String {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+    match std::panic::catch_unwind(AssertUnwindSafe(f)) {
         Ok(_) => panic!("it did not panic"),
         Err(payload) => panic_text(&*payload),
     }
 }
 
-/// Runs `test` as [`in_child`] does, checks that it came to its end, and returns what
-/// it wrote on standard error.
+/// As [`panic_of`], for a future.
+pub(crate) async fn panic_of_async<F: Future>(future: F) -> String {
+    match AssertUnwindSafe(future).catch_unwind().await {
+        Ok(_) => panic!("it did not panic"),
+        Err(payload) => panic_text(&*payload),
+    }
+}
+
+/// Runs `test` as [`in_child`] does, checks that it succeeds, and returns its
+/// standard error.
 #[track_caller]
 pub(crate) fn passes_in_child(name: &str, test: impl FnOnce()) -> String {
     const DONE: &str = "the child is done";
@@ -367,7 +406,7 @@ pub(crate) fn test_name<F>() -> &'static str {
     path.split_once("::").expect("a test of a crate").1
 }
 
-/// How often this thread has gone to sleep in the kernel.
+/// The number of times that this thread has slept in the kernel.
 #[cfg(target_os = "linux")]
 pub(crate) fn kernel_waits() -> usize {
     let status = std::fs::read_to_string("/proc/thread-self/status").expect("/proc");
@@ -377,7 +416,7 @@ pub(crate) fn kernel_waits() -> usize {
     count.parse().expect("a number")
 }
 
-/// Sleeps for `time`, and checks that the thread has been idle meanwhile.
+/// Sleeps for `time`, and checks that the thread is idle meanwhile.
 pub(crate) async fn assert_idle(time: Duration) {
     #[cfg(any(target_os = "linux", windows))]
     let before = thread_cpu_time();
@@ -424,7 +463,7 @@ pub(crate) fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'stati
         .expect("no panic on the other thread")
 }
 
-/// Runs `f` on a thread of its own. The future that this returns is done when `f` is.
+/// Runs `f` on another thread. The returned future is done when `f` is.
 pub(crate) fn on_thread<R: Send + 'static>(
     f: impl FnOnce() -> R + Send + 'static,
 ) -> impl Future<Output = R> {
@@ -438,7 +477,7 @@ pub(crate) fn on_thread<R: Send + 'static>(
     }));
     let there = shared.clone();
     thread::spawn(move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(f));
         let waker = {
             let mut shared = there.lock().unwrap();
             shared.result = Some(result);
@@ -461,14 +500,22 @@ pub(crate) fn on_thread<R: Send + 'static>(
     })
 }
 
-/// As `mem::forget`, so that LeakSanitizer sees that it is on purpose: it finds the address.
+/// As `Box::leak`: a test can use the reference anywhere, without clones. LeakSanitizer sees that
+/// it is on purpose.
+pub(crate) fn leak<T>(value: T) -> &'static T {
+    let leaked = Box::leak(Box::new(value));
+    forget(&raw const *leaked as usize);
+    leaked
+}
+
+/// As `mem::forget`. LeakSanitizer finds the address, and does not report it.
 pub(crate) fn forget<T>(value: T) {
     static FORGOTTEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     let place = Box::into_raw(Box::new(value));
     FORGOTTEN.lock().unwrap().push(place as usize);
 }
 
-/// From now on warnings go to standard error, wherever they would go. In a child process only.
+/// Sends warnings to standard error from now on, also with the feature `log`. For child processes.
 pub(crate) fn show_warnings() {
     #[cfg(feature = "log")]
     {
@@ -478,7 +525,7 @@ pub(crate) fn show_warnings() {
     }
 }
 
-/// The warnings in what such a child has written on standard error.
+/// The warnings in the standard error of such a child.
 pub(crate) fn warnings(stderr: &str) -> Vec<String> {
     let lines = stderr.lines().filter_map(|line| {
         if cfg!(feature = "log") {

@@ -1,4 +1,4 @@
-//! `Task` and its relatives: how a task ends, who hears of it, and when its future and
+//! `Task`, `JoinError` and `yield_now`: how a task ends, and when its future and
 //! its output are dropped.
 
 use std::cell::{Cell, RefCell};
@@ -20,21 +20,21 @@ use crate::support::*;
 
 #[track_caller]
 fn assert_dropped(seen: &Seen, polls: usize) {
-    assert_eq!((seen.polls.get(), seen.drops.get()), (polls, 1));
+    assert_eq!(seen.counts(), (polls, 1));
     assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
 }
 
-/// Where in this file a task is said to be spawned.
+/// The place of a spawn in this file, as errors display it.
 fn spawned_at(line: u32) -> String {
     format!("(spawned at {}:{line}:", file!())
 }
 
 #[test]
-fn a_task_gives_its_output_to_who_awaits_it() {
+fn awaiting_a_task_returns_its_output() {
     async_test(async || {
         assert_eq!(spawn(async { 1 }).await, 1);
         assert_eq!(spawn(async { 2 }).join().await.unwrap(), 2);
-        // Long after it is done, and of a type that is not Send.
+        // Long after its end, with an output that is not `Send`.
         let task = spawn(async { Rc::new(3) });
         yield_now().await;
         assert_eq!(*task.await, 3);
@@ -45,27 +45,17 @@ fn a_task_gives_its_output_to_who_awaits_it() {
         });
         assert!(poll_once(&mut task).await.is_pending());
         assert_eq!((&mut task).await, 4);
-    });
-}
-
-#[test]
-fn a_future_is_dropped_before_who_awaits_it_goes_on() {
-    async_test(async || {
+        // The future has been dropped before that.
         let seen = Seen::new();
         seen.ready.set(true);
         spawn(seen.probe()).await;
         assert_dropped(&seen, 1);
-        let seen = Seen::new();
-        seen.ready.set(true);
-        spawn(seen.probe()).join().await.unwrap();
-        assert_dropped(&seen, 1);
     });
 }
 
 #[test]
-fn a_task_that_is_dropped_while_it_is_ready_costs_the_next_one_no_poll() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn the_queue_entry_of_a_dropped_task_is_not_a_poll() {
+    runtime_test(|runtime| {
         let (ready, next) = (Seen::new(), Seen::new());
         let task = runtime.spawn(ready.probe());
         turn(&runtime);
@@ -83,23 +73,27 @@ fn a_task_that_is_dropped_while_it_is_ready_costs_the_next_one_no_poll() {
 }
 
 #[test]
-fn a_detached_task_runs_on() {
+fn a_detached_task_runs_to_its_end() {
     watchdog(|| {
         let (seen, output) = (Seen::new(), Rc::new(()));
         let runtime = Runtime::new();
         let (probe, there) = (seen.probe(), output.clone());
-        runtime
-            .spawn(async move {
-                probe.await;
-                there
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            probe.await;
+            there
+        });
+        // A task whose handle is forgotten continues, too.
+        let forgotten = Seen::new();
+        forget(runtime.spawn(forgotten.probe()));
         turn(&runtime);
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
-        seen.finish();
+        for seen in [&seen, &forgotten] {
+            assert_eq!(seen.counts(), (1, 0));
+            seen.finish();
+        }
         runtime.run();
         assert_dropped(&seen, 2);
-        // Nobody takes the output: it goes when it is made, or with the handle.
+        assert_dropped(&forgotten, 2);
+        // An unwanted output is dropped when it is returned, or with the handle.
         assert_eq!(Rc::strong_count(&output), 1);
         let there = output.clone();
         let task = runtime.spawn(async move { there });
@@ -110,84 +104,37 @@ fn a_detached_task_runs_on() {
     });
 }
 
-#[test]
-fn a_task_whose_handle_is_forgotten_runs_on() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let seen = Seen::new();
-        forget(runtime.spawn(seen.probe()));
-        turn(&runtime);
-        seen.finish();
-        runtime.run();
-        assert_dropped(&seen, 2);
-    });
-}
-
-/// A place for a task's own handle.
+/// A slot for the handle of a task.
 type Own = Rc<RefCell<Option<Task<()>>>>;
 
 #[test]
-fn a_task_that_drops_or_cancels_itself_is_dropped_at_the_end_of_its_poll() {
-    watchdog(|| {
-        for cancel in [false, true] {
-            let (own, dropped) = (Own::default(), Rc::new(Cell::new(false)));
-            let (handle, there) = (own.clone(), dropped.clone());
-            let reached = Rc::new(Cell::new(0));
-            let count = reached.clone();
-            let guard = OnDrop(move || there.set(true));
-            let runtime = Runtime::new();
-            let seen_inside = dropped.clone();
-            *own.borrow_mut() = Some(runtime.spawn(async move {
-                let _guard = guard;
-                let task = handle.take().unwrap();
-                if cancel {
-                    let cancel = task.cancel();
-                    count.set(count.get() + 1);
-                    assert!(!seen_inside.get());
-                    // It waits for its own end, and goes with it.
-                    cancel.await;
-                } else {
-                    drop(task);
-                    count.set(count.get() + 1);
-                    assert!(!seen_inside.get());
-                    yield_now().await;
-                }
-                count.set(count.get() + 100);
-            }));
-            assert_eq!(turn(&runtime).polled, 1);
-            assert!(dropped.get());
-            assert_eq!(turn(&runtime).polled, 0);
-            assert_eq!(reached.get(), 1);
-        }
-    });
-}
-
-#[test]
-fn a_task_that_drops_its_handle_in_its_last_poll_is_done() {
-    watchdog(|| {
-        let output = Rc::new(());
-        let own: Rc<RefCell<Option<Task<Rc<()>>>>> = Rc::default();
-        let (handle, there) = (own.clone(), output.clone());
-        let runtime = Runtime::new();
+fn a_task_that_awaits_its_own_cancel_is_dropped_at_the_end_of_its_poll() {
+    runtime_test(|runtime| {
+        let (own, log) = (Own::default(), Log::new());
+        let (handle, guard) = (own.clone(), log.on_drop("dropped"));
         *own.borrow_mut() = Some(runtime.spawn(async move {
-            drop(handle.take());
-            there
+            let _guard = guard;
+            let cancel = handle.take().unwrap().cancel();
+            log.push("cancelled");
+            cancel.await;
+            log.push("never");
         }));
-        runtime.run();
-        assert_eq!(Rc::strong_count(&output), 1);
+        assert_eq!(turn(&runtime).polled, 1);
+        log.assert(&["cancelled", "dropped"]);
+        assert_eq!(turn(&runtime).polled, 0);
     });
 }
 
 #[test]
-fn a_handle_that_goes_while_its_future_is_dropped_changes_nothing() {
+fn a_future_can_drop_its_own_handle_in_its_destructor() {
     watchdog(|| {
         for abort in [false, true] {
             let own = Own::default();
-            let drops = Rc::new(Cell::new(0));
-            let (handle, count) = (own.clone(), drops.clone());
+            let drops = leak(Cell::new(0));
+            let handle = own.clone();
             let guard = OnDrop(move || {
                 drop(handle.take());
-                count.set(count.get() + 1);
+                drops.set(drops.get() + 1);
             });
             let runtime = Runtime::new();
             let task = runtime.spawn(async move {
@@ -236,8 +183,8 @@ fn awaiting_a_task_twice_panics_and_names_it() {
     });
 }
 
-/// The errors of three tasks, with the lines of their spawns: one is cancelled, and two
-/// panic.
+/// The errors of three tasks, with the lines of their spawns: one was cancelled, and two have
+/// panicked.
 fn errors() -> [(JoinError, u32); 3] {
     block_on(async {
         let at = line!();
@@ -256,7 +203,7 @@ fn errors() -> [(JoinError, u32); 3] {
 }
 
 #[test]
-fn a_join_error_names_the_task_where_it_was_spawned_and_what_happened() {
+fn a_join_error_names_the_task_its_place_and_the_cause() {
     watchdog(|| {
         let expected = [
             ("gone", " was cancelled"),
@@ -268,7 +215,7 @@ fn a_join_error_names_the_task_where_it_was_spawned_and_what_happened() {
             let start = format!("task `{name}` {}", spawned_at(*line));
             let rest = text.strip_prefix(&start);
             let rest = rest.unwrap_or_else(|| panic!("{text}: not {start}"));
-            // What is left of the place is the column.
+            // The rest of the place is the column.
             let (column, said) = rest.split_once(')').unwrap();
             assert!(column.parse::<u32>().is_ok(), "{text}");
             assert_eq!(said, end);
@@ -278,7 +225,7 @@ fn a_join_error_names_the_task_where_it_was_spawned_and_what_happened() {
 }
 
 #[test]
-fn a_join_error_tells_the_ways_apart() {
+fn a_join_error_distinguishes_cancellation_from_panic() {
     watchdog(|| {
         let [aborted, panicked, other] = errors().map(|(error, _)| error);
         let kinds = [&aborted, &panicked, &other].map(|e| (e.is_cancelled(), e.is_panic()));
@@ -299,7 +246,7 @@ fn a_join_error_tells_the_ways_apart() {
 }
 
 #[test]
-fn a_join_error_is_an_error_for_others_to_carry() {
+fn a_join_error_converts_to_an_io_error() {
     watchdog(|| {
         for (error, _) in errors() {
             let text = error.to_string();
@@ -316,9 +263,8 @@ fn a_join_error_is_an_error_for_others_to_carry() {
 }
 
 #[test]
-fn the_place_of_a_spawn_is_that_of_the_call_whatever_spawns() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn every_way_to_spawn_records_the_place_of_the_call() {
+    runtime_test(|runtime| {
         let from_runtime = (runtime.spawn(pending::<()>()), line!());
         let from_handle = (runtime.handle().spawn(pending::<()>), line!());
         let from_within = runtime.block_on(async { (spawn(pending::<()>()), line!()) });
@@ -343,7 +289,7 @@ fn tasks_are_numbered_from_one_in_each_runtime() {
             let one = runtime.spawn(async {});
             let (two, three, five) = runtime.block_on(async {
                 let (two, three) = (spawn(async {}), Builder::new().name("x").spawn(async {}));
-                // One that came from elsewhere counts, and so do those that are over.
+                // Remote tasks and finished tasks count, too.
                 Handle::current().spawn(|| async {}).await.unwrap();
                 (two, three, spawn(async {}))
             });
@@ -358,9 +304,8 @@ fn tasks_are_numbered_from_one_in_each_runtime() {
 }
 
 #[test]
-fn a_task_is_finished_when_it_is_over_however_it_ended() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn is_finished_is_true_after_completion_panic_and_abort() {
+    runtime_test(|runtime| {
         let own = Own::default();
         let inside = own.clone();
         let running = runtime.spawn(async move {
@@ -389,9 +334,8 @@ fn a_task_is_finished_when_it_is_over_however_it_ended() {
 }
 
 #[test]
-fn outputs_outlive_their_runtime_and_lost_tasks_say_so() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn outputs_outlive_their_runtime_and_unfinished_tasks_are_cancelled() {
+    runtime_test(|runtime| {
         let done = runtime.spawn(async { Rc::new(5) });
         let done_too = runtime.spawn(async { 6 });
         let panicked = runtime.spawn(async { panic!("before the end") });
@@ -415,12 +359,10 @@ fn a_task_is_awaited_from_another_runtime_of_its_thread() {
             yield_now().await;
             8
         });
-        let seen = Rc::new(Cell::new(0));
-        let got = seen.clone();
-        two.spawn(async move {
-            got.set((&mut task).await);
-        })
-        .detach();
+        let seen = leak(Cell::new(0));
+        spawn_detached(&two, async move {
+            seen.set((&mut task).await);
+        });
         for expected in [0, 0, 8] {
             turn(&two);
             assert_eq!(seen.get(), expected);
@@ -430,9 +372,8 @@ fn a_task_is_awaited_from_another_runtime_of_its_thread() {
 }
 
 #[test]
-fn the_last_waker_is_woken_when_a_task_ends_and_the_ones_before_are_let_go() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn only_the_last_waker_is_kept_and_woken_when_a_task_ends() {
+    runtime_test(|runtime| {
         for abort in [false, true] {
             let seen = Seen::new();
             let mut task = runtime.spawn(seen.probe());
@@ -442,7 +383,7 @@ fn the_last_waker_is_woken_when_a_task_ends_and_the_ones_before_are_let_go() {
                 assert!(poll_with(&mut task, waker).is_pending());
             }
             drop((one_waker, two_waker));
-            // The cell holds the second, once.
+            // The task holds the second waker, once.
             let counts = || [&one, &two].map(std::sync::Arc::strong_count);
             assert_eq!(counts(), [1, 2]);
             if abort {
@@ -459,7 +400,7 @@ fn the_last_waker_is_woken_when_a_task_ends_and_the_ones_before_are_let_go() {
 }
 
 #[test]
-fn futures_and_outputs_of_any_size_and_alignment_have_their_place() {
+fn futures_and_outputs_can_have_any_size_and_alignment() {
     #[derive(Clone, Copy, PartialEq, Debug)]
     #[repr(align(128))]
     struct Aligned(u8);
@@ -467,7 +408,7 @@ fn futures_and_outputs_of_any_size_and_alignment_have_their_place() {
         assert_eq!(std::ptr::from_ref(value).addr() % 128, 0);
     }
     async_test(async || {
-        // A large future with a small output, and the other way round.
+        // A large future with a small output, and the opposite.
         let small = spawn(async {
             let aligned = Aligned(1);
             let large = [2_u8; 50_000];
@@ -486,9 +427,8 @@ fn futures_and_outputs_of_any_size_and_alignment_have_their_place() {
 }
 
 #[test]
-fn a_task_tells_little_of_itself() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn debug_of_a_task_has_its_id_and_state() {
+    runtime_test(|runtime| {
         let task = runtime.spawn(async {});
         assert_eq!(
             format!("{task:?}"),
@@ -515,7 +455,7 @@ fn tasks_spawn_tasks_that_await_tasks() {
 }
 
 #[test]
-fn yield_now_lets_all_that_is_ready_go_first_and_takes_two_polls() {
+fn yield_now_runs_all_ready_tasks_first_and_takes_two_polls() {
     watchdog(|| {
         let polls = Cell::new(0);
         let order: Rc<RefCell<Vec<u32>>> = Rc::default();

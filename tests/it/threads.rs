@@ -1,11 +1,10 @@
-//! Threads that end, threads that call from elsewhere, and forks.
+//! Threads that end, threads that call handles, and forks.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::thread;
@@ -23,20 +22,20 @@ use crate::support::*;
 // Destructors of thread-locals.
 
 thread_local! {
-    /// Dropped when the thread ends: before what soloist keeps there, or after it.
+    /// Dropped when the thread ends, before or after the thread-locals of soloist.
     static KEPT: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a thread can leave behind.
-fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
+/// All that a thread can leave behind.
+fn leave_behind(ends: &'static AtomicUsize) -> Vec<Box<dyn Any>> {
     let ended = || {
-        let ends = ends.clone();
+        let ends = ends;
         OnDrop(move || {
             ends.fetch_add(1, Ordering::SeqCst);
         })
     };
     let runtime = Runtime::new();
-    // A task that waits for everything there is, and spawns and wakes when it goes.
+    // A task that waits for a timer and a socket, and spawns and wakes in its destructor.
     let (guard, second) = (ended(), ended());
     let task = runtime.spawn(async move {
         let (ours, _theirs) = tcp_pair();
@@ -56,12 +55,7 @@ fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
         })
         .await;
     });
-    runtime
-        .spawn(async move {
-            let _guard = second;
-            pending::<()>().await;
-        })
-        .detach();
+    spawn_detached(&runtime, hold(second));
     let done = runtime.spawn(async { Rc::new(5) });
     let (ours, theirs) = tcp_pair();
     let (waker, remote, timer, stream, listener) = runtime.block_on(async {
@@ -91,7 +85,7 @@ fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
         let runtime = Runtime::new();
         let task = runtime.spawn(async { 2 });
         drop(task);
-        // With what is left of the thread it works, or says that it does not.
+        // With the rest of the thread it works, or panics.
         let _ = std::panic::catch_unwind(|| {
             block_on(async {
                 spawn(async {}).await;
@@ -119,17 +113,16 @@ fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
 }
 
 #[test]
-fn b81_everything_can_be_dropped_while_its_thread_ends() {
+fn b81_everything_can_be_dropped_in_destructors_of_thread_locals() {
     in_own_process(|| {
         for first in [true, false] {
             for reversed in [true, false] {
-                let ends = Arc::new(AtomicUsize::new(0));
-                let count = ends.clone();
+                let ends = leak(AtomicUsize::new(0));
                 let thread = thread::spawn(move || {
                     if first {
                         KEPT.with(|_| {});
                     }
-                    let mut left = leave_behind(&count);
+                    let mut left = leave_behind(&ends);
                     if reversed {
                         left.reverse();
                     }
@@ -147,25 +140,19 @@ fn b81_everything_can_be_dropped_while_its_thread_ends() {
 }
 
 #[test]
-fn b81_a_runtime_in_a_thread_local_is_usable_until_the_end() {
+fn b81_a_runtime_in_a_thread_local_is_dropped_with_its_thread() {
     thread_local! {
         static RUNTIME: Runtime = Runtime::new();
     }
     in_own_process(|| {
         for _ in 0..3 {
-            let dropped = Arc::new(AtomicUsize::new(0));
-            let count = dropped.clone();
+            let dropped = leak(AtomicUsize::new(0));
             let thread = thread::spawn(move || {
                 let guard = OnDrop(move || {
-                    count.fetch_add(1, Ordering::SeqCst);
+                    dropped.fetch_add(1, Ordering::SeqCst);
                 });
                 RUNTIME.with(|runtime| {
-                    runtime
-                        .spawn(async move {
-                            let _guard = guard;
-                            pending::<()>().await;
-                        })
-                        .detach();
+                    spawn_detached(&runtime, hold(guard));
                     runtime.block_on(async {
                         yield_now().await;
                         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -181,10 +168,10 @@ fn b81_a_runtime_in_a_thread_local_is_usable_until_the_end() {
     });
 }
 
-// Calls from other threads while the runtime goes idle.
+// Calls of other threads while the runtime goes idle.
 
-/// So many calls, or as many as half a minute has room for: where the two threads have no
-/// cores of their own, each call may take a slice of time.
+/// Makes so many calls, or as many as fit into half a minute: if the two threads share a core,
+/// each call may take a time slice.
 fn call_while_it_goes_idle(calls: usize) {
     with_both_waits(move || {
         let runtime = Runtime::new();
@@ -192,18 +179,17 @@ fn call_while_it_goes_idle(calls: usize) {
         let caller = thread::spawn(move || {
             let start = Instant::now();
             let mut random = Rng::with_seed(82);
-            let served = Arc::new(AtomicUsize::new(0));
+            let served = leak(AtomicUsize::new(0));
             for n in 1..=calls {
                 if start.elapsed() > (30 * SECOND) {
                     break;
                 }
-                let count = served.clone();
                 handle
                     .spawn(async move || {
-                        count.fetch_add(1, Ordering::SeqCst);
+                        served.fetch_add(1, Ordering::SeqCst);
                     })
                     .detach();
-                // As soon as it is served: the runtime is about to go idle.
+                // As soon as the call is served: the runtime is about to go idle.
                 while served.load(Ordering::SeqCst) < n {
                     std::hint::spin_loop();
                     if random.u64(..10_000) == 0 {
@@ -238,14 +224,13 @@ fn b82_floods_of_calls_are_all_served() {
 
     with_both_waits(|| {
         let runtime = Runtime::new();
-        let served = Arc::new(AtomicUsize::new(0));
+        let served = leak(AtomicUsize::new(0));
         let callers: Vec<_> = (0..3)
             .map(|seed| {
-                let (handle, served) = (runtime.handle(), served.clone());
+                let handle = runtime.handle();
                 thread::spawn(move || {
                     let mut random = Rng::with_seed(seed);
                     for _ in 0..CALLS {
-                        let served = served.clone();
                         handle
                             .spawn(async move || {
                                 served.fetch_add(1, Ordering::SeqCst);
@@ -277,18 +262,17 @@ fn b82_wakes_of_one_task_from_several_threads_are_not_lost() {
     with_both_waits(|| {
         const WAKES: usize = 5000;
         block_on(async {
-            let turn = Arc::new(AtomicUsize::new(0));
-            // As many as half a minute has room for, if the threads have no cores of their own.
+            let turn = leak(AtomicUsize::new(0));
+            // As many as fit into half a minute, if the threads share a core.
             let start = Instant::now();
-            let is_over = Arc::new(AtomicBool::new(false));
+            let is_over = leak(AtomicBool::new(false));
             let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
             let threads: Vec<_> = (0..2)
                 .map(|n| {
-                    let (turn, waker) = (turn.clone(), waker.clone());
-                    let is_over = is_over.clone();
+                    let waker = waker.clone();
                     thread::spawn(move || {
                         for round in 0..WAKES {
-                            // Until it has seen the last one.
+                            // Until the last one was seen.
                             while turn.load(Ordering::Acquire) != 4 * round + 2 * n {
                                 if is_over.load(Ordering::Relaxed) {
                                     return;
@@ -329,7 +313,7 @@ mod forks {
     use super::*;
     use crate::sys;
 
-    /// A server's end that answers, in a thread of the parent that a fork leaves behind.
+    /// Echoes, on a thread of the parent, which a fork does not copy.
     fn echo(theirs: std::net::TcpStream) {
         thread::spawn(move || {
             let mut buf = [0; 64];
@@ -349,7 +333,7 @@ mod forks {
         }
     }
 
-    /// It has waited, and is registered.
+    /// A stream that has been waited for, and so is registered.
     async fn echoing_stream() -> TcpStream {
         let (ours, theirs) = tcp_pair();
         echo(theirs);
@@ -376,11 +360,11 @@ mod forks {
     }
 
     #[test]
-    fn b84_a_child_that_drops_its_copies_leaves_the_parents_alone() {
+    fn b84_a_child_that_drops_its_copies_does_not_affect_the_parent() {
         in_own_process(|| {
             let runtime = Runtime::new();
             let mut other = runtime.block_on(echoing_stream());
-            // A task of the parent's waits meanwhile.
+            // A task of the parent that waits meanwhile.
             let (ours, mut theirs) = tcp_pair();
             let waiting = runtime.spawn(async move {
                 let mut stream = TcpStream::try_from(ours).unwrap();
@@ -390,7 +374,7 @@ mod forks {
             let listener = block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
             let mut kept = Some((runtime, waiting, listener));
             let child = sys::fork(|| {
-                // Closed, and not taken out of what the parent waits with.
+                // The copies are closed, but not removed from the epoll of the parent.
                 drop(kept.take());
                 block_on(fresh_sockets_work());
                 let error = block_on(other.read(&mut [0])).unwrap_err();
@@ -418,7 +402,7 @@ mod forks {
     }
 
     #[test]
-    fn b84_a_child_that_is_forked_by_a_task_may_drop_what_it_has() {
+    fn b84_a_child_forked_in_a_task_can_drop_its_sockets() {
         in_own_process(|| {
             block_on(async {
                 let mut stream = echoing_stream().await;
@@ -442,9 +426,9 @@ mod forks {
         });
     }
 
-    /// The child goes on without the parent's reactor: its timers work.
+    /// The child continues without the reactor of the parent: its timers work.
     #[test]
-    fn b84_a_child_that_goes_on_in_a_task_does_not_disturb_the_parent() {
+    fn b84_a_child_that_continues_in_a_task_does_not_affect_the_parent() {
         in_own_process(|| {
             let parent = std::process::id();
             let result = std::panic::catch_unwind(|| {
@@ -454,7 +438,7 @@ mod forks {
                     let read = timeout(MS, stream.read(&mut [0])).await;
                     assert!(read.is_err(), "it is registered now");
                     let Some(child) = sys::fork_here() else {
-                        // Whatever comes is not for the child. A thread wakes it.
+                        // No event is for the child. A thread wakes it.
                         for _ in 0..20 {
                             sleep(5 * MS).await;
                             soloist::unblock(|| ()).await;
@@ -468,7 +452,7 @@ mod forks {
                     (&theirs).write_all(b"x").unwrap();
                     assert_eq!(child.wait(), 0);
                     assert_eq!(stream.read(&mut [0]).await.unwrap(), 1);
-                    // The next one comes while it waits. Nothing else wakes it.
+                    // The next byte arrives during the wait. Nothing else wakes it.
                     let read = spawn(async move { stream.read(&mut [0]).await });
                     let writer = thread::spawn(move || {
                         thread::sleep(5 * MS);

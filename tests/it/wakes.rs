@@ -1,4 +1,4 @@
-//! Wake-ups: none is lost, and none is made up.
+//! Wake-ups: none is lost, and none is spurious.
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn, ready};
@@ -21,7 +21,7 @@ use soloist::{Runtime, block_on, spawn};
 
 use crate::support::*;
 
-/// One thread's word for a future.
+/// The state that a thread shares with the future that it wakes.
 #[derive(Default)]
 struct Line {
     sent: AtomicUsize,
@@ -29,8 +29,8 @@ struct Line {
 }
 
 impl Line {
-    /// Waits until a poll has seen this round: for a moment without sleeping, so that
-    /// the next wake often comes while that poll is under way.
+    /// Waits until a poll has seen this round. It spins at first, so that
+    /// the next wake often comes during that poll.
     fn wait(&self, round: usize) {
         let mut spins = 0;
         while self.seen.load(Ordering::Relaxed) < round {
@@ -44,11 +44,9 @@ impl Line {
     }
 }
 
-/// A future that each of `threads` threads wakes `rounds` times. A thread wakes it anew
-/// as soon as a poll has seen the word of its last wake, often while that poll is under
-/// way, and goes on only when that has led to another poll.
-fn woken_by(threads: usize, rounds: usize, polls: &Rc<Cell<usize>>) -> impl Future + use<> {
-    let polls = polls.clone();
+/// A future that each of `threads` threads wakes `rounds` times. A thread wakes it as soon as a poll
+/// has seen its last round, often during that poll, and continues after another poll has seen that.
+fn woken_by(threads: usize, rounds: usize, polls: &'static Cell<usize>) -> impl Future + use<> {
     let mut lines: Vec<(Arc<Line>, Thread)> = Vec::new();
     poll_fn(move |cx| {
         polls.set(polls.get() + 1);
@@ -79,10 +77,10 @@ fn woken_by(threads: usize, rounds: usize, polls: &Rc<Cell<usize>>) -> impl Futu
 }
 
 #[test]
-fn b01_each_wake_after_a_poll_began_leads_to_another() {
+fn b01_each_wake_after_the_start_of_a_poll_leads_to_another_poll() {
     with_both_waits(|| {
         let rounds = 2_000;
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         block_on(async {
             spawn(woken_by(2, rounds, &polls)).await;
         });
@@ -97,9 +95,9 @@ fn b01_each_wake_after_a_poll_began_leads_to_another() {
 #[test]
 fn a_thousand_wakes_from_each_of_four_threads_are_a_thousand_polls_each() {
     with_both_waits(|| {
-        let polls: Vec<_> = (0..4).map(|_| Rc::new(Cell::new(0))).collect();
+        let polls = [(); 4].map(|()| &*leak(Cell::new(0)));
         block_on(async {
-            let tasks: Vec<_> = polls.iter().map(|p| spawn(woken_by(1, 1_000, p))).collect();
+            let tasks = polls.map(|polls| spawn(woken_by(1, 1_000, polls)));
             for task in tasks {
                 task.await;
             }
@@ -111,14 +109,14 @@ fn a_thousand_wakes_from_each_of_four_threads_are_a_thousand_polls_each() {
 }
 
 #[test]
-fn many_wakes_before_a_poll_are_one() {
+fn many_wakes_before_a_poll_lead_to_one_poll() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let seen = Seen::new();
         runtime.spawn(seen.probe()).detach();
         assert_eq!(turn(&runtime).polled, 1);
 
-        // From this thread, but not inside of the runtime.
+        // On this thread, outside the runtime.
         for _ in 0..100 {
             seen.waker().wake();
         }
@@ -126,23 +124,21 @@ fn many_wakes_before_a_poll_are_one() {
         assert_eq!(turn(&runtime).polled, 0);
         assert_eq!(seen.polls.get(), 2);
 
-        // From another thread.
+        // On another thread.
         let waker = seen.waker();
-        thread::spawn(move || (0..100).for_each(|_| waker.wake_by_ref()))
-            .join()
-            .unwrap();
+        elsewhere(move || (0..100).for_each(|_| waker.wake_by_ref()));
         assert_eq!(turn(&runtime).polled, 1);
         assert_eq!(turn(&runtime).polled, 0);
         assert_eq!(seen.polls.get(), 3);
 
-        // Inside of the runtime.
+        // Inside the runtime.
         runtime.block_on(async {
             (0..100).for_each(|_| seen.waker().wake());
             yield_now().await;
         });
         assert_eq!(seen.polls.get(), 4);
 
-        // From both, within one poll of main.
+        // On both threads, within one poll of main.
         runtime.block_on(async {
             for _ in 0..10 {
                 seen.waker().wake();
@@ -158,7 +154,7 @@ fn many_wakes_before_a_poll_are_one() {
 }
 
 #[test]
-fn b02_a_wake_while_another_runtime_runs_is_kept_for_its_own() {
+fn b02_a_wake_inside_another_runtime_is_kept_for_its_own_runtime() {
     with_both_waits(|| {
         let seen = Seen::new();
         let one = Runtime::new();
@@ -181,7 +177,7 @@ fn b02_a_wake_while_another_runtime_runs_is_kept_for_its_own() {
 }
 
 #[test]
-fn b02_what_one_block_on_leaves_half_way_the_next_goes_on_with() {
+fn b02_tasks_that_one_block_on_leaves_ready_run_in_the_next() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let all: Vec<_> = (0..5).map(|_| Seen::new()).collect();
@@ -194,17 +190,32 @@ fn b02_what_one_block_on_leaves_half_way_the_next_goes_on_with() {
         runtime.block_on(yield_now());
         assert!(all.iter().all(|seen| seen.polls.get() == 1));
 
-        // Woken, and left: main is done before their turn comes.
+        // Woken, but main is done before they are polled.
         runtime.block_on(async { all.iter().for_each(|seen| seen.waker().wake()) });
         assert!(all.iter().all(|seen| seen.polls.get() == 1));
         run_until_idle(&runtime);
         assert!(all.iter().all(|seen| seen.polls.get() == 2));
+
+        // A task that is queued behind main in the last generation of main.
+        let last = Seen::new();
+        let mut is_woken = false;
+        runtime.block_on(poll_fn(|cx| {
+            if std::mem::replace(&mut is_woken, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            spawn(last.probe()).detach();
+            Poll::Pending
+        }));
+        assert_eq!(last.polls.get(), 0);
+        run_until_idle(&runtime);
+        assert_eq!(last.polls.get(), 1);
     });
 }
 
 #[test]
 fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
-    /// How to be woken.
+    /// A way to wake.
     type Wake = fn(&Waker);
     let ways: [Wake; 5] = [
         |waker| waker.wake_by_ref(),
@@ -219,23 +230,21 @@ fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
         },
         |waker| {
             let waker = waker.clone();
-            thread::spawn(move || waker.wake()).join().unwrap();
+            elsewhere(move || waker.wake());
         },
         |waker| {
             waker.wake_by_ref();
             let waker = waker.clone();
-            thread::spawn(move || waker.wake()).join().unwrap();
+            elsewhere(move || waker.wake());
         },
     ];
     with_both_waits(move || {
         for wake in ways {
-            let polls = Rc::new(Cell::new(0));
-            let count = polls.clone();
+            let polls = leak(Cell::new(0));
             let once = move || {
-                let count = count.clone();
                 poll_fn(move |cx| {
-                    count.set(count.get() + 1);
-                    if count.get() > 1 {
+                    polls.set(polls.get() + 1);
+                    if polls.get() > 1 {
                         return Poll::Ready(());
                     }
                     wake(cx.waker());
@@ -251,9 +260,9 @@ fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
 }
 
 #[test]
-fn b04_a_spawn_from_a_sibling_branch_does_not_wait_for_another_event() {
+fn b04_a_spawn_in_another_branch_of_main_runs_without_another_event() {
     with_both_waits(|| {
-        let done = Rc::new(Cell::new(false));
+        let done = leak(Cell::new(false));
         let waiting: Rc<Cell<Option<Waker>>> = Rc::default();
         let waits = poll_fn(|cx| {
             waiting.set(Some(cx.waker().clone()));
@@ -264,7 +273,7 @@ fn b04_a_spawn_from_a_sibling_branch_does_not_wait_for_another_event() {
             }
         });
         let spawns = async {
-            let (done, waiting) = (done.clone(), waiting.clone());
+            let waiting = waiting.clone();
             spawn(async move {
                 done.set(true);
                 waiting.take().expect("the first branch waits").wake();
@@ -290,7 +299,7 @@ fn b04_a_spawn_through_a_handle_wakes_an_idle_runtime() {
                 handle.stop();
                 answer.unwrap()
             });
-            // It has nothing else to do.
+            // The runtime has nothing else to do.
             runtime.run_forever();
             assert_eq!(thread.join().unwrap(), 42);
         }
@@ -312,7 +321,7 @@ fn b05_timers_fire_over_many_tiny_block_ons() {
             runtime.block_on(ready(()));
             spun += 1;
         }
-        // Now it is due for certain: a visit comes after so many polls at the latest.
+        // It is due now: a visit comes at the latest after so many polls.
         thread::sleep(10 * MS);
         let mut extra = 0;
         while !task.is_finished() {
@@ -325,9 +334,8 @@ fn b05_timers_fire_over_many_tiny_block_ons() {
 }
 
 #[test]
-fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn b05_sockets_are_polled_over_many_tiny_block_ons() {
+    runtime_test(|runtime| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = socket.local_addr().unwrap();
         let task = runtime.spawn(async move {
@@ -351,9 +359,9 @@ fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
 }
 
 #[test]
-fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
+fn b06_main_is_polled_only_at_the_start_and_when_woken() {
     with_both_waits(|| {
-        let rung = Rc::new(Cell::new(0));
+        let rung = leak(Cell::new(0));
         let listening: Rc<Cell<Option<Waker>>> = Rc::default();
         let main = async {
             let busy: Vec<_> = (0..1_000)
@@ -365,7 +373,7 @@ fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
                     })
                 })
                 .collect();
-            let bell = (rung.clone(), listening.clone());
+            let bell = (rung, listening.clone());
             spawn(async move {
                 for _ in 0..3 {
                     yield_now().await;
@@ -393,20 +401,20 @@ fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
 }
 
 #[test]
-fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
+fn b07_a_store_before_a_second_wake_is_seen_by_the_poll() {
     watchdog(|| {
-        // The models see more; this is for ThreadSanitizer, and for other processors.
+        // The models cover more; this is for ThreadSanitizer, and for other processors.
         for _ in 0..2000 {
-            let data = Arc::new(AtomicUsize::new(0));
+            let data = leak(AtomicUsize::new(0));
             let mut thread = None;
             let wait = poll_fn(|cx| {
-                let (waker, there) = (cx.waker().clone(), data.clone());
+                let waker = cx.waker().clone();
                 thread.get_or_insert_with(|| {
                     thread::spawn(move || {
-                        there.store(1, Ordering::Relaxed);
+                        data.store(1, Ordering::Relaxed);
                         waker.wake_by_ref();
-                        // Woken already, for all that it knows.
-                        there.store(2, Ordering::Relaxed);
+                        // It may be woken already.
+                        data.store(2, Ordering::Relaxed);
                         waker.wake_by_ref();
                     })
                 });
@@ -415,7 +423,7 @@ fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
                     _ => Poll::Pending,
                 }
             });
-            // A lost wake-up is a hang.
+            // A lost wake-up would hang.
             block_on(wait);
             thread.unwrap().join().unwrap();
         }
@@ -423,30 +431,26 @@ fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
 }
 
 #[test]
-fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
+fn b08_a_poll_that_consumes_the_park_token_of_its_thread_is_still_woken() {
     with_both_waits(|| {
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         let future = move || {
-            let count = count.clone();
             poll_fn(move |cx| {
-                count.set(count.get() + 1);
-                if count.get() > 1 {
+                polls.set(polls.get() + 1);
+                if polls.get() > 1 {
                     return Poll::Ready(());
                 }
                 let (waker, me) = (cx.waker().clone(), thread::current());
-                thread::spawn(move || {
+                elsewhere(move || {
                     waker.wake();
                     me.unpark();
-                })
-                .join()
-                .unwrap();
+                });
                 thread::park_timeout(MS);
-                // Another executor's parker, on this thread.
+                // The parker of another executor, on this thread.
                 let mut yielded = false;
                 futures_lite::future::block_on(poll_fn(|cx| {
                     let waker = cx.waker().clone();
-                    thread::spawn(move || waker.wake()).join().unwrap();
+                    elsewhere(move || waker.wake());
                     if std::mem::replace(&mut yielded, true) {
                         Poll::Ready(())
                     } else {
@@ -464,7 +468,7 @@ fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
 }
 
 #[test]
-fn b09_each_wait_for_a_socket_that_is_always_writable_takes_one_report() {
+fn b09_each_wait_for_a_socket_that_is_always_writable_takes_two_polls() {
     async_test(async || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let socket = Async::new(socket).unwrap();
@@ -473,13 +477,13 @@ fn b09_each_wait_for_a_socket_that_is_always_writable_takes_one_report() {
             let writable = poll_fn(|cx| socket.poll_writable(cx));
             count_polls(&polls, writable).await.unwrap();
         }
-        // One that waits, and one that is told.
+        // One poll that waits, and one that is woken.
         assert_eq!(polls.get(), 2 * 1_000);
     });
 }
 
 #[test]
-fn b10_what_comes_right_after_a_read_that_would_block_is_reported() {
+fn b10_bytes_that_arrive_right_after_a_blocked_read_are_reported() {
     watchdog(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -498,7 +502,7 @@ fn b10_what_comes_right_after_a_read_that_would_block_is_reported() {
         stream.set_nodelay(true).unwrap();
         let echoed = block_on(async {
             let mut stream = TcpStream::try_from(stream).unwrap();
-            // Reads come back short, and the next bytes while the loop goes on.
+            // Short reads, and more bytes during the loop.
             let mut buf = [0; 64];
             let mut echoed = 0;
             loop {
@@ -515,7 +519,7 @@ fn b10_what_comes_right_after_a_read_that_would_block_is_reported() {
     });
 }
 
-/// Fills the counters of all eventfds, so that every notification fails from then on.
+/// Fills the counters of all eventfds, so that every later notification fails.
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 fn break_notifications() -> usize {
     let mut filled = 0;
@@ -542,7 +546,7 @@ fn break_notifications() -> usize {
 
 #[test]
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
-fn b11_a_notification_that_fails_is_not_swallowed() {
+fn b11_a_notification_that_fails_panics() {
     let test = || {
         block_on(async {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -552,7 +556,7 @@ fn b11_a_notification_that_fails_is_not_swallowed() {
             let handle = soloist::Handle::current();
             let thread = thread::spawn(move || {
                 panic_of(|| {
-                    // Only who finds the runtime parked has to notify it.
+                    // Only a push that finds the runtime parked notifies it.
                     for _ in 0..1_000 {
                         handle.spawn(|| async {}).detach();
                         thread::sleep(MS);
@@ -570,7 +574,7 @@ fn b11_a_notification_that_fails_is_not_swallowed() {
 }
 
 #[test]
-fn wakers_of_finished_and_cancelled_tasks_do_nothing() {
+fn wakers_of_finished_and_cancelled_tasks_have_no_effect() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let (finished, cancelled) = (Seen::new(), Seen::new());
@@ -609,7 +613,7 @@ fn the_waker_of_an_earlier_main_does_not_wake_a_later_one() {
         runtime.block_on(count_polls(&polls, async {
             old.wake_by_ref();
             let old = old.clone();
-            thread::spawn(move || old.wake()).join().unwrap();
+            elsewhere(move || old.wake());
             spawn(async {
                 for _ in 0..3 {
                     yield_now().await;
@@ -622,14 +626,14 @@ fn the_waker_of_an_earlier_main_does_not_wake_a_later_one() {
 }
 
 #[test]
-fn what_an_earlier_main_has_left_in_the_queue_is_no_poll() {
+fn a_queue_entry_of_an_earlier_main_is_not_a_poll() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let woken_and_done = || {
             poll_fn(|cx| {
                 cx.waker().wake_by_ref();
                 let waker = cx.waker().clone();
-                thread::spawn(move || waker.wake()).join().unwrap();
+                elsewhere(move || waker.wake());
                 Poll::Ready(())
             })
         };
@@ -643,9 +647,9 @@ fn what_an_earlier_main_has_left_in_the_queue_is_no_poll() {
 }
 
 #[test]
-fn foreign_wakes_go_on_when_the_reactor_is_made_between_two_of_them() {
+fn foreign_wakes_arrive_before_and_after_the_reactor_is_created() {
     watchdog(|| {
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let mut socket = None;
         let mut woken = pin!(woken_by(1, 500, &polls));
         block_on(poll_fn(|cx| {

@@ -20,7 +20,7 @@ use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::{spawn, testing, time};
 
 use crate::programs::{KillOnDrop, Output, WATCHDOG, example, run, skip_without};
-use crate::support::{Random, watchdog};
+use crate::support::watchdog;
 
 /// The example itself, for its timers.
 #[allow(dead_code)]
@@ -164,8 +164,9 @@ impl Drop for Dir {
 }
 
 fn random_bytes(length: usize) -> Vec<u8> {
-    let mut random = Random(length as u64);
-    (0..length).map(|_| random.next() as u8).collect()
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(length as u64).fill(&mut bytes);
+    bytes
 }
 
 /// Runs curl. `None`, and a note, if there is none.
