@@ -12,7 +12,7 @@ const CLIENTS: usize = 200;
 // Elsewhere all may go to one.
 #[cfg_attr(not(target_os = "linux"), ignore)]
 #[test]
-fn every_thread_has_its_share() {
+fn every_thread_serves_some_connections() {
     watchdog(|| {
         let mut command = example("all_cores");
         command.args(["--cores", "4", "127.0.0.1:0"]);
@@ -44,7 +44,7 @@ fn every_thread_has_its_share() {
 }
 
 #[test]
-fn it_ends_when_its_time_is_up_and_says_what_it_does_not_understand() {
+fn it_ends_after_its_time_and_rejects_wrong_arguments() {
     watchdog(|| {
         let output = example("all_cores")
             .args(["--cores", "1", "--seconds", "0", "127.0.0.1:0"])

@@ -16,15 +16,6 @@ use crate::support::*;
 /// What an attempt has for itself.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// An address that refuses connections: it is taken, and nobody listens there.
-fn refusing() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
-}
-
 /// A listener in whose queue there is no room: whoever connects gets no answer, and gives
 /// up after minutes.
 #[cfg(target_os = "linux")]
@@ -91,7 +82,7 @@ fn clock(time: Duration) -> Rc<Cell<bool>> {
 }
 
 #[test]
-fn the_first_address_that_answers_has_it() {
+fn only_the_first_address_that_answers_is_connected_to() {
     async_test(async || {
         let (first, a) = live().await;
         let (second, b) = live().await;
@@ -103,7 +94,7 @@ fn the_first_address_that_answers_has_it() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_dead_address_costs_a_head_start() {
+fn an_unresponsive_address_delays_the_next_by_one_head_start() {
     async_test(async || {
         let dead = Dead::new();
         let (second, b) = live().await;
@@ -119,7 +110,7 @@ fn a_dead_address_costs_a_head_start() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn each_dead_address_costs_one() {
+fn each_unresponsive_address_delays_the_next_by_one_head_start() {
     async_test(async || {
         let dead = [Dead::new(), Dead::new(), Dead::new()];
         let (listener, address) = live().await;
@@ -134,7 +125,7 @@ fn each_dead_address_costs_one() {
 }
 
 #[test]
-fn a_refused_address_costs_nothing() {
+fn a_refusing_address_delays_nothing() {
     const REFUSED: u32 = 100;
     watchdog(|| {
         let refused: Vec<_> = (0..REFUSED).map(|_| refusing()).collect();
@@ -154,7 +145,7 @@ fn a_refused_address_costs_nothing() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_refusal_after_a_dead_one_lets_the_next_go_at_once() {
+fn a_refusal_starts_the_next_attempt_at_once() {
     watchdog(|| {
         let dead = Dead::new();
         let refused: Vec<_> = (0..100).map(|_| refusing()).collect();
@@ -199,7 +190,7 @@ fn libc_refused() -> i32 {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_dead_address_that_was_passed_by_may_still_win() {
+fn an_earlier_attempt_may_still_succeed() {
     async_test(async || {
         let mut dead = Dead::new();
         let (_taken, refused) = refusing();
@@ -225,10 +216,10 @@ fn a_dead_address_that_was_passed_by_may_still_win() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn losers_are_closed() {
+fn the_other_attempts_are_closed() {
     use crate::support::{open_fds, passes_in_child};
 
-    passes_in_child("connect::losers_are_closed", || {
+    passes_in_child("connect::the_other_attempts_are_closed", || {
         async_test(async || {
             let dead = [Dead::new(), Dead::new()];
             let (_taken, refused) = refusing();
@@ -251,7 +242,7 @@ fn losers_are_closed() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_dead_address_alone_waits_until_it_is_dropped() {
+fn connecting_to_an_unresponsive_address_waits_until_it_is_dropped() {
     async_test(async || {
         let dead = Dead::new();
         let connecting = timeout(2 * HEAD_START, TcpStream::connect(dead.address));

@@ -41,7 +41,7 @@ fn bytes(seed: usize) -> Vec<u8> {
 }
 
 #[test]
-fn both_ways_at_once() {
+fn both_directions_are_copied_at_once() {
     async_test(async || {
         let (client, server, proxy) = proxied();
         let send = async |mut to: &TcpStream, bytes: &[u8]| {
@@ -63,7 +63,7 @@ fn both_ways_at_once() {
 }
 
 #[test]
-fn a_half_closed_connection_stays_one() {
+fn a_half_closed_connection_still_copies_the_other_direction() {
     async_test(async || {
         for client_first in [true, false] {
             let (a, b, proxy) = proxied();
@@ -216,7 +216,7 @@ fn parts_are_written_flushed_and_closed_once() {
 }
 
 #[test]
-fn the_first_error_ends_it() {
+fn the_first_error_ends_the_copy() {
     async_test(async || {
         let (mut a, _) = Scripted::new(&["never read"]);
         a.reads.push(Err(ErrorKind::ConnectionReset.into()));
@@ -235,7 +235,7 @@ fn the_first_error_ends_it() {
 }
 
 #[test]
-fn a_client_that_breaks_off_is_an_error_and_not_a_hang() {
+fn a_reset_of_the_client_is_an_error() {
     async_test(async || {
         let (client, server, proxy) = proxied();
         client.set_linger(Some(std::time::Duration::ZERO)).unwrap();
@@ -248,7 +248,7 @@ fn a_client_that_breaks_off_is_an_error_and_not_a_hang() {
 }
 
 #[test]
-fn dropped_in_between_the_streams_are_of_use() {
+fn streams_are_usable_after_a_copy_is_dropped() {
     async_test(async || {
         let (mut client, a) = pair();
         let (b, mut server) = pair();
@@ -300,7 +300,7 @@ fn split_makes_two_halves() {
 }
 
 #[test]
-fn the_helpers_of_futures_lite_are_at_hand() {
+fn helpers_of_futures_lite_are_reexported() {
     async_test(async || {
         let sum = stream::iter(1..=4).fold(0, |sum, n| sum + n).await;
         assert_eq!(sum, 10);

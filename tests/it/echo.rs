@@ -178,16 +178,16 @@ macro_rules! of_both {
 of_both!(
     every_byte_comes_back_on_200_connections,
     a_client_that_has_closed_its_half_gets_everything,
-    a_client_that_does_not_read_harms_nobody,
-    a_reset_harms_nobody,
-    a_reset_while_the_server_writes_harms_nobody,
-    clients_that_reset_at_once_harm_nobody,
+    a_client_that_does_not_read_blocks_no_other,
+    a_reset_affects_no_other_client,
+    a_reset_while_the_server_writes_affects_no_other_client,
+    clients_that_reset_at_once_affect_no_other,
     #[cfg(target_os = "linux")]
     no_connection_is_kept_open,
     #[cfg(target_os = "linux")]
     an_accept_that_fails_is_tried_again,
-    it_says_who_came_and_who_went,
-    quiet_it_says_nothing,
+    each_connection_and_its_end_are_printed,
+    the_option_quiet_prints_nothing,
     wrong_arguments_get_the_usage_and_status_2,
 );
 
@@ -285,7 +285,7 @@ fn a_client_that_has_closed_its_half_gets_everything(name: &str) {
     assert!(echo == sent);
 }
 
-fn a_client_that_does_not_read_harms_nobody(name: &str) {
+fn a_client_that_does_not_read_blocks_no_other(name: &str) {
     let server = Server::start_quiet(name);
     let _silent: Vec<_> = (0..20).map(|_| server.connect()).collect();
     let deaf = server.connect();
@@ -299,7 +299,7 @@ fn a_client_that_does_not_read_harms_nobody(name: &str) {
     assert_echoes(&deaf, b"and on it goes");
 }
 
-fn a_reset_harms_nobody(name: &str) {
+fn a_reset_affects_no_other_client(name: &str) {
     let server = Server::start(name);
     let witness = server.connect();
     assert_echoes(&witness, b"before");
@@ -319,7 +319,7 @@ fn a_reset_harms_nobody(name: &str) {
     server.assert_serves();
 }
 
-fn a_reset_while_the_server_writes_harms_nobody(name: &str) {
+fn a_reset_while_the_server_writes_affects_no_other_client(name: &str) {
     let server = Server::start(name);
     let deaf = server.connect();
     let peer = deaf.local_addr().unwrap();
@@ -334,7 +334,7 @@ fn a_reset_while_the_server_writes_harms_nobody(name: &str) {
     server.assert_serves();
 }
 
-fn clients_that_reset_at_once_harm_nobody(name: &str) {
+fn clients_that_reset_at_once_affect_no_other(name: &str) {
     let server = Server::start_quiet(name);
     for round in 0..100 {
         let stream = server.connect();
@@ -415,7 +415,7 @@ fn an_accept_that_fails_is_tried_again(name: &str) {
     server.assert_serves();
 }
 
-fn it_says_who_came_and_who_went(name: &str) {
+fn each_connection_and_its_end_are_printed(name: &str) {
     let server = Server::start(name);
     for size in [0, 12, 40_000] {
         let mut stream = server.connect();
@@ -429,7 +429,7 @@ fn it_says_who_came_and_who_went(name: &str) {
     }
 }
 
-fn quiet_it_says_nothing(name: &str) {
+fn the_option_quiet_prints_nothing(name: &str) {
     let mut server = Server::start_quiet(name);
     for _ in 0..3 {
         let mut stream = server.connect();

@@ -1,9 +1,9 @@
 //! The example programs as a user runs them, against servers and clients that owe them nothing.
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -142,7 +142,7 @@ fn fetch_jobs_bounds_how_many_are_in_flight() {
 }
 
 #[test]
-fn fetch_gives_each_failure_its_line_and_harms_no_other_page() {
+fn fetch_reports_each_failure_and_fetches_the_other_pages() {
     let server = http_server("127.0.0.1:0", |mut stream, request| match path(request) {
         "/reset" => SockRef::from(&stream)
             .set_linger(Some(Duration::ZERO))
@@ -174,12 +174,7 @@ fn fetch_gives_each_failure_its_line_and_harms_no_other_page() {
         _ => reply(stream, b"unharmed"),
     })
     .unwrap();
-    // Bound, so that nobody else gets the port, and never listening.
-    let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    nobody
-        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
-    let nobody = nobody.local_addr().unwrap().as_socket().unwrap();
+    let (_bound, nobody) = crate::support::refusing();
 
     let refused = format!("http://{nobody}/");
     let malformed = "127.0.0.1:8000/page";
@@ -487,4 +482,36 @@ fn echo_client_notices_an_echo_that_is_none() {
         let begin = format!("echo_client: {address}: {complaint}");
         assert!(output.err.starts_with(&begin), "{}", output.err);
     }
+}
+
+#[test]
+fn the_example_event_loop_prints_the_same_results_for_the_same_seed() {
+    let run = || {
+        let mut child = crate::programs::example("event_loop");
+        let child = child.args(["--seed", "7", "--tasks", "10"]);
+        child.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    crate::support::watchdog(move || {
+        let outputs = [run(), run()].map(|child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            String::from_utf8(output.stdout).unwrap()
+        });
+        let results = outputs.each_ref().map(|text| {
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(lines.len(), 12, "{text}");
+            // In the order of the tasks, whatever the order in which they end.
+            let results = lines[10].strip_prefix("results: [").unwrap();
+            let results: Vec<&str> = results.trim_end_matches(']').split(", ").collect();
+            for (index, number) in results.iter().enumerate() {
+                let line = format!("task {} has {number} after ", index + 1);
+                let ended = lines[..10].iter().filter(|text| text.starts_with(&line));
+                assert_eq!(ended.count(), 1, "{text}");
+            }
+            assert!(lines[11].starts_with("10 tasks have waited "), "{text}");
+            results
+        });
+        assert_eq!(results[0], results[1]);
+        assert_eq!(results[0].len(), 10);
+    });
 }

@@ -38,7 +38,7 @@ async fn receive(ours: &TcpStream, theirs: &std::net::TcpStream, count: usize) -
 }
 
 #[test]
-fn what_has_come_is_read_in_one_poll_up_to_the_budget() {
+fn available_data_is_read_in_one_poll_up_to_the_budget() {
     async_test(async || {
         let (ours, theirs) = pair();
         // The first poll waits.
@@ -122,7 +122,7 @@ fn clones_readers_side_by_side_and_halves_lose_nothing() {
 /// On Linux a thread's reads of pipes are counted.
 #[cfg(all(target_os = "linux", feature = "process"))]
 #[test]
-fn a_read_is_tried_only_if_something_may_be_there() {
+fn a_read_is_tried_only_if_data_may_be_available() {
     use soloist::process::{Command, Stdio};
 
     fn reads() -> usize {

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::task::yield_now;
 use soloist::time::{sleep, sleep_until, timeout};
-use soloist::{Runtime, block_on, spawn};
+use soloist::{Runtime, Task, block_on, spawn};
 
 use crate::support::*;
 use crate::sys;
@@ -90,7 +90,7 @@ fn host(runtime: &Runtime, mut done: impl FnMut() -> bool) -> usize {
 }
 
 #[test]
-fn nothing_to_do_is_not_readable() {
+fn the_fd_is_not_readable_without_work() {
     watchdog(|| {
         let runtime = Runtime::new();
         assert!(!is_readable(&runtime));
@@ -113,7 +113,7 @@ fn nothing_to_do_is_not_readable() {
 }
 
 #[test]
-fn what_was_there_before_the_fd_was_asked_for() {
+fn tasks_spawned_before_the_fd_was_created_make_it_readable() {
     watchdog(|| {
         let runtime = Runtime::new();
         let task = runtime.spawn(async { 1 });
@@ -147,7 +147,7 @@ fn b103_a_wake_between_turns_makes_the_fd_readable() {
 }
 
 #[test]
-fn b103_a_timer_that_is_due() {
+fn b103_a_timer_that_is_due_makes_the_fd_readable() {
     with_guest(|runtime, _| {
         for wait in [0, 1, 300, 1000, 1500, 20_000].map(Duration::from_micros) {
             let deadline = Instant::now() + wait;
@@ -165,7 +165,7 @@ fn b103_a_timer_that_is_due() {
 }
 
 #[test]
-fn b103_the_fd_is_quiet_until_the_timer_is_due() {
+fn b103_the_fd_is_not_readable_before_the_timer_is_due() {
     with_guest(|runtime, _| {
         let far = Instant::now() + 1000 * SECOND;
         let task = runtime.spawn(async move { sleep_until(far).await });
@@ -197,7 +197,7 @@ fn a_timer_that_is_dropped_between_turns_is_forgotten() {
 }
 
 #[test]
-fn a_timer_that_is_reset_between_turns() {
+fn a_timer_that_is_reset_between_turns_fires_at_the_new_time() {
     with_guest(|runtime, _| {
         let timer = Rc::new(RefCell::new(None));
         let inner = timer.clone();
@@ -219,7 +219,7 @@ fn a_timer_that_is_reset_between_turns() {
 }
 
 #[test]
-fn b103_work_that_is_left_over() {
+fn b103_tasks_left_ready_keep_the_fd_readable() {
     with_guest(|runtime, _| {
         let polls = Rc::new(Cell::new(0));
         let count = polls.clone();
@@ -242,7 +242,7 @@ fn b103_work_that_is_left_over() {
 }
 
 #[test]
-fn b103_what_is_spawned_between_turns() {
+fn b103_a_spawn_between_turns_makes_the_fd_readable() {
     with_guest(|runtime, _| {
         for n in 0..50 {
             assert!(!is_readable(&runtime));
@@ -273,7 +273,7 @@ fn b103_what_is_spawned_between_turns() {
 }
 
 #[test]
-fn b103_a_socket_that_is_ready() {
+fn b103_a_ready_socket_makes_the_fd_readable() {
     with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let read = Rc::new(Cell::new(0));
@@ -304,7 +304,7 @@ fn b103_a_socket_that_is_ready() {
 }
 
 #[test]
-fn a_socket_that_is_ready_and_that_nobody_reads_does_not_spin() {
+fn a_ready_socket_that_is_not_read_does_not_keep_the_fd_readable() {
     with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = runtime.block_on(async { Rc::new(Async::new(ours).unwrap()) });
@@ -336,7 +336,7 @@ fn a_socket_that_is_ready_and_that_nobody_reads_does_not_spin() {
 }
 
 #[test]
-fn a_socket_whose_reader_has_gone_does_not_spin() {
+fn a_socket_whose_reader_was_dropped_does_not_keep_the_fd_readable() {
     with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = runtime.block_on(async { Rc::new(Async::new(ours).unwrap()) });
@@ -446,7 +446,7 @@ fn a_second_guest_is_refused() {
 }
 
 #[test]
-fn another_runtime_on_the_thread_passes_the_word_on() {
+fn another_runtime_on_the_thread_forwards_wakeups_of_the_guest() {
     with_guest(|guest, seen| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let read = guest.spawn(async move {
@@ -627,12 +627,21 @@ async fn read_bytes(socket: UnixStream, count: Rc<Cell<usize>>) {
     }
 }
 
+/// A task that runs `read_bytes`, the count, and the other end of its socket.
+fn spawn_reader(runtime: &Runtime) -> (Task<()>, Rc<Cell<usize>>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let count = Rc::new(Cell::new(0));
+    (
+        runtime.spawn(read_bytes(ours, count.clone())),
+        count,
+        theirs,
+    )
+}
+
 #[test]
-fn b115_a_socket_and_a_task_that_are_ready_at_once() {
+fn b115_a_socket_and_a_task_ready_at_once_are_both_served() {
     with_guest(|runtime, seen| {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let count = Rc::new(Cell::new(0));
-        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+        let (reader, count, mut theirs) = spawn_reader(&runtime);
         let mut host = EdgeHost::new(&runtime);
         host.settle();
         for n in 1..=100 {
@@ -650,7 +659,7 @@ fn b115_a_socket_and_a_task_that_are_ready_at_once() {
 }
 
 #[test]
-fn b115_what_a_task_leaves_in_its_socket_leaves_an_edge() {
+fn b115_unread_data_triggers_another_event() {
     watchdog(|| {
         let runtime = Runtime::new();
         let count = Rc::new(Cell::new(0));
@@ -672,9 +681,7 @@ fn b115_what_a_task_leaves_in_its_socket_leaves_an_edge() {
             assert_eq!(count.get(), n);
             host.settle();
             // More than is read between two words of the reactor.
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let bytes = Rc::new(Cell::new(0));
-            let reader = runtime.spawn(read_bytes(ours, bytes.clone()));
+            let (reader, bytes, mut theirs) = spawn_reader(&runtime);
             host.settle();
             theirs.write_all(&[7; 100]).unwrap();
             host.until(|| bytes.get() == 100);
@@ -793,7 +800,7 @@ fn one_turn_per_event(turns: usize) {
 }
 
 #[test]
-fn b115_one_turn_per_event_of_an_edge_triggered_loop() {
+fn b115_one_turn_per_event_is_enough_for_an_edge_triggered_loop() {
     watchdog(|| one_turn_per_event(5_000));
 }
 
@@ -843,9 +850,7 @@ fn b120_the_child_of_a_fork_may_be_a_guest_again() {
             assert_ne!(runtime.poll_fd().unwrap().as_raw_fd(), parents);
             assert!(settle(&runtime) <= 2);
             assert_eq!(seen.polls.get(), 2);
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let count = Rc::new(Cell::new(0));
-            let task = runtime.spawn(read_bytes(ours, count.clone()));
+            let (task, count, mut theirs) = spawn_reader(&runtime);
             let timer = runtime.spawn(async { sleep(3 * MS).await });
             theirs.write_all(&[1; 30]).unwrap();
             host(&runtime, || count.get() == 30 && timer.is_finished());
@@ -874,7 +879,7 @@ fn b120_the_child_of_a_fork_may_be_a_guest_again() {
 
 #[cfg(feature = "testing")]
 #[test]
-fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
+fn a_spawn_from_a_runtime_with_a_virtual_clock_uses_the_real_time() {
     with_guest(|runtime, _| {
         let far = runtime.spawn(async { sleep(1000 * SECOND).await });
         settle(&runtime);
@@ -896,11 +901,9 @@ fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
 }
 
 #[test]
-fn an_edge_is_left_by_whatever_else_runs_on_the_thread() {
+fn other_runtimes_on_the_thread_leave_an_event_for_the_host() {
     with_guest(|runtime, seen| {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let count = Rc::new(Cell::new(0));
-        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+        let (reader, count, mut theirs) = spawn_reader(&runtime);
         let mut host = EdgeHost::new(&runtime);
         host.settle();
         for n in 1..=20 {
@@ -931,13 +934,11 @@ fn an_edge_is_left_by_whatever_else_runs_on_the_thread() {
 }
 
 #[test]
-fn a_panic_and_a_stop_leave_an_edge() {
+fn a_panic_and_a_stop_leave_an_event_for_the_host() {
     watchdog(|| {
         let runtime = Runtime::builder().propagate_panics(true).build();
         let mut host = EdgeHost::new(&runtime);
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let count = Rc::new(Cell::new(0));
-        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+        let (reader, count, mut theirs) = spawn_reader(&runtime);
         host.settle();
         for n in 1..=20 {
             theirs.write_all(b"x").unwrap();
@@ -963,7 +964,7 @@ fn a_panic_and_a_stop_leave_an_edge() {
 }
 
 #[test]
-fn a_guest_that_goes_leaves_the_reactor_to_the_next_one() {
+fn a_runtime_can_become_a_guest_after_another_was_dropped() {
     watchdog(|| {
         let seen = Seen::new();
         let first = Runtime::new();

@@ -196,7 +196,7 @@ fn b66_one_incoming_after_the_other_without_fds_does_not_spin() {
 /// The pause after an accept that failed goes on from one call to the next.
 #[cfg(target_os = "linux")]
 #[test]
-fn b66_accepts_that_are_given_up_early_recover_too() {
+fn b66_accepts_dropped_early_recover_from_a_lack_of_fds() {
     use soloist::time::{now, timeout};
 
     async_in_own_process(async || {

@@ -41,7 +41,7 @@ async fn listener() -> (TcpListener, SocketAddr) {
 // In and out of a runtime.
 
 #[test]
-fn sockets_are_usable_from_one_block_on_to_the_next() {
+fn sockets_outlive_the_block_on_that_made_them() {
     watchdog(|| {
         let (listener, address) = block_on(listener());
         let mut client = block_on(TcpStream::connect(address)).unwrap();
@@ -123,7 +123,7 @@ fn sockets_outside_of_a_runtime_are_errors_that_name_the_fix() {
 }
 
 #[test]
-fn connecting_outside_of_a_runtime_connects_to_nobody() {
+fn connecting_outside_of_a_runtime_makes_no_connection() {
     watchdog(|| {
         let (listener, address) = block_on(listener());
         let connect = TcpStream::connect(address);
@@ -158,7 +158,7 @@ fn accepting_outside_of_a_runtime_is_an_error_and_loses_no_connection() {
 
 #[cfg(unix)]
 #[test]
-fn sockets_lend_their_fds() {
+fn sockets_implement_as_fd() {
     use std::os::fd::AsFd;
 
     async_test(async || {
@@ -247,7 +247,7 @@ async fn assert_echoes(ours: &mut TcpStream, mut theirs: std::net::TcpStream) {
 }
 
 #[test]
-fn a_stream_that_was_accepted_here_is_used_there() {
+fn a_stream_is_used_on_another_thread_than_accepted_it() {
     async_test(async || {
         let (listener, address) = listener().await;
         for _ in 0..3 {
@@ -262,7 +262,7 @@ fn a_stream_that_was_accepted_here_is_used_there() {
 }
 
 #[test]
-fn a_stream_moves_on_after_it_has_waited() {
+fn a_stream_that_has_waited_moves_between_threads() {
     watchdog(|| {
         let (ours, theirs) = tcp_pair();
         let mut stream = block_on(async {
@@ -295,7 +295,7 @@ fn a_stream_moves_on_after_it_has_waited() {
 }
 
 #[test]
-fn a_stream_is_used_there_by_reference() {
+fn a_shared_stream_is_used_on_two_threads_by_turns() {
     watchdog(|| {
         let (ours, theirs) = tcp_pair();
         let stream = block_on(async {
@@ -408,7 +408,7 @@ fn a_socket_with_clones_stays_on_its_thread() {
 }
 
 #[test]
-fn a_socket_for_which_somebody_waits_stays_on_its_thread() {
+fn a_socket_with_a_waiter_stays_on_its_thread() {
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
         let stream = block_on(async { from_std(ours) });
@@ -435,7 +435,7 @@ fn a_socket_for_which_somebody_waits_stays_on_its_thread() {
 }
 
 #[test]
-fn a_socket_that_is_dropped_elsewhere_is_closed() {
+fn a_socket_dropped_on_another_thread_is_closed() {
     async_test(async || {
         for waited in [false, true] {
             let (ours, theirs) = tcp_pair();
@@ -455,7 +455,7 @@ fn a_socket_that_is_dropped_elsewhere_is_closed() {
 }
 
 #[test]
-fn a_thread_hears_no_more_of_a_socket_that_has_left_it() {
+fn a_socket_that_moved_away_does_not_wake_its_first_thread() {
     async_test(async || {
         let (ours, mut theirs) = tcp_pair();
         let mut ours = from_std(ours);
@@ -480,7 +480,7 @@ fn a_thread_hears_no_more_of_a_socket_that_has_left_it() {
 }
 
 #[test]
-fn a_socket_outlives_the_thread_where_it_was_made() {
+fn a_socket_outlives_its_thread() {
     watchdog(|| {
         for drop_it in [false, true] {
             let (ours, mut theirs) = tcp_pair();
@@ -503,7 +503,7 @@ fn a_socket_outlives_the_thread_where_it_was_made() {
 
 #[test]
 #[expect(clippy::async_yields_async, reason = "the wait goes elsewhere")]
-fn a_wait_that_is_dropped_elsewhere_harms_nobody() {
+fn a_wait_dropped_on_another_thread_does_not_affect_the_next_wait() {
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
         let source = block_on(async { Async::new(ours).unwrap() });
@@ -556,7 +556,7 @@ async fn assert_woken_after(disturb: impl AsyncFnOnce()) {
 /// has gone to, where it is not known.
 #[test]
 #[expect(clippy::async_yields_async, reason = "the wait goes elsewhere")]
-fn a_wait_that_moves_with_its_socket_is_not_taken_for_another_one() {
+fn a_wait_that_moves_with_its_socket_does_not_end_another_wait() {
     for drop_it in [true, false] {
         watchdog(move || {
             let (ours, theirs) = tcp_pair();
@@ -585,7 +585,7 @@ fn a_wait_that_moves_with_its_socket_is_not_taken_for_another_one() {
 /// waited for it gives up.
 #[test]
 #[expect(clippy::async_yields_async, reason = "the wait goes elsewhere")]
-fn b21_a_wait_that_is_given_up_late_does_not_hit_the_next_owner_of_the_place() {
+fn b21_a_wait_dropped_late_does_not_end_a_wait_for_the_next_source_in_the_slot() {
     watchdog(|| {
         let (ours, theirs) = tcp_pair();
         let source = block_on(async { Async::new(ours).unwrap() });

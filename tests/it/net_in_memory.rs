@@ -19,6 +19,7 @@ use soloist::time::{now, sleep, timeout};
 use soloist::{spawn, testing};
 
 use crate::support::*;
+use crate::virtual_time::virtual_test;
 
 const SERVER: &str = "10.0.0.1";
 const ADDRESS: &str = "10.0.0.1:80";
@@ -34,7 +35,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 #[test]
-fn streams_and_listeners_can_go_wherever_those_of_the_system_can() {
+fn streams_and_listeners_have_the_traits_of_those_of_the_system() {
     fn check<T: AsyncRead + AsyncWrite + Clone + Send + Sync + Unpin + std::fmt::Debug>() {}
     fn by_reference<T>()
     where
@@ -81,7 +82,7 @@ fn latency_and_bandwidth_are_exact() {
 }
 
 #[test]
-fn links_are_those_between_two_hosts() {
+fn a_link_connects_two_hosts() {
     virtual_test(async || {
         let network = Network::current();
         network.set_link(CLIENT, SERVER, Link::new().latency(30 * MS));
@@ -107,7 +108,7 @@ fn links_are_those_between_two_hosts() {
 }
 
 #[test]
-fn what_is_sent_to_somebody_who_has_gone_comes_back_as_a_reset() {
+fn data_sent_to_a_closed_peer_is_answered_with_a_reset() {
     virtual_test(async || {
         Network::current().set_default(Link::new().latency(10 * MS));
         let (mut client, server) = pair().await;
@@ -151,7 +152,7 @@ fn a_full_window_holds_the_writer_until_the_reader_reads() {
 }
 
 #[test]
-fn parts_of_reads_and_writes_lose_nothing() {
+fn partial_reads_and_writes_lose_nothing() {
     virtual_test(async || {
         Network::current().set_default(Link::new().partial(true));
         let (mut client, mut server) = pair().await;
@@ -239,7 +240,7 @@ fn a_reset_of_the_link_breaks_all_of_its_connections() {
 }
 
 #[test]
-fn binding_and_connecting_fail_as_they_do_elsewhere() {
+fn errors_of_binding_and_connecting_are_those_of_the_system() {
     virtual_test(async || {
         let network = Network::current();
         network.set_default(Link::new().latency(10 * MS));
@@ -271,7 +272,7 @@ fn binding_and_connecting_fail_as_they_do_elsewhere() {
 }
 
 #[test]
-fn whatever_is_done_outside_of_a_runtime_says_so_or_does_no_harm() {
+fn calls_outside_of_a_runtime_are_errors() {
     watchdog(|| {
         let (client, server) = testing::block_on(pair());
         let error = futures_lite::future::block_on((&client).read(&mut [0; 8])).unwrap_err();
@@ -310,7 +311,7 @@ fn a_read_that_is_dropped_loses_nothing_and_a_connect_that_is_dropped_ends() {
 }
 
 #[test]
-fn on_the_systems_clock_too() {
+fn the_network_works_with_the_real_clock() {
     async_test(async || {
         let real = Instant::now();
         Network::current().set_default(Link::new().latency(2 * MS));
@@ -457,7 +458,7 @@ fn the_same_seed_gives_the_same_bytes_at_the_same_times() {
 }
 
 #[test]
-fn a_seed_of_ones_own_decides_without_a_schedule() {
+fn a_seed_of_the_network_decides_without_a_schedule() {
     watchdog(|| {
         let run = |seed| {
             testing::block_on(async move {
@@ -515,7 +516,7 @@ fn b114_what_arrives_before_a_reset_is_a_prefix_of_what_was_sent() {
 
 /// The timer of the connection was dropped: nobody woke the reader.
 #[test]
-fn a_call_outside_of_the_runtime_keeps_no_reader_waiting() {
+fn a_call_outside_of_the_runtime_does_not_delay_a_reader() {
     watchdog(|| {
         let runtime = Runtime::builder().clock(Clock::Virtual).build();
         for call in [
@@ -566,7 +567,7 @@ fn a_shutdown_outside_of_the_runtime_wakes_the_reader_in_it() {
 }
 
 #[test]
-fn a_connection_with_an_end_in_each_of_two_runtimes() {
+fn the_ends_of_a_connection_may_be_in_two_runtimes() {
     watchdog(|| {
         let (hand_over, take) = std::sync::mpsc::channel();
         let echo = std::thread::spawn(move || {

@@ -5,7 +5,6 @@ use std::fs;
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
-use std::pin::pin;
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +25,12 @@ fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
     command
+}
+
+/// Starts a child with pipes to its standard input and from its standard output.
+fn spawn_piped(command: &mut Command) -> Child {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.spawn().unwrap()
 }
 
 /// A child that does not end by itself.
@@ -84,7 +89,7 @@ async fn until_childless() {
 }
 
 #[test]
-fn codes_and_signals_are_told() {
+fn exit_codes_and_signals_are_reported() {
     async_test(async || {
         for code in [0, 1, 42, 255] {
             let status = sh(&format!("exit {code}")).status().await.unwrap();
@@ -116,12 +121,7 @@ fn a_megabyte_through_cat_both_ways_at_once() {
     async_test(async || {
         let mut random = Rng::with_seed(60);
         let bytes: Vec<u8> = (0..MIB).map(|_| random.u64(..) as u8).collect();
-        let mut cat = Command::new("cat");
-        let mut cat = cat
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut cat = spawn_piped(&mut Command::new("cat"));
         let (mut stdin, mut stdout) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
         let write = async {
             stdin.write_all(&bytes).await?;
@@ -140,11 +140,7 @@ fn a_megabyte_through_cat_both_ways_at_once() {
 #[test]
 fn a_child_is_talked_to_line_by_line() {
     async_test(async || {
-        let mut child = sh("while read line; do echo \"<$line>\"; done")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn_piped(&mut sh("while read line; do echo \"<$line>\"; done"));
         let mut stdin = child.stdin.take().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         for n in 0..20 {
@@ -175,12 +171,7 @@ fn waiting_closes_standard_input() {
 #[test]
 fn b60_the_end_of_a_child_wakes_both_ends_of_its_pipes() {
     async_test(async || {
-        let mut child = sleeper();
-        let mut child = child
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn_piped(&mut sleeper());
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let blocked = spawn(async move { stdin.write_all(&[0; MIB]).await });
         let reading = spawn(async move { stdout.read(&mut [0; 8]).await });
@@ -194,7 +185,7 @@ fn b60_the_end_of_a_child_wakes_both_ends_of_its_pipes() {
 }
 
 #[test]
-fn b62_what_a_child_wrote_before_its_end_is_read() {
+fn b62_data_that_a_child_wrote_before_its_end_is_read() {
     async_test(async || {
         for _ in 0..20 {
             let mut child = Command::new("head");
@@ -228,7 +219,7 @@ fn a_wait_that_is_dropped_loses_nothing() {
     async_test(async || {
         let mut child = sleeper().spawn().unwrap();
         for _ in 0..3 {
-            assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
+            assert_pending(child.wait()).await;
             let limit = timeout(2 * MS, child.wait()).await;
             assert!(limit.is_err());
             assert_eq!(child.try_wait().unwrap(), None);
@@ -240,7 +231,7 @@ fn a_wait_that_is_dropped_loses_nothing() {
 
         // It ends between two waits.
         let mut child = sleeper().spawn().unwrap();
-        assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
+        assert_pending(child.wait()).await;
         child.kill().unwrap();
         sleep(5 * MS).await;
         assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
@@ -248,7 +239,7 @@ fn a_wait_that_is_dropped_loses_nothing() {
 }
 
 #[test]
-fn a_wait_is_idle() {
+fn waiting_for_children_uses_no_cpu_time() {
     async_in_own_process(async || {
         let mut children: Vec<Child> = (0..5).map(|_| sleeper().spawn().unwrap()).collect();
         let mut last = children.pop().unwrap();
@@ -266,7 +257,7 @@ fn a_wait_is_idle() {
 }
 
 #[test]
-fn a_status_under_a_timeout() {
+fn a_timeout_of_a_status_kills_the_child() {
     async_test(async || {
         let status = timeout(50 * SECOND, sh("exit 3").status()).await;
         assert_eq!(status.unwrap().unwrap().code(), Some(3));
@@ -373,7 +364,7 @@ fn children_that_outlive_their_runtime_leave_no_zombie() {
                 pending::<()>().await;
             })
             .detach();
-            assert!(poll_once(&mut pin!(b.wait())).await.is_pending());
+            assert_pending(b.wait()).await;
             pipes
         });
         assert_eq!(children_count(), 2);
@@ -415,7 +406,7 @@ fn children_that_outlive_their_runtime_leave_no_zombie() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn threads_reap_what_other_threads_have_left() {
+fn threads_reap_children_that_other_threads_have_left() {
     in_own_process(|| {
         let threads = (0..4).map(|_| {
             thread::spawn(|| {
@@ -455,12 +446,8 @@ fn b94_children_that_are_given_up_close_their_fds() {
         let mut give_up = async || {
             let mut child = command.spawn().unwrap();
             let mut stdout = child.stdout.take().unwrap();
-            assert!(
-                poll_once(&mut pin!(stdout.read(&mut [0; 8])))
-                    .await
-                    .is_pending()
-            );
-            assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
+            assert_pending(stdout.read(&mut [0; 8])).await;
+            assert_pending(child.wait()).await;
         };
         give_up().await;
         until_childless().await;
@@ -475,7 +462,7 @@ fn b94_children_that_are_given_up_close_their_fds() {
 }
 
 #[test]
-fn a_child_without_a_handle_does_not_keep_a_runtime() {
+fn a_dropped_child_does_not_keep_run_from_returning() {
     watchdog(|| {
         let runtime = Runtime::new();
         let killed = runtime.block_on(async {
@@ -494,17 +481,11 @@ fn a_child_without_a_handle_does_not_keep_a_runtime() {
 fn a_child_moves_to_another_thread() {
     watchdog(|| {
         let mut child = block_on(async {
-            let mut child = sh("read line; echo $line; exit 4");
-            let child = child.stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut child = child.spawn().unwrap();
+            let mut child = spawn_piped(&mut sh("read line; echo $line; exit 4"));
             let mut stdin = child.stdin.take().unwrap();
-            assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
+            assert_pending(child.wait()).await;
             let stdout = child.stdout.as_mut().unwrap();
-            assert!(
-                poll_once(&mut pin!(stdout.read(&mut [0; 8])))
-                    .await
-                    .is_pending()
-            );
+            assert_pending(stdout.read(&mut [0; 8])).await;
             stdin.write_all(b"hello\n").await.unwrap();
             child
         });
@@ -559,7 +540,7 @@ fn a_pipeline_of_children() {
 }
 
 #[test]
-fn output_captures_what_nothing_else_was_said_of() {
+fn output_captures_streams_that_are_not_redirected() {
     async_test(async || {
         // No standard input, unless it is asked for.
         assert_eq!(Command::new("cat").output().await.unwrap().stdout, b"");
@@ -589,7 +570,7 @@ fn output_captures_what_nothing_else_was_said_of() {
 }
 
 #[test]
-fn what_can_be_send_is() {
+fn children_and_their_futures_are_send() {
     fn is_send_and_sync<T: Send + Sync>(_: &T) {}
     fn is_send<T: Send>(value: T) -> T {
         value
@@ -598,7 +579,7 @@ fn what_can_be_send_is() {
         let mut child = sleeper().spawn().unwrap();
         is_send_and_sync(&child);
         let wait = is_send(child.wait());
-        assert!(poll_once(&mut pin!(wait)).await.is_pending());
+        assert_pending(wait).await;
         is_send(sh("exit 0").status()).await.unwrap();
         is_send(sh("exit 0").output()).await.unwrap();
     });

@@ -84,7 +84,7 @@ fn before_the_first_socket_there_is_no_reactor() {
         for _ in 0..100 {
             block_on(async {
                 let listener = net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                fails_at_once(listener.accept()).await;
+                assert_pending(listener.accept()).await;
                 sleep(Duration::from_micros(100)).await;
             });
         }
@@ -93,14 +93,9 @@ fn before_the_first_socket_there_is_no_reactor() {
     });
 }
 
-async fn fails_at_once<F: Future>(future: F) {
-    let mut future = Box::pin(future);
-    assert!(poll_once(&mut future).await.is_pending());
-}
-
 #[cfg(target_os = "linux")]
 #[test]
-fn a_thread_takes_its_reactor_with_it() {
+fn the_reactor_is_closed_when_its_thread_ends() {
     in_own_process(|| {
         let before = open_fds();
         // Neither a handle nor a waker nor a task keeps it.
@@ -134,12 +129,12 @@ fn a_thread_takes_its_reactor_with_it() {
 
 #[cfg(unix)]
 #[test]
-fn b55_an_event_for_a_source_that_is_gone_does_not_hit_its_successor() {
+fn b55_an_event_of_a_closed_source_does_not_wake_the_next_with_its_fd() {
     use std::os::fd::AsRawFd;
 
     watchdog(|| {
         // In a child, where nobody else takes the number of the closed fd.
-        let name = "reactor::b55_an_event_for_a_source_that_is_gone_does_not_hit_its_successor";
+        let name = "reactor::b55_an_event_of_a_closed_source_does_not_wake_the_next_with_its_fd";
         passes_in_child(name, || {
             block_on(async {
                 for _ in 0..100 {
@@ -174,10 +169,10 @@ fn b55_an_event_for_a_source_that_is_gone_does_not_hit_its_successor() {
                     b_peer.write_all(b"x").unwrap();
                     a_peer.write_all(b"x").unwrap();
                     let (c, mut c_peer, mut keep) = soon(swap).await;
-                    fails_at_once(c.readable()).await;
+                    assert_pending(c.readable()).await;
                     sleep(Duration::from_micros(200)).await;
                     let mut readable = pin!(c.readable());
-                    fails_at_once(readable.as_mut()).await;
+                    assert_pending(readable.as_mut()).await;
                     c_peer.write_all(b"x").unwrap();
                     soon(readable).await.unwrap();
                     keep.write_all(b"x").unwrap();
@@ -188,20 +183,10 @@ fn b55_an_event_for_a_source_that_is_gone_does_not_hit_its_successor() {
     });
 }
 
-/// Bound, so that nobody else gets the port, and not listening.
-fn nobody() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket
-        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
-}
-
 #[test]
 fn b55_b64_refused_connects_never_succeed() {
     async_test(async || {
-        let (_socket, address) = nobody();
+        let (_socket, address) = refusing();
         for _ in 0..100 {
             let connects: Vec<_> = (0..10)
                 .map(|_| spawn(net::TcpStream::connect(address)))
@@ -235,7 +220,7 @@ fn b56_a_duplicate_keeps_no_registration_alive() {
 }
 
 #[test]
-fn b57_what_was_given_back_can_be_registered_again() {
+fn b57_an_object_can_be_registered_again() {
     async_test(async || {
         let (mut ours, mut theirs) = pipe();
         for round in 0..1000 {
@@ -248,7 +233,7 @@ fn b57_what_was_given_back_can_be_registered_again() {
                 ours = Async::new(duplicate).unwrap();
             }
             if round % 3 == 0 {
-                fails_at_once(ours.readable()).await;
+                assert_pending(ours.readable()).await;
             }
             if round % 5 == 0 {
                 theirs.write_all(b"x").unwrap();
@@ -261,7 +246,7 @@ fn b57_what_was_given_back_can_be_registered_again() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn b58_a_second_registration_fails_and_harms_the_first_in_no_way() {
+fn b58_a_second_registration_fails_and_leaves_the_first_intact() {
     async_test(async || {
         let (ours, mut theirs) = Pipe::pair().unwrap();
         let ours = std::sync::Arc::new(ours);
@@ -378,7 +363,7 @@ fn b59_b102_a_peer_that_closes_while_no_task_waits_costs_no_cpu_time() {
 }
 
 #[test]
-fn data_that_nobody_waits_for_costs_nothing() {
+fn unread_data_costs_no_cpu_time() {
     async_test(async || {
         let (ours, mut theirs) = pipe();
         for _ in 0..3 {
@@ -455,7 +440,7 @@ fn b61_an_unconnected_socket_is_no_busy_loop() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn b62_what_a_terminal_said_before_it_hung_up_is_read() {
+fn b62_data_that_a_terminal_sent_before_it_hung_up_is_read() {
     watchdog(|| {
         let (mut program, user) = crate::sys::pty();
         let output: Vec<u8> = (0..64 * 1024).map(|n: u32| n as u8).collect();
@@ -483,7 +468,7 @@ fn b62_what_a_terminal_said_before_it_hung_up_is_read() {
 }
 
 #[test]
-fn b63_what_is_left_after_a_small_read_is_reported_again() {
+fn b63_data_left_after_a_small_read_is_reported_again() {
     async_test(async || {
         const SIZE: usize = 10_000;
         let (ours, mut theirs) = pipe();
@@ -535,9 +520,9 @@ fn a_short_read_does_not_hide_what_comes_after_it() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn b65_a_connect_that_is_polled_for_nothing_is_still_pending() {
+fn b65_a_connect_polled_without_an_event_is_still_pending() {
     watchdog(|| {
-        let (listener, address) = nobody();
+        let (listener, address) = refusing();
         listener.listen(0).unwrap();
         block_on(async {
             let mut connected = Vec::new();
@@ -652,7 +637,7 @@ fn b73_a_wait_that_fails_loses_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn more_sources_than_one_wait_reports_are_all_served() {
+fn more_ready_sources_than_a_wait_returns_are_all_served() {
     in_own_process(|| {
         crate::sys::limit_fds(2500);
         block_on(async {
@@ -713,13 +698,14 @@ fn wait_together(count: usize, wait: impl AsyncFn(Rc<Async<Pipe>>, usize) + 'sta
 
 #[test]
 fn b68_tasks_that_poll_for_readiness_do_not_wake_each_other() {
-    watchdog(|| {
-        for count in [2, 40] {
+    // Each with a reactor of its own: when the first waiters of many are woken depends on it.
+    for count in [2, 40] {
+        watchdog(move || {
             wait_together(count, async |ours, _| {
                 poll_fn(|cx| ours.poll_readable(cx)).await.unwrap();
             });
-        }
-    });
+        });
+    }
 }
 
 #[test]
@@ -766,7 +752,7 @@ fn b68_a_waker_that_is_replaced_is_not_woken() {
 }
 
 #[test]
-fn b69_all_who_wait_for_a_source_are_woken() {
+fn b69_all_waiters_of_a_source_are_woken() {
     watchdog(|| {
         for count in [1, 3, 100] {
             wait_together(count, async |ours, n| match n % 3 {
@@ -832,7 +818,7 @@ fn b69_readers_and_a_writer_of_one_source_each_get_their_turn() {
 }
 
 #[test]
-fn b70_one_wake_for_each_time_that_it_is_ready() {
+fn b70_a_reader_is_woken_once_per_event() {
     async fn read(
         count: usize,
         polls: &Cell<usize>,
@@ -883,7 +869,7 @@ fn b70_one_wake_for_each_time_that_it_is_ready() {
 }
 
 #[test]
-fn b09_readiness_that_is_asked_for_again_and_again_comes_each_time() {
+fn b09_readiness_is_reported_each_time_it_is_awaited() {
     async_test(async || {
         let (udp, _) = udp();
         let polls = Cell::new(0);
@@ -897,7 +883,7 @@ fn b09_readiness_that_is_asked_for_again_and_again_comes_each_time() {
 }
 
 #[test]
-fn b39_a_reader_that_drops_the_source_in_an_event_for_both_directions() {
+fn b39_a_reader_may_drop_the_source_in_an_event_for_both_directions() {
     async_test(async || {
         let (ours, mut theirs) = pipe();
         let ours = Rc::new(RefCell::new(Some(ours)));
@@ -925,7 +911,7 @@ fn b39_a_reader_that_drops_the_source_in_an_event_for_both_directions() {
 }
 
 #[test]
-fn who_polled_a_source_that_is_gone_is_woken_to_find_out() {
+fn dropping_a_source_wakes_the_tasks_that_polled_it() {
     async_test(async || {
         let (ours, _theirs) = pipe();
         let ours = Rc::new(RefCell::new(Some(ours)));
@@ -997,7 +983,7 @@ async fn fire_together(due: Instant, peer: &mut Pipe) {
 }
 
 #[test]
-fn b100_a_reader_that_is_dropped_after_its_waker_was_taken_leaves_no_spin() {
+fn b100_a_reader_dropped_after_its_wake_leaves_no_busy_loop() {
     async_test(async || {
         type Race = fn(Rc<Async<Pipe>>) -> Pin<Box<dyn Future<Output = ()>>>;
         let races: [Race; 3] = [
@@ -1036,7 +1022,7 @@ fn b100_a_reader_that_is_dropped_after_its_waker_was_taken_leaves_no_spin() {
 }
 
 #[test]
-fn b100_a_task_that_is_woken_and_awaits_something_else_leaves_no_spin() {
+fn b100_a_woken_task_that_awaits_something_else_leaves_no_busy_loop() {
     async_test(async || {
         let (ours, mut theirs) = pipe();
         let ours = Rc::new(ours);
@@ -1046,7 +1032,7 @@ fn b100_a_task_that_is_woken_and_awaits_something_else_leaves_no_spin() {
             spawn(async move {
                 let mut readable = pin!(ours.readable());
                 // Polled once, and then not for long.
-                fails_at_once(readable.as_mut()).await;
+                assert_pending(readable.as_mut()).await;
                 while !release.get() {
                     sleep(20 * MS).await;
                 }
@@ -1066,11 +1052,11 @@ fn b100_a_task_that_is_woken_and_awaits_something_else_leaves_no_spin() {
 }
 
 #[test]
-fn b100_a_direction_that_was_switched_off_is_switched_on_again() {
+fn b100_a_reported_direction_can_be_waited_for_again() {
     async_test(async || {
         let (ours, mut theirs) = pipe();
         for _ in 0..50 {
-            fails_at_once(ours.readable()).await;
+            assert_pending(ours.readable()).await;
             theirs.write_all(b"x").unwrap();
             // Reported, while no task waits for it.
             sleep(Duration::from_micros(300)).await;
@@ -1078,7 +1064,7 @@ fn b100_a_direction_that_was_switched_off_is_switched_on_again() {
             soon(ours.readable()).await.unwrap();
             sleep(Duration::from_micros(300)).await;
             assert_eq!(soon((&ours).read(&mut [0; 8])).await.unwrap(), 1);
-            fails_at_once(ours.writable()).await;
+            assert_pending(ours.writable()).await;
             sleep(Duration::from_micros(300)).await;
         }
         drop(theirs);
@@ -1108,7 +1094,7 @@ fn interest_in(fd: &impl AsFd) -> u32 {
 // A one-shot registration is switched off by each report.
 #[test]
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
-fn a_report_switches_nothing_off_while_its_task_is_still_to_be_polled() {
+fn a_report_leaves_the_interest_in_other_sources_unchanged() {
     const IN: u32 = 1;
     async_test(async || {
         // All polls take so long that the reactor is visited after each.
@@ -1202,7 +1188,7 @@ fn one_task_waits_for_hundreds_of_sockets() {
 /// Sources belong to the thread: what one runtime's visit finds may be for another's task,
 /// also for one that is gone.
 #[test]
-fn the_visit_of_one_runtime_wakes_the_tasks_of_another() {
+fn a_runtime_delivers_the_events_of_other_runtimes_on_its_thread() {
     watchdog(|| {
         let (one, other) = (Runtime::new(), Runtime::new());
         let polls = Rc::new(Cell::new(0));

@@ -27,7 +27,7 @@ fn at_once(address: impl ToSocketAddrs) -> Vec<SocketAddr> {
 }
 
 #[test]
-fn what_can_name_an_address() {
+fn numeric_addresses_resolve_at_once() {
     watchdog(|| {
         let v4 = at("127.0.0.1:80");
         let v6 = at("[::1]:80");
@@ -65,7 +65,7 @@ fn what_can_name_an_address() {
 }
 
 #[test]
-fn what_names_none() {
+fn malformed_addresses_are_errors_without_a_look_up() {
     watchdog(|| {
         for text in [
             "",
@@ -120,7 +120,7 @@ fn what_names_none() {
 }
 
 #[test]
-fn names_that_no_resolver_takes() {
+fn unresolvable_host_names_are_errors() {
     watchdog(|| {
         let long = format!("{}.invalid", "a".repeat(300));
         for host in [
@@ -142,7 +142,7 @@ fn names_that_no_resolver_takes() {
 }
 
 #[test]
-fn localhost_is_this_host() {
+fn localhost_resolves_to_loopback_addresses() {
     watchdog(|| {
         let found = block_on(resolve("localhost:80")).unwrap();
         assert!(!found.is_empty());
@@ -162,7 +162,7 @@ fn localhost_is_this_host() {
 }
 
 #[test]
-fn an_unknown_name_is_a_clear_error_everywhere() {
+fn an_unknown_host_name_is_an_error_that_names_it() {
     const EXPECTED: &str = "the host name `nonexistent.invalid` could not be resolved: ";
     async_test(async || {
         let name = "nonexistent.invalid:80";
@@ -210,7 +210,7 @@ fn numeric_addresses_never_leave_the_thread() {
 }
 
 #[test]
-fn b97_a_look_up_that_nobody_waits_for_keeps_nothing() {
+fn b97_a_dropped_look_up_does_not_delay_the_end_of_its_runtime() {
     watchdog(|| {
         let runtime = Runtime::new();
         for n in 0..20 {

@@ -24,16 +24,16 @@ use crate::support::*;
 const USR1: SignalKind = SignalKind::user_defined1();
 
 #[test]
-fn a_thousand_signals_are_one_and_the_next_is_another() {
+fn pending_signals_coalesce_and_later_ones_are_reported() {
     async_in_own_process(async || {
         let mut signals = signal(USR1).unwrap();
         for _ in 0..3 {
-            assert!(poll_once(&mut pin!(signals.recv())).await.is_pending());
+            assert_pending(signals.recv()).await;
             for _ in 0..1_000 {
                 raise(SIGUSR1).unwrap();
             }
             signals.recv().await.unwrap();
-            assert!(poll_once(&mut pin!(signals.recv())).await.is_pending());
+            assert_pending(signals.recv()).await;
             // Also when it waits already.
             let raised = async {
                 sleep(MS).await;
@@ -80,7 +80,7 @@ fn the_last_of_a_thousand_signals_is_not_lost() {
             seen.store(n, Ordering::SeqCst);
         }
         sender.join().unwrap();
-        assert!(poll_once(&mut pin!(signals.recv())).await.is_pending());
+        assert_pending(signals.recv()).await;
     });
 }
 
@@ -97,7 +97,7 @@ fn a_signal_is_a_stream() {
 }
 
 #[test]
-fn ctrl_c_comes_through_tasks_that_wake_themselves() {
+fn ctrl_c_is_reported_beside_tasks_that_wake_themselves() {
     async_in_own_process(async || {
         for _ in 0..100 {
             spawn(async {
@@ -121,7 +121,7 @@ fn ctrl_c_comes_through_tasks_that_wake_themselves() {
 }
 
 #[test]
-fn b98_ctrl_c_comes_through_a_flood_of_wakes_and_signals() {
+fn b98_ctrl_c_is_reported_during_a_flood_of_wakes_and_signals() {
     async_in_own_process(async || {
         // More than any buffer holds, and nobody reads it.
         let mut unread = signal(SignalKind::user_defined2()).unwrap();
@@ -156,14 +156,14 @@ fn b98_ctrl_c_comes_through_a_flood_of_wakes_and_signals() {
         }
 
         unread.recv().await.unwrap();
-        assert!(poll_once(&mut pin!(unread.recv())).await.is_pending());
+        assert_pending(unread.recv()).await;
         raise(SIGUSR2).unwrap();
         unread.recv().await.unwrap();
     });
 }
 
 #[test]
-fn every_listener_hears_of_a_signal_and_of_no_other() {
+fn each_listener_receives_its_signal_and_no_other() {
     in_own_process(|| {
         let (told, wait) = std::sync::mpsc::channel();
         let elsewhere = thread::spawn(move || {
@@ -181,7 +181,7 @@ fn every_listener_hears_of_a_signal_and_of_no_other() {
             let (a_heard, b_heard) = zip(a.recv(), b.recv()).await;
             a_heard.unwrap();
             b_heard.unwrap();
-            assert!(poll_once(&mut pin!(other.recv())).await.is_pending());
+            assert_pending(other.recv()).await;
 
             drop(a);
             raise(SIGUSR1).unwrap();
@@ -198,14 +198,14 @@ fn a_dropped_listener_leaves_nothing_behind() {
         // It does not end the process, and the next listener does not hear of it.
         raise(SIGUSR1).unwrap();
         let mut signals = signal(USR1).unwrap();
-        assert!(poll_once(&mut pin!(signals.recv())).await.is_pending());
+        assert_pending(signals.recv()).await;
 
         #[cfg(target_os = "linux")]
         let before = open_fds();
         for _ in 0..1_000 {
             let mut given_up = signal(USR1).unwrap();
-            assert!(poll_once(&mut pin!(given_up.recv())).await.is_pending());
-            assert!(poll_once(&mut pin!(ctrl_c())).await.is_pending());
+            assert_pending(given_up.recv()).await;
+            assert_pending(ctrl_c()).await;
         }
         #[cfg(target_os = "linux")]
         assert_eq!(open_fds(), before);
@@ -223,7 +223,7 @@ fn a_listener_moves_to_another_thread_and_outlives_a_runtime() {
         block_on(signals.recv()).unwrap();
         // It has waited here.
         block_on(async {
-            assert!(poll_once(&mut pin!(signals.recv())).await.is_pending());
+            assert_pending(signals.recv()).await;
         });
         raise(SIGUSR1).unwrap();
         thread::spawn(move || {

@@ -70,13 +70,6 @@ pub(crate) fn runtime_test<R: Send + 'static>(
     watchdog(|| test(Runtime::new()))
 }
 
-/// As [`async_test`], under a virtual clock.
-#[cfg(feature = "testing")]
-#[track_caller]
-pub(crate) fn virtual_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
-    watchdog(|| soloist::testing::block_on(test()))
-}
-
 /// Runs a test twice: on a thread that waits in its parker, and on one that waits in its reactor,
 /// because it has had a socket.
 pub(crate) fn with_both_waits(test: impl Fn() + Send + Clone + 'static) {
@@ -307,6 +300,14 @@ pub(crate) async fn fails_soon<F: Future>(future: F) {
     assert!(timeout(5 * MS, future).await.is_err(), "it is done");
 }
 
+/// Polls a future once, which must be pending, and drops it.
+pub(crate) async fn assert_pending<F: Future>(future: F) {
+    assert!(
+        poll_once(&mut Box::pin(future)).await.is_pending(),
+        "it is done"
+    );
+}
+
 /// A `sleep` that is created inside the runtime, at its first poll.
 pub(crate) async fn sleep_for(duration: Duration) {
     sleep(duration).await;
@@ -490,6 +491,15 @@ pub(crate) fn tcp_pair() -> (std::net::TcpStream, std::net::TcpStream) {
     let (server, from) = listener.accept().expect("the other end");
     assert_eq!(from, client.local_addr().expect("its address"));
     (client, server)
+}
+
+/// An address that refuses connections: a socket is bound to it, and does not listen.
+pub(crate) fn refusing() -> (socket2::Socket, std::net::SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }
 
 /// Runs `f` on another thread, and waits for its end.

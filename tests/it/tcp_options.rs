@@ -46,7 +46,7 @@ fn options_are_what_they_were_set_to() {
 }
 
 #[test]
-fn b75_without_linger_the_last_bytes_arrive_and_with_none_of_it_there_is_a_reset() {
+fn b75_a_drop_delivers_the_last_bytes_and_a_linger_of_zero_resets() {
     async_test(async || {
         let (mut stream, other) = pair();
         stream.write_all(b"hello").await.unwrap();
@@ -127,7 +127,7 @@ fn a_port_that_cannot_be_shared_is_an_error() {
 }
 
 #[test]
-fn a_listener_of_ipv6_takes_ipv4_as_it_was_told() {
+fn only_v6_decides_whether_an_ipv6_listener_takes_ipv4() {
     async_test(async || {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         for only in [true, false] {
@@ -148,7 +148,7 @@ fn a_listener_of_ipv6_takes_ipv4_as_it_was_told() {
 // Halves.
 
 #[test]
-fn the_end_comes_when_the_half_that_writes_is_dropped_and_not_before() {
+fn the_stream_ends_when_its_write_half_is_dropped() {
     async_test(async || {
         let (stream, mut other) = pair();
         let (read, write) = stream.into_split();
@@ -185,7 +185,7 @@ fn the_end_comes_when_the_half_that_writes_is_dropped_and_not_before() {
 }
 
 #[test]
-fn halves_of_one_stream_become_whole_again() {
+fn halves_of_one_stream_are_reunited() {
     async_test(async || {
         let (stream, mut other) = pair();
         let address = stream.local_addr().unwrap();
@@ -206,7 +206,7 @@ fn halves_of_one_stream_become_whole_again() {
 }
 
 #[test]
-fn halves_of_two_streams_come_back_unharmed() {
+fn halves_of_two_streams_are_given_back() {
     async_test(async || {
         let ((a, mut other_a), (b, other_b)) = (pair(), pair());
         let ((read_a, write_a), (read_b, write_b)) = (a.into_split(), b.into_split());

@@ -44,7 +44,7 @@ fn async_with_both_waits(test: impl AsyncFn() + Send + Clone + 'static) {
 // Too long, too far, too soon.
 
 #[test]
-fn b41_what_overflows_is_never() {
+fn b41_a_deadline_that_overflows_never_fires() {
     watchdog(|| {
         for far in [
             Duration::MAX,
@@ -91,7 +91,7 @@ fn b41_what_overflows_is_never() {
 }
 
 #[test]
-fn b41_the_last_instant_of_the_clock_is_never() {
+fn b41_the_last_instant_of_the_clock_never_fires() {
     watchdog(|| {
         let mut last = Instant::now();
         let mut step = Duration::MAX;
@@ -141,7 +141,7 @@ fn b42_far_deadlines_do_not_fire_early() {
 }
 
 #[test]
-fn b43_a_far_deadline_is_waited_for_without_spinning_and_others_can_wake_it() {
+fn b43_a_far_deadline_is_waited_for_without_a_busy_loop() {
     with_both_waits(|| {
         let a_bit_over = |millis: u64| Duration::from_millis(millis) + MS;
         for far in [
@@ -183,7 +183,7 @@ fn b43_a_far_deadline_is_waited_for_without_spinning_and_others_can_wake_it() {
 }
 
 #[test]
-fn b44_milliseconds_are_neither_spun_through_nor_added() {
+fn b44_sleeps_neither_spin_nor_end_a_millisecond_late() {
     async_with_both_waits(async || {
         // The reactor's timer for the last millisecond is made at its first use.
         sleep(100 * Duration::from_micros(1)).await;
@@ -265,7 +265,7 @@ fn sleeps_never_end_early() {
 }
 
 #[test]
-fn b45_zero_sleeps_end_whatever_wakes_meanwhile() {
+fn b45_zero_sleeps_end_during_a_flood_of_wakes() {
     async_with_both_waits(async || {
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let stop = Arc::new(Mutex::new(false));
@@ -284,7 +284,7 @@ fn b45_zero_sleeps_end_whatever_wakes_meanwhile() {
 }
 
 #[test]
-fn b46_zero_sleeps_let_the_others_run() {
+fn b46_zero_sleeps_let_other_tasks_run() {
     async_test(async || {
         let zeros = Rc::new(Cell::new(0));
         let count = zeros.clone();
@@ -308,7 +308,7 @@ fn b46_zero_sleeps_let_the_others_run() {
 /// The pause between two polls of it is as long as the patience of the turn loop, so
 /// that every one is followed by a look at the timers.
 #[test]
-fn b46_a_zero_sleep_loop_with_long_polls_starves_nobody() {
+fn b46_a_zero_sleep_loop_with_long_polls_starves_no_other_task() {
     async_test(async || {
         let turns = Rc::new(Cell::new(0));
         let count = turns.clone();
@@ -336,7 +336,7 @@ fn b46_a_zero_sleep_loop_with_long_polls_starves_nobody() {
 }
 
 #[test]
-fn b47_deadlines_about_now_are_not_missed() {
+fn b47_deadlines_close_to_now_are_not_missed() {
     async_with_both_waits(async || {
         for nanos in 0..4000 {
             let past = Duration::from_nanos(nanos % 1000);
@@ -357,7 +357,7 @@ fn b47_deadlines_about_now_are_not_missed() {
 }
 
 #[test]
-fn b48_a_sleep_ends_in_a_poll_that_never_lets_go() {
+fn b48_a_sleep_ends_within_a_poll_that_does_not_return() {
     async_test(async || {
         let mut sleep = sleep(5 * MS);
         let start = Instant::now();
@@ -391,7 +391,7 @@ fn b48_a_sleep_ends_beside_a_stream_that_wakes_itself() {
 }
 
 #[test]
-fn b49_the_waker_of_the_last_poll_is_the_one_that_is_woken() {
+fn b49_only_the_waker_of_the_last_poll_is_woken() {
     async_test(async || {
         let [(a, waker_a), (b, waker_b)] = [CountWakes::new(), CountWakes::new()];
         let mut first = sleep(100 * MS);
@@ -483,13 +483,13 @@ fn random_operations(rounds: usize, timers_per_round: usize) {
 }
 
 #[test]
-fn b50_random_operations_wake_what_a_list_says() {
+fn b50_random_operations_wake_in_the_order_of_a_model() {
     watchdog(|| random_operations(300, 60));
 }
 
 #[test]
 #[ignore = "takes half a minute: a million operations"]
-fn b50_a_million_random_operations_wake_what_a_list_says() {
+fn b50_a_million_random_operations_wake_in_the_order_of_a_model() {
     watchdog(|| random_operations(5000, 60));
 }
 
@@ -529,7 +529,7 @@ fn b52_equal_deadlines_fire_first_in_first_out() {
 }
 
 #[test]
-fn b52_a_timer_that_is_set_by_a_timer_is_not_of_the_same_batch() {
+fn b52_a_timer_set_by_a_woken_task_fires_in_a_later_batch() {
     watchdog(|| {
         let expected = [
             "first 0", "first 1", "first 2", "second 0", "second 1", "second 2",
@@ -564,7 +564,7 @@ fn b52_a_timer_that_is_set_by_a_timer_is_not_of_the_same_batch() {
 
 /// As above, where the waker itself sets the timer.
 #[test]
-fn b52_a_timer_that_is_set_by_a_waker_waits_for_the_tasks_of_its_batch() {
+fn b52_a_timer_set_by_a_waker_fires_after_the_tasks_of_its_batch() {
     async_test(async || {
         let log = Log::default();
         let due = now() + 5 * MS;
@@ -586,7 +586,7 @@ fn b52_a_timer_that_is_set_by_a_waker_waits_for_the_tasks_of_its_batch() {
 }
 
 #[test]
-fn b53_sooner_and_nested_deadlines_are_armed_too() {
+fn b53_sooner_and_nested_deadlines_fire_in_order() {
     with_both_waits(|| {
         let order = |task: u32| Duration::from_micros(2500) * (task + 1);
         block_on(async {
@@ -633,7 +633,7 @@ fn b53_a_sooner_deadline_from_another_thread_shortens_the_wait() {
 }
 
 #[test]
-fn b54_a_timer_that_is_given_up_wakes_nobody() {
+fn b54_a_dropped_timer_wakes_no_task() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         runtime.block_on(async {
@@ -660,7 +660,7 @@ fn b54_a_timer_that_is_given_up_wakes_nobody() {
 }
 
 #[test]
-fn b54_a_timer_that_is_given_up_leaves_at_once() {
+fn b54_a_dropped_timer_is_removed_at_once() {
     watchdog(|| {
         let runtime = Runtime::new();
         assert_eq!(runtime.next_deadline(), None);
@@ -781,7 +781,7 @@ fn a_reset_wakes_at_the_new_time_without_another_poll() {
 }
 
 #[test]
-fn a_reset_from_never_to_a_deadline_wakes_at_that() {
+fn a_reset_of_a_sleep_without_an_end_wakes_at_the_new_time() {
     async_test(async || {
         let (count, waker) = CountWakes::new();
         let mut first = sleep(HOUR);
@@ -794,7 +794,7 @@ fn a_reset_from_never_to_a_deadline_wakes_at_that() {
 }
 
 #[test]
-fn a_sleep_goes_with_who_polls_it() {
+fn a_sleep_moves_to_the_runtime_that_polls_it() {
     with_both_waits(|| {
         let (here, there) = (Runtime::new(), Runtime::new());
         let mut sleep = here.block_on(async {
@@ -833,7 +833,7 @@ fn a_sleep_goes_with_who_polls_it() {
 }
 
 #[test]
-fn a_sleep_that_another_thread_drops_or_resets_is_told_to_its_runtime() {
+fn a_drop_or_reset_on_another_thread_reaches_the_runtime_of_a_sleep() {
     watchdog(|| {
         let runtime = Runtime::new();
         let (count, waker) = CountWakes::new();
@@ -942,7 +942,7 @@ fn elapsed_is_an_error_that_turns_into_an_io_error() {
 // The clock and the loop.
 
 #[test]
-fn timers_of_several_runtimes_on_a_thread_are_their_own() {
+fn runtimes_on_a_thread_have_timers_of_their_own() {
     watchdog(|| {
         let (a, b) = (Runtime::new(), Runtime::new());
         let first = a.spawn(sleep_in(20 * MS));
@@ -960,7 +960,7 @@ fn timers_of_several_runtimes_on_a_thread_are_their_own() {
 }
 
 #[test]
-fn a_turn_waits_for_a_timer_and_no_longer_than_it_may() {
+fn a_turn_waits_for_a_timer_and_at_most_its_limit() {
     watchdog(|| {
         let runtime = Runtime::new();
         let task = runtime.spawn(async { sleep(HOUR).await });

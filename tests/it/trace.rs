@@ -88,7 +88,7 @@ fn a_task_that_yields_and_one_that_awaits_it() {
 }
 
 #[test]
-fn times_do_not_go_back_and_totals_add_up() {
+fn times_are_monotonic_and_totals_add_up() {
     let trace = watchdog(|| {
         record(async {
             let slow = spawn(async {
@@ -165,7 +165,7 @@ fn a_wait_with_a_timeout_is_two_waits() {
 }
 
 #[test]
-fn what_others_do_is_named() {
+fn wakes_by_timers_threads_and_tasks_are_attributed() {
     let lines = watchdog(|| {
         let (promise, promised) = promise();
         lines(&record(async {
@@ -231,7 +231,7 @@ fn what_others_do_is_named() {
 }
 
 #[test]
-fn what_comes_after_the_timers_is_not_theirs() {
+fn a_spawn_after_a_timer_is_not_attributed_to_it() {
     let lines = watchdog(|| {
         trace::start(100);
         let runtime = Runtime::new();
@@ -247,7 +247,7 @@ fn what_comes_after_the_timers_is_not_theirs() {
 }
 
 #[test]
-fn sockets_are_waited_for_by_their_number() {
+fn waits_for_sockets_name_the_fd() {
     let lines = lines_of(async || {
         use futures_lite::{AsyncReadExt, AsyncWriteExt};
         let listener = soloist::net::TcpListener::bind("127.0.0.1:0")
@@ -281,7 +281,7 @@ fn sockets_are_waited_for_by_their_number() {
 
 #[test]
 #[cfg(feature = "blocking")]
-fn groups_and_jobs_are_waited_for() {
+fn waits_for_groups_and_jobs_are_recorded() {
     let lines = lines_of(async || {
         let mut group: TaskGroup<(), ()> = TaskGroup::new();
         group.spawn(async { Ok(()) });
@@ -300,7 +300,7 @@ fn groups_and_jobs_are_waited_for() {
 }
 
 #[test]
-fn to_wait_for_the_same_twice_is_one_wait() {
+fn two_waits_for_the_same_promise_are_one() {
     let lines = watchdog(|| {
         let (promise, promised) = promise();
         lines(&record(async {
@@ -316,7 +316,7 @@ fn to_wait_for_the_same_twice_is_one_wait() {
 }
 
 #[test]
-fn what_a_poll_waits_for_that_is_not_recorded_is_not_the_next_one_s() {
+fn a_wait_in_an_unrecorded_poll_is_not_attributed_to_the_next() {
     let lines = watchdog(|| {
         block_on(async {
             let sleeps = spawn(async {
@@ -337,7 +337,7 @@ fn what_a_poll_waits_for_that_is_not_recorded_is_not_the_next_one_s() {
 }
 
 #[test]
-fn a_wait_that_came_to_nothing_is_none() {
+fn a_wait_given_up_in_the_same_poll_is_not_recorded() {
     // The sleep is polled, and given up in the same poll.
     let lines = lines_of(async || {
         let mut slept = sleep(HOUR);
@@ -347,7 +347,7 @@ fn a_wait_that_came_to_nothing_is_none() {
 }
 
 #[test]
-fn every_end_of_a_task_is_told() {
+fn every_end_of_a_task_is_recorded() {
     let lines = lines_of(async || {
         // 1: cancelled while it waits.
         let waits = spawn(pending::<()>());
@@ -426,7 +426,7 @@ fn a_panic_of_main_ends_its_poll() {
 }
 
 #[test]
-fn a_destructor_that_panics_is_the_task_s_panic() {
+fn a_panic_of_a_destructor_is_recorded_as_that_of_its_task() {
     let lines = lines_of(async || {
         let panics = OnDrop(|| panic!("on purpose"));
         // It goes with the future, not in the poll.
@@ -440,7 +440,7 @@ fn a_destructor_that_panics_is_the_task_s_panic() {
 }
 
 #[test]
-fn the_ring_keeps_the_last_and_counts_the_rest() {
+fn the_ring_keeps_the_last_events_and_counts_the_lost() {
     let (all, some) = watchdog(|| {
         let run = |capacity| {
             trace::start(capacity);
@@ -466,7 +466,7 @@ fn the_ring_keeps_the_last_and_counts_the_rest() {
 }
 
 #[test]
-fn a_ring_of_one() {
+fn a_ring_with_room_for_one_event_works() {
     watchdog(|| {
         trace::start(1);
         block_on(async { spawn(yield_now()).await });
@@ -522,7 +522,7 @@ fn the_recording_can_begin_and_end_anywhere() {
 }
 
 #[test]
-fn how_a_poll_ends_that_is_not_recorded_says_nothing_of_the_next() {
+fn the_end_of_an_unrecorded_poll_is_not_attributed_to_the_next() {
     let lines = watchdog(|| {
         block_on(async {
             let panics = spawn(async {
@@ -540,7 +540,7 @@ fn how_a_poll_ends_that_is_not_recorded_says_nothing_of_the_next() {
 }
 
 #[test]
-fn a_thread_s_record_is_its_own() {
+fn each_thread_records_for_itself() {
     watchdog(|| {
         trace::start(100);
         let other = thread::spawn(|| {
@@ -557,7 +557,7 @@ fn a_thread_s_record_is_its_own() {
 }
 
 #[test]
-fn a_trace_is_data_for_any_thread() {
+fn a_trace_can_move_to_another_thread() {
     watchdog(|| {
         let trace = record(async { spawn(yield_now()).await });
         let expected = lines(&trace);
@@ -568,7 +568,7 @@ fn a_trace_is_data_for_any_thread() {
 
 #[test]
 #[should_panic(expected = "trace::start(0)")]
-fn a_ring_of_none_is_refused() {
+fn a_capacity_of_zero_panics() {
     trace::start(0);
 }
 
@@ -613,7 +613,7 @@ fn spawn_on<F: Future<Output = ()> + 'static>(
 }
 
 #[test]
-fn the_json_is_well_formed_however_the_ring_cuts() {
+fn the_json_is_well_formed_for_every_capacity() {
     watchdog(|| {
         trace::start(10_000);
         rich_workload();
@@ -789,7 +789,7 @@ fn the_page_is_one_file_with_the_data_in_it() {
 }
 
 #[test]
-fn the_files_are_written_where_they_are_wanted() {
+fn save_json_and_save_html_write_files() {
     watchdog(|| {
         let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
         let file = |end: &str| dir.join(format!("trace-{}.{end}", std::process::id()));
@@ -813,7 +813,7 @@ fn the_files_are_written_where_they_are_wanted() {
 }
 
 #[test]
-fn what_is_waited_for_has_words() {
+fn wait_reasons_are_displayed_as_text() {
     for (what, words) in [
         (For::Read { fd: 3 }, "fd 3, to read"),
         (For::Write { fd: 3 }, "fd 3, to write"),

@@ -73,7 +73,7 @@ fn datagrams_go_both_ways() {
 }
 
 #[test]
-fn a_connected_socket_hears_only_its_peer() {
+fn a_connected_socket_receives_only_from_its_peer() {
     async_test(async || {
         let (one, other) = pair().await;
         let (stranger, _) = udp().await;
@@ -256,7 +256,7 @@ fn clones_send_and_receive_side_by_side() {
 
 /// A flood leaves the others their turn.
 #[test]
-fn a_socket_that_is_never_empty_starves_nobody() {
+fn a_socket_that_is_never_empty_starves_no_other_task() {
     async_test(async || {
         let (one, other) = pair().await;
         for n in 0..200 {
@@ -282,7 +282,7 @@ fn a_socket_that_is_never_empty_starves_nobody() {
 // Waits that come and go.
 
 #[test]
-fn b09_a_socket_that_is_polled_for_nothing_tells_the_next_reader_at_once() {
+fn b09_a_poll_without_data_does_not_delay_the_next_reader() {
     async_test(async || {
         let (one, other) = pair().await;
         let mut buf = [0; 8];
@@ -312,7 +312,7 @@ fn b09_a_socket_that_is_polled_for_nothing_tells_the_next_reader_at_once() {
 }
 
 #[test]
-fn b99_a_server_goes_on_after_it_has_answered_to_nobody() {
+fn b99_a_server_receives_on_after_a_reply_to_a_closed_socket() {
     async_test(async || {
         let (server, address) = udp().await;
         let (client, _) = udp().await;
@@ -337,7 +337,7 @@ fn b99_a_server_goes_on_after_it_has_answered_to_nobody() {
 }
 
 #[test]
-fn b99_a_connected_socket_is_refused_and_goes_on() {
+fn b99_a_connected_socket_receives_on_after_a_refusal() {
     async_test(async || {
         let (socket, address) = udp().await;
         let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -505,7 +505,7 @@ fn errors_of_an_unconnected_socket_leave_it_usable() {
 }
 
 #[test]
-fn outside_of_a_runtime_it_names_the_fix() {
+fn calls_outside_of_a_runtime_are_errors_that_name_the_fix() {
     watchdog(|| {
         let names_the_fix = |error: io::Error| {
             assert!(error.to_string().contains("block_on"), "{error}");
