@@ -329,7 +329,7 @@ fn paths_that_cannot_be_used() {
                 (&nul, ErrorKind::InvalidInput),
                 (&missing, ErrorKind::NotFound),
             ] {
-                let end = &format!("{} failed: ", path.display().to_string());
+                let end = &format!("{} failed: ", path.display());
                 row!(errors: UnixListener::bind(path), kind, ["listening at", end]);
                 row!(errors: UnixStream::connect(path).await, kind, ["connecting to", end]);
                 row!(errors: UnixDatagram::bind(path), kind, ["binding to", end]);

@@ -336,7 +336,7 @@ fn b92_a_wait_for_a_socket_that_is_dropped_leaves_no_waker() {
         let polls = leak(Cell::new(0));
         let other = {
             let source = source.clone();
-            spawn(async move { count_polls(&polls, source.readable()).await })
+            spawn(async move { count_polls(polls, source.readable()).await })
         };
         yield_now().await;
         let (count, waker) = CountWakes::new();

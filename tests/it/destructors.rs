@@ -59,7 +59,7 @@ fn b112_join_returns_the_panic_of_a_destructor_after_an_abort() {
         // Waiting or not started; aborted on this thread or on another one.
         for (polls, foreign) in [(0, false), (0, true), (1, false), (1, true)] {
             let runtime = Runtime::new();
-            let task = runtime.spawn(fragile(&dropped));
+            let task = runtime.spawn(fragile(dropped));
             turns(&runtime, polls);
             let abort = task.abort_handle();
             if foreign {
@@ -70,7 +70,7 @@ fn b112_join_returns_the_panic_of_a_destructor_after_an_abort() {
             assert_panicked(runtime.block_on(task.join()));
             assert_eq!(dropped.take(), 1);
             // `.await` resumes it.
-            let task = runtime.spawn(fragile(&dropped));
+            let task = runtime.spawn(fragile(dropped));
             task.abort_handle().abort();
             let text = panic_of(|| runtime.block_on(task));
             assert_eq!(text, "the destructor of a future");
@@ -80,7 +80,7 @@ fn b112_join_returns_the_panic_of_a_destructor_after_an_abort() {
         block_on(async {
             let abort = Rc::new(RefCell::new(None));
             let own = abort.clone();
-            let rest = fragile(&dropped);
+            let rest = fragile(dropped);
             let task = spawn(async move {
                 let abort: soloist::task::AbortHandle = own.take().unwrap();
                 abort.abort();
@@ -99,7 +99,7 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
         let dropped = leak(Cell::new(0));
         block_on(async {
             for polls in 0..2 {
-                let task = spawn(fragile(&dropped));
+                let task = spawn(fragile(dropped));
                 yields(polls).await;
                 let text = panic_of_async(task.cancel()).await;
                 assert_eq!(text, "the destructor of a future");
@@ -109,7 +109,7 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
             let own: Rc<RefCell<Option<Task<u32>>>> = Rc::default();
             let ends = Rc::new(RefCell::new(None));
             let (task, end) = (own.clone(), ends.clone());
-            let rest = fragile(&dropped);
+            let rest = fragile(dropped);
             let task = spawn(async move {
                 let task = task.take().unwrap();
                 *end.borrow_mut() = Some(Box::pin(task.cancel()));
@@ -143,9 +143,9 @@ const WAYS: [(&str, Lose); 9] = [
     }),
     ("dropped outside", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
-        turn(&runtime);
+        turn(runtime);
         drop(task);
-        turn(&runtime);
+        turn(runtime);
     }),
     ("dropped in its own poll", |runtime, dropped| {
         let own: Rc<RefCell<Option<Task<u32>>>> = Rc::default();
@@ -154,32 +154,32 @@ const WAYS: [(&str, Lose); 9] = [
             drop(task.take());
             rest.await
         }));
-        turn(&runtime);
-        turn(&runtime);
+        turn(runtime);
+        turn(runtime);
     }),
     ("detached and aborted", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
         let abort = task.abort_handle();
         task.detach();
-        turn(&runtime);
+        turn(runtime);
         abort.abort();
         runtime.run();
     }),
     ("a cancel that is not awaited", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
         drop(task.cancel());
-        turn(&runtime);
+        turn(runtime);
     }),
     ("aborted, and dropped after it", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
         task.abort_handle().abort();
-        turn(&runtime);
+        turn(runtime);
         drop(task);
-        turn(&runtime);
+        turn(runtime);
     }),
     ("a remote task that is dropped", |runtime, dropped| {
         let task = runtime.handle().spawn(fragile_there);
-        turn(&runtime);
+        turn(runtime);
         dropped.set(1);
         drop(task);
         runtime.run();
@@ -188,12 +188,12 @@ const WAYS: [(&str, Lose); 9] = [
         "a remote task that is dropped elsewhere, done",
         |runtime, dropped| {
             let task = runtime.handle().spawn(fragile_there);
-            turn(&runtime);
+            turn(runtime);
             task.abort();
-            turn(&runtime);
+            turn(runtime);
             dropped.set(1);
             elsewhere(|| drop(task));
-            turn(&runtime);
+            turn(runtime);
         },
     ),
     ("a group that is dropped", |runtime, dropped| {
@@ -214,7 +214,7 @@ fn b112_a_destructors_panic_without_a_handle_is_reported() {
         for (way, lose) in WAYS {
             let dropped = leak(Cell::new(0));
             let runtime = Runtime::new();
-            lose(&runtime, &dropped);
+            lose(&runtime, dropped);
             assert_eq!(dropped.get(), 1, "{way}");
             runtime.run();
             eprintln!("after {way}");
@@ -234,7 +234,7 @@ fn b112_a_destructors_panic_without_a_handle_ends_the_call_if_propagated() {
         for (way, lose) in WAYS {
             let dropped = leak(Cell::new(0));
             let runtime = Runtime::builder().propagate_panics(true).build();
-            let lost = catch_unwind(AssertUnwindSafe(|| lose(&runtime, &dropped)));
+            let lost = catch_unwind(AssertUnwindSafe(|| lose(&runtime, dropped)));
             let payload = lost.expect_err(way);
             assert_eq!(panic_text(&*payload), "the destructor of a future", "{way}");
             assert_eq!(dropped.get(), 1, "{way}");
@@ -248,7 +248,7 @@ fn b112_of_two_panics_in_one_poll_one_is_propagated_and_one_reported() {
     let stderr = in_own_process(|| {
         let dropped = leak(Cell::new(0));
         let runtime = Runtime::builder().propagate_panics(true).build();
-        let tasks: Vec<_> = (0..2).map(|_| runtime.spawn(fragile(&dropped))).collect();
+        let tasks: Vec<_> = (0..2).map(|_| runtime.spawn(fragile(dropped))).collect();
         turn(&runtime);
         runtime.spawn(async move { drop(tasks) }).detach();
         let text = panic_of(|| {
@@ -316,9 +316,9 @@ fn b112_a_dropped_runtime_leaves_each_panic_to_the_handle_of_the_task() {
     let stderr = in_own_process(|| {
         let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
-        let held: Vec<_> = (0..3).map(|_| runtime.spawn(fragile(&dropped))).collect();
+        let held: Vec<_> = (0..3).map(|_| runtime.spawn(fragile(dropped))).collect();
         for _ in 0..3 {
-            runtime.spawn(fragile(&dropped)).detach();
+            runtime.spawn(fragile(dropped)).detach();
         }
         turn(&runtime);
         // These have no handle: the first panic is resumed, the others are reported.
@@ -344,7 +344,7 @@ fn b112_panics_of_children_that_a_failure_cancels_are_reported() {
             let group = TaskGroup::<u32, &str>::new();
             let dropped = leak(Cell::new(0));
             for _ in 0..2 {
-                let rest = fragile(&dropped);
+                let rest = fragile(dropped);
                 group.spawn(async { Ok(rest.await) });
             }
             group.spawn(async {
@@ -366,7 +366,7 @@ fn b112_cancel_of_a_group_resumes_one_panic_after_all_children_are_dropped() {
             block_on(async {
                 let group = TaskGroup::<u32, &str>::new();
                 for n in 0..4 {
-                    let rest = fragile(&dropped);
+                    let rest = fragile(dropped);
                     group.spawn(async move {
                         match n % 2 {
                             0 => Ok(rest.await),
@@ -729,7 +729,7 @@ fn each_payload_of_a_destructors_panic_is_dropped_once() {
 /// Calls `after` inside `runtime`, after it was entered a second time from inside another one.
 fn enter_again(runtime: &Runtime, after: impl FnOnce()) {
     let task = runtime.spawn(pending::<()>());
-    turn(&runtime);
+    turn(runtime);
     let other = Runtime::new();
     spawn_detached(&other, hold(task));
     turn(&other);

@@ -160,10 +160,7 @@ impl Wake for Mark {
 }
 
 fn marks<const N: usize>(log: &'static Mutex<Vec<usize>>) -> [Waker; N] {
-    std::array::from_fn(|number| {
-        let log = log;
-        Waker::from(Arc::new(Mark { number, log }))
-    })
+    std::array::from_fn(|number| Waker::from(Arc::new(Mark { number, log })))
 }
 
 #[test]
@@ -173,7 +170,7 @@ fn seeds_shuffle_timers_of_the_same_instant_only() {
             let builder = Runtime::builder().clock(Clock::Virtual);
             builder.schedule(schedule).build().block_on(async {
                 let log = leak(Mutex::new(Vec::new()));
-                let marks: [Waker; 6] = marks(&log);
+                let marks: [Waker; 6] = marks(log);
                 let mut sleeps: Vec<_> = (0..6_u32)
                     .map(|n| Box::pin(sleep(Duration::from_secs((n / 3).into()) * 10 + SECOND)))
                     .collect();
@@ -207,7 +204,7 @@ fn seeds_shuffle_the_events_of_one_wait() {
             let builder = Runtime::builder().schedule(schedule);
             builder.build().block_on(async {
                 let log = leak(Mutex::new(Vec::new()));
-                let marks: [Waker; 3] = marks(&log);
+                let marks: [Waker; 3] = marks(log);
                 let sockets = [(); 3].map(|()| {
                     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
                     soloist::io::Async::new(socket).unwrap()

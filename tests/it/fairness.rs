@@ -89,10 +89,10 @@ fn b77_tasks_that_wake_themselves_do_not_delay_timers() {
                 })
             };
             let others: Vec<_> = (1..self_waking)
-                .map(|_| spawn(async move { polls_too_late(due, &fired).await }))
+                .map(|_| spawn(async move { polls_too_late(due, fired).await }))
                 .collect();
             // Main, too.
-            let mut late = polls_too_late(due, &fired).await;
+            let mut late = polls_too_late(due, fired).await;
             for other in others {
                 late += other.await;
             }
@@ -731,7 +731,7 @@ fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
             theirs.write_all(b"xxxx").unwrap();
             for _ in 0..1000 {
                 ours.read_exact(&mut [0]).await.unwrap();
-                note(&count, &theirs);
+                note(count, &theirs);
             }
         })
         .await;
@@ -741,7 +741,7 @@ fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
             theirs.write_all(b"xxxx").unwrap();
             for _ in 0..1000 {
                 ours.peek(&mut [0]).await.unwrap();
-                note(&count, io::sink());
+                note(count, io::sink());
             }
         })
         .await;
@@ -752,7 +752,7 @@ fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
             for _ in 0..1000 {
                 let read = |mut io: &Pipe| io.read(&mut [0]);
                 assert_eq!(ours.read_with(read).await.unwrap(), 1);
-                note(&count, &theirs);
+                note(count, &theirs);
             }
         })
         .await;
@@ -762,7 +762,7 @@ fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
             drop(theirs);
             for _ in 0..1000 {
                 assert_eq!((&ours).read(&mut [0]).await.unwrap(), 0);
-                note(&count, io::sink());
+                note(count, io::sink());
             }
         })
         .await;
@@ -784,7 +784,7 @@ fn b80_a_socket_that_is_always_writable_does_not_starve_other_tasks() {
             let mut ours = TcpStream::try_from(ours).unwrap();
             for _ in 0..2000 {
                 ours.write_all(b"x").await.unwrap();
-                drain(&count, &theirs);
+                drain(count, &theirs);
             }
         })
         .await;
@@ -794,7 +794,7 @@ fn b80_a_socket_that_is_always_writable_does_not_starve_other_tasks() {
             for _ in 0..2000 {
                 let write = |mut io: &Pipe| io.write(b"x");
                 assert_eq!(ours.write_with(write).await.unwrap(), 1);
-                drain(&count, &theirs);
+                drain(count, &theirs);
             }
         })
         .await;

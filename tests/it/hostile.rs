@@ -68,7 +68,7 @@ impl Drop for Last {
             there.wait();
             there.wait();
             for runtime in &runtimes {
-                turns(&runtime, 10);
+                turns(runtime, 10);
             }
             drop(runtimes);
         });
@@ -284,7 +284,7 @@ impl Takers {
     fn assert_untouched(&self) {
         for (runtime, seen) in &self.0 {
             let first = usize::from(seen.polls.get() == 0);
-            assert_eq!(turn(&runtime).polled, first);
+            assert_eq!(turn(runtime).polled, first);
             assert_eq!(seen.counts(), (1, 0));
             assert_eq!(runtime.metrics().wakes_local, 0);
             seen.finish();
@@ -383,7 +383,7 @@ fn b109_a_future_drops_its_runtime_inside_another_runtime() {
         let outer = Runtime::new();
         let polls = leak(Cell::new(0));
         outer.block_on(async move {
-            let (_, task, weak) = owned_outside(&polls);
+            let (_, task, weak) = owned_outside(polls);
             drop(task);
             assert!(weak.upgrade().is_none());
             spawn(async move { polls.set(polls.get() + 1) }).await;

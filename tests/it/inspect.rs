@@ -330,7 +330,7 @@ fn two_runtimes_of_a_thread_list_their_own_waits() {
         });
         let stuck = second.spawn(pending::<()>());
         for runtime in [&first, &second] {
-            turn(&runtime);
+            turn(runtime);
         }
         assert!(matches!(
             first.tasks()[0].waits_for[..],

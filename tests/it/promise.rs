@@ -556,7 +556,7 @@ fn wakers_can_use_the_promise_when_woken_and_when_dropped() {
             Arc::new(Meddler {
                 promised: Mutex::new(promised.clone()),
                 woken: Mutex::default(),
-                dropped: dropped,
+                dropped,
             })
         };
         let wakers = [(); 3].map(|()| Waker::from(meddler()));

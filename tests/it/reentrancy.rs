@@ -111,12 +111,7 @@ fn b32_wakers_can_use_the_runtime_when_dropped_and_when_woken() {
         let calls = leak(AtomicUsize::new(0));
         let ran = leak(AtomicUsize::new(0));
         let seen = Seen::new();
-        let waker = || {
-            Waker::from(Arc::new(Reentrant {
-                calls: calls,
-                ran: ran,
-            }))
-        };
+        let waker = || Waker::from(Arc::new(Reentrant { calls, ran }));
         /// Polls twice, with a new waker each time, and then to the end if `finish` is set.
         async fn twice<F: Future + Unpin>(mut future: F, waker: &dyn Fn() -> Waker, finish: bool) {
             for _ in 0..2 {

@@ -831,7 +831,7 @@ fn wait_panics_on_the_runtimes_own_thread_and_cancels_the_task() {
                         `.await` it";
         let seen = leak(AtomicUsize::new(0));
         let make = move || async move { _ = seen.fetch_add(1, Ordering::SeqCst) };
-        let task = runtime.handle().spawn(make.clone());
+        let task = runtime.handle().spawn(make);
         assert_eq!(panic_of(|| task.wait()), expected);
         runtime.block_on(async {
             let task = Handle::current().spawn(make);

@@ -39,7 +39,7 @@ fn waits_for_reading_and_writing_are_independent() {
         let written = fill(&here);
         let here = Rc::new(here);
         let (reader, writer) = (here.clone(), here.clone());
-        let (read, wrote) = (log.clone(), log.clone());
+        let (read, wrote) = (log, log);
         let reader = spawn(async move {
             reader.readable().await.unwrap();
             read.push("readable");

@@ -21,7 +21,6 @@ thread_local! {
 /// All that a thread can leave behind.
 fn leave_behind(ends: &'static AtomicUsize) -> Vec<Box<dyn Any>> {
     let ended = || {
-        let ends = ends;
         OnDrop(move || {
             ends.fetch_add(1, Ordering::SeqCst);
         })
@@ -114,7 +113,7 @@ fn b81_everything_can_be_dropped_in_destructors_of_thread_locals() {
                     if first {
                         KEPT.with(|_| {});
                     }
-                    let mut left = leave_behind(&ends);
+                    let mut left = leave_behind(ends);
                     if reversed {
                         left.reverse();
                     }
@@ -144,7 +143,7 @@ fn b81_a_runtime_in_a_thread_local_is_dropped_with_its_thread() {
                     dropped.fetch_add(1, Ordering::SeqCst);
                 });
                 RUNTIME.with(|runtime| {
-                    spawn_detached(&runtime, hold(guard));
+                    spawn_detached(runtime, hold(guard));
                     runtime.block_on(async {
                         yield_now().await;
                         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

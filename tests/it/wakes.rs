@@ -73,11 +73,11 @@ fn b01_each_wake_after_the_start_of_a_poll_leads_to_another_poll() {
         let rounds = 2_000;
         let polls = leak(Cell::new(0));
         block_on(async {
-            spawn(woken_by(2, rounds, &polls)).await;
+            spawn(woken_by(2, rounds, polls)).await;
         });
         let as_task = polls.take();
         assert!((1 + rounds..=1 + 2 * rounds).contains(&as_task));
-        block_on(woken_by(2, rounds, &polls));
+        block_on(woken_by(2, rounds, polls));
         let as_main = polls.take();
         assert!((1 + rounds..=1 + 2 * rounds).contains(&as_main));
     });
@@ -585,7 +585,7 @@ fn foreign_wakes_arrive_before_and_after_the_reactor_is_created() {
     watchdog(|| {
         let polls = leak(Cell::new(0));
         let mut socket = None;
-        let mut woken = pin!(woken_by(1, 500, &polls));
+        let mut woken = pin!(woken_by(1, 500, polls));
         block_on(poll_fn(|cx| {
             if polls.get() == 250 {
                 // It has waited in the parker until now.
