@@ -15,26 +15,21 @@ TARGETS=(aarch64-apple-darwin x86_64-unknown-freebsd "$WINDOWS")
 
 # Tests that are left out under Wine 8.
 SKIPPED=(
-    # Wine reports a reset as the end of the stream (also to a minimal C program).
-    net::b75_closing_after_a_reset_is_no_error_and_no_hang
-    tcp_options::an_error_that_waits_can_be_taken
-    tcp_options::b75_without_linger_the_last_bytes_arrive_and_with_none_of_it_there_is_a_reset
-    tcp_options::the_end_comes_when_the_half_that_writes_is_dropped_and_not_before
-    a_reset_harms_nobody
-    clients_that_reset_at_once_harm_nobody
-    copy::a_client_that_breaks_off_is_an_error_and_not_a_hang
-    examples::echo_server_serves_on_when_a_client_vanishes
-    examples::fetch_gives_each_failure_its_line_and_harms_no_other_page
-    # After a datagram was refused, the next send fails, as on Linux.
-    udp::b99_a_connected_socket_is_refused_and_goes_on
-    # Binding to an address that the machine does not have succeeds.
-    udp::what_goes_wrong_is_said
+    # A reset reads as the end of the stream (also in a C program that does nothing else).
+    streams::tcp::b75_closing_after_a_reset_is_no_error_and_no_hang
+    tcp_options::b75_a_drop_delivers_the_last_bytes_and_a_linger_of_zero_resets
+    tcp_options::the_stream_ends_when_its_write_half_is_dropped
+    a_reset_affects_no_other_client
+    clients_that_reset_at_once_affect_no_other
+    copy::a_reset_of_the_client_is_an_error
+    examples::fetch_reports_each_failure_and_fetches_the_other_pages
+    # A datagram that is refused fails the next send, as on Linux.
+    udp::b99_a_connected_socket_receives_on_after_a_refusal
+    # An address that the machine does not have can be bound to.
     bad_input::addresses_that_cannot_be_used
     # Any keepalive time is accepted, and leaving a group without joining it is another error.
     bad_input::options_that_the_system_refuses
-    # A shutdown is not reported to a waiting read of the same process.
-    net::a_shutdown_ends_the_read_of_a_clone
-    # polling keeps the state of a deleted socket until its next wait.
+    # polling keeps what belongs to a socket that is deleted until its next wait.
     sockets_that_move_to_other_threads_leave_nothing_behind
     # Too slow. Every socket call is two or three requests to the server process of Wine; a page of
     # ten_pages takes 63 requests, or 0.1 s on a busy machine. These tests exceed their timeouts.

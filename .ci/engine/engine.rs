@@ -2,8 +2,6 @@
 
 #![allow(dead_code, unused_imports)]
 
-#[path = "../../tests/it/cancel.rs"]
-mod cancel;
 #[path = "../../tests/it/cancellation.rs"]
 mod cancellation;
 #[path = "../../tests/it/closed_stderr.rs"]
@@ -12,8 +10,6 @@ mod closed_stderr;
 mod copy;
 #[path = "../../tests/it/destructors.rs"]
 mod destructors;
-#[path = "../../tests/it/disarm.rs"]
-mod disarm;
 #[path = "../../tests/it/fairness.rs"]
 mod fairness;
 #[path = "../../tests/it/full_reads.rs"]
@@ -27,6 +23,8 @@ mod hostile;
 #[cfg(soloist_liar)]
 #[path = "../../tests/it/liar.rs"]
 mod liar;
+#[path = "../../tests/it/listeners.rs"]
+mod listeners;
 #[path = "../../tests/it/metrics.rs"]
 mod metrics;
 #[path = "../../tests/it/moves.rs"]
@@ -45,6 +43,8 @@ mod reentrancy;
 mod runtime;
 #[path = "../../tests/it/send.rs"]
 mod send;
+#[path = "../../tests/it/streams.rs"]
+mod streams;
 #[path = "../../tests/it/stress.rs"]
 mod stress;
 #[path = "../../tests/it/support.rs"]

@@ -1,31 +1,24 @@
 //! Work that blocks: `unblock` and `Unblock`, and the pool behind them.
 
-use std::cell::Cell;
 use std::collections::HashSet;
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, panic_any};
+use std::panic::panic_any;
 use std::pin::pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
-use std::thread;
-use std::time::Duration;
+use std::sync::Barrier;
 
 use futures_lite::FutureExt;
 use soloist::blocking::Unblock;
 use soloist::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use soloist::task::yield_now;
-use soloist::{Runtime, block_on, spawn, unblock};
+use soloist::unblock;
 
-use crate::support::{passes_in_child, poll_once, watchdog};
+use crate::support::*;
 
 #[test]
-fn it_runs_elsewhere_and_gives_back_what_it_returned() {
+fn unblock_runs_a_closure_on_another_thread_and_returns_its_output() {
     watchdog(|| {
         let here = thread::current().id();
         let there = block_on(unblock(|| thread::current().id()));
         assert_ne!(here, there);
-        // Outside of a runtime, too: it is a future like others.
+        // Outside a runtime, too.
         assert_eq!(
             futures_lite::future::block_on(unblock(|| vec![1, 2])),
             [1, 2]
@@ -34,7 +27,7 @@ fn it_runs_elsewhere_and_gives_back_what_it_returned() {
 }
 
 #[test]
-fn it_starts_before_it_is_polled() {
+fn unblock_starts_the_closure_before_the_first_poll() {
     watchdog(|| {
         let (send, receive) = mpsc::channel();
         let future = unblock(move || send.send(5).unwrap());
@@ -44,52 +37,43 @@ fn it_starts_before_it_is_polled() {
 }
 
 #[test]
-fn tasks_go_on_while_it_blocks() {
-    watchdog(|| {
+fn tasks_run_while_a_closure_blocks() {
+    async_test(async || {
+        let (send, receive) = mpsc::channel::<()>();
+        let mut blocked = pin!(unblock(move || receive.recv().is_ok()));
+        let turns = leak(Cell::new(0));
+        let ticker = spawn(async move {
+            for _ in 0..10 {
+                turns.set(turns.get() + 1);
+                yield_now().await;
+            }
+        });
+        assert!(poll_once(&mut blocked).await.is_pending());
+        ticker.await;
+        assert_eq!(turns.get(), 10);
+        send.send(()).unwrap();
+        assert!(blocked.await);
+    });
+}
+
+#[test]
+fn b29_a_panic_of_a_closure_is_resumed_by_the_await_and_the_pool_survives() {
+    // In a child process, because the panic hook prints 1,000 messages.
+    in_own_process(|| {
+        std::panic::set_hook(Box::new(|_| {}));
         block_on(async {
-            let (send, receive) = mpsc::channel::<()>();
-            let mut blocked = pin!(unblock(move || receive.recv().is_ok()));
-            let turns = Rc::new(Cell::new(0));
-            let count = turns.clone();
-            let ticker = spawn(async move {
-                for _ in 0..10 {
-                    count.set(count.get() + 1);
-                    yield_now().await;
-                }
-            });
-            assert!(poll_once(&mut blocked).await.is_pending());
-            ticker.await;
-            assert_eq!(turns.get(), 10);
-            send.send(()).unwrap();
-            assert!(blocked.await);
+            for n in 0..1000_u32 {
+                let task = unblock(move || panic_any(n));
+                let result: thread::Result<()> = AssertUnwindSafe(task).catch_unwind().await;
+                assert_eq!(*result.unwrap_err().downcast::<u32>().unwrap(), n);
+                assert_eq!(unblock(move || n + 1).await, n + 1);
+            }
         });
     });
 }
 
 #[test]
-fn b29_a_panic_arrives_where_it_is_awaited_and_the_pool_survives() {
-    // In a child, for 1,000 messages of the panic hook.
-    passes_in_child(
-        "blocking::b29_a_panic_arrives_where_it_is_awaited_and_the_pool_survives",
-        || {
-            watchdog(|| {
-                std::panic::set_hook(Box::new(|_| {}));
-                block_on(async {
-                    for n in 0..1000_u32 {
-                        let task = unblock(move || panic_any(n));
-                        let result: thread::Result<()> =
-                            AssertUnwindSafe(task).catch_unwind().await;
-                        assert_eq!(*result.unwrap_err().downcast::<u32>().unwrap(), n);
-                        assert_eq!(unblock(move || n + 1).await, n + 1);
-                    }
-                });
-            });
-        },
-    );
-}
-
-#[test]
-fn a_panic_that_nobody_awaits_takes_nothing_along() {
+fn a_panic_of_a_closure_that_is_not_awaited_harms_nothing() {
     watchdog(|| {
         let (send, receive) = mpsc::channel();
         let future = unblock(move || {
@@ -102,7 +86,7 @@ fn a_panic_that_nobody_awaits_takes_nothing_along() {
     });
 }
 
-/// Keeps all threads of the pool busy in a child of its own; returns what lets them go.
+/// Keeps all threads of the pool busy. They continue when the returned senders are dropped.
 fn fill_the_pool() -> Vec<mpsc::Sender<()>> {
     let threads: usize = std::env::var("BLOCKING_MAX_THREADS")
         .unwrap()
@@ -116,7 +100,7 @@ fn fill_the_pool() -> Vec<mpsc::Sender<()>> {
             barrier.wait();
             let _ = receive.recv();
         });
-        // Started already: it runs on without its future.
+        // It has started, so it continues without its future.
         (send, busy)
     });
     let (senders, busy): (Vec<_>, Vec<_>) = senders.unzip();
@@ -126,44 +110,38 @@ fn fill_the_pool() -> Vec<mpsc::Sender<()>> {
 }
 
 #[test]
-fn what_has_not_started_when_it_is_dropped_does_not_run() {
-    const NAME: &str = "blocking::what_has_not_started_when_it_is_dropped_does_not_run";
-    passes_in_child(NAME, || {
-        watchdog(|| {
-            // No thread of the pool is there yet, and nobody else reads it.
-            let pool = std::env::var("BLOCKING_MAX_THREADS");
-            if pool.as_deref() != Ok("2") {
-                let status = std::process::Command::new(std::env::current_exe().unwrap())
-                    .args([NAME, "--exact", "--nocapture"])
-                    .env("BLOCKING_MAX_THREADS", "2")
-                    .status();
-                assert!(status.unwrap().success());
-                return;
-            }
-            let release = fill_the_pool();
-            let ran = Arc::new(AtomicUsize::new(0));
-            let job = || {
-                let ran = ran.clone();
-                unblock(move || ran.fetch_add(1, Ordering::SeqCst))
-            };
-            let (dropped, kept) = (job(), job());
-            block_on(async {
-                let mut polled = pin!(job());
-                assert!(poll_once(&mut polled).await.is_pending());
-            });
-            drop(dropped);
-            drop(release);
-            assert_eq!(block_on(kept), 0);
-            assert_eq!(block_on(unblock(|| 1)), 1);
-            assert_eq!(ran.load(Ordering::SeqCst), 1);
+fn a_closure_that_is_dropped_before_it_starts_does_not_run() {
+    in_own_process(|| {
+        // The variable must be set before the pool starts its first thread.
+        let pool = std::env::var("BLOCKING_MAX_THREADS");
+        let name = std::env::var("SOLOIST_TEST_CHILD").unwrap();
+        if pool.as_deref() != Ok("2") {
+            let status = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([&name, "--exact", "--nocapture"])
+                .env("BLOCKING_MAX_THREADS", "2")
+                .status();
+            assert!(status.unwrap().success());
+            return;
+        }
+        let release = fill_the_pool();
+        let ran = leak(AtomicUsize::new(0));
+        let job = || unblock(move || ran.fetch_add(1, Ordering::SeqCst));
+        let (dropped, kept) = (job(), job());
+        block_on(async {
+            let mut polled = pin!(job());
+            assert!(poll_once(&mut polled).await.is_pending());
         });
+        drop(dropped);
+        drop(release);
+        assert_eq!(block_on(kept), 0);
+        assert_eq!(block_on(unblock(|| 1)), 1);
+        assert_eq!(ran.load(Ordering::SeqCst), 1);
     });
 }
 
 #[test]
 fn b97_a_runtime_ends_while_its_closure_blocks() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (release, wait) = mpsc::channel::<()>();
         let (started, start) = mpsc::channel();
         let (ended, end) = mpsc::channel();
@@ -181,7 +159,7 @@ fn b97_a_runtime_ends_while_its_closure_blocks() {
             }
         });
         drop(task);
-        // Were it joined here, this would wait for what comes after it.
+        // If it were joined here, it would wait for what follows.
         drop(runtime);
         assert!(end.try_recv().is_err());
         drop(release);
@@ -193,15 +171,13 @@ fn b97_a_runtime_ends_while_its_closure_blocks() {
 fn b96_many_tiny_jobs_from_many_threads() {
     const THREADS: usize = 4;
     watchdog(|| {
-        let sum = Arc::new(AtomicUsize::new(0));
+        let sum = leak(AtomicUsize::new(0));
         let run = |jobs: usize| {
             let threads: Vec<_> = (0..THREADS)
                 .map(|_| {
-                    let sum = sum.clone();
                     thread::spawn(move || {
                         block_on(async {
                             for _ in 0..jobs {
-                                let sum = sum.clone();
                                 unblock(move || sum.fetch_add(1, Ordering::Relaxed)).await;
                             }
                         });
@@ -213,7 +189,7 @@ fn b96_many_tiny_jobs_from_many_threads() {
                 .for_each(|thread| thread.join().unwrap());
         };
         run(5_000);
-        // The pool's threads go after half a second without work: jobs that come just then.
+        // Idle threads of the pool end after half a second: these jobs come at that time.
         for n in 0..6 {
             thread::sleep(Duration::from_micros(499_000 + n * 500));
             run(10);
@@ -223,19 +199,17 @@ fn b96_many_tiny_jobs_from_many_threads() {
 }
 
 #[test]
-fn many_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let jobs: Vec<_> = (0..2_000).map(|n| spawn(unblock(move || n * n))).collect();
-            for (n, job) in jobs.into_iter().enumerate() {
-                assert_eq!(job.await, n * n);
-            }
-        });
+fn a_thousand_closures_at_once() {
+    async_test(async || {
+        let jobs: Vec<_> = (0..2_000).map(|n| spawn(unblock(move || n * n))).collect();
+        for (n, job) in jobs.into_iter().enumerate() {
+            assert_eq!(job.await, n * n);
+        }
     });
 }
 
 #[test]
-fn its_results_need_not_be_polled_where_it_was_called() {
+fn the_future_of_unblock_can_be_polled_on_another_thread() {
     watchdog(|| {
         let future: std::pin::Pin<Box<dyn Future<Output = u8> + Send>> = Box::pin(unblock(|| 9));
         let thread = thread::spawn(move || block_on(future));
@@ -272,7 +246,7 @@ fn a_file_through_unblock() {
             file.read_to_end(&mut read).await.unwrap();
             assert!(read == bytes[1000..]);
             let _file: std::fs::File = file.into_inner().await;
-            // Not there: the error is the system's.
+            // The file does not exist: the error is that of the system.
             let missing = path.with_extension("missing");
             let error = unblock(move || std::fs::read(missing)).await.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
@@ -284,49 +258,43 @@ fn a_file_through_unblock() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_program_without_blocking_work_has_one_thread() {
-    passes_in_child(
-        "blocking::a_program_without_blocking_work_has_one_thread",
-        || {
-            // Beside the test's own and the test harness's.
-            let names = || -> HashSet<String> {
-                std::fs::read_dir("/proc/self/task")
-                    .unwrap()
-                    .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
-                    .collect()
-            };
-            block_on(async { yield_now().await });
-            assert!(!names().iter().any(|name| name.starts_with("blocking-")));
-            block_on(unblock(|| ()));
-            assert!(names().iter().any(|name| name.starts_with("blocking-")));
-        },
-    );
+    in_own_process(|| {
+        // In addition to the threads of the test and of the test harness.
+        let names = || -> HashSet<String> {
+            std::fs::read_dir("/proc/self/task")
+                .unwrap()
+                .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
+                .collect()
+        };
+        block_on(async { yield_now().await });
+        assert!(!names().iter().any(|name| name.starts_with("blocking-")));
+        block_on(unblock(|| ()));
+        assert!(names().iter().any(|name| name.starts_with("blocking-")));
+    });
 }
 
-/// While the system refuses threads, the pool tries again and again, and the job is not
-/// lost.
+/// While the system refuses to start threads, the pool tries again and again.
 #[cfg(target_os = "linux")]
 #[test]
 fn b95_a_job_survives_a_lack_of_threads() {
-    let text = passes_in_child("blocking::b95_a_job_survives_a_lack_of_threads", || {
-        watchdog(|| {
-            let (go, wait) = mpsc::channel();
-            let helper = thread::spawn(move || {
-                wait.recv().unwrap();
-                thread::sleep(Duration::from_millis(50));
-                crate::sys::limit_threads(None);
-            });
-            // root is not limited.
-            crate::sys::become_nobody();
-            crate::sys::limit_threads(Some(1));
-            if thread::Builder::new().spawn(|| ()).is_ok() {
-                eprintln!("this system does not limit threads");
-                return;
-            }
-            go.send(()).unwrap();
-            assert_eq!(block_on(unblock(|| 8)), 8);
-            helper.join().unwrap();
-            eprintln!("the limit was felt");
+    let text = in_own_process(|| {
+        let (go, wait) = mpsc::channel();
+        let helper = thread::spawn(move || {
+            wait.recv().unwrap();
+            thread::sleep(50 * MS);
+            crate::sys::limit_threads(None);
         });
+        // The limit does not apply to root.
+        crate::sys::become_nobody();
+        crate::sys::limit_threads(Some(1));
+        if thread::Builder::new().spawn(|| ()).is_ok() {
+            eprintln!("this system does not limit threads");
+            return;
+        }
+        go.send(()).unwrap();
+        assert_eq!(block_on(unblock(|| 8)), 8);
+        helper.join().unwrap();
+        eprintln!("the limit was felt");
     });
     assert!(
         text.contains("the limit was felt") || text.contains("does not limit"),

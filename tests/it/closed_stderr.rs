@@ -1,26 +1,21 @@
-//! Programs whose standard error is closed: what would be reported there is lost, and
+//! Programs whose standard error is closed: the reports are lost, and
 //! nothing else is.
 
-use std::cell::Cell;
-use std::future::pending;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio, exit};
-use std::rc::Rc;
-use std::time::Duration;
 
-use soloist::task::{TaskGroup, yield_now};
+use soloist::task::TaskGroup;
 use soloist::testing::explore;
-use soloist::{Runtime, block_on, spawn};
 
-use crate::support::{OnDrop, compute_for, panic_of, watchdog};
+use crate::support::*;
 
-/// Runs `test` in a child process whose standard error is a pipe that nobody reads. `name`
-/// is the path of the calling test.
-fn passes_with_closed_stderr(name: &str, test: impl FnOnce()) {
+/// Runs `test` in a child process whose standard error is a pipe with a closed reading end.
+fn passes_with_closed_stderr<F: FnOnce()>(test: F) {
+    let name = test_name::<F>();
     if std::env::var("SOLOIST_TEST_CHILD").as_deref() == Ok(name) {
         test();
-        // Not that of the test harness, which ends with 0 if no test has this name.
+        // Not the status of the test harness, which is 0 even if no test has this name.
         exit(7);
     }
     let (write, read) = UnixStream::pair().unwrap();
@@ -35,25 +30,18 @@ fn passes_with_closed_stderr(name: &str, test: impl FnOnce()) {
     assert_eq!(child.status.code(), Some(7), "{}\n{stdout}", child.status);
 }
 
-/// Does all that is reported on standard error.
+/// Causes every kind of report on standard error.
 fn report_everything() {
-    let runtime = Runtime::builder()
-        .warn_slow(Duration::from_millis(1))
-        .build();
-    let rounds = Rc::new(Cell::new(0));
-    let counted = rounds.clone();
+    let runtime = Runtime::builder().warn_slow(MS).build();
+    let rounds = leak(Cell::new(0));
     let other = runtime.spawn(async move {
         for _ in 0..5 {
             yield_now().await;
-            counted.set(counted.get() + 1);
+            rounds.set(rounds.get() + 1);
         }
     });
-    runtime
-        .spawn(async { panic!("of a detached task") })
-        .detach();
-    runtime
-        .spawn(async { compute_for(Duration::from_millis(2)) })
-        .detach();
+    spawn_detached(&runtime, async { panic!("of a detached task") });
+    runtime.spawn(async { compute_for(2 * MS) }).detach();
     let cancelled = runtime.spawn(async {
         let _guard = OnDrop(|| panic!("of a task that is cancelled"));
         pending::<()>().await;
@@ -88,21 +76,16 @@ fn report_everything() {
 }
 
 #[test]
-fn b106_nothing_is_lost_but_the_report_if_standard_error_is_a_closed_pipe() {
-    let name =
-        "closed_stderr::b106_nothing_is_lost_but_the_report_if_standard_error_is_a_closed_pipe";
-    watchdog(move || passes_with_closed_stderr(name, || watchdog(report_everything)));
+fn b106_a_closed_pipe_as_standard_error_loses_only_the_reports() {
+    passes_with_closed_stderr(|| watchdog(report_everything));
 }
 
 #[test]
-fn b106_nothing_is_lost_but_the_report_if_there_is_no_standard_error() {
-    let name = "closed_stderr::b106_nothing_is_lost_but_the_report_if_there_is_no_standard_error";
-    watchdog(move || {
-        passes_with_closed_stderr(name, || {
-            #[expect(unsafe_code, reason = "to close what std never does")]
-            // SAFETY: a child process of this test, in which nobody else needs it.
-            drop(unsafe { OwnedFd::from_raw_fd(2) });
-            watchdog(report_everything);
-        });
+fn b106_a_closed_standard_error_loses_only_the_reports() {
+    passes_with_closed_stderr(|| {
+        #[expect(unsafe_code, reason = "std has no way to close standard error")]
+        // SAFETY: nothing else in this child process uses it.
+        drop(unsafe { OwnedFd::from_raw_fd(2) });
+        watchdog(report_everything);
     });
 }

@@ -11,20 +11,10 @@ use soloist::net::{TcpListener, TcpStream};
 use soloist::time::{sleep, timeout};
 use soloist::{block_on, spawn};
 
-use crate::support::watchdog;
+use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
 /// What an attempt has for itself.
 const HEAD_START: Duration = Duration::from_millis(250);
-
-/// An address that refuses connections: it is taken, and nobody listens there.
-fn refusing() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
-}
 
 /// A listener in whose queue there is no room: whoever connects gets no answer, and gives
 /// up after minutes.
@@ -92,56 +82,50 @@ fn clock(time: Duration) -> Rc<Cell<bool>> {
 }
 
 #[test]
-fn the_first_address_that_answers_has_it() {
-    watchdog(|| {
-        block_on(async {
-            let (first, a) = live().await;
-            let (second, b) = live().await;
-            let stream = TcpStream::connect(&[a, b][..]).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), a);
-            assert_eq!((attempts(&first).await, attempts(&second).await), (1, 0));
-        });
+fn only_the_first_address_that_answers_is_connected_to() {
+    async_test(async || {
+        let (first, a) = live().await;
+        let (second, b) = live().await;
+        let stream = TcpStream::connect(&[a, b][..]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), a);
+        assert_eq!((attempts(&first).await, attempts(&second).await), (1, 0));
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_dead_address_costs_a_head_start() {
-    watchdog(|| {
+fn an_unresponsive_address_delays_the_next_by_one_head_start() {
+    async_test(async || {
         let dead = Dead::new();
-        block_on(async {
-            let (second, b) = live().await;
-            let (third, c) = live().await;
-            let half = clock(HEAD_START / 2);
-            // A connect timeout takes longer than the watchdog waits.
-            let stream = TcpStream::connect(&[dead.address, b, c][..]).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), b);
-            assert!(half.get(), "the first one had no head start");
-            assert_eq!((attempts(&second).await, attempts(&third).await), (1, 0));
-        });
+        let (second, b) = live().await;
+        let (third, c) = live().await;
+        let half = clock(HEAD_START / 2);
+        // A connect timeout takes longer than the watchdog waits.
+        let stream = TcpStream::connect(&[dead.address, b, c][..]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), b);
+        assert!(half.get(), "the first one had no head start");
+        assert_eq!((attempts(&second).await, attempts(&third).await), (1, 0));
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn each_dead_address_costs_one() {
-    watchdog(|| {
+fn each_unresponsive_address_delays_the_next_by_one_head_start() {
+    async_test(async || {
         let dead = [Dead::new(), Dead::new(), Dead::new()];
-        block_on(async {
-            let (listener, address) = live().await;
-            let mut addresses: Vec<_> = dead.iter().map(|dead| dead.address).collect();
-            addresses.push(address);
-            let most = clock(3 * HEAD_START - 10 * MS);
-            let stream = TcpStream::connect(addresses.as_slice()).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), address);
-            assert!(most.get());
-            assert_eq!(attempts(&listener).await, 1);
-        });
+        let (listener, address) = live().await;
+        let mut addresses: Vec<_> = dead.iter().map(|dead| dead.address).collect();
+        addresses.push(address);
+        let most = clock(3 * HEAD_START - 10 * MS);
+        let stream = TcpStream::connect(addresses.as_slice()).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        assert!(most.get());
+        assert_eq!(attempts(&listener).await, 1);
     });
 }
 
 #[test]
-fn a_refused_address_costs_nothing() {
+fn a_refusing_address_delays_nothing() {
     const REFUSED: u32 = 100;
     watchdog(|| {
         let refused: Vec<_> = (0..REFUSED).map(|_| refusing()).collect();
@@ -161,7 +145,7 @@ fn a_refused_address_costs_nothing() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_refusal_after_a_dead_one_lets_the_next_go_at_once() {
+fn a_refusal_starts_the_next_attempt_at_once() {
     watchdog(|| {
         let dead = Dead::new();
         let refused: Vec<_> = (0..100).map(|_| refusing()).collect();
@@ -206,69 +190,63 @@ fn libc_refused() -> i32 {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_dead_address_that_was_passed_by_may_still_win() {
-    watchdog(|| {
+fn an_earlier_attempt_may_still_succeed() {
+    async_test(async || {
         let mut dead = Dead::new();
         let (_taken, refused) = refusing();
-        block_on(async {
-            let connecting = spawn({
-                let addresses = [dead.address, refused];
-                async move { TcpStream::connect(&addresses[..]).await }
-            });
-            sleep(HEAD_START + 50 * MS).await;
-            assert!(!connecting.is_finished());
-            // Room in the queue: the system knocks again after a second or so.
-            dead._queue.clear();
-            while dead
-                ._listener
-                .accept()
-                .is_ok_and(|(_, from)| from.as_socket().is_some())
-            {
-                dead._listener.set_nonblocking(true).unwrap();
-            }
-            let stream = connecting.await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), dead.address);
+        let connecting = spawn({
+            let addresses = [dead.address, refused];
+            async move { TcpStream::connect(&addresses[..]).await }
         });
+        sleep(HEAD_START + 50 * MS).await;
+        assert!(!connecting.is_finished());
+        // Room in the queue: the system knocks again after a second or so.
+        dead._queue.clear();
+        while dead
+            ._listener
+            .accept()
+            .is_ok_and(|(_, from)| from.as_socket().is_some())
+        {
+            dead._listener.set_nonblocking(true).unwrap();
+        }
+        let stream = connecting.await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), dead.address);
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn losers_are_closed() {
+fn the_other_attempts_are_closed() {
     use crate::support::{open_fds, passes_in_child};
 
-    passes_in_child("connect::losers_are_closed", || {
-        watchdog(|| {
+    passes_in_child("connect::the_other_attempts_are_closed", || {
+        async_test(async || {
             let dead = [Dead::new(), Dead::new()];
             let (_taken, refused) = refusing();
-            block_on(async {
-                let (_listener, address) = live().await;
-                // The reactor is there.
-                drop(TcpStream::connect(address).await.unwrap());
-                let before = open_fds();
-                let addresses = [dead[0].address, refused, dead[1].address, address];
-                let stream = TcpStream::connect(&addresses[..]).await.unwrap();
-                assert_eq!(open_fds(), before + 1);
-                drop(stream);
-                assert_eq!(open_fds(), before);
-                // As is all that is under way when the connect is dropped.
-                let connecting = timeout(HEAD_START + 50 * MS, TcpStream::connect(&addresses[..3]));
-                assert!(connecting.await.is_err());
-                assert_eq!(open_fds(), before);
-            });
+            let (_listener, address) = live().await;
+            // The reactor is there.
+            drop(TcpStream::connect(address).await.unwrap());
+            let before = open_fds();
+            let addresses = [dead[0].address, refused, dead[1].address, address];
+            let stream = TcpStream::connect(&addresses[..]).await.unwrap();
+            assert_eq!(open_fds(), before + 1);
+            drop(stream);
+            assert_eq!(open_fds(), before);
+            // As is all that is under way when the connect is dropped.
+            let connecting = timeout(HEAD_START + 50 * MS, TcpStream::connect(&addresses[..3]));
+            assert!(connecting.await.is_err());
+            assert_eq!(open_fds(), before);
         });
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_dead_address_alone_waits_until_it_is_dropped() {
-    watchdog(|| {
+fn connecting_to_an_unresponsive_address_waits_until_it_is_dropped() {
+    async_test(async || {
         let dead = Dead::new();
-        block_on(async {
-            let connecting = timeout(2 * HEAD_START, TcpStream::connect(dead.address));
-            assert!(connecting.await.is_err());
-        });
+        let connecting = timeout(2 * HEAD_START, TcpStream::connect(dead.address));
+        assert!(connecting.await.is_err());
     });
 }
 

@@ -12,11 +12,11 @@ use soloist::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Cursor, copy_bidirectional, split,
 };
 use soloist::net::TcpStream;
+use soloist::spawn;
 use soloist::stream::{self, StreamExt};
 use soloist::task::{Task, yield_now};
-use soloist::{block_on, spawn};
 
-use crate::support::{poll_once, tcp_pair, watchdog};
+use crate::support::*;
 
 const MIB: usize = 1 << 20;
 
@@ -41,55 +41,51 @@ fn bytes(seed: usize) -> Vec<u8> {
 }
 
 #[test]
-fn both_ways_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let (client, server, proxy) = proxied();
-            let send = async |mut to: &TcpStream, bytes: &[u8]| {
-                to.write_all(bytes).await?;
-                to.close().await
-            };
-            let receive = async |mut from: &TcpStream| {
-                let mut all = Vec::new();
-                from.read_to_end(&mut all).await?;
-                io::Result::Ok(all)
-            };
-            let (there, back) = (bytes(3), bytes(7));
-            let sent = try_zip(send(&client, &there), send(&server, &back));
-            let received = try_zip(receive(&server), receive(&client));
-            let (_, (got_there, got_back)) = try_zip(sent, received).await.unwrap();
-            assert!(got_there == there && got_back == back);
-            assert_eq!(proxy.await.unwrap(), (MIB as u64, MIB as u64));
-        });
+fn both_directions_are_copied_at_once() {
+    async_test(async || {
+        let (client, server, proxy) = proxied();
+        let send = async |mut to: &TcpStream, bytes: &[u8]| {
+            to.write_all(bytes).await?;
+            to.close().await
+        };
+        let receive = async |mut from: &TcpStream| {
+            let mut all = Vec::new();
+            from.read_to_end(&mut all).await?;
+            io::Result::Ok(all)
+        };
+        let (there, back) = (bytes(3), bytes(7));
+        let sent = try_zip(send(&client, &there), send(&server, &back));
+        let received = try_zip(receive(&server), receive(&client));
+        let (_, (got_there, got_back)) = try_zip(sent, received).await.unwrap();
+        assert!(got_there == there && got_back == back);
+        assert_eq!(proxy.await.unwrap(), (MIB as u64, MIB as u64));
     });
 }
 
 #[test]
-fn a_half_closed_connection_stays_one() {
-    watchdog(|| {
-        block_on(async {
-            for client_first in [true, false] {
-                let (a, b, proxy) = proxied();
-                let (mut first, mut second) = if client_first { (a, b) } else { (b, a) };
-                first.write_all(b"a question").await.unwrap();
-                first.close().await.unwrap();
-                let mut text = String::new();
-                second.read_to_string(&mut text).await.unwrap();
-                assert_eq!(text, "a question");
-                // The answer comes when the question's way is closed.
-                assert!(!proxy.is_finished());
-                for _ in 0..3 {
-                    second.write_all(b"an answer").await.unwrap();
-                    let mut buf = [0; 9];
-                    first.read_exact(&mut buf).await.unwrap();
-                    assert_eq!(&buf, b"an answer");
-                }
-                second.close().await.unwrap();
-                assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
-                let expected = if client_first { (10, 27) } else { (27, 10) };
-                assert_eq!(proxy.await.unwrap(), expected);
+fn a_half_closed_connection_still_copies_the_other_direction() {
+    async_test(async || {
+        for client_first in [true, false] {
+            let (a, b, proxy) = proxied();
+            let (mut first, mut second) = if client_first { (a, b) } else { (b, a) };
+            first.write_all(b"a question").await.unwrap();
+            first.close().await.unwrap();
+            let mut text = String::new();
+            second.read_to_string(&mut text).await.unwrap();
+            assert_eq!(text, "a question");
+            // The answer comes when the question's way is closed.
+            assert!(!proxy.is_finished());
+            for _ in 0..3 {
+                second.write_all(b"an answer").await.unwrap();
+                let mut buf = [0; 9];
+                first.read_exact(&mut buf).await.unwrap();
+                assert_eq!(&buf, b"an answer");
             }
-        });
+            second.close().await.unwrap();
+            assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+            let expected = if client_first { (10, 27) } else { (27, 10) };
+            assert_eq!(proxy.await.unwrap(), expected);
+        }
     });
 }
 
@@ -97,40 +93,38 @@ fn a_half_closed_connection_stays_one() {
 fn a_slow_reader_holds_the_writer_back() {
     const CHUNK: usize = 64 * 1024;
     const CHUNKS: usize = 512;
-    watchdog(|| {
-        block_on(async {
-            let (mut client, server, proxy) = proxied();
-            let sent = Rc::new(RefCell::new(0));
-            let count = sent.clone();
-            let writer = spawn(async move {
-                let chunk = vec![1; CHUNK];
-                // More than all buffers on the way take.
-                for _ in 0..CHUNKS {
-                    client.write_all(&chunk).await.unwrap();
-                    *count.borrow_mut() += chunk.len();
-                }
-                client.close().await.unwrap();
-                client
-            });
-            // Until nothing moves any more.
-            let mut last = usize::MAX;
-            while *sent.borrow() != last {
-                last = *sent.borrow();
-                soloist::time::sleep(std::time::Duration::from_millis(50)).await;
+    async_test(async || {
+        let (mut client, server, proxy) = proxied();
+        let sent = Rc::new(RefCell::new(0));
+        let count = sent.clone();
+        let writer = spawn(async move {
+            let chunk = vec![1; CHUNK];
+            // More than all buffers on the way take.
+            for _ in 0..CHUNKS {
+                client.write_all(&chunk).await.unwrap();
+                *count.borrow_mut() += chunk.len();
             }
-            assert!(!writer.is_finished());
-            let (mut buf, mut all) = (vec![0; CHUNK], 0);
-            loop {
-                match (&server).read(&mut buf).await.unwrap() {
-                    0 => break,
-                    n => all += n,
-                }
-            }
-            assert_eq!(all, CHUNK * CHUNKS);
-            drop(server);
-            drop(writer.await);
-            assert_eq!(proxy.await.unwrap().0, (CHUNK * CHUNKS) as u64);
+            client.close().await.unwrap();
+            client
         });
+        // Until nothing moves any more.
+        let mut last = usize::MAX;
+        while *sent.borrow() != last {
+            last = *sent.borrow();
+            soloist::time::sleep(50 * MS).await;
+        }
+        assert!(!writer.is_finished());
+        let (mut buf, mut all) = (vec![0; CHUNK], 0);
+        loop {
+            match (&server).read(&mut buf).await.unwrap() {
+                0 => break,
+                n => all += n,
+            }
+        }
+        assert_eq!(all, CHUNK * CHUNKS);
+        drop(server);
+        drop(writer.await);
+        assert_eq!(proxy.await.unwrap().0, (CHUNK * CHUNKS) as u64);
     });
 }
 
@@ -200,134 +194,122 @@ impl AsyncWrite for Scripted {
 
 #[test]
 fn parts_are_written_flushed_and_closed_once() {
-    watchdog(|| {
-        block_on(async {
-            let (a, at_a) = Scripted::new(&["to b", "!"]);
-            let (mut b, at_b) = Scripted::new(&[]);
-            b.write = 3;
-            assert_eq!(copy_bidirectional(a, b).await.unwrap(), (5, 0));
-            assert_eq!(*at_b.borrow(), ["to ", "b", "!", "<close>"]);
-            assert_eq!(*at_a.borrow(), ["<close>"]);
-            // Before it waits for more, it lets go of what a writer may hold back; once.
-            let (mut a, at_a) = Scripted::new(&["ping"]);
-            a.ends = false;
-            let (mut b, at_b) = Scripted::new(&[]);
-            b.ends = false;
-            let mut copy = pin!(copy_bidirectional(a, b));
-            for _ in 0..3 {
-                assert!(poll_once(&mut copy).await.is_pending());
-            }
-            assert_eq!(*at_b.borrow(), ["ping", "<flush>"]);
-            assert!(at_a.borrow().is_empty());
-        });
+    async_test(async || {
+        let (a, at_a) = Scripted::new(&["to b", "!"]);
+        let (mut b, at_b) = Scripted::new(&[]);
+        b.write = 3;
+        assert_eq!(copy_bidirectional(a, b).await.unwrap(), (5, 0));
+        assert_eq!(*at_b.borrow(), ["to ", "b", "!", "<close>"]);
+        assert_eq!(*at_a.borrow(), ["<close>"]);
+        // Before it waits for more, it lets go of what a writer may hold back; once.
+        let (mut a, at_a) = Scripted::new(&["ping"]);
+        a.ends = false;
+        let (mut b, at_b) = Scripted::new(&[]);
+        b.ends = false;
+        let mut copy = pin!(copy_bidirectional(a, b));
+        for _ in 0..3 {
+            assert!(poll_once(&mut copy).await.is_pending());
+        }
+        assert_eq!(*at_b.borrow(), ["ping", "<flush>"]);
+        assert!(at_a.borrow().is_empty());
     });
 }
 
 #[test]
-fn the_first_error_ends_it() {
-    watchdog(|| {
-        block_on(async {
-            let (mut a, _) = Scripted::new(&["never read"]);
-            a.reads.push(Err(ErrorKind::ConnectionReset.into()));
-            let (mut b, at_b) = Scripted::new(&[]);
-            b.ends = false;
-            let error = copy_bidirectional(a, b).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-            assert!(at_b.borrow().is_empty());
-            // A writer that takes nothing, and the other direction.
-            let (b, _) = Scripted::new(&["x"]);
-            let (mut a, _) = Scripted::new(&[]);
-            a.write = 0;
-            let error = copy_bidirectional(a, b).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::WriteZero);
-        });
+fn the_first_error_ends_the_copy() {
+    async_test(async || {
+        let (mut a, _) = Scripted::new(&["never read"]);
+        a.reads.push(Err(ErrorKind::ConnectionReset.into()));
+        let (mut b, at_b) = Scripted::new(&[]);
+        b.ends = false;
+        let error = copy_bidirectional(a, b).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert!(at_b.borrow().is_empty());
+        // A writer that takes nothing, and the other direction.
+        let (b, _) = Scripted::new(&["x"]);
+        let (mut a, _) = Scripted::new(&[]);
+        a.write = 0;
+        let error = copy_bidirectional(a, b).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WriteZero);
     });
 }
 
 #[test]
-fn a_client_that_breaks_off_is_an_error_and_not_a_hang() {
-    watchdog(|| {
-        block_on(async {
-            let (client, server, proxy) = proxied();
-            client.set_linger(Some(std::time::Duration::ZERO)).unwrap();
-            (&client).write_all(b"x").await.unwrap();
-            (&server).read_exact(&mut [0]).await.unwrap();
-            drop(client);
-            let error = proxy.await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        });
+fn a_reset_of_the_client_is_an_error() {
+    async_test(async || {
+        let (client, server, proxy) = proxied();
+        client.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        (&client).write_all(b"x").await.unwrap();
+        (&server).read_exact(&mut [0]).await.unwrap();
+        drop(client);
+        let error = proxy.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     });
 }
 
 #[test]
-fn dropped_in_between_the_streams_are_of_use() {
-    watchdog(|| {
-        block_on(async {
-            let (mut client, a) = pair();
-            let (b, mut server) = pair();
-            client.write_all(b"one").await.unwrap();
-            {
-                let mut copy = pin!(copy_bidirectional(&a, &b));
-                let mut buf = [0; 3];
-                let mut read = pin!(server.read_exact(&mut buf));
-                while poll_once(&mut read).await.is_pending() {
-                    assert!(poll_once(&mut copy).await.is_pending());
-                    yield_now().await;
-                }
-            }
-            client.write_all(b"two").await.unwrap();
-            let copy = spawn(async move { copy_bidirectional(a, b).await });
+fn streams_are_usable_after_a_copy_is_dropped() {
+    async_test(async || {
+        let (mut client, a) = pair();
+        let (b, mut server) = pair();
+        client.write_all(b"one").await.unwrap();
+        {
+            let mut copy = pin!(copy_bidirectional(&a, &b));
             let mut buf = [0; 3];
-            server.read_exact(&mut buf).await.unwrap();
-            assert_eq!(&buf, b"two");
-            drop((client, server));
-            assert_eq!(copy.await.unwrap(), (3, 0));
-        });
+            let mut read = pin!(server.read_exact(&mut buf));
+            while poll_once(&mut read).await.is_pending() {
+                assert!(poll_once(&mut copy).await.is_pending());
+                yield_now().await;
+            }
+        }
+        client.write_all(b"two").await.unwrap();
+        let copy = spawn(async move { copy_bidirectional(a, b).await });
+        let mut buf = [0; 3];
+        server.read_exact(&mut buf).await.unwrap();
+        assert_eq!(&buf, b"two");
+        drop((client, server));
+        assert_eq!(copy.await.unwrap(), (3, 0));
     });
 }
 
 #[test]
 fn split_makes_two_halves() {
-    watchdog(|| {
-        block_on(async {
-            let (ours, mut theirs) = pair();
-            let (mut read, mut write) = split(ours);
-            let writer = spawn(async move {
-                write.write_all(b"from one half").await.unwrap();
-                write
-            });
-            let mut buf = [0; 13];
-            let mut text = [0; 5];
-            let (a, b) = zip(theirs.read_exact(&mut buf), async {
-                yield_now().await;
-                Ok::<(), io::Error>(())
-            })
-            .await;
-            a.and(b).unwrap();
-            assert_eq!(&buf, b"from one half");
-            theirs.write_all(b"other").await.unwrap();
-            read.read_exact(&mut text).await.unwrap();
-            assert_eq!(&text, b"other");
-            let mut write = writer.await;
-            write.close().await.unwrap();
-            assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+    async_test(async || {
+        let (ours, mut theirs) = pair();
+        let (mut read, mut write) = split(ours);
+        let writer = spawn(async move {
+            write.write_all(b"from one half").await.unwrap();
+            write
         });
+        let mut buf = [0; 13];
+        let mut text = [0; 5];
+        let (a, b) = zip(theirs.read_exact(&mut buf), async {
+            yield_now().await;
+            Ok::<(), io::Error>(())
+        })
+        .await;
+        a.and(b).unwrap();
+        assert_eq!(&buf, b"from one half");
+        theirs.write_all(b"other").await.unwrap();
+        read.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"other");
+        let mut write = writer.await;
+        write.close().await.unwrap();
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
     });
 }
 
 #[test]
-fn the_helpers_of_futures_lite_are_at_hand() {
-    watchdog(|| {
-        block_on(async {
-            let sum = stream::iter(1..=4).fold(0, |sum, n| sum + n).await;
-            assert_eq!(sum, 10);
-            let first = soloist::future::or(std::future::pending(), async { 1 }).await;
-            assert_eq!(first, 1);
-            let mut to = Cursor::new(Vec::new());
-            soloist::io::copy(&b"bytes"[..], &mut to).await.unwrap();
-            assert_eq!(to.into_inner(), b"bytes");
-            fn is_future(_: &impl Future) {}
-            is_future(&soloist::future::ready(()));
-        });
+fn helpers_of_futures_lite_are_reexported() {
+    async_test(async || {
+        let sum = stream::iter(1..=4).fold(0, |sum, n| sum + n).await;
+        assert_eq!(sum, 10);
+        let first = soloist::future::or(std::future::pending(), async { 1 }).await;
+        assert_eq!(first, 1);
+        let mut to = Cursor::new(Vec::new());
+        soloist::io::copy(&b"bytes"[..], &mut to).await.unwrap();
+        assert_eq!(to.into_inner(), b"bytes");
+        fn is_future(_: &impl Future) {}
+        is_future(&soloist::future::ready(()));
     });
 }

@@ -3,45 +3,25 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::support::{Random, watchdog};
+use crate::programs::{KillOnDrop, example, run};
+use crate::support::watchdog;
+use fastrand::Rng;
 
 /// Less than the watchdog's, so that the servers are killed before it ends this process.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// The program of an example.
-pub(crate) fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().unwrap().parent().unwrap();
-    let program = profile.join("examples").join(name);
-    let program = program.with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(
-        program.exists(),
-        "there is no {}: `cargo build --examples` makes it, a plain `cargo test` does too",
-        program.display()
-    );
-    program
-}
-
-struct Server {
-    child: Child,
-    address: SocketAddr,
+pub(crate) struct Server {
+    child: KillOnDrop,
+    pub(crate) address: SocketAddr,
     out: mpsc::Receiver<String>,
     err: mpsc::Receiver<String>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
@@ -56,19 +36,19 @@ fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
 
 impl Server {
     fn start(name: &str) -> Server {
-        Server::run(Command::new(example(name)).arg("127.0.0.1:0"))
+        Server::run(example(name).arg("127.0.0.1:0"))
     }
 
-    fn start_quiet(name: &str) -> Server {
-        Server::run(Command::new(example(name)).args(["--quiet", "127.0.0.1:0"]))
+    pub(crate) fn start_quiet(name: &str) -> Server {
+        Server::run(example(name).args(["--quiet", "127.0.0.1:0"]))
     }
 
     fn run(command: &mut Command) -> Server {
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let out = lines(child.stdout.take().unwrap());
-        let err = lines(child.stderr.take().unwrap());
+        let mut child = KillOnDrop(command.spawn().unwrap());
+        let out = lines(child.0.stdout.take().unwrap());
+        let err = lines(child.0.stderr.take().unwrap());
         let mut server = Server {
             child,
             address: ([0; 4], 0).into(),
@@ -97,7 +77,7 @@ impl Server {
 
     #[cfg(target_os = "linux")]
     fn open_fds(&self) -> usize {
-        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.child.0.id()));
         fds.expect("/proc").count()
     }
 }
@@ -125,8 +105,8 @@ fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-fn random_bytes(random: &mut Random, len: usize) -> Vec<u8> {
-    let words = std::iter::repeat_with(|| random.next().to_le_bytes());
+fn random_bytes(random: &mut Rng, len: usize) -> Vec<u8> {
+    let words = std::iter::repeat_with(|| random.u64(..).to_le_bytes());
     let mut bytes: Vec<u8> = words.take(len.div_ceil(8)).flatten().collect();
     bytes.truncate(len);
     bytes
@@ -137,7 +117,7 @@ struct Pattern(Vec<u8>);
 
 impl Pattern {
     fn new() -> Pattern {
-        Pattern(random_bytes(&mut Random(0), 65_521))
+        Pattern(random_bytes(&mut Rng::with_seed(0), 65_521))
     }
 
     /// Writes until no buffer on the way to the server and back has room left. Returns how much
@@ -198,23 +178,23 @@ macro_rules! of_both {
 of_both!(
     every_byte_comes_back_on_200_connections,
     a_client_that_has_closed_its_half_gets_everything,
-    a_client_that_does_not_read_harms_nobody,
-    a_reset_harms_nobody,
-    a_reset_while_the_server_writes_harms_nobody,
-    clients_that_reset_at_once_harm_nobody,
+    a_client_that_does_not_read_blocks_no_other,
+    a_reset_affects_no_other_client,
+    a_reset_while_the_server_writes_affects_no_other_client,
+    clients_that_reset_at_once_affect_no_other,
     #[cfg(target_os = "linux")]
     no_connection_is_kept_open,
     #[cfg(target_os = "linux")]
     an_accept_that_fails_is_tried_again,
-    it_says_who_came_and_who_went,
-    quiet_it_says_nothing,
+    each_connection_and_its_end_are_printed,
+    the_option_quiet_prints_nothing,
     wrong_arguments_get_the_usage_and_status_2,
 );
 
 /// A chunk as a client might write or read it: some tiny, some beyond all buffers.
-fn chunk(random: &mut Random) -> usize {
-    let largest = [16, 2_000, 100_000][random.below(3) as usize];
-    1 + random.below(largest) as usize
+fn chunk(random: &mut Rng) -> usize {
+    let largest = [16, 2_000, 100_000][random.u64(..3) as usize];
+    1 + random.u64(..largest) as usize
 }
 
 fn every_byte_comes_back_on_200_connections(name: &str) {
@@ -232,10 +212,10 @@ fn every_byte_comes_back_on_200_connections(name: &str) {
 }
 
 fn client(server: SocketAddr, seed: u64, all_connected: &Barrier) {
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     // Some send more than there is room for, and do not read before.
     let much = seed % 20 == 0;
-    let len = 1 + random.below(65_536) as usize;
+    let len = 1 + random.u64(..65_536) as usize;
     let mut sent = random_bytes(&mut random, len);
     if much {
         sent = sent.repeat((8 << 20) / sent.len());
@@ -245,13 +225,13 @@ fn client(server: SocketAddr, seed: u64, all_connected: &Barrier) {
 
     thread::scope(|scope| {
         let write = || {
-            let mut random = Random(!seed);
+            let mut random = Rng::with_seed(!seed);
             let mut rest = &sent[..];
             while !rest.is_empty() {
                 let size = chunk(&mut random).min(rest.len());
                 (&stream).write_all(&rest[..size]).unwrap();
                 rest = &rest[size..];
-                if random.below(64) == 0 {
+                if random.u64(..64) == 0 {
                     thread::sleep(Duration::from_millis(1));
                 }
             }
@@ -295,7 +275,7 @@ fn a_client_that_has_closed_its_half_gets_everything(name: &str) {
     let mut stream = server.connect();
     let peer = stream.local_addr().unwrap();
     // Little enough for the sockets' buffers: it is all written before the first byte is read.
-    let sent = random_bytes(&mut Random(1), 50_000);
+    let sent = random_bytes(&mut Rng::with_seed(1), 50_000);
     stream.write_all(&sent).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(server.line(), format!("{peer} connected"));
@@ -308,8 +288,9 @@ fn a_client_that_has_closed_its_half_gets_everything(name: &str) {
     assert!(echo == sent);
 }
 
-fn a_client_that_does_not_read_harms_nobody(name: &str) {
+fn a_client_that_does_not_read_blocks_no_other(name: &str) {
     let server = Server::start_quiet(name);
+    let _silent: Vec<_> = (0..20).map(|_| server.connect()).collect();
     let deaf = server.connect();
     let pattern = Pattern::new();
     let len = pattern.fill(&deaf);
@@ -321,7 +302,7 @@ fn a_client_that_does_not_read_harms_nobody(name: &str) {
     assert_echoes(&deaf, b"and on it goes");
 }
 
-fn a_reset_harms_nobody(name: &str) {
+fn a_reset_affects_no_other_client(name: &str) {
     let server = Server::start(name);
     let witness = server.connect();
     assert_echoes(&witness, b"before");
@@ -341,7 +322,7 @@ fn a_reset_harms_nobody(name: &str) {
     server.assert_serves();
 }
 
-fn a_reset_while_the_server_writes_harms_nobody(name: &str) {
+fn a_reset_while_the_server_writes_affects_no_other_client(name: &str) {
     let server = Server::start(name);
     let deaf = server.connect();
     let peer = deaf.local_addr().unwrap();
@@ -353,7 +334,7 @@ fn a_reset_while_the_server_writes_harms_nobody(name: &str) {
     server.assert_serves();
 }
 
-fn clients_that_reset_at_once_harm_nobody(name: &str) {
+fn clients_that_reset_at_once_affect_no_other(name: &str) {
     let server = Server::start_quiet(name);
     for round in 0..100 {
         let stream = server.connect();
@@ -411,7 +392,7 @@ fn no_connection_is_kept_open(name: &str) {
 fn an_accept_that_fails_is_tried_again(name: &str) {
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 24; exec \"$0\" --quiet 127.0.0.1:0"]);
-    let server = Server::run(limited.arg(example(name)));
+    let server = Server::run(limited.arg(example(name).get_program()));
     let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
     for mut client in &clients {
         client.write_all(b"hello").unwrap();
@@ -434,13 +415,13 @@ fn an_accept_that_fails_is_tried_again(name: &str) {
     server.assert_serves();
 }
 
-fn it_says_who_came_and_who_went(name: &str) {
+fn each_connection_and_its_end_are_printed(name: &str) {
     let server = Server::start(name);
     for size in [0, 12, 40_000] {
         let mut stream = server.connect();
         let peer = stream.local_addr().unwrap();
         assert_eq!(server.line(), format!("{peer} connected"));
-        let sent = random_bytes(&mut Random(size), size as usize);
+        let sent = random_bytes(&mut Rng::with_seed(size), size as usize);
         assert_echoes(&stream, &sent);
         stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
@@ -451,7 +432,7 @@ fn it_says_who_came_and_who_went(name: &str) {
     }
 }
 
-fn quiet_it_says_nothing(name: &str) {
+fn the_option_quiet_prints_nothing(name: &str) {
     let mut server = Server::start_quiet(name);
     for _ in 0..3 {
         let mut stream = server.connect();
@@ -459,7 +440,7 @@ fn quiet_it_says_nothing(name: &str) {
         stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
-    server.child.kill().unwrap();
+    server.child.0.kill().unwrap();
     let silence = Err(mpsc::RecvTimeoutError::Disconnected);
     assert_eq!(server.out.recv_timeout(PATIENCE), silence);
     assert_eq!(server.err.recv_timeout(PATIENCE), silence);
@@ -467,13 +448,8 @@ fn quiet_it_says_nothing(name: &str) {
 
 fn wrong_arguments_get_the_usage_and_status_2(name: &str) {
     let run = |args: &[&str]| {
-        let output = Command::new(example(name)).args(args).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+        let output = run(example(name).args(args));
+        (output.status, output.out, output.err)
     };
     let wrong: [(&[&str], &str); 3] = [
         (&["--nonsense"], "invalid option '--nonsense'"),

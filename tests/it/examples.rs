@@ -1,16 +1,17 @@
 //! The example programs as a user runs them, against servers and clients that owe them nothing.
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::programs::{KillOnDrop, WATCHDOG, example, run, run_with_input};
+use crate::echo::Server;
+use crate::programs::{WATCHDOG, example, run, run_with_input};
 
 #[test]
 fn hello_says_hello() {
@@ -141,7 +142,7 @@ fn fetch_jobs_bounds_how_many_are_in_flight() {
 }
 
 #[test]
-fn fetch_gives_each_failure_its_line_and_harms_no_other_page() {
+fn fetch_reports_each_failure_and_fetches_the_other_pages() {
     let server = http_server("127.0.0.1:0", |mut stream, request| match path(request) {
         "/reset" => SockRef::from(&stream)
             .set_linger(Some(Duration::ZERO))
@@ -173,12 +174,7 @@ fn fetch_gives_each_failure_its_line_and_harms_no_other_page() {
         _ => reply(stream, b"unharmed"),
     })
     .unwrap();
-    // Bound, so that nobody else gets the port, and never listening.
-    let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    nobody
-        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
-    let nobody = nobody.local_addr().unwrap().as_socket().unwrap();
+    let (_bound, nobody) = crate::support::refusing();
 
     let refused = format!("http://{nobody}/");
     let invalid = "127.0.0.1:8000/page";
@@ -443,174 +439,6 @@ fn wrong_arguments_get_the_usage_and_status_2() {
     }
 }
 
-struct EchoServer {
-    _child: KillOnDrop,
-    address: SocketAddr,
-    lines: mpsc::Receiver<String>,
-}
-
-impl EchoServer {
-    fn start(args: &[&str]) -> EchoServer {
-        let mut child = KillOnDrop(example("echo_server").args(args).spawn().unwrap());
-        let stdout = BufReader::new(child.0.stdout.take().unwrap());
-        let (tell, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let _ = tell.send(line);
-            }
-        });
-        let first = lines.recv_timeout(WATCHDOG).unwrap();
-        let address = first
-            .strip_prefix("listening on ")
-            .unwrap()
-            .parse()
-            .unwrap();
-        EchoServer {
-            _child: child,
-            address,
-            lines,
-        }
-    }
-
-    #[track_caller]
-    fn assert_says(&self, line: &str) {
-        assert_eq!(self.lines.recv_timeout(WATCHDOG).unwrap(), line);
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
-        stream.set_write_timeout(Some(WATCHDOG)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
-    }
-}
-
-#[track_caller]
-fn assert_echoes(mut stream: &TcpStream, message: &[u8]) {
-    let mut echo = vec![0; message.len()];
-    stream.write_all(message).unwrap();
-    stream.read_exact(&mut echo).unwrap();
-    assert_eq!(echo, message);
-}
-
-#[test]
-fn echo_server_says_who_came_and_who_went() {
-    let server = EchoServer::start(&["127.0.0.1:0"]);
-    let stream = server.connect();
-    let name = stream.local_addr().unwrap();
-    server.assert_says(&format!("{name} connected"));
-    assert_echoes(&stream, b"twelve bytes");
-    drop(stream);
-    server.assert_says(&format!("{name} disconnected after 12 bytes"));
-}
-
-#[test]
-fn echo_server_can_be_quiet() {
-    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
-    for _ in 0..3 {
-        let mut stream = server.connect();
-        assert_echoes(&stream, b"hush");
-        stream.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
-    }
-    assert_eq!(server.lines.try_recv(), Err(mpsc::TryRecvError::Empty));
-}
-
-#[test]
-fn echo_server_sends_every_byte_back() {
-    const SIZE: usize = 4 << 20;
-    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
-    thread::scope(|scope| {
-        for seed in 0..4 {
-            let stream = server.connect();
-            scope.spawn(move || {
-                let mut sent = vec![0; SIZE];
-                fastrand::Rng::with_seed(seed).fill(&mut sent);
-                thread::scope(|scope| {
-                    scope.spawn(|| {
-                        let mut random = fastrand::Rng::with_seed(!seed);
-                        let mut rest = &sent[..];
-                        while !rest.is_empty() {
-                            let size = random.usize(1..=100_000).min(rest.len());
-                            (&stream).write_all(&rest[..size]).unwrap();
-                            rest = &rest[size..];
-                        }
-                    });
-                    let mut echo = vec![0; SIZE];
-                    (&stream).read_exact(&mut echo).unwrap();
-                    assert!(echo == sent, "client {seed} got other bytes back");
-                });
-            });
-        }
-    });
-}
-
-#[test]
-fn echo_server_sends_everything_to_a_client_that_has_closed_its_half() {
-    let server = EchoServer::start(&["127.0.0.1:0"]);
-    let mut stream = server.connect();
-    let name = stream.local_addr().unwrap();
-    // Little enough for the sockets' buffers: it is all written before the first byte is read.
-    let mut sent = vec![0; 50_000];
-    fastrand::Rng::with_seed(0).fill(&mut sent);
-    stream.write_all(&sent).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    server.assert_says(&format!("{name} connected"));
-    server.assert_says(&format!("{name} disconnected after 50000 bytes"));
-    let mut echo = Vec::new();
-    stream.read_to_end(&mut echo).unwrap();
-    assert!(echo == sent);
-}
-
-#[test]
-fn echo_server_serves_on_when_a_client_vanishes() {
-    let server = EchoServer::start(&["127.0.0.1:0"]);
-    let witness = server.connect();
-    assert_echoes(&witness, b"before");
-    server.assert_says(&format!("{} connected", witness.local_addr().unwrap()));
-
-    let stream = server.connect();
-    let name = stream.local_addr().unwrap();
-    assert_echoes(&stream, b"gone");
-    SockRef::from(&stream)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
-    drop(stream);
-    server.assert_says(&format!("{name} connected"));
-    let line = server.lines.recv_timeout(WATCHDOG).unwrap();
-    assert!(
-        line.starts_with(&format!("{name} failed after 4 bytes: ")),
-        "{line}"
-    );
-
-    assert_echoes(&witness, b"after");
-    assert_echoes(&server.connect(), b"and a new one");
-}
-
-#[test]
-fn echo_server_serves_on_beside_clients_that_say_nothing_or_do_not_read() {
-    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
-    let _silent: Vec<_> = (0..20).map(|_| server.connect()).collect();
-    let deaf = server.connect();
-    deaf.set_nonblocking(true).unwrap();
-    // Until no buffer on the way to the server and back has room left.
-    let mut refusals = 0;
-    while refusals < 10 {
-        match (&deaf).write(&[0; 65536]) {
-            Ok(_) => refusals = 0,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                refusals += 1;
-                thread::sleep(Duration::from_millis(10));
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-    for _ in 0..3 {
-        assert_echoes(&server.connect(), b"I am here");
-    }
-}
-
 #[test]
 fn echo_client_checks_what_comes_back() {
     let output = run(example("echo_client").args(["--connections", "3", "--messages", "20"]));
@@ -621,7 +449,7 @@ fn echo_client_checks_what_comes_back() {
         output.out
     );
 
-    let server = EchoServer::start(&["--quiet", "127.0.0.1:0"]);
+    let server = Server::start_quiet("echo_server");
     let address = server.address.to_string();
     let output =
         run(example("echo_client").args(["--messages", "5", "--size", "400000", &address]));
@@ -655,4 +483,36 @@ fn echo_client_notices_an_echo_that_is_none() {
         let begin = format!("echo_client: {address}: {complaint}");
         assert!(output.err.starts_with(&begin), "{}", output.err);
     }
+}
+
+#[test]
+fn the_example_event_loop_prints_the_same_results_for_the_same_seed() {
+    let run = || {
+        let mut child = crate::programs::example("event_loop");
+        let child = child.args(["--seed", "7", "--tasks", "10"]);
+        child.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    crate::support::watchdog(move || {
+        let outputs = [run(), run()].map(|child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            String::from_utf8(output.stdout).unwrap()
+        });
+        let results = outputs.each_ref().map(|text| {
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(lines.len(), 12, "{text}");
+            // In the order of the tasks, whatever the order in which they end.
+            let results = lines[10].strip_prefix("results: [").unwrap();
+            let results: Vec<&str> = results.trim_end_matches(']').split(", ").collect();
+            for (index, number) in results.iter().enumerate() {
+                let line = format!("task {} has {number} after ", index + 1);
+                let ended = lines[..10].iter().filter(|text| text.starts_with(&line));
+                assert_eq!(ended.count(), 1, "{text}");
+            }
+            assert!(lines[11].starts_with("10 tasks have waited "), "{text}");
+            results
+        });
+        assert_eq!(results[0], results[1]);
+        assert_eq!(results[0].len(), 10);
+    });
 }

@@ -1,24 +1,17 @@
-//! Seeded schedules: what they permute, that they repeat, and the race that they find.
+//! Seeded schedules: what they shuffle, that they can be repeated, and a race that they find.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::future::poll_fn;
 use std::pin::pin;
 use std::process::{Command, Output};
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::task::Wake;
 
 use soloist::runtime::{Clock, Runtime, Schedule};
-use soloist::task::yield_now;
-use soloist::time::{self, sleep};
-use soloist::{spawn, testing};
+use soloist::testing;
+use soloist::time::{self};
 
-use crate::support::{panic_of, watchdog};
+use crate::support::*;
 
-/// Sells what is there, and asks for the money in between.
+/// Sells one item, and waits for the payment in between.
 struct Shop {
     left: Cell<i32>,
     sold: Cell<i32>,
@@ -26,10 +19,10 @@ struct Shop {
 
 impl Shop {
     async fn sell(&self) {
-        // Checked here,
+        // Checked here, and
         if self.left.get() > 0 {
-            sleep(Duration::from_secs(1)).await;
-            // and acted upon there.
+            sleep(SECOND).await;
+            // changed here.
             self.left.set(self.left.get() - 1);
             self.sold.set(self.sold.get() + 1);
         }
@@ -37,7 +30,7 @@ impl Shop {
 }
 
 /// The second customer comes at the instant at which the first has paid. First come, first
-/// served, the first one's timer fires first, for it was set first.
+/// served, the timer of the first fires first, because it was set first.
 async fn two_customers_and_one_thing() {
     let shop = Rc::new(Shop {
         left: Cell::new(1),
@@ -46,7 +39,7 @@ async fn two_customers_and_one_thing() {
     let (first, second) = (shop.clone(), shop.clone());
     let first = spawn(async move { first.sell().await });
     let second = spawn(async move {
-        sleep(Duration::from_secs(1)).await;
+        sleep(SECOND).await;
         second.sell().await;
     });
     first.await;
@@ -55,12 +48,12 @@ async fn two_customers_and_one_thing() {
 }
 
 #[test]
-fn a_race_that_fifo_never_shows_and_a_thousand_seeds_always_do() {
+fn seeds_find_a_race_that_the_fifo_order_hides() {
     watchdog(|| {
         for _ in 0..100 {
             testing::block_on(two_customers_and_one_thing());
         }
-        // Ten different thousands.
+        // Ten times a thousand seeds.
         for thousand in 0..10 {
             let from = thousand * 1000;
             let runs = Cell::new(0);
@@ -71,55 +64,49 @@ fn a_race_that_fifo_never_shows_and_a_thousand_seeds_always_do() {
                 })
             });
             assert!(text.contains("one thing was sold twice"), "{text}");
-            // Every other seed shows it: it stops at the first.
+            // About every other seed shows it, and `explore` stops at the first.
             assert!(runs.get() < 40, "{}", runs.get());
         }
     });
 }
 
-/// Tasks that yield and sleep, in an order that the seed decides.
-async fn busy(log: Rc<RefCell<Vec<(u64, u32)>>>) -> u64 {
+/// Tasks that yield and sleep, in an order that depends on the seed.
+async fn busy(log: Log<(u64, u32)>) -> u64 {
     let tasks: Vec<_> = (0..6)
         .map(|n| {
-            let log = log.clone();
             spawn(async move {
                 for round in 0..4 {
                     if (n + round) % 3 == 0 {
-                        sleep(Duration::from_secs(1)).await;
+                        sleep(SECOND).await;
                     } else {
                         yield_now().await;
                     }
-                    log.borrow_mut().push((n.into(), round));
+                    log.push((n.into(), round));
                 }
             })
         })
         .collect();
-    for task in tasks {
-        task.await;
-    }
+    join_all(tasks).await;
     testing::schedule_hash()
 }
 
 fn run(schedule: Schedule) -> (u64, Vec<(u64, u32)>) {
     let builder = Runtime::builder().clock(Clock::Virtual);
-    let log = Rc::new(RefCell::new(Vec::new()));
-    let hash = builder
-        .schedule(schedule)
-        .build()
-        .block_on(busy(log.clone()));
+    let log = Log::new();
+    let hash = builder.schedule(schedule).build().block_on(busy(log));
     (hash, log.take())
 }
 
 #[test]
-fn a_seed_is_an_order_and_the_hash_stands_for_it() {
+fn each_seed_has_its_own_order_and_hash() {
     watchdog(|| {
         let fifo = run(Schedule::Fifo);
         let mut hashes = BTreeSet::from([fifo.0]);
         let mut logs = BTreeSet::from([fifo.1.clone()]);
         for seed in 0..200 {
             let first = run(Schedule::Shuffled(seed));
-            // On a thread of its own, too.
-            let again = std::thread::spawn(move || run(Schedule::Shuffled(seed)));
+            // On another thread, too.
+            let again = thread::spawn(move || run(Schedule::Shuffled(seed)));
             assert_eq!(first, again.join().unwrap());
             assert_eq!(first.1.len(), fifo.1.len());
             hashes.insert(first.0);
@@ -132,19 +119,18 @@ fn a_seed_is_an_order_and_the_hash_stands_for_it() {
 }
 
 #[test]
-fn every_order_of_a_batch_comes_up_and_nobody_has_two_turns() {
+fn seeds_produce_every_order_of_a_generation_with_each_task_once() {
     watchdog(|| {
         let mut orders = BTreeSet::new();
         for seed in 0..500 {
             let runtime = Runtime::builder()
                 .schedule(Schedule::Shuffled(seed))
                 .build();
-            let log = Rc::new(RefCell::new(Vec::new()));
+            let log = Log::new();
             for n in 0..4 {
-                let log = log.clone();
                 let task = async move {
                     for _ in 0..2 {
-                        log.borrow_mut().push(n);
+                        log.push(n);
                         yield_now().await;
                     }
                 };
@@ -161,10 +147,10 @@ fn every_order_of_a_batch_comes_up_and_nobody_has_two_turns() {
     });
 }
 
-/// Writes down when it is woken: a task would be shuffled with the rest of its batch.
+/// Logs its wake. (The wake of a task would be shuffled again with the other ready tasks.)
 struct Mark {
     number: usize,
-    log: Arc<Mutex<Vec<usize>>>,
+    log: &'static Mutex<Vec<usize>>,
 }
 
 impl Wake for Mark {
@@ -173,21 +159,18 @@ impl Wake for Mark {
     }
 }
 
-fn marks<const N: usize>(log: &Arc<Mutex<Vec<usize>>>) -> [Waker; N] {
-    std::array::from_fn(|number| {
-        let log = log.clone();
-        Waker::from(Arc::new(Mark { number, log }))
-    })
+fn marks<const N: usize>(log: &'static Mutex<Vec<usize>>) -> [Waker; N] {
+    std::array::from_fn(|number| Waker::from(Arc::new(Mark { number, log })))
 }
 
 #[test]
-fn timers_of_the_same_instant_fire_in_any_order_and_others_in_theirs() {
+fn seeds_shuffle_timers_of_the_same_instant_only() {
     watchdog(|| {
         let fired = |schedule| {
             let builder = Runtime::builder().clock(Clock::Virtual);
             builder.schedule(schedule).build().block_on(async {
-                let log = Arc::new(Mutex::new(Vec::new()));
-                let marks: [Waker; 6] = marks(&log);
+                let log = leak(Mutex::new(Vec::new()));
+                let marks: [Waker; 6] = marks(log);
                 let mut sleeps: Vec<_> = (0..6_u32)
                     .map(|n| Box::pin(sleep(Duration::from_secs((n / 3).into()) * 10 + SECOND)))
                     .collect();
@@ -195,8 +178,8 @@ fn timers_of_the_same_instant_fire_in_any_order_and_others_in_theirs() {
                     let polled = sleep.as_mut().poll(&mut Context::from_waker(mark));
                     assert!(polled.is_pending());
                 }
-                // At the latest they are due in one go.
-                testing::advance(Duration::from_secs(60)).await;
+                // Now both are due in one visit.
+                testing::advance(60 * SECOND).await;
                 log.lock().unwrap().clone()
             })
         };
@@ -214,16 +197,14 @@ fn timers_of_the_same_instant_fire_in_any_order_and_others_in_theirs() {
     });
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-
 #[test]
-fn what_the_system_reports_in_one_go_comes_in_any_order() {
+fn seeds_shuffle_the_events_of_one_wait() {
     watchdog(|| {
         let reported = |schedule| {
             let builder = Runtime::builder().schedule(schedule);
             builder.build().block_on(async {
-                let log = Arc::new(Mutex::new(Vec::new()));
-                let marks: [Waker; 3] = marks(&log);
+                let log = leak(Mutex::new(Vec::new()));
+                let marks: [Waker; 3] = marks(log);
                 let sockets = [(); 3].map(|()| {
                     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
                     soloist::io::Async::new(socket).unwrap()
@@ -253,15 +234,12 @@ fn what_the_system_reports_in_one_go_comes_in_any_order() {
 }
 
 #[test]
-fn explore_counts_and_passes_the_seed_on() {
+fn explore_returns_its_counts_and_sets_the_seed() {
     watchdog(|| {
-        let seeds = Rc::new(RefCell::new(Vec::new()));
-        let explored = testing::explore([3, 5, 8], || {
-            let seeds = seeds.clone();
-            async move {
-                seeds.borrow_mut().push(testing::seed());
-                time::sleep(Duration::from_secs(3600)).await;
-            }
+        let seeds = Log::new();
+        let explored = testing::explore([3, 5, 8], || async move {
+            seeds.push(testing::seed());
+            time::sleep(HOUR).await;
         });
         assert_eq!(seeds.take(), [3, 5, 8]);
         assert_eq!((explored.seeds, explored.schedules), (3, 1));
@@ -269,7 +247,7 @@ fn explore_counts_and_passes_the_seed_on() {
 }
 
 #[test]
-fn errors_deadlocks_and_panics_of_the_tasks_left_fail_a_test() {
+fn errors_deadlocks_and_panics_of_remaining_tasks_fail_explore() {
     watchdog(|| {
         let text = panic_of(|| testing::explore(0..9, async || Err::<(), _>("no luck")));
         assert_eq!(text, "the test returned an error: \"no luck\"");
@@ -282,11 +260,7 @@ fn errors_deadlocks_and_panics_of_the_tasks_left_fail_a_test() {
                     }
                 }
                 let bomb = Bomb;
-                spawn(async move {
-                    let _bomb = bomb;
-                    std::future::pending::<()>().await;
-                })
-                .detach();
+                spawn(hold(bomb)).detach();
             })
         });
         assert_eq!(text, "dropped in the end");
@@ -294,7 +268,7 @@ fn errors_deadlocks_and_panics_of_the_tasks_left_fail_a_test() {
         let text = panic_of(|| {
             testing::explore(0..1000, || async {
                 runs.fetch_add(1, Ordering::Relaxed);
-                // Two tasks, each of which waits until the other one has gone.
+                // For seeds from 3 on it waits for ever.
                 poll_fn(|_| match testing::seed() {
                     0..3 => Poll::Ready(()),
                     _ => Poll::Pending,
@@ -307,20 +281,20 @@ fn errors_deadlocks_and_panics_of_the_tasks_left_fail_a_test() {
     });
 }
 
-/// Not a test of its own: the children of the next one run it.
+/// Not a test of its own: other tests run it in child processes.
 #[test]
 #[ignore = "it fails: another test runs it in a child process"]
-fn to_be_replayed() {
+fn fails_for_some_seeds() {
     testing::explore(0..1000, || {
         println!("a run");
         two_customers_and_one_thing()
     });
 }
 
-/// As `to_be_replayed`: what a run does depends on those before it.
+/// As `fails_for_some_seeds`; the schedule depends on the id of the process.
 #[test]
 #[ignore = "another test runs it in a child process"]
-fn never_the_same() {
+fn differs_between_processes() {
     let salt = std::process::id();
     testing::explore(0..10, async || {
         for _ in 0..salt % 1000 {
@@ -340,8 +314,8 @@ fn child(test: &str, seed: Option<&str>) -> Output {
 }
 
 #[test]
-fn the_seed_that_is_printed_replays_the_same_polls() {
-    let test = "explore::to_be_replayed";
+fn the_printed_seed_replays_the_same_polls() {
+    let test = "explore::fails_for_some_seeds";
     let first = child(test, None);
     let text = String::from_utf8(first.stderr).unwrap();
     assert!(!first.status.success());
@@ -368,7 +342,7 @@ fn the_seed_that_is_printed_replays_the_same_polls() {
         assert!(!again.status.success());
         assert_eq!(runs(&again), 1);
         assert!(text.contains("one thing was sold twice"), "{text}");
-        // The same polls.
+        // The same path.
         assert!(text.contains(&format!("SOLOIST_SEED={exact}")), "{text}");
         assert!(!text.contains("another path"), "{text}");
     }
@@ -385,8 +359,8 @@ fn the_seed_that_is_printed_replays_the_same_polls() {
 }
 
 #[test]
-fn a_test_that_does_not_repeat_is_found_out() {
-    let test = "explore::never_the_same";
+fn a_replay_that_takes_another_path_is_reported() {
+    let test = "explore::differs_between_processes";
     let output = child(test, Some("4@0000000000001234"));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
@@ -395,7 +369,7 @@ fn a_test_that_does_not_repeat_is_found_out() {
 }
 
 #[test]
-fn a_future_of_the_test_may_borrow() {
+fn the_future_of_explore_can_borrow() {
     watchdog(|| {
         let total = Cell::new(0);
         testing::explore(0..10, async || {

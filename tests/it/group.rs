@@ -1,25 +1,13 @@
-//! `TaskGroup`: the first failure cancels the rest, dropping cancels all, and nothing of a
-//! group is left when it resolves.
+//! `TaskGroup`: the first failure cancels the others, dropping cancels all, and all children are
+//! dropped when it resolves.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending};
-use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::pin::pin;
 
-use futures_lite::FutureExt;
+use fastrand::Rng;
 use soloist::promise::promise;
-use soloist::task::{TaskGroup, yield_now};
-use soloist::time::sleep;
-use soloist::{Runtime, block_on, spawn};
+use soloist::task::TaskGroup;
 
-use crate::support::{
-    OnDrop, Random, Seen, count_polls, panic_of, panic_text, poll_once, watchdog,
-};
-
-const MS: Duration = Duration::from_millis(1);
+use crate::support::*;
 
 type Group<T> = TaskGroup<T, &'static str>;
 
@@ -34,263 +22,212 @@ fn add_probe<T: 'static>(group: &Group<T>) -> Rc<Seen> {
     seen
 }
 
-fn counts(seen: &Seen) -> (usize, usize) {
-    (seen.polls.get(), seen.drops.get())
-}
-
 #[test]
-fn a_group_without_tasks() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::<u32>::default();
-            assert!(group.is_empty());
-            assert_eq!(group.next().await, None);
-            assert_eq!(group.next().await, None);
-            group.spawn(async { Ok(1) });
-            assert_eq!(group.next().await, Some(Ok(1)));
-            assert_eq!(group.next().await, None);
-            assert_eq!(group.join_all().await, Ok(vec![]));
-            Group::<u32>::new().cancel().await;
-        });
+fn an_empty_group_resolves_at_once() {
+    async_test(async || {
+        let mut group = Group::<u32>::default();
+        assert!(group.is_empty());
+        assert_eq!(group.next().await, None);
+        assert_eq!(group.next().await, None);
+        group.spawn(async { Ok(1) });
+        assert_eq!(group.next().await, Some(Ok(1)));
+        assert_eq!(group.next().await, None);
+        assert_eq!(group.join_all().await, Ok(vec![]));
+        Group::<u32>::new().cancel().await;
     });
 }
 
 #[test]
-fn all_are_joined_in_the_order_in_which_they_were_spawned() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::new();
-            let mut random = Random(7);
-            for n in 0..100 {
-                let turns = random.below(20);
-                group.spawn(async move {
-                    for _ in 0..turns {
-                        yield_now().await;
-                    }
-                    Ok(n)
-                });
-            }
-            assert_eq!(group.len(), 100);
-            assert_eq!(group.join_all().await, Ok((0..100).collect()));
-        });
-    });
-}
-
-#[test]
-fn next_goes_by_the_order_in_which_they_end() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::new();
-            for n in [3, 1, 2] {
-                group.spawn(async move {
-                    for _ in 0..n {
-                        yield_now().await;
-                    }
-                    Ok(n)
-                });
-            }
-            for (left, n) in [(2, 1), (1, 2), (0, 3)] {
-                assert_eq!(group.next().await, Some(Ok(n)));
-                assert_eq!(group.len(), left);
-            }
-            assert_eq!(group.next().await, None);
-        });
-    });
-}
-
-#[test]
-fn no_child_is_polled_inside_of_spawn_and_each_once_for_each_wake() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::<()>::new();
-            let seen: Vec<_> = (0..10).map(|_| add_probe(&group)).collect();
-            assert!(seen.iter().all(|seen| counts(seen) == (0, 0)));
-            yield_now().await;
-            assert!(seen.iter().all(|seen| counts(seen) == (1, 0)));
-            seen[4].waker().wake();
-            yield_now().await;
-            let polls: Vec<_> = seen.iter().map(|seen| seen.polls.get()).collect();
-            assert_eq!(polls, [1, 1, 1, 1, 2, 1, 1, 1, 1, 1]);
-            drop(group);
-            assert!(seen.iter().all(|seen| seen.drops.get() == 1));
-        });
-    });
-}
-
-#[test]
-fn who_joins_is_polled_once_for_each_end() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::new();
-            let (polls, children) = (Cell::new(0), 5);
-            let mut wakers = Vec::new();
-            for n in 0..children {
-                let (set, told) = promise();
-                wakers.push(set);
-                group.spawn(async move {
-                    told.await.unwrap();
-                    Ok(n)
-                });
-            }
-            let mut join = pin!(count_polls(&polls, group.join_all()));
-            assert!(poll_once(&mut join).await.is_pending());
-            // Each in a turn of its own.
-            let task = spawn(async move {
-                for set in wakers {
-                    set.set(()).unwrap();
-                    yield_now().await;
-                    yield_now().await;
-                }
-            });
-            assert_eq!(join.await, Ok((0..children).collect()));
-            // One by hand and one as it is awaited.
-            assert_eq!(polls.get(), 2 + children);
-            drop(task);
-        });
-    });
-}
-
-#[test]
-fn the_first_failure_cancels_the_rest_and_resolves_when_they_are_gone() {
-    watchdog(|| {
-        block_on(async {
-            for place in 0..5 {
-                let group = Group::<()>::new();
-                let mut seen = Vec::new();
-                for n in 0..5 {
-                    if n == place {
-                        group.spawn(async {
-                            // By then the others have been polled, however slow it is here.
-                            yield_now().await;
-                            sleep(MS).await;
-                            Err("no such page")
-                        });
-                    } else {
-                        seen.push(add_probe(&group));
-                    }
-                }
-                assert_eq!(group.join_all().await, Err("no such page"));
-                assert!(seen.iter().all(|seen| counts(seen) == (1, 1)), "{place}");
-            }
-        });
-    });
-}
-
-#[test]
-fn a_failure_cancels_while_nobody_waits_for_the_group() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::new();
-            group.spawn(async { Ok(1) });
-            group.spawn(async {
-                yield_now().await;
-                Err("oh no")
-            });
-            let polls = Rc::new(Cell::new(0));
-            let count = polls.clone();
+fn join_all_returns_the_outputs_in_the_order_of_the_spawns() {
+    async_test(async || {
+        let group = Group::new();
+        let mut random = Rng::with_seed(7);
+        for n in 0..100 {
+            let turns = random.usize(..20);
             group.spawn(async move {
-                loop {
-                    count.set(count.get() + 1);
-                    yield_now().await;
-                }
+                yields(turns).await;
+                Ok(n)
             });
-            let seen = add_probe(&group);
-            for _ in 0..10 {
+        }
+        assert_eq!(group.len(), 100);
+        assert_eq!(group.join_all().await, Ok((0..100).collect()));
+    });
+}
+
+#[test]
+fn next_returns_the_outputs_in_the_order_of_completion() {
+    async_test(async || {
+        let mut group = Group::new();
+        for n in [3, 1, 2] {
+            group.spawn(async move {
+                yields(n).await;
+                Ok(n)
+            });
+        }
+        for (left, n) in [(2, 1), (1, 2), (0, 3)] {
+            assert_eq!(group.next().await, Some(Ok(n)));
+            assert_eq!(group.len(), left);
+        }
+        assert_eq!(group.next().await, None);
+    });
+}
+
+#[test]
+fn children_are_polled_once_for_each_wake_and_not_in_spawn() {
+    async_test(async || {
+        let group = Group::<()>::new();
+        let seen: Vec<_> = (0..10).map(|_| add_probe(&group)).collect();
+        assert!(seen.iter().all(|seen| seen.counts() == (0, 0)));
+        yield_now().await;
+        assert!(seen.iter().all(|seen| seen.counts() == (1, 0)));
+        seen[4].waker().wake();
+        yield_now().await;
+        let polls: Vec<_> = seen.iter().map(|seen| seen.polls.get()).collect();
+        assert_eq!(polls, [1, 1, 1, 1, 2, 1, 1, 1, 1, 1]);
+        drop(group);
+        assert!(seen.iter().all(|seen| seen.drops.get() == 1));
+    });
+}
+
+#[test]
+fn join_all_is_polled_once_for_each_completion() {
+    async_test(async || {
+        let group = Group::new();
+        let (polls, children) = (Cell::new(0), 5);
+        let mut wakers = Vec::new();
+        for n in 0..children {
+            let (set, told) = promise();
+            wakers.push(set);
+            group.spawn(async move {
+                told.await.unwrap();
+                Ok(n)
+            });
+        }
+        let mut join = pin!(count_polls(&polls, group.join_all()));
+        assert!(poll_once(&mut join).await.is_pending());
+        // Each in its own turn.
+        let task = spawn(async move {
+            for set in wakers {
+                set.set(()).unwrap();
+                yield_now().await;
                 yield_now().await;
             }
-            // In the generation of the failure it stands behind it.
-            assert_eq!(polls.get(), 1);
-            assert_eq!(counts(&seen), (1, 1));
-            assert_eq!(group.len(), 2, "one result, and one error");
-            // What starts later never starts.
-            let late = add_probe(&group);
-            assert_eq!(counts(&late), (0, 1));
-            assert_eq!(group.next().await, Some(Ok(1)));
-            assert_eq!(group.next().await, Some(Err("oh no")));
-            assert_eq!(group.next().await, None);
         });
+        assert_eq!(join.await, Ok((0..children).collect()));
+        // One poll by hand, and one at the start of the await.
+        assert_eq!(polls.get(), 2 + children);
+        drop(task);
     });
 }
 
 #[test]
-fn a_child_that_has_not_started_is_cancelled_without_a_poll() {
-    watchdog(|| {
-        block_on(async {
+fn the_first_failure_drops_the_others_before_join_all_returns() {
+    async_test(async || {
+        for place in 0..5 {
             let group = Group::<()>::new();
-            group.spawn(async { Err("at once") });
-            let seen = add_probe(&group);
-            assert_eq!(group.join_all().await, Err("at once"));
-            assert_eq!(counts(&seen), (0, 1));
-        });
+            let mut seen = Vec::new();
+            for n in 0..5 {
+                if n == place {
+                    group.spawn(async {
+                        // By then the others have been polled, even on a slow machine.
+                        yield_now().await;
+                        sleep(MS).await;
+                        Err("no such page")
+                    });
+                } else {
+                    seen.push(add_probe(&group));
+                }
+            }
+            assert_eq!(group.join_all().await, Err("no such page"));
+            assert!(seen.iter().all(|seen| seen.counts() == (1, 1)), "{place}");
+        }
     });
 }
 
 #[test]
-fn of_two_failures_in_one_generation_the_first_counts() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::<()>::new();
-            let second = Rc::new(Cell::new(false));
-            let polled = second.clone();
-            group.spawn(async { Err("first") });
-            group.spawn(async move {
-                polled.set(true);
-                Err("second")
-            });
-            assert_eq!(group.next().await, Some(Err("first")));
-            assert_eq!(group.next().await, None);
-            assert!(!second.get());
+fn a_failure_cancels_the_others_while_the_group_is_not_awaited() {
+    async_test(async || {
+        let mut group = Group::new();
+        group.spawn(async { Ok(1) });
+        group.spawn(async {
+            yield_now().await;
+            Err("oh no")
         });
+        let polls = leak(Cell::new(0));
+        group.spawn(async {
+            count_yields(polls).await;
+            Ok(0)
+        });
+        let seen = add_probe(&group);
+        yields(10).await;
+        // It was polled once, before the failure in the same generation.
+        assert_eq!(polls.get(), 1);
+        assert_eq!(seen.counts(), (1, 1));
+        assert_eq!(group.len(), 2, "one result, and one error");
+        // A child that is spawned later is not started.
+        let late = add_probe(&group);
+        assert_eq!(late.counts(), (0, 1));
+        assert_eq!(group.next().await, Some(Ok(1)));
+        assert_eq!(group.next().await, Some(Err("oh no")));
+        assert_eq!(group.next().await, None);
+    });
+}
+
+#[test]
+fn a_failure_in_the_first_poll_cancels_children_that_have_not_started() {
+    async_test(async || {
+        let mut group = Group::<()>::new();
+        group.spawn(async { Err("first") });
+        let seen = add_probe(&group);
+        group.spawn(async { unreachable!("it would fail, too") });
+        assert_eq!(group.next().await, Some(Err("first")));
+        assert_eq!(group.next().await, None);
+        assert_eq!(seen.counts(), (0, 1));
     });
 }
 
 #[test]
 fn dropping_the_group_cancels_all_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::<()>::new();
-            let started = [add_probe(&group), add_probe(&group)];
-            yield_now().await;
-            let not_started = add_probe(&group);
-            let spawner = group.spawner();
-            drop(group);
-            assert!(started.iter().all(|seen| counts(seen) == (1, 1)));
-            assert_eq!(counts(&not_started), (0, 1));
-            // Its spawner is there, and spawns no more.
-            let dropped = Rc::new(Cell::new(false));
-            let flag = dropped.clone();
-            let guard = OnDrop(move || flag.set(true));
-            spawner.spawn(async move {
-                let _guard = guard;
-                Ok(())
-            });
-            assert!(dropped.get());
+    async_test(async || {
+        let group = Group::<()>::new();
+        let started = [add_probe(&group), add_probe(&group)];
+        yield_now().await;
+        let not_started = add_probe(&group);
+        let spawner = group.spawner();
+        drop(group);
+        assert!(started.iter().all(|seen| seen.counts() == (1, 1)));
+        assert_eq!(not_started.counts(), (0, 1));
+        // The spawner still exists, and spawns nothing.
+        let dropped = leak(Cell::new(false));
+        let guard = OnDrop(move || dropped.set(true));
+        spawner.spawn(async move {
+            let _guard = guard;
+            Ok(())
         });
+        assert!(dropped.get());
     });
 }
 
 #[test]
-fn dropping_next_loses_nothing_and_dropping_join_all_cancels() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::new();
-            let (set, told) = promise();
-            group.spawn(async move { told.await.map_err(|_| "cancelled") });
-            let seen = add_probe(&group);
-            for _ in 0..3 {
-                let mut next = pin!(group.next());
-                assert!(poll_once(&mut next).await.is_pending());
-            }
-            set.set(5).unwrap();
-            yield_now().await;
-            // It has ended before anybody looks again.
-            assert_eq!(group.next().await, Some(Ok(5)));
-            let mut join = Box::pin(group.join_all());
-            assert!(poll_once(&mut join).await.is_pending());
-            assert_eq!(counts(&seen), (1, 0));
-            drop(join);
-            assert_eq!(counts(&seen), (1, 1));
-        });
+fn dropping_next_loses_no_result_and_dropping_join_all_cancels() {
+    async_test(async || {
+        let mut group = Group::new();
+        let (set, told) = promise();
+        group.spawn(async move { told.await.map_err(|_| "cancelled") });
+        let seen = add_probe(&group);
+        for _ in 0..3 {
+            let mut next = pin!(group.next());
+            assert!(poll_once(&mut next).await.is_pending());
+        }
+        set.set(5).unwrap();
+        yield_now().await;
+        // It ends while the group is not polled.
+        assert_eq!(group.next().await, Some(Ok(5)));
+        let mut join = Box::pin(group.join_all());
+        assert!(poll_once(&mut join).await.is_pending());
+        assert_eq!(seen.counts(), (1, 0));
+        drop(join);
+        assert_eq!(seen.counts(), (1, 1));
     });
 }
 
@@ -310,131 +247,89 @@ fn children_spawn_siblings_of_any_depth() {
             Ok(depth)
         })
     }
-    watchdog(|| {
-        block_on(async {
-            let group = Group::new();
-            group.spawn(tree(group.spawner(), 7));
-            let depths = group.join_all().await.unwrap();
-            assert_eq!(depths.len(), (1 << 8) - 1);
-            assert_eq!(depths[0], 7);
-            for depth in 0..=7 {
-                let count = depths.iter().filter(|&&d| d == depth).count();
-                assert_eq!(count, 1 << (7 - depth), "{depth}");
-            }
-        });
+    async_test(async || {
+        let group = Group::new();
+        group.spawn(tree(group.spawner(), 7));
+        let depths = group.join_all().await.unwrap();
+        assert_eq!(depths.len(), (1 << 8) - 1);
+        assert_eq!(depths[0], 7);
+        for depth in 0..=7 {
+            let count = depths.iter().filter(|&&d| d == depth).count();
+            assert_eq!(count, 1 << (7 - depth), "{depth}");
+        }
     });
 }
 
 #[test]
-fn a_sibling_is_cancelled_by_the_failure_of_who_spawned_it() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::<()>::new();
-            let siblings = group.spawner();
-            let seen = Seen::new();
-            let probe = seen.probe();
-            group.spawn(async move {
-                siblings.spawn(async move {
-                    probe.await;
-                    Ok(())
-                });
-                yield_now().await;
-                Err("after it has started")
+fn the_failure_of_a_child_cancels_the_siblings_it_spawned() {
+    async_test(async || {
+        let group = Group::<()>::new();
+        let siblings = group.spawner();
+        let seen = Seen::new();
+        let probe = seen.probe();
+        group.spawn(async move {
+            siblings.spawn(async move {
+                probe.await;
+                Ok(())
             });
-            assert!(group.join_all().await.is_err());
-            assert_eq!(counts(&seen), (1, 1));
+            yield_now().await;
+            Err("after it has started")
         });
+        assert!(group.join_all().await.is_err());
+        assert_eq!(seen.counts(), (1, 1));
     });
 }
 
 #[test]
-fn a_panic_cancels_the_rest_and_arrives_where_it_is_joined() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let seen = Rc::new(RefCell::new(Vec::new()));
-        let inner = seen.clone();
+fn a_panic_cancels_the_others_and_is_resumed_by_join_all() {
+    runtime_test(|runtime| {
+        let seen = leak(RefCell::new(Vec::new()));
         let text = panic_of(|| {
             runtime.block_on(async move {
                 let group = Group::<()>::new();
-                inner.borrow_mut().push(add_probe(&group));
+                seen.borrow_mut().push(add_probe(&group));
                 group.spawn(async {
                     yield_now().await;
                     panic!("the child's own words")
                 });
-                inner.borrow_mut().push(add_probe(&group));
+                seen.borrow_mut().push(add_probe(&group));
                 group.join_all().await
             })
         });
         assert_eq!(text, "the child's own words");
-        assert!(seen.borrow().iter().all(|seen| counts(seen) == (1, 1)));
-        // The runtime is as it was.
+        assert!(seen.borrow().iter().all(|seen| seen.counts() == (1, 1)));
+        // The runtime still works.
         assert_eq!(runtime.block_on(async { 1 }), 1);
     });
 }
 
 #[test]
-fn a_panic_cancels_while_nobody_waits_for_the_group() {
-    watchdog(|| {
-        block_on(async {
-            let mut group = Group::<()>::new();
-            group.spawn(async { panic!("unheard so far") });
-            let seen = add_probe(&group);
-            yield_now().await;
-            assert_eq!(counts(&seen), (0, 1));
-            let next = AssertUnwindSafe(group.next()).catch_unwind().await;
-            let payload = next.unwrap_err();
-            assert_eq!(panic_text(&*payload), "unheard so far");
-            assert_eq!(group.next().await, None);
-        });
+fn a_panic_cancels_the_others_while_the_group_is_not_awaited() {
+    async_test(async || {
+        let mut group = Group::<()>::new();
+        group.spawn(async { panic!("unheard so far") });
+        let seen = add_probe(&group);
+        yield_now().await;
+        assert_eq!(seen.counts(), (0, 1));
+        let text = panic_of_async(group.next()).await;
+        assert_eq!(text, "unheard so far");
+        assert_eq!(group.next().await, None);
     });
 }
 
 #[test]
-fn destructors_that_panic_do_not_save_the_others() {
-    watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
-        let count = dropped.clone();
-        let joined = block_on(async move {
-            let group = Group::<()>::new();
-            for n in 0..5 {
-                let count = count.clone();
-                let guard = OnDrop(move || {
-                    count.set(count.get() + 1);
-                    if n == 2 {
-                        panic!("in a destructor");
-                    }
-                });
-                group.spawn(async move {
-                    let _guard = guard;
-                    pending().await
-                });
-            }
-            group.spawn(async {
-                yield_now().await;
-                Err("it fails")
-            });
-            group.join_all().await
-        });
-        assert_eq!(joined, Err("it fails"));
-        assert_eq!(dropped.get(), 5);
+fn cancel_resolves_after_all_children_are_dropped() {
+    async_test(async || {
+        let group = Group::<()>::new();
+        group.spawn(async { Ok(()) });
+        let seen: Vec<_> = (0..5).map(|_| add_probe(&group)).collect();
+        yield_now().await;
+        group.cancel().await;
+        assert!(seen.iter().all(|seen| seen.counts() == (1, 1)));
     });
 }
 
-#[test]
-fn cancel_resolves_when_all_are_gone() {
-    watchdog(|| {
-        block_on(async {
-            let group = Group::<()>::new();
-            group.spawn(async { Ok(()) });
-            let seen: Vec<_> = (0..5).map(|_| add_probe(&group)).collect();
-            yield_now().await;
-            group.cancel().await;
-            assert!(seen.iter().all(|seen| counts(seen) == (1, 1)));
-        });
-    });
-}
-
-/// A child that lets its own group go, or cancels it.
+/// A child that drops or cancels its own group.
 async fn in_a_child<F: Future>(
     what: impl FnOnce(Group<()>) -> F + 'static,
 ) -> (Rc<Seen>, Rc<Cell<&'static str>>) {
@@ -450,7 +345,7 @@ async fn in_a_child<F: Future>(
             let group = inner.take().unwrap();
             told.set("running");
             what(group).await;
-            // Its poll goes on to its end; it has no next one.
+            // Its poll continues to its end, and is the last.
             assert_eq!(told.get(), "running");
             told.set("went on");
             yield_now().await;
@@ -458,214 +353,161 @@ async fn in_a_child<F: Future>(
         });
         add_probe(group)
     };
-    for _ in 0..5 {
-        yield_now().await;
-    }
+    yields(5).await;
     (seen, state)
 }
 
 #[test]
-fn a_child_that_drops_its_group_is_dropped_after_its_poll() {
-    watchdog(|| {
-        block_on(async {
-            let (seen, state) = in_a_child(|group| async { drop(group) }).await;
-            assert_eq!(counts(&seen), (0, 1));
+fn a_child_that_drops_or_cancels_its_group_is_dropped_after_its_poll() {
+    async_test(async || {
+        let dropped = in_a_child(|group| async { drop(group) }).await;
+        let cancelled = in_a_child(Group::cancel).await;
+        for (seen, state) in [dropped, cancelled] {
+            assert_eq!(seen.counts(), (0, 1));
             assert_eq!(state.get(), "dropped");
-        });
+        }
     });
 }
 
 #[test]
-fn a_child_that_cancels_its_group_does_not_wait_for_itself() {
-    watchdog(|| {
-        block_on(async {
-            let (seen, state) = in_a_child(Group::cancel).await;
-            assert_eq!(counts(&seen), (0, 1));
-            assert_eq!(state.get(), "dropped");
-        });
-    });
-}
-
-#[test]
-fn a_child_that_waits_for_its_own_group_goes_with_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_child_that_waits_for_its_own_group_is_dropped_with_it() {
+    runtime_test(|runtime| {
         let state = runtime.spawn(in_a_child(|mut group| async move {
             while group.next().await.is_some() {}
         }));
-        // It waits for itself: only the runtime's end ends it.
+        // It waits for itself, until the runtime is dropped.
         let (seen, state) = runtime.block_on(state);
-        assert_eq!(counts(&seen), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         assert_eq!(state.get(), "running");
         drop(runtime);
-        assert_eq!(counts(&seen), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
         assert_eq!(state.get(), "dropped");
     });
 }
 
 #[test]
-fn a_failing_child_may_own_the_group() {
-    watchdog(|| {
-        block_on(async {
-            let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
-            let inner = group.clone();
-            let dropped = Rc::new(Cell::new(0));
-            let count = dropped.clone();
-            let seen = {
-                let group = group.borrow();
-                let group = group.as_ref().unwrap();
-                group.spawn(async move {
-                    let _guard = OnDrop(move || count.set(count.get() + 1));
-                    let _group = inner.take();
-                    Err("with the group in its hands")
-                });
-                add_probe(group)
-            };
-            for _ in 0..3 {
-                yield_now().await;
-            }
-            assert_eq!((dropped.get(), seen.drops.get()), (1, 1));
-        });
+fn a_failing_child_can_own_the_group() {
+    async_test(async || {
+        let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
+        let inner = group.clone();
+        let dropped = leak(Cell::new(0));
+        let seen = {
+            let group = group.borrow();
+            let group = group.as_ref().unwrap();
+            group.spawn(async move {
+                let _guard = OnDrop(move || dropped.set(dropped.get() + 1));
+                let _group = inner.take();
+                Err("with the group in its hands")
+            });
+            add_probe(group)
+        };
+        yields(3).await;
+        assert_eq!((dropped.get(), seen.drops.get()), (1, 1));
     });
 }
 
 #[test]
-fn a_sibling_that_drops_the_group_while_it_is_cancelled() {
-    watchdog(|| {
-        block_on(async {
-            let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
-            let inner = group.clone();
-            let seen = {
-                let group = group.borrow();
-                let group = group.as_ref().unwrap();
-                group.spawn(async { Err("it fails") });
-                let guard = OnDrop(move || drop(inner.take()));
-                group.spawn(async move {
-                    let _guard = guard;
-                    pending().await
-                });
-                add_probe(group)
-            };
-            yield_now().await;
-            assert!(group.borrow().is_none());
-            assert_eq!(counts(&seen), (0, 1));
-        });
+fn a_child_can_drop_the_group_while_it_is_cancelled() {
+    async_test(async || {
+        let group = Rc::new(RefCell::new(Some(Group::<()>::new())));
+        let inner = group.clone();
+        let seen = {
+            let group = group.borrow();
+            let group = group.as_ref().unwrap();
+            group.spawn(async { Err("it fails") });
+            let guard = OnDrop(move || drop(inner.take()));
+            group.spawn(async move {
+                let _guard = guard;
+                pending().await
+            });
+            add_probe(group)
+        };
+        yield_now().await;
+        assert!(group.borrow().is_none());
+        assert_eq!(seen.counts(), (0, 1));
     });
 }
 
 #[test]
-fn groups_in_groups() {
-    watchdog(|| {
-        block_on(async {
-            let outer = Group::<Vec<u32>>::new();
-            let seen = Rc::new(RefCell::new(Vec::new()));
-            for n in 0..3 {
-                let seen = seen.clone();
-                outer.spawn(async move {
-                    let inner = Group::new();
-                    if n < 2 {
-                        seen.borrow_mut().push(add_probe(&inner));
-                    } else {
-                        inner.spawn(async {
-                            sleep(MS).await;
-                            Err("deep inside")
-                        });
-                    }
-                    inner.join_all().await
-                });
-            }
-            assert_eq!(outer.join_all().await, Err("deep inside"));
-            let seen = seen.borrow();
-            assert_eq!(seen.len(), 2);
-            assert!(seen.iter().all(|seen| counts(seen) == (1, 1)));
-        });
-    });
-}
-
-#[test]
-fn a_group_outlives_its_runtime() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let (group, seen) = runtime.block_on(async {
-            let group = Group::<()>::new();
-            let seen = add_probe(&group);
-            yield_now().await;
-            (group, seen)
-        });
-        drop(runtime);
-        assert_eq!(counts(&seen), (1, 1));
-        // Its child has no result.
-        assert_eq!(group.len(), 1);
-        let text = panic_of(|| block_on(group.join_all()));
-        assert!(text.contains("of a `TaskGroup` was cancelled"), "{text}");
+fn a_failure_in_an_inner_group_cancels_the_outer_one() {
+    async_test(async || {
+        let outer = Group::<Vec<u32>>::new();
+        let seen = leak(RefCell::new(Vec::new()));
+        for n in 0..3 {
+            outer.spawn(async move {
+                let inner = Group::new();
+                if n < 2 {
+                    seen.borrow_mut().push(add_probe(&inner));
+                } else {
+                    inner.spawn(async {
+                        sleep(MS).await;
+                        Err("deep inside")
+                    });
+                }
+                inner.join_all().await
+            });
+        }
+        assert_eq!(outer.join_all().await, Err("deep inside"));
+        let seen = seen.borrow();
+        assert_eq!(seen.len(), 2);
+        assert!(seen.iter().all(|seen| seen.counts() == (1, 1)));
     });
 }
 
 #[test]
 fn results_are_dropped_with_the_group() {
-    watchdog(|| {
-        block_on(async {
-            struct Output(#[expect(dead_code, reason = "it is dropped")] OnDrop<Box<dyn FnMut()>>);
-            let dropped = Rc::new(Cell::new(0));
-            let group = TaskGroup::<Output, ()>::new();
-            for _ in 0..3 {
-                let count = dropped.clone();
+    async_test(async || {
+        struct Output(#[expect(dead_code, reason = "it is dropped")] OnDrop<Box<dyn FnMut()>>);
+        let dropped = leak(Cell::new(0));
+        let group = TaskGroup::<Output, ()>::new();
+        for _ in 0..3 {
+            group.spawn(async move {
+                Ok(Output(OnDrop(Box::new(move || {
+                    dropped.set(dropped.get() + 1);
+                }))))
+            });
+        }
+        yield_now().await;
+        assert_eq!((group.len(), dropped.get()), (3, 0));
+        drop(group);
+        assert_eq!(dropped.get(), 3);
+    });
+}
+
+#[test]
+fn random_groups_match_a_model() {
+    async_test(async || {
+        let mut random = Rng::with_seed(2026);
+        for round in 0..1000 {
+            let group = TaskGroup::new();
+            let alive = leak(Cell::new(0));
+            let mut first = None;
+            let children = 1 + random.u64(..8);
+            for n in 0..children {
+                let (turns, fails) = (random.usize(..4), random.u64(..8) == 0);
+                if fails && first.is_none_or(|(known, _)| turns < known) {
+                    first = Some((turns, n));
+                }
+                alive.set(alive.get() + 1);
+                let guard = OnDrop(move || alive.set(alive.get() - 1));
                 group.spawn(async move {
-                    Ok(Output(OnDrop(Box::new(move || {
-                        count.set(count.get() + 1);
-                    }))))
+                    let _guard = guard;
+                    yields(turns).await;
+                    if fails { Err(n) } else { Ok(n) }
                 });
             }
-            yield_now().await;
-            assert_eq!((group.len(), dropped.get()), (3, 0));
-            drop(group);
-            assert_eq!(dropped.get(), 3);
-        });
-    });
-}
-
-#[test]
-fn a_thousand_groups_against_a_model() {
-    watchdog(|| {
-        block_on(async {
-            let mut random = Random(2026);
-            for round in 0..1000 {
-                let group = TaskGroup::new();
-                let alive = Rc::new(Cell::new(0));
-                let mut first = None;
-                let children = 1 + random.below(8);
-                for n in 0..children {
-                    let (turns, fails) = (random.below(4), random.below(8) == 0);
-                    if fails && first.is_none_or(|(known, _)| turns < known) {
-                        first = Some((turns, n));
-                    }
-                    let alive = alive.clone();
-                    alive.set(alive.get() + 1);
-                    let guard = OnDrop({
-                        let alive = alive.clone();
-                        move || alive.set(alive.get() - 1)
-                    });
-                    group.spawn(async move {
-                        let _guard = guard;
-                        for _ in 0..turns {
-                            yield_now().await;
-                        }
-                        if fails { Err(n) } else { Ok(n) }
-                    });
-                }
-                let result = group.join_all().await;
-                assert_eq!(alive.get(), 0, "{round}");
-                match first {
-                    Some((_, n)) => assert_eq!(result, Err(n), "{round}"),
-                    None => assert_eq!(result, Ok((0..children).collect()), "{round}"),
-                }
+            let result = group.join_all().await;
+            assert_eq!(alive.get(), 0, "{round}");
+            match first {
+                Some((_, n)) => assert_eq!(result, Err(n), "{round}"),
+                None => assert_eq!(result, Ok((0..children).collect()), "{round}"),
             }
-        });
+        }
     });
 }
 
 #[test]
-fn outside_of_a_runtime_spawning_panics_and_says_so() {
+fn spawning_into_a_group_outside_a_runtime_panics() {
     watchdog(|| {
         let group = Group::<()>::new();
         let text = panic_of(|| group.spawn(async { Ok(()) }));
@@ -675,7 +517,7 @@ fn outside_of_a_runtime_spawning_panics_and_says_so() {
         );
         assert!(group.is_empty());
         let mut join = pin!(group.join_all());
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         assert_eq!(join.as_mut().poll(&mut cx), Poll::Ready(Ok(vec![])));
     });
 }

@@ -12,16 +12,16 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::task::yield_now;
 use soloist::time::{sleep, sleep_until, timeout};
-use soloist::{Runtime, block_on, spawn};
+use soloist::{Runtime, Task, block_on, spawn};
 
-use crate::support::{Random, Seen, panic_of, passes_in_child, patience, watchdog};
+use crate::support::*;
 use crate::sys;
 
-const MS: Duration = Duration::from_millis(1);
 const ZERO: Option<Duration> = Some(Duration::ZERO);
 /// Where a timer makes the fd readable.
 const TIMERS: bool = cfg!(all(target_os = "linux", not(soloist_portable)));
@@ -66,6 +66,13 @@ fn guest() -> (Runtime, Rc<Seen>) {
     (runtime, seen)
 }
 
+fn with_guest(test: impl FnOnce(Runtime, Rc<Seen>) + Send + 'static) {
+    watchdog(|| {
+        let (runtime, seen) = guest();
+        test(runtime, seen);
+    });
+}
+
 /// The loop of a host that does nothing else: until `done`. Returns the number of turns.
 fn host(runtime: &Runtime, mut done: impl FnMut() -> bool) -> usize {
     let mut turns = 0;
@@ -83,7 +90,7 @@ fn host(runtime: &Runtime, mut done: impl FnMut() -> bool) -> usize {
 }
 
 #[test]
-fn nothing_to_do_is_not_readable() {
+fn the_fd_is_not_readable_without_work() {
     watchdog(|| {
         let runtime = Runtime::new();
         assert!(!is_readable(&runtime));
@@ -106,7 +113,7 @@ fn nothing_to_do_is_not_readable() {
 }
 
 #[test]
-fn what_was_there_before_the_fd_was_asked_for() {
+fn tasks_spawned_before_the_fd_was_created_make_it_readable() {
     watchdog(|| {
         let runtime = Runtime::new();
         let task = runtime.spawn(async { 1 });
@@ -118,30 +125,20 @@ fn what_was_there_before_the_fd_was_asked_for() {
 }
 
 #[test]
-fn b103_a_wake_from_another_thread() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
-        for n in 2..100 {
-            let waker = seen.waker();
-            let thread = thread::spawn(move || waker.wake());
-            until_readable(&runtime);
-            assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
-            assert_eq!(seen.polls.get(), n);
-            thread.join().unwrap();
-            assert!(settle(&runtime) <= 1);
-        }
-    });
-}
-
-#[test]
-fn b103_a_wake_from_this_thread_between_turns() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
-        for n in 2..100 {
+fn b103_a_wake_between_turns_makes_the_fd_readable() {
+    with_guest(|runtime, seen| {
+        for n in 2..200 {
             assert!(!is_readable(&runtime));
-            seen.waker().wake();
-            seen.waker().wake();
-            assert!(is_readable(&runtime));
+            let waker = seen.waker();
+            if n % 2 == 0 {
+                let thread = thread::spawn(move || waker.wake());
+                until_readable(&runtime);
+                thread.join().unwrap();
+            } else {
+                waker.wake_by_ref();
+                waker.wake();
+                assert!(is_readable(&runtime));
+            }
             assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
             assert_eq!(seen.polls.get(), n);
             assert!(settle(&runtime) <= 1);
@@ -150,9 +147,8 @@ fn b103_a_wake_from_this_thread_between_turns() {
 }
 
 #[test]
-fn b103_a_timer_that_is_due() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+fn b103_a_timer_that_is_due_makes_the_fd_readable() {
+    with_guest(|runtime, _| {
         for wait in [0, 1, 300, 1000, 1500, 20_000].map(Duration::from_micros) {
             let deadline = Instant::now() + wait;
             let task = runtime.spawn(async move { sleep_until(deadline).await });
@@ -169,10 +165,9 @@ fn b103_a_timer_that_is_due() {
 }
 
 #[test]
-fn b103_the_fd_is_quiet_until_the_timer_is_due() {
-    watchdog(|| {
-        let (runtime, _) = guest();
-        let far = Instant::now() + Duration::from_secs(1000);
+fn b103_the_fd_is_not_readable_before_the_timer_is_due() {
+    with_guest(|runtime, _| {
+        let far = Instant::now() + 1000 * SECOND;
         let task = runtime.spawn(async move { sleep_until(far).await });
         settle(&runtime);
         assert_eq!(runtime.next_deadline(), Some(far));
@@ -189,8 +184,7 @@ fn b103_the_fd_is_quiet_until_the_timer_is_due() {
 
 #[test]
 fn a_timer_that_is_dropped_between_turns_is_forgotten() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+    with_guest(|runtime, _| {
         let task = runtime.spawn(async { sleep(5 * MS).await });
         settle(&runtime);
         drop(task);
@@ -203,14 +197,13 @@ fn a_timer_that_is_dropped_between_turns_is_forgotten() {
 }
 
 #[test]
-fn a_timer_that_is_reset_between_turns() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+fn a_timer_that_is_reset_between_turns_fires_at_the_new_time() {
+    with_guest(|runtime, _| {
         let timer = Rc::new(RefCell::new(None));
         let inner = timer.clone();
         let task = runtime.spawn(poll_fn(move |cx| {
             let mut timer = inner.borrow_mut();
-            let timer = timer.get_or_insert_with(|| sleep(Duration::from_secs(1000)));
+            let timer = timer.get_or_insert_with(|| sleep(1000 * SECOND));
             Pin::new(timer).poll(cx)
         }));
         settle(&runtime);
@@ -226,9 +219,8 @@ fn a_timer_that_is_reset_between_turns() {
 }
 
 #[test]
-fn b103_work_that_is_left_over() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+fn b103_tasks_left_ready_keep_the_fd_readable() {
+    with_guest(|runtime, _| {
         let polls = Rc::new(Cell::new(0));
         let count = polls.clone();
         let task = runtime.spawn(async move {
@@ -250,9 +242,8 @@ fn b103_work_that_is_left_over() {
 }
 
 #[test]
-fn b103_what_is_spawned_between_turns() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+fn b103_a_spawn_between_turns_makes_the_fd_readable() {
+    with_guest(|runtime, _| {
         for n in 0..50 {
             assert!(!is_readable(&runtime));
             let task = runtime.spawn(async move { n });
@@ -282,9 +273,8 @@ fn b103_what_is_spawned_between_turns() {
 }
 
 #[test]
-fn b103_a_socket_that_is_ready() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+fn b103_a_ready_socket_makes_the_fd_readable() {
+    with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let read = Rc::new(Cell::new(0));
         let count = read.clone();
@@ -314,9 +304,8 @@ fn b103_a_socket_that_is_ready() {
 }
 
 #[test]
-fn a_socket_that_is_ready_and_that_nobody_reads_does_not_spin() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+fn a_ready_socket_that_is_not_read_does_not_keep_the_fd_readable() {
+    with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = runtime.block_on(async { Rc::new(Async::new(ours).unwrap()) });
         let inner = ours.clone();
@@ -347,9 +336,8 @@ fn a_socket_that_is_ready_and_that_nobody_reads_does_not_spin() {
 }
 
 #[test]
-fn a_socket_whose_reader_has_gone_does_not_spin() {
-    watchdog(|| {
-        let (runtime, _) = guest();
+fn a_socket_whose_reader_was_dropped_does_not_keep_the_fd_readable() {
+    with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = runtime.block_on(async { Rc::new(Async::new(ours).unwrap()) });
         for _ in 0..5 {
@@ -399,8 +387,7 @@ fn an_echo_between_two_guests_of_two_threads() {
 
 #[test]
 fn idle_tasks_cost_no_turns() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
+    with_guest(|runtime, seen| {
         let (mut theirs, _ours) = {
             let (a, b) = UnixStream::pair().unwrap();
             runtime
@@ -414,7 +401,7 @@ fn idle_tasks_cost_no_turns() {
         for _ in 0..100 {
             runtime
                 .spawn(async {
-                    let _ = timeout(Duration::from_secs(1000), pending::<()>()).await;
+                    let _ = timeout(1000 * SECOND, pending::<()>()).await;
                 })
                 .detach();
         }
@@ -459,9 +446,8 @@ fn a_second_guest_is_refused() {
 }
 
 #[test]
-fn another_runtime_on_the_thread_passes_the_word_on() {
-    watchdog(|| {
-        let (guest, seen) = guest();
+fn another_runtime_on_the_thread_forwards_wakeups_of_the_guest() {
+    with_guest(|guest, seen| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let read = guest.spawn(async move {
             let mut ours = Async::new(ours).unwrap();
@@ -497,8 +483,7 @@ fn another_runtime_on_the_thread_passes_the_word_on() {
 
 #[test]
 fn a_timer_of_the_guest_survives_the_waits_of_another_runtime() {
-    watchdog(|| {
-        let (guest, _) = guest();
+    with_guest(|guest, _| {
         let timer = guest.spawn(async { sleep(20 * MS).await });
         settle(&guest);
         for _ in 0..5 {
@@ -515,8 +500,7 @@ fn a_timer_of_the_guest_survives_the_waits_of_another_runtime() {
 
 #[test]
 fn another_runtime_whose_turns_find_nothing_does_not_keep_the_guest_busy() {
-    watchdog(|| {
-        let (guest, _) = guest();
+    with_guest(|guest, _| {
         let other = Runtime::new();
         let mut readable = 0;
         for _ in 0..100 {
@@ -535,8 +519,7 @@ fn another_runtime_whose_turns_find_nothing_does_not_keep_the_guest_busy() {
 
 #[test]
 fn stop_and_abort_between_turns() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
+    with_guest(|runtime, seen| {
         let handle = runtime.handle();
         handle.stop();
         assert!(is_readable(&runtime));
@@ -555,25 +538,9 @@ fn stop_and_abort_between_turns() {
 }
 
 #[test]
-fn a_panic_in_a_turn_leaves_the_word_to_the_host() {
-    watchdog(|| {
-        let runtime = Runtime::builder().propagate_panics(true).build();
-        runtime.poll_fd().unwrap();
-        runtime.spawn(async { panic!("on purpose") }).detach();
-        let task = runtime.spawn(async { 5 });
-        let text = panic_of(|| runtime.turn(ZERO));
-        assert_eq!(text, "on purpose");
-        assert!(is_readable(&runtime));
-        host(&runtime, || task.is_finished());
-        settle(&runtime);
-    });
-}
-
-#[test]
 fn wakes_that_race_with_turns_are_never_lost() {
     const WAKES: usize = 20_000;
-    watchdog(|| {
-        let (runtime, seen) = guest();
+    with_guest(|runtime, seen| {
         let (send, receive) = mpsc::sync_channel::<Waker>(1);
         let thread = thread::spawn(move || {
             for waker in receive {
@@ -587,30 +554,6 @@ fn wakes_that_race_with_turns_are_never_lost() {
         }
         drop(send);
         thread.join().unwrap();
-        settle(&runtime);
-    });
-}
-
-#[test]
-fn tasks_that_spawn_and_sleep_in_a_guest_all_come_to_their_end() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let done = Rc::new(Cell::new(0));
-        let count = done.clone();
-        runtime
-            .spawn(async move {
-                for n in 0..100u64 {
-                    let count = count.clone();
-                    spawn(async move {
-                        sleep(Duration::from_micros(n * 100)).await;
-                        yield_now().await;
-                        count.set(count.get() + 1);
-                    })
-                    .detach();
-                }
-            })
-            .detach();
-        host(&runtime, || done.get() == 100);
         settle(&runtime);
     });
 }
@@ -684,13 +627,21 @@ async fn read_bytes(socket: UnixStream, count: Rc<Cell<usize>>) {
     }
 }
 
+/// A task that runs `read_bytes`, the count, and the other end of its socket.
+fn spawn_reader(runtime: &Runtime) -> (Task<()>, Rc<Cell<usize>>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let count = Rc::new(Cell::new(0));
+    (
+        runtime.spawn(read_bytes(ours, count.clone())),
+        count,
+        theirs,
+    )
+}
+
 #[test]
-fn b115_a_socket_and_a_task_that_are_ready_at_once() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let count = Rc::new(Cell::new(0));
-        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+fn b115_a_socket_and_a_task_ready_at_once_are_both_served() {
+    with_guest(|runtime, seen| {
+        let (reader, count, mut theirs) = spawn_reader(&runtime);
         let mut host = EdgeHost::new(&runtime);
         host.settle();
         for n in 1..=100 {
@@ -708,7 +659,7 @@ fn b115_a_socket_and_a_task_that_are_ready_at_once() {
 }
 
 #[test]
-fn b115_what_a_task_leaves_in_its_socket_leaves_an_edge() {
+fn b115_unread_data_triggers_another_event() {
     watchdog(|| {
         let runtime = Runtime::new();
         let count = Rc::new(Cell::new(0));
@@ -730,9 +681,7 @@ fn b115_what_a_task_leaves_in_its_socket_leaves_an_edge() {
             assert_eq!(count.get(), n);
             host.settle();
             // More than is read between two words of the reactor.
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let bytes = Rc::new(Cell::new(0));
-            let reader = runtime.spawn(read_bytes(ours, bytes.clone()));
+            let (reader, bytes, mut theirs) = spawn_reader(&runtime);
             host.settle();
             theirs.write_all(&[7; 100]).unwrap();
             host.until(|| bytes.get() == 100);
@@ -820,14 +769,14 @@ fn one_turn_per_event(turns: usize) {
     let (rounds, is_over) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
     let (count, over, wakers) = (rounds.clone(), is_over.clone(), by_host.clone());
     let task = runtime.spawn(async move {
-        let mut random = Random(115);
+        let mut random = Rng::with_seed(115);
         while !over.get() {
             // Few at a time, so that none hides that another one stalls.
-            let tasks: Vec<_> = (0..1 + random.below(3))
+            let tasks: Vec<_> = (0..1 + random.u64(..3))
                 .map(|_| {
                     // Threads are slow to start: now and then.
-                    let kind = random.below(101) / 20;
-                    let n = random.below(200);
+                    let kind = random.u64(..101) / 20;
+                    let n = random.u64(..200);
                     spawn(stimulus(kind, n, wakers.clone(), wakes.clone()))
                 })
                 .collect();
@@ -851,7 +800,7 @@ fn one_turn_per_event(turns: usize) {
 }
 
 #[test]
-fn b115_one_turn_per_event_of_an_edge_triggered_loop() {
+fn b115_one_turn_per_event_is_enough_for_an_edge_triggered_loop() {
     watchdog(|| one_turn_per_event(5_000));
 }
 
@@ -863,85 +812,76 @@ fn b115_a_hundred_thousand_turns_of_an_edge_triggered_loop() {
 
 #[test]
 fn b120_the_child_of_a_fork_does_not_wake_its_parent() {
-    let name = "guest::b120_the_child_of_a_fork_does_not_wake_its_parent";
-    watchdog(move || {
-        passes_in_child(name, || {
-            let (runtime, seen) = guest();
-            let mut timer = Some(runtime.spawn(async { sleep(200 * MS).await }));
-            // From now on the parent has nothing to do but this.
-            settle(&runtime);
-            let child = sys::fork(|| {
-                // Nobody runs here, and it is not parked in the parent's reactor.
-                seen.waker().wake();
-                runtime.spawn(yield_now()).detach();
-                let turn = runtime.turn(ZERO).unwrap();
-                assert_eq!((turn.polled, turn.ready), (2, 1));
-                // The parent's timer is its own.
-                drop(timer.take());
-                runtime.turn(ZERO).unwrap();
-                assert_eq!(runtime.next_deadline(), None);
-            });
-            assert_eq!(child.wait(), 0);
-            assert!(!is_readable(&runtime), "the parent is woken");
-            assert_eq!(seen.polls.get(), 1);
-            // The child has not disarmed it.
-            let timer = timer.unwrap();
-            host(&runtime, || timer.is_finished());
-            settle(&runtime);
-        })
+    in_own_process(|| {
+        let (runtime, seen) = guest();
+        let mut timer = Some(runtime.spawn(async { sleep(200 * MS).await }));
+        // From now on the parent has nothing to do but this.
+        settle(&runtime);
+        let child = sys::fork(|| {
+            // Nobody runs here, and it is not parked in the parent's reactor.
+            seen.waker().wake();
+            runtime.spawn(yield_now()).detach();
+            let turn = runtime.turn(ZERO).unwrap();
+            assert_eq!((turn.polled, turn.ready), (2, 1));
+            // The parent's timer is its own.
+            drop(timer.take());
+            runtime.turn(ZERO).unwrap();
+            assert_eq!(runtime.next_deadline(), None);
+        });
+        assert_eq!(child.wait(), 0);
+        assert!(!is_readable(&runtime), "the parent is woken");
+        assert_eq!(seen.polls.get(), 1);
+        // The child has not disarmed it.
+        let timer = timer.unwrap();
+        host(&runtime, || timer.is_finished());
+        settle(&runtime);
     });
 }
 
 #[test]
 fn b120_the_child_of_a_fork_may_be_a_guest_again() {
-    let name = "guest::b120_the_child_of_a_fork_may_be_a_guest_again";
-    watchdog(move || {
-        passes_in_child(name, || {
-            let (runtime, seen) = guest();
-            let parents = runtime.poll_fd().unwrap().as_raw_fd();
-            let child = sys::fork(|| {
-                // What was left before the fd is asked for shows in it.
-                seen.waker().wake();
-                assert!(is_readable(&runtime));
-                assert_ne!(runtime.poll_fd().unwrap().as_raw_fd(), parents);
-                assert!(settle(&runtime) <= 2);
-                assert_eq!(seen.polls.get(), 2);
-                let (ours, mut theirs) = UnixStream::pair().unwrap();
-                let count = Rc::new(Cell::new(0));
-                let task = runtime.spawn(read_bytes(ours, count.clone()));
-                let timer = runtime.spawn(async { sleep(3 * MS).await });
-                theirs.write_all(&[1; 30]).unwrap();
-                host(&runtime, || count.get() == 30 && timer.is_finished());
-                drop(theirs);
-                host(&runtime, || task.is_finished());
-                settle(&runtime);
-                let grandchild = sys::fork(|| {
-                    seen.waker().wake();
-                    assert!(is_readable(&runtime));
-                    settle(&runtime);
-                    assert_eq!(seen.polls.get(), 3);
-                });
-                assert_eq!(grandchild.wait(), 0);
-                assert!(!is_readable(&runtime), "the parent is woken");
-                // There is room for one guest, as ever.
-                assert!(Runtime::new().poll_fd().is_err());
-            });
-            assert_eq!(child.wait(), 0);
-            assert!(!is_readable(&runtime), "the parent is woken");
+    in_own_process(|| {
+        let (runtime, seen) = guest();
+        let parents = runtime.poll_fd().unwrap().as_raw_fd();
+        let child = sys::fork(|| {
+            // What was left before the fd is asked for shows in it.
             seen.waker().wake();
             assert!(is_readable(&runtime));
-            settle(&runtime);
+            assert_ne!(runtime.poll_fd().unwrap().as_raw_fd(), parents);
+            assert!(settle(&runtime) <= 2);
             assert_eq!(seen.polls.get(), 2);
-        })
+            let (task, count, mut theirs) = spawn_reader(&runtime);
+            let timer = runtime.spawn(async { sleep(3 * MS).await });
+            theirs.write_all(&[1; 30]).unwrap();
+            host(&runtime, || count.get() == 30 && timer.is_finished());
+            drop(theirs);
+            host(&runtime, || task.is_finished());
+            settle(&runtime);
+            let grandchild = sys::fork(|| {
+                seen.waker().wake();
+                assert!(is_readable(&runtime));
+                settle(&runtime);
+                assert_eq!(seen.polls.get(), 3);
+            });
+            assert_eq!(grandchild.wait(), 0);
+            assert!(!is_readable(&runtime), "the parent is woken");
+            // There is room for one guest, as ever.
+            assert!(Runtime::new().poll_fd().is_err());
+        });
+        assert_eq!(child.wait(), 0);
+        assert!(!is_readable(&runtime), "the parent is woken");
+        seen.waker().wake();
+        assert!(is_readable(&runtime));
+        settle(&runtime);
+        assert_eq!(seen.polls.get(), 2);
     });
 }
 
 #[cfg(feature = "testing")]
 #[test]
-fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
-    watchdog(|| {
-        let (runtime, _) = guest();
-        let far = runtime.spawn(async { sleep(Duration::from_secs(1000)).await });
+fn a_spawn_from_a_runtime_with_a_virtual_clock_uses_the_real_time() {
+    with_guest(|runtime, _| {
+        let far = runtime.spawn(async { sleep(1000 * SECOND).await });
         settle(&runtime);
         let mut early = None;
         soloist::testing::block_on(async {
@@ -961,12 +901,9 @@ fn what_a_virtual_runtime_spawns_on_a_guest_keeps_to_the_real_time() {
 }
 
 #[test]
-fn an_edge_is_left_by_whatever_else_runs_on_the_thread() {
-    watchdog(|| {
-        let (runtime, seen) = guest();
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let count = Rc::new(Cell::new(0));
-        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+fn other_runtimes_on_the_thread_leave_an_event_for_the_host() {
+    with_guest(|runtime, seen| {
+        let (reader, count, mut theirs) = spawn_reader(&runtime);
         let mut host = EdgeHost::new(&runtime);
         host.settle();
         for n in 1..=20 {
@@ -997,19 +934,18 @@ fn an_edge_is_left_by_whatever_else_runs_on_the_thread() {
 }
 
 #[test]
-fn a_panic_and_a_stop_leave_an_edge() {
+fn a_panic_and_a_stop_leave_an_event_for_the_host() {
     watchdog(|| {
         let runtime = Runtime::builder().propagate_panics(true).build();
         let mut host = EdgeHost::new(&runtime);
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let count = Rc::new(Cell::new(0));
-        let reader = runtime.spawn(read_bytes(ours, count.clone()));
+        let (reader, count, mut theirs) = spawn_reader(&runtime);
         host.settle();
         for n in 1..=20 {
             theirs.write_all(b"x").unwrap();
             runtime.spawn(async { panic!("on purpose") }).detach();
             let other = runtime.spawn(async {});
             assert_eq!(panic_of(|| host.turn(STALLED)), "on purpose");
+            assert!(is_readable(&runtime));
             host.until(|| count.get() == n && other.is_finished());
             host.settle();
         }
@@ -1028,7 +964,7 @@ fn a_panic_and_a_stop_leave_an_edge() {
 }
 
 #[test]
-fn a_guest_that_goes_leaves_the_reactor_to_the_next_one() {
+fn a_runtime_can_become_a_guest_after_another_was_dropped() {
     watchdog(|| {
         let seen = Seen::new();
         let first = Runtime::new();

@@ -1,24 +1,14 @@
 //! Safe programs that try to break what the unsafe code of the task cell relies on: they end
-//! the process, or the thread, or the runtime where nobody expects it.
+//! the process, the thread, or the runtime at unusual moments.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::io::Write;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::Duration;
-
-use soloist::task::yield_now;
-use soloist::{Runtime, Task, spawn};
+use std::task::Wake;
 
 use crate::support::*;
 
 // The process exits while a runtime in a thread-local is entered.
 
-/// Where the process exits.
+/// The place where the process exits.
 #[derive(Clone, Copy, PartialEq)]
 enum Exit {
     Main,
@@ -34,7 +24,7 @@ enum Exit {
     Wake,
 }
 
-/// Polls of what was spawned on a thread that has no business with it.
+/// Polls and drops on a thread that did not create the future.
 static POLLED_ELSEWHERE: AtomicUsize = AtomicUsize::new(0);
 static DROPPED_ELSEWHERE: AtomicUsize = AtomicUsize::new(0);
 const CLEAN: &str = "nothing has run on another thread";
@@ -43,7 +33,7 @@ fn exit() -> ! {
     std::process::exit(0)
 }
 
-/// Counts its polls, and its drop, on other threads than the one that has made it.
+/// Counts polls and drops on threads that did not create it.
 fn stays_here() -> impl Future<Output = ()> {
     let home = thread::current().id();
     let guard = OnDrop(move || {
@@ -51,7 +41,7 @@ fn stays_here() -> impl Future<Output = ()> {
             DROPPED_ELSEWHERE.fetch_add(1, Ordering::SeqCst);
         }
     });
-    let not_send = Rc::new(Cell::new(0));
+    let not_send = leak(Cell::new(0));
     async move {
         let _guard = guard;
         loop {
@@ -64,8 +54,8 @@ fn stays_here() -> impl Future<Output = ()> {
     }
 }
 
-/// Is destroyed after the runtimes of its thread: then a new thread makes runtimes, and a
-/// task is spawned here, where the old one is still entered.
+/// Dropped after the runtimes of its thread: another thread makes runtimes, and a task is spawned
+/// on this one, where the old runtime is still entered.
 struct Last;
 
 impl Drop for Last {
@@ -73,24 +63,22 @@ impl Drop for Last {
         let go = Arc::new(std::sync::Barrier::new(2));
         let there = go.clone();
         let thread = thread::spawn(move || {
-            // Enough to take all that was given back.
+            // Enough to reuse all memory that was released.
             let runtimes: Vec<_> = (0..8).map(|_| Runtime::new()).collect();
             there.wait();
             there.wait();
             for runtime in &runtimes {
-                for _ in 0..10 {
-                    runtime.turn(Some(Duration::ZERO)).unwrap();
-                }
+                turns(runtime, 10);
             }
             drop(runtimes);
         });
         go.wait();
-        let spawned = std::panic::catch_unwind(|| {
+        let spawned = catch_unwind(|| {
             for _ in 0..20 {
                 spawn(stays_here()).detach();
             }
         });
-        // It may be that no runtime is entered any more: that is right, too.
+        // It is correct, too, if no runtime is entered any more.
         drop(spawned);
         go.wait();
         thread.join().unwrap();
@@ -110,7 +98,7 @@ thread_local! {
 }
 
 fn exit_inside(at: Exit) {
-    // Destructors run in the opposite order.
+    // Thread-locals are destroyed in the opposite order.
     LAST.with(|_| {});
     RUNTIME.with(|runtime| {
         runtime.spawn(stays_here()).detach();
@@ -171,7 +159,7 @@ fn exit_inside(at: Exit) {
                 let mut task = std::pin::pin!(task);
                 let _ = task.as_mut().poll(&mut Context::from_waker(&waker));
                 drop(waker);
-                // Its own waker takes the place of that one.
+                // The waker of the task replaces that one.
                 task.await;
             }),
             Exit::Wake => runtime.block_on(async {
@@ -185,11 +173,11 @@ fn exit_inside(at: Exit) {
     });
 }
 
-/// glibc calls the destructors of the thread that exits while the others run on. Where that is
-/// not so, there is nothing to see.
+/// glibc calls the destructors of the exiting thread while the other threads run. Elsewhere there
+/// is nothing to check.
 #[track_caller]
-fn check_exit(name: &str, at: Exit) {
-    let child = in_child(name, || exit_inside(at)).expect("the child exits");
+fn check_exit<F: Fn() -> Exit>(at: F) {
+    let child = in_child(test_name::<F>(), || exit_inside(at())).expect("the child exits");
     let stderr = String::from_utf8_lossy(&child.stderr);
     let has_looked = stderr.contains(CLEAN) || cfg!(not(target_os = "linux"));
     assert!(
@@ -201,149 +189,88 @@ fn check_exit(name: &str, at: Exit) {
 
 #[test]
 fn b105_an_exit_in_main_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_main_leaves_no_runtime_to_another_thread",
-            Exit::Main,
-        );
-    });
+    check_exit(|| Exit::Main);
 }
 
 #[test]
 fn b105_an_exit_in_a_task_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_task_leaves_no_runtime_to_another_thread",
-            Exit::Task,
-        );
-    });
+    check_exit(|| Exit::Task);
 }
 
 #[test]
 fn b105_an_exit_in_a_turn_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_turn_leaves_no_runtime_to_another_thread",
-            Exit::Turn,
-        );
-    });
+    check_exit(|| Exit::Turn);
 }
 
 #[test]
 fn b105_an_exit_in_a_run_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_run_leaves_no_runtime_to_another_thread",
-            Exit::Run,
-        );
-    });
+    check_exit(|| Exit::Run);
 }
 
 #[test]
-fn b105_an_exit_in_a_task_from_another_thread_leaves_no_runtime_to_it() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_task_from_another_thread_leaves_no_runtime_to_it",
-            Exit::RemoteTask,
-        );
-    });
+fn b105_an_exit_in_a_remote_task_leaves_no_runtime_to_another_thread() {
+    check_exit(|| Exit::RemoteTask);
 }
 
 #[test]
 fn b105_an_exit_in_a_destructor_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_destructor_leaves_no_runtime_to_another_thread",
-            Exit::Destructor,
-        );
-    });
+    check_exit(|| Exit::Destructor);
 }
 
 #[test]
 fn b105_an_exit_in_a_destructor_outside_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_destructor_outside_leaves_no_runtime_to_another_thread",
-            Exit::DestructorOutside,
-        );
-    });
+    check_exit(|| Exit::DestructorOutside);
 }
 
 #[test]
-fn b105_an_exit_while_another_runtime_goes_leaves_neither_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_while_another_runtime_goes_leaves_neither_to_another_thread",
-            Exit::DestructorOfAnotherRuntime,
-        );
-    });
+fn b105_an_exit_while_an_inner_runtime_is_dropped_leaves_neither_to_another_thread() {
+    check_exit(|| Exit::DestructorOfAnotherRuntime);
 }
 
 #[test]
-fn b105_an_exit_while_a_runtime_goes_leaves_none_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_while_a_runtime_goes_leaves_none_to_another_thread",
-            Exit::DestructorAtTheEnd,
-        );
-    });
+fn b105_an_exit_while_a_runtime_is_dropped_leaves_none_to_another_thread() {
+    check_exit(|| Exit::DestructorAtTheEnd);
 }
 
 #[test]
 fn b105_an_exit_in_the_drop_of_a_waker_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_the_drop_of_a_waker_leaves_no_runtime_to_another_thread",
-            Exit::DropOfWaker,
-        );
-    });
+    check_exit(|| Exit::DropOfWaker);
 }
 
 #[test]
 fn b105_an_exit_in_a_wake_leaves_no_runtime_to_another_thread() {
-    watchdog(|| {
-        check_exit(
-            "hostile::b105_an_exit_in_a_wake_leaves_no_runtime_to_another_thread",
-            Exit::Wake,
-        );
-    });
+    check_exit(|| Exit::Wake);
 }
 
-// A runtime goes while one of its own futures is being dropped.
+// A runtime is dropped while one of its own futures is being dropped.
 
-/// Runs all that is ready, and no more.
-fn turn(runtime: &Runtime) {
-    runtime.turn(Some(Duration::ZERO)).unwrap();
-}
-
-/// A runtime whose only reference is in a task of its own, and the handle of that task.
-/// `after` is dropped when the runtime has gone, still in the destructor of the future.
+/// A runtime that only a task of its own refers to, and the handle of that task.
+/// `after` is dropped after the runtime, still in the destructor of the future.
 fn owned_by_its_task<G: 'static>(after: G) -> (Rc<Seen>, Task<()>, std::rc::Weak<Runtime>) {
     let runtime = Rc::new(Runtime::new());
     let seen = Seen::new();
     runtime.spawn(seen.probe()).detach();
     // Dropped in the order of the fields.
     let owns = (runtime.clone(), after);
-    let task = runtime.spawn(async move {
-        let _owns = owns;
-        pending::<()>().await;
-    });
+    let task = runtime.spawn(hold(owns));
     turn(&runtime);
     let weak = Rc::downgrade(&runtime);
     (seen, task, weak)
 }
 
-/// Runtimes that take whatever was given back, each with a task that runs on it alone.
+/// Runtimes that reuse the memory of dropped ones, each with one task.
 struct Takers(Vec<(Runtime, Rc<Seen>)>);
 
 impl Takers {
     fn new() -> Takers {
         let takers = Takers::inside();
-        takers.0.iter().for_each(|(runtime, _)| turn(runtime));
+        for (runtime, _) in &takers.0 {
+            turn(runtime);
+        }
         takers
     }
 
-    /// Inside of another runtime: they cannot make a turn yet.
+    /// Inside another runtime, where they cannot make a turn yet.
     fn inside() -> Takers {
         let takers = (0..4).map(|_| {
             let (runtime, seen) = (Runtime::new(), Seen::new());
@@ -357,18 +284,18 @@ impl Takers {
     fn assert_untouched(&self) {
         for (runtime, seen) in &self.0 {
             let first = usize::from(seen.polls.get() == 0);
-            assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, first);
-            assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+            assert_eq!(turn(runtime).polled, first);
+            assert_eq!(seen.counts(), (1, 0));
             assert_eq!(runtime.metrics().wakes_local, 0);
             seen.finish();
             runtime.run();
-            assert_eq!((seen.polls.get(), seen.drops.get()), (2, 1));
+            assert_eq!(seen.counts(), (2, 1));
         }
     }
 }
 
 #[test]
-fn b109_what_is_left_of_a_runtime_that_went_with_its_own_future_touches_no_other() {
+fn b36_b109_wakers_of_a_runtime_dropped_by_its_own_future_touch_no_other_runtime() {
     watchdog(|| {
         let takers = Rc::new(RefCell::new(None));
         let early = takers.clone();
@@ -378,13 +305,13 @@ fn b109_what_is_left_of_a_runtime_that_went_with_its_own_future_touches_no_other
         let (waker, abort) = (seen.waker(), task.abort_handle());
         drop(task);
         assert!(weak.upgrade().is_none());
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
         let late = Takers::new();
-        // Both are of the runtime that is gone.
+        // Both belong to the dropped runtime.
         abort.abort();
         waker.wake_by_ref();
         let foreign = waker.clone();
-        thread::spawn(move || foreign.wake()).join().unwrap();
+        elsewhere(move || foreign.wake());
         drop((waker, abort));
         takers.take().unwrap().assert_untouched();
         late.assert_untouched();
@@ -392,17 +319,14 @@ fn b109_what_is_left_of_a_runtime_that_went_with_its_own_future_touches_no_other
 }
 
 #[test]
-fn b109_a_runtime_goes_with_a_future_that_goes_with_another_one() {
+fn b109_a_future_that_drops_its_runtime_is_dropped_by_another_future() {
     watchdog(|| {
         let (_, inner, weak) = owned_by_its_task(());
         let runtime = weak.upgrade().unwrap();
-        let outer = runtime.spawn(async move {
-            let _inner = inner;
-            pending::<()>().await;
-        });
+        let outer = runtime.spawn(hold(inner));
         turn(&runtime);
         drop(runtime);
-        // Of both futures the destructors are under way when the runtime goes.
+        // The destructors of both futures are running when the runtime is dropped.
         drop(outer);
         assert!(weak.upgrade().is_none());
         Takers::new().assert_untouched();
@@ -410,10 +334,10 @@ fn b109_a_runtime_goes_with_a_future_that_goes_with_another_one() {
 }
 
 #[test]
-fn b109_a_runtime_goes_with_a_future_whose_destructor_panics() {
+fn b109_a_future_that_drops_its_runtime_panics_in_its_destructor() {
     watchdog(|| {
         let (seen, task, weak) = owned_by_its_task(OnDrop(|| panic!("in a destructor")));
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(task)));
+        let result = catch_unwind(AssertUnwindSafe(|| drop(task)));
         drop(result);
         assert!(weak.upgrade().is_none());
         assert_eq!(seen.drops.get(), 1);
@@ -422,7 +346,7 @@ fn b109_a_runtime_goes_with_a_future_whose_destructor_panics() {
 }
 
 #[test]
-fn b109_the_join_waker_of_a_future_that_took_its_runtime_along_makes_another() {
+fn b109_the_join_waker_of_a_future_that_dropped_its_runtime_makes_another() {
     watchdog(|| {
         thread_local! {
             static MADE: RefCell<Option<Takers>> = const { RefCell::new(None) };
@@ -431,17 +355,16 @@ fn b109_the_join_waker_of_a_future_that_took_its_runtime_along_makes_another() {
         let waker = waker_fn(|| {
             MADE.with(|made| made.replace(Some(Takers::new())));
         });
-        // Aborted from outside: the handle, and who awaits with it, are there to the end.
+        // Aborted from outside: the handle, and the task that awaits it, live to the end.
         let mut task = Box::pin(task.cancel());
         let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(polled.is_ready());
         assert!(weak.upgrade().is_none());
 
-        // Here it is woken in the cancel of a future, whose runtime is gone.
+        // Here it is woken while a future is cancelled whose runtime has been dropped.
         let (_, task, weak) = owned_by_its_task(());
         let task = Rc::new(RefCell::new(task));
-        let polled =
-            std::pin::Pin::new(&mut *task.borrow_mut()).poll(&mut Context::from_waker(&waker));
+        let polled = Pin::new(&mut *task.borrow_mut()).poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
         let runtime = weak.upgrade().unwrap();
         drop(runtime);
@@ -455,40 +378,36 @@ fn b109_the_join_waker_of_a_future_that_took_its_runtime_along_makes_another() {
 }
 
 #[test]
-fn b109_a_runtime_goes_with_a_future_of_its_own_inside_of_another_runtime() {
+fn b109_a_future_drops_its_runtime_inside_another_runtime() {
     watchdog(|| {
         let outer = Runtime::new();
-        let polls = Rc::new(Cell::new(0));
-        let there = polls.clone();
+        let polls = leak(Cell::new(0));
         outer.block_on(async move {
-            let (_, task, weak) = owned_outside(&there);
+            let (_, task, weak) = owned_outside(polls);
             drop(task);
             assert!(weak.upgrade().is_none());
-            spawn(async move { there.set(there.get() + 1) }).await;
+            spawn(async move { polls.set(polls.get() + 1) }).await;
         });
         assert_eq!(polls.get(), 1);
         Takers::new().assert_untouched();
 
-        /// As `owned_by_its_task`, where no turn can be made.
-        fn owned_outside(_: &Rc<Cell<i32>>) -> (Rc<Seen>, Task<()>, std::rc::Weak<Runtime>) {
+        /// As `owned_by_its_task`, where a turn is not possible.
+        fn owned_outside(_: &'static Cell<i32>) -> (Rc<Seen>, Task<()>, std::rc::Weak<Runtime>) {
             let runtime = Rc::new(Runtime::new());
             let (seen, own) = (Seen::new(), runtime.clone());
             runtime.spawn(seen.probe()).detach();
-            let task = runtime.spawn(async move {
-                let _own = own;
-                pending::<()>().await;
-            });
+            let task = runtime.spawn(hold(own));
             let weak = Rc::downgrade(&runtime);
             (seen, task, weak)
         }
     });
 }
 
-// What a thread leaves when it ends.
+// What a thread leaves behind when it ends.
 
 #[test]
-fn handles_and_wakers_that_outlive_the_runtime_of_their_thread_touch_no_other() {
-    // Destroyed after the runtime, when another thread may have what it has left.
+fn handles_and_wakers_that_outlive_their_runtime_touch_no_other() {
+    // Destroyed after the runtime, when another thread may have reused its memory.
     struct Left(RefCell<Vec<(Task<()>, Waker)>>);
     impl Drop for Left {
         fn drop(&mut self) {
@@ -517,7 +436,7 @@ fn handles_and_wakers_that_outlive_the_runtime_of_their_thread_touch_no_other() 
     }
     watchdog(|| {
         for _ in 0..10 {
-            thread::spawn(|| {
+            elsewhere(|| {
                 LEFT.with(|_| {});
                 OWN.with(|runtime| {
                     let tasks = (0..3).map(|_| {
@@ -529,16 +448,14 @@ fn handles_and_wakers_that_outlive_the_runtime_of_their_thread_touch_no_other() 
                     let tasks = tasks.collect();
                     LEFT.with(|left| left.0.replace(tasks));
                 });
-            })
-            .join()
-            .unwrap();
+            });
         }
         assert_eq!(DONE.load(Ordering::SeqCst), 10);
     });
 }
 
 #[test]
-fn runtimes_and_tasks_that_are_forgotten_leave_the_others_alone() {
+fn forgotten_runtimes_and_tasks_do_not_disturb_others() {
     watchdog(|| {
         let waker = thread::spawn(|| {
             let runtime = Runtime::new();
@@ -553,7 +470,7 @@ fn runtimes_and_tasks_that_are_forgotten_leave_the_others_alone() {
             waker
         });
         let waker = waker.join().unwrap();
-        // Its thread has ended, and nobody reads its inbox.
+        // Its thread has ended, and its inbox is not read any more.
         waker.wake_by_ref();
         waker.wake();
         Takers::new().assert_untouched();
@@ -563,7 +480,7 @@ fn runtimes_and_tasks_that_are_forgotten_leave_the_others_alone() {
 #[test]
 fn a_future_that_is_polled_by_a_foreign_executor_in_a_task_keeps_its_own_waker() {
     watchdog(|| {
-        // The wakers of both are ours, and the one that is polled is not the one that waits.
+        // The wakers of both are the task's own, and the polled future is not the one that waits.
         let (outer, inner) = (Runtime::new(), Runtime::new());
         let seen = Seen::new();
         inner.spawn(seen.probe()).detach();
@@ -574,11 +491,9 @@ fn a_future_that_is_polled_by_a_foreign_executor_in_a_task_keeps_its_own_waker()
         outer.block_on(async {
             let polled = task.as_mut().poll(&mut Context::from_waker(&foreign));
             assert!(polled.is_pending());
-            for _ in 0..3 {
-                yield_now().await;
-            }
+            yields(3).await;
         });
-        assert_eq!(inner.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(turn(&inner).polled, 1);
         drop(outer);
         assert_eq!(seen.polls.get(), 2);
     });
@@ -587,18 +502,18 @@ fn a_future_that_is_polled_by_a_foreign_executor_in_a_task_keeps_its_own_waker()
 // Messages for a task that is being dropped.
 
 #[test]
-fn a_task_that_is_being_dropped_stays_silent() {
+fn a_task_that_is_being_dropped_cannot_be_queued() {
     watchdog(|| {
         let runtime = Rc::new(Runtime::new());
         let seen = Seen::new();
         let there = runtime.clone();
         let again = Rc::new(RefCell::new(None::<Waker>));
         let waker = again.clone();
-        // The message of an earlier wake is read when its future is being dropped.
+        // The message of an earlier wake is read while its future is being dropped.
         let guard = OnDrop(move || {
             turn(&there);
             let waker = waker.take().unwrap();
-            thread::spawn(move || waker.wake()).join().unwrap();
+            elsewhere(move || waker.wake());
         });
         let probe = seen.probe();
         let task = runtime.spawn(async move {
@@ -608,47 +523,44 @@ fn a_task_that_is_being_dropped_stays_silent() {
         turn(&runtime);
         let waker = seen.waker();
         again.replace(Some(waker.clone()));
-        thread::spawn(move || waker.wake()).join().unwrap();
+        elsewhere(move || waker.wake());
         let before = runtime.metrics();
         drop(task);
         turn(&runtime);
         let after = runtime.metrics();
-        // The first message came in vain; there was no second one.
+        // The first message had no effect, and there was no second one.
         assert_eq!(after.wakes_redundant - before.wakes_redundant, 1);
         assert_eq!(after.wakes_remote, before.wakes_remote);
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+        assert_eq!(seen.counts(), (1, 1));
     });
 }
 
 #[test]
-fn messages_for_a_task_in_each_of_its_states_lead_to_one_poll_at_most() {
+fn messages_lead_to_at_most_one_poll_in_each_state_of_the_task() {
     watchdog(|| {
         let wake_elsewhere = |waker: Waker| {
-            thread::spawn(move || waker.wake()).join().unwrap();
+            elsewhere(move || waker.wake());
         };
         let runtime = Runtime::new();
         let seen = Seen::new();
         let task = runtime.spawn(seen.probe());
         turn(&runtime);
-        // Idle.
+        // Waiting.
         wake_elsewhere(seen.waker());
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
         // Running: it is polled again, once.
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         let running = runtime.spawn(poll_fn(move |cx| {
-            count.set(count.get() + 1);
-            if count.get() == 1 {
+            polls.set(polls.get() + 1);
+            if polls.get() == 1 {
                 let waker = cx.waker().clone();
-                thread::spawn(move || waker.wake()).join().unwrap();
+                elsewhere(move || waker.wake());
             }
             Poll::<()>::Pending
         }));
-        for _ in 0..4 {
-            turn(&runtime);
-        }
+        turns(&runtime, 4);
         assert_eq!(polls.get(), 2);
-        // Done, and gone.
+        // Done, and then dropped.
         let waker = seen.waker();
         seen.ready.set(true);
         waker.wake_by_ref();

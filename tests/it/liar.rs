@@ -5,26 +5,18 @@
 //! `SOLOIST_LIES=from..to` says which seeds; 1..=10,000 if nothing is said, 300 in a debug
 //! build.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending};
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicU64;
 
+use fastrand::Rng;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
 use soloist::liar;
 use soloist::net::unix::UnixStream;
 use soloist::net::{TcpListener, TcpStream};
 use soloist::promise::promise;
-use soloist::task::yield_now;
-use soloist::time::{sleep, sleep_until, timeout};
-use soloist::{Handle, Runtime, Task, spawn};
+use soloist::time::{sleep_until, timeout};
 
 use crate::support::*;
 
@@ -92,7 +84,7 @@ fn run(seed: u64) {
         let live = Rc::new(Cell::new(0));
         let runtime = Runtime::new();
         let main = workload(Rc::new(Load {
-            random: RefCell::new(Random(seed)),
+            random: RefCell::new(Rng::with_seed(seed)),
             live: live.clone(),
         }));
         if waits_may_fail {
@@ -113,7 +105,7 @@ fn run(seed: u64) {
     });
     let start = Instant::now();
     while !thread.is_finished() {
-        if start.elapsed() > 60 * patience() * Duration::from_secs(1) {
+        if start.elapsed() > 60 * patience() * SECOND {
             let _ = writeln!(io::stderr(), "seed {seed} hangs");
             std::process::abort();
         }
@@ -127,14 +119,14 @@ fn run(seed: u64) {
 }
 
 struct Load {
-    random: RefCell<Random>,
-    /// Tasks whose future is there.
+    random: RefCell<Rng>,
+    /// The number of futures that have not been dropped.
     live: Rc<Cell<usize>>,
 }
 
 impl Load {
     fn below(&self, limit: usize) -> usize {
-        self.random.borrow_mut().below(limit as u64) as usize
+        self.random.borrow_mut().u64(..limit as u64) as usize
     }
 
     fn micros(&self, limit: usize) -> Duration {
@@ -168,7 +160,7 @@ fn pattern(which: usize, at: usize) -> u8 {
 
 async fn workload(load: Rc<Load>) {
     let mut clients = Vec::new();
-    // Those that are there till the end, whoever lies.
+    // Connections that live to the end.
     load.spawn(pending::<()>()).detach();
     for which in 0..2 {
         let listener = load.insist(async || TcpListener::bind("127.0.0.1:0").await);
@@ -292,8 +284,8 @@ where
     future::zip(send, receive).await;
 }
 
-/// Sources that come and go, with tasks that wait for them and are cancelled: their slots
-/// are soon somebody else's.
+/// Sources that are created and dropped, with tasks that wait for them and are cancelled: their
+/// slots are reused soon.
 async fn churn(load: Rc<Load>) {
     for _ in 0..12 {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -351,8 +343,8 @@ async fn timers(load: Rc<Load>) {
     }
 }
 
-/// Another thread calls, and keeps a promise. If its notification fails it hears of that
-/// by a panic: what it has sent is there, and comes with the next one.
+/// Another thread spawns tasks, and sets a promise. A notification that fails panics on that
+/// thread: the message is in the inbox, and is read with the next one.
 async fn calls_from_elsewhere(load: Rc<Load>) {
     let handle = Handle::current();
     let calls = Arc::new(AtomicU64::new(0));

@@ -10,15 +10,12 @@ mod all_cores;
 mod bad_input;
 #[cfg(feature = "blocking")]
 mod blocking;
-mod cancel;
 mod cancellation;
 #[cfg(all(unix, feature = "testing"))]
 mod closed_stderr;
 mod connect;
 mod copy;
 mod destructors;
-#[cfg(any(target_os = "linux", windows))]
-mod disarm;
 mod echo;
 mod examples;
 #[cfg(feature = "testing")]
@@ -33,6 +30,7 @@ mod hostile;
 mod inspect;
 #[cfg(soloist_liar)]
 mod liar;
+mod listeners;
 mod metrics;
 mod moves;
 mod net;
@@ -52,8 +50,10 @@ mod send;
 #[cfg(all(unix, feature = "signal"))]
 mod signal;
 mod slow;
+mod sources;
 #[cfg(unix)]
 mod stdin;
+mod streams;
 mod stress;
 mod stuck;
 mod support;
@@ -73,7 +73,6 @@ mod trace;
 mod udp;
 #[cfg(unix)]
 mod unix;
-mod verbs;
 #[cfg(feature = "testing")]
 mod virtual_time;
 mod wakes;

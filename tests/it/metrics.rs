@@ -1,26 +1,17 @@
 //! `Runtime::metrics`: exact counts of known workloads.
 
-use std::future::poll_fn;
-use std::task::Poll;
-use std::thread;
-use std::time::Duration;
-
+use soloist::inspect;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{Runtime, inspect, spawn};
 
 use crate::support::*;
 
-const HOUR: Duration = Duration::from_secs(3600);
-
 #[test]
-fn a_runtime_that_has_done_nothing_has_counted_nothing() {
+fn a_new_runtime_has_counted_nothing() {
     watchdog(|| {
         let metrics = Runtime::new().metrics();
         assert_eq!(format!("{metrics:?}").matches(": 0").count(), 12);
-        // Nor does a runtime go on where another has left off.
+        // A new runtime starts at zero again.
         let first = Runtime::new();
         first.block_on(async { spawn(yield_now()).await });
         assert_ne!(first.metrics(), metrics);
@@ -30,14 +21,11 @@ fn a_runtime_that_has_done_nothing_has_counted_nothing() {
 }
 
 #[test]
-fn tasks_polls_and_turns() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let yields = 7;
+fn metrics_count_tasks_polls_and_turns() {
+    runtime_test(|runtime| {
+        let count = 7;
         let task = runtime.spawn(async move {
-            for _ in 0..yields {
-                yield_now().await;
-            }
+            yields(count as usize).await;
         });
         runtime.spawn(async {}).detach();
         let metrics = runtime.metrics();
@@ -45,19 +33,18 @@ fn tasks_polls_and_turns() {
         runtime.block_on(task);
         let metrics = runtime.metrics();
         assert_eq!((metrics.spawned, metrics.live), (2, 0));
-        // Main twice: it comes last in the first turn, and is woken in the last.
-        assert_eq!(metrics.polls, (yields + 1) + 1 + 2);
-        assert_eq!(metrics.wakes_local, yields + 1);
-        assert_eq!(metrics.turns, yields + 2);
+        // Main twice: last in the first turn, and when woken in the last.
+        assert_eq!(metrics.polls, (count + 1) + 1 + 2);
+        assert_eq!(metrics.wakes_local, count + 1);
+        assert_eq!(metrics.turns, count + 2);
         assert_eq!(metrics.longest_queue, 3);
         assert_eq!((metrics.waits, metrics.wakes_redundant), (0, 0));
     });
 }
 
 #[test]
-fn wakes_of_what_is_ready_already_are_redundant() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn wakes_of_ready_tasks_count_as_redundant() {
+    runtime_test(|runtime| {
         let mut left = 3;
         let task = runtime.spawn(poll_fn(move |cx| {
             left -= 1;
@@ -72,30 +59,29 @@ fn wakes_of_what_is_ready_already_are_redundant() {
         }));
         let waker = runtime.block_on(task);
         let metrics = runtime.metrics();
-        // In its last poll, too. And the one of main.
+        // Also in its last poll; and one wake of main.
         assert_eq!(metrics.wakes_local, 3 + 1);
         assert_eq!(metrics.wakes_redundant, 4 * 3);
-        // The task is over.
+        // The task is done.
         runtime.block_on(async { waker.wake() });
         assert_eq!(runtime.metrics().wakes_redundant, 4 * 3 + 1);
     });
 }
 
 #[test]
-fn wakes_of_other_threads() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn metrics_count_wakes_of_other_threads() {
+    runtime_test(|runtime| {
         let probe = Seen::new();
         let task = runtime.spawn(probe.probe());
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         let waker = probe.waker();
-        thread::spawn(move || waker.wake()).join().unwrap();
+        elsewhere(move || waker.wake());
         assert_eq!(
             runtime.metrics().wakes_remote,
             0,
             "it has not been seen yet"
         );
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         let metrics = runtime.metrics();
         assert_eq!((metrics.wakes_remote, metrics.wakes_local), (1, 0));
         assert_eq!(metrics.polls, 2);
@@ -104,20 +90,19 @@ fn wakes_of_other_threads() {
 }
 
 #[test]
-fn timers() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn metrics_count_timers() {
+    runtime_test(|runtime| {
         let long = runtime.spawn(sleep_for(HOUR));
         let never = runtime.spawn(sleep_for(Duration::MAX));
         runtime.block_on(async {
-            sleep(Duration::from_millis(1)).await;
+            sleep(MS).await;
             let metrics = inspect::metrics();
-            // One that never fires is not set.
+            // A timer that never fires is not counted.
             assert_eq!((metrics.timers_pending, metrics.timers_fired), (1, 1));
         });
-        // From outside it is a message that takes the timer out.
+        // Outside the runtime, a message removes the timer.
         drop((long, never));
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         let metrics = runtime.metrics();
         assert_eq!((metrics.timers_pending, metrics.timers_fired), (0, 1));
         assert!(metrics.waits >= 1);
@@ -125,14 +110,9 @@ fn timers() {
     });
 }
 
-async fn sleep_for(duration: Duration) {
-    sleep(duration).await;
-}
-
 #[test]
-fn what_the_system_reports() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn metrics_count_waits_and_events() {
+    runtime_test(|runtime| {
         runtime.block_on(async {
             let (ours, theirs) = tcp_pair();
             let mut ours = TcpStream::try_from(ours).unwrap();
@@ -145,7 +125,7 @@ fn what_the_system_reports() {
             assert_eq!(reader.await, 5);
             let after = inspect::metrics();
             assert_eq!(after.events, before.events + 1);
-            // By the event, by the yield, and by the task's end.
+            // For the event, for the yield, and for the end of the task.
             assert_eq!(after.wakes_local, before.wakes_local + 3);
         });
     });

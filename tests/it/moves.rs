@@ -1,22 +1,13 @@
-//! What a socket that moves to another thread leaves behind: wakers of polls that are over,
-//! reports that come after it has gone.
+//! Sockets that move to another thread: wakers of finished polls, and events that arrive
+//! after the move.
 
 use std::io::Write;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
-use soloist::block_on;
 use soloist::io::{Async, AsyncRead, AsyncReadExt, AsyncWrite};
 use soloist::net::TcpStream;
-use soloist::time::sleep;
 
 use crate::support::*;
-
-const MS: Duration = Duration::from_millis(1);
 
 /// Reads a byte by shared reference, on a thread of its own.
 fn reads_elsewhere(stream: &TcpStream) -> std::io::Result<u8> {
@@ -37,7 +28,7 @@ fn poll_read(stream: &mut (impl AsyncRead + Unpin), waker: &Waker) -> Poll<()> {
     read.map(|read| assert_eq!(read.unwrap(), 1))
 }
 
-/// Writes until a write waits.
+/// Writes until a write is pending.
 fn fill(stream: &mut (impl AsyncWrite + Unpin), waker: &Waker) {
     let mut cx = Context::from_waker(waker);
     let chunk = vec![0; 1 << 20];
@@ -46,9 +37,9 @@ fn fill(stream: &mut (impl AsyncWrite + Unpin), waker: &Waker) {
     }
 }
 
-/// The first poll leaves its waker, and a later one goes through.
+/// The first poll leaves its waker behind, and a later one succeeds.
 #[test]
-fn a_poll_that_is_over_does_not_keep_its_socket_on_the_thread() {
+fn a_waker_of_a_finished_poll_does_not_keep_a_socket_on_its_thread() {
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
         let stream = block_on(async {
@@ -66,9 +57,9 @@ fn a_poll_that_is_over_does_not_keep_its_socket_on_the_thread() {
     });
 }
 
-/// The waker that is left behind is the same as that of the next wait.
+/// The next wait has the same waker as the one that was left behind.
 #[test]
-fn a_wait_after_a_poll_that_is_over_keeps_its_socket_on_the_thread() {
+fn a_pending_poll_keeps_a_socket_on_its_thread() {
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
         block_on(async {
@@ -92,11 +83,10 @@ fn a_wait_after_a_poll_that_is_over_keeps_its_socket_on_the_thread() {
     });
 }
 
-/// Two sockets are reported at once, each with somebody who waits to write. Who is woken
-/// for one of them takes the other to another thread before its own report is looked at:
-/// that is no news about its life there.
+/// Two sockets are ready at once. The waker of the first moves the second to another thread, before
+/// the event of the second is delivered. That event must not affect the socket on the new thread.
 #[test]
-fn a_report_that_comes_after_a_move_says_nothing_about_the_new_life() {
+fn an_event_that_arrives_after_a_move_to_another_thread_is_ignored() {
     watchdog(|| {
         let here: Arc<[Mutex<Option<TcpStream>>; 2]> = Arc::default();
         let there: Arc<Mutex<Option<(usize, TcpStream)>>> = Arc::default();
@@ -119,7 +109,7 @@ fn a_report_that_comes_after_a_move_says_nothing_about_the_new_life() {
                             other
                         })
                     };
-                    let other = thread::spawn(read).join().unwrap();
+                    let other = elsewhere(read);
                     *there.lock().unwrap() = Some((1 - n, other));
                 });
                 fill(&mut stream, Waker::noop());
@@ -141,69 +131,67 @@ fn a_report_that_comes_after_a_move_says_nothing_about_the_new_life() {
     });
 }
 
-/// Two sources are reported at once. The waker of the first drops the second, and makes another
-/// one with the same file descriptor. The report of the one that is gone does nothing to it.
+/// Two sources are ready at once. The waker of the first drops the second, and makes another
+/// one with the same file descriptor, which the event of the dropped one must not wake.
 #[cfg(unix)]
 #[test]
-fn b104_a_late_event_of_a_dead_slot_reaches_no_other_source() {
+fn b104_a_late_event_of_a_dropped_source_wakes_no_other() {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream as Pipe;
 
     type Shared<T> = Arc<Mutex<Option<T>>>;
 
-    watchdog(|| {
-        block_on(async {
-            let sources: [Shared<Async<Pipe>>; 2] = Default::default();
-            let heir: Shared<(Async<Pipe>, Pipe)> = Arc::default();
-            let done = Arc::new(AtomicBool::new(false));
-            let (wakes, heirs_waker) = CountWakes::new();
-            let mut peers = Vec::new();
-            for n in 0..2 {
-                let (ours, theirs) = Pipe::pair().unwrap();
-                peers.push(theirs);
+    async_test(async || {
+        let sources: [Shared<Async<Pipe>>; 2] = Default::default();
+        let heir: Shared<(Async<Pipe>, Pipe)> = Arc::default();
+        let done = Arc::new(AtomicBool::new(false));
+        let (wakes, heirs_waker) = CountWakes::new();
+        let mut peers = Vec::new();
+        for n in 0..2 {
+            let (ours, theirs) = Pipe::pair().unwrap();
+            peers.push(theirs);
+            let ours = Async::new(ours).unwrap();
+            let (other, heir) = (sources[1 - n].clone(), heir.clone());
+            let heirs_waker = heirs_waker.clone();
+            let done = done.clone();
+            let waker = waker_fn(move || {
+                if done.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+                let gone = other.lock().unwrap().take().unwrap();
+                let number = gone.get_ref().as_raw_fd();
+                drop(gone);
+                let (a, b) = Pipe::pair().unwrap();
+                let (ours, theirs) = if a.as_raw_fd() == number {
+                    (a, b)
+                } else {
+                    (b, a)
+                };
+                // Another test may have taken the number. The slot is the same in either case.
                 let ours = Async::new(ours).unwrap();
-                let (other, heir) = (sources[1 - n].clone(), heir.clone());
-                let heirs_waker = heirs_waker.clone();
-                let done = done.clone();
-                let waker = waker_fn(move || {
-                    if done.swap(true, Ordering::SeqCst) {
-                        return;
-                    }
-                    let gone = other.lock().unwrap().take().unwrap();
-                    let number = gone.get_ref().as_raw_fd();
-                    drop(gone);
-                    let (a, b) = Pipe::pair().unwrap();
-                    let (ours, theirs) = if a.as_raw_fd() == number {
-                        (a, b)
-                    } else {
-                        (b, a)
-                    };
-                    // Another test may have taken the number. The slot is the same in any case.
-                    let ours = Async::new(ours).unwrap();
-                    let mut cx = Context::from_waker(&heirs_waker);
-                    assert!(ours.poll_readable(&mut cx).is_pending());
-                    *heir.lock().unwrap() = Some((ours, theirs));
-                });
-                let mut cx = Context::from_waker(&waker);
+                let mut cx = Context::from_waker(&heirs_waker);
                 assert!(ours.poll_readable(&mut cx).is_pending());
-                *sources[n].lock().unwrap() = Some(ours);
-            }
-            for mut peer in peers.iter() {
-                peer.write_all(b"x").unwrap();
-            }
-            sleep(5 * MS).await;
-            let (_heir, mut theirs) = heir.lock().unwrap().take().expect("one was woken");
-            assert_eq!(wakes.get(), 0, "woken by the event of another source");
-            theirs.write_all(b"x").unwrap();
-            while wakes.get() == 0 {
-                sleep(MS).await;
-            }
-            assert_eq!(wakes.get(), 1);
-        });
+                *heir.lock().unwrap() = Some((ours, theirs));
+            });
+            let mut cx = Context::from_waker(&waker);
+            assert!(ours.poll_readable(&mut cx).is_pending());
+            *sources[n].lock().unwrap() = Some(ours);
+        }
+        for mut peer in peers.iter() {
+            peer.write_all(b"x").unwrap();
+        }
+        sleep(5 * MS).await;
+        let (_heir, mut theirs) = heir.lock().unwrap().take().expect("one was woken");
+        assert_eq!(wakes.get(), 0, "woken by the event of another source");
+        theirs.write_all(b"x").unwrap();
+        while wakes.get() == 0 {
+            sleep(MS).await;
+        }
+        assert_eq!(wakes.get(), 1);
     });
 }
 
-/// A socket whose reads tell when they find nothing.
+/// A socket that calls back when a read finds nothing.
 #[cfg(unix)]
 mod hooked {
     use std::io::{ErrorKind, Read, Result};
@@ -232,19 +220,19 @@ mod hooked {
     }
 }
 
-/// One thread is in the middle of a read when another one takes the source over. Both have a
-/// reactor in which the source has the same key as some source in the other's.
+/// One thread is in the middle of a read when another one takes over the source. In the reactors of
+/// both threads another source has the same key.
 #[cfg(unix)]
 #[test]
-fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_wake_up() {
+fn b107_a_source_that_moves_to_another_thread_while_it_is_read_loses_no_wake_up() {
     use std::os::unix::net::UnixStream as Pipe;
     use std::sync::mpsc;
 
     use self::hooked::Hooked;
 
-    // How many sources each thread has registered before.
+    // The numbers of sources that each thread has registered before.
     for (here, there) in [(0, 0), (1, 0), (0, 1), (2, 1)] {
-        // On a new thread, so that the keys begin anew.
+        // On a new thread, so that its keys start at zero.
         watchdog(move || {
             let owner = thread::current().id();
             let (asked, ask) = mpsc::channel();
@@ -252,15 +240,15 @@ fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_
             let wait = Mutex::new(wait);
             let (ours, mut theirs) = Pipe::pair().unwrap();
             block_on(async {
-                // Somebody waits for these, so that a waiter in a wrong place is not alone.
+                // Tasks wait for these, so that a waiter in a wrong slot is not alone there.
                 let mut others = Vec::new();
                 for _ in 0..here {
                     let (a, b) = Pipe::pair().unwrap();
                     let a = Async::new(a).unwrap();
-                    let reader = soloist::spawn(async move { (&a).read(&mut [0]).await });
+                    let reader = spawn(async move { (&a).read(&mut [0]).await });
                     others.push((b, reader));
                 }
-                soloist::task::yield_now().await;
+                yield_now().await;
                 let hooked = Hooked {
                     stream: ours,
                     when_empty: Box::new(move || {
@@ -277,12 +265,12 @@ fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_
                         for _ in 0..there {
                             let (a, b) = Pipe::pair().unwrap();
                             let a = Async::new(a).unwrap();
-                            let reader = soloist::spawn(async move { (&a).read(&mut [0]).await });
+                            let reader = spawn(async move { (&a).read(&mut [0]).await });
                             others.push((b, reader));
                         }
-                        soloist::task::yield_now().await;
+                        yield_now().await;
                         ask.recv().unwrap();
-                        // The first thread is in its read now, and will find nothing.
+                        // The first thread is in its read now, which will find nothing.
                         let mut reader = &*elsewhere;
                         let mut byte = [0];
                         let mut read = std::pin::pin!(reader.read(&mut byte));
@@ -303,12 +291,12 @@ fn b107_a_source_that_another_thread_takes_over_while_it_is_waited_for_loses_no_
                     let result = reader.read(&mut byte).await;
                     (result, byte)
                 };
-                // A task of its own: what it waits for must not poll the read again.
-                let writing = soloist::spawn(async move {
+                // A task of its own, so that its waits do not poll the read again.
+                let writing = spawn(async move {
                     for _ in 0..50 {
                         sleep(MS).await;
                     }
-                    // One byte for each of them.
+                    // One byte for each thread.
                     theirs.write_all(b"yy").unwrap();
                     theirs
                 });

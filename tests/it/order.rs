@@ -1,14 +1,7 @@
-//! First in, first out, however many are ready at once: the queue grows, wraps around, and
+//! First in, first out, with any number of ready tasks: the queue grows, wraps around, and
 //! is used again by the next runtime.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
-
-use soloist::task::yield_now;
-use soloist::{Runtime, block_on, spawn};
 
 use crate::support::*;
 
@@ -16,7 +9,7 @@ use crate::support::*;
 fn tasks_are_polled_in_the_order_of_their_spawns_whatever_else_is_ready() {
     watchdog(|| {
         for seed in 0..20 {
-            // Left by the one before.
+            // Left by the previous runtime.
             drop(Runtime::new());
             block_on(async move {
                 let mut random = fastrand::Rng::with_seed(seed);
@@ -52,42 +45,38 @@ fn tasks_are_polled_in_the_order_of_their_spawns_whatever_else_is_ready() {
 }
 
 #[test]
-fn what_a_visit_within_a_generation_wakes_comes_after_it_and_in_order() {
-    watchdog(|| {
-        block_on(async {
-            let log = Rc::new(RefCell::new(Vec::new()));
-            // More timers than any place that has become free so far.
-            let at = Instant::now() + Duration::from_millis(20);
-            for n in 0..100 {
-                let log = log.clone();
-                spawn(async move {
-                    soloist::time::sleep_until(at).await;
-                    log.borrow_mut().push(n);
-                })
-                .detach();
-            }
+fn tasks_woken_within_a_generation_run_after_it_in_order() {
+    async_test(async || {
+        let log = leak(RefCell::new(Vec::new()));
+        // More timers than slots that are free so far.
+        let at = Instant::now() + 20 * MS;
+        for n in 0..100 {
+            spawn(async move {
+                soloist::time::sleep_until(at).await;
+                log.borrow_mut().push(n);
+            })
+            .detach();
+        }
+        yield_now().await;
+        // They are due in the middle of this generation.
+        let slow = leak(Cell::new(0));
+        for n in 100..200 {
+            spawn(poll_fn(move |_| {
+                thread::sleep(MS);
+                slow.set(slow.get() + 1);
+                log.borrow_mut().push(n);
+                Poll::Ready(())
+            }))
+            .detach();
+        }
+        while log.borrow().len() < 200 {
             yield_now().await;
-            // They are due in the middle of this generation.
-            let slow = Rc::new(Cell::new(0));
-            for n in 100..200 {
-                let (log, slow) = (log.clone(), slow.clone());
-                spawn(std::future::poll_fn(move |_| {
-                    std::thread::sleep(Duration::from_millis(1));
-                    slow.set(slow.get() + 1);
-                    log.borrow_mut().push(n);
-                    Poll::Ready(())
-                }))
-                .detach();
-            }
-            while log.borrow().len() < 200 {
-                yield_now().await;
-            }
-            let log = log.borrow();
-            let timers: Vec<_> = log.iter().copied().filter(|n| *n < 100).collect();
-            let others: Vec<_> = log.iter().copied().filter(|n| *n >= 100).collect();
-            assert_eq!(timers, (0..100).collect::<Vec<_>>());
-            assert_eq!(others, (100..200).collect::<Vec<_>>());
-            assert!(log[..100].iter().all(|n| *n >= 100), "{log:?}");
-        });
+        }
+        let log = log.borrow();
+        let timers: Vec<_> = log.iter().copied().filter(|n| *n < 100).collect();
+        let others: Vec<_> = log.iter().copied().filter(|n| *n >= 100).collect();
+        assert_eq!(timers, (0..100).collect::<Vec<_>>());
+        assert_eq!(others, (100..200).collect::<Vec<_>>());
+        assert!(log[..100].iter().all(|n| *n >= 100), "{log:?}");
     });
 }

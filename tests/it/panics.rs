@@ -1,36 +1,25 @@
-//! Panics of tasks, destructors, outputs and wakers: each ends where it should, and the
-//! rest goes on.
+//! Panics of tasks, destructors, outputs and wakers: each reaches its owner, and the
+//! others continue.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::panic::panic_any;
+use std::task::Wake;
 
 use futures_lite::FutureExt;
 use soloist::io::Async;
 use soloist::promise::promise;
 use soloist::runtime::RemoteTask;
-use soloist::task::{Builder, yield_now};
-use soloist::time::{Sleep, sleep, sleep_until};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::Builder;
+use soloist::time::{Sleep, sleep_until};
 
-use crate::support::{
-    CountWakes, OnDrop, Seen, in_child, panic_of, passes_in_child, waker_fn, watchdog,
-};
+use crate::support::*;
 
-/// A payload that is told from all others.
+/// A payload with an identity.
 #[derive(Debug, PartialEq)]
 struct Payload(u32);
 
 /// Panics when it is dropped, as an output or as a payload.
-struct PanicsOnDrop(Rc<Cell<usize>>);
+struct PanicsOnDrop(&'static Cell<usize>);
 
 impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
@@ -40,18 +29,13 @@ impl Drop for PanicsOnDrop {
 }
 
 /// As [`PanicsOnDrop`], for what goes to other threads.
-struct PanicsOnDropThere(Arc<AtomicUsize>);
+struct PanicsOnDropThere(&'static AtomicUsize);
 
 impl Drop for PanicsOnDropThere {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
         panic!("the destructor of a value");
     }
-}
-
-/// Polls a future once, with this waker.
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
 /// Panics in `wake`.
@@ -86,20 +70,17 @@ fn panics_on_clone() -> Waker {
 #[test]
 fn b23_the_panic_of_a_detached_task_ends_only_that_task() {
     watchdog(|| {
-        let finished = Rc::new(Cell::new(0));
-        let dropped = Rc::new(Cell::new(0));
+        let finished = leak(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
         for number in 0..10 {
-            let (finished, dropped) = (finished.clone(), dropped.clone());
-            runtime
-                .spawn(async move {
-                    let _guard = OnDrop(move || dropped.set(dropped.get() + 1));
-                    yield_now().await;
-                    assert!(number % 2 == 0, "an odd one");
-                    yield_now().await;
-                    finished.set(finished.get() + 1);
-                })
-                .detach();
+            spawn_detached(&runtime, async move {
+                let _guard = OnDrop(move || dropped.set(dropped.get() + 1));
+                yield_now().await;
+                assert!(number % 2 == 0, "an odd one");
+                yield_now().await;
+                finished.set(finished.get() + 1);
+            });
         }
         runtime.run();
         assert_eq!((finished.get(), dropped.get()), (5, 10));
@@ -107,7 +88,7 @@ fn b23_the_panic_of_a_detached_task_ends_only_that_task() {
 }
 
 #[test]
-fn b23_who_awaits_a_task_that_panicked_gets_its_payload() {
+fn b23_awaiting_a_task_that_panicked_resumes_its_payload() {
     watchdog(|| {
         block_on(async {
             let task = spawn(async { panic_any(Payload(1)) });
@@ -118,7 +99,7 @@ fn b23_who_awaits_a_task_that_panicked_gets_its_payload() {
             let error = task.join().await.unwrap_err();
             assert_eq!(error.into_panic().downcast_ref(), Some(&Payload(2)));
 
-            // One that has panicked long before.
+            // A task that has panicked before it is awaited.
             let task = spawn(async { panic_any(Payload(3)) });
             yield_now().await;
             assert!(task.is_finished());
@@ -126,7 +107,7 @@ fn b23_who_awaits_a_task_that_panicked_gets_its_payload() {
             assert_eq!(payload.downcast_ref(), Some(&Payload(3)));
         });
 
-        // Through `block_on`, to the caller.
+        // Through `block_on`, to its caller.
         let outcome = catch_unwind(|| {
             block_on(async { spawn(async { panic_any(Payload(4)) }).await });
         });
@@ -135,7 +116,7 @@ fn b23_who_awaits_a_task_that_panicked_gets_its_payload() {
 }
 
 #[test]
-fn b23_what_nobody_awaits_is_reported_with_the_name_of_its_task() {
+fn b23_the_panic_of_a_detached_task_is_reported_with_its_name() {
     let test = || {
         block_on(async {
             let line = line!() + 1;
@@ -162,7 +143,7 @@ fn b23_what_nobody_awaits_is_reported_with_the_name_of_its_task() {
             yield_now().await;
             task.detach();
 
-            // Not these: somebody is told, or has lost interest.
+            // Not these: one is joined, and one is dropped.
             let task = spawn(async { panic!("joined") });
             assert!(task.join().await.is_err());
             let task = spawn(async { panic!("dropped") });
@@ -170,40 +151,37 @@ fn b23_what_nobody_awaits_is_reported_with_the_name_of_its_task() {
             drop(task);
         });
     };
-    watchdog(move || {
-        let name = "panics::b23_what_nobody_awaits_is_reported_with_the_name_of_its_task";
-        let stderr = passes_in_child(name, test);
-        let expected = stderr
-            .lines()
-            .filter_map(|line| line.strip_prefix("expected "));
-        for expected in expected {
-            let (line, name) = expected.split_once(' ').unwrap();
-            let start = format!("soloist: task `{name}` (spawned at {}:{line}:", file!());
-            let mut reported = stderr.lines().filter(|line| line.starts_with(&start));
-            let reported = reported
-                .next()
-                .unwrap_or_else(|| panic!("{start}: {stderr}"));
-            assert!(reported.contains(" has panicked"), "{reported}");
-        }
-        assert_eq!(stderr.matches("\nsoloist: ").count(), 4, "{stderr}");
-        // The panic hook has reported each of them, once.
-        let texts = [
-            "no ink",
-            "no paper",
-            "far away",
-            "before its handle goes",
-            "joined",
-            "dropped",
-        ];
-        for text in texts {
-            let count = stderr.lines().filter(|&line| line == text).count();
-            assert_eq!(count, 1, "{text}: {stderr}");
-        }
-    });
+    let stderr = in_own_process(test);
+    let expected = stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("expected "));
+    for expected in expected {
+        let (line, name) = expected.split_once(' ').unwrap();
+        let start = format!("soloist: task `{name}` (spawned at {}:{line}:", file!());
+        let mut reported = stderr.lines().filter(|line| line.starts_with(&start));
+        let reported = reported
+            .next()
+            .unwrap_or_else(|| panic!("{start}: {stderr}"));
+        assert!(reported.contains(" has panicked"), "{reported}");
+    }
+    assert_eq!(stderr.matches("\nsoloist: ").count(), 4, "{stderr}");
+    // The panic hook has reported each of them, once.
+    let texts = [
+        "no ink",
+        "no paper",
+        "far away",
+        "before its handle goes",
+        "joined",
+        "dropped",
+    ];
+    for text in texts {
+        let count = stderr.lines().filter(|&line| line == text).count();
+        assert_eq!(count, 1, "{text}: {stderr}");
+    }
 }
 
 #[test]
-fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
+fn b23_a_panic_before_the_detach_is_reported_or_propagated() {
     let test = || {
         for propagate in [true, false] {
             let runtime = Runtime::builder().propagate_panics(propagate).build();
@@ -215,10 +193,10 @@ fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
             };
             let make = || {
                 let task = runtime.spawn(async { panic_any("unheard") });
-                while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {}
+                run_until_idle(&runtime);
                 task
             };
-            // Detached in its own runtime, between two runs, in another runtime.
+            // Detached in its own runtime, between two runs, and in another runtime.
             let task = Cell::new(Some(make()));
             ends(&|| {
                 let task = task.take();
@@ -232,43 +210,36 @@ fn b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others() {
             let task = make();
             other.block_on(async { task.detach() });
             ends(&|| runtime.run());
-            // From far away.
+            // On another thread.
             let task = handle.spawn(|| async { panic_any("unheard") });
             runtime.run();
-            thread::spawn(move || task.detach()).join().unwrap();
+            elsewhere(move || task.detach());
             ends(&|| runtime.run());
-            // Nobody runs any more: it is reported.
+            // The runtime is gone: it is reported.
             let task = make();
             drop(runtime);
             task.detach();
         }
     };
-    watchdog(move || {
-        let name =
-            "panics::b23_a_panic_that_is_older_than_its_detaching_goes_the_way_of_the_others";
-        let stderr = passes_in_child(name, test);
-        let reports = stderr.lines().filter(|line| line.starts_with("soloist: "));
-        let reports: Vec<_> = reports.collect();
-        assert_eq!(reports.len(), 1 + 5, "{stderr}");
-        assert!(
-            reports
-                .iter()
-                .all(|line| line.ends_with(") has panicked, and nobody awaits it")),
-            "{stderr}"
-        );
-    });
+    let stderr = in_own_process(test);
+    let reports = stderr.lines().filter(|line| line.starts_with("soloist: "));
+    let reports: Vec<_> = reports.collect();
+    assert_eq!(reports.len(), 1 + 5, "{stderr}");
+    assert!(
+        reports
+            .iter()
+            .all(|line| line.ends_with(") has panicked, and nobody awaits it")),
+        "{stderr}"
+    );
 }
 
 #[test]
-fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task() {
+fn b24_an_outputs_destructor_that_panics_does_not_panic_in_the_task_handle() {
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
-        let make = || {
-            let output = dropped.clone();
-            runtime.spawn(async move { PanicsOnDrop(output) })
-        };
-        let idle = || while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {};
+        let make = || runtime.spawn(async move { PanicsOnDrop(dropped) });
+        let idle = || run_until_idle(&runtime);
 
         // Finished, then dropped or detached.
         let (one, two) = (make(), make());
@@ -286,24 +257,24 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task(
         drop(one.join());
         drop(two.cancel());
         assert_eq!(dropped.get(), 5);
-        // Dropped by itself, in the poll that finishes it.
+        // The handle is dropped in the poll that returns the output.
         let own = Rc::new(RefCell::new(None));
-        let (output, handle) = (dropped.clone(), own.clone());
+        let handle = own.clone();
         let task = runtime.spawn(async move {
             drop(handle.take());
-            PanicsOnDrop(output)
+            PanicsOnDrop(dropped)
         });
         *own.borrow_mut() = Some(task);
         idle();
         assert_eq!(dropped.get(), 6);
-        // A payload.
-        let payload = PanicsOnDropThere(Arc::default());
-        let count = payload.0.clone();
+        // A payload with such a destructor.
+        let count = leak(AtomicUsize::new(0));
+        let payload = PanicsOnDropThere(count);
         let task = runtime.spawn(async { panic_any(payload) });
         idle();
         drop(task);
         assert_eq!(count.load(Ordering::SeqCst), 1);
-        // While the thread unwinds already, a second panic would end the process.
+        // During unwinding a second panic would abort the process.
         let task = make();
         idle();
         let text = panic_of(|| {
@@ -315,16 +286,13 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_of_the_task(
 }
 
 #[test]
-fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_elsewhere() {
+fn b24_an_outputs_destructor_that_panics_does_not_panic_in_the_remote_handle() {
     watchdog(|| {
-        let dropped = Arc::new(AtomicUsize::new(0));
+        let dropped = leak(AtomicUsize::new(0));
         let runtime = Runtime::new();
         let handle = runtime.handle();
-        let make = || {
-            let output = dropped.clone();
-            handle.spawn(move || async { PanicsOnDropThere(output) })
-        };
-        let idle = || while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {};
+        let make = || handle.spawn(move || async { PanicsOnDropThere(dropped) });
+        let idle = || run_until_idle(&runtime);
         let quietly = |f: &dyn Fn()| catch_unwind(AssertUnwindSafe(f)).is_ok();
         let task = Cell::new(Some(make()));
         idle();
@@ -340,15 +308,15 @@ fn b24_an_output_that_panics_in_its_destructor_does_so_in_no_handle_elsewhere() 
 }
 
 #[test]
-fn b24_an_output_that_nobody_wants_and_that_panics_is_no_panic_of_its_task() {
+fn b24_the_panic_of_an_unwanted_output_is_not_the_panic_of_its_task() {
     let test = || {
-        let count = Arc::new(AtomicUsize::new(0));
+        let count = leak(AtomicUsize::new(0));
         let runtime = Runtime::builder().propagate_panics(true).build();
         for detach in [true, false] {
             let (own, handle) = promise::<RemoteTask<PanicsOnDropThere>>();
-            let output = PanicsOnDropThere(count.clone());
+            let output = PanicsOnDropThere(count);
             let task = runtime.handle().spawn(move || async move {
-                // In the poll that finishes it.
+                // In its last poll.
                 let own = handle.await.unwrap();
                 if detach {
                     own.detach()
@@ -362,20 +330,16 @@ fn b24_an_output_that_nobody_wants_and_that_panics_is_no_panic_of_its_task() {
         }
         assert_eq!(count.load(Ordering::SeqCst), 2);
     };
-    watchdog(move || {
-        let name =
-            "panics::b24_an_output_that_nobody_wants_and_that_panics_is_no_panic_of_its_task";
-        let stderr = passes_in_child(name, test);
-        assert!(!stderr.contains("soloist: "), "{stderr}");
-    });
+    let stderr = in_own_process(test);
+    assert!(!stderr.contains("soloist: "), "{stderr}");
 }
 
 #[test]
 fn b24_a_payload_that_panics_in_its_destructor_ends_only_its_task() {
     watchdog(|| {
-        let count = Arc::new(AtomicUsize::new(0));
+        let count = leak(AtomicUsize::new(0));
         let finished = block_on(async {
-            let payload = PanicsOnDropThere(count.clone());
+            let payload = PanicsOnDropThere(count);
             spawn(async { panic_any(payload) }).detach();
             let sibling = spawn(async {
                 yield_now().await;
@@ -388,7 +352,7 @@ fn b24_a_payload_that_panics_in_its_destructor_ends_only_its_task() {
 }
 
 #[test]
-fn b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding() {
+fn b25_a_panic_in_block_on_drops_all_tasks_and_unwinds() {
     let test = || {
         block_on(async {
             for number in 0..3 {
@@ -397,19 +361,19 @@ fn b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding() {
                         "dropped {number}, inside: {}",
                         Handle::try_current().is_some()
                     );
-                    // What destructors do: the runtime is being dropped, by a panic.
+                    // Typical destructors, while the runtime is dropped by a panic.
                     if Handle::try_current().is_some() {
                         spawn(async {}).detach();
-                        drop(sleep(Duration::from_secs(1)));
+                        drop(sleep(SECOND));
                     }
                 });
                 spawn(async move {
                     let _guard = guard;
-                    sleep(Duration::from_secs(3600)).await;
+                    sleep(HOUR).await;
                 })
                 .detach();
             }
-            // A second panic must not turn the first into an abort.
+            // A second panic must not abort.
             spawn(async {
                 let _guard = OnDrop(|| panic!("the destructor of a task"));
                 pending::<()>().await;
@@ -422,7 +386,7 @@ fn b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding() {
         });
     };
     watchdog(move || {
-        let name = "panics::b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding";
+        let name = "panics::b25_a_panic_in_block_on_drops_all_tasks_and_unwinds";
         let child = in_child(name, test).unwrap();
         let stderr = String::from_utf8_lossy(&child.stderr);
         assert_eq!(child.status.code(), Some(101), "{stderr}");
@@ -441,7 +405,7 @@ fn b25_a_main_that_panics_drops_all_tasks_and_goes_on_unwinding() {
 }
 
 #[test]
-fn b26_sleeps_that_outlive_their_runtime_hold_nothing_and_do_nothing() {
+fn b26_sleeps_that_outlive_their_runtime_hold_no_waker() {
     watchdog(|| {
         let token = Rc::new(());
         let (wakes, waker) = CountWakes::new();
@@ -459,7 +423,7 @@ fn b26_sleeps_that_outlive_their_runtime_hold_nothing_and_do_nothing() {
             yield_now().await;
             (0..3)
                 .map(|_| {
-                    let mut sleep = sleep(Duration::from_millis(1));
+                    let mut sleep = sleep(MS);
                     assert!(poll_with(&mut sleep, &waker).is_pending());
                     sleep
                 })
@@ -468,33 +432,32 @@ fn b26_sleeps_that_outlive_their_runtime_hold_nothing_and_do_nothing() {
         drop(runtime);
         assert_eq!(Rc::strong_count(&token), 1);
         drop(waker);
-        // The timers are gone, and the wakers with them.
+        // The timers and their wakers have been dropped.
         assert_eq!(Arc::strong_count(&wakes), 1);
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(2 * MS);
         assert_eq!(wakes.get(), 0);
-        // They can be dropped anywhere, and awaited by another runtime.
+        // The sleeps can be dropped on any thread, and awaited in another runtime.
         let mut sleeps = sleeps.into_iter();
         drop(sleeps.next());
         let there = sleeps.next();
-        thread::spawn(move || drop(there)).join().unwrap();
+        elsewhere(move || drop(there));
         let mut last = sleeps.next().unwrap();
         block_on(async {
             (&mut last).await;
-            last.reset(Instant::now() + Duration::from_millis(1));
+            last.reset(Instant::now() + MS);
             (&mut last).await;
         });
         drop(last);
     });
 }
 
-/// Starts to wait five times, the second time with a waker that panics, and has all of it
-/// happen in one batch: the panic comes through, and the others have been woken.
+/// Starts five waits, the second with a waker that panics, and completes all of them in one
+/// batch: the panic is resumed after the others were woken.
 fn rest_of_the_batch<S: 'static>(
     start: impl Fn(&Waker) -> S + Send + 'static,
     happen: impl Fn(&[S]) + Send + 'static,
 ) {
-    watchdog(move || {
-        let runtime = Runtime::new();
+    runtime_test(move |runtime| {
         let (wakes, waker) = CountWakes::new();
         let waiting = runtime.block_on(async {
             let mut waiting = vec![start(&waker), start(&panics_on_wake())];
@@ -504,30 +467,30 @@ fn rest_of_the_batch<S: 'static>(
         });
         let text = panic_of(|| {
             while wakes.get() == 0 {
-                runtime.turn(Some(Duration::ZERO)).unwrap();
+                turn(&runtime);
             }
         });
         assert_eq!((text.as_str(), wakes.get()), ("the wake of a waker", 4));
-        // And it works on.
-        runtime.block_on(async { sleep(Duration::from_millis(1)).await });
+        // The runtime still works.
+        runtime.block_on(async { sleep(MS).await });
         drop(waiting);
     });
 }
 
 #[test]
-fn b27_a_waker_that_panics_keeps_no_timer_of_its_batch_from_waking() {
+fn b27_a_waker_that_panics_does_not_stop_the_other_timers_of_its_batch() {
     rest_of_the_batch(
         |waker| {
-            let mut sleep = sleep_until(Instant::now() + Duration::from_millis(2));
+            let mut sleep = sleep_until(Instant::now() + 2 * MS);
             assert!(poll_with(&mut sleep, waker).is_pending());
             sleep
         },
-        |_| thread::sleep(Duration::from_millis(5)),
+        |_| thread::sleep(5 * MS),
     );
 }
 
 #[test]
-fn b27_a_waker_that_panics_keeps_no_socket_of_its_batch_from_waking() {
+fn b27_a_waker_that_panics_does_not_stop_the_other_sockets_of_its_batch() {
     rest_of_the_batch(
         |waker| {
             let socket = Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
@@ -547,8 +510,7 @@ fn b27_a_waker_that_panics_keeps_no_socket_of_its_batch_from_waking() {
 
 #[test]
 fn b27_a_waker_that_panics_when_a_task_ends_leaves_the_tasks_behind_it_ready() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (wakes, waker) = CountWakes::new();
         let mut tasks: Vec<_> = (0..5).map(|n| runtime.spawn(async move { n })).collect();
         for (number, task) in tasks.iter_mut().enumerate() {
@@ -561,9 +523,9 @@ fn b27_a_waker_that_panics_when_a_task_ends_leaves_the_tasks_behind_it_ready() {
         }
         let text = panic_of(|| runtime.turn(Some(Duration::ZERO)));
         assert_eq!((text.as_str(), wakes.get()), ("the wake of a waker", 1));
-        // Also the task whose end that was.
+        // Also the task whose joiner has panicked.
         assert!(tasks[1].is_finished());
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 3);
+        assert_eq!(turn(&runtime).polled, 3);
         assert_eq!(wakes.get(), 4);
         for (number, task) in tasks.into_iter().enumerate() {
             assert_eq!(runtime.block_on(task), number);
@@ -572,7 +534,7 @@ fn b27_a_waker_that_panics_when_a_task_ends_leaves_the_tasks_behind_it_ready() {
 }
 
 #[test]
-fn b27_wakers_that_panic_when_the_runtime_is_dropped_keep_no_future_from_it() {
+fn b27_wakers_that_panic_do_not_stop_the_drop_of_a_runtime() {
     watchdog(|| {
         for fragile in [panics_on_wake, panics_on_drop] {
             let runtime = Runtime::new();
@@ -582,9 +544,9 @@ fn b27_wakers_that_panic_when_the_runtime_is_dropped_keep_no_future_from_it() {
             let sleep = runtime.block_on(async {
                 assert!(poll_with(&mut tasks[0], &fragile()).is_pending());
                 assert!(poll_with(&mut tasks[1], &waker).is_pending());
-                let mut one = sleep(Duration::from_secs(1));
+                let mut one = sleep(SECOND);
                 assert!(poll_with(&mut one, &fragile()).is_pending());
-                let mut two = sleep(Duration::from_secs(1));
+                let mut two = sleep(SECOND);
                 assert!(poll_with(&mut two, &waker).is_pending());
                 (one, two)
             });
@@ -593,7 +555,7 @@ fn b27_wakers_that_panic_when_the_runtime_is_dropped_keep_no_future_from_it() {
             for seen in &all {
                 assert_eq!(seen.drops.get(), 1);
             }
-            // Who awaited a task has been told, and no timer is left.
+            // The joiner of a task was woken, and no timer is left.
             assert_eq!(wakes.get(), 1);
             drop((sleep, tasks, waker));
             assert_eq!(Arc::strong_count(&wakes), 1);
@@ -602,9 +564,8 @@ fn b27_wakers_that_panic_when_the_runtime_is_dropped_keep_no_future_from_it() {
 }
 
 #[test]
-fn b27_a_waker_that_panics_when_it_is_dropped_saves_no_task_from_its_end() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn b27_a_waker_that_panics_when_dropped_does_not_stop_a_cancel() {
+    runtime_test(|runtime| {
         let local = Seen::new();
         let mut task = runtime.spawn(local.probe());
         assert!(poll_with(&mut task, &panics_on_drop()).is_pending());
@@ -618,30 +579,29 @@ fn b27_a_waker_that_panics_when_it_is_dropped_saves_no_task_from_its_end() {
             drop(there);
         });
         assert!(poll_with(&mut task, &panics_on_drop()).is_pending());
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         assert_eq!(Arc::strong_count(&token), 1);
     });
 }
 
 #[test]
-fn b27_a_waker_that_panics_when_it_is_dropped_leaves_no_timer_behind() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn b27_a_waker_that_panics_when_dropped_leaves_no_timer_behind() {
+    runtime_test(|runtime| {
         runtime.block_on(async {
-            let mut one = sleep(Duration::from_secs(3600));
+            let mut one = sleep(HOUR);
             assert!(poll_with(&mut one, &panics_on_drop()).is_pending());
             let _ = catch_unwind(AssertUnwindSafe(|| drop(one)));
             assert_eq!(runtime.next_deadline(), None);
 
-            // Replaced by another waker, in the poll of a sleep that goes on.
+            // Replaced by another waker, when the sleep is polled again.
             let (wakes, waker) = CountWakes::new();
-            let mut two = sleep(Duration::from_secs(3600));
+            let mut two = sleep(HOUR);
             assert!(poll_with(&mut two, &panics_on_drop()).is_pending());
             let _ = catch_unwind(AssertUnwindSafe(|| poll_with(&mut two, &waker)));
             two.reset(Instant::now());
-            sleep(Duration::from_millis(1)).await;
+            sleep(MS).await;
             assert_eq!(wakes.get(), 1);
             two.await;
         });
@@ -649,37 +609,33 @@ fn b27_a_waker_that_panics_when_it_is_dropped_leaves_no_timer_behind() {
 }
 
 #[test]
-fn b27_a_waker_that_panics_for_another_thread_keeps_no_wake_behind_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn b27_a_waker_that_panics_in_a_message_does_not_stop_the_next_message() {
+    runtime_test(|runtime| {
         let seen = Seen::new();
         runtime.spawn(seen.probe()).detach();
         let sleep = runtime.block_on(async {
             yield_now().await;
-            let mut sleep = sleep(Duration::from_secs(3600));
+            let mut sleep = sleep(HOUR);
             assert!(poll_with(&mut sleep, &panics_on_drop()).is_pending());
             [sleep]
         });
         let waker = seen.waker();
-        thread::spawn(move || {
-            // The timer, and its waker, go when the runtime next turns.
+        elsewhere(move || {
+            // The timer and its waker are dropped in the next turn of the runtime.
             drop(sleep);
             waker.wake();
-        })
-        .join()
-        .unwrap();
+        });
         let text = panic_of(|| runtime.turn(Some(Duration::ZERO)));
         assert_eq!(text, "the drop of a waker");
         assert_eq!(runtime.next_deadline(), None);
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
         assert_eq!(seen.polls.get(), 2);
     });
 }
 
 #[test]
-fn b27_a_waker_that_panics_when_it_is_cloned_leaves_all_as_it_was() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn b27_a_waker_that_panics_when_cloned_changes_nothing() {
+    runtime_test(|runtime| {
         let (_, waker) = CountWakes::new();
         let text = "the clone of a waker";
         runtime.block_on(async {
@@ -695,11 +651,11 @@ fn b27_a_waker_that_panics_when_it_is_cloned_leaves_all_as_it_was() {
             assert!(poll_with(&mut task, &waker).is_pending());
             task.await.unwrap();
 
-            let mut sleep = sleep(Duration::from_secs(3600));
+            let mut sleep = sleep(HOUR);
             assert_eq!(panic_of(|| poll_with(&mut sleep, &panics_on_clone())), text);
             assert!(poll_with(&mut sleep, &waker).is_pending());
             assert_eq!(panic_of(|| poll_with(&mut sleep, &panics_on_clone())), text);
-            sleep.reset(Instant::now() + Duration::from_millis(1));
+            sleep.reset(Instant::now() + MS);
             sleep.await;
 
             let socket = Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
@@ -720,9 +676,9 @@ fn b27_a_waker_that_panics_when_it_is_cloned_leaves_all_as_it_was() {
 }
 
 #[test]
-fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
+fn b28_a_runtime_works_after_the_panic_of_a_destructor_was_caught() {
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
         let works = || {
             assert!(Handle::try_current().is_none());
@@ -733,8 +689,8 @@ fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
                 assert_eq!(remote.await.unwrap(), 7);
             });
         };
-        // Of main's future.
-        let guard = PanicsOnDrop(dropped.clone());
+        // The future of `block_on`.
+        let guard = PanicsOnDrop(dropped);
         let text = panic_of(|| {
             runtime.block_on(poll_fn(move |_| {
                 let _guard = &guard;
@@ -747,15 +703,15 @@ fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
         );
         works();
 
-        // Of what a closure from elsewhere has taken along, and never used.
-        let there = Arc::new(AtomicUsize::new(0));
-        let taken = PanicsOnDropThere(there.clone());
+        // What the closure of a remote task has captured, which is not called.
+        let there = leak(AtomicUsize::new(0));
+        let taken = PanicsOnDropThere(there);
         let remote = runtime.handle().spawn(move || async move { drop(taken) });
         drop(remote);
         works();
         assert_eq!(there.load(Ordering::SeqCst), 1);
 
-        // Of a socket's waker, when the socket goes.
+        // The waker of a socket, when the socket is dropped.
         runtime.block_on(async {
             let socket = Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
             let waker = panics_on_drop();
@@ -769,13 +725,13 @@ fn b28_after_a_panicking_destructor_was_caught_the_runtime_works_on() {
 }
 
 #[test]
-fn b28_what_was_never_started_is_dropped_with_its_runtime_whatever_panics() {
+fn b28_closures_that_were_not_started_are_all_dropped_with_the_runtime() {
     watchdog(|| {
-        let dropped = Arc::new(AtomicUsize::new(0));
+        let dropped = leak(AtomicUsize::new(0));
         let runtime = Runtime::new();
         let tasks: Vec<_> = (0..3)
             .map(|_| {
-                let taken = PanicsOnDropThere(dropped.clone());
+                let taken = PanicsOnDropThere(dropped);
                 runtime.handle().spawn(move || async move { drop(taken) })
             })
             .collect();
@@ -789,55 +745,25 @@ fn b28_what_was_never_started_is_dropped_with_its_runtime_whatever_panics() {
 }
 
 #[test]
-fn b30_tasks_behind_a_main_that_panics_run_in_the_next_call() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let order = Rc::new(RefCell::new(Vec::new()));
+fn b30_tasks_queued_behind_a_panic_of_main_run_in_the_next_call() {
+    runtime_test(|runtime| {
+        let order = Log::new();
         let add = |number| {
-            let order = order.clone();
-            runtime
-                .spawn(async move { order.borrow_mut().push(number) })
-                .detach();
+            spawn_detached(&runtime, async move { order.push(number) });
         };
         (0..3).for_each(add);
         let text = panic_of(|| {
             runtime.block_on(async {
-                // In the middle of the second batch.
+                // In the middle of the second generation.
                 yield_now().await;
                 (3..6).for_each(add);
                 spawn(yield_now()).detach();
                 panic!("main");
             })
         });
-        assert_eq!((text.as_str(), order.borrow().len()), ("main", 3));
+        assert_eq!((text.as_str(), order.len()), ("main", 3));
         runtime.block_on(yield_now());
-        assert_eq!(*order.borrow(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(order.take(), [0, 1, 2, 3, 4, 5]);
         runtime.run();
-    });
-}
-
-#[test]
-fn b30_tasks_behind_one_whose_panic_ends_the_call_run_in_the_next() {
-    watchdog(|| {
-        let runtime = Runtime::builder().propagate_panics(true).build();
-        let order = Rc::new(RefCell::new(Vec::new()));
-        for number in 0..10 {
-            let order = order.clone();
-            runtime
-                .spawn(async move {
-                    order.borrow_mut().push(number);
-                    if number % 4 == 1 {
-                        panic_any(Payload(number));
-                    }
-                })
-                .detach();
-        }
-        for number in [1, 5, 9] {
-            let outcome = catch_unwind(AssertUnwindSafe(|| runtime.run()));
-            assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&Payload(number)));
-            assert_eq!(order.borrow().len() as u32, number + 1);
-        }
-        runtime.run();
-        assert_eq!(*order.borrow(), (0..10).collect::<Vec<_>>());
     });
 }

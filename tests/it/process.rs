@@ -5,10 +5,10 @@ use std::fs;
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
-use std::pin::pin;
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use futures_lite::future::{try_zip, zip};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -16,22 +16,21 @@ use soloist::process::{Child, Command, Stdio};
 use soloist::time::{sleep, timeout};
 use soloist::{Runtime, block_on, spawn};
 
-use crate::support::{Random, assert_idle, passes_in_child, poll_once, watchdog};
+use crate::support::*;
 
 const MIB: usize = 1 << 20;
 const SIGKILL: i32 = 9;
-
-/// Runs a test under the watchdog in a process of its own: its children are then those of
-/// the test.
-#[track_caller]
-fn alone(name: &str, test: impl FnOnce() + Send + 'static) {
-    passes_in_child(&format!("process::{name}"), || watchdog(test));
-}
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
     command
+}
+
+/// Starts a child with pipes to its standard input and from its standard output.
+fn spawn_piped(command: &mut Command) -> Child {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.spawn().unwrap()
 }
 
 /// A child that does not end by itself.
@@ -52,7 +51,7 @@ fn exists(pid: Pid) -> bool {
 
 async fn until_gone(pid: Pid) {
     while exists(pid) {
-        sleep(Duration::from_millis(1)).await;
+        sleep(MS).await;
     }
 }
 
@@ -78,187 +77,132 @@ fn children() -> BTreeMap<String, usize> {
 #[cfg(target_os = "linux")]
 fn until_all_have_ended() {
     while children().keys().any(|state| state != "Z") {
-        thread::sleep(Duration::from_millis(1));
+        thread::sleep(MS);
     }
 }
 
 #[cfg(target_os = "linux")]
 async fn until_childless() {
     while !children().is_empty() {
-        sleep(Duration::from_millis(5)).await;
+        sleep(5 * MS).await;
     }
 }
 
 #[test]
-fn codes_and_signals_are_told() {
-    watchdog(|| {
-        block_on(async {
-            for code in [0, 1, 42, 255] {
-                let status = sh(&format!("exit {code}")).status().await.unwrap();
-                assert_eq!((status.code(), status.success()), (Some(code), code == 0));
-            }
-            let status = sh("kill -TERM $$").status().await.unwrap();
-            assert_eq!((status.code(), status.signal()), (None, Some(15)));
-            let mut child = sleeper().spawn().unwrap();
-            child.kill().unwrap();
-            assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
-            // It is over: no other process of that number is hit.
-            child.kill().unwrap();
-            assert_eq!(child.try_wait().unwrap().unwrap().signal(), Some(SIGKILL));
-        });
+fn exit_codes_and_signals_are_reported() {
+    async_test(async || {
+        for code in [0, 1, 42, 255] {
+            let status = sh(&format!("exit {code}")).status().await.unwrap();
+            assert_eq!((status.code(), status.success()), (Some(code), code == 0));
+        }
+        let status = sh("kill -TERM $$").status().await.unwrap();
+        assert_eq!((status.code(), status.signal()), (None, Some(15)));
+        let mut child = sleeper().spawn().unwrap();
+        child.kill().unwrap();
+        assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
+        // It is over: no other process of that number is hit.
+        child.kill().unwrap();
+        assert_eq!(child.try_wait().unwrap().unwrap().signal(), Some(SIGKILL));
     });
 }
 
 #[test]
 fn a_megabyte_on_output_and_error_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let script = "head -c 1048576 /dev/zero & head -c 1048576 /dev/zero >&2; wait; exit 5";
-            let output = sh(script).output().await.unwrap();
-            assert_eq!((output.stdout.len(), output.stderr.len()), (MIB, MIB));
-            assert_eq!(output.status.code(), Some(5));
-        });
+    async_test(async || {
+        let script = "head -c 1048576 /dev/zero & head -c 1048576 /dev/zero >&2; wait; exit 5";
+        let output = sh(script).output().await.unwrap();
+        assert_eq!((output.stdout.len(), output.stderr.len()), (MIB, MIB));
+        assert_eq!(output.status.code(), Some(5));
     });
 }
 
 #[test]
 fn a_megabyte_through_cat_both_ways_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let mut random = Random(60);
-            let bytes: Vec<u8> = (0..MIB).map(|_| random.next() as u8).collect();
-            let mut cat = Command::new("cat");
-            let mut cat = cat
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let (mut stdin, mut stdout) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
-            let write = async {
-                stdin.write_all(&bytes).await?;
-                stdin.close().await?;
-                let error = stdin.write(b"x").await.unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::BrokenPipe);
-                Ok::<(), io::Error>(())
-            };
-            let mut echo = Vec::new();
-            try_zip(write, stdout.read_to_end(&mut echo)).await.unwrap();
-            assert!(echo == bytes);
-            assert!(cat.wait().await.unwrap().success());
-        });
+    async_test(async || {
+        let mut random = Rng::with_seed(60);
+        let bytes: Vec<u8> = (0..MIB).map(|_| random.u64(..) as u8).collect();
+        let mut cat = spawn_piped(&mut Command::new("cat"));
+        let (mut stdin, mut stdout) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
+        let write = async {
+            stdin.write_all(&bytes).await?;
+            stdin.close().await?;
+            let error = stdin.write(b"x").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+            Ok::<(), io::Error>(())
+        };
+        let mut echo = Vec::new();
+        try_zip(write, stdout.read_to_end(&mut echo)).await.unwrap();
+        assert!(echo == bytes);
+        assert!(cat.wait().await.unwrap().success());
     });
 }
 
 #[test]
 fn a_child_is_talked_to_line_by_line() {
-    watchdog(|| {
-        block_on(async {
-            let mut child = sh("while read line; do echo \"<$line>\"; done")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut stdin = child.stdin.take().unwrap();
-            let mut lines = BufReader::new(child.stdout.take().unwrap());
-            for n in 0..20 {
-                stdin.write_all(format!("{n}\n").as_bytes()).await.unwrap();
-                let mut line = String::new();
-                lines.read_line(&mut line).await.unwrap();
-                assert_eq!(line, format!("<{n}>\n"));
-            }
-            drop(stdin);
-            assert!(child.wait().await.unwrap().success());
-        });
+    async_test(async || {
+        let mut child = spawn_piped(&mut sh("while read line; do echo \"<$line>\"; done"));
+        let mut stdin = child.stdin.take().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        for n in 0..20 {
+            stdin.write_all(format!("{n}\n").as_bytes()).await.unwrap();
+            let mut line = String::new();
+            lines.read_line(&mut line).await.unwrap();
+            assert_eq!(line, format!("<{n}>\n"));
+        }
+        drop(stdin);
+        assert!(child.wait().await.unwrap().success());
     });
 }
 
 #[test]
 fn waiting_closes_standard_input() {
-    watchdog(|| {
-        block_on(async {
-            let mut cat = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-            assert!(cat.wait().await.unwrap().success());
+    async_test(async || {
+        let mut cat = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        assert!(cat.wait().await.unwrap().success());
 
-            let mut cat = Command::new("cat");
-            cat.stdin(Stdio::piped()).stdout(Stdio::piped());
-            let output = cat.spawn().unwrap().wait_with_output().await.unwrap();
-            assert!(output.status.success() && output.stdout.is_empty());
-            assert!(cat.status().await.unwrap().success());
-        });
+        let mut cat = Command::new("cat");
+        cat.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let output = cat.spawn().unwrap().wait_with_output().await.unwrap();
+        assert!(output.status.success() && output.stdout.is_empty());
+        assert!(cat.status().await.unwrap().success());
     });
 }
 
 #[test]
 fn b60_the_end_of_a_child_wakes_both_ends_of_its_pipes() {
-    watchdog(|| {
-        block_on(async {
-            let mut child = sleeper();
+    async_test(async || {
+        let mut child = spawn_piped(&mut sleeper());
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let blocked = spawn(async move { stdin.write_all(&[0; MIB]).await });
+        let reading = spawn(async move { stdout.read(&mut [0; 8]).await });
+        sleep(5 * MS).await;
+        assert!(!blocked.is_finished() && !reading.is_finished());
+        child.kill().unwrap();
+        assert_eq!(blocked.await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(reading.await.unwrap(), 0);
+        assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
+    });
+}
+
+#[test]
+fn b62_data_that_a_child_wrote_before_its_end_is_read() {
+    async_test(async || {
+        for _ in 0..20 {
+            let mut child = Command::new("head");
             let mut child = child
-                .stdin(Stdio::piped())
+                .args(["-c", "65536", "/dev/zero"])
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let (mut stdin, mut stdout) =
-                (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-            let blocked = spawn(async move { stdin.write_all(&[0; MIB]).await });
-            let reading = spawn(async move { stdout.read(&mut [0; 8]).await });
-            sleep(Duration::from_millis(5)).await;
-            assert!(!blocked.is_finished() && !reading.is_finished());
-            child.kill().unwrap();
-            assert_eq!(blocked.await.unwrap_err().kind(), ErrorKind::BrokenPipe);
-            assert_eq!(reading.await.unwrap(), 0);
-            assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
-        });
-    });
-}
-
-#[test]
-fn b62_what_a_child_wrote_before_its_end_is_read() {
-    watchdog(|| {
-        block_on(async {
-            for _ in 0..20 {
-                let mut child = Command::new("head");
-                let mut child = child
-                    .args(["-c", "65536", "/dev/zero"])
-                    .stdout(Stdio::piped())
-                    .spawn()
-                    .unwrap();
-                let mut stdout = child.stdout.take().unwrap();
-                // A short read first.
-                let mut first = [0; 100];
-                stdout.read_exact(&mut first).await.unwrap();
-                assert!(child.wait().await.unwrap().success());
-                let mut rest = Vec::new();
-                stdout.read_to_end(&mut rest).await.unwrap();
-                assert_eq!(first.len() + rest.len(), 65_536);
-            }
-        });
-    });
-}
-
-#[test]
-fn a_command_that_is_not_found_is_a_clear_error() {
-    watchdog(|| {
-        block_on(async {
-            let error = Command::new("no-such-program-here").spawn().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::NotFound);
-            assert!(
-                error.to_string().contains("`no-such-program-here`"),
-                "{error}"
-            );
-
-            let mut command = Command::new("true");
-            command.current_dir("/no/such/directory");
-            let error = command.output().await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::NotFound);
-            assert!(
-                error.to_string().contains("`/no/such/directory`"),
-                "{error}"
-            );
-
-            let error = Command::new("/").status().await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        });
+            let mut stdout = child.stdout.take().unwrap();
+            // A short read first.
+            let mut first = [0; 100];
+            stdout.read_exact(&mut first).await.unwrap();
+            assert!(child.wait().await.unwrap().success());
+            let mut rest = Vec::new();
+            stdout.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(first.len() + rest.len(), 65_536);
+        }
     });
 }
 
@@ -272,151 +216,131 @@ fn outside_of_a_runtime_nothing_is_started() {
 
 #[test]
 fn a_wait_that_is_dropped_loses_nothing() {
-    watchdog(|| {
-        block_on(async {
-            let mut child = sleeper().spawn().unwrap();
-            for _ in 0..3 {
-                assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
-                let limit = timeout(Duration::from_millis(2), child.wait()).await;
-                assert!(limit.is_err());
-                assert_eq!(child.try_wait().unwrap(), None);
-            }
-            child.kill().unwrap();
-            for _ in 0..3 {
-                assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
-            }
-
-            // It ends between two waits.
-            let mut child = sleeper().spawn().unwrap();
-            assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
-            child.kill().unwrap();
-            sleep(Duration::from_millis(5)).await;
+    async_test(async || {
+        let mut child = sleeper().spawn().unwrap();
+        for _ in 0..3 {
+            assert_pending(child.wait()).await;
+            let limit = timeout(2 * MS, child.wait()).await;
+            assert!(limit.is_err());
+            assert_eq!(child.try_wait().unwrap(), None);
+        }
+        child.kill().unwrap();
+        for _ in 0..3 {
             assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
-        });
+        }
+
+        // It ends between two waits.
+        let mut child = sleeper().spawn().unwrap();
+        assert_pending(child.wait()).await;
+        child.kill().unwrap();
+        sleep(5 * MS).await;
+        assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
     });
 }
 
 #[test]
-fn a_wait_is_idle() {
-    alone("a_wait_is_idle", || {
-        block_on(async {
-            let mut children: Vec<Child> = (0..5).map(|_| sleeper().spawn().unwrap()).collect();
-            let mut last = children.pop().unwrap();
-            let waits: Vec<_> = children
-                .into_iter()
-                .map(|mut child| spawn(async move { child.wait().await }))
-                .collect();
-            assert_idle(Duration::from_millis(50)).await;
-            // The others are looked at, and wait on.
-            last.kill().unwrap();
-            last.wait().await.unwrap();
-            assert_idle(Duration::from_millis(50)).await;
-            assert!(!waits.iter().any(|wait| wait.is_finished()));
-        });
+fn waiting_for_children_uses_no_cpu_time() {
+    async_in_own_process(async || {
+        let mut children: Vec<Child> = (0..5).map(|_| sleeper().spawn().unwrap()).collect();
+        let mut last = children.pop().unwrap();
+        let waits: Vec<_> = children
+            .into_iter()
+            .map(|mut child| spawn(async move { child.wait().await }))
+            .collect();
+        assert_idle(50 * MS).await;
+        // The others are looked at, and wait on.
+        last.kill().unwrap();
+        last.wait().await.unwrap();
+        assert_idle(50 * MS).await;
+        assert!(!waits.iter().any(|wait| wait.is_finished()));
     });
 }
 
 #[test]
-fn a_status_under_a_timeout() {
-    watchdog(|| {
-        block_on(async {
-            let status = timeout(Duration::from_secs(50), sh("exit 3").status()).await;
-            assert_eq!(status.unwrap().unwrap().code(), Some(3));
+fn a_timeout_of_a_status_kills_the_child() {
+    async_test(async || {
+        let status = timeout(50 * SECOND, sh("exit 3").status()).await;
+        assert_eq!(status.unwrap().unwrap().code(), Some(3));
 
-            // Killed by the drop of the future.
-            let mut command = sh("echo $$; exec sleep 1000");
-            command.kill_on_drop(true).stdout(Stdio::piped());
-            let mut child = command.spawn().unwrap();
-            let mut line = String::new();
-            let mut stdout = BufReader::new(child.stdout.take().unwrap());
-            stdout.read_line(&mut line).await.unwrap();
-            let pid = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
-            let wait = async move { child.wait().await };
-            assert!(timeout(Duration::from_millis(5), wait).await.is_err());
-            until_gone(pid).await;
+        // Killed by the drop of the future.
+        let mut command = sh("echo $$; exec sleep 1000");
+        command.kill_on_drop(true).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).await.unwrap();
+        let pid = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+        let wait = async move { child.wait().await };
+        assert!(timeout(5 * MS, wait).await.is_err());
+        until_gone(pid).await;
 
-            assert!(
-                timeout(Duration::from_millis(5), sleeper().status())
-                    .await
-                    .is_err()
-            );
-            assert!(
-                timeout(Duration::from_millis(5), sleeper().output())
-                    .await
-                    .is_err()
-            );
-        });
+        assert!(timeout(5 * MS, sleeper().status()).await.is_err());
+        assert!(timeout(5 * MS, sleeper().output()).await.is_err());
     });
 }
 
 #[test]
 fn a_dropped_child_is_killed_if_that_was_asked_for() {
-    watchdog(|| {
-        block_on(async {
-            let child = sleeper().spawn().unwrap();
-            let killed = pid(&child);
-            drop(child);
-            until_gone(killed).await;
+    async_test(async || {
+        let child = sleeper().spawn().unwrap();
+        let killed = pid(&child);
+        drop(child);
+        until_gone(killed).await;
 
-            let child = sleeper().kill_on_drop(false).spawn().unwrap();
-            let spared = pid(&child);
-            drop(child);
-            sleep(Duration::from_millis(20)).await;
-            assert!(exists(spared));
-            // It is reaped all the same.
-            kill_process(spared, Signal::KILL).unwrap();
-            until_gone(spared).await;
+        let child = sleeper().kill_on_drop(false).spawn().unwrap();
+        let spared = pid(&child);
+        drop(child);
+        sleep(20 * MS).await;
+        assert!(exists(spared));
+        // It is reaped all the same.
+        kill_process(spared, Signal::KILL).unwrap();
+        until_gone(spared).await;
 
-            // With the task that waits for it.
-            let mut child = sleeper().spawn().unwrap();
-            let killed = pid(&child);
-            let waiting = spawn(async move { child.wait().await });
-            sleep(Duration::from_millis(5)).await;
-            waiting.cancel().await;
-            until_gone(killed).await;
-        });
+        // With the task that waits for it.
+        let mut child = sleeper().spawn().unwrap();
+        let killed = pid(&child);
+        let waiting = spawn(async move { child.wait().await });
+        sleep(5 * MS).await;
+        waiting.cancel().await;
+        until_gone(killed).await;
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_children_leave_no_zombie() {
-    alone("a_thousand_children_leave_no_zombie", || {
-        block_on(async {
-            for _ in 0..5 {
-                let waits: Vec<_> = (0..100)
-                    .map(|_| spawn(Command::new("true").status()))
-                    .collect();
-                for wait in waits {
-                    assert!(wait.await.unwrap().success());
-                }
+    async_in_own_process(async || {
+        for _ in 0..5 {
+            let waits: Vec<_> = (0..100)
+                .map(|_| spawn(Command::new("true").status()))
+                .collect();
+            for wait in waits {
+                assert!(wait.await.unwrap().success());
             }
-            for _ in 0..500 {
-                drop(Command::new("true").spawn().unwrap());
-            }
-            until_childless().await;
-        });
+        }
+        for _ in 0..500 {
+            drop(Command::new("true").spawn().unwrap());
+        }
+        until_childless().await;
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn children_dropped_while_they_run_leave_no_zombie() {
-    alone("children_dropped_while_they_run_leave_no_zombie", || {
-        block_on(async {
-            // They end together, when the pipe to them is closed.
-            let (children, pipes): (Vec<_>, Vec<_>) = (0..200)
-                .map(|_| {
-                    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-                    let pipe = child.stdin.take().unwrap();
-                    (child, pipe)
-                })
-                .unzip();
-            drop(children);
-            assert_eq!(children_count(), 200);
-            drop(pipes);
-            until_childless().await;
-        });
+    async_in_own_process(async || {
+        // They end together, when the pipe to them is closed.
+        let (children, pipes): (Vec<_>, Vec<_>) = (0..200)
+            .map(|_| {
+                let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+                let pipe = child.stdin.take().unwrap();
+                (child, pipe)
+            })
+            .unzip();
+        drop(children);
+        assert_eq!(children_count(), 200);
+        drop(pipes);
+        until_childless().await;
     });
 }
 
@@ -428,65 +352,62 @@ fn children_count() -> usize {
 #[cfg(target_os = "linux")]
 #[test]
 fn children_that_outlive_their_runtime_leave_no_zombie() {
-    alone(
-        "children_that_outlive_their_runtime_leave_no_zombie",
-        || {
-            // Dropped with the runtime, by a task of it and by main; the next runtime of the
-            // thread reaps them.
-            let pipes = block_on(async {
-                let cat = || Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-                let (mut a, mut b) = (cat(), cat());
-                let pipes = (a.stdin.take(), b.stdin.take());
-                spawn(async move {
-                    let _a = a;
-                    pending::<()>().await;
-                })
-                .detach();
-                assert!(poll_once(&mut pin!(b.wait())).await.is_pending());
-                pipes
-            });
-            assert_eq!(children_count(), 2);
-            drop(pipes);
-            block_on(until_childless());
+    in_own_process(|| {
+        // Dropped with the runtime, by a task of it and by main; the next runtime of the
+        // thread reaps them.
+        let pipes = block_on(async {
+            let cat = || Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+            let (mut a, mut b) = (cat(), cat());
+            let pipes = (a.stdin.take(), b.stdin.take());
+            spawn(async move {
+                let _a = a;
+                pending::<()>().await;
+            })
+            .detach();
+            assert_pending(b.wait()).await;
+            pipes
+        });
+        assert_eq!(children_count(), 2);
+        drop(pipes);
+        block_on(until_childless());
 
-            // Dropped outside of any runtime: the next spawn reaps what has ended.
+        // Dropped outside of any runtime: the next spawn reaps what has ended.
+        let child = block_on(async { sleeper().spawn().unwrap() });
+        drop(child);
+        until_all_have_ended();
+        let mut child = block_on(async { sleeper().spawn().unwrap() });
+        assert!(!children().contains_key("Z"));
+        child.kill().unwrap();
+        block_on(child.wait()).unwrap();
+
+        // And what has not is watched from then on.
+        let mut cat =
+            block_on(async { Command::new("cat").stdin(Stdio::piped()).spawn().unwrap() });
+        let pipe = cat.stdin.take().unwrap();
+        drop(cat);
+        block_on(async {
+            assert!(Command::new("true").status().await.unwrap().success());
+            assert_eq!(children_count(), 1);
+            drop(pipe);
+            until_childless().await;
+        });
+
+        // Left by a thread that ends.
+        thread::spawn(|| {
             let child = block_on(async { sleeper().spawn().unwrap() });
             drop(child);
             until_all_have_ended();
-            let mut child = block_on(async { sleeper().spawn().unwrap() });
-            assert!(!children().contains_key("Z"));
-            child.kill().unwrap();
-            block_on(child.wait()).unwrap();
-
-            // And what has not is watched from then on.
-            let mut cat =
-                block_on(async { Command::new("cat").stdin(Stdio::piped()).spawn().unwrap() });
-            let pipe = cat.stdin.take().unwrap();
-            drop(cat);
-            block_on(async {
-                assert!(Command::new("true").status().await.unwrap().success());
-                assert_eq!(children_count(), 1);
-                drop(pipe);
-                until_childless().await;
-            });
-
-            // Left by a thread that ends.
-            thread::spawn(|| {
-                let child = block_on(async { sleeper().spawn().unwrap() });
-                drop(child);
-                until_all_have_ended();
-            })
-            .join()
-            .unwrap();
-            assert_eq!(children_count(), 0);
-        },
-    );
+        })
+        .join()
+        .unwrap();
+        assert_eq!(children_count(), 0);
+    });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn threads_reap_what_other_threads_have_left() {
-    alone("threads_reap_what_other_threads_have_left", || {
+fn threads_reap_children_that_other_threads_have_left() {
+    in_own_process(|| {
         let threads = (0..4).map(|_| {
             thread::spawn(|| {
                 for _ in 0..10 {
@@ -506,7 +427,7 @@ fn threads_reap_what_other_threads_have_left() {
         // The threads are gone, and with them who watched.
         block_on(async {
             while !children().is_empty() {
-                sleep(Duration::from_millis(1)).await;
+                sleep(MS).await;
                 assert!(Command::new("true").status().await.unwrap().success());
             }
         });
@@ -516,38 +437,32 @@ fn threads_reap_what_other_threads_have_left() {
 #[cfg(target_os = "linux")]
 #[test]
 fn b94_children_that_are_given_up_close_their_fds() {
-    alone("b94_children_that_are_given_up_close_their_fds", || {
-        block_on(async {
-            let mut command = sleeper();
-            command
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
-            let mut give_up = async || {
-                let mut child = command.spawn().unwrap();
-                let mut stdout = child.stdout.take().unwrap();
-                assert!(
-                    poll_once(&mut pin!(stdout.read(&mut [0; 8])))
-                        .await
-                        .is_pending()
-                );
-                assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
-            };
+    async_in_own_process(async || {
+        let mut command = sleeper();
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut give_up = async || {
+            let mut child = command.spawn().unwrap();
+            let mut stdout = child.stdout.take().unwrap();
+            assert_pending(stdout.read(&mut [0; 8])).await;
+            assert_pending(child.wait()).await;
+        };
+        give_up().await;
+        until_childless().await;
+        let before = open_fds();
+        for _ in 0..50 {
             give_up().await;
-            until_childless().await;
-            let before = crate::support::open_fds();
-            for _ in 0..50 {
-                give_up().await;
-                Command::new("no-such-program-here").spawn().unwrap_err();
-            }
-            until_childless().await;
-            assert_eq!(crate::support::open_fds(), before);
-        });
+            Command::new("no-such-program-here").spawn().unwrap_err();
+        }
+        until_childless().await;
+        assert_eq!(open_fds(), before);
     });
 }
 
 #[test]
-fn a_child_without_a_handle_does_not_keep_a_runtime() {
+fn a_dropped_child_does_not_keep_run_from_returning() {
     watchdog(|| {
         let runtime = Runtime::new();
         let killed = runtime.block_on(async {
@@ -566,17 +481,11 @@ fn a_child_without_a_handle_does_not_keep_a_runtime() {
 fn a_child_moves_to_another_thread() {
     watchdog(|| {
         let mut child = block_on(async {
-            let mut child = sh("read line; echo $line; exit 4");
-            let child = child.stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut child = child.spawn().unwrap();
+            let mut child = spawn_piped(&mut sh("read line; echo $line; exit 4"));
             let mut stdin = child.stdin.take().unwrap();
-            assert!(poll_once(&mut pin!(child.wait())).await.is_pending());
+            assert_pending(child.wait()).await;
             let stdout = child.stdout.as_mut().unwrap();
-            assert!(
-                poll_once(&mut pin!(stdout.read(&mut [0; 8])))
-                    .await
-                    .is_pending()
-            );
+            assert_pending(stdout.read(&mut [0; 8])).await;
             stdin.write_all(b"hello\n").await.unwrap();
             child
         });
@@ -617,82 +526,74 @@ fn children_on_several_threads_at_once() {
 
 #[test]
 fn a_pipeline_of_children() {
-    watchdog(|| {
-        block_on(async {
-            let mut seq = Command::new("seq");
-            let mut seq = seq.arg("100000").stdout(Stdio::piped()).spawn().unwrap();
-            let numbers = Stdio::try_from(seq.stdout.take().unwrap()).unwrap();
-            let tail = Command::new("tail")
-                .args(["-n", "1"])
-                .stdin(numbers)
-                .output();
-            assert_eq!(tail.await.unwrap().stdout, b"100000\n");
-            assert!(seq.wait().await.unwrap().success());
-        });
+    async_test(async || {
+        let mut seq = Command::new("seq");
+        let mut seq = seq.arg("100000").stdout(Stdio::piped()).spawn().unwrap();
+        let numbers = Stdio::try_from(seq.stdout.take().unwrap()).unwrap();
+        let tail = Command::new("tail")
+            .args(["-n", "1"])
+            .stdin(numbers)
+            .output();
+        assert_eq!(tail.await.unwrap().stdout, b"100000\n");
+        assert!(seq.wait().await.unwrap().success());
     });
 }
 
 #[test]
-fn output_captures_what_nothing_else_was_said_of() {
-    watchdog(|| {
-        block_on(async {
-            // No standard input, unless it is asked for.
-            assert_eq!(Command::new("cat").output().await.unwrap().stdout, b"");
+fn output_captures_streams_that_are_not_redirected() {
+    async_test(async || {
+        // No standard input, unless it is asked for.
+        assert_eq!(Command::new("cat").output().await.unwrap().stdout, b"");
 
-            let mut echo = sh("echo out; echo err >&2");
-            let output = echo.stderr(Stdio::null()).output().await.unwrap();
-            assert_eq!(
-                (&output.stdout[..], &output.stderr[..]),
-                (&b"out\n"[..], &b""[..])
-            );
-            // That was for `output`: nothing is piped now.
-            let mut child = echo.stdout(Stdio::null()).spawn().unwrap();
-            assert!(child.stdin.is_none() && child.stdout.is_none() && child.stderr.is_none());
-            child.wait().await.unwrap();
+        let mut echo = sh("echo out; echo err >&2");
+        let output = echo.stderr(Stdio::null()).output().await.unwrap();
+        assert_eq!(
+            (&output.stdout[..], &output.stderr[..]),
+            (&b"out\n"[..], &b""[..])
+        );
+        // That was for `output`: nothing is piped now.
+        let mut child = echo.stdout(Stdio::null()).spawn().unwrap();
+        assert!(child.stdin.is_none() && child.stdout.is_none() && child.stderr.is_none());
+        child.wait().await.unwrap();
 
-            // A std command is taken over as it is.
-            let mut echo = std::process::Command::new("echo");
-            echo.arg("hello").env("A", "1");
-            let mut echo = Command::from(echo);
-            echo.current_dir("/");
-            assert_eq!(echo.get_program(), "echo");
-            assert_eq!(echo.as_std().get_args().count(), 1);
-            assert_eq!(echo.get_envs().count(), 1);
-            assert_eq!(echo.get_current_dir().unwrap().to_str(), Some("/"));
-            assert_eq!(echo.output().await.unwrap().stdout, b"hello\n");
-        });
+        // A std command is taken over as it is.
+        let mut echo = std::process::Command::new("echo");
+        echo.arg("hello").env("A", "1");
+        let mut echo = Command::from(echo);
+        echo.current_dir("/");
+        assert_eq!(echo.get_program(), "echo");
+        assert_eq!(echo.as_std().get_args().count(), 1);
+        assert_eq!(echo.get_envs().count(), 1);
+        assert_eq!(echo.get_current_dir().unwrap().to_str(), Some("/"));
+        assert_eq!(echo.output().await.unwrap().stdout, b"hello\n");
     });
 }
 
 #[test]
-fn what_can_be_send_is() {
+fn children_and_their_futures_are_send() {
     fn is_send_and_sync<T: Send + Sync>(_: &T) {}
     fn is_send<T: Send>(value: T) -> T {
         value
     }
-    watchdog(|| {
-        block_on(async {
-            let mut child = sleeper().spawn().unwrap();
-            is_send_and_sync(&child);
-            let wait = is_send(child.wait());
-            assert!(poll_once(&mut pin!(wait)).await.is_pending());
-            is_send(sh("exit 0").status()).await.unwrap();
-            is_send(sh("exit 0").output()).await.unwrap();
-        });
+    async_test(async || {
+        let mut child = sleeper().spawn().unwrap();
+        is_send_and_sync(&child);
+        let wait = is_send(child.wait());
+        assert_pending(wait).await;
+        is_send(sh("exit 0").status()).await.unwrap();
+        is_send(sh("exit 0").output()).await.unwrap();
     });
 }
 
 #[test]
 fn a_child_is_dropped_right_after_its_end() {
-    watchdog(|| {
-        block_on(async {
-            for _ in 0..50 {
-                let mut child = Command::new("true").spawn().unwrap();
-                let mut wait = Box::pin(async move { child.wait().await });
-                while poll_once(&mut wait).await.is_pending() {
-                    sleep(Duration::from_micros(100)).await;
-                }
+    async_test(async || {
+        for _ in 0..50 {
+            let mut child = Command::new("true").spawn().unwrap();
+            let mut wait = Box::pin(async move { child.wait().await });
+            while poll_once(&mut wait).await.is_pending() {
+                sleep(Duration::from_micros(100)).await;
             }
-        });
+        }
     });
 }

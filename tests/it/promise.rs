@@ -1,33 +1,18 @@
-//! A future that is completed by hand: by a callback, a thread, another task.
+//! Promises: futures that a callback, a thread or another task completes.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::Duration;
+use std::sync::Barrier;
+use std::sync::atomic::AtomicBool;
+use std::task::Wake;
 
+use fastrand::Rng;
 use soloist::io::Async;
 use soloist::promise::{Cancelled, Promise, Promised, promise};
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{block_on, spawn};
 
-use crate::support::{
-    CountWakes, OnDrop, Random, count_polls, panic_of, panic_text, tcp_pair, waker_fn, watchdog,
-};
+use crate::support::*;
 
-fn poll<T>(promised: &mut Promised<T>, waker: &Waker) -> Poll<Result<T, Cancelled>> {
-    Pin::new(promised).poll(&mut Context::from_waker(waker))
-}
-
-/// A value that counts its clones, and how many of it there are.
+/// A value that counts its clones and its instances.
 #[derive(Default)]
 struct Counts {
     clones: AtomicUsize,
@@ -85,198 +70,109 @@ impl Clone for OnClone {
 }
 
 #[test]
-fn three_waiters_get_one_result() {
-    watchdog(|| {
-        block_on(async {
+fn waiters_get_clones_of_the_result_in_the_order_of_their_waits() {
+    async_test(async || {
+        let (promise, promised) = promise();
+        let log = Log::new();
+        let polls: &[Cell<usize>; 3] = leak(Default::default());
+        let waiters = [0, 1, 2].map(|n| {
+            let promised = promised.clone();
+            spawn(async move {
+                let result = count_polls(&polls[n], promised).await;
+                log.push((n, result));
+            })
+        });
+        drop(promised);
+        yield_now().await;
+        assert_eq!(polls.each_ref().map(Cell::get), [1, 1, 1]);
+        promise.set("the result".to_string()).unwrap();
+        assert_eq!(log.len(), 0, "`set` polls nothing");
+        join_all(waiters).await;
+        assert_eq!(polls.each_ref().map(Cell::get), [2, 2, 2]);
+        log.assert(&[0, 1, 2].map(|n| (n, Ok("the result".to_string()))));
+    });
+}
+
+#[test]
+fn a_promise_that_another_thread_sets_or_drops_wakes_a_parked_runtime() {
+    with_both_waits(|| {
+        for panics in [false, true] {
             let (promise, promised) = promise();
-            let trace = Rc::new(RefCell::new(Vec::new()));
-            let polls: Rc<[Cell<usize>; 3]> = Rc::default();
-            let waiters: Vec<_> = (0..3)
-                .map(|n| {
-                    let (promised, trace, polls) = (promised.clone(), trace.clone(), polls.clone());
-                    spawn(async move {
-                        let result = count_polls(&polls[n], promised).await;
-                        trace.borrow_mut().push((n, result.clone()));
-                        result
-                    })
-                })
-                .collect();
-            drop(promised);
-            yield_now().await;
-            assert_eq!(polls.each_ref().map(Cell::get), [1, 1, 1]);
-
-            promise.set("the result".to_string()).unwrap();
-            assert!(
-                trace.borrow().is_empty(),
-                "nobody is polled inside of `set`"
-            );
-            let expected = Ok("the result".to_string());
-            for waiter in waiters {
-                assert_eq!(waiter.await, expected);
-            }
-            assert_eq!(polls.each_ref().map(Cell::get), [2, 2, 2]);
-            assert_eq!(
-                *trace.borrow(),
-                [0, 1, 2].map(|n| (n, expected.clone())),
-                "who waited first is woken first"
-            );
-        });
+            let (tell, told) = mpsc::channel();
+            let thread = thread::spawn(move || {
+                told.recv().unwrap();
+                // Until the runtime is parked.
+                thread::sleep(30 * MS);
+                assert!(!panics, "the thread has failed");
+                promise.set(42)
+            });
+            let (silent, _other_end) = tcp_pair();
+            let polls = Cell::new(0);
+            let result = block_on(count_polls(&polls, async {
+                // Another task waits for a socket.
+                let silent = Async::new(silent).unwrap();
+                let _reader = spawn(async move { silent.readable().await });
+                tell.send(()).unwrap();
+                promised.await
+            }));
+            assert_eq!((result.ok(), polls.get()), ((!panics).then_some(42), 2));
+            assert_eq!(thread.join().is_err(), panics);
+        }
     });
 }
 
 #[test]
-fn errors_travel_as_results() {
-    watchdog(|| {
-        let (promise, promised) = promise::<Result<u32, String>>();
-        promise.set(Err("no such page".into())).unwrap();
-        assert_eq!(block_on(promised), Ok(Err("no such page".to_string())));
-    });
-}
-
-/// As the tutorials' `fake_io_read`: sets the promise a while after it was first awaited.
-fn set_when_it_waits<T: Send + 'static>(
-    promise: Promise<T>,
-    value: T,
-) -> (mpsc::Sender<()>, thread::JoinHandle<Result<(), T>>) {
-    let (tell, told) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        told.recv().unwrap();
-        // Until the runtime is parked.
-        thread::sleep(Duration::from_millis(30));
-        promise.set(value)
-    });
-    (tell, thread)
-}
-
-#[test]
-fn setting_it_on_another_thread_wakes_a_parked_runtime() {
-    watchdog(|| {
-        let (promise, promised) = promise();
-        let (waits, thread) = set_when_it_waits(promise, 42);
-        let polls = Cell::new(0);
-        let result = block_on(count_polls(&polls, async {
-            waits.send(()).unwrap();
-            promised.await
-        }));
-        assert_eq!((result, polls.get()), (Ok(42), 2));
-        assert_eq!(thread.join().unwrap(), Ok(()));
-    });
-}
-
-#[test]
-fn setting_it_on_another_thread_wakes_a_runtime_that_waits_for_a_socket() {
-    watchdog(|| {
-        let (promise, promised) = promise();
-        let (waits, thread) = set_when_it_waits(promise, 42);
-        let (silent, _other_end) = tcp_pair();
-        let result = block_on(async {
-            let silent = Async::new(silent).unwrap();
-            let reader = spawn(async move { silent.readable().await });
-            yield_now().await;
-            waits.send(()).unwrap();
-            let result = promised.await;
-            assert!(!reader.is_finished());
-            result
-        });
-        assert_eq!(result, Ok(42));
-        assert_eq!(thread.join().unwrap(), Ok(()));
-    });
-}
-
-#[test]
-fn dropping_it_on_another_thread_wakes_a_parked_runtime() {
-    watchdog(|| {
-        let (promise, promised) = promise::<u32>();
-        let (tell, told) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            let _promise = promise;
-            told.recv().unwrap();
-            thread::sleep(Duration::from_millis(30));
-            panic!("the thread has failed");
-        });
-        let result = block_on(async {
-            tell.send(()).unwrap();
-            promised.await
-        });
-        assert!(result.is_err());
-        let payload = thread.join().unwrap_err();
-        assert_eq!(panic_text(&*payload), "the thread has failed");
-    });
-}
-
-#[test]
-fn an_abandoned_promise_gives_the_value_back() {
-    watchdog(|| {
-        let (promise, promised) = promise();
+fn a_promise_is_abandoned_when_nothing_can_receive_its_result() {
+    async_test(async || {
+        let (promise, promised) = soloist::promise::promise();
         let clone = promised.clone();
-        assert!(!promise.is_abandoned());
         drop(promised);
         assert!(!promise.is_abandoned(), "there is a clone");
-        drop(clone);
+        let waiter = spawn(clone);
+        yield_now().await;
+        assert!(!promise.is_abandoned());
+        drop(waiter);
         assert!(promise.is_abandoned());
-
         let value = Box::new(7);
         let address: *const i32 = &*value;
         let back = promise.set(value).unwrap_err();
-        assert!(std::ptr::eq(&*back, address), "it is the value itself");
-    });
-}
+        assert!(std::ptr::eq(&*back, address), "not the value itself");
 
-#[test]
-fn a_waiter_that_is_cancelled_abandons_the_promise() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise();
-            let waiter = spawn(promised);
-            yield_now().await;
-            assert!(!promise.is_abandoned());
-            drop(waiter);
-            assert!(promise.is_abandoned());
-            assert_eq!(promise.set(1), Err(1));
-        });
-    });
-}
-
-#[test]
-fn a_callback_does_not_abandon_the_promise() {
-    watchdog(|| {
-        let (promise, promised) = promise();
+        let (promise, promised) = soloist::promise::promise();
         promised.on_done(|result| assert_eq!(result, Ok(1)));
-        assert!(!promise.is_abandoned());
+        assert!(!promise.is_abandoned(), "there is a callback");
         assert_eq!(promise.set(1), Ok(()));
     });
 }
 
 #[test]
-fn dropping_the_promise_cancels() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise::<u32>();
-            let waiters: Vec<_> = (0..3).map(|_| spawn(promised.clone())).collect();
-            let taker = promised.clone();
-            let (tell, told) = mpsc::channel();
-            promised
-                .clone()
-                .on_done(move |result| tell.send(result).unwrap());
-            yield_now().await;
-            assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
+fn dropping_the_promise_cancels_waits_and_callbacks() {
+    async_test(async || {
+        let (promise, promised) = promise::<u32>();
+        let waiters: Vec<_> = (0..3).map(|_| spawn(promised.clone())).collect();
+        let taker = promised.clone();
+        let (tell, told) = mpsc::channel();
+        promised
+            .clone()
+            .on_done(move |result| tell.send(result).unwrap());
+        yield_now().await;
+        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
 
-            drop(promise);
-            let cancelled = told.try_recv().unwrap();
-            let error = cancelled.unwrap_err();
-            for waiter in waiters {
-                assert_eq!(waiter.await, Err(error));
-            }
-            assert_eq!(taker.try_take(), Some(Err(error)));
-            assert_eq!(taker.try_take(), None);
-            // A clone that comes late hears of it, too.
-            assert_eq!(promised.clone().await, Err(error));
-            assert_eq!(promised.await, Err(error));
+        drop(promise);
+        let cancelled = told.try_recv().unwrap();
+        let error = cancelled.unwrap_err();
+        for waiter in waiters {
+            assert_eq!(waiter.await, Err(error));
+        }
+        assert_eq!(taker.try_take(), Some(Err(error)));
+        assert_eq!(taker.try_take(), None);
+        // So does a clone that is made later.
+        assert_eq!(promised.clone().await, Err(error));
+        assert_eq!(promised.await, Err(error));
 
-            let text = "the promise was dropped before it was set";
-            assert_eq!(error.to_string(), text);
-            assert_eq!(io::Error::from(error).to_string(), text);
-        });
+        let text = "the promise was dropped before it was set";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(io::Error::from(error).to_string(), text);
     });
 }
 
@@ -285,9 +181,8 @@ fn a_callback_runs_on_the_completing_thread_before_set_returns() {
     watchdog(|| {
         let here = thread::current().id();
         let (promise, promised) = promise();
-        let calls = Arc::new(Mutex::new(Vec::new()));
+        let calls = leak(Mutex::new(Vec::new()));
         for _ in 0..2 {
-            let calls = calls.clone();
             promised.clone().on_done(move |result| {
                 calls.lock().unwrap().push((thread::current().id(), result));
             });
@@ -295,10 +190,9 @@ fn a_callback_runs_on_the_completing_thread_before_set_returns() {
         drop(promised);
         assert!(calls.lock().unwrap().is_empty());
 
-        let seen = calls.clone();
         let thread = thread::spawn(move || {
             promise.set("read").unwrap();
-            assert_eq!(seen.lock().unwrap().len(), 2);
+            assert_eq!(calls.lock().unwrap().len(), 2);
         });
         let there = thread.thread().id();
         thread.join().unwrap();
@@ -308,14 +202,12 @@ fn a_callback_runs_on_the_completing_thread_before_set_returns() {
 }
 
 #[test]
-fn a_callback_of_a_promise_that_is_complete_runs_here_and_now() {
+fn a_callback_of_a_complete_promise_runs_at_once_on_this_thread() {
     watchdog(|| {
         let here = thread::current().id();
         for set in [true, false] {
             let (promise, promised) = promise();
-            thread::spawn(move || if set { promise.set(5) } else { Err(0) })
-                .join()
-                .unwrap()
+            elsewhere(move || if set { promise.set(5) } else { Err(0) })
                 .unwrap_or_else(|_| assert!(!set));
             let (tell, told) = mpsc::channel();
             let _other = promised.clone();
@@ -329,7 +221,7 @@ fn a_callback_of_a_promise_that_is_complete_runs_here_and_now() {
 }
 
 #[test]
-fn a_callback_needs_no_runtime_and_may_spawn_into_one() {
+fn a_callback_needs_no_runtime_and_can_spawn_through_a_handle() {
     watchdog(|| {
         let runtime = soloist::Runtime::new();
         let handle = runtime.handle();
@@ -347,34 +239,32 @@ fn a_callback_needs_no_runtime_and_may_spawn_into_one() {
 }
 
 #[test]
-fn a_callback_that_panics_keeps_nobody_from_theirs() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise();
-            let (tell, told) = mpsc::channel();
-            let waiter = spawn(promised.clone());
-            yield_now().await;
-            for n in 0..4 {
-                let tell = tell.clone();
-                promised.clone().on_done(move |result| {
-                    tell.send((n, result)).unwrap();
-                    assert!(n % 2 == 0, "callback {n} has failed");
-                });
-            }
-            let late = spawn(promised);
-            yield_now().await;
+fn a_callback_that_panics_does_not_stop_the_other_receivers() {
+    async_test(async || {
+        let (promise, promised) = promise();
+        let (tell, told) = mpsc::channel();
+        let waiter = spawn(promised.clone());
+        yield_now().await;
+        for n in 0..4 {
+            let tell = tell.clone();
+            promised.clone().on_done(move |result| {
+                tell.send((n, result)).unwrap();
+                assert!(n % 2 == 0, "callback {n} has failed");
+            });
+        }
+        let late = spawn(promised);
+        yield_now().await;
 
-            let text = panic_of(|| promise.set(1));
-            assert_eq!(text, "callback 1 has failed", "the first panic goes on");
-            let called: Vec<_> = told.try_iter().collect();
-            assert_eq!(called, [(0, Ok(1)), (1, Ok(1)), (2, Ok(1)), (3, Ok(1))]);
-            assert_eq!((waiter.await, late.await), (Ok(1), Ok(1)));
-        });
+        let text = panic_of(|| promise.set(1));
+        assert_eq!(text, "callback 1 has failed", "the first panic goes on");
+        let called: Vec<_> = told.try_iter().collect();
+        assert_eq!(called, [(0, Ok(1)), (1, Ok(1)), (2, Ok(1)), (3, Ok(1))]);
+        assert_eq!((waiter.await, late.await), (Ok(1), Ok(1)));
     });
 }
 
 #[test]
-fn a_callback_that_panics_during_a_panic_is_swallowed() {
+fn a_callback_that_panics_during_a_panic_does_not_abort() {
     watchdog(|| {
         let (promise, promised) = promise::<u32>();
         let (tell, told) = mpsc::channel();
@@ -393,15 +283,14 @@ fn a_callback_that_panics_during_a_panic_is_swallowed() {
 }
 
 #[test]
-fn a_result_whose_clone_panics_is_there_for_the_others() {
+fn a_clone_that_panics_leaves_the_result_to_the_other_receivers() {
     watchdog(|| {
-        // With callbacks and tasks, and whoever is the unlucky one.
+        // For each position of the clone that panics.
         for unlucky in 0..3 {
             let (promise, promised) = promise();
-            let clones = Arc::new(AtomicUsize::new(0));
-            let count = clones.clone();
+            let clones = leak(AtomicUsize::new(0));
             let value = OnClone::new(move || {
-                let n = count.fetch_add(1, Ordering::SeqCst);
+                let n = clones.fetch_add(1, Ordering::SeqCst);
                 assert_ne!(n, unlucky, "no clone");
             });
             let receivers: Vec<_> = (0..4).map(|_| promised.clone()).collect();
@@ -414,43 +303,41 @@ fn a_result_whose_clone_panics_is_there_for_the_others() {
             let mut expected = [Some(true); 4];
             expected[unlucky] = None;
             assert_eq!(got, expected);
-            // The last one gets the value itself.
+            // The last receiver gets the value itself.
             assert_eq!(clones.load(Ordering::SeqCst), 3);
         }
     });
 }
 
 #[test]
-fn a_result_whose_clone_panics_is_there_for_tasks_and_callbacks() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise();
-            let first = Arc::new(AtomicBool::new(true));
-            let value = OnClone::new(move || {
-                assert!(!first.swap(false, Ordering::SeqCst), "no clone");
-            });
-            let (tell, told) = mpsc::channel();
-            for n in 0..3 {
-                let tell = tell.clone();
-                promised
-                    .clone()
-                    .on_done(move |result| tell.send((n, result.is_ok())).unwrap());
-            }
-            let tasks = [0, 1].map(|_| spawn(promised.clone()));
-            drop(promised);
-            yield_now().await;
-            let text = panic_of(|| promise.set(value).is_ok());
-            assert_eq!(text, "no clone");
-            assert_eq!(told.try_iter().collect::<Vec<_>>(), [(1, true), (2, true)]);
-            for task in tasks {
-                assert!(task.await.is_ok());
-            }
+fn a_clone_that_panics_in_set_leaves_the_result_to_tasks_and_callbacks() {
+    async_test(async || {
+        let (promise, promised) = promise();
+        let first = leak(AtomicBool::new(true));
+        let value = OnClone::new(move || {
+            assert!(!first.swap(false, Ordering::SeqCst), "no clone");
         });
+        let (tell, told) = mpsc::channel();
+        for n in 0..3 {
+            let tell = tell.clone();
+            promised
+                .clone()
+                .on_done(move |result| tell.send((n, result.is_ok())).unwrap());
+        }
+        let tasks = [0, 1].map(|_| spawn(promised.clone()));
+        drop(promised);
+        yield_now().await;
+        let text = panic_of(|| promise.set(value).is_ok());
+        assert_eq!(text, "no clone");
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [(1, true), (2, true)]);
+        for task in tasks {
+            assert!(task.await.is_ok());
+        }
     });
 }
 
 #[test]
-fn the_clone_of_a_result_may_use_the_promise() {
+fn clone_can_use_the_promise() {
     watchdog(|| {
         let slot: Arc<Mutex<Vec<Promised<OnClone>>>> = Arc::default();
         let (promise, promised) = promise();
@@ -464,9 +351,9 @@ fn the_clone_of_a_result_may_use_the_promise() {
                 return;
             }
             let mut handles = std::mem::take(&mut *used.lock().unwrap());
-            // It is out being cloned, so nobody else can have it now.
+            // While it is cloned, no other receiver can take it.
             let mut polled = handles.pop().unwrap();
-            assert!(poll(&mut polled, &wakes).is_pending());
+            assert!(poll_with(&mut polled, &wakes).is_pending());
             let kept = polled.clone();
             assert!(kept.try_take().is_none());
             let tell = tell.clone();
@@ -492,13 +379,13 @@ fn the_clone_of_a_result_may_use_the_promise() {
 }
 
 #[test]
-fn a_callback_that_comes_while_the_result_is_cloned_elsewhere_is_called() {
+fn a_callback_added_while_another_thread_clones_the_result_is_called() {
     watchdog(|| {
         let (promise, mut original) = promise();
         let callback = original.clone();
         let mut other = original.clone();
 
-        // The other thread has the result out for cloning until it may go on.
+        // The other thread clones the result until it may continue.
         let (cloning, is_cloning) = mpsc::channel();
         let (go, may_go) = mpsc::channel::<()>();
         let (cloning, may_go) = (Mutex::new(cloning), Mutex::new(may_go));
@@ -514,7 +401,7 @@ fn a_callback_that_comes_while_the_result_is_cloned_elsewhere_is_called() {
             woken.lock().unwrap().send(()).unwrap();
             is_cloning.lock().unwrap().recv().unwrap();
         });
-        assert!(poll(&mut other, &waker).is_pending());
+        assert!(poll_with(&mut other, &waker).is_pending());
         let thread = thread::spawn(move || {
             is_woken.recv().unwrap();
             other.try_take().is_some_and(|result| result.is_ok())
@@ -522,21 +409,21 @@ fn a_callback_that_comes_while_the_result_is_cloned_elsewhere_is_called() {
         let (tell, told) = mpsc::channel();
         callback.on_done(move |result| tell.send(result.is_ok()).unwrap());
 
-        // The waker is woken first, so the callback finds the result gone.
+        // The waker is woken first, so the callback finds the result taken.
         assert!(promise.set(value).is_ok());
         assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
         let (count, waker) = CountWakes::new();
-        assert!(poll(&mut original, &waker).is_pending());
+        assert!(poll_with(&mut original, &waker).is_pending());
         drop(go);
         assert!(thread.join().unwrap());
         assert_eq!(told.try_recv(), Ok(true));
         assert_eq!(count.get(), 1);
-        assert!(poll(&mut original, &waker).is_ready());
+        assert!(poll_with(&mut original, &waker).is_ready());
     });
 }
 
 #[test]
-fn try_take_takes_it_once_for_each_clone() {
+fn try_take_returns_the_result_once_for_each_clone() {
     watchdog(|| {
         let (promise, promised) = promise();
         let clone = promised.clone();
@@ -544,11 +431,11 @@ fn try_take_takes_it_once_for_each_clone() {
         promise.set("it").unwrap();
         assert_eq!(promised.try_take(), Some(Ok("it")));
         assert_eq!(promised.try_take(), None);
-        // A clone of one that has had it has had it, too.
+        // A clone of a receiver that had the result has had it, too.
         assert_eq!(promised.clone().try_take(), None);
         assert_eq!(clone.try_take(), Some(Ok("it")));
         assert_eq!(clone.try_take(), None);
-        // And it has no callback to call.
+        // Its callback is not called.
         clone.on_done(|_| panic!("a second result"));
 
         let (promise, promised) = soloist::promise::promise::<u32>();
@@ -562,30 +449,28 @@ fn try_take_takes_it_once_for_each_clone() {
 }
 
 #[test]
-fn polling_it_after_its_result_was_taken_panics() {
+fn polling_after_the_result_was_taken_panics() {
     watchdog(|| {
         let (promise, mut promised) = promise();
         promise.set(1).unwrap();
-        assert_eq!(poll(&mut promised, Waker::noop()), Poll::Ready(Ok(1)));
-        let text = panic_of(|| poll(&mut promised, Waker::noop()));
+        assert_eq!(poll_with(&mut promised, Waker::noop()), Poll::Ready(Ok(1)));
+        let text = panic_of(|| poll_with(&mut promised, Waker::noop()));
         assert_eq!(text, "a `Promised` was polled after its result was taken");
     });
 }
 
 #[test]
-fn a_wait_that_is_given_up_loses_nothing() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, mut promised) = promise();
-            let waited = futures_lite::future::or(async { Some((&mut promised).await) }, async {
-                sleep(Duration::from_millis(1)).await;
-                None
-            })
-            .await;
-            assert_eq!(waited, None);
-            promise.set(8).unwrap();
-            assert_eq!(promised.await, Ok(8));
-        });
+fn a_wait_that_is_dropped_does_not_lose_the_result() {
+    async_test(async || {
+        let (promise, mut promised) = promise();
+        let waited = futures_lite::future::or(async { Some((&mut promised).await) }, async {
+            sleep(MS).await;
+            None
+        })
+        .await;
+        assert_eq!(waited, None);
+        promise.set(8).unwrap();
+        assert_eq!(promised.await, Ok(8));
     });
 }
 
@@ -597,17 +482,17 @@ fn a_waker_is_replaced_dropped_and_woken_exactly_once() {
         let (first, first_waker) = CountWakes::new();
         let (second, second_waker) = CountWakes::new();
         let (third, third_waker) = CountWakes::new();
-        // One is ours, one is the `Waker`'s.
+        // One reference is ours, one is that of the `Waker`.
         let held = |count: &Arc<CountWakes>| Arc::strong_count(count) - 2;
 
-        assert!(poll(&mut promised, &first_waker).is_pending());
-        assert!(poll(&mut promised, &first_waker).is_pending());
+        assert!(poll_with(&mut promised, &first_waker).is_pending());
+        assert!(poll_with(&mut promised, &first_waker).is_pending());
         assert_eq!((held(&first), first.get()), (1, 0), "kept once");
-        assert!(poll(&mut promised, &second_waker).is_pending());
+        assert!(poll_with(&mut promised, &second_waker).is_pending());
         assert_eq!((held(&first), first.get()), (0, 0), "replaced, not woken");
         assert_eq!(held(&second), 1);
 
-        assert!(poll(&mut clone, &third_waker).is_pending());
+        assert!(poll_with(&mut clone, &third_waker).is_pending());
         assert_eq!(
             (held(&second), held(&third)),
             (1, 1),
@@ -615,7 +500,7 @@ fn a_waker_is_replaced_dropped_and_woken_exactly_once() {
         );
         let gone = {
             let mut gone = clone.clone();
-            assert!(poll(&mut gone, &first_waker).is_pending());
+            assert!(poll_with(&mut gone, &first_waker).is_pending());
             assert_eq!(held(&first), 1);
             gone
         };
@@ -625,41 +510,19 @@ fn a_waker_is_replaced_dropped_and_woken_exactly_once() {
             (0, 0),
             "it goes with its `Promised`"
         );
-        // A callback takes the place of the waker.
+        // A callback replaces the waker.
         let mut called = clone.clone();
-        assert!(poll(&mut called, &first_waker).is_pending());
+        assert!(poll_with(&mut called, &first_waker).is_pending());
         called.on_done(|result| assert_eq!(result, Ok(6)));
         assert_eq!((held(&first), first.get()), (0, 0));
 
         promise.set(6).unwrap();
         assert_eq!((first.get(), second.get(), third.get()), (0, 1, 1));
         assert_eq!((held(&second), held(&third)), (0, 0));
-        assert_eq!(poll(&mut promised, &second_waker), Poll::Ready(Ok(6)));
-        assert_eq!(poll(&mut clone, &third_waker), Poll::Ready(Ok(6)));
+        assert_eq!(poll_with(&mut promised, &second_waker), Poll::Ready(Ok(6)));
+        assert_eq!(poll_with(&mut clone, &third_waker), Poll::Ready(Ok(6)));
         assert_eq!((second.get(), third.get()), (1, 1));
         assert_eq!((held(&second), held(&third)), (0, 0));
-    });
-}
-
-#[test]
-fn dropping_the_promise_wakes_each_waiter_once() {
-    watchdog(|| {
-        let (promise, mut promised) = promise::<()>();
-        let mut clone = promised.clone();
-        let (first, first_waker) = CountWakes::new();
-        let (second, second_waker) = CountWakes::new();
-        assert!(poll(&mut promised, &first_waker).is_pending());
-        assert!(poll(&mut clone, &second_waker).is_pending());
-        drop(promise);
-        assert_eq!((first.get(), second.get()), (1, 1));
-        assert_eq!(Arc::strong_count(&first), 2);
-        assert!(matches!(
-            poll(&mut promised, &first_waker),
-            Poll::Ready(Err(_))
-        ));
-        drop(clone);
-        assert_eq!(Arc::strong_count(&second), 2);
-        assert_eq!((first.get(), second.get()), (1, 1));
     });
 }
 
@@ -667,7 +530,7 @@ fn dropping_the_promise_wakes_each_waiter_once() {
 struct Meddler {
     promised: Mutex<Promised<u32>>,
     woken: Mutex<Vec<Option<Result<u32, Cancelled>>>>,
-    dropped: Arc<AtomicUsize>,
+    dropped: &'static AtomicUsize,
 }
 
 impl Wake for Meddler {
@@ -685,37 +548,37 @@ impl Drop for Meddler {
 }
 
 #[test]
-fn wakers_may_use_the_promise_when_they_are_woken_and_dropped() {
+fn wakers_can_use_the_promise_when_woken_and_when_dropped() {
     watchdog(|| {
         let (promise, mut promised) = promise();
-        let dropped = Arc::new(AtomicUsize::new(0));
+        let dropped = leak(AtomicUsize::new(0));
         let meddler = || {
             Arc::new(Meddler {
                 promised: Mutex::new(promised.clone()),
                 woken: Mutex::default(),
-                dropped: dropped.clone(),
+                dropped,
             })
         };
         let wakers = [(); 3].map(|()| Waker::from(meddler()));
         let last = meddler();
         let mut clone = promised.clone();
-        assert!(poll(&mut clone, &wakers[0]).is_pending());
+        assert!(poll_with(&mut clone, &wakers[0]).is_pending());
         let [first, second, third] = wakers;
         drop(first);
         assert_eq!(dropped.load(Ordering::SeqCst), 0);
-        // Replaced; replaced by a callback; dropped with its `Promised`.
-        assert!(poll(&mut clone, &second).is_pending());
+        // Replaced by a waker; replaced by a callback; dropped with its `Promised`.
+        assert!(poll_with(&mut clone, &second).is_pending());
         assert_eq!(dropped.load(Ordering::SeqCst), 1);
         drop(second);
         clone.on_done(|result| assert_eq!(result, Ok(9)));
         assert_eq!(dropped.load(Ordering::SeqCst), 2);
         let mut clone = promised.clone();
-        assert!(poll(&mut clone, &third).is_pending());
+        assert!(poll_with(&mut clone, &third).is_pending());
         drop(third);
         drop(clone);
         assert_eq!(dropped.load(Ordering::SeqCst), 3);
 
-        assert!(poll(&mut promised, &Waker::from(last.clone())).is_pending());
+        assert!(poll_with(&mut promised, &Waker::from(last.clone())).is_pending());
         promise.set(9).unwrap();
         assert_eq!(*last.woken.lock().unwrap(), [Some(Ok(9))]);
         drop(last);
@@ -724,13 +587,13 @@ fn wakers_may_use_the_promise_when_they_are_woken_and_dropped() {
 }
 
 #[test]
-fn a_waker_that_panics_keeps_nobody_from_being_woken() {
+fn a_waker_that_panics_does_not_stop_the_other_wakes() {
     watchdog(|| {
         let (promise, mut promised) = promise();
         let mut clone = promised.clone();
         let (count, waker) = CountWakes::new();
-        assert!(poll(&mut promised, &waker_fn(|| panic!("a bad waker"))).is_pending());
-        assert!(poll(&mut clone, &waker).is_pending());
+        assert!(poll_with(&mut promised, &waker_fn(|| panic!("a bad waker"))).is_pending());
+        assert!(poll_with(&mut clone, &waker).is_pending());
         assert_eq!(panic_of(|| promise.set(2)), "a bad waker");
         assert_eq!(count.get(), 1);
         assert_eq!((block_on(promised), block_on(clone)), (Ok(2), Ok(2)));
@@ -738,26 +601,19 @@ fn a_waker_that_panics_keeps_nobody_from_being_woken() {
 }
 
 #[test]
-fn a_value_that_is_not_clone_goes_through() {
+fn the_result_is_cloned_for_each_receiver_but_the_last() {
+    // Not `Clone`.
     struct Unique(Counted);
     watchdog(|| {
         let (value, counts) = Counted::new();
-        let (promise, promised) = promise();
+        let (promise, promised) = soloist::promise::promise();
         assert!(promise.set(Unique(value)).is_ok());
-        let Ok(Unique(value)) = block_on(promised) else {
-            panic!("it was set");
-        };
-        assert_eq!((counts.clones(), counts.alive()), (0, 1));
-        drop(value);
-        assert_eq!(counts.alive(), 0);
-    });
-}
+        let result = block_on(promised);
+        assert!(result.is_ok_and(|value| value.0.0.alive() == 1));
+        assert_eq!((counts.clones(), counts.alive()), (0, 0));
 
-#[test]
-fn it_is_cloned_for_all_but_the_last() {
-    watchdog(|| {
         let (value, counts) = Counted::new();
-        let (promise, promised) = promise();
+        let (promise, promised) = soloist::promise::promise();
         let clones = [promised.clone(), promised.clone(), promised.clone()];
         drop(promised);
         assert!(promise.set(value).is_ok());
@@ -767,14 +623,10 @@ fn it_is_cloned_for_all_but_the_last() {
         assert_eq!((counts.clones(), counts.alive()), (2, 3));
         drop(results);
         assert_eq!(counts.alive(), 0);
-    });
-}
 
-#[test]
-fn who_has_had_the_result_counts_no_more() {
-    watchdog(|| {
+        // A receiver that has had the result, or was dropped, does not count.
         let (value, counts) = Counted::new();
-        let (promise, first) = promise();
+        let (promise, first) = soloist::promise::promise();
         let (second, third) = (first.clone(), first.clone());
         assert!(promise.set(value).is_ok());
         let taken = first.try_take();
@@ -782,7 +634,6 @@ fn who_has_had_the_result_counts_no_more() {
         assert_eq!((counts.clones(), counts.alive()), (1, 2));
         let result = block_on(second);
         assert_eq!((counts.clones(), counts.alive()), (2, 3));
-        // The last one goes, and with it what it could have had.
         drop(third);
         assert_eq!((counts.clones(), counts.alive()), (2, 2));
         drop((taken, result));
@@ -792,29 +643,15 @@ fn who_has_had_the_result_counts_no_more() {
 }
 
 #[test]
-fn a_result_that_nobody_takes_is_dropped_with_the_last_who_could() {
-    watchdog(|| {
-        let (value, counts) = Counted::new();
-        let (promise, promised) = promise();
-        let clone = promised.clone();
-        assert!(promise.set(value).is_ok());
-        drop(promised);
-        assert_eq!(counts.alive(), 1);
-        drop(clone);
-        assert_eq!((counts.clones(), counts.alive()), (0, 0));
-    });
-}
-
-#[test]
-fn a_result_may_use_the_promise_when_it_is_dropped() {
+fn a_results_destructor_can_use_the_promise() {
     watchdog(|| {
         type Slot = Rc<RefCell<Option<Promised<OnDrop<Box<dyn FnMut()>>>>>>;
         let slot = Slot::default();
         let (promise, promised) = promise();
-        let drops = Rc::new(Cell::new(0));
-        let (held, count) = (slot.clone(), drops.clone());
+        let drops = leak(Cell::new(0));
+        let held = slot.clone();
         let value: Box<dyn FnMut()> = Box::new(move || {
-            count.set(count.get() + 1);
+            drops.set(drops.get() + 1);
             assert!(
                 held.take().is_none(),
                 "it is this one that is being dropped"
@@ -829,36 +666,34 @@ fn a_result_may_use_the_promise_when_it_is_dropped() {
 }
 
 #[test]
-fn a_value_that_is_not_send_goes_from_task_to_task() {
-    watchdog(|| {
-        block_on(async {
-            let (promise, promised) = promise();
-            let waiters = [promised.clone(), promised].map(spawn);
-            let value = Rc::new(Cell::new(1));
-            let setter = spawn({
-                let value = value.clone();
-                async move {
-                    yield_now().await;
-                    promise.set(value).unwrap();
-                }
-            });
-            for waiter in waiters {
-                let got = waiter.await.unwrap();
-                assert!(Rc::ptr_eq(&got, &value));
+fn a_value_that_is_not_send_can_be_passed_between_tasks() {
+    async_test(async || {
+        let (promise, promised) = promise();
+        let waiters = [promised.clone(), promised].map(spawn);
+        let value = Rc::new(Cell::new(1));
+        let setter = spawn({
+            let value = value.clone();
+            async move {
+                yield_now().await;
+                promise.set(value).unwrap();
             }
-            setter.await;
         });
+        for waiter in waiters {
+            let got = waiter.await.unwrap();
+            assert!(Rc::ptr_eq(&got, &value));
+        }
+        setter.await;
     });
 }
 
-/// The two halves meet in every order that two threads come up with.
+/// The two halves meet in every order that the threads produce.
 #[test]
-fn ten_thousand_races_between_setting_dropping_and_polling() {
+fn set_drop_and_receive_race_on_three_threads() {
     const ROUNDS: u64 = if cfg!(miri) { 50 } else { 10_000 };
     const THREADS: usize = 3;
 
-    /// One receiver's end of a round. Returns whether it got a value; `None` if it went
-    /// without a look, or left that to a callback.
+    /// The part of one receiver. Returns whether it got a value; `None` if it was dropped without a
+    /// look, or left the result to a callback.
     fn receive(mut promised: Promised<Counted>, how: u64, results: &Tally) -> Option<bool> {
         match how % 6 {
             0 => Some(block_on(promised).is_ok()),
@@ -878,15 +713,15 @@ fn ten_thousand_races_between_setting_dropping_and_polling() {
                 None
             }
             4 => {
-                // Gives up after one look.
-                match poll(&mut promised, Waker::noop()) {
+                // Is dropped after one poll.
+                match poll_with(&mut promised, Waker::noop()) {
                     Poll::Ready(result) => Some(result.is_ok()),
                     Poll::Pending => None,
                 }
             }
             _ => {
-                // Has another waker first, and waits for a clone in the end.
-                if let Poll::Ready(result) = poll(&mut promised, Waker::noop()) {
+                // Is polled with another waker first, and waits with a clone in the end.
+                if let Poll::Ready(result) = poll_with(&mut promised, Waker::noop()) {
                     return Some(result.is_ok());
                 }
                 let clone = promised.clone();
@@ -936,26 +771,25 @@ fn ten_thousand_races_between_setting_dropping_and_polling() {
             })
             .collect();
 
-        let mut random = Random(1);
-        // How often each outcome came, so that none is only imagined.
+        let mut random = Rng::with_seed(1);
+        // The number of each outcome, to check that all of them occur.
         let mut seen = HashMap::new();
         for round in 0..ROUNDS {
             let (promise, promised) = promise();
             let (value, counts) = Counted::new();
             let tally = Tally::default();
-            let refused = Arc::new(AtomicBool::new(false));
-            let set = random.below(4) > 0;
-            let mut delays = [(); THREADS].map(|()| random.below(200));
-            if random.below(8) == 0 {
-                delays[random.below(3) as usize] = 50_000;
+            let refused = leak(AtomicBool::new(false));
+            let set = random.u64(..4) > 0;
+            let mut delays = [(); THREADS].map(|()| random.u64(..200));
+            if random.u64(..8) == 0 {
+                delays[random.u64(..3) as usize] = 50_000;
             }
-            let rotate = random.below(3) as usize;
-            let hows = [random.below(6), random.below(6)];
+            let rotate = random.u64(..3) as usize;
+            let hows = [random.u64(..6), random.u64(..6)];
 
-            let refusal = refused.clone();
             let completer: Job = Box::new(move || {
                 if set {
-                    refusal.store(promise.set(value).is_err(), Ordering::SeqCst);
+                    refused.store(promise.set(value).is_err(), Ordering::SeqCst);
                 } else {
                     drop((promise, value));
                 }
@@ -966,7 +800,7 @@ fn ten_thousand_races_between_setting_dropping_and_polling() {
                 Box::new(move || tally.add(receive(promised, how, &tally))) as Job
             });
             let jobs = std::iter::once(completer).chain(receivers);
-            // The last to be told is the first to run.
+            // The last that gets its job is the first to run.
             let turns = workers.iter().cycle().skip(rotate);
             for (((give, _), job), delay) in turns.zip(jobs).zip(delays) {
                 let delayed = move || {
@@ -984,14 +818,14 @@ fn ten_thousand_races_between_setting_dropping_and_polling() {
             let about = format!("round {round}: set {set}, receivers {hows:?}");
             let (got, cancelled) = tally.get();
             let refused = refused.load(Ordering::SeqCst);
-            // 0, 2, 3 and 5 stay until they have it; 1 never looks; 4 may be too early.
+            // 0, 2, 3 and 5 wait until they have it; 1 never looks; 4 may look too early.
             let sure = hows.iter().filter(|how| ![1, 4].contains(how)).count();
             let may = hows.iter().filter(|how| **how != 1).count();
             let told = got + cancelled;
             assert!((sure..=may).contains(&told), "{about}: {told} were told");
             assert!(if set { cancelled == 0 } else { got == 0 }, "{about}");
             if refused {
-                assert_eq!(told, 0, "{about}: nobody could receive it");
+                assert_eq!(told, 0, "{about}: it was received");
             }
             assert_eq!(counts.alive(), 0, "{about}: each value is dropped once");
             assert!(counts.clones() < 2, "{about}");
@@ -1012,10 +846,10 @@ fn ten_thousand_races_between_setting_dropping_and_polling() {
     });
 }
 
-/// Whoever comes by reference while the result is being taken, from a waker here or from
-/// another thread, is still the same receiver.
+/// A reference that is used while the result is being taken, by a waker here or on another thread,
+/// belongs to the same receiver.
 #[test]
-fn a_promised_has_one_result_also_while_it_is_being_taken() {
+fn a_receiver_gets_one_result_even_while_it_is_being_taken() {
     watchdog(|| {
         let (promise, shared) = promise();
         let (shared, other) = (Arc::new(shared.clone()), shared);
@@ -1030,12 +864,12 @@ fn a_promised_has_one_result_also_while_it_is_being_taken() {
         let (first, polled) = (AtomicBool::new(true), waiting.clone());
         let value = OnClone::new(move || {
             if first.swap(false, Ordering::SeqCst) {
-                assert!(poll(&mut polled.lock().unwrap(), &waker).is_pending());
+                assert!(poll_with(&mut *polled.lock().unwrap(), &waker).is_pending());
             }
         });
         assert!(promise.set(value).is_ok());
         assert!(shared.try_take().is_some());
-        // The waker came when the result was back, and before `try_take` returned.
+        // The waker was called after the result was put back, and before `try_take` returned.
         assert_eq!(told.try_recv(), Ok((false, false)));
         assert!(shared.try_take().is_none());
         assert!(waiting.lock().unwrap().try_take().is_some());
@@ -1043,7 +877,7 @@ fn a_promised_has_one_result_also_while_it_is_being_taken() {
 }
 
 #[test]
-fn a_clone_that_is_made_while_another_thread_looks_for_the_result_gets_it() {
+fn a_clone_made_while_another_thread_calls_try_take_gets_the_result() {
     const ROUNDS: usize = if cfg!(miri) { 10 } else { 200 };
     watchdog(|| {
         for round in 0..ROUNDS {
@@ -1076,7 +910,7 @@ mod auto_traits {
 
     macro_rules! assert_not_impl {
         ($type:ty: $trait:path) => {
-            // Ambiguous, and so no code, if the type does implement the trait.
+            // Ambiguous, and so a compile error, if the type implements the trait.
             const _: fn() = || {
                 trait Ambiguous<A> {
                     fn name() {}
@@ -1093,7 +927,7 @@ mod auto_traits {
 
     const _: () = assert_impl::<Promise<String>>();
     const _: () = assert_impl::<Promised<String>>();
-    // It is passed on, and not shared.
+    // The value is moved, not shared.
     const _: () = assert_impl::<Promise<Cell<u32>>>();
     const _: () = assert_impl::<Promised<Cell<u32>>>();
     const _: () = assert_impl::<Cancelled>();
@@ -1101,8 +935,8 @@ mod auto_traits {
     assert_not_impl!(Promise<Rc<u32>>: Sync);
     assert_not_impl!(Promised<Rc<u32>>: Send);
     assert_not_impl!(Promised<Rc<u32>>: Sync);
-    // Completing it twice is impossible.
+    // It cannot be completed twice.
     assert_not_impl!(Promise<u32>: Clone);
-    // A clone of the future needs a clone of the result.
+    // Cloning a receiver requires a result that can be cloned.
     assert_not_impl!(Promised<Mutex<u32>>: Clone);
 }

@@ -1,44 +1,25 @@
-//! Code of the user's that runs inside of ours: destructors and wakers that call back.
+//! User code that runs inside the runtime's code: destructors and wakers that call back.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::net::UdpSocket;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::Duration;
+use std::task::Wake;
 
 use soloist::io::Async;
-use soloist::task::{Task, yield_now};
-use soloist::time::{Sleep, interval, now, sleep, sleep_until};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::Task;
+use soloist::time::{Sleep, interval, now, sleep_until};
 
-use crate::support::{CountWakes, OnDrop, Seen, panic_of, tcp_pair, waker_fn, watchdog};
-
-/// Polls a future once, with this waker.
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
-}
+use crate::support::*;
 
 fn socket() -> Async<UdpSocket> {
     Async::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap()
 }
 
-/// Which runtime is entered here. Handles have no other way to be compared.
+/// The runtime that is entered. Handles can be compared only by their `Debug` output.
 fn current() -> String {
     format!("{:?}", Handle::try_current())
 }
 
-/// Turns that do not wait, until nothing is left to do.
-fn idle(runtime: &Runtime) {
-    while runtime.turn(Some(Duration::ZERO)).unwrap().polled > 0 {}
-}
-
 #[test]
-fn b31_a_wake_under_a_lock_that_the_task_takes_does_not_poll_it() {
+fn b31_a_wake_does_not_poll_the_task_at_once() {
     watchdog(|| {
         let lock = Arc::new(Mutex::new(0));
         let inside = lock.clone();
@@ -46,7 +27,7 @@ fn b31_a_wake_under_a_lock_that_the_task_takes_does_not_poll_it() {
         let mut probe = seen.probe();
         let runtime = Runtime::new();
         let task = runtime.spawn(poll_fn(move |cx| {
-            // Held by another thread for a moment at most: never by this one.
+            // Held by another thread for a moment, never by this one.
             *inside.lock().unwrap() += 1;
             Pin::new(&mut probe).poll(cx)
         }));
@@ -62,12 +43,10 @@ fn b31_a_wake_under_a_lock_that_the_task_takes_does_not_poll_it() {
                 assert_eq!(*lock.lock().unwrap(), round + 1);
             }
             let (there, waker) = (lock.clone(), seen.waker());
-            thread::spawn(move || {
+            elsewhere(move || {
                 let _held = there.lock().unwrap();
                 waker.wake();
-            })
-            .join()
-            .unwrap();
+            });
             let held = lock.lock().unwrap();
             seen.finish();
             task.abort_handle().abort();
@@ -79,23 +58,23 @@ fn b31_a_wake_under_a_lock_that_the_task_takes_does_not_poll_it() {
 }
 
 thread_local! {
-    /// What a [`Reentrant`] waker resets and wakes.
+    /// What a [`Reentrant`] waker resets, and what it wakes.
     static TIMER: RefCell<Option<Sleep>> = const { RefCell::new(None) };
     static TASK: RefCell<Option<Waker>> = const { RefCell::new(None) };
 }
 
 /// A waker that calls back when it is woken, and when it is dropped.
 struct Reentrant {
-    calls: Arc<AtomicUsize>,
-    ran: Arc<AtomicUsize>,
+    calls: &'static AtomicUsize,
+    ran: &'static AtomicUsize,
 }
 
 impl Reentrant {
     fn call_back(&self) {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let ran = self.ran.clone();
+        let ran = self.ran;
         spawn(async move { _ = ran.fetch_add(1, Ordering::SeqCst) }).detach();
-        let ran = self.ran.clone();
+        let ran = self.ran;
         let there =
             Handle::current().spawn(move || async move { ran.fetch_add(1, Ordering::SeqCst) });
         there.detach();
@@ -103,10 +82,10 @@ impl Reentrant {
         TASK.with_borrow(|task| task.as_ref().unwrap().wake_by_ref());
         TIMER.with_borrow_mut(|timer| {
             let timer = timer.as_mut().unwrap();
-            timer.reset(now() + Duration::from_secs(3600));
+            timer.reset(now() + HOUR);
             let _ = poll_with(timer, Waker::noop());
         });
-        let mut other = sleep(Duration::from_secs(1));
+        let mut other = sleep(SECOND);
         assert!(poll_with(&mut other, Waker::noop()).is_pending());
         let socket = socket();
         let mut cx = Context::from_waker(Waker::noop());
@@ -127,22 +106,17 @@ impl Drop for Reentrant {
 }
 
 #[test]
-fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() {
+fn b32_wakers_can_use_the_runtime_when_dropped_and_when_woken() {
     watchdog(|| {
-        let calls = Arc::new(AtomicUsize::new(0));
-        let ran = Arc::new(AtomicUsize::new(0));
+        let calls = leak(AtomicUsize::new(0));
+        let ran = leak(AtomicUsize::new(0));
         let seen = Seen::new();
-        let waker = || {
-            Waker::from(Arc::new(Reentrant {
-                calls: calls.clone(),
-                ran: ran.clone(),
-            }))
-        };
-        /// Polls twice, with a waker each, and then once more to its end, or not.
+        let waker = || Waker::from(Arc::new(Reentrant { calls, ran }));
+        /// Polls twice, with a new waker each time, and then to the end if `finish` is set.
         async fn twice<F: Future + Unpin>(mut future: F, waker: &dyn Fn() -> Waker, finish: bool) {
             for _ in 0..2 {
                 if poll_with(&mut future, &waker()).is_ready() {
-                    // A timer, on a machine that is busy.
+                    // A timer, on a busy machine.
                     return;
                 }
             }
@@ -155,14 +129,14 @@ fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() 
             spawn(seen.probe()).detach();
             yield_now().await;
             TASK.set(Some(seen.waker()));
-            TIMER.set(Some(sleep(Duration::from_secs(3600))));
+            TIMER.set(Some(sleep(HOUR)));
 
             for finish in [true, false] {
-                twice(sleep(Duration::from_millis(1)), &waker, finish).await;
+                twice(sleep(MS), &waker, finish).await;
                 twice(spawn(yield_now()), &waker, finish).await;
                 twice(Box::pin(spawn(yield_now()).join()), &waker, finish).await;
                 twice(Handle::current().spawn(yield_now), &waker, finish).await;
-                let mut interval = interval(Duration::from_millis(1));
+                let mut interval = interval(MS);
                 interval.tick().await;
                 twice(Box::pin(interval.tick()), &waker, finish).await;
                 let socket = socket();
@@ -171,27 +145,25 @@ fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() 
                 twice(poll_writable, &waker, finish).await;
                 drop(socket);
             }
-            // 14 futures, two wakers each; what they have spawned runs.
-            for _ in 0..10 {
-                yield_now().await;
-            }
+            // 14 futures with two wakers each; the tasks that they have spawned run.
+            yields(10).await;
         });
         let calls_inside = calls.load(Ordering::SeqCst);
         assert!(calls_inside >= 2 * 14, "{calls_inside}");
         assert_eq!(ran.load(Ordering::SeqCst), 2 * calls_inside);
         assert!(seen.polls.get() > 1);
-        // All timers have been given up but the one that was reset so often.
+        // All timers were dropped but the one that was reset.
         let timer = TIMER.take().unwrap();
         assert_eq!(runtime.next_deadline(), Some(timer.deadline()));
         runtime.block_on(async { drop(timer) });
         assert_eq!(runtime.next_deadline(), None);
 
-        // The last of them go with their runtime.
+        // The last wakers are dropped with the runtime.
         let timers = runtime.block_on(async {
-            TIMER.set(Some(sleep(Duration::from_secs(3600))));
+            TIMER.set(Some(sleep(HOUR)));
             let mut task = spawn(pending::<()>());
             assert!(poll_with(&mut task, &waker()).is_pending());
-            let mut sleep = sleep(Duration::from_secs(1));
+            let mut sleep = sleep(SECOND);
             assert!(poll_with(&mut sleep, &waker()).is_pending());
             task.detach();
             [sleep]
@@ -204,10 +176,10 @@ fn b32_wakers_that_call_back_when_they_are_dropped_or_woken_find_no_lock_held() 
     });
 }
 
-/// A future that does in its destructor whatever can be done.
+/// A future whose destructor uses every part of the runtime.
 struct Busy {
-    spawned: Rc<Cell<usize>>,
-    unspawned: Rc<Cell<usize>>,
+    spawned: &'static Cell<usize>,
+    unspawned: &'static Cell<usize>,
     sibling: Waker,
     victim: Option<Task<()>>,
     socket: Option<Async<UdpSocket>>,
@@ -222,9 +194,7 @@ impl Future for Busy {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let socket = self.socket.get_or_insert_with(socket);
         assert!(socket.poll_readable(cx).is_pending());
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| sleep(Duration::from_secs(3600)));
+        let sleep = self.sleep.get_or_insert_with(|| sleep(HOUR));
         assert!(Pin::new(sleep).poll(cx).is_pending());
         assert!(!self.panics, "busy");
         if self.done {
@@ -237,7 +207,7 @@ impl Future for Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let (spawned, dropped) = (self.spawned.clone(), self.unspawned.clone());
+        let (spawned, dropped) = (self.spawned, self.unspawned);
         let guard = OnDrop(move || dropped.set(dropped.get() + 1));
         spawn(async move {
             let _guard = guard;
@@ -249,7 +219,7 @@ impl Drop for Busy {
         drop(self.victim.take());
         drop(self.socket.take());
         drop(self.sleep.take());
-        let mut sleep = sleep(Duration::from_secs(1));
+        let mut sleep = sleep(SECOND);
         assert!(poll_with(&mut sleep, &self.sibling).is_pending());
         let socket = socket();
         let mut cx = Context::from_waker(&self.sibling);
@@ -260,51 +230,22 @@ impl Drop for Busy {
 }
 
 #[test]
-fn b33_a_destructor_may_spawn_wake_cancel_deregister_and_set_timers() {
+fn b33_a_destructor_can_spawn_wake_cancel_deregister_and_set_timers() {
     /// How the task ends.
-    type End = fn(Task<()>) -> Pin<Box<dyn Future<Output = ()>>>;
-    let ends: [(End, bool, bool); 6] = [
-        (
-            |task| {
-                drop(task);
-                Box::pin(async {})
-            },
-            false,
-            false,
-        ),
-        (
-            |task| Box::pin(async { _ = task.cancel().await }),
-            false,
-            false,
-        ),
-        (
-            |task| {
-                task.abort_handle().abort();
-                Box::pin(async { _ = task.join().await })
-            },
-            false,
-            false,
-        ),
-        (|task| Box::pin(task), true, false),
-        (
-            |task| Box::pin(async { assert!(task.join().await.unwrap_err().is_panic()) }),
-            false,
-            true,
-        ),
-        // With the runtime.
-        (
-            |task| {
-                task.detach();
-                Box::pin(async {})
-            },
-            false,
-            false,
-        ),
-    ];
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum End {
+        Dropped,
+        Cancelled,
+        Aborted,
+        Done,
+        Panics,
+        WithTheRuntime,
+    }
+    use End::*;
     watchdog(move || {
-        for (number, (end, done, panics)) in ends.into_iter().enumerate() {
-            let spawned = Rc::new(Cell::new(0));
-            let unspawned = Rc::new(Cell::new(0));
+        for end in [Dropped, Cancelled, Aborted, Done, Panics, WithTheRuntime] {
+            let spawned = leak(Cell::new(0));
+            let unspawned = leak(Cell::new(0));
             let (sibling, victim) = (Seen::new(), Seen::new());
             let runtime = Runtime::new();
             runtime.block_on(async {
@@ -312,88 +253,85 @@ fn b33_a_destructor_may_spawn_wake_cancel_deregister_and_set_timers() {
                 let victim_task = spawn(victim.probe());
                 yield_now().await;
                 let task = spawn(Busy {
-                    spawned: spawned.clone(),
-                    unspawned: unspawned.clone(),
+                    spawned,
+                    unspawned,
                     sibling: sibling.waker(),
                     victim: Some(victim_task),
                     socket: None,
                     sleep: None,
-                    done,
-                    panics,
+                    done: end == Done,
+                    panics: end == Panics,
                 });
-                if !done && !panics {
+                if !matches!(end, Done | Panics) {
                     yield_now().await;
                 }
-                end(task).await;
-                for _ in 0..4 {
-                    yield_now().await;
+                match end {
+                    Dropped => drop(task),
+                    Cancelled => assert!(task.cancel().await.is_none()),
+                    Aborted => {
+                        task.abort_handle().abort();
+                        assert!(task.join().await.is_err());
+                    }
+                    Done => task.await,
+                    Panics => assert!(task.join().await.unwrap_err().is_panic()),
+                    WithTheRuntime => task.detach(),
                 }
+                yields(4).await;
             });
-            let with_runtime = number == 5;
-            let expected = if with_runtime {
-                (0, 0, 0, 1)
-            } else {
-                (1, 1, 1, 2)
-            };
-            let got = (
-                spawned.get(),
-                unspawned.get(),
-                victim.drops.get(),
-                sibling.polls.get(),
-            );
-            assert_eq!(got, expected, "end {number}");
+            let with_runtime = end == WithTheRuntime;
+            let counts = || (spawned.get(), unspawned.get(), victim.drops.get());
+            let expected = if with_runtime { (0, 0, 0) } else { (1, 1, 1) };
+            assert_eq!(counts(), expected, "{end:?}");
+            let polls = if with_runtime { 1 } else { 2 };
+            assert_eq!(sibling.polls.get(), polls, "{end:?}");
             // Neither timers nor sockets are left behind.
             assert_eq!(runtime.next_deadline().is_some(), with_runtime);
             drop(runtime);
-            let got = (spawned.get(), unspawned.get(), victim.drops.get());
             let expected = if with_runtime { (0, 1, 1) } else { (1, 1, 1) };
-            assert_eq!(got, expected, "end {number}");
+            assert_eq!(counts(), expected, "{end:?}");
             assert_eq!(sibling.drops.get(), 1);
         }
     });
 }
 
 #[test]
-fn b34_a_ring_of_destructors_that_wake_and_spawn_ends() {
+fn b34_destructors_that_wake_and_spawn_in_a_ring_terminate() {
     watchdog(|| {
         let size = 50;
         let runtime = Runtime::new();
-        let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
+        let wakers: &'static RefCell<Vec<Waker>> = leak(RefCell::default());
         let ring: Vec<_> = (0..size).map(|_| Seen::new()).collect();
         let late: Vec<_> = (0..size).map(|_| Seen::new()).collect();
         for number in 0..size {
-            let (probe, wakers) = (ring[number].probe(), wakers.clone());
-            let late = late[number].clone();
+            let (probe, late) = (ring[number].probe(), late[number].clone());
             let guard = OnDrop(move || {
                 wakers.borrow()[(number + 1) % size].wake_by_ref();
                 spawn(late.probe()).detach();
                 wakers.borrow()[(number + size - 1) % size].wake_by_ref();
             });
-            runtime
-                .spawn(async move {
-                    let _guard = guard;
-                    probe.await;
-                })
-                .detach();
+            spawn_detached(&runtime, async move {
+                let _guard = guard;
+                probe.await;
+            });
         }
-        idle(&runtime);
+        run_until_idle(&runtime);
         wakers
             .borrow_mut()
             .extend(ring.iter().map(|seen| seen.waker()));
         drop(runtime);
         for (ring, late) in ring.iter().zip(&late) {
-            assert_eq!((ring.polls.get(), ring.drops.get()), (1, 1));
-            assert_eq!((late.polls.get(), late.drops.get()), (0, 1));
+            assert_eq!(ring.counts(), (1, 1));
+            assert_eq!(late.counts(), (0, 1));
         }
     });
 }
 
 #[test]
-fn b34_destructors_that_spawn_the_next_one_come_to_an_end() {
-    /// Spawns another of its kind when it is dropped, so many times.
+fn b34_destructors_that_spawn_the_next_one_terminate() {
+    /// Spawns another one like itself when it is dropped, `left` times.
     struct Chain {
         left: usize,
-        dropped: Rc<Cell<usize>>,
+        dropped: &'static Cell<usize>,
     }
     impl Future for Chain {
         type Output = ();
@@ -408,39 +346,39 @@ fn b34_destructors_that_spawn_the_next_one_come_to_an_end() {
             if self.left > 0 {
                 let task = spawn(Chain {
                     left: self.left - 1,
-                    dropped: self.dropped.clone(),
+                    dropped: self.dropped,
                 });
-                // The runtime is being dropped: it is over at once.
+                // The runtime is being dropped: the task is finished at once.
                 assert!(task.is_finished());
                 task.detach();
             }
         }
     }
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(0));
+        let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
         for left in [0, 1, 100] {
-            let dropped = dropped.clone();
             runtime.spawn(Chain { left, dropped }).detach();
         }
-        idle(&runtime);
+        run_until_idle(&runtime);
         drop(runtime);
         assert_eq!(dropped.get(), 1 + 2 + 101);
     });
 }
 
 #[test]
-fn b35_destructors_that_run_at_the_end_are_inside_of_their_runtime() {
+fn b35_destructors_at_the_end_of_a_runtime_run_inside_it() {
     watchdog(|| {
-        let checked = Rc::new(Cell::new(0));
+        let checked = leak(Cell::new(0));
         let guard = || {
-            let checked = checked.clone();
+            let here = thread::current().id();
             OnDrop(move || {
+                assert_eq!(thread::current().id(), here);
                 let late = Seen::new();
                 let task = spawn(late.probe());
-                // Here nothing is polled any more.
+                // Nothing is polled any more here.
                 assert_eq!(late.polls.get(), 0);
-                let _ = sleep(Duration::from_millis(1)).deadline();
+                let _ = sleep(MS).deadline();
                 assert!(now() <= now());
                 drop(task);
                 assert_eq!(late.drops.get(), 1);
@@ -448,18 +386,17 @@ fn b35_destructors_that_run_at_the_end_are_inside_of_their_runtime() {
                 checked.set(checked.get() + 1);
             })
         };
-        // Of tasks: the free function, a runtime of one's own, after a panic of main.
-        let holds = |guard: OnDrop<_>| async move {
-            let _guard = guard;
-            pending::<()>().await;
-        };
+        // The end of a `block_on`, of a `Runtime`, and after a panic of main.
+        let holds = |guard: OnDrop<_>| hold(guard);
         block_on(async {
             spawn(holds(guard())).detach();
             spawn(holds(guard())).detach();
             yield_now().await;
+            // Not polled, and with a forgotten handle.
             spawn(holds(guard())).detach();
+            forget(spawn(holds(guard())));
         });
-        assert_eq!(checked.take(), 3);
+        assert_eq!(checked.take(), 4);
         let runtime = Runtime::new();
         runtime.spawn(holds(guard())).detach();
         drop(runtime);
@@ -473,7 +410,7 @@ fn b35_destructors_that_run_at_the_end_are_inside_of_their_runtime() {
             })
         });
         assert_eq!(checked.take(), 2);
-        // Of main's future, when it is done: what it has moved in.
+        // A value that the future of `block_on` has captured.
         let moved = guard();
         block_on(poll_fn(move |_| {
             let _moved = &moved;
@@ -489,109 +426,41 @@ fn b36_runtimes_and_handles_are_dropped_inside_of_tasks_and_on_other_threads() {
         let inner = Seen::new();
         let other = Runtime::new();
         other.spawn(inner.probe()).detach();
-        idle(&other);
+        run_until_idle(&other);
         let handle = other.handle();
         let waker = inner.waker();
         let outer = Rc::new(Runtime::new());
         let own = outer.clone();
         let task = outer.spawn(async move {
-            // One that belongs to this thread, in a task of another one.
+            // A runtime of this thread, in a task of another one.
             drop(other);
-            // A reference to our own: not the last, since it runs.
+            // A reference to the running runtime, which is not the last.
             drop(own);
             yield_now().await;
             waker.wake();
             handle.stop();
-            // The last handle, and with it all that was left.
+            // The last handle.
             let _ = handle;
             spawn(async { 7 }).await
         });
         assert_eq!(outer.block_on(task), 7);
-        assert_eq!((inner.polls.get(), inner.drops.get()), (1, 1));
+        assert_eq!(inner.counts(), (1, 1));
         assert_eq!(inner.dropped_on.get(), Some(thread::current().id()));
 
-        // The last handle elsewhere, with messages that nobody has read.
+        // The last handle is dropped on another thread, with messages that were not read.
         let handle = outer.handle();
         let token = Arc::new(());
         let there = token.clone();
-        let (remote, handle) = thread::spawn(move || {
+        let (remote, handle) = elsewhere(move || {
             let remote = handle.spawn(move || async move { drop(there) });
             (remote, handle)
-        })
-        .join()
-        .unwrap();
+        });
         drop(outer);
         assert_eq!(Arc::strong_count(&token), 1);
-        thread::spawn(move || {
+        elsewhere(move || {
             let _ = handle;
             assert!(remote.wait().unwrap_err().is_cancelled());
-        })
-        .join()
-        .unwrap();
-    });
-}
-
-#[test]
-fn b36_a_future_that_owns_its_runtime_takes_it_along() {
-    watchdog(|| {
-        let other = Seen::new();
-        let owned: Rc<RefCell<Option<Runtime>>> = Rc::default();
-        let runtime = Runtime::new();
-        runtime.spawn(other.probe()).detach();
-        let inside = owned.clone();
-        let task = runtime.spawn(async move {
-            let _owned = inside;
-            pending::<()>().await;
         });
-        idle(&runtime);
-        let handle = runtime.handle();
-        *owned.borrow_mut() = Some(runtime);
-        drop(owned);
-        // The task's future goes, with it the runtime, and with that all tasks.
-        drop(task);
-        assert_eq!((other.polls.get(), other.drops.get()), (1, 1));
-        assert!(handle.spawn(|| async {}).wait().unwrap_err().is_cancelled());
-        assert_eq!(block_on(async { spawn(async { 6 }).await }), 6);
-    });
-}
-
-#[test]
-fn b36_a_runtime_that_goes_with_one_of_its_futures_leaves_the_next_alone() {
-    /// Dropped in this order.
-    struct Owns<G> {
-        _runtime: Rc<RefCell<Option<Runtime>>>,
-        _guard: G,
-    }
-    watchdog(|| {
-        let owned: Rc<RefCell<Option<Runtime>>> = Rc::default();
-        let runtime = Runtime::new();
-        let next: Rc<RefCell<Option<Runtime>>> = Rc::default();
-        let (seen, made) = (Seen::new(), next.clone());
-        let there = seen.clone();
-        let owns = Owns {
-            _runtime: owned.clone(),
-            // The old runtime has just gone, and its future is not dropped yet.
-            _guard: OnDrop(move || {
-                let runtime = Runtime::new();
-                runtime.spawn(there.probe()).detach();
-                *made.borrow_mut() = Some(runtime);
-            }),
-        };
-        let task = runtime.spawn(async move {
-            let _owns = owns;
-            pending::<()>().await;
-        });
-        idle(&runtime);
-        *owned.borrow_mut() = Some(runtime);
-        drop(owned);
-        drop(task);
-        // Its first task has the number, and the place, that the last one had.
-        let next = next.take().unwrap();
-        idle(&next);
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
-        seen.finish();
-        next.run();
-        assert_eq!((seen.polls.get(), seen.drops.get()), (2, 1));
     });
 }
 
@@ -608,54 +477,45 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
                 assert!(text.contains("use `.await` there"), "{text}");
             }
         };
-        let checked = Rc::new(Cell::new(0));
+        let checked = leak(Cell::new(0));
         let guard = || {
-            let checked = checked.clone();
             OnDrop(move || {
                 check();
                 checked.set(checked.get() + 1);
             })
         };
         block_on(async {
-            // In main, in a task, in the destructor of one that is cancelled or finished.
+            // In main, in a task, in the destructor of a cancelled and of a finished one.
             check();
             spawn(async move { check() }).await;
             let guarded = guard();
-            let task = spawn(async move {
-                let _guard = guarded;
-                pending::<()>().await;
-            });
+            let task = spawn(hold(guarded));
             yield_now().await;
             drop(task);
             assert_eq!(checked.get(), 1);
             let guarded = guard();
             spawn(async move { drop(guarded) }).await;
             assert_eq!(checked.get(), 2);
-            // In a waker, when a timer and a task come to their end.
-            let woken = Arc::new(AtomicUsize::new(0));
-            let count = woken.clone();
+            // In a waker, for a timer and for the end of a task.
+            let woken = leak(AtomicUsize::new(0));
             let waker = waker_fn(move || {
                 check();
-                count.fetch_add(1, Ordering::SeqCst);
+                woken.fetch_add(1, Ordering::SeqCst);
             });
-            let mut timer = sleep(Duration::from_millis(1));
+            let mut timer = sleep(MS);
             assert!(poll_with(&mut timer, &waker).is_pending());
             let mut task = spawn(yield_now());
             assert!(poll_with(&mut task, &waker).is_pending());
             while woken.load(Ordering::SeqCst) < 2 {
-                sleep(Duration::from_millis(1)).await;
+                sleep(MS).await;
             }
             // In a destructor while the runtime is dropped.
             let guarded = guard();
-            spawn(async move {
-                let _guard = guarded;
-                pending::<()>().await;
-            })
-            .detach();
+            spawn(hold(guarded)).detach();
         });
         assert_eq!(checked.get(), 3);
-        // A thread of its own is fine, and so is this one afterwards.
-        let sum = block_on(async { thread::spawn(|| block_on(async { 1 })).join().unwrap() + 1 });
+        // On another thread it works, and on this one afterwards.
+        let sum = block_on(async { elsewhere(|| block_on(async { 1 })) + 1 });
         assert_eq!(sum, 2);
         assert_eq!(block_on(async { 3 }), 3);
     });
@@ -695,7 +555,7 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
             })
             .await;
         });
-        // Outside of a runtime they run one.
+        // Outside a runtime they run one.
         assert_eq!(
             soloist::future::block_on(async { spawn(async { 5 }).await }),
             5
@@ -716,7 +576,7 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
             ticks += one;
         }
         assert_eq!(ticks, 3);
-        // What an item leaves running goes on with the next, and with the iterator.
+        // Tasks that an item has spawned continue with the next item, and end with the iterator.
         let seen = Seen::new();
         let probe = RefCell::new(Some(seen.probe()));
         let items = stream::repeat_with(|| {
@@ -727,14 +587,13 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
         let mut items = stream::block_on(items.then(|()| yield_now()).boxed_local());
         items.next();
         items.next();
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         assert_eq!(items.size_hint().1, None);
         drop(items);
         assert_eq!(seen.drops.get(), 1);
-        // A stream goes inside of the runtime that has polled it.
-        let inside = Rc::new(Cell::new(false));
-        let told = inside.clone();
-        let guard = OnDrop(move || told.set(Handle::try_current().is_some()));
+        // A stream is dropped inside the runtime that has polled it.
+        let inside = leak(Cell::new(false));
+        let guard = OnDrop(move || inside.set(Handle::try_current().is_some()));
         let guarded = stream::once(1).map(move |one| {
             let _guard = &guard;
             one
@@ -745,33 +604,26 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
 }
 
 #[test]
-fn b38_a_runtime_that_is_entered_inside_of_another_leaves_it_current() {
-    async fn hold<G>(_guard: G) {
-        pending::<()>().await;
-    }
+fn b38_the_outer_runtime_is_current_again_after_an_inner_one() {
     watchdog(|| {
         assert_eq!(current(), "None");
-        let log: Rc<RefCell<Vec<String>>> = Rc::default();
-        let note = || {
-            let log = log.clone();
-            move || log.borrow_mut().push(current())
-        };
+        let log = Log::new();
+        let note = move || log.push(current());
         let name = |runtime: &Runtime| format!("{:?}", Some(runtime.handle()));
         let (one, two, three) = (Runtime::new(), Runtime::new(), Runtime::new());
         let names = [name(&one), name(&two), name(&three)];
-        let entered = note();
         let guard = OnDrop(move || {
-            entered();
+            note();
             panic!("a destructor in the third");
         });
         three.spawn(hold(guard)).detach();
-        // The second one's task owns the third.
-        let (entered, mut three) = (note(), Some(three));
+        // A task of the second runtime owns the third.
+        let mut three = Some(three);
         let guard = OnDrop(move || {
-            entered();
+            note();
             let text = panic_of(|| drop(three.take()));
             assert_eq!(text, "a destructor in the third");
-            entered();
+            note();
         });
         two.spawn(hold(guard)).detach();
 
@@ -782,7 +634,7 @@ fn b38_a_runtime_that_is_entered_inside_of_another_leaves_it_current() {
             yield_now().await;
             drop(two);
             assert_eq!(current(), names[0]);
-            // It is this one's queue that these go to, in their order.
+            // The wake and the spawn go to the queue of the first, in this order.
             seen.waker().wake();
             let order = seen.clone();
             spawn(async move { assert_eq!(order.polls.get(), 2) }).await;
@@ -790,69 +642,64 @@ fn b38_a_runtime_that_is_entered_inside_of_another_leaves_it_current() {
         assert_eq!(seen.polls.get(), 2);
         assert_eq!(current(), "None");
         let [_, two, three] = names;
-        assert_eq!(*log.borrow(), [two.clone(), three, two]);
+        log.assert(&[two.clone(), three, two]);
     });
 }
 
 #[test]
-fn b39_a_source_that_its_reader_drops_in_an_event_for_both_still_tells_the_writer() {
-    watchdog(|| {
-        block_on(async {
-            let shared = Arc::new(Mutex::new(Some(socket())));
-            let there = shared.clone();
-            let read = Arc::new(AtomicUsize::new(0));
-            let count = read.clone();
-            let reader = waker_fn(move || {
-                count.fetch_add(1, Ordering::SeqCst);
-                let source = there.lock().unwrap().take();
-                drop(source);
-                // The fd, and the slot, have a new owner at once.
-                let new = socket();
-                let mut cx = Context::from_waker(Waker::noop());
-                assert!(new.poll_writable(&mut cx).is_pending());
-                *there.lock().unwrap() = Some(new);
-            });
-            let (wrote, writer) = CountWakes::new();
-            {
-                let source = shared.lock().unwrap();
-                let source = source.as_ref().unwrap();
-                let (mut read, mut write) =
-                    (Context::from_waker(&reader), Context::from_waker(&writer));
-                assert!(source.poll_readable(&mut read).is_pending());
-                assert!(source.poll_writable(&mut write).is_pending());
-                let to = source.get_ref().local_addr().unwrap();
-                source.get_ref().send_to(b"to itself", to).unwrap();
-            }
-            while wrote.get() == 0 || read.load(Ordering::SeqCst) == 0 {
-                sleep(Duration::from_millis(1)).await;
-            }
-            for _ in 0..3 {
-                sleep(Duration::from_millis(1)).await;
-            }
-            assert_eq!((read.load(Ordering::SeqCst), wrote.get()), (1, 1));
+fn b39_a_source_dropped_by_the_wake_of_its_reader_still_wakes_its_writer() {
+    async_test(async || {
+        let shared = Arc::new(Mutex::new(Some(socket())));
+        let there = shared.clone();
+        let read = leak(AtomicUsize::new(0));
+        let reader = waker_fn(move || {
+            read.fetch_add(1, Ordering::SeqCst);
+            let source = there.lock().unwrap().take();
+            drop(source);
+            // The fd and the slot are reused at once.
+            let new = socket();
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(new.poll_writable(&mut cx).is_pending());
+            *there.lock().unwrap() = Some(new);
         });
+        let (wrote, writer) = CountWakes::new();
+        {
+            let source = shared.lock().unwrap();
+            let source = source.as_ref().unwrap();
+            let (mut read, mut write) =
+                (Context::from_waker(&reader), Context::from_waker(&writer));
+            assert!(source.poll_readable(&mut read).is_pending());
+            assert!(source.poll_writable(&mut write).is_pending());
+            let to = source.get_ref().local_addr().unwrap();
+            source.get_ref().send_to(b"to itself", to).unwrap();
+        }
+        while wrote.get() == 0 || read.load(Ordering::SeqCst) == 0 {
+            sleep(MS).await;
+        }
+        for _ in 0..3 {
+            sleep(MS).await;
+        }
+        assert_eq!((read.load(Ordering::SeqCst), wrote.get()), (1, 1));
     });
 }
 
 #[test]
-fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let fired = Arc::new(AtomicUsize::new(0));
+fn b40_a_waker_can_set_reset_and_drop_timers_when_a_timer_fires() {
+    runtime_test(|runtime| {
+        let fired = leak(AtomicUsize::new(0));
         let (late, late_waker) = CountWakes::new();
-        let ran = Arc::new(AtomicUsize::new(0));
-        let due = runtime.block_on(async { now() + Duration::from_millis(2) });
+        let ran = leak(AtomicUsize::new(0));
+        let due = runtime.block_on(async { now() + 2 * MS });
         // Dropped, reset and made by the first waker of the batch.
         let timers: Arc<Mutex<Vec<Sleep>>> = Arc::default();
-        let (count, there, run) = (fired.clone(), timers.clone(), ran.clone());
+        let there = timers.clone();
         let waker = waker_fn(move || {
-            count.fetch_add(1, Ordering::SeqCst);
+            fired.fetch_add(1, Ordering::SeqCst);
             assert!(now() >= due);
-            let run = run.clone();
-            spawn(async move { _ = run.fetch_add(1, Ordering::SeqCst) }).detach();
+            spawn(async move { _ = ran.fetch_add(1, Ordering::SeqCst) }).detach();
             let mut timers = there.lock().unwrap();
             timers.pop();
-            timers[0].reset(due + Duration::from_secs(3600));
+            timers[0].reset(due + HOUR);
             let mut new = sleep(Duration::ZERO);
             assert!(poll_with(&mut new, &late_waker).is_pending());
             timers.push(new);
@@ -864,10 +711,10 @@ fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
                 assert!(poll_with(&mut timer, own).is_pending());
                 timers.lock().unwrap().push(timer);
             }
-            thread::sleep(Duration::from_millis(4));
-            sleep(Duration::from_millis(1)).await;
+            thread::sleep(4 * MS);
+            sleep(MS).await;
             assert_eq!(fired.load(Ordering::SeqCst), 1);
-            // The dropped one, the one that was reset, and the new one.
+            // The reset one, and the new one.
             let new = {
                 let mut timers = timers.lock().unwrap();
                 assert_eq!(timers.len(), 4);
@@ -878,9 +725,6 @@ fn b40_a_waker_may_set_and_drop_timers_and_spawn_when_a_timer_fires() {
         });
         assert_eq!(ran.load(Ordering::SeqCst), 1);
         assert_eq!(late.get(), 1);
-        assert_eq!(
-            runtime.next_deadline(),
-            Some(due + Duration::from_secs(3600))
-        );
+        assert_eq!(runtime.next_deadline(), Some(due + HOUR));
     });
 }

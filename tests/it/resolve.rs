@@ -1,14 +1,14 @@
 //! From what users write to addresses: numeric ones at once, names through the system.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::pin;
 use std::task::Poll;
 
 use soloist::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket, resolve};
 use soloist::{Runtime, block_on};
 
-use crate::support::{passes_in_child, poll_once, watchdog};
+use crate::support::*;
 
 fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
@@ -27,7 +27,7 @@ fn at_once(address: impl ToSocketAddrs) -> Vec<SocketAddr> {
 }
 
 #[test]
-fn what_can_name_an_address() {
+fn numeric_addresses_resolve_at_once() {
     watchdog(|| {
         let v4 = at("127.0.0.1:80");
         let v6 = at("[::1]:80");
@@ -43,8 +43,14 @@ fn what_can_name_an_address() {
         assert_eq!(at_once((Ipv4Addr::LOCALHOST, 80)), [v4]);
         assert_eq!(at_once((Ipv6Addr::LOCALHOST, 80)), [v6]);
         assert_eq!(at_once(&[v6, v4][..]), [v6, v4]);
-        let text = String::from("127.0.0.1:80");
-        assert_eq!(at_once(&text), [v4]);
+        assert_eq!(at_once(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80)), [v4]);
+        assert_eq!(
+            at_once(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 80, 0, 0)),
+            [v6]
+        );
+        assert_eq!(at_once(&v4), [v4]);
+        assert_eq!(at_once(&&"127.0.0.1:80"), [v4]);
+        assert_eq!(at_once(&String::from("127.0.0.1:80")), [v4]);
         assert_eq!(at_once("[fe80::1%3]:80")[0].port(), 80);
         let SocketAddr::V6(scoped) = at_once("[fe80::1%3]:80")[0] else {
             panic!("a v6 address");
@@ -59,7 +65,7 @@ fn what_can_name_an_address() {
 }
 
 #[test]
-fn what_names_none() {
+fn malformed_addresses_are_errors_without_a_look_up() {
     watchdog(|| {
         for text in [
             "",
@@ -69,9 +75,14 @@ fn what_names_none() {
             "localhost:",
             "localhost:http",
             "localhost:65536",
+            "localhost:99999999999999999999",
             "localhost:-1",
             "localhost: 80",
             "localhost:80:80",
+            "127.0.0.1: 80",
+            "127.0.0.1:-1",
+            "127.0.0.1:80:80",
+            "127.0.0.1:port",
             "127.0.0.1",
             "127.0.0.1:",
             "127.0.0.1:65536",
@@ -82,9 +93,12 @@ fn what_names_none() {
             "[::1]:",
             "[::1:80",
             "::1]:80",
+            "[]:80",
             "[localhost]:80",
             "[127.0.0.1]:80",
             "http://localhost:80",
+            "http://localhost",
+            "//localhost:80",
             "localhost/x:80",
         ] {
             let error = block_on(async {
@@ -96,6 +110,7 @@ fn what_names_none() {
             });
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text:?}");
             assert!(error.to_string().contains(&format!("`{text}`")), "{error}");
+            assert!(error.to_string().contains("host:port"), "{error}");
         }
         let none: &[SocketAddr] = &[];
         let error = block_on(resolve(none)).unwrap_err();
@@ -105,10 +120,11 @@ fn what_names_none() {
 }
 
 #[test]
-fn names_that_no_resolver_takes() {
+fn unresolvable_host_names_are_errors() {
     watchdog(|| {
         let long = format!("{}.invalid", "a".repeat(300));
         for host in [
+            "",
             "a\0b",
             "a b.invalid",
             "..",
@@ -126,7 +142,7 @@ fn names_that_no_resolver_takes() {
 }
 
 #[test]
-fn localhost_is_this_host() {
+fn localhost_resolves_to_loopback_addresses() {
     watchdog(|| {
         let found = block_on(resolve("localhost:80")).unwrap();
         assert!(!found.is_empty());
@@ -146,21 +162,19 @@ fn localhost_is_this_host() {
 }
 
 #[test]
-fn an_unknown_name_is_a_clear_error_everywhere() {
+fn an_unknown_host_name_is_an_error_that_names_it() {
     const EXPECTED: &str = "the host name `nonexistent.invalid` could not be resolved: ";
-    watchdog(|| {
-        block_on(async {
-            let name = "nonexistent.invalid:80";
-            let texts = [
-                resolve(name).await.unwrap_err().to_string(),
-                TcpStream::connect(name).await.unwrap_err().to_string(),
-                TcpListener::bind(name).await.unwrap_err().to_string(),
-                UdpSocket::bind(name).await.unwrap_err().to_string(),
-            ];
-            for text in texts {
-                assert!(text.contains(EXPECTED), "{text}");
-            }
-        });
+    async_test(async || {
+        let name = "nonexistent.invalid:80";
+        let texts = [
+            resolve(name).await.unwrap_err().to_string(),
+            TcpStream::connect(name).await.unwrap_err().to_string(),
+            TcpListener::bind(name).await.unwrap_err().to_string(),
+            UdpSocket::bind(name).await.unwrap_err().to_string(),
+        ];
+        for text in texts {
+            assert!(text.contains(EXPECTED), "{text}");
+        }
     });
 }
 
@@ -196,7 +210,7 @@ fn numeric_addresses_never_leave_the_thread() {
 }
 
 #[test]
-fn b97_a_look_up_that_nobody_waits_for_keeps_nothing() {
+fn b97_a_dropped_look_up_does_not_delay_the_end_of_its_runtime() {
     watchdog(|| {
         let runtime = Runtime::new();
         for n in 0..20 {
@@ -218,15 +232,13 @@ fn b97_a_look_up_that_nobody_waits_for_keeps_nothing() {
 
 #[test]
 fn many_look_ups_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let tasks: Vec<_> = (0..50)
-                .map(|port| soloist::spawn(async move { resolve(("localhost", port)).await }))
-                .collect();
-            for (port, task) in tasks.into_iter().enumerate() {
-                let found = task.await.unwrap();
-                assert!(found.iter().all(|a| usize::from(a.port()) == port));
-            }
-        });
+    async_test(async || {
+        let tasks: Vec<_> = (0..50)
+            .map(|port| soloist::spawn(async move { resolve(("localhost", port)).await }))
+            .collect();
+        for (port, task) in tasks.into_iter().enumerate() {
+            let found = task.await.unwrap();
+            assert!(found.iter().all(|a| usize::from(a.port()) == port));
+        }
     });
 }

@@ -1,35 +1,15 @@
 //! `block_on`, `run`, `turn`, handles, and the order in which tasks run.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn, ready};
+use std::future::ready;
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::panic::panic_any;
 
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::{Builder, yield_now};
-use soloist::time::{interval, interval_at, now, sleep, sleep_until, timeout, timeout_at};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::Builder;
+use soloist::time::{interval, now, sleep_until, timeout};
 
-use crate::support::{OnDrop, Seen, count_polls, panic_of, passes_in_child, poll_once, watchdog};
-
-const ZERO: Option<Duration> = Some(Duration::ZERO);
-
-/// Runs `f` on another thread, to its end.
-fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
-    thread::spawn(f).join().expect("nothing panics there")
-}
-
-/// A log that tasks write to.
-type Log<T> = Rc<RefCell<Vec<T>>>;
+use crate::support::*;
 
 #[test]
 fn block_on_returns_the_output_of_a_future_that_borrows() {
@@ -46,14 +26,13 @@ fn block_on_returns_the_output_of_a_future_that_borrows() {
 }
 
 #[test]
-fn block_on_polls_a_ready_future_once_and_no_task_beside_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn block_on_polls_a_ready_future_once() {
+    runtime_test(|runtime| {
         let seen = Seen::new();
         let _task = runtime.spawn(seen.probe());
         let polls = Cell::new(0);
         assert_eq!(runtime.block_on(count_polls(&polls, async { 3 })), 3);
-        // The task was there first, and main has had its turn right after it.
+        // The task was spawned first, and is polled before main.
         assert_eq!((polls.get(), seen.polls.get()), (1, 1));
         assert_eq!(runtime.block_on(count_polls(&polls, async { 4 })), 4);
         assert_eq!((polls.get(), seen.polls.get()), (2, 1));
@@ -65,61 +44,52 @@ fn block_on_polls_a_ready_future_once_and_no_task_beside_it() {
 fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let test = move || {
-        let before = (threads(), crate::support::open_fds());
+        let before = (threads(), open_fds());
         let runtime = Runtime::new();
         runtime.block_on(async {
             let tasks: Vec<_> = (0..10)
                 .map(|millis| spawn(sleep(Duration::from_millis(millis % 3))))
                 .collect();
-            for task in tasks {
-                task.await;
-            }
+            join_all(tasks).await;
             let remote = Handle::current().spawn(|| async { 1 });
             remote.await.unwrap();
-            _ = timeout(Duration::from_millis(1), pending::<()>()).await;
-            assert_eq!((threads(), crate::support::open_fds()), before);
+            _ = timeout(MS, pending::<()>()).await;
+            assert_eq!((threads(), open_fds()), before);
         });
-        // Then the thread's poller is made, and still no thread.
+        // Now the poller of the thread is created, and still no thread.
         runtime.block_on(async {
             let _listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             assert_eq!(threads(), before.0);
-            assert!(crate::support::open_fds() > before.1);
+            assert!(open_fds() > before.1);
         });
     };
-    watchdog(move || {
-        passes_in_child(
-            "runtime::block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket",
-            test,
-        )
-    });
+    in_own_process(test);
 }
 
 #[test]
-fn a_runtime_keeps_its_tasks_from_one_block_on_to_the_next() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn tasks_stay_from_one_block_on_to_the_next() {
+    runtime_test(|runtime| {
         let seen = Seen::new();
         runtime.block_on(async {
             spawn(seen.probe()).detach();
             yield_now().await;
         });
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
+        assert_eq!(seen.counts(), (1, 0));
         runtime.block_on(async {
             seen.finish();
             yield_now().await;
         });
-        assert_eq!((seen.polls.get(), seen.drops.get()), (2, 1));
+        assert_eq!(seen.counts(), (2, 1));
     });
 }
 
 #[test]
-fn mains_future_is_dropped_inside_of_the_runtime_and_before_block_on_returns() {
+fn the_future_of_block_on_is_dropped_inside_the_runtime() {
     watchdog(|| {
-        let dropped = Rc::new(Cell::new(false));
-        let there = dropped.clone();
+        let dropped = leak(Cell::new(false));
         let guard = OnDrop(move || {
             assert!(Handle::try_current().is_some());
-            there.set(true);
+            dropped.set(true);
         });
         let runtime = Runtime::new();
         runtime.block_on(poll_fn(move |_| {
@@ -131,7 +101,7 @@ fn mains_future_is_dropped_inside_of_the_runtime_and_before_block_on_returns() {
 }
 
 #[test]
-fn sockets_belong_to_the_thread_and_not_to_one_block_on() {
+fn a_socket_can_be_used_in_several_runtimes_of_its_thread() {
     watchdog(|| {
         let (listener, mut client) = block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -150,61 +120,44 @@ fn sockets_belong_to_the_thread_and_not_to_one_block_on() {
 }
 
 #[test]
-fn tasks_run_first_in_first_out() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let log: Log<usize> = Rc::default();
-        for number in 0..1_000 {
-            let log = log.clone();
-            runtime
-                .spawn(async move { log.borrow_mut().push(number) })
-                .detach();
-        }
-        runtime.run();
-        assert_eq!(*log.borrow(), (0..1_000).collect::<Vec<_>>());
-    });
-}
-
-#[test]
 fn woken_tasks_run_in_the_order_of_their_wakes() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let log: Log<usize> = Rc::default();
+    runtime_test(|runtime| {
+        let log = Log::new();
         let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
         for number in 0..6 {
-            let (log, wakers) = (log.clone(), wakers.clone());
+            let wakers = wakers.clone();
             let mut started = false;
-            runtime
-                .spawn(poll_fn(move |cx| {
+            spawn_detached(
+                &runtime,
+                poll_fn(move |cx| {
                     if std::mem::replace(&mut started, true) {
-                        log.borrow_mut().push(number);
+                        log.push(number);
                     } else {
                         wakers.borrow_mut().push(cx.waker().clone());
                     }
                     Poll::<()>::Pending
-                }))
-                .detach();
+                }),
+            );
         }
         let order = [4, 0, 5, 2, 2, 4, 1, 3];
         let expected = [4, 0, 5, 2, 1, 3];
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         runtime.block_on(async {
             order.iter().for_each(|&n| wakers.borrow()[n].wake_by_ref());
             yield_now().await;
         });
         assert_eq!(log.take(), expected);
-        // From elsewhere.
+        // From another thread.
         let there = wakers.borrow().clone();
         elsewhere(move || order.iter().for_each(|&n| there[n].wake_by_ref()));
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         assert_eq!(log.take(), expected);
     });
 }
 
 #[test]
-fn spawn_polls_nothing() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn spawn_does_not_poll_the_future() {
+    runtime_test(|runtime| {
         let (one, two, three) = (Seen::new(), Seen::new(), Seen::new());
         let polls = || [&one, &two, &three].map(|seen| seen.polls.get());
         let _one = runtime.spawn(one.probe());
@@ -215,6 +168,9 @@ fn spawn_polls_nothing() {
             let there = three.clone();
             PROBE.set(Some(there));
             let _three = handle.spawn(|| PROBE.take().unwrap().probe());
+            let probe = PROBE.take();
+            assert!(probe.is_some(), "the closure was called inside of `spawn`");
+            PROBE.set(probe);
             assert_eq!(polls(), [1, 0, 0]);
             yield_now().await;
             yield_now().await;
@@ -227,111 +183,77 @@ fn spawn_polls_nothing() {
 }
 
 #[test]
-fn tasks_run_in_generations() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let log: Log<char> = Rc::default();
-        for name in ['a', 'b', 'c'] {
-            let log = log.clone();
-            runtime
-                .spawn(async move {
-                    for _ in 0..3 {
-                        log.borrow_mut().push(name);
-                        yield_now().await;
-                    }
-                })
-                .detach();
-        }
-        runtime.run();
-        assert_eq!(log.borrow().iter().collect::<String>(), "abcabcabc");
-    });
-}
-
-#[test]
-fn a_turn_runs_what_was_ready_when_it_began_each_once() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let log: Log<&str> = Rc::default();
-        let (inner, outer) = (log.clone(), log.clone());
-        runtime
-            .spawn(async move {
-                outer.borrow_mut().push("parent");
-                for _ in 0..10 {
-                    let inner = inner.clone();
-                    spawn(async move { inner.borrow_mut().push("child") }).detach();
-                }
-                yield_now().await;
-                outer.borrow_mut().push("parent");
-            })
-            .detach();
-        let other = log.clone();
-        runtime
-            .spawn(async move {
-                for _ in 0..2 {
-                    other.borrow_mut().push("other");
-                    yield_now().await;
-                }
-            })
-            .detach();
-        let turn = runtime.turn(ZERO).unwrap();
-        // Ten children, the parent, which yielded after them, and the other.
-        assert_eq!((turn.polled, turn.ready), (2, 12));
-        assert_eq!(log.take(), ["parent", "other"]);
-        let turn = runtime.turn(ZERO).unwrap();
-        assert_eq!((turn.polled, turn.ready), (12, 1));
-        let log = log.take();
-        assert!(log[..10].iter().all(|&name| name == "child"));
-        assert_eq!(log[10..], ["parent", "other"]);
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
-    });
-}
-
-#[test]
-fn a_task_that_wakes_itself_for_ever_keeps_no_one_from_running() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
-        runtime
-            .spawn(poll_fn(move |cx| {
-                count.set(count.get() + 1);
-                cx.waker().wake_by_ref();
-                Poll::<()>::Pending
-            }))
-            .detach();
-        let task = runtime.spawn(async {
+fn a_turn_polls_each_task_that_was_ready_when_it_began_once() {
+    runtime_test(|runtime| {
+        let log = Log::new();
+        spawn_detached(&runtime, async move {
+            log.push("parent");
             for _ in 0..10 {
+                spawn(async move { log.push("child") }).detach();
+            }
+            yield_now().await;
+            log.push("parent");
+        });
+        spawn_detached(&runtime, async move {
+            for _ in 0..2 {
+                log.push("other");
                 yield_now().await;
             }
         });
-        runtime.block_on(task);
-        // Turn and turn about.
-        assert!((10..=13).contains(&polls.get()), "{}", polls.get());
+        let done = turn(&runtime);
+        // Ten children, the parent, which yielded after spawning them, and the other.
+        assert_eq!((done.polled, done.ready), (2, 12));
+        assert_eq!(log.take(), ["parent", "other"]);
+        let done = turn(&runtime);
+        assert_eq!((done.polled, done.ready), (12, 1));
+        let log = log.take();
+        assert!(log[..10].iter().all(|&name| name == "child"));
+        assert_eq!(log[10..], ["parent", "other"]);
+        assert_eq!(turn(&runtime).polled, 1);
+    });
+}
+
+#[test]
+fn spawned_tasks_go_to_the_end_of_the_queue() {
+    async_test(async || {
+        let log = Log::new();
+        let parents = [0, 1, 2].map(|n| {
+            spawn(async move {
+                let children =
+                    ["a", "b"].map(|name| spawn(async move { log.push(format!("{n}{name}")) }));
+                log.push(n.to_string());
+                join_all(children).await;
+                log.push(format!("{n} ends"));
+            })
+        });
+        join_all(parents).await;
+        log.assert(&[
+            "0", "1", "2", "0a", "0b", "1a", "1b", "2a", "2b", "0 ends", "1 ends", "2 ends",
+        ]);
     });
 }
 
 #[test]
 fn run_returns_when_no_task_is_left() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         runtime.run();
-        let done = Rc::new(Cell::new(0));
-        let (outer, inner) = (done.clone(), done.clone());
-        runtime
-            .spawn(async move {
-                sleep(Duration::from_millis(1)).await;
-                // Also what is spawned meanwhile.
-                spawn(async move {
-                    sleep(Duration::from_millis(1)).await;
-                    inner.set(inner.get() + 1);
-                })
-                .detach();
-                outer.set(outer.get() + 1);
+        let done = leak(Cell::new(0));
+        spawn_detached(&runtime, async move {
+            sleep(MS).await;
+            // Tasks that are spawned meanwhile.
+            spawn(async move {
+                sleep(MS).await;
+                done.set(done.get() + 1);
             })
             .detach();
-        // A handle that is kept does not keep its task: this one is done.
-        let kept = runtime.spawn(async { 5 });
-        // What other threads have sent before it began.
+            done.set(done.get() + 1);
+        });
+        // A task whose handle is held.
+        let kept = runtime.spawn(async {
+            sleep(5 * MS).await;
+            5
+        });
+        // Tasks that another thread has sent before.
         let handle = runtime.handle();
         let remote = elsewhere(move || handle.spawn(|| async { 6 }));
         runtime.run();
@@ -346,66 +268,148 @@ fn run_returns_when_no_task_is_left() {
 
 #[test]
 fn run_returns_when_the_last_task_is_cancelled_or_aborted() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let aborted = runtime.spawn(pending::<()>());
         let cancelled = runtime.spawn(pending::<()>());
         let abort = aborted.abort_handle();
-        runtime
-            .spawn(async move {
-                sleep(Duration::from_millis(1)).await;
-                drop(cancelled);
-                thread::spawn(move || {
-                    thread::sleep(Duration::from_millis(5));
-                    abort.abort();
-                });
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            sleep(MS).await;
+            drop(cancelled);
+            thread::spawn(move || {
+                thread::sleep(5 * MS);
+                abort.abort();
+            });
+        });
         runtime.run();
         assert!(aborted.is_finished());
     });
 }
 
 #[test]
-fn run_returns_on_stop_and_the_next_one_goes_on() {
+fn a_stop_takes_effect_after_the_generation_and_the_next_call_continues() {
     watchdog(|| {
-        let runtime = Runtime::new();
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        for run in [Runtime::run, Runtime::run_forever] {
+            let runtime = Runtime::new();
+            let log = Log::new();
+            for n in 0..4 {
+                let task = runtime.spawn(async move {
+                    log.push((n, 1));
+                    if n == 1 {
+                        Handle::current().stop();
+                    }
+                    yield_now().await;
+                    log.push((n, 2));
+                    sleep(MS).await;
+                    log.push((n, 3));
+                });
+                task.detach();
+            }
+            run(&runtime);
+            log.assert(&[(0, 1), (1, 1), (2, 1), (3, 1)]);
+            runtime.run();
+            assert_eq!(log.take().len(), 8);
+        }
+    });
+}
+
+#[test]
+fn tasks_sent_before_a_stop_run_before_the_stop_takes_effect() {
+    runtime_test(|runtime| {
+        let (tell, told) = mpsc::channel();
         let task = runtime.spawn(async move {
-            loop {
-                count.set(count.get() + 1);
-                if count.get() == 5 {
-                    Handle::current().stop();
+            let handle = Handle::current();
+            // All of it is in the inbox when this poll ends. The poll may take so long that
+            // the runtime reads the inbox before the next generation, and stops after this one.
+            let sender = thread::spawn(move || {
+                for n in 0..3 {
+                    let tell = tell.clone();
+                    let task = handle.spawn(move || async move { tell.send(n).unwrap() });
+                    task.detach();
                 }
-                if count.get() == 9 {
-                    return;
-                }
+                handle.stop();
+            });
+            sender.join().unwrap();
+            yield_now().await;
+        });
+        runtime.run_forever();
+        assert_eq!(told.try_iter().collect::<Vec<i32>>(), [0, 1, 2]);
+        runtime.block_on(task);
+    });
+}
+
+#[test]
+fn tasks_that_a_block_on_received_before_a_stop_run_once_in_the_next_run() {
+    runtime_test(|runtime| {
+        let (handle, turns) = (runtime.handle(), Arc::new(AtomicUsize::new(0)));
+        let counted = turns.clone();
+        runtime.block_on(async move {
+            // The polls take so long that the inbox is read after each.
+            for _ in 0..3 {
+                thread::sleep(3 * MS);
                 yield_now().await;
             }
+            let sender = thread::spawn(move || {
+                let task = handle.spawn(move || async move {
+                    loop {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                        yield_now().await;
+                    }
+                });
+                task.detach();
+                handle.stop();
+            });
+            sender.join().unwrap();
+            thread::sleep(3 * MS);
+            yield_now().await;
         });
-        runtime.run();
-        assert_eq!(polls.get(), 5);
-        runtime.run();
-        assert_eq!(polls.get(), 9);
-        assert!(task.is_finished());
+        // In the next run it is a ready task like any other.
+        let before = turns.load(Ordering::SeqCst);
+        runtime.run_forever();
+        assert_eq!(turns.load(Ordering::SeqCst), before + 1);
+    });
+}
+
+#[test]
+fn tasks_sent_during_a_long_generation_run_after_it() {
+    runtime_test(|runtime| {
+        let (tell, told) = mpsc::channel();
+        let handle = runtime.handle();
+        let sender = tell.clone();
+        // The polls take so long that the inbox is read before the next one.
+        for n in 0..3 {
+            let (tell, handle, sender) = (tell.clone(), handle.clone(), sender.clone());
+            let task = runtime.spawn(async move {
+                tell.send(n).unwrap();
+                let thread = thread::spawn(move || {
+                    let task = handle.spawn(move || async move { sender.send(10 + n).unwrap() });
+                    task.detach();
+                    if n == 2 {
+                        handle.stop();
+                    }
+                });
+                thread.join().unwrap();
+                thread::sleep(3 * MS);
+            });
+            task.detach();
+        }
+        runtime.run_forever();
+        let told: Vec<i32> = told.try_iter().collect();
+        assert_eq!(told, [0, 1, 2, 10, 11, 12]);
     });
 }
 
 #[test]
 fn run_forever_returns_on_stop_only() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
-        let stopped = Arc::new(AtomicUsize::new(0));
-        let there = stopped.clone();
+        let stopped = leak(AtomicUsize::new(0));
         let thread = thread::spawn(move || {
-            // It has no task, or has had some: it waits for more.
+            // The runtime has no task, and waits for more.
             for number in 0..3 {
                 thread::sleep(Duration::from_millis(number));
                 assert!(handle.spawn(|| async {}).wait().is_ok());
             }
-            there.store(1, Ordering::SeqCst);
+            stopped.store(1, Ordering::SeqCst);
             handle.stop();
         });
         runtime.run_forever();
@@ -421,19 +425,12 @@ fn run_forever_returns_on_stop_only() {
 
 #[test]
 fn a_stop_is_remembered_until_a_run_sees_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
-        let spins = runtime.spawn(async move {
-            loop {
-                count.set(count.get() + 1);
-                yield_now().await;
-            }
-        });
+    runtime_test(|runtime| {
+        let polls = leak(Cell::new(0));
+        let spins = runtime.spawn(count_yields(polls));
         for forever in [false, true] {
             let before = polls.get();
-            // More than one is one.
+            // Two stops count as one.
             runtime.handle().stop();
             runtime.handle().stop();
             if forever {
@@ -441,55 +438,35 @@ fn a_stop_is_remembered_until_a_run_sees_it() {
             } else {
                 runtime.run();
             }
-            // What was ready had its turn, once.
+            // The ready task was polled once.
             assert_eq!(polls.get(), before + 1);
         }
         drop(spins);
 
-        // `block_on` ignores it, and leaves it to a run.
-        runtime.handle().stop();
-        runtime.block_on(async { sleep(Duration::from_millis(1)).await });
+        // `block_on` ignores the stop, and the next run sees it.
+        runtime.block_on(async {
+            Handle::current().stop();
+            sleep(MS).await;
+        });
         runtime.run_forever();
 
-        // It has been used up, also by a run without tasks.
+        // A run without tasks sees it, too.
         runtime.handle().stop();
         runtime.run();
         let (done, there) = (Rc::new(Cell::new(false)), Handle::clone(&runtime.handle()));
         let inside = done.clone();
-        runtime
-            .spawn(async move {
-                sleep(Duration::from_millis(3)).await;
-                inside.set(true);
-                there.stop();
-            })
-            .detach();
+        spawn_detached(&runtime, async move {
+            sleep(3 * MS).await;
+            inside.set(true);
+            there.stop();
+        });
         runtime.run_forever();
         assert!(done.get());
     });
 }
 
 #[test]
-fn a_stop_from_within_a_block_on_is_for_the_next_run() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let polls = runtime.block_on(async {
-            Handle::current().stop();
-            let mut polls = 0;
-            while polls < 5 {
-                yield_now().await;
-                polls += 1;
-            }
-            polls
-        });
-        assert_eq!(polls, 5);
-        let endless = runtime.spawn(pending::<()>());
-        runtime.run_forever();
-        drop(endless);
-    });
-}
-
-#[test]
-fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
+fn a_handle_to_a_dropped_runtime_does_nothing() {
     watchdog(|| {
         let handle = Runtime::new().handle();
         handle.stop();
@@ -497,7 +474,7 @@ fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
         let there = token.clone();
         let task = handle.spawn(move || async move { drop(there) });
         assert_eq!(Arc::strong_count(&token), 1);
-        // Also here, where its thread was: nobody is waited for.
+        // Also on the thread of the runtime: it does not wait.
         let error = task.wait().unwrap_err();
         assert!(error.is_cancelled());
         assert_eq!(error.id(), None);
@@ -513,58 +490,55 @@ fn stop_and_spawn_on_a_runtime_that_is_gone_do_nothing() {
     });
 }
 
-/// Found by the fuzzer: entries of tasks that are over passed for work, and the turn did
-/// nothing at all.
+/// Found by the fuzzer: a turn counted entries of finished tasks as work, and did
+/// nothing.
 #[test]
-fn a_turn_that_finds_only_what_is_over_looks_at_the_sockets() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_turn_with_only_entries_of_finished_tasks_visits_the_reactor() {
+    runtime_test(|runtime| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
         let reads = runtime.spawn(async move { Async::new(socket).unwrap().readable().await });
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(b"x", address).unwrap();
         drop(runtime.spawn(async {}));
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
         assert!(reads.is_finished());
     });
 }
 
 #[test]
-fn a_turn_does_not_wait_when_it_must_not_or_when_there_is_work() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let turn = runtime.turn(ZERO).unwrap();
-        assert_eq!((turn.polled, turn.ready, turn.next_deadline), (0, 0, None));
+fn a_turn_does_not_wait_if_the_limit_is_zero_or_a_task_is_ready() {
+    runtime_test(|runtime| {
+        let done = turn(&runtime);
+        assert_eq!((done.polled, done.ready, done.next_deadline), (0, 0, None));
         runtime.spawn(pending::<()>()).detach();
-        // For ever, if it waited.
+        // With a task that is ready it does not wait, even without a limit.
         assert_eq!(runtime.turn(None).unwrap().polled, 1);
-        let turn = runtime.turn(ZERO).unwrap();
-        assert_eq!((turn.polled, turn.ready), (0, 0));
+        let done = turn(&runtime);
+        assert_eq!((done.polled, done.ready), (0, 0));
     });
 }
 
 #[test]
 fn a_turn_waits_for_timers_sockets_and_other_threads() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let task = runtime.spawn(async {
-            let deadline = now() + Duration::from_millis(3);
+            let deadline = now() + 3 * MS;
             sleep_until(deadline).await;
             deadline
         });
-        // One turn starts it; another one, as a rule, ends it.
+        // One turn starts it; another one, usually, ends it.
         while !task.is_finished() {
-            assert!(runtime.turn(None).unwrap().polled > 0);
+            assert!(runtime.turn(Some(HOUR)).unwrap().polled > 0);
         }
         assert_eq!(runtime.next_deadline(), None);
         assert!(runtime.block_on(task) <= Instant::now());
 
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(3));
+            thread::sleep(3 * MS);
             handle.spawn(|| async { 1 }).wait().unwrap()
         });
         assert_eq!(runtime.turn(None).unwrap().polled, 1);
@@ -581,7 +555,7 @@ fn a_turn_waits_for_timers_sockets_and_other_threads() {
         });
         assert_eq!(runtime.turn(None).unwrap().polled, 1);
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(3));
+            thread::sleep(3 * MS);
             UdpSocket::bind("127.0.0.1:0")
                 .unwrap()
                 .send_to(b"hello", to)
@@ -594,20 +568,19 @@ fn a_turn_waits_for_timers_sockets_and_other_threads() {
 }
 
 #[test]
-fn a_turn_waits_on_when_it_was_notified_for_nothing() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_turn_continues_to_wait_after_a_spurious_notification() {
+    runtime_test(|runtime| {
         let timer = runtime.block_on(async {
-            let mut timer = sleep(Duration::from_secs(3600));
+            let mut timer = sleep(HOUR);
             assert!(poll_once(&mut timer).await.is_pending());
             [timer]
         });
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(5));
-            // The runtime takes it out, and that is all.
+            thread::sleep(5 * MS);
+            // The runtime removes the timer, and has nothing else to do.
             drop(timer);
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(5 * MS);
             handle.spawn(|| async {}).wait().unwrap();
         });
         assert_eq!(runtime.turn(None).unwrap().polled, 1);
@@ -616,47 +589,40 @@ fn a_turn_waits_on_when_it_was_notified_for_nothing() {
 }
 
 #[test]
-fn a_turn_waits_for_as_long_as_it_may_and_no_shorter() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_turn_without_events_waits_for_the_whole_limit() {
+    runtime_test(|runtime| {
         for millis in [1, 7] {
             let wait = Duration::from_millis(millis);
             let start = Instant::now();
             assert_eq!(runtime.turn(Some(wait)).unwrap().polled, 0);
             assert!(start.elapsed() >= wait);
         }
-        // Beside a timer that is far off.
-        runtime.spawn(sleep_for(Duration::from_secs(3600))).detach();
-        let started = runtime.turn(Some(Duration::from_millis(1))).unwrap();
+        // With a timer that is far off.
+        runtime.spawn(sleep_for(HOUR)).detach();
+        let started = runtime.turn(Some(MS)).unwrap();
         assert_eq!(started.polled, 1);
-        let turn = runtime.turn(Some(Duration::from_millis(1))).unwrap();
-        assert_eq!(turn.polled, 0);
-        // Too long for the clock is for ever.
-        let task = runtime.spawn(sleep_for(Duration::from_millis(1)));
+        let done = runtime.turn(Some(MS)).unwrap();
+        assert_eq!(done.polled, 0);
+        // A limit beyond the clock is no limit.
+        let task = runtime.spawn(sleep_for(MS));
         while !task.is_finished() {
             assert!(runtime.turn(Some(Duration::MAX)).unwrap().polled > 0);
         }
     });
 }
 
-/// A sleep that is made where it is awaited.
-async fn sleep_for(duration: Duration) {
-    sleep(duration).await;
-}
-
 #[test]
 fn a_turn_does_not_wait_after_a_stop_until_a_run_has_seen_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         runtime.handle().stop();
-        // For ever, if it waited.
+        // Without a limit, but after a stop.
         assert_eq!(runtime.turn(None).unwrap().polled, 0);
         assert_eq!(runtime.turn(None).unwrap().polled, 0);
         runtime.run();
-        // One that comes while it waits.
+        // A stop during the wait.
         let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(5 * MS);
             handle.stop();
         });
         assert_eq!(runtime.turn(None).unwrap().polled, 0);
@@ -667,48 +633,44 @@ fn a_turn_does_not_wait_after_a_stop_until_a_run_has_seen_it() {
 
 #[test]
 fn the_next_deadline_is_that_of_the_first_timer() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         assert_eq!(runtime.next_deadline(), None);
-        let start = Instant::now() + Duration::from_secs(100);
+        let start = Instant::now() + 100 * SECOND;
         let at = move |seconds| start + Duration::from_secs(seconds);
         let tasks: Vec<_> = [30, 10, 20]
             .into_iter()
             .map(|seconds| runtime.spawn(async move { sleep_until(at(seconds)).await }))
             .collect();
         assert_eq!(runtime.next_deadline(), None);
-        let turn = runtime.turn(ZERO).unwrap();
-        assert_eq!(turn.next_deadline, Some(at(10)));
+        let done = turn(&runtime);
+        assert_eq!(done.next_deadline, Some(at(10)));
         assert_eq!(runtime.next_deadline(), Some(at(10)));
         let mut tasks = tasks.into_iter();
         let (thirty, ten) = (tasks.next(), tasks.next());
-        // Inside of the runtime: a timer that is given up leaves at once.
+        // A timer that is dropped inside the runtime is removed at once,
         runtime.block_on(async { drop(ten) });
         assert_eq!(runtime.next_deadline(), Some(at(20)));
         runtime.block_on(async { drop(tasks) });
         assert_eq!(runtime.next_deadline(), Some(at(30)));
-        // Outside of it: when it next turns.
+        // and outside of it in the next turn.
         drop(thirty);
-        assert_eq!(runtime.turn(ZERO).unwrap().next_deadline, None);
+        assert_eq!(turn(&runtime).next_deadline, None);
         assert_eq!(runtime.next_deadline(), None);
     });
 }
 
 #[test]
 fn turns_fire_timers_beside_tasks_that_are_always_ready() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        runtime
-            .spawn(async {
-                loop {
-                    yield_now().await;
-                }
-            })
-            .detach();
-        let task = runtime.spawn(sleep_for(Duration::from_millis(1)));
-        runtime.turn(ZERO).unwrap();
-        thread::sleep(Duration::from_millis(3));
-        // Due for certain: after so many polls at the latest the timers are looked at.
+    runtime_test(|runtime| {
+        spawn_detached(&runtime, async {
+            loop {
+                yield_now().await;
+            }
+        });
+        let task = runtime.spawn(sleep_for(MS));
+        turn(&runtime);
+        thread::sleep(3 * MS);
+        // It is due now: the timers are checked at the latest after so many polls.
         let mut turns = 0;
         while !task.is_finished() {
             assert_eq!(runtime.turn(None).unwrap().ready, 1);
@@ -734,22 +696,21 @@ fn the_current_handle_is_that_of_the_runtime_that_runs() {
             });
         }
         assert!(Handle::try_current().is_none());
-        // Not on other threads: they are outside.
+        // Other threads have no current handle.
         one.block_on(async { assert!(elsewhere(|| Handle::try_current().is_none())) });
     });
 }
 
 #[test]
-fn a_remote_task_is_made_polled_and_dropped_on_the_runtimes_thread() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_remote_task_is_created_polled_and_dropped_on_the_runtimes_thread() {
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let here = thread::current().id();
         let thread = thread::spawn(move || {
             let task = handle.spawn(move || {
                 assert_eq!(thread::current().id(), here);
-                // Nothing of this is Send.
-                let local = Rc::new(Cell::new(1));
+                // Neither of these is `Send`.
+                let local = leak(Cell::new(1));
                 let dropped = OnDrop(move || assert_eq!(thread::current().id(), here));
                 async move {
                     let _dropped = dropped;
@@ -769,9 +730,8 @@ fn a_remote_task_is_made_polled_and_dropped_on_the_runtimes_thread() {
 }
 
 #[test]
-fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_remote_task_can_be_awaited_in_any_executor() {
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
             let sum = |a, b| {
@@ -783,7 +743,7 @@ fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
             let one = sum(1, 2).wait().unwrap();
             let two = block_on(sum(3, 4)).unwrap();
             let three = futures_lite::future::block_on(sum(5, 6)).unwrap();
-            // By reference: it is kept.
+            // Awaited by reference.
             let mut task = sum(7, 8);
             let four = block_on(async { (&mut task).await }).unwrap();
             handle.stop();
@@ -798,9 +758,8 @@ fn a_remote_task_is_awaited_by_its_own_runtime_another_or_another_executor() {
 }
 
 #[test]
-fn a_remote_task_that_is_aborted_before_it_starts_is_never_made() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn the_closure_of_a_remote_task_aborted_before_it_starts_is_not_called() {
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let made = Arc::new(AtomicUsize::new(0));
         let count = made.clone();
@@ -824,29 +783,25 @@ fn a_remote_task_that_is_aborted_before_it_starts_is_never_made() {
 }
 
 #[test]
-fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_remote_task_is_cancelled_by_abort_and_drop_but_not_by_detach() {
+    runtime_test(|runtime| {
         let spawn_counted = || {
             let token = Arc::new(());
             let there = token.clone();
-            let task = runtime.handle().spawn(move || async move {
-                let _there = there;
-                pending::<()>().await;
-            });
+            let task = runtime.handle().spawn(move || hold(there));
             (task, token)
         };
         let [(aborted, a), (dropped, b), (detached, c)] = [(); 3].map(|()| spawn_counted());
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         elsewhere(move || {
             aborted.abort();
             drop(dropped);
             detached.detach();
-            // Nothing has happened yet: their runtime has not turned.
+            // Nothing changes before the next turn of the runtime.
         });
         let counts = || [&a, &b, &c].map(Arc::strong_count);
         assert_eq!(counts(), [2, 2, 2]);
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         assert_eq!(counts(), [1, 1, 2]);
         drop(runtime);
         assert_eq!(counts(), [1, 1, 1]);
@@ -854,14 +809,13 @@ fn a_remote_task_is_cancelled_by_abort_and_by_its_drop_but_not_by_detach() {
 }
 
 #[test]
-fn a_remote_task_that_is_over_stays_so() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn an_abort_does_not_change_a_finished_remote_task() {
+    runtime_test(|runtime| {
         let task = runtime.handle().spawn(|| async { String::from("kept") });
         runtime.run();
         task.abort();
-        runtime.turn(ZERO).unwrap();
-        // Here, where it could wait for ever; but it need not wait.
+        turn(&runtime);
+        // On the thread of the runtime, but it is finished, so `wait` returns at once.
         assert_eq!(task.wait().unwrap(), "kept");
         let task = runtime.handle().spawn(|| async { "dropped" });
         runtime.run();
@@ -871,15 +825,13 @@ fn a_remote_task_that_is_over_stays_so() {
 }
 
 #[test]
-fn to_wait_for_a_remote_task_on_its_own_thread_panics_and_cancels_it() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn wait_panics_on_the_runtimes_own_thread_and_cancels_the_task() {
+    runtime_test(|runtime| {
         let expected = "`RemoteTask::wait` on the runtime's own thread would wait for itself: \
                         `.await` it";
-        let seen = Arc::new(AtomicUsize::new(0));
-        let there = seen.clone();
-        let make = move || async move { _ = there.fetch_add(1, Ordering::SeqCst) };
-        let task = runtime.handle().spawn(make.clone());
+        let seen = leak(AtomicUsize::new(0));
+        let make = move || async move { _ = seen.fetch_add(1, Ordering::SeqCst) };
+        let task = runtime.handle().spawn(make);
         assert_eq!(panic_of(|| task.wait()), expected);
         runtime.block_on(async {
             let task = Handle::current().spawn(make);
@@ -892,9 +844,8 @@ fn to_wait_for_a_remote_task_on_its_own_thread_panics_and_cancels_it() {
 }
 
 #[test]
-fn a_thread_that_waits_when_the_runtime_goes_is_told_that_its_task_is_cancelled() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn wait_returns_an_error_when_the_runtime_is_dropped() {
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let (send, receive) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -903,7 +854,7 @@ fn a_thread_that_waits_when_the_runtime_goes_is_told_that_its_task_is_cancelled(
             task.wait()
         });
         receive.recv().unwrap();
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         drop(runtime);
         let error = thread.join().unwrap().unwrap_err();
         assert!(error.is_cancelled());
@@ -912,7 +863,7 @@ fn a_thread_that_waits_when_the_runtime_goes_is_told_that_its_task_is_cancelled(
 }
 
 #[test]
-fn the_panic_of_a_remote_task_is_kept_for_who_awaits_it() {
+fn the_panic_of_a_remote_task_is_returned_to_its_handle() {
     watchdog(|| {
         let runtime = Runtime::builder().propagate_panics(true).build();
         let handle = runtime.handle();
@@ -938,7 +889,7 @@ fn the_panic_of_a_remote_task_is_kept_for_who_awaits_it() {
     });
 }
 
-/// What ends with the panic of a detached task.
+/// Calls that the panic of a detached task ends.
 fn calls() -> [fn(&Runtime); 4] {
     [
         |runtime| runtime.run(),
@@ -949,7 +900,7 @@ fn calls() -> [fn(&Runtime); 4] {
 }
 
 #[test]
-fn propagated_panics_end_whatever_runs_and_leave_the_other_tasks_intact() {
+fn b30_propagated_panics_end_the_call_and_leave_the_other_tasks_intact() {
     watchdog(|| {
         for call in calls() {
             for remote in [false, true] {
@@ -962,9 +913,7 @@ fn propagated_panics_end_whatever_runs_and_leave_the_other_tasks_intact() {
                         .spawn(|| async { panic_any(String::from("loud")) })
                         .detach();
                 } else {
-                    runtime
-                        .spawn(async { panic_any(String::from("loud")) })
-                        .detach();
+                    spawn_detached(&runtime, async { panic_any(String::from("loud")) });
                 }
                 runtime.spawn(after.probe()).detach();
                 let outcome = catch_unwind(AssertUnwindSafe(|| call(&runtime)));
@@ -984,7 +933,7 @@ fn propagated_panics_end_whatever_runs_and_leave_the_other_tasks_intact() {
 }
 
 #[test]
-fn only_panics_that_nobody_can_await_are_propagated() {
+fn only_panics_of_tasks_without_a_handle_are_propagated() {
     watchdog(|| {
         for propagate in [false, true] {
             let runtime = Runtime::builder().propagate_panics(propagate).build();
@@ -998,7 +947,7 @@ fn only_panics_that_nobody_can_await_are_propagated() {
             });
             drop(held);
             runtime.run();
-            // And a detached one without the setting.
+            // The panic of a detached task, without the setting.
             if !propagate {
                 runtime.spawn(async { panic!("detached") }).detach();
                 runtime.run();
@@ -1008,37 +957,9 @@ fn only_panics_that_nobody_can_await_are_propagated() {
 }
 
 #[test]
-fn nothing_that_blocks_can_be_called_inside_of_a_running_runtime() {
-    watchdog(|| {
-        let other = Runtime::new();
-        let seen = Seen::new();
-        other.spawn(seen.probe()).detach();
-        block_on(async {
-            let texts = [
-                ("block_on", panic_of(|| block_on(async {}))),
-                ("block_on", panic_of(|| other.block_on(async {}))),
-                ("run", panic_of(|| other.run())),
-                ("run_forever", panic_of(|| other.run_forever())),
-                ("turn", panic_of(|| other.turn(ZERO))),
-            ];
-            for (name, text) in texts {
-                let start = format!("`{name}` inside of a running soloist runtime would stop");
-                assert!(text.starts_with(&start), "{text}");
-                assert!(text.contains("use `.await` there"), "{text}");
-            }
-            // All is as before.
-            spawn(async {}).await;
-        });
-        assert_eq!(seen.polls.get(), 0);
-        other.turn(ZERO).unwrap();
-        assert_eq!(seen.polls.get(), 1);
-    });
-}
-
-#[test]
-fn misuse_is_blamed_on_its_caller() {
+fn panics_about_misuse_name_the_place_of_the_call() {
     let test = || {
-        /// Calls `f`, and notes where that is.
+        /// Calls `f`, and prints the place of the call.
         #[track_caller]
         fn blame<R>(f: impl FnOnce() -> R) {
             let place = std::panic::Location::caller();
@@ -1051,67 +972,35 @@ fn misuse_is_blamed_on_its_caller() {
             blame(|| runtime.block_on(async {}));
             blame(|| runtime.run());
             blame(|| runtime.run_forever());
-            blame(|| runtime.turn(ZERO));
+            blame(|| runtime.turn(Some(Duration::ZERO)));
         });
         blame(|| drop(spawn(ready(()))));
         blame(|| drop(Builder::new().spawn(ready(()))));
         blame(|| sleep(Duration::ZERO));
         blame(|| sleep_until(Instant::now()));
         blame(|| timeout(Duration::ZERO, ready(())));
-        blame(|| interval(Duration::from_secs(1)));
+        blame(|| interval(SECOND));
         blame(|| now());
         blame(|| Handle::current());
         blame(|| runtime.handle().spawn(|| async {}).wait());
     };
-    watchdog(move || {
-        let stderr = passes_in_child("runtime::misuse_is_blamed_on_its_caller", test);
-        let mut lines = stderr.lines();
-        let mut checked = 0;
-        while let Some(line) = lines.next() {
-            let Some(place) = line.strip_prefix("expected ") else {
-                continue;
-            };
-            // `thread '...' panicked at src/main.rs:1:2:`
-            let said = lines.find(|line| line.contains(" panicked at ")).unwrap();
-            assert!(said.contains(place), "{said}: not {place}");
-            checked += 1;
-        }
-        assert_eq!(checked, 14);
-    });
+    let stderr = in_own_process(test);
+    let mut lines = stderr.lines();
+    let mut checked = 0;
+    while let Some(line) = lines.next() {
+        let Some(place) = line.strip_prefix("expected ") else {
+            continue;
+        };
+        // `thread '...' panicked at src/main.rs:1:2:`
+        let said = lines.find(|line| line.contains(" panicked at ")).unwrap();
+        assert!(said.contains(place), "{said}: not {place}");
+        checked += 1;
+    }
+    assert_eq!(checked, 14);
 }
 
 #[test]
-fn what_needs_a_runtime_says_so_outside_of_one() {
-    watchdog(|| {
-        let (deadline, second) = (Instant::now(), Duration::from_secs(1));
-        let texts = [
-            ("`spawn`", panic_of(|| drop(spawn(ready(()))))),
-            (
-                "`spawn`",
-                panic_of(|| drop(Builder::new().spawn(ready(())))),
-            ),
-            ("`sleep`", panic_of(|| sleep(Duration::ZERO))),
-            ("`sleep_until`", panic_of(|| sleep_until(deadline))),
-            ("`timeout`", panic_of(|| timeout(Duration::ZERO, ready(())))),
-            ("`timeout_at`", panic_of(|| timeout_at(deadline, ready(())))),
-            ("`interval`", panic_of(|| interval(second))),
-            ("`interval_at`", panic_of(|| interval_at(deadline, second))),
-            ("`time::now`", panic_of(now)),
-            ("`Handle::current`", panic_of(Handle::current)),
-        ];
-        for (what, text) in texts {
-            let what = format!("{what} outside of a soloist runtime: ");
-            assert!(text.starts_with(&what), "{text}");
-            assert!(text.contains("`soloist::block_on`"), "{text}");
-        }
-        let [mut sleep] = block_on(async { [sleep(Duration::from_secs(1))] });
-        let text = panic_of(|| Pin::new(&mut sleep).poll(&mut Context::from_waker(Waker::noop())));
-        assert!(text.contains("outside of a soloist runtime"), "{text}");
-    });
-}
-
-#[test]
-fn what_needs_a_runtime_and_can_return_an_error_does_so_outside_of_one() {
+fn sockets_return_an_error_outside_a_runtime() {
     watchdog(|| {
         fn now_or_never<F: Future>(future: F) -> F::Output {
             let mut future = std::pin::pin!(future);
@@ -1138,7 +1027,7 @@ fn what_needs_a_runtime_and_can_return_an_error_does_so_outside_of_one() {
             assert!(text.contains("outside of a soloist runtime"), "{text}");
             assert!(text.contains("`soloist::block_on`"), "{text}");
         }
-        // And the use of one that was made inside.
+        // Operations on a socket that was created inside a runtime.
         let listener = block_on(async { TcpListener::bind("127.0.0.1:0").await.unwrap() });
         let text = now_or_never(listener.accept()).unwrap_err().to_string();
         assert!(text.contains("outside of a soloist runtime"), "{text}");

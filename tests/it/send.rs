@@ -45,7 +45,7 @@ assert_is!(Sync: Handle, AbortHandle, RemoteTask<String>, JoinError, TaskId, Tur
 assert_is!(Send: Builder, task::Builder);
 assert_is!(Sync: Builder, task::Builder);
 
-// They stay on their thread, whatever is in them.
+// These stay on their thread, for every type parameter.
 assert_is_not!(Send: Runtime, Task<()>, Task<String>);
 assert_is_not!(Sync: Runtime, Task<()>, Task<String>);
 // As Send as what is in them, and no more.

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
 
 use futures_lite::StreamExt;
 use futures_lite::future::{or, zip};
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGKILL, SIGSEGV, SIGSTOP, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::raise;
 use soloist::signal::ctrl_c;
 use soloist::signal::unix::{SignalKind, signal};
@@ -20,171 +19,152 @@ use soloist::task::yield_now;
 use soloist::time::sleep;
 use soloist::{block_on, spawn};
 
-use crate::support::{passes_in_child, poll_once, watchdog};
+use crate::support::*;
 
 const USR1: SignalKind = SignalKind::user_defined1();
 
-/// Runs a test under the watchdog in a process of its own: signals are the process's.
-#[track_caller]
-fn alone(name: &str, test: impl FnOnce() + Send + 'static) {
-    passes_in_child(&format!("signal::{name}"), || watchdog(test));
-}
-
 #[test]
-fn a_thousand_signals_are_one_and_the_next_is_another() {
-    alone("a_thousand_signals_are_one_and_the_next_is_another", || {
-        block_on(async {
-            let mut signals = signal(USR1).unwrap();
-            for _ in 0..3 {
-                assert!(poll_once(&mut pin!(signals.recv())).await.is_pending());
-                for _ in 0..1_000 {
-                    raise(SIGUSR1).unwrap();
-                }
-                signals.recv().await.unwrap();
-                assert!(poll_once(&mut pin!(signals.recv())).await.is_pending());
-                // Also when it waits already.
-                let raised = async {
-                    sleep(Duration::from_millis(1)).await;
-                    raise(SIGUSR1).unwrap();
-                };
-                zip(async { signals.recv().await.unwrap() }, raised).await;
+fn pending_signals_coalesce_and_later_ones_are_reported() {
+    async_in_own_process(async || {
+        let mut signals = signal(USR1).unwrap();
+        for _ in 0..3 {
+            assert_pending(signals.recv()).await;
+            for _ in 0..1_000 {
+                raise(SIGUSR1).unwrap();
             }
-        });
+            signals.recv().await.unwrap();
+            assert_pending(signals.recv()).await;
+            // Also when it waits already.
+            let raised = async {
+                sleep(MS).await;
+                raise(SIGUSR1).unwrap();
+            };
+            zip(async { signals.recv().await.unwrap() }, raised).await;
+        }
     });
 }
 
 #[test]
 fn the_last_of_a_thousand_signals_is_not_lost() {
-    alone("the_last_of_a_thousand_signals_is_not_lost", || {
-        block_on(async {
-            let mut signals = signal(USR1).unwrap();
-            // As fast as they go: the report that follows the last one has to come.
-            let sent = Arc::new(AtomicUsize::new(0));
-            let counter = sent.clone();
-            let sender = thread::spawn(move || {
-                for n in 1..=1_000 {
-                    counter.store(n, Ordering::SeqCst);
-                    raise(SIGUSR1).unwrap();
-                }
-            });
-            while sent.load(Ordering::SeqCst) < 1_000 {
-                signals.recv().await.unwrap();
-            }
-            sender.join().unwrap();
-
-            // In lockstep: each is the last one for a while.
-            drop(signals);
-            let mut signals = signal(USR1).unwrap();
-            let seen = Arc::new(AtomicUsize::new(0));
-            let counter = seen.clone();
-            let sender = thread::spawn(move || {
-                for n in 1..=1_000 {
-                    raise(SIGUSR1).unwrap();
-                    while counter.load(Ordering::SeqCst) < n {
-                        thread::yield_now();
-                    }
-                }
-            });
+    async_in_own_process(async || {
+        let mut signals = signal(USR1).unwrap();
+        // As fast as they go: the report that follows the last one has to come.
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counter = sent.clone();
+        let sender = thread::spawn(move || {
             for n in 1..=1_000 {
-                signals.recv().await.unwrap();
-                seen.store(n, Ordering::SeqCst);
+                counter.store(n, Ordering::SeqCst);
+                raise(SIGUSR1).unwrap();
             }
-            sender.join().unwrap();
-            assert!(poll_once(&mut pin!(signals.recv())).await.is_pending());
         });
+        while sent.load(Ordering::SeqCst) < 1_000 {
+            signals.recv().await.unwrap();
+        }
+        sender.join().unwrap();
+
+        // In lockstep: each is the last one for a while.
+        drop(signals);
+        let mut signals = signal(USR1).unwrap();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let counter = seen.clone();
+        let sender = thread::spawn(move || {
+            for n in 1..=1_000 {
+                raise(SIGUSR1).unwrap();
+                while counter.load(Ordering::SeqCst) < n {
+                    thread::yield_now();
+                }
+            }
+        });
+        for n in 1..=1_000 {
+            signals.recv().await.unwrap();
+            seen.store(n, Ordering::SeqCst);
+        }
+        sender.join().unwrap();
+        assert_pending(signals.recv()).await;
     });
 }
 
 #[test]
 fn a_signal_is_a_stream() {
-    alone("a_signal_is_a_stream", || {
-        block_on(async {
-            let mut signals = signal(USR1).unwrap();
-            for _ in 0..3 {
-                raise(SIGUSR1).unwrap();
-                let report: Option<io::Result<()>> = signals.next().await;
-                report.expect("it has no end").unwrap();
-            }
-        });
+    async_in_own_process(async || {
+        let mut signals = signal(USR1).unwrap();
+        for _ in 0..3 {
+            raise(SIGUSR1).unwrap();
+            let report: Option<io::Result<()>> = signals.next().await;
+            report.expect("it has no end").unwrap();
+        }
     });
 }
 
 #[test]
-fn ctrl_c_comes_through_tasks_that_wake_themselves() {
-    alone("ctrl_c_comes_through_tasks_that_wake_themselves", || {
-        block_on(async {
-            for _ in 0..100 {
-                spawn(async {
-                    loop {
-                        yield_now().await;
-                    }
-                })
-                .detach();
-            }
-            let polls = Cell::new(0);
-            let busy = poll_fn(|cx| {
-                polls.set(polls.get() + 1);
-                if polls.get() == 100 {
-                    raise(SIGINT).unwrap();
+fn ctrl_c_is_reported_beside_tasks_that_wake_themselves() {
+    async_in_own_process(async || {
+        for _ in 0..100 {
+            spawn(async {
+                loop {
+                    yield_now().await;
                 }
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            });
-            or(ctrl_c(), busy).await.unwrap();
+            })
+            .detach();
+        }
+        let polls = Cell::new(0);
+        let busy = poll_fn(|cx| {
+            polls.set(polls.get() + 1);
+            if polls.get() == 100 {
+                raise(SIGINT).unwrap();
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
         });
+        or(ctrl_c(), busy).await.unwrap();
     });
 }
 
 #[test]
-fn b98_ctrl_c_comes_through_a_flood_of_wakes_and_signals() {
-    alone(
-        "b98_ctrl_c_comes_through_a_flood_of_wakes_and_signals",
-        || {
-            block_on(async {
-                // More than any buffer holds, and nobody reads it.
-                let mut unread = signal(SignalKind::user_defined2()).unwrap();
-                for _ in 0..10_000 {
-                    raise(SIGUSR2).unwrap();
+fn b98_ctrl_c_is_reported_during_a_flood_of_wakes_and_signals() {
+    async_in_own_process(async || {
+        // More than any buffer holds, and nobody reads it.
+        let mut unread = signal(SignalKind::user_defined2()).unwrap();
+        for _ in 0..10_000 {
+            raise(SIGUSR2).unwrap();
+        }
+        let over = Arc::new(AtomicBool::new(false));
+        let flood = |waker: std::task::Waker| {
+            let over = over.clone();
+            thread::spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    waker.wake_by_ref();
                 }
-                let over = Arc::new(AtomicBool::new(false));
-                let flood = |waker: std::task::Waker| {
-                    let over = over.clone();
-                    thread::spawn(move || {
-                        while !over.load(Ordering::SeqCst) {
-                            waker.wake_by_ref();
-                        }
-                    })
-                };
-                let mut threads = Vec::new();
-                let polls = Cell::new(0);
-                let busy = poll_fn(|cx| {
-                    if threads.is_empty() {
-                        threads.extend((0..2).map(|_| flood(cx.waker().clone())));
-                    }
-                    polls.set(polls.get() + 1);
-                    if polls.get() == 100 {
-                        thread::spawn(|| raise(SIGINT).unwrap());
-                    }
-                    Poll::<io::Result<()>>::Pending
-                });
-                or(ctrl_c(), busy).await.unwrap();
-                over.store(true, Ordering::SeqCst);
-                for thread in threads {
-                    thread.join().unwrap();
-                }
+            })
+        };
+        let mut threads = Vec::new();
+        let polls = Cell::new(0);
+        let busy = poll_fn(|cx| {
+            if threads.is_empty() {
+                threads.extend((0..2).map(|_| flood(cx.waker().clone())));
+            }
+            polls.set(polls.get() + 1);
+            if polls.get() == 100 {
+                thread::spawn(|| raise(SIGINT).unwrap());
+            }
+            Poll::<io::Result<()>>::Pending
+        });
+        or(ctrl_c(), busy).await.unwrap();
+        over.store(true, Ordering::SeqCst);
+        for thread in threads {
+            thread.join().unwrap();
+        }
 
-                unread.recv().await.unwrap();
-                assert!(poll_once(&mut pin!(unread.recv())).await.is_pending());
-                raise(SIGUSR2).unwrap();
-                unread.recv().await.unwrap();
-            });
-        },
-    );
+        unread.recv().await.unwrap();
+        assert_pending(unread.recv()).await;
+        raise(SIGUSR2).unwrap();
+        unread.recv().await.unwrap();
+    });
 }
 
 #[test]
-fn every_listener_hears_of_a_signal_and_of_no_other() {
-    alone("every_listener_hears_of_a_signal_and_of_no_other", || {
+fn each_listener_receives_its_signal_and_no_other() {
+    in_own_process(|| {
         let (told, wait) = std::sync::mpsc::channel();
         let elsewhere = thread::spawn(move || {
             block_on(async {
@@ -201,7 +181,7 @@ fn every_listener_hears_of_a_signal_and_of_no_other() {
             let (a_heard, b_heard) = zip(a.recv(), b.recv()).await;
             a_heard.unwrap();
             b_heard.unwrap();
-            assert!(poll_once(&mut pin!(other.recv())).await.is_pending());
+            assert_pending(other.recv()).await;
 
             drop(a);
             raise(SIGUSR1).unwrap();
@@ -213,83 +193,60 @@ fn every_listener_hears_of_a_signal_and_of_no_other() {
 
 #[test]
 fn a_dropped_listener_leaves_nothing_behind() {
-    alone("a_dropped_listener_leaves_nothing_behind", || {
-        block_on(async {
-            drop(signal(USR1).unwrap());
-            // It does not end the process, and the next listener does not hear of it.
-            raise(SIGUSR1).unwrap();
-            let mut signals = signal(USR1).unwrap();
-            assert!(poll_once(&mut pin!(signals.recv())).await.is_pending());
+    async_in_own_process(async || {
+        drop(signal(USR1).unwrap());
+        // It does not end the process, and the next listener does not hear of it.
+        raise(SIGUSR1).unwrap();
+        let mut signals = signal(USR1).unwrap();
+        assert_pending(signals.recv()).await;
 
-            #[cfg(target_os = "linux")]
-            let before = crate::support::open_fds();
-            for _ in 0..1_000 {
-                let mut given_up = signal(USR1).unwrap();
-                assert!(poll_once(&mut pin!(given_up.recv())).await.is_pending());
-                assert!(poll_once(&mut pin!(ctrl_c())).await.is_pending());
-            }
-            #[cfg(target_os = "linux")]
-            assert_eq!(crate::support::open_fds(), before);
-            raise(SIGINT).unwrap();
-            raise(SIGUSR1).unwrap();
-            signals.recv().await.unwrap();
-        });
+        #[cfg(target_os = "linux")]
+        let before = open_fds();
+        for _ in 0..1_000 {
+            let mut given_up = signal(USR1).unwrap();
+            assert_pending(given_up.recv()).await;
+            assert_pending(ctrl_c()).await;
+        }
+        #[cfg(target_os = "linux")]
+        assert_eq!(open_fds(), before);
+        raise(SIGINT).unwrap();
+        raise(SIGUSR1).unwrap();
+        signals.recv().await.unwrap();
     });
 }
 
 #[test]
 fn a_listener_moves_to_another_thread_and_outlives_a_runtime() {
-    alone(
-        "a_listener_moves_to_another_thread_and_outlives_a_runtime",
-        || {
-            let mut signals = block_on(async { signal(USR1) }).unwrap();
-            raise(SIGUSR1).unwrap();
-            block_on(signals.recv()).unwrap();
-            // It has waited here.
-            block_on(async {
-                assert!(poll_once(&mut pin!(signals.recv())).await.is_pending());
-            });
-            raise(SIGUSR1).unwrap();
-            thread::spawn(move || {
-                block_on(signals.recv()).unwrap();
-                thread::spawn(|| {
-                    thread::sleep(Duration::from_millis(5));
-                    raise(SIGUSR1).unwrap();
-                });
-                block_on(signals.recv()).unwrap();
-            })
-            .join()
-            .unwrap();
-        },
-    );
-}
-
-#[test]
-fn a_signal_from_another_process_arrives() {
-    alone("a_signal_from_another_process_arrives", || {
+    in_own_process(|| {
+        let mut signals = block_on(async { signal(USR1) }).unwrap();
+        raise(SIGUSR1).unwrap();
+        block_on(signals.recv()).unwrap();
+        // It has waited here.
         block_on(async {
-            let mut hangup = signal(SignalKind::hangup()).unwrap();
-            let kill = format!("kill -HUP {}", std::process::id());
-            let kill = std::process::Command::new("sh").args(["-c", &kill]).spawn();
-            hangup.recv().await.unwrap();
-            assert!(kill.unwrap().wait().unwrap().success());
+            assert_pending(signals.recv()).await;
         });
+        raise(SIGUSR1).unwrap();
+        thread::spawn(move || {
+            block_on(signals.recv()).unwrap();
+            thread::spawn(|| {
+                thread::sleep(5 * MS);
+                raise(SIGUSR1).unwrap();
+            });
+            block_on(signals.recv()).unwrap();
+        })
+        .join()
+        .unwrap();
     });
 }
 
 #[test]
-fn what_cannot_be_listened_to_is_an_error() {
-    watchdog(|| {
-        block_on(async {
-            for number in [SIGKILL, SIGSTOP, SIGSEGV] {
-                let error = signal(SignalKind::from_raw(number)).unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-                assert!(error.to_string().starts_with("SIG"), "{error}");
-            }
-            for number in [0, -1, 12_345] {
-                signal(SignalKind::from_raw(number)).unwrap_err();
-            }
-        });
+fn a_signal_from_another_process_arrives() {
+    async_in_own_process(async || {
+        let mut hangup = signal(SignalKind::hangup()).unwrap();
+        let kill = format!("kill -HUP {}", std::process::id());
+        let kill = std::process::Command::new("sh").args(["-c", &kill]).spawn();
+        hangup.recv().await.unwrap();
+        assert!(kill.unwrap().wait().unwrap().success());
     });
 }
 
@@ -320,14 +277,12 @@ fn kinds_have_names_and_numbers() {
 
 #[test]
 fn a_program_that_waits_for_ctrl_c_is_idle() {
-    alone("a_program_that_waits_for_ctrl_c_is_idle", || {
-        block_on(async {
-            let waiting = spawn(async {
-                ctrl_c().await.unwrap();
-                pending::<()>().await;
-            });
-            crate::support::assert_idle(Duration::from_millis(50)).await;
-            assert!(!waiting.is_finished());
+    async_in_own_process(async || {
+        let waiting = spawn(async {
+            ctrl_c().await.unwrap();
+            pending::<()>().await;
         });
+        assert_idle(50 * MS).await;
+        assert!(!waiting.is_finished());
     });
 }

@@ -1,21 +1,16 @@
-//! `Builder::warn_slow`, and the times that `Builder::inspect` keeps.
+//! `Builder::warn_slow`, and the times that `Builder::inspect` measures.
 
-use std::future::{Future, pending};
 use std::iter;
-use std::thread;
-use std::time::Duration;
 
-use soloist::task::{Builder, yield_now};
-use soloist::time::sleep;
-use soloist::{Runtime, inspect, spawn};
+use soloist::inspect;
+use soloist::task::Builder;
 
 use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
-
-/// What a child process says that runs this on a runtime which warns from `from` on.
-fn said(name: &str, from: Duration, test: impl Future<Output = ()>) -> Vec<String> {
-    let stderr = passes_in_child(name, || {
+/// The warnings of a child process that runs `test` on a runtime which warns of polls and turns
+/// that take `from` or longer.
+fn said<F: Future<Output = ()>>(from: Duration, test: F) -> Vec<String> {
+    let stderr = passes_in_child(test_name::<F>(), || {
         show_warnings();
         Runtime::builder().warn_slow(from).build().block_on(test);
     });
@@ -24,7 +19,7 @@ fn said(name: &str, from: Duration, test: impl Future<Output = ()>) -> Vec<Strin
 
 #[test]
 fn a_slow_poll_names_the_task() {
-    let said = said("slow::a_slow_poll_names_the_task", 200 * MS, async {
+    let said = said(200 * MS, async {
         let slow = Builder::new().name("blocks").spawn(async {
             yield_now().await;
             thread::sleep(210 * MS);
@@ -35,7 +30,7 @@ fn a_slow_poll_names_the_task() {
         over.await;
         thread::sleep(210 * MS);
     });
-    // On a busy machine another poll may be slow, too.
+    // On a busy machine other polls may be slow, too.
     let has = |start: &str, end: &str| {
         let mut lines = said.iter();
         lines.any(|line| line.starts_with(start) && line.contains(end))
@@ -64,18 +59,16 @@ fn a_slow_poll_names_the_task() {
 }
 
 #[test]
-fn many_short_polls_make_a_slow_turn() {
+fn many_short_polls_are_reported_as_a_slow_turn() {
     let test = || {
-        said("slow::many_short_polls_make_a_slow_turn", 300 * MS, async {
+        said(300 * MS, async {
             let tasks: Vec<_> = (0..70)
                 .map(|_| spawn(async { thread::sleep(5 * MS) }))
                 .collect();
-            for task in tasks {
-                task.await;
-            }
+            join_all(tasks).await;
         })
     };
-    // On a busy machine, one of them may be held up for so long that it is slow by itself.
+    // On a busy machine a single poll may be slow.
     let held_up = |said: &Vec<String>| said.iter().any(|line| line.starts_with("slow poll"));
     let mut times = iter::repeat_with(test).take(20);
     let said = times.find(|said| !held_up(said)).expect("one in peace");
@@ -87,22 +80,22 @@ fn many_short_polls_make_a_slow_turn() {
 }
 
 #[test]
-fn what_waits_is_not_slow() {
-    let said = said("slow::what_waits_is_not_slow", 500 * MS, async {
+fn waiting_is_not_reported_as_slow() {
+    let said = said(500 * MS, async {
         spawn(async { sleep(600 * MS).await }).await;
     });
     assert_eq!(said, [""; 0]);
 }
 
 #[test]
-fn times_are_kept_only_if_asked_for() {
+fn times_are_measured_only_with_inspect() {
     watchdog(|| {
         let plain = Runtime::new();
         let warns = Runtime::builder().warn_slow(Duration::MAX).build();
         let not = Runtime::builder().inspect(true).inspect(false).build();
         for runtime in [plain, warns, not] {
             let task = runtime.spawn(pending::<()>());
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             let info = &runtime.tasks()[0];
             assert_eq!(
                 (info.age, info.total_poll, info.longest_poll),
@@ -118,7 +111,7 @@ fn times_are_kept_only_if_asked_for() {
 }
 
 #[test]
-fn times_of_a_task() {
+fn inspect_measures_the_polls_of_a_task() {
     watchdog(|| {
         let runtime = Runtime::builder().inspect(true).build();
         let first = runtime.spawn(async { thread::sleep(20 * MS) });
@@ -135,9 +128,7 @@ fn times_of_a_task() {
             (new.total_poll, new.longest_poll),
             (Some(Duration::ZERO), Some(Duration::ZERO))
         );
-        for _ in 0..4 {
-            runtime.turn(Some(Duration::ZERO)).unwrap();
-        }
+        turns(&runtime, 4);
         let tasks = runtime.tasks();
         let [info] = &tasks[..] else {
             panic!("{tasks:?}")
@@ -152,7 +143,7 @@ fn times_of_a_task() {
             text.contains(" polls, ") && text.ends_with(" at once"),
             "{text}"
         );
-        // The next one has the place of the first, and not its times.
+        // The next task has the slot of the first, but not its times.
         drop(first);
         let next = runtime.spawn(async {});
         let info = &runtime.tasks()[1];
@@ -164,7 +155,7 @@ fn times_of_a_task() {
 }
 
 #[test]
-fn times_of_main_and_of_the_runtime() {
+fn inspect_measures_main_and_the_runtime() {
     watchdog(|| {
         let runtime = Runtime::builder().inspect(true).build();
         runtime.block_on(async {
@@ -185,11 +176,11 @@ fn times_of_main_and_of_the_runtime() {
         );
         assert!(busy >= 20 * MS, "{busy:?}");
         assert!(idle >= 29 * MS, "{idle:?}");
-        // Outside of it time does not count.
+        // Time outside of it does not count.
         thread::sleep(10 * MS);
         let metrics = runtime.metrics();
         assert_eq!((metrics.busy, metrics.idle), (Some(busy), Some(idle)));
-        // The next main starts anew.
+        // The next main starts at zero.
         runtime.block_on(async {
             let main = inspect::dump().main.unwrap();
             assert_eq!(main.total_poll, Some(Duration::ZERO));

@@ -11,7 +11,7 @@ use soloist::stream::StreamExt;
 use soloist::task::yield_now;
 use soloist::{block_on, spawn};
 
-use crate::support::{poll_once, watchdog};
+use crate::support::*;
 use crate::sys::pty;
 
 const IN_CHILD: &str = "SOLOIST_STDIN_CHILD";
@@ -70,10 +70,12 @@ fn reads_lines(expected: &[&str]) {
 }
 
 #[test]
-fn a_pipe() {
-    if_child("a_pipe", || reads_lines(&["one", "two", "three"]));
+fn lines_are_read_from_a_pipe() {
+    if_child("lines_are_read_from_a_pipe", || {
+        reads_lines(&["one", "two", "three"])
+    });
     watchdog(|| {
-        let mut child = child("a_pipe", Stdio::piped());
+        let mut child = child("lines_are_read_from_a_pipe", Stdio::piped());
         let mut input = child.stdin.take().unwrap();
         for line in ["one\n", "tw", "o\n", "three\n"] {
             input.write_all(line.as_bytes()).unwrap();
@@ -107,28 +109,36 @@ fn a_megabyte_through_a_pipe() {
 }
 
 #[test]
-fn a_file() {
-    if_child("a_file", || reads_lines(&["one", "two", "three"]));
+fn lines_are_read_from_a_file() {
+    if_child("lines_are_read_from_a_file", || {
+        reads_lines(&["one", "two", "three"])
+    });
     watchdog(|| {
         let path = std::env::temp_dir().join(format!("soloist-stdin-{}", std::process::id()));
         std::fs::write(&path, "one\ntwo\nthree").unwrap();
-        assert_done(child("a_file", File::open(&path).unwrap()));
+        assert_done(child(
+            "lines_are_read_from_a_file",
+            File::open(&path).unwrap(),
+        ));
         std::fs::remove_file(path).unwrap();
     });
 }
 
 #[test]
-fn nothing() {
-    if_child("nothing", || reads_lines(&[]));
-    watchdog(|| assert_done(child("nothing", Stdio::null())));
+fn an_empty_input_is_at_its_end() {
+    if_child("an_empty_input_is_at_its_end", || reads_lines(&[]));
+    watchdog(|| assert_done(child("an_empty_input_is_at_its_end", Stdio::null())));
 }
 
 #[test]
-fn a_socket() {
-    if_child("a_socket", || reads_lines(&["one"]));
+fn lines_are_read_from_a_socket() {
+    if_child("lines_are_read_from_a_socket", || reads_lines(&["one"]));
     watchdog(|| {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let child = child("a_socket", std::os::fd::OwnedFd::from(theirs));
+        let child = child(
+            "lines_are_read_from_a_socket",
+            std::os::fd::OwnedFd::from(theirs),
+        );
         (&ours).write_all(b"one\n").unwrap();
         drop(ours);
         assert_done(child);
@@ -136,8 +146,8 @@ fn a_socket() {
 }
 
 #[test]
-fn a_terminal() {
-    if_child("a_terminal", || {
+fn lines_are_read_from_a_terminal() {
+    if_child("lines_are_read_from_a_terminal", || {
         let check = || assert!(!is_nonblocking(std::io::stdin()));
         block_on(async {
             let mut lines = BufReader::new(stdin().unwrap()).lines();
@@ -151,7 +161,10 @@ fn a_terminal() {
     });
     watchdog(|| {
         let (program, mut user) = pty();
-        let mut child = child("a_terminal", program.try_clone().unwrap());
+        let mut child = child(
+            "lines_are_read_from_a_terminal",
+            program.try_clone().unwrap(),
+        );
         let mut output = child.stdout.take().unwrap();
         let mut until = |text: &str| {
             let mut seen = Vec::new();
@@ -173,8 +186,8 @@ fn a_terminal() {
 }
 
 #[test]
-fn the_program_ends_while_nobody_types() {
-    if_child("the_program_ends_while_nobody_types", || {
+fn the_program_can_end_while_a_read_waits() {
+    if_child("the_program_can_end_while_a_read_waits", || {
         block_on(async {
             // A task that would wait for ever.
             let waiting = spawn(async { stdin().unwrap().read(&mut [0]).await });
@@ -186,12 +199,12 @@ fn the_program_ends_while_nobody_types() {
         });
     });
     watchdog(|| {
-        let mut piped = child("the_program_ends_while_nobody_types", Stdio::piped());
+        let mut piped = child("the_program_can_end_while_a_read_waits", Stdio::piped());
         let input = piped.stdin.take().unwrap();
         assert_done(piped);
         drop(input);
         let (program, user) = pty();
-        assert_done(child("the_program_ends_while_nobody_types", program));
+        assert_done(child("the_program_can_end_while_a_read_waits", program));
         drop(user);
     });
 }

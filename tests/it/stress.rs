@@ -1,25 +1,19 @@
-//! Races that no model sees, for they hang on std's reference counts: a foreign thread has a
-//! task's waker while the task ends, or its runtime.
+//! Races that the models do not cover, because they depend on the reference counts of std: another
+//! thread has a waker of a task while the task, or its runtime, ends.
 //!
-//! The heavy ones, here and elsewhere:
+//! The heavy tests, here and elsewhere:
 //!
 //!     cargo test --release --test it -- --ignored stress:: threads::b82
 //!     .ci/sanitize.sh thread       # the light ones under ThreadSanitizer
 //!
-//! (`threads::b82_none_of_a_million_calls_is_lost` is the one for calls against going idle: it
-//! wants cores of its own.)
+//! (`threads::b82_none_of_a_million_calls_is_lost` races calls with going idle. It needs two
+//! cores.)
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::task::Waker;
-use std::thread;
-use std::time::Duration;
-
-use soloist::Runtime;
+use fastrand::Rng;
 
 use crate::support::*;
 
-/// What the foreign thread does with the waker that it gets.
+/// What the other thread does with the waker.
 fn use_up(how: u64, waker: Waker) {
     match how % 4 {
         0 => waker.wake(),
@@ -37,43 +31,43 @@ fn use_up(how: u64, waker: Waker) {
     }
 }
 
-/// Gives a task's waker to a foreign thread, which uses it up at about the time at which
-/// `end` ends the task, or its runtime. The future is dropped once, here.
+/// Gives the waker of a task to another thread, which uses it at about the time at which
+/// `end` ends the task or its runtime. The future must be dropped once, on this thread.
 fn race(rounds: u64, end: impl Fn(Runtime, &Seen, u64) + Send + 'static) {
     watchdog(move || {
         let (send, receive) = mpsc::sync_channel::<(u64, Waker)>(0);
         let turns = Arc::new(AtomicUsize::new(0));
         let done = turns.clone();
         let thread = thread::spawn(move || {
-            let mut random = Random(1);
+            let mut random = Rng::with_seed(1);
             for (how, waker) in receive {
-                for _ in 0..random.below(300) {
+                for _ in 0..random.u64(..300) {
                     std::hint::spin_loop();
                 }
                 use_up(how, waker);
                 done.fetch_add(1, Ordering::Release);
             }
         });
-        let mut random = Random(2);
+        let mut random = Rng::with_seed(2);
         for round in 0..rounds {
             let runtime = Runtime::new();
             let seen = Seen::new();
             let task = runtime.spawn(seen.probe());
-            runtime.turn(Some(Duration::ZERO)).unwrap();
-            // The only one: the last reference to the task may be the foreign thread's.
+            turn(&runtime);
+            // The only waker: the last reference to the task may be that of the other thread.
             let waker = seen.waker.take().unwrap();
             match round % 3 {
                 0 => task.detach(),
                 _ => drop(task),
             }
             send.send((round, waker)).unwrap();
-            for _ in 0..random.below(300) {
+            for _ in 0..random.u64(..300) {
                 std::hint::spin_loop();
             }
             end(runtime, &seen, round);
             assert_eq!(seen.drops.get(), 1);
             assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
-            // Half of the time the next runtime is there before it is done.
+            // In half of the rounds the next runtime is created before the other thread is done.
             while round % 2 == 0 && turns.load(Ordering::Acquire) as u64 <= round {
                 std::hint::spin_loop();
                 thread::yield_now();
@@ -91,32 +85,32 @@ fn drop_the_runtime(rounds: u64) {
 fn end_the_task(rounds: u64) {
     race(rounds, |runtime, seen, round| {
         seen.ready.set(true);
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         if round % 5 == 0 {
-            runtime.block_on(soloist::task::yield_now());
+            runtime.block_on(yield_now());
         }
         drop(runtime);
     });
 }
 
 #[test]
-fn wakes_race_with_the_drop_of_the_runtime() {
+fn a_wake_races_with_the_drop_of_the_runtime() {
     drop_the_runtime(3_000);
 }
 
 #[test]
 #[ignore = "heavy: a hundred thousand runtimes"]
-fn a_hundred_thousand_wakes_race_with_the_drop_of_the_runtime() {
+fn a_hundred_thousand_wakes_race_with_drops_of_the_runtime() {
     drop_the_runtime(100_000);
 }
 
 #[test]
-fn the_last_reference_goes_on_another_thread() {
+fn the_last_reference_to_a_task_is_dropped_on_another_thread() {
     end_the_task(3_000);
 }
 
 #[test]
 #[ignore = "heavy: a hundred thousand tasks"]
-fn the_last_reference_goes_on_another_thread_a_hundred_thousand_times() {
+fn a_hundred_thousand_last_references_are_dropped_on_another_thread() {
     end_the_task(100_000);
 }

@@ -1,27 +1,16 @@
-//! `block_on` and `run` panic when it is certain that nothing will ever happen again, and
-//! never else.
-
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
-use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
-use std::thread;
-use std::time::Duration;
+//! `block_on` and `run` panic when it is certain that nothing can happen any more, and only
+//! then.
 
 use futures_lite::future::{or, zip};
 use soloist::io::AsyncReadExt;
 use soloist::net::{TcpListener, TcpStream};
 use soloist::promise::promise;
-use soloist::task::{Builder, TaskGroup, yield_now};
-use soloist::time::{sleep, timeout};
-use soloist::{Handle, Runtime, Task, block_on, spawn};
+use soloist::task::{Builder, TaskGroup};
+use soloist::time::timeout;
 
 use crate::support::*;
 
-const MS: Duration = Duration::from_millis(1);
-
-/// What `block_on` panics with.
+/// The message with which `block_on` panics.
 fn stuck<F: Future>(future: F) -> String {
     let text = panic_of(|| block_on(future));
     assert!(text.starts_with("stuck for certain, "), "{text}");
@@ -31,7 +20,7 @@ fn stuck<F: Future>(future: F) -> String {
 /// The lines of the message after the first.
 fn lines(text: &str) -> Vec<String> {
     let place = |line: &str| {
-        // The places differ from line to line of this file.
+        // The places differ between the lines of this file.
         let (before, rest) = line.split_once(" at ").expect("a place");
         let (place, after) = rest
             .split_once(", ")
@@ -44,119 +33,24 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn main_waits_for_nothing() {
+fn a_wait_without_a_waker_is_reported_with_the_waits_that_lead_to_it() {
     watchdog(|| {
         let text = stuck(pending::<()>());
-        let expected =
-            ["the future of `block_on`, called returned Pending without keeping its waker"];
-        assert_eq!(lines(&text), expected);
-    });
-}
+        let main = "the future of `block_on`, called";
+        let nothing = "returned Pending without keeping its waker";
+        assert_eq!(lines(&text), [format!("{main} {nothing}")]);
 
-#[test]
-fn a_task_waits_for_nothing_and_main_for_the_task() {
-    watchdog(|| {
         let text = stuck(async {
             let task = Builder::new().name("x").spawn(pending::<()>());
             sleep(MS).await;
             task.await;
         });
         let expected = [
-            "the future of `block_on`, called waits for task `x`",
-            "task `x`, spawned returned Pending without keeping its waker",
+            format!("{main} waits for task `x`"),
+            format!("task `x`, spawned {nothing}"),
         ];
         assert_eq!(lines(&text), expected);
-    });
-}
 
-#[test]
-fn the_usual_mistake_the_waker_is_not_kept() {
-    watchdog(|| {
-        let done = Rc::new(Cell::new(false));
-        let setter = done.clone();
-        let text = stuck(async move {
-            let waits = spawn(poll_fn(move |_| match done.get() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }));
-            spawn(async move { setter.set(true) }).detach();
-            waits.await;
-        });
-        assert!(text.contains("task `task-1`, spawned at "), "{text}");
-        assert!(
-            text.ends_with(" returned Pending without keeping its waker"),
-            "{text}"
-        );
-    });
-}
-
-#[test]
-fn a_task_that_awaits_itself() {
-    watchdog(|| {
-        let own: Rc<RefCell<Option<Task<()>>>> = Rc::default();
-        let text = stuck(async move {
-            let inside = own.clone();
-            let task = Builder::new().name("ouroboros").spawn(async move {
-                yield_now().await;
-                let own = inside.borrow_mut().take().expect("it was put there");
-                own.await;
-            });
-            own.replace(Some(task));
-            pending::<()>().await;
-        });
-        assert_eq!(
-            lines(&text)[1],
-            "task `ouroboros`, spawned waits for task `ouroboros`"
-        );
-    });
-}
-
-#[test]
-fn two_tasks_that_await_each_other() {
-    watchdog(|| {
-        let text = stuck(async {
-            let handle: Rc<RefCell<Option<Task<()>>>> = Rc::default();
-            let inside = handle.clone();
-            let first = Builder::new().name("first").spawn(async move {
-                let second = inside.borrow_mut().take().expect("it was put there");
-                second.await;
-            });
-            let second = Builder::new().name("second").spawn(first);
-            handle.replace(Some(second));
-            pending::<()>().await;
-        });
-        let lines = lines(&text);
-        assert_eq!(lines[1], "task `first`, spawned waits for task `second`");
-        assert_eq!(lines[2], "task `second`, spawned waits for task `first`");
-    });
-}
-
-#[test]
-fn a_task_that_awaits_itself_through_its_group() {
-    watchdog(|| {
-        let text = stuck(async {
-            let group = TaskGroup::<(), ()>::new();
-            let slot = Rc::new(RefCell::new(None));
-            let inside = slot.clone();
-            group.spawn(async move {
-                yield_now().await;
-                let group: Option<TaskGroup<(), ()>> = inside.take();
-                group.expect("it was put there").next().await;
-                Ok(())
-            });
-            slot.replace(Some(group));
-            pending::<()>().await;
-        });
-        assert_eq!(
-            lines(&text)[1],
-            "task `task-1`, spawned waits for a task of its group"
-        );
-    });
-}
-
-#[test]
-fn a_group_whose_tasks_wait_for_nothing() {
-    watchdog(|| {
         let text = stuck(async {
             let mut group = TaskGroup::<(), ()>::new();
             group.spawn(async { Ok(()) });
@@ -165,20 +59,71 @@ fn a_group_whose_tasks_wait_for_nothing() {
         });
         assert_eq!(
             lines(&text)[0],
-            "the future of `block_on`, called waits for a task of its group"
+            format!("{main} waits for a task of its group")
         );
     });
 }
 
 #[test]
-fn run_is_stuck_too() {
+fn tasks_that_wait_for_themselves_or_each_other_are_stuck() {
     watchdog(|| {
-        let runtime = Runtime::new();
+        type Slot<T> = Rc<Cell<Option<T>>>;
+        let text = stuck(async {
+            let own: Slot<Task<()>> = Rc::default();
+            let inside = own.clone();
+            let task = Builder::new().name("ouroboros").spawn(async move {
+                yield_now().await;
+                inside.take().unwrap().await;
+            });
+            own.set(Some(task));
+            pending::<()>().await;
+        });
+        let expected = "task `ouroboros`, spawned waits for task `ouroboros`";
+        assert_eq!(lines(&text)[1], expected);
+
+        let text = stuck(async {
+            let handle: Slot<Task<()>> = Rc::default();
+            let inside = handle.clone();
+            let first = async move { inside.take().unwrap().await };
+            let first = Builder::new().name("first").spawn(first);
+            handle.set(Some(Builder::new().name("second").spawn(first)));
+            pending::<()>().await;
+        });
+        let lines_of_both = lines(&text);
+        assert_eq!(
+            lines_of_both[1],
+            "task `first`, spawned waits for task `second`"
+        );
+        assert_eq!(
+            lines_of_both[2],
+            "task `second`, spawned waits for task `first`"
+        );
+
+        let text = stuck(async {
+            let group = TaskGroup::<(), ()>::new();
+            let slot: Slot<TaskGroup<(), ()>> = Rc::default();
+            let inside = slot.clone();
+            group.spawn(async move {
+                yield_now().await;
+                inside.take().unwrap().next().await;
+                Ok(())
+            });
+            slot.set(Some(group));
+            pending::<()>().await;
+        });
+        let expected = "task `task-1`, spawned waits for a task of its group";
+        assert_eq!(lines(&text)[1], expected);
+    });
+}
+
+#[test]
+fn run_panics_when_it_is_stuck() {
+    runtime_test(|runtime| {
         let task = runtime.spawn(pending::<()>());
         let text = panic_of(|| runtime.run());
         assert!(text.starts_with("stuck for certain, "), "{text}");
         assert_eq!(lines(&text).len(), 1);
-        // The runtime is as good as before.
+        // The runtime still works.
         assert_eq!(runtime.block_on(async { 5 }), 5);
         drop(task);
         runtime.run();
@@ -186,7 +131,7 @@ fn run_is_stuck_too() {
 }
 
 #[test]
-fn it_is_found_later_too() {
+fn a_runtime_that_becomes_stuck_later_is_reported() {
     watchdog(|| {
         let text = stuck(async {
             let (ours, theirs) = tcp_pair();
@@ -207,14 +152,14 @@ fn it_is_found_later_too() {
 }
 
 #[test]
-fn a_thread_that_gives_its_waker_up() {
+fn a_runtime_is_stuck_after_a_thread_dropped_the_last_waker() {
     watchdog(|| {
         let text = stuck(async {
             let kept = Arc::new(Mutex::new(None::<Waker>));
             let there = kept.clone();
             let thread = thread::spawn(move || {
                 thread::sleep(20 * MS);
-                // The drop makes it certain, but it wakes nobody: the other waker does.
+                // The drop of a waker wakes nothing: `wake` does.
                 let waker = there.lock().unwrap().take();
                 waker.unwrap().wake();
             });
@@ -234,7 +179,7 @@ fn a_thread_that_gives_its_waker_up() {
 }
 
 #[test]
-fn many_are_only_counted() {
+fn more_than_twenty_tasks_are_counted_but_not_listed() {
     watchdog(|| {
         let text = stuck(async {
             for _ in 0..1000 {
@@ -258,16 +203,16 @@ fn a_detached_remote_task_does_not_keep_itself_alive() {
     });
 }
 
-// What is not stuck.
+// Runtimes that are not stuck.
 
-/// Runs `future` beside a thread that holds `guard` for a while, and then drops it: main is
-/// stuck after that, and not before.
+/// Runs a future that starts a thread, which holds `guard` for a while and drops it: main is stuck
+/// after that, and not before.
 fn stuck_after<G: Send + 'static>(guard: impl FnOnce() -> G + 'static) {
     let dropped = Arc::new(Mutex::new(false));
     let there = dropped.clone();
     let future = async move {
         let guard = guard();
-        // Whatever the guard is, this wakes main when it is gone.
+        // The end of the thread wakes main.
         on_thread(move || {
             thread::sleep(30 * MS);
             *there.lock().unwrap() = true;
@@ -281,27 +226,46 @@ fn stuck_after<G: Send + 'static>(guard: impl FnOnce() -> G + 'static) {
 }
 
 #[test]
-fn a_thread_with_a_waker() {
-    watchdog(|| stuck_after(|| ()));
+fn what_another_thread_holds_keeps_a_runtime_from_being_stuck() {
+    watchdog(|| {
+        stuck_after(|| ());
+        // An abort handle.
+        let result = block_on(async {
+            let task = spawn(pending::<()>());
+            let abort = task.abort_handle();
+            thread::spawn(move || {
+                thread::sleep(30 * MS);
+                abort.abort();
+            });
+            task.join().await
+        });
+        assert!(result.unwrap_err().is_cancelled());
+        // A promise.
+        let (promise, promised) = promise();
+        thread::spawn(move || {
+            thread::sleep(30 * MS);
+            promise.set(1).unwrap();
+        });
+        assert_eq!(block_on(promised), Ok(1));
+    });
 }
 
 #[test]
-fn who_waits_for_a_stuck_task_may_wait_for_a_thread_too() {
+fn a_task_that_also_waits_for_a_thread_is_not_stuck() {
     watchdog(|| {
         let either = || async {
             let stuck = spawn(pending::<()>());
             or(stuck, on_thread(|| thread::sleep(30 * MS))).await;
         };
         block_on(either());
-        // And a task that does, while main waits for it.
+        // A task that main waits for.
         block_on(async move { spawn(either()).await });
     });
 }
 
 #[test]
-fn a_thread_with_a_handle() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn a_handle_on_another_thread_keeps_a_runtime_from_being_stuck() {
+    runtime_test(|runtime| {
         let handle = runtime.handle();
         let thread = thread::spawn(move || {
             thread::sleep(30 * MS);
@@ -309,15 +273,12 @@ fn a_thread_with_a_handle() {
         });
         let (promise, promised) = promise();
         let mut promise = Some(promise);
-        // Neither has a waker of anybody; the task that comes through the handle is new.
+        // The thread has no waker, only the handle, and spawns a new task.
         runtime.spawn(pending::<()>()).detach();
-        let joined = Rc::new(Cell::new(0));
-        let seen = joined.clone();
-        runtime
-            .spawn(async move {
-                seen.set(promised.await.unwrap());
-            })
-            .detach();
+        let joined = leak(Cell::new(0));
+        spawn_detached(&runtime, async move {
+            joined.set(promised.await.unwrap());
+        });
         let text = panic_of(|| {
             runtime.block_on(poll_fn(|_| {
                 if let Some(promise) = promise.take() {
@@ -333,25 +294,7 @@ fn a_thread_with_a_handle() {
 }
 
 #[test]
-fn a_thread_with_an_abort_handle() {
-    watchdog(|| {
-        let result = block_on(async {
-            let task = spawn(pending::<()>());
-            let abort = task.abort_handle();
-            let thread = thread::spawn(move || {
-                thread::sleep(30 * MS);
-                abort.abort();
-            });
-            let result = task.join().await;
-            thread.join().unwrap();
-            result
-        });
-        assert!(result.unwrap_err().is_cancelled());
-    });
-}
-
-#[test]
-fn a_thread_with_a_remote_task() {
+fn a_remote_task_on_another_thread_keeps_a_runtime_from_being_stuck() {
     watchdog(|| {
         let text = stuck(async {
             let remote = Handle::current().spawn(pending::<()>);
@@ -359,44 +302,29 @@ fn a_thread_with_a_remote_task() {
                 thread::sleep(30 * MS);
                 drop(remote);
             });
-            // Not `join`: nothing but the remote task keeps the runtime from being stuck.
+            // Without `join`: only the remote task keeps the runtime from being stuck.
             drop(thread);
             pending::<()>().await;
         });
-        // Its task is gone.
+        // Its task was cancelled.
         assert_eq!(lines(&text).len(), 1);
-    });
-}
-
-#[test]
-fn a_promise_on_another_thread() {
-    watchdog(|| {
-        let (promise, promised) = promise();
-        let thread = thread::spawn(move || {
-            thread::sleep(30 * MS);
-            promise.set(1).unwrap();
-        });
-        assert_eq!(block_on(promised), Ok(1));
-        thread.join().unwrap();
     });
 }
 
 #[test]
 #[cfg(feature = "blocking")]
 fn a_job_of_the_pool() {
-    watchdog(|| {
-        block_on(async {
-            let task = spawn(soloist::unblock(|| thread::sleep(30 * MS)));
-            task.await;
-        });
+    async_test(async || {
+        let task = spawn(soloist::unblock(|| thread::sleep(30 * MS)));
+        task.await;
     });
 }
 
 #[test]
-fn a_socket_and_a_timer() {
+fn sockets_and_timers_keep_a_runtime_from_being_stuck() {
     watchdog(|| {
-        // A server: its `pending` says nothing.
-        let (done, wait) = std::sync::mpsc::channel();
+        // A server, while main never ends by itself.
+        let (done, wait) = mpsc::channel();
         thread::spawn(move || {
             let result = panic_of(|| {
                 block_on(async {
@@ -419,7 +347,7 @@ fn a_socket_and_a_timer() {
             done.send(result).unwrap();
         });
         let text = wait.recv().unwrap();
-        // When the server is gone.
+        // After the end of the server.
         assert!(text.starts_with("stuck for certain, "), "{text}");
         assert_eq!(lines(&text).len(), 1);
     });
@@ -427,24 +355,22 @@ fn a_socket_and_a_timer() {
 
 #[test]
 #[cfg(all(unix, feature = "signal"))]
-fn a_signal() {
+fn a_signal_keeps_a_runtime_from_being_stuck() {
     use soloist::signal::unix::{SignalKind, signal};
 
-    watchdog(|| {
-        block_on(async {
-            let mut signals = signal(SignalKind::user_defined2()).unwrap();
-            thread::spawn(|| {
-                thread::sleep(30 * MS);
-                let own = rustix::process::getpid();
-                rustix::process::kill_process(own, rustix::process::Signal::USR2).unwrap();
-            });
-            or(pending(), signals.recv()).await.unwrap();
+    async_test(async || {
+        let mut signals = signal(SignalKind::user_defined2()).unwrap();
+        thread::spawn(|| {
+            thread::sleep(30 * MS);
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::USR2).unwrap();
         });
+        or(pending(), signals.recv()).await.unwrap();
     });
 }
 
 #[test]
-fn a_sleep_without_an_end_can_be_set_anew() {
+fn an_endless_sleep_that_another_thread_can_reset_is_not_stuck() {
     watchdog(|| {
         let mut endless = None;
         block_on(poll_fn(|cx| {
@@ -455,7 +381,7 @@ fn a_sleep_without_an_end_can_be_set_anew() {
             assert!(sleep.as_mut().poll(cx).is_pending());
             endless = Some(thread::spawn(move || {
                 thread::sleep(30 * MS);
-                sleep.reset(std::time::Instant::now());
+                sleep.reset(Instant::now());
             }));
             Poll::Pending
         }));
@@ -464,11 +390,10 @@ fn a_sleep_without_an_end_can_be_set_anew() {
 }
 
 #[test]
-fn a_turn_and_run_forever_wait_for_whatever_comes() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn turn_and_run_forever_do_not_check_for_stuck_tasks() {
+    runtime_test(|runtime| {
         runtime.spawn(pending::<()>()).detach();
-        // `turn` waits as it was told.
+        // `turn` waits for its limit.
         let turn = runtime.turn(Some(20 * MS)).unwrap();
         assert_eq!(turn.polled, 1);
         let turn = runtime.turn(Some(20 * MS)).unwrap();
@@ -483,8 +408,8 @@ fn a_turn_and_run_forever_wait_for_whatever_comes() {
 }
 
 #[test]
-fn many_threads_that_come_and_go() {
-    // Against the clock of the check: a thread that wakes, and lets go at the same moment.
+fn threads_that_wake_and_drop_their_handle_at_once_cause_no_false_alarm() {
+    // A thread that wakes, and drops its handle at the same moment.
     watchdog(|| {
         for round in 0..300_u64 {
             let (promise, promised) = promise();

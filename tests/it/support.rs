@@ -1,17 +1,34 @@
-//! What the tests share: a watchdog, probes, budgets.
+//! What the tests share: the watchdog, futures and wakers that record what happens to them, and
+//! measurements.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
-use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::fmt::Debug;
 use std::io::Write;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::task::Wake;
+use std::thread::ThreadId;
+
+use futures_lite::FutureExt;
+use soloist::io::Async;
+use soloist::runtime::Turn;
+use soloist::time::timeout;
+
+/// What most tests use: they import all of this module.
+pub(crate) use std::cell::{Cell, RefCell};
+pub(crate) use std::future::{Future, pending, poll_fn};
+pub(crate) use std::panic::{AssertUnwindSafe, catch_unwind};
+pub(crate) use std::pin::Pin;
+pub(crate) use std::rc::Rc;
+pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
+pub(crate) use std::sync::{Arc, Mutex, mpsc};
+pub(crate) use std::task::{Context, Poll, Waker};
+pub(crate) use std::thread;
+pub(crate) use std::time::{Duration, Instant};
+
+pub(crate) use soloist::task::yield_now;
+pub(crate) use soloist::time::sleep;
+pub(crate) use soloist::{Handle, Runtime, Task, block_on, spawn};
 
 /// Runs a test on a thread of its own, so that every runtime and reactor in it is new,
 /// and ends the whole process if it hangs.
@@ -29,7 +46,7 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
         .expect("a thread for the test");
     let patience = 60 * patience();
     if let Err(mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(patience * SECOND) {
-        // Not `eprintln`: what that says is captured, and lost with the process.
+        // Not `eprintln`: its output is captured, and lost with the process.
         let _ = writeln!(std::io::stderr(), "the test `{name}` hangs");
         std::process::abort();
     }
@@ -39,16 +56,43 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
     }
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+/// As [`watchdog`], for a test that is the future of a [`soloist::block_on`].
+#[track_caller]
+pub(crate) fn async_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
+    watchdog(|| soloist::block_on(test()))
+}
 
-/// How much slower the tests are than usual, under a tool that looks at every access.
+/// As [`watchdog`], for a test of a runtime.
+#[track_caller]
+pub(crate) fn runtime_test<R: Send + 'static>(
+    test: impl FnOnce(Runtime) -> R + Send + 'static,
+) -> R {
+    watchdog(|| test(Runtime::new()))
+}
+
+/// Runs a test twice: on a thread that waits in its parker, and on one that waits in its reactor,
+/// because it has had a socket.
+pub(crate) fn with_both_waits(test: impl Fn() + Send + Clone + 'static) {
+    watchdog(test.clone());
+    watchdog(move || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        soloist::block_on(async { drop(Async::new(socket).unwrap()) });
+        test();
+    });
+}
+
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// The factor by which the tests are slower than usual, under a sanitizer or valgrind.
 pub(crate) fn patience() -> u32 {
     let text = std::env::var("SOLOIST_TEST_PATIENCE");
     text.map_or(1, |text| text.parse().expect("a number"))
 }
 
-/// Runs `test` in a child process, whose exit status is returned, with what it wrote on
-/// standard error. `name` is the path of the calling test, as `cargo test` prints it.
+/// Runs `test` in a child process, and returns its exit status and its standard error.
+/// `name` is the path of the calling test, as `cargo test` prints it.
 /// In the child, `test` is called and the process exits with 0 after it.
 pub(crate) fn in_child(name: &str, test: impl FnOnce()) -> Option<std::process::Output> {
     if std::env::var("SOLOIST_TEST_CHILD").as_deref() == Ok(name) {
@@ -63,7 +107,7 @@ pub(crate) fn in_child(name: &str, test: impl FnOnce()) -> Option<std::process::
     Some(child)
 }
 
-/// What a [`Probe`] has seen.
+/// What a [`Probe`] has recorded.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) polls: Cell<usize>,
@@ -71,7 +115,7 @@ pub(crate) struct Seen {
     pub(crate) dropped_on: Cell<Option<ThreadId>>,
     /// The waker of the last poll.
     pub(crate) waker: RefCell<Option<Waker>>,
-    /// Whether the next poll is to be ready.
+    /// Whether the next poll returns `Ready`.
     pub(crate) ready: Cell<bool>,
 }
 
@@ -85,11 +129,16 @@ impl Seen {
         Probe { seen: self.clone() }
     }
 
+    /// The numbers of polls and drops.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.polls.get(), self.drops.get())
+    }
+
     pub(crate) fn waker(&self) -> Waker {
         self.waker.borrow().clone().expect("it has been polled")
     }
 
-    /// Lets the probe be done at its next poll, and wakes it.
+    /// Makes the probe ready, and wakes it.
     pub(crate) fn finish(&self) {
         self.ready.set(true);
         if let Some(waker) = self.waker.take() {
@@ -98,7 +147,7 @@ impl Seen {
     }
 }
 
-/// A future that records its polls, its waker, its drop and the dropping thread.
+/// A future that records its polls, its waker, its drop and the thread of its drop.
 pub(crate) struct Probe {
     seen: Rc<Seen>,
 }
@@ -134,7 +183,51 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
-/// A waker that counts how often it is woken.
+/// A log of events.
+pub(crate) struct Log<T: 'static>(&'static RefCell<Vec<T>>);
+
+impl<T> Log<T> {
+    pub(crate) fn new() -> Log<T> {
+        Log(leak(RefCell::default()))
+    }
+
+    pub(crate) fn push(&self, entry: T) {
+        self.0.borrow_mut().push(entry);
+    }
+
+    pub(crate) fn take(&self) -> Vec<T> {
+        self.0.take()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Checks the entries since the last check.
+    #[track_caller]
+    pub(crate) fn assert<U: Debug>(&self, expected: &[U])
+    where
+        T: Debug + PartialEq<U>,
+    {
+        assert_eq!(self.take(), expected);
+    }
+
+    /// A guard that logs `entry` when it is dropped.
+    pub(crate) fn on_drop(self, entry: T) -> OnDrop<impl FnMut() + use<T>> {
+        let (log, mut entry) = (self, Some(entry));
+        OnDrop(move || log.0.borrow_mut().extend(entry.take()))
+    }
+}
+
+impl<T> Copy for Log<T> {}
+
+impl<T> Clone for Log<T> {
+    fn clone(&self) -> Log<T> {
+        *self
+    }
+}
+
+/// A waker that counts its wakes.
 #[derive(Default)]
 pub(crate) struct CountWakes(pub(crate) AtomicUsize);
 
@@ -169,54 +262,159 @@ pub(crate) fn waker_fn(f: impl Fn() + Send + Sync + 'static) -> Waker {
     Waker::from(Arc::new(CallOnWake(f)))
 }
 
+/// A future that calls `first` with its waker in its first poll, and is ready at the second.
+pub(crate) fn pending_once(first: impl FnOnce(&Waker)) -> impl Future<Output = ()> {
+    let mut first = Some(first);
+    poll_fn(move |cx| match first.take() {
+        Some(first) => {
+            first(cx.waker());
+            Poll::Pending
+        }
+        None => Poll::Ready(()),
+    })
+}
+
 /// Counts the polls of a future.
 pub(crate) async fn count_polls<F: Future>(counter: &Cell<usize>, future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         counter.set(counter.get() + 1);
         future.as_mut().poll(cx)
     })
     .await
 }
 
-/// Polls a future once.
-pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+/// Polls a future once with `waker`.
+pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
-/// The open file descriptors of this process. Other tests open some at the same time:
-/// for exact counts, ask in a child process ([`in_child`]).
+/// Awaits a future that must be done within 20 s.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    let result = timeout(20 * SECOND, future).await;
+    result.unwrap_or_else(|_| panic!("still pending after 20 s"))
+}
+
+/// Checks that a future is still pending after 5 ms.
+pub(crate) async fn fails_soon<F: Future>(future: F) {
+    assert!(timeout(5 * MS, future).await.is_err(), "it is done");
+}
+
+/// Polls a future once, which must be pending, and drops it.
+pub(crate) async fn assert_pending<F: Future>(future: F) {
+    assert!(
+        poll_once(&mut Box::pin(future)).await.is_pending(),
+        "it is done"
+    );
+}
+
+/// A `sleep` that is created inside the runtime, at its first poll.
+pub(crate) async fn sleep_for(duration: Duration) {
+    sleep(duration).await;
+}
+
+/// A future that is never done, and holds `guard`.
+pub(crate) async fn hold<G>(_guard: G) {
+    pending::<()>().await;
+}
+
+#[track_caller]
+pub(crate) fn spawn_detached(runtime: &Runtime, future: impl Future<Output: 'static> + 'static) {
+    runtime.spawn(future).detach();
+}
+
+/// Makes a turn without waiting.
+#[track_caller]
+pub(crate) fn turn(runtime: &Runtime) -> Turn {
+    runtime.turn(Some(Duration::ZERO)).unwrap()
+}
+
+/// Makes so many turns without waiting.
+pub(crate) fn turns(runtime: &Runtime, count: usize) {
+    for _ in 0..count {
+        turn(runtime);
+    }
+}
+
+/// Yields so many times.
+pub(crate) async fn yields(count: usize) {
+    for _ in 0..count {
+        yield_now().await;
+    }
+}
+
+/// Yields for ever, and counts its polls.
+pub(crate) async fn count_yields(polls: &Cell<usize>) {
+    loop {
+        polls.set(polls.get() + 1);
+        yield_now().await;
+    }
+}
+
+pub(crate) async fn join_all(tasks: impl IntoIterator<Item = impl Future>) {
+    for task in tasks {
+        task.await;
+    }
+}
+
+/// Makes turns without waiting, until no task is ready.
+#[track_caller]
+pub(crate) fn run_until_idle(runtime: &Runtime) {
+    while turn(runtime).polled > 0 {}
+}
+
+/// Polls a future once with the waker of the task that calls this.
+pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+/// The number of open file descriptors of this process. Other tests open some at the same time:
+/// exact counts need a child process ([`in_child`]).
 #[cfg(target_os = "linux")]
 pub(crate) fn open_fds() -> usize {
-    // One of them is that of the directory that is being read.
+    // One of them is that of the directory itself.
     std::fs::read_dir("/proc/self/fd").expect("/proc").count() - 1
 }
 
-/// The CPU time that this thread has used, user and system.
+/// The CPU time of this thread, user and system.
 #[cfg(target_os = "linux")]
 pub(crate) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What a panic says.
+/// The CPU time of this thread, user and system.
+#[cfg(windows)]
+pub(crate) fn thread_cpu_time() -> Duration {
+    cpu_time::ThreadTime::now().as_duration()
+}
+
+/// The message of a panic.
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a payload that is no text".to_string())
 }
 
-/// Calls `f`, which must panic, and returns what it says.
+/// Calls `f`, which must panic, and returns the message.
 #[track_caller]
 pub(crate) fn panic_of<R>(f: impl FnOnce() -> R) -> String {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+    match std::panic::catch_unwind(AssertUnwindSafe(f)) {
         Ok(_) => panic!("it did not panic"),
         Err(payload) => panic_text(&*payload),
     }
 }
 
-/// Runs `test` as [`in_child`] does, checks that it came to its end, and returns what
-/// it wrote on standard error.
+/// As [`panic_of`], for a future.
+pub(crate) async fn panic_of_async<F: Future>(future: F) -> String {
+    match AssertUnwindSafe(future).catch_unwind().await {
+        Ok(_) => panic!("it did not panic"),
+        Err(payload) => panic_text(&*payload),
+    }
+}
+
+/// Runs `test` as [`in_child`] does, checks that it succeeds, and returns its
+/// standard error.
 #[track_caller]
 pub(crate) fn passes_in_child(name: &str, test: impl FnOnce()) -> String {
     const DONE: &str = "the child is done";
@@ -235,7 +433,27 @@ pub(crate) fn passes_in_child(name: &str, test: impl FnOnce()) -> String {
     stderr
 }
 
-/// How often this thread has gone to sleep in the kernel.
+/// As [`passes_in_child`], under a [`watchdog`], for a closure that is written in the test itself.
+#[track_caller]
+pub(crate) fn in_own_process<F: FnOnce() + Send + 'static>(test: F) -> String {
+    passes_in_child(test_name::<F>(), || watchdog(test))
+}
+
+/// As [`in_own_process`], for a test that is the future of a [`soloist::block_on`].
+#[track_caller]
+pub(crate) fn async_in_own_process<F: AsyncFnOnce() + Send + 'static>(test: F) -> String {
+    passes_in_child(test_name::<F>(), || async_test(test))
+}
+
+/// The path of the test in which a closure, or an `async` block, is written.
+pub(crate) fn test_name<F>() -> &'static str {
+    // `it::area::name_of_the_test::{{closure}}`
+    let path = std::any::type_name::<F>();
+    let (path, _) = path.split_once("::{{closure}}").expect("a closure");
+    path.split_once("::").expect("a test of a crate").1
+}
+
+/// The number of times that this thread has slept in the kernel.
 #[cfg(target_os = "linux")]
 pub(crate) fn kernel_waits() -> usize {
     let status = std::fs::read_to_string("/proc/thread-self/status").expect("/proc");
@@ -245,12 +463,12 @@ pub(crate) fn kernel_waits() -> usize {
     count.parse().expect("a number")
 }
 
-/// Sleeps for `time`, and checks that the thread has been idle meanwhile.
+/// Sleeps for `time`, and checks that the thread is idle meanwhile.
 pub(crate) async fn assert_idle(time: Duration) {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     let before = thread_cpu_time();
-    soloist::time::sleep(time).await;
-    #[cfg(target_os = "linux")]
+    sleep(time).await;
+    #[cfg(any(target_os = "linux", windows))]
     {
         let used = thread_cpu_time() - before;
         assert!(used < time / 10, "{used:?} of CPU time in {time:?}");
@@ -275,23 +493,24 @@ pub(crate) fn tcp_pair() -> (std::net::TcpStream, std::net::TcpStream) {
     (client, server)
 }
 
-/// splitmix64.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
+/// An address that refuses connections: a socket is bound to it, and does not listen.
+pub(crate) fn refusing() -> (socket2::Socket, std::net::SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }
 
-/// Runs `f` on a thread of its own. The future that this returns is done when `f` is.
+/// Runs `f` on another thread, and waits for its end.
+#[track_caller]
+pub(crate) fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
+    thread::spawn(f)
+        .join()
+        .expect("no panic on the other thread")
+}
+
+/// Runs `f` on another thread. The returned future is done when `f` is.
 pub(crate) fn on_thread<R: Send + 'static>(
     f: impl FnOnce() -> R + Send + 'static,
 ) -> impl Future<Output = R> {
@@ -305,7 +524,7 @@ pub(crate) fn on_thread<R: Send + 'static>(
     }));
     let there = shared.clone();
     thread::spawn(move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(f));
         let waker = {
             let mut shared = there.lock().unwrap();
             shared.result = Some(result);
@@ -315,7 +534,7 @@ pub(crate) fn on_thread<R: Send + 'static>(
             waker.wake();
         }
     });
-    std::future::poll_fn(move |cx| {
+    poll_fn(move |cx| {
         let mut shared = shared.lock().unwrap();
         match shared.result.take() {
             Some(Ok(result)) => Poll::Ready(result),
@@ -328,14 +547,22 @@ pub(crate) fn on_thread<R: Send + 'static>(
     })
 }
 
-/// As `mem::forget`, so that LeakSanitizer sees that it is on purpose: it finds the address.
+/// As `Box::leak`: a test can use the reference anywhere, without clones. LeakSanitizer sees that
+/// it is on purpose.
+pub(crate) fn leak<T>(value: T) -> &'static T {
+    let leaked = Box::leak(Box::new(value));
+    forget(&raw const *leaked as usize);
+    leaked
+}
+
+/// As `mem::forget`. LeakSanitizer finds the address, and does not report it.
 pub(crate) fn forget<T>(value: T) {
     static FORGOTTEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     let place = Box::into_raw(Box::new(value));
     FORGOTTEN.lock().unwrap().push(place as usize);
 }
 
-/// From now on warnings go to standard error, wherever they would go. In a child process only.
+/// Sends warnings to standard error from now on, also with the feature `log`. For child processes.
 pub(crate) fn show_warnings() {
     #[cfg(feature = "log")]
     {
@@ -345,7 +572,7 @@ pub(crate) fn show_warnings() {
     }
 }
 
-/// The warnings in what such a child has written on standard error.
+/// The warnings in the standard error of such a child.
 pub(crate) fn warnings(stderr: &str) -> Vec<String> {
     let lines = stderr.lines().filter_map(|line| {
         if cfg!(feature = "log") {

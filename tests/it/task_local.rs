@@ -1,21 +1,13 @@
 //! Values that belong to a task.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Waker};
-use std::thread;
+use std::pin::pin;
 
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{Runtime, Task, block_on, spawn, task_local};
+use soloist::task_local;
 
-use crate::support::{OnDrop, panic_of, watchdog};
+use crate::support::*;
 
 task_local! {
-    /// Who is asking.
+    /// The name of a user.
     static USER: String;
     pub(crate) static DEPTH: u32;
     static LOCAL: Rc<Cell<u32>>
@@ -27,28 +19,26 @@ fn depth() -> Option<u32> {
 
 #[test]
 fn scopes_nest() {
-    watchdog(|| {
-        block_on(async {
-            assert_eq!(depth(), None);
-            let output = DEPTH.scope(1, async {
-                let inner = DEPTH.scope(2, async {
-                    // Another key is another value.
-                    USER.scope("ada".into(), async {
-                        assert_eq!((depth(), USER.get()), (Some(2), "ada".into()));
-                        DEPTH.scope(3, async { assert_eq!(depth(), Some(3)) }).await;
-                        assert_eq!((depth(), USER.get()), (Some(2), "ada".into()));
-                    })
-                    .await;
-                    assert_eq!(USER.try_with(String::clone), None);
-                    depth()
-                });
-                assert_eq!(depth(), Some(1), "it is set when it is polled, not before");
-                assert_eq!(inner.await, Some(2));
+    async_test(async || {
+        assert_eq!(depth(), None);
+        let output = DEPTH.scope(1, async {
+            let inner = DEPTH.scope(2, async {
+                // Each key has its own value.
+                USER.scope("ada".into(), async {
+                    assert_eq!((depth(), USER.get()), (Some(2), "ada".into()));
+                    DEPTH.scope(3, async { assert_eq!(depth(), Some(3)) }).await;
+                    assert_eq!((depth(), USER.get()), (Some(2), "ada".into()));
+                })
+                .await;
+                assert_eq!(USER.try_with(String::clone), None);
                 depth()
             });
-            assert_eq!(output.await, Some(1));
-            assert_eq!(depth(), None);
+            assert_eq!(depth(), Some(1), "it is set when it is polled, not before");
+            assert_eq!(inner.await, Some(2));
+            depth()
         });
+        assert_eq!(output.await, Some(1));
+        assert_eq!(depth(), None);
     });
 }
 
@@ -58,7 +48,7 @@ fn a_value_survives_every_await() {
         block_on(DEPTH.scope(7, async {
             yield_now().await;
             assert_eq!(depth(), Some(7));
-            sleep(std::time::Duration::from_millis(1)).await;
+            sleep(MS).await;
             assert_eq!(depth(), Some(7));
             spawn(async {}).await;
             assert_eq!(depth(), Some(7));
@@ -67,35 +57,31 @@ fn a_value_survives_every_await() {
 }
 
 #[test]
-fn tasks_do_not_see_each_others() {
-    watchdog(|| {
-        block_on(async {
-            let tasks: Vec<_> = (0..10)
-                .map(|n| {
-                    let check = async move {
-                        for _ in 0..10 {
-                            assert_eq!(depth(), Some(n));
-                            yield_now().await;
-                        }
-                    };
-                    spawn(DEPTH.scope(n, check))
-                })
-                .collect();
-            // Neither does whoever has none.
-            for _ in 0..5 {
-                assert_eq!(depth(), None);
-                yield_now().await;
-            }
-            for task in tasks {
-                task.await;
-            }
+fn tasks_do_not_see_values_of_other_tasks() {
+    async_test(async || {
+        let tasks: Vec<_> = (0..10)
+            .map(|n| {
+                let check = async move {
+                    for _ in 0..10 {
+                        assert_eq!(depth(), Some(n));
+                        yield_now().await;
+                    }
+                };
+                spawn(DEPTH.scope(n, check))
+            })
+            .collect();
+        // Main has no value.
+        for _ in 0..5 {
             assert_eq!(depth(), None);
-        });
+            yield_now().await;
+        }
+        join_all(tasks).await;
+        assert_eq!(depth(), None);
     });
 }
 
 #[test]
-fn a_spawned_task_does_not_inherit_it() {
+fn a_spawned_task_does_not_inherit_values() {
     watchdog(|| {
         block_on(DEPTH.scope(1, async {
             assert_eq!(spawn(async { depth() }).await, None);
@@ -106,7 +92,7 @@ fn a_spawned_task_does_not_inherit_it() {
 }
 
 #[test]
-fn two_in_one_task_are_polled_in_turns() {
+fn two_scopes_in_one_task_keep_their_values() {
     watchdog(|| {
         let check = |n| async move {
             for _ in 0..5 {
@@ -121,7 +107,7 @@ fn two_in_one_task_are_polled_in_turns() {
 }
 
 #[test]
-fn outside_of_a_scope_there_is_none() {
+fn there_is_no_value_outside_a_scope() {
     watchdog(|| {
         assert_eq!(DEPTH.try_with(|_| panic!("a value")), None::<()>);
         let text = panic_of(|| DEPTH.with(|depth| *depth));
@@ -139,26 +125,20 @@ fn outside_of_a_scope_there_is_none() {
 #[test]
 fn destructors_see_the_value() {
     watchdog(|| {
-        let seen = Rc::new(RefCell::new(Vec::new()));
-        let look = |name| {
-            let seen = seen.clone();
-            OnDrop(move || seen.borrow_mut().push((name, depth())))
-        };
+        let seen = Log::new();
+        let look = |name| OnDrop(move || seen.push((name, depth())));
         block_on(async {
             let held = |name, n| {
                 let guard = look(name);
-                DEPTH.scope(n, async move {
-                    let _guard = guard;
-                    std::future::pending::<()>().await;
-                })
+                DEPTH.scope(n, hold(guard))
             };
-            // Cancelled at its await point, by another task in a scope of its own.
+            // Cancelled while it waits, by another task in another scope.
             let waiting = spawn(held("waiting", 1));
             yield_now().await;
             DEPTH.scope(100, async move { drop(waiting) }).await;
-            // Cancelled before it was ever polled.
+            // Dropped before its first poll.
             drop(held("not polled", 2));
-            // Done: a variable on the way, and at the end what the future itself holds.
+            // Done: a variable, and what the future itself owns.
             let guards = (look("variable"), look("held"));
             let mut steps = Box::pin(async move {
                 let _variable = guards.0;
@@ -172,12 +152,8 @@ fn destructors_see_the_value() {
                 })
             ));
             done.as_mut().await;
-            assert_eq!(
-                seen.borrow().len(),
-                4,
-                "it does not wait for the scope to go"
-            );
-            // With a scope in it.
+            assert_eq!(seen.len(), 4, "it does not wait for the scope to go");
+            // With a nested scope.
             let nested = spawn(DEPTH.scope(4, held("nested", 5)));
             yield_now().await;
             assert_eq!(nested.cancel().await, None);
@@ -190,23 +166,19 @@ fn destructors_see_the_value() {
             ("held", Some(3)),
             ("nested", Some(5)),
         ];
-        assert_eq!(*seen.borrow(), expected);
+        assert_eq!(seen.take(), expected);
     });
 }
 
 #[test]
 fn destructors_see_the_value_when_the_runtime_goes() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let seen = Rc::new(Cell::new(None));
         let guard = {
             let seen = seen.clone();
             OnDrop(move || seen.set(depth()))
         };
-        let future = async move {
-            let _guard = guard;
-            std::future::pending::<()>().await;
-        };
+        let future = hold(guard);
         runtime.spawn(DEPTH.scope(8, future)).detach();
         runtime.block_on(yield_now());
         assert_eq!(seen.get(), None);
@@ -240,7 +212,7 @@ fn a_panic_in_a_scope_restores_the_value_outside() {
             assert_eq!(seen.get(), Some(2), "the destructor has seen the inner one");
             assert_eq!(depth(), Some(1));
 
-            // The same in a task, whose neighbours share the thread.
+            // The same in a task.
             let task: Task<()> = spawn(DEPTH.scope(3, async { panic!("in a task") }));
             let error = task.join().await.unwrap_err();
             assert!(error.is_panic());
@@ -252,13 +224,13 @@ fn a_panic_in_a_scope_restores_the_value_outside() {
 
 fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     match future.poll(&mut Context::from_waker(Waker::noop())) {
-        std::task::Poll::Ready(output) => Some(output),
-        std::task::Poll::Pending => None,
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }
 
 #[test]
-fn a_panic_in_with_leaves_the_value() {
+fn a_panic_in_with_keeps_the_value() {
     watchdog(|| {
         block_on(DEPTH.scope(1, async {
             assert_eq!(
@@ -273,7 +245,7 @@ fn a_panic_in_with_leaves_the_value() {
 }
 
 #[test]
-fn with_may_be_called_inside_of_with() {
+fn with_can_be_called_inside_with() {
     watchdog(|| {
         block_on(DEPTH.scope(
             1,
@@ -289,7 +261,7 @@ fn with_may_be_called_inside_of_with() {
 }
 
 #[test]
-fn a_scope_that_is_polled_inside_of_with_panics() {
+fn polling_a_scope_inside_with_panics() {
     watchdog(|| {
         block_on(DEPTH.scope(1, async {
             let mut inner = Box::pin(DEPTH.scope(2, async { depth() }));
@@ -298,9 +270,9 @@ fn a_scope_that_is_polled_inside_of_with_panics() {
             }));
             assert!(polled.is_err());
             assert_eq!(depth(), Some(1));
-            // It has not been harmed.
+            // The scope still works.
             assert_eq!(inner.await, Some(2));
-            // The scope of another key is no matter.
+            // The scope of another key can be polled.
             let other = pin!(USER.scope("ada".into(), async { USER.get() }));
             assert_eq!(DEPTH.with(|_| poll(other)).as_deref(), Some("ada"));
         }));
@@ -308,18 +280,12 @@ fn a_scope_that_is_polled_inside_of_with_panics() {
 }
 
 #[test]
-fn a_scope_may_be_dropped_inside_of_with() {
+fn a_scope_can_be_dropped_inside_with() {
     watchdog(|| {
-        let drops = Rc::new(Cell::new(0));
-        let guard = {
-            let drops = drops.clone();
-            OnDrop(move || drops.set(drops.get() + 1))
-        };
+        let drops = leak(Cell::new(0));
+        let guard = { OnDrop(move || drops.set(drops.get() + 1)) };
         block_on(DEPTH.scope(1, async {
-            let task = spawn(DEPTH.scope(2, async move {
-                let _guard = guard;
-                std::future::pending::<()>().await;
-            }));
+            let task = spawn(DEPTH.scope(2, hold(guard)));
             yield_now().await;
             DEPTH.with(|depth| {
                 drop(task);
@@ -331,7 +297,7 @@ fn a_scope_may_be_dropped_inside_of_with() {
 }
 
 #[test]
-fn a_value_need_not_be_send_and_may_change_inside() {
+fn a_value_need_not_be_send() {
     watchdog(|| {
         let count = Rc::new(Cell::new(0));
         block_on(LOCAL.scope(count.clone(), async {
@@ -345,7 +311,7 @@ fn a_value_need_not_be_send_and_may_change_inside() {
 }
 
 #[test]
-fn a_value_goes_with_its_future_to_another_thread() {
+fn a_value_moves_with_its_future_to_another_thread() {
     watchdog(|| {
         let mut future = Box::pin(DEPTH.scope(9, async {
             assert_eq!(depth(), Some(9));
@@ -370,7 +336,7 @@ fn a_value_is_dropped_with_its_scope() {
             // Done, cancelled, never polled.
             LOCAL.scope(value.clone(), async {}).await;
             assert_eq!(Rc::strong_count(&value), 1);
-            let task = spawn(LOCAL.scope(value.clone(), std::future::pending::<()>()));
+            let task = spawn(LOCAL.scope(value.clone(), pending::<()>()));
             yield_now().await;
             assert_eq!(Rc::strong_count(&value), 2);
             drop(task);

@@ -1,165 +1,92 @@
-//! `Task` and its relatives: how a task ends, who hears of it, and when its future and
+//! `Task`, `JoinError` and `yield_now`: how a task ends, and when its future and
 //! its output are dropped.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::error::Error;
-use std::future::{Future, pending, poll_fn};
 use std::hint::black_box;
 use std::io;
-use std::panic::{AssertUnwindSafe, panic_any};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::Duration;
+use std::panic::panic_any;
 
-use futures_lite::FutureExt;
-use soloist::task::{AbortHandle, Builder, JoinError, Task, yield_now};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::{Builder, JoinError, Task};
 
-use crate::support::{
-    CountWakes, OnDrop, Seen, count_polls, forget, panic_of, poll_once, watchdog,
-};
-
-const ZERO: Option<Duration> = Some(Duration::ZERO);
-
-/// Polls a future once, with this waker.
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
-}
-
-/// Runs `f` on another thread, to its end.
-fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
-    thread::spawn(f).join().expect("nothing panics there")
-}
+use crate::support::*;
 
 #[track_caller]
 fn assert_dropped(seen: &Seen, polls: usize) {
-    assert_eq!((seen.polls.get(), seen.drops.get()), (polls, 1));
+    assert_eq!(seen.counts(), (polls, 1));
     assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
 }
 
-/// Where in this file a task is said to be spawned.
+/// The place of a spawn in this file, as errors display it.
 fn spawned_at(line: u32) -> String {
     format!("(spawned at {}:{line}:", file!())
 }
 
 #[test]
-fn a_task_gives_its_output_to_who_awaits_it() {
-    watchdog(|| {
-        block_on(async {
-            assert_eq!(spawn(async { 1 }).await, 1);
-            assert_eq!(spawn(async { 2 }).join().await.unwrap(), 2);
-            // Long after it is done, and of a type that is not Send.
-            let task = spawn(async { Rc::new(3) });
+fn awaiting_a_task_returns_its_output() {
+    async_test(async || {
+        assert_eq!(spawn(async { 1 }).await, 1);
+        assert_eq!(spawn(async { 2 }).join().await.unwrap(), 2);
+        // Long after its end, with an output that is not `Send`.
+        let task = spawn(async { Rc::new(3) });
+        yield_now().await;
+        assert_eq!(*task.await, 3);
+        // By reference.
+        let mut task = spawn(async {
             yield_now().await;
-            assert_eq!(*task.await, 3);
-            // By reference.
-            let mut task = spawn(async {
-                yield_now().await;
-                4
-            });
-            assert!(poll_once(&mut task).await.is_pending());
-            assert_eq!((&mut task).await, 4);
+            4
         });
-    });
-}
-
-#[test]
-fn a_future_is_dropped_before_who_awaits_it_goes_on() {
-    watchdog(|| {
-        block_on(async {
-            let seen = Seen::new();
-            seen.ready.set(true);
-            spawn(seen.probe()).await;
-            assert_dropped(&seen, 1);
-            let seen = Seen::new();
-            seen.ready.set(true);
-            spawn(seen.probe()).join().await.unwrap();
-            assert_dropped(&seen, 1);
-        });
-    });
-}
-
-#[test]
-fn dropping_a_task_drops_its_future_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let (unpolled, waiting, woken) = (Seen::new(), Seen::new(), Seen::new());
-            let tasks = (spawn(waiting.probe()), spawn(woken.probe()));
-            yield_now().await;
-            let task = spawn(unpolled.probe());
-            drop(task);
-            assert_dropped(&unpolled, 0);
-            drop(tasks.0);
-            assert_dropped(&waiting, 1);
-            woken.waker().wake();
-            drop(tasks.1);
-            assert_dropped(&woken, 1);
-            yield_now().await;
-            // The futures that a task turns into are no different.
-            for polled in [false, true] {
-                let (joined, cancelled) = (Seen::new(), Seen::new());
-                let mut join = Box::pin(spawn(joined.probe()).join());
-                let cancel = spawn(cancelled.probe()).cancel();
-                if polled {
-                    assert!(poll_once(&mut join).await.is_pending());
-                    yield_now().await;
-                }
-                drop(join);
-                assert_dropped(&joined, polled.into());
-                drop(cancel);
-                assert_dropped(&cancelled, 0);
-            }
-        });
-        // Outside of the runtime, too.
-        let runtime = Runtime::new();
+        assert!(poll_once(&mut task).await.is_pending());
+        assert_eq!((&mut task).await, 4);
+        // The future has been dropped before that.
         let seen = Seen::new();
-        drop(runtime.spawn(seen.probe()));
-        assert_dropped(&seen, 0);
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
+        seen.ready.set(true);
+        spawn(seen.probe()).await;
+        assert_dropped(&seen, 1);
     });
 }
 
 #[test]
-fn a_task_that_is_dropped_while_it_is_ready_costs_the_next_one_no_poll() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn the_queue_entry_of_a_dropped_task_is_not_a_poll() {
+    runtime_test(|runtime| {
         let (ready, next) = (Seen::new(), Seen::new());
         let task = runtime.spawn(ready.probe());
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         runtime.block_on(async {
             ready.waker().wake();
             drop(task);
             spawn(next.probe()).detach();
         });
-        let turn = runtime.turn(ZERO).unwrap();
-        assert_eq!((turn.polled, turn.ready), (1, 0));
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
+        let done = turn(&runtime);
+        assert_eq!((done.polled, done.ready), (1, 0));
+        assert_eq!(turn(&runtime).polled, 0);
         assert_eq!((ready.polls.get(), next.polls.get()), (1, 1));
         assert_eq!((ready.drops.get(), next.drops.get()), (1, 0));
     });
 }
 
 #[test]
-fn a_detached_task_runs_on() {
+fn a_detached_task_runs_to_its_end() {
     watchdog(|| {
         let (seen, output) = (Seen::new(), Rc::new(()));
         let runtime = Runtime::new();
         let (probe, there) = (seen.probe(), output.clone());
-        runtime
-            .spawn(async move {
-                probe.await;
-                there
-            })
-            .detach();
-        runtime.turn(ZERO).unwrap();
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 0));
-        seen.finish();
+        spawn_detached(&runtime, async move {
+            probe.await;
+            there
+        });
+        // A task whose handle is forgotten continues, too.
+        let forgotten = Seen::new();
+        forget(runtime.spawn(forgotten.probe()));
+        turn(&runtime);
+        for seen in [&seen, &forgotten] {
+            assert_eq!(seen.counts(), (1, 0));
+            seen.finish();
+        }
         runtime.run();
         assert_dropped(&seen, 2);
-        // Nobody takes the output: it goes when it is made, or with the handle.
+        assert_dropped(&forgotten, 2);
+        // An unwanted output is dropped when it is returned, or with the handle.
         assert_eq!(Rc::strong_count(&output), 1);
         let there = output.clone();
         let task = runtime.spawn(async move { there });
@@ -170,116 +97,37 @@ fn a_detached_task_runs_on() {
     });
 }
 
-#[test]
-fn a_task_whose_handle_is_forgotten_runs_on() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let seen = Seen::new();
-        forget(runtime.spawn(seen.probe()));
-        runtime.turn(ZERO).unwrap();
-        seen.finish();
-        runtime.run();
-        assert_dropped(&seen, 2);
-    });
-}
-
-#[test]
-fn cancel_resolves_after_the_drop_with_the_output_if_there_is_one() {
-    watchdog(|| {
-        block_on(async {
-            let (unpolled, waiting) = (Seen::new(), Seen::new());
-            let task = spawn(waiting.probe());
-            yield_now().await;
-            assert_eq!(task.cancel().await, None);
-            assert_dropped(&waiting, 1);
-            assert_eq!(spawn(unpolled.probe()).cancel().await, None);
-            assert_dropped(&unpolled, 0);
-            // The call does it, not the await.
-            let seen = Seen::new();
-            let cancel = spawn(seen.probe()).cancel();
-            assert_dropped(&seen, 0);
-            assert_eq!(cancel.await, None);
-
-            let done = spawn(async { 5 });
-            yield_now().await;
-            assert_eq!(done.cancel().await, Some(5));
-            let panicked = spawn(async { panic!("too late") });
-            yield_now().await;
-            let cancelled = AssertUnwindSafe(panicked.cancel()).catch_unwind().await;
-            let payload = cancelled.map(|_: Option<()>| ()).unwrap_err();
-            assert_eq!(payload.downcast_ref(), Some(&"too late"));
-            let aborted = spawn(pending::<()>());
-            aborted.abort_handle().abort();
-            assert_eq!(aborted.cancel().await, None);
-        });
-    });
-}
-
-/// A place for a task's own handle.
+/// A slot for the handle of a task.
 type Own = Rc<RefCell<Option<Task<()>>>>;
 
 #[test]
-fn a_task_that_drops_or_cancels_itself_is_dropped_at_the_end_of_its_poll() {
-    watchdog(|| {
-        for cancel in [false, true] {
-            let (own, dropped) = (Own::default(), Rc::new(Cell::new(false)));
-            let (handle, there) = (own.clone(), dropped.clone());
-            let reached = Rc::new(Cell::new(0));
-            let count = reached.clone();
-            let guard = OnDrop(move || there.set(true));
-            let runtime = Runtime::new();
-            let seen_inside = dropped.clone();
-            *own.borrow_mut() = Some(runtime.spawn(async move {
-                let _guard = guard;
-                let task = handle.take().unwrap();
-                if cancel {
-                    let cancel = task.cancel();
-                    count.set(count.get() + 1);
-                    assert!(!seen_inside.get());
-                    // It waits for its own end, and goes with it.
-                    cancel.await;
-                } else {
-                    drop(task);
-                    count.set(count.get() + 1);
-                    assert!(!seen_inside.get());
-                    yield_now().await;
-                }
-                count.set(count.get() + 100);
-            }));
-            assert_eq!(runtime.turn(ZERO).unwrap().polled, 1);
-            assert!(dropped.get());
-            assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
-            assert_eq!(reached.get(), 1);
-        }
-    });
-}
-
-#[test]
-fn a_task_that_drops_its_handle_in_its_last_poll_is_done() {
-    watchdog(|| {
-        let output = Rc::new(());
-        let own: Rc<RefCell<Option<Task<Rc<()>>>>> = Rc::default();
-        let (handle, there) = (own.clone(), output.clone());
-        let runtime = Runtime::new();
+fn a_task_that_awaits_its_own_cancel_is_dropped_at_the_end_of_its_poll() {
+    runtime_test(|runtime| {
+        let (own, log) = (Own::default(), Log::new());
+        let (handle, guard) = (own.clone(), log.on_drop("dropped"));
         *own.borrow_mut() = Some(runtime.spawn(async move {
-            drop(handle.take());
-            there
+            let _guard = guard;
+            let cancel = handle.take().unwrap().cancel();
+            log.push("cancelled");
+            cancel.await;
+            log.push("never");
         }));
-        runtime.run();
-        assert_eq!(Rc::strong_count(&output), 1);
+        assert_eq!(turn(&runtime).polled, 1);
+        log.assert(&["cancelled", "dropped"]);
+        assert_eq!(turn(&runtime).polled, 0);
     });
 }
 
 #[test]
-fn a_handle_that_goes_while_its_future_is_dropped_changes_nothing() {
+fn a_future_can_drop_its_own_handle_in_its_destructor() {
     watchdog(|| {
         for abort in [false, true] {
             let own = Own::default();
-            let drops = Rc::new(Cell::new(0));
-            let (handle, count) = (own.clone(), drops.clone());
+            let drops = leak(Cell::new(0));
+            let handle = own.clone();
             let guard = OnDrop(move || {
                 drop(handle.take());
-                count.set(count.get() + 1);
+                drops.set(drops.get() + 1);
             });
             let runtime = Runtime::new();
             let task = runtime.spawn(async move {
@@ -296,82 +144,6 @@ fn a_handle_that_goes_while_its_future_is_dropped_changes_nothing() {
             assert_eq!(drops.get(), 1);
             assert!(own.borrow().is_none());
         }
-    });
-}
-
-#[test]
-fn abort_marks_and_the_next_turn_drops() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let (unpolled, waiting, itself) = (Seen::new(), Seen::new(), Seen::new());
-        let waiting_task = runtime.spawn(waiting.probe());
-        runtime.turn(ZERO).unwrap();
-        let unpolled_task = runtime.spawn(unpolled.probe());
-        for task in [&waiting_task, &unpolled_task] {
-            let abort = task.abort_handle();
-            assert_eq!(abort.id(), task.id());
-            // From here, from elsewhere, and more than once.
-            abort.abort();
-            let there = abort.clone();
-            elsewhere(move || there.abort());
-            assert!(!task.is_finished());
-        }
-        assert_eq!((waiting.drops.get(), unpolled.drops.get()), (0, 0));
-        runtime.turn(ZERO).unwrap();
-        assert_dropped(&waiting, 1);
-        assert_dropped(&unpolled, 0);
-        assert!(waiting_task.is_finished() && unpolled_task.is_finished());
-        for task in [waiting_task, unpolled_task] {
-            assert!(runtime.block_on(task.join()).unwrap_err().is_cancelled());
-        }
-
-        // By itself: at the end of its poll.
-        let abort: Rc<Cell<Option<AbortHandle>>> = Rc::default();
-        let (own, mut probe, seen) = (abort.clone(), itself.probe(), itself.clone());
-        let task = runtime.spawn(poll_fn(move |cx| {
-            own.take().unwrap().abort();
-            assert_eq!(seen.drops.get(), 0);
-            Pin::new(&mut probe).poll(cx)
-        }));
-        abort.set(Some(task.abort_handle()));
-        runtime.turn(ZERO).unwrap();
-        assert_dropped(&itself, 1);
-        assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
-        assert!(runtime.block_on(task.join()).unwrap_err().is_cancelled());
-    });
-}
-
-#[test]
-fn abort_comes_too_late_for_a_task_that_is_over() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        // In the poll that finishes it, and after it.
-        for during in [true, false] {
-            let abort: Rc<Cell<Option<AbortHandle>>> = Rc::default();
-            let own = abort.clone();
-            let task = runtime.spawn(async move {
-                if let Some(abort) = own.take() {
-                    abort.abort();
-                }
-                "done"
-            });
-            let handle = task.abort_handle();
-            abort.set(during.then(|| handle.clone()));
-            runtime.run();
-            handle.abort();
-            elsewhere({
-                let handle = handle.clone();
-                move || handle.abort()
-            });
-            assert_eq!(runtime.block_on(task), "done");
-            handle.abort();
-            assert_eq!(runtime.turn(ZERO).unwrap().polled, 0);
-        }
-        // And when the runtime is gone.
-        let handle = runtime.spawn(async {}).abort_handle();
-        drop(runtime);
-        handle.abort();
-        elsewhere(move || handle.abort());
     });
 }
 
@@ -404,8 +176,8 @@ fn awaiting_a_task_twice_panics_and_names_it() {
     });
 }
 
-/// The errors of three tasks, with the lines of their spawns: one is cancelled, and two
-/// panic.
+/// The errors of three tasks, with the lines of their spawns: one was cancelled, and two have
+/// panicked.
 fn errors() -> [(JoinError, u32); 3] {
     block_on(async {
         let at = line!();
@@ -424,7 +196,7 @@ fn errors() -> [(JoinError, u32); 3] {
 }
 
 #[test]
-fn a_join_error_names_the_task_where_it_was_spawned_and_what_happened() {
+fn a_join_error_names_the_task_its_place_and_the_cause() {
     watchdog(|| {
         let expected = [
             ("gone", " was cancelled"),
@@ -436,7 +208,7 @@ fn a_join_error_names_the_task_where_it_was_spawned_and_what_happened() {
             let start = format!("task `{name}` {}", spawned_at(*line));
             let rest = text.strip_prefix(&start);
             let rest = rest.unwrap_or_else(|| panic!("{text}: not {start}"));
-            // What is left of the place is the column.
+            // The rest of the place is the column.
             let (column, said) = rest.split_once(')').unwrap();
             assert!(column.parse::<u32>().is_ok(), "{text}");
             assert_eq!(said, end);
@@ -446,7 +218,7 @@ fn a_join_error_names_the_task_where_it_was_spawned_and_what_happened() {
 }
 
 #[test]
-fn a_join_error_tells_the_ways_apart() {
+fn a_join_error_distinguishes_cancellation_from_panic() {
     watchdog(|| {
         let [aborted, panicked, other] = errors().map(|(error, _)| error);
         let kinds = [&aborted, &panicked, &other].map(|e| (e.is_cancelled(), e.is_panic()));
@@ -467,7 +239,7 @@ fn a_join_error_tells_the_ways_apart() {
 }
 
 #[test]
-fn a_join_error_is_an_error_for_others_to_carry() {
+fn a_join_error_converts_to_an_io_error() {
     watchdog(|| {
         for (error, _) in errors() {
             let text = error.to_string();
@@ -484,9 +256,8 @@ fn a_join_error_is_an_error_for_others_to_carry() {
 }
 
 #[test]
-fn the_place_of_a_spawn_is_that_of_the_call_whatever_spawns() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn every_way_to_spawn_records_the_place_of_the_call() {
+    runtime_test(|runtime| {
         let from_runtime = (runtime.spawn(pending::<()>()), line!());
         let from_handle = (runtime.handle().spawn(pending::<()>), line!());
         let from_within = runtime.block_on(async { (spawn(pending::<()>()), line!()) });
@@ -511,7 +282,7 @@ fn tasks_are_numbered_from_one_in_each_runtime() {
             let one = runtime.spawn(async {});
             let (two, three, five) = runtime.block_on(async {
                 let (two, three) = (spawn(async {}), Builder::new().name("x").spawn(async {}));
-                // One that came from elsewhere counts, and so do those that are over.
+                // Remote tasks and finished tasks count, too.
                 Handle::current().spawn(|| async {}).await.unwrap();
                 (two, three, spawn(async {}))
             });
@@ -526,9 +297,8 @@ fn tasks_are_numbered_from_one_in_each_runtime() {
 }
 
 #[test]
-fn a_task_is_finished_when_it_is_over_however_it_ended() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn is_finished_is_true_after_completion_panic_and_abort() {
+    runtime_test(|runtime| {
         let own = Own::default();
         let inside = own.clone();
         let running = runtime.spawn(async move {
@@ -546,10 +316,10 @@ fn a_task_is_finished_when_it_is_over_however_it_ended() {
             (tasks.map(Task::is_finished), panicked.is_finished())
         };
         assert_eq!(states(), ([false, false, false], false));
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         assert_eq!(states(), ([true, false, false], true));
         aborted.abort_handle().abort();
-        runtime.turn(ZERO).unwrap();
+        turn(&runtime);
         assert_eq!(states(), ([true, false, true], true));
         drop(runtime);
         assert_eq!(states(), ([true, true, true], true));
@@ -557,9 +327,8 @@ fn a_task_is_finished_when_it_is_over_however_it_ended() {
 }
 
 #[test]
-fn outputs_outlive_their_runtime_and_lost_tasks_say_so() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn outputs_outlive_their_runtime_and_unfinished_tasks_are_cancelled() {
+    runtime_test(|runtime| {
         let done = runtime.spawn(async { Rc::new(5) });
         let done_too = runtime.spawn(async { 6 });
         let panicked = runtime.spawn(async { panic!("before the end") });
@@ -583,24 +352,21 @@ fn a_task_is_awaited_from_another_runtime_of_its_thread() {
             yield_now().await;
             8
         });
-        let seen = Rc::new(Cell::new(0));
-        let got = seen.clone();
-        two.spawn(async move {
-            got.set((&mut task).await);
-        })
-        .detach();
+        let seen = leak(Cell::new(0));
+        spawn_detached(&two, async move {
+            seen.set((&mut task).await);
+        });
         for expected in [0, 0, 8] {
-            two.turn(ZERO).unwrap();
+            turn(&two);
             assert_eq!(seen.get(), expected);
-            one.turn(ZERO).unwrap();
+            turn(&one);
         }
     });
 }
 
 #[test]
-fn the_last_waker_is_woken_when_a_task_ends_and_the_ones_before_are_let_go() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn only_the_last_waker_is_kept_and_woken_when_a_task_ends() {
+    runtime_test(|runtime| {
         for abort in [false, true] {
             let seen = Seen::new();
             let mut task = runtime.spawn(seen.probe());
@@ -610,15 +376,15 @@ fn the_last_waker_is_woken_when_a_task_ends_and_the_ones_before_are_let_go() {
                 assert!(poll_with(&mut task, waker).is_pending());
             }
             drop((one_waker, two_waker));
-            // The cell holds the second, once.
-            let counts = || [&one, &two].map(std::sync::Arc::strong_count);
+            // The task holds the second waker, once.
+            let counts = || [&one, &two].map(Arc::strong_count);
             assert_eq!(counts(), [1, 2]);
             if abort {
                 task.abort_handle().abort();
             } else {
                 seen.finish();
             }
-            runtime.turn(ZERO).unwrap();
+            turn(&runtime);
             assert_eq!((one.get(), two.get()), (0, 1));
             assert_eq!(counts(), [1, 1]);
             drop(task);
@@ -627,38 +393,35 @@ fn the_last_waker_is_woken_when_a_task_ends_and_the_ones_before_are_let_go() {
 }
 
 #[test]
-fn futures_and_outputs_of_any_size_and_alignment_have_their_place() {
+fn futures_and_outputs_can_have_any_size_and_alignment() {
     #[derive(Clone, Copy, PartialEq, Debug)]
     #[repr(align(128))]
     struct Aligned(u8);
     fn check(value: &Aligned) {
         assert_eq!(std::ptr::from_ref(value).addr() % 128, 0);
     }
-    watchdog(|| {
-        block_on(async {
-            // A large future with a small output, and the other way round.
-            let small = spawn(async {
-                let aligned = Aligned(1);
-                let large = [2_u8; 50_000];
-                yield_now().await;
-                check(&aligned);
-                (aligned.0, large.iter().all(|&byte| byte == 2))
-            });
-            let large = spawn(async { [Aligned(3); 100] });
-            let nothing = spawn(async {});
-            assert_eq!(small.await, (1, true));
-            let large = large.await;
-            check(&large[99]);
-            assert_eq!(large, [Aligned(3); 100]);
-            nothing.await;
+    async_test(async || {
+        // A large future with a small output, and the opposite.
+        let small = spawn(async {
+            let aligned = Aligned(1);
+            let large = [2_u8; 50_000];
+            yield_now().await;
+            check(&aligned);
+            (aligned.0, large.iter().all(|&byte| byte == 2))
         });
+        let large = spawn(async { [Aligned(3); 100] });
+        let nothing = spawn(async {});
+        assert_eq!(small.await, (1, true));
+        let large = large.await;
+        check(&large[99]);
+        assert_eq!(large, [Aligned(3); 100]);
+        nothing.await;
     });
 }
 
 #[test]
-fn a_task_tells_little_of_itself() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn debug_of_a_task_has_its_id_and_state() {
+    runtime_test(|runtime| {
         let task = runtime.spawn(async {});
         assert_eq!(
             format!("{task:?}"),
@@ -685,7 +448,7 @@ fn tasks_spawn_tasks_that_await_tasks() {
 }
 
 #[test]
-fn yield_now_lets_all_that_is_ready_go_first_and_takes_two_polls() {
+fn yield_now_runs_all_ready_tasks_first_and_takes_two_polls() {
     watchdog(|| {
         let polls = Cell::new(0);
         let order: Rc<RefCell<Vec<u32>>> = Rc::default();

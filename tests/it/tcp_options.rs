@@ -1,32 +1,15 @@
 //! Options of TCP sockets, what a listener can be built with, and streams in halves.
 
-use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io::{self};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use futures_lite::future::zip;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use soloist::net::{OwnedReadHalf, OwnedWriteHalf, ReuniteError, TcpListener, TcpStream};
+use soloist::spawn;
 use soloist::task::yield_now;
-use soloist::time::timeout;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
-
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-
-async fn soon<F: Future>(future: F) -> F::Output {
-    match timeout(Duration::from_secs(20), future).await {
-        Ok(output) => output,
-        Err(_) => panic!("it does not happen"),
-    }
-}
-
-async fn fails_soon<F: Future>(future: F) {
-    assert!(timeout(5 * MS, future).await.is_err());
-}
 
 /// Both ends of a connection.
 fn pair() -> (TcpStream, TcpStream) {
@@ -44,435 +27,203 @@ async fn read_all(mut from: impl AsyncRead + Unpin) -> io::Result<String> {
 
 #[test]
 fn options_are_what_they_were_set_to() {
-    watchdog(|| {
-        block_on(async {
-            let (stream, _other) = pair();
-            for on in [true, false] {
-                stream.set_nodelay(on).unwrap();
-                assert_eq!(stream.nodelay().unwrap(), on);
-            }
-            stream.set_ttl(77).unwrap();
-            assert_eq!(stream.ttl().unwrap(), 77);
+    async_test(async || {
+        let (stream, _other) = pair();
+        for on in [true, false] {
+            stream.set_nodelay(on).unwrap();
+            assert_eq!(stream.nodelay().unwrap(), on);
+        }
+        stream.set_ttl(77).unwrap();
+        assert_eq!(stream.ttl().unwrap(), 77);
 
-            assert_eq!(stream.linger().unwrap(), None);
-            for linger in [Some(3 * SECOND), Some(Duration::ZERO), None] {
-                stream.set_linger(linger).unwrap();
-                assert_eq!(stream.linger().unwrap(), linger);
-            }
-            assert!(stream.take_error().unwrap().is_none());
-        });
-    });
-}
-
-#[cfg(unix)]
-#[test]
-fn keepalive_is_in_whole_seconds() {
-    watchdog(|| {
-        block_on(async {
-            let (stream, _other) = pair();
-            assert_eq!(stream.keepalive().unwrap(), None);
-            let times = [
-                (60 * SECOND, 60),
-                (SECOND, 1),
-                (1500 * MS, 2),
-                (MS, 1),
-                (Duration::ZERO, 1),
-            ];
-            for (time, seconds) in times {
-                stream.set_keepalive(Some(time)).unwrap();
-                let found = stream.keepalive().unwrap();
-                assert_eq!(found, Some(Duration::from_secs(seconds)), "{time:?}");
-            }
-            stream.set_keepalive(None).unwrap();
-            assert_eq!(stream.keepalive().unwrap(), None);
-            if cfg!(target_os = "linux") {
-                assert!(stream.set_keepalive(Some(Duration::MAX)).is_err());
-            }
-        });
+        assert_eq!(stream.linger().unwrap(), None);
+        for linger in [Some(3 * SECOND), Some(Duration::ZERO), None] {
+            stream.set_linger(linger).unwrap();
+            assert_eq!(stream.linger().unwrap(), linger);
+        }
+        assert!(stream.take_error().unwrap().is_none());
     });
 }
 
 #[test]
-fn b75_without_linger_the_last_bytes_arrive_and_with_none_of_it_there_is_a_reset() {
-    watchdog(|| {
-        block_on(async {
-            let (mut stream, other) = pair();
-            stream.write_all(b"hello").await.unwrap();
-            drop(stream);
-            assert_eq!(read_all(other).await.unwrap(), "hello");
+fn b75_a_drop_delivers_the_last_bytes_and_a_linger_of_zero_resets() {
+    async_test(async || {
+        let (mut stream, other) = pair();
+        stream.write_all(b"hello").await.unwrap();
+        drop(stream);
+        assert_eq!(read_all(other).await.unwrap(), "hello");
 
-            let (mut stream, other) = pair();
-            stream.write_all(b"hello").await.unwrap();
-            stream.set_linger(Some(Duration::ZERO)).unwrap();
-            drop(stream);
-            let error = read_all(other).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        });
-    });
-}
-
-#[test]
-fn an_error_that_waits_can_be_taken() {
-    watchdog(|| {
-        block_on(async {
-            let (stream, other) = pair();
-            other.set_linger(Some(Duration::ZERO)).unwrap();
-            drop(other);
-            // The system has noticed when it says that there is something.
-            soon(stream.peek(&mut [0])).await.unwrap_err();
-
-            let (stream, other) = pair();
-            other.set_linger(Some(Duration::ZERO)).unwrap();
-            drop(other);
-            let mut error = None;
-            while error.is_none() {
-                yield_now().await;
-                error = stream.take_error().unwrap();
-            }
-            assert_eq!(error.unwrap().kind(), io::ErrorKind::ConnectionReset);
-            assert!(stream.take_error().unwrap().is_none());
-        });
-    });
-}
-
-/// More than the system takes in one call.
-#[test]
-fn any_number_of_buffers_is_written() {
-    watchdog(|| {
-        block_on(async {
-            let (mut stream, other) = pair();
-            let bytes: Vec<u8> = (0..5000_u32).map(|n| n as u8).collect();
-            let read = spawn(async move {
-                let mut other = other;
-                let mut all = Vec::new();
-                other.read_to_end(&mut all).await.unwrap();
-                all
-            });
-            let mut written = 0;
-            while written < bytes.len() {
-                let bufs: Vec<_> = bytes[written..].chunks(1).map(IoSlice::new).collect();
-                let n = soon(stream.write_vectored(&bufs)).await.unwrap();
-                assert!(n > 0);
-                written += n;
-            }
-            stream.close().await.unwrap();
-            assert_eq!(soon(read).await, bytes);
-        });
-    });
-}
-
-#[cfg(unix)]
-#[test]
-fn b74_no_write_to_a_closed_peer_raises_sigpipe() {
-    let name = "tcp_options::b74_no_write_to_a_closed_peer_raises_sigpipe";
-    watchdog(move || {
-        passes_in_child(name, || {
-            crate::sys::restore_sigpipe();
-            block_on(async {
-                let (stream, other) = pair();
-                other.set_linger(Some(Duration::ZERO)).unwrap();
-                drop(other);
-                let (mut read, mut write) = stream.into_split();
-                soon(read.read(&mut [0])).await.unwrap_err();
-                for _ in 0..2 {
-                    let error = write.write(b"x").await.unwrap_err();
-                    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-                    let two = [IoSlice::new(b"x"), IoSlice::new(b"y")];
-                    let error = write.write_vectored(&two).await.unwrap_err();
-                    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-                }
-            });
-        })
+        let (mut stream, other) = pair();
+        stream.write_all(b"hello").await.unwrap();
+        stream.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(stream);
+        let error = read_all(other).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     });
 }
 
 // Listeners.
 
-#[test]
-fn options_of_a_listener() {
-    watchdog(|| {
-        block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            listener.set_ttl(55).unwrap();
-            assert_eq!(listener.ttl().unwrap(), 55);
-            assert!(listener.take_error().unwrap().is_none());
-            let address = listener.local_addr().unwrap();
-            let (client, accepted) = zip(TcpStream::connect(address), listener.accept()).await;
-            drop(client.unwrap());
-            if cfg!(target_os = "linux") {
-                assert_eq!(accepted.unwrap().0.ttl().unwrap(), 55);
-            }
-        });
-    });
-}
-
 #[cfg(unix)]
 #[test]
 fn listeners_share_a_port_if_all_of_them_say_so() {
-    watchdog(|| {
-        block_on(async {
-            let shared = || TcpListener::builder().reuse_port(true);
-            let one = shared().bind("127.0.0.1:0").await.unwrap();
-            let address = one.local_addr().unwrap();
-            let other = shared().bind(address).await.unwrap();
-            assert_eq!(other.local_addr().unwrap(), address);
-            for builder in [TcpListener::builder(), shared().reuse_port(false)] {
-                let error = builder.bind(address).await.unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-                let text = format!("listening at {address} failed: ");
-                assert!(error.to_string().starts_with(&text), "{error}");
-            }
-            drop((one, other));
-            let alone = TcpListener::bind(address).await.unwrap();
-            let error = shared().bind(address).await.unwrap_err();
+    async_test(async || {
+        let shared = || TcpListener::builder().reuse_port(true);
+        let one = shared().bind("127.0.0.1:0").await.unwrap();
+        let address = one.local_addr().unwrap();
+        let other = shared().bind(address).await.unwrap();
+        assert_eq!(other.local_addr().unwrap(), address);
+        for builder in [TcpListener::builder(), shared().reuse_port(false)] {
+            let error = builder.bind(address).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-            drop(alone);
+            let text = format!("listening at {address} failed: ");
+            assert!(error.to_string().starts_with(&text), "{error}");
+        }
+        drop((one, other));
+        let alone = TcpListener::bind(address).await.unwrap();
+        let error = shared().bind(address).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(alone);
 
-            // Each connection is one listener's.
-            let listeners = [
-                shared().bind(address).await.unwrap(),
-                shared().bind(address).await.unwrap(),
-            ];
-            let mut clients = Vec::new();
-            for _ in 0..20 {
-                clients.push(TcpStream::connect(address).await.unwrap());
-            }
-            let (done, accepted) = std::sync::mpsc::channel();
-            let servers = listeners.map(|listener| {
-                let done = done.clone();
-                spawn(async move {
-                    loop {
-                        let (stream, _) = listener.accept().await.unwrap();
-                        done.send(stream).unwrap();
-                    }
-                })
-            });
-            let mut streams = Vec::new();
-            while streams.len() < clients.len() {
-                yield_now().await;
-                streams.extend(accepted.try_iter());
-            }
-            yield_now().await;
-            assert!(accepted.try_recv().is_err(), "one too many");
-            drop(servers);
+        // Each connection is one listener's.
+        let listeners = [
+            shared().bind(address).await.unwrap(),
+            shared().bind(address).await.unwrap(),
+        ];
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let (done, accepted) = std::sync::mpsc::channel();
+        let servers = listeners.map(|listener| {
+            let done = done.clone();
+            spawn(async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    done.send(stream).unwrap();
+                }
+            })
         });
+        let mut streams = Vec::new();
+        while streams.len() < clients.len() {
+            yield_now().await;
+            streams.extend(accepted.try_iter());
+        }
+        yield_now().await;
+        assert!(accepted.try_recv().is_err(), "one too many");
+        drop(servers);
     });
 }
 
 #[cfg(not(unix))]
 #[test]
 fn a_port_that_cannot_be_shared_is_an_error() {
-    watchdog(|| {
-        block_on(async {
-            let builder = TcpListener::builder().reuse_port(true);
-            let error = builder.bind("127.0.0.1:0").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
-            assert!(error.to_string().contains("SO_REUSEPORT"), "{error}");
-        });
-    });
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn no_more_connections_wait_than_the_backlog_has_room_for() {
-    watchdog(|| {
-        block_on(async {
-            let listener = TcpListener::builder().backlog(2);
-            let listener = listener.bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let mut clients = Vec::new();
-            for _ in 0..8 {
-                let connect = TcpStream::connect(address);
-                match timeout(20 * MS, connect).await {
-                    Ok(stream) => clients.push(stream.unwrap()),
-                    Err(_) => break,
-                }
-            }
-            // Linux has room for one more.
-            assert!((1..=3).contains(&clients.len()), "{}", clients.len());
-            for client in &clients {
-                let (stream, from) = soon(listener.accept()).await.unwrap();
-                assert_eq!(from, client.local_addr().unwrap());
-                drop(stream);
-            }
-            // More than the system has.
-            let listener = TcpListener::builder().backlog(u32::MAX);
-            let listener = listener.bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let (client, server) = zip(TcpStream::connect(address), listener.accept()).await;
-            client.and(server).unwrap();
-        });
+    async_test(async || {
+        let builder = TcpListener::builder().reuse_port(true);
+        let error = builder.bind("127.0.0.1:0").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains("SO_REUSEPORT"), "{error}");
     });
 }
 
 #[test]
-fn a_listener_of_ipv6_takes_ipv4_as_it_was_told() {
-    watchdog(|| {
-        block_on(async {
-            let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-            for only in [true, false] {
-                let builder = TcpListener::builder().only_v6(only);
-                // It says nothing to a listener of IPv4.
-                builder.clone().bind("127.0.0.1:0").await.unwrap();
-                let Ok(listener) = builder.bind(any).await else {
-                    return eprintln!("no IPv6 here");
-                };
-                let port = listener.local_addr().unwrap().port();
-                TcpStream::connect(("::1", port)).await.unwrap();
-                let connect = TcpStream::connect(("127.0.0.1", port)).await;
-                assert_eq!(connect.is_ok(), !only, "{connect:?}");
-            }
-        });
-    });
-}
-
-#[test]
-fn a_builder_reports_what_is_wrong_when_it_binds() {
-    watchdog(|| {
-        let builder = TcpListener::builder().backlog(1);
-        let outside = futures_lite::future::block_on(builder.clone().bind("127.0.0.1:0"));
-        let error = outside.unwrap_err();
-        assert!(error.to_string().contains("block_on"), "{error}");
-        block_on(async {
-            let error = builder.clone().bind("127.0.0.1").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            let error = builder.bind("192.0.2.1:0").await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
-            let text = "listening at 192.0.2.1:0 failed: ";
-            assert!(error.to_string().starts_with(text), "{error}");
-        });
+fn only_v6_decides_whether_an_ipv6_listener_takes_ipv4() {
+    async_test(async || {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        for only in [true, false] {
+            let builder = TcpListener::builder().only_v6(only);
+            // It says nothing to a listener of IPv4.
+            builder.clone().bind("127.0.0.1:0").await.unwrap();
+            let Ok(listener) = builder.bind(any).await else {
+                return eprintln!("no IPv6 here");
+            };
+            let port = listener.local_addr().unwrap().port();
+            TcpStream::connect(("::1", port)).await.unwrap();
+            let connect = TcpStream::connect(("127.0.0.1", port)).await;
+            assert_eq!(connect.is_ok(), !only, "{connect:?}");
+        }
     });
 }
 
 // Halves.
 
 #[test]
-fn halves_read_and_write_at_the_same_time() {
-    watchdog(|| {
-        block_on(async {
-            let (stream, other) = pair();
-            let (mut read, mut write) = stream.into_split();
-            let bytes: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
-            let expected = bytes.clone();
-            let echo = spawn(async move { futures_lite::io::copy(&other, &other).await });
-            let writer = spawn(async move {
-                write.write_all(&bytes).await.unwrap();
-                // Dropped, and so shut down.
-            });
-            let mut all = Vec::new();
-            soon(read.read_to_end(&mut all)).await.unwrap();
-            assert!(all == expected);
-            soon(writer).await;
-            assert_eq!(soon(echo).await.unwrap(), 300_000);
-        });
+fn the_stream_ends_when_its_write_half_is_dropped() {
+    async_test(async || {
+        let (stream, mut other) = pair();
+        let (read, write) = stream.into_split();
+        drop(read);
+        fails_soon(other.read(&mut [0])).await;
+        drop(write);
+        assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
+
+        // Closed, and then dropped.
+        let (stream, mut other) = pair();
+        let (mut read, mut write) = stream.into_split();
+        write.close().await.unwrap();
+        assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
+        drop(write);
+        other.write_all(b"x").await.unwrap();
+        assert_eq!(soon(read.read(&mut [0])).await.unwrap(), 1);
+
+        // Forgotten: when both are gone.
+        let (stream, mut other) = pair();
+        let (read, write) = stream.into_split();
+        write.forget();
+        fails_soon(other.read(&mut [0])).await;
+        drop(read);
+        assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
+
+        // After a reset.
+        let (stream, other) = pair();
+        let (mut read, write) = stream.into_split();
+        other.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(other);
+        soon(read.read(&mut [0])).await.unwrap_err();
+        drop(write);
     });
 }
 
 #[test]
-fn the_end_comes_when_the_half_that_writes_is_dropped_and_not_before() {
-    watchdog(|| {
-        block_on(async {
-            let (stream, mut other) = pair();
-            let (read, write) = stream.into_split();
-            drop(read);
-            fails_soon(other.read(&mut [0])).await;
-            drop(write);
-            assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
-
-            // Closed, and then dropped.
-            let (stream, mut other) = pair();
-            let (mut read, mut write) = stream.into_split();
-            write.close().await.unwrap();
-            assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
-            drop(write);
-            other.write_all(b"x").await.unwrap();
-            assert_eq!(soon(read.read(&mut [0])).await.unwrap(), 1);
-
-            // Forgotten: when both are gone.
-            let (stream, mut other) = pair();
-            let (read, write) = stream.into_split();
-            write.forget();
-            fails_soon(other.read(&mut [0])).await;
-            drop(read);
-            assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
-
-            // After a reset.
-            let (stream, other) = pair();
-            let (mut read, write) = stream.into_split();
-            other.set_linger(Some(Duration::ZERO)).unwrap();
-            drop(other);
-            soon(read.read(&mut [0])).await.unwrap_err();
-            drop(write);
-        });
+fn halves_of_one_stream_are_reunited() {
+    async_test(async || {
+        let (stream, mut other) = pair();
+        let address = stream.local_addr().unwrap();
+        let (read, write) = stream.into_split();
+        assert_eq!(read.as_ref().local_addr().unwrap(), address);
+        assert_eq!(write.as_ref().local_addr().unwrap(), address);
+        let stream = read.reunite(write).unwrap();
+        let (read, write) = stream.into_split();
+        let mut stream = write.reunite(read).unwrap();
+        // Nothing was shut down.
+        stream.write_all(b"hello").await.unwrap();
+        let mut buf = [0; 5];
+        soon(other.read_exact(&mut buf)).await.unwrap();
+        assert_eq!(&buf, b"hello");
+        // And nothing is left behind.
+        stream.into_std().unwrap();
     });
 }
 
 #[test]
-fn halves_of_one_stream_become_whole_again() {
-    watchdog(|| {
-        block_on(async {
-            let (stream, mut other) = pair();
-            let address = stream.local_addr().unwrap();
-            let (read, write) = stream.into_split();
-            assert_eq!(read.as_ref().local_addr().unwrap(), address);
-            assert_eq!(write.as_ref().local_addr().unwrap(), address);
-            let stream = read.reunite(write).unwrap();
-            let (read, write) = stream.into_split();
-            let mut stream = write.reunite(read).unwrap();
-            // Nothing was shut down.
-            stream.write_all(b"hello").await.unwrap();
-            let mut buf = [0; 5];
-            soon(other.read_exact(&mut buf)).await.unwrap();
-            assert_eq!(&buf, b"hello");
-            // And nothing is left behind.
-            stream.into_std().unwrap();
-        });
+fn halves_of_two_streams_are_given_back() {
+    async_test(async || {
+        let ((a, mut other_a), (b, other_b)) = (pair(), pair());
+        let ((read_a, write_a), (read_b, write_b)) = (a.into_split(), b.into_split());
+        let error = read_a.reunite(write_b).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the halves are not of the same stream",
+            "{error:?}"
+        );
+        let ReuniteError(read_a, write_b) = error;
+        let ReuniteError(read_b, write_a) = write_a.reunite(read_b).unwrap_err();
+        let mut a = read_a.reunite(write_a).unwrap();
+        read_b.reunite(write_b).unwrap().close().await.unwrap();
+        a.write_all(b"a").await.unwrap();
+        assert_eq!(soon(other_a.read(&mut [0; 8])).await.unwrap(), 1);
+        assert_eq!(read_all(other_b).await.unwrap(), "");
     });
-}
-
-#[test]
-fn halves_of_two_streams_come_back_unharmed() {
-    watchdog(|| {
-        block_on(async {
-            let ((a, mut other_a), (b, other_b)) = (pair(), pair());
-            let ((read_a, write_a), (read_b, write_b)) = (a.into_split(), b.into_split());
-            let error = read_a.reunite(write_b).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                "the halves are not of the same stream",
-                "{error:?}"
-            );
-            let ReuniteError(read_a, write_b) = error;
-            let ReuniteError(read_b, write_a) = write_a.reunite(read_b).unwrap_err();
-            let mut a = read_a.reunite(write_a).unwrap();
-            read_b.reunite(write_b).unwrap().close().await.unwrap();
-            a.write_all(b"a").await.unwrap();
-            assert_eq!(soon(other_a.read(&mut [0; 8])).await.unwrap(), 1);
-            assert_eq!(read_all(other_b).await.unwrap(), "");
-        });
-    });
-}
-
-#[test]
-fn a_read_of_a_half_that_is_dropped_loses_nothing() {
-    watchdog(|| {
-        block_on(async {
-            let (stream, mut other) = pair();
-            let (mut read, _write) = stream.into_split();
-            let mut buf = [0; 8];
-            for _ in 0..100 {
-                fails_at_once(read.read(&mut buf)).await;
-                other.write_all(b"x").await.unwrap();
-                yield_now().await;
-                assert_eq!(soon(read.read(&mut buf)).await.unwrap(), 1);
-            }
-        });
-    });
-}
-
-async fn fails_at_once<F: Future>(future: F) {
-    let mut future = Box::pin(future);
-    assert!(poll_once(&mut future).await.is_pending());
 }
 
 #[test]

@@ -1,28 +1,11 @@
-//! The end of tasks and runtimes, while wakers, handles and other threads live on.
+//! The end of tasks and runtimes while wakers, handles and other threads still exist.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use soloist::io::Async;
-use soloist::task::{AbortHandle, yield_now};
-use soloist::time::sleep;
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::AbortHandle;
 
-use crate::support::{CountWakes, OnDrop, Seen, forget, panic_of, poll_once, waker_fn, watchdog};
-
-/// Runs `f` on another thread, to its end.
-fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
-    thread::spawn(f).join().expect("nothing panics there")
-}
+use crate::support::*;
 
 #[track_caller]
 fn assert_dropped_here(seen: &Seen) {
@@ -30,7 +13,7 @@ fn assert_dropped_here(seen: &Seen) {
     assert_eq!(seen.dropped_on.get(), Some(thread::current().id()));
 }
 
-/// What other threads know of a runtime.
+/// What another thread has of a runtime.
 struct Known {
     handle: Handle,
     waker: Waker,
@@ -39,7 +22,7 @@ struct Known {
 }
 
 #[test]
-fn b12_other_threads_use_all_that_they_know_of_a_runtime_while_it_is_dropped() {
+fn b12_handles_and_wakers_are_used_on_another_thread_while_the_runtime_is_dropped() {
     watchdog(|| {
         let (send, receive) = mpsc::channel::<Known>();
         let (done, wait) = mpsc::channel();
@@ -58,7 +41,7 @@ fn b12_other_threads_use_all_that_they_know_of_a_runtime_while_it_is_dropped() {
             let runtime = Runtime::new();
             let seen = Seen::new();
             let task = runtime.spawn(seen.probe());
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             let token = Arc::new(());
             let known = Known {
                 handle: runtime.handle(),
@@ -83,14 +66,14 @@ fn b12_other_threads_use_all_that_they_know_of_a_runtime_while_it_is_dropped() {
 }
 
 #[test]
-fn b13_the_last_reference_to_a_task_is_woken_after_its_runtime_is_gone() {
+fn b13_b15_the_last_waker_of_a_task_is_used_after_its_runtime_is_dropped() {
     /// What is done with the waker.
     type End = fn(Waker);
     let ends: [End; 4] = [
         Waker::wake,
         |waker| elsewhere(move || waker.wake()),
         |waker| elsewhere(move || drop(waker)),
-        // Inside of another runtime.
+        // Inside another runtime.
         |waker| block_on(async { waker.wake() }),
     ];
     watchdog(move || {
@@ -98,21 +81,21 @@ fn b13_the_last_reference_to_a_task_is_woken_after_its_runtime_is_gone() {
             let seen = Seen::new();
             let runtime = Runtime::new();
             runtime.spawn(seen.probe()).detach();
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             drop(runtime);
             assert_dropped_here(&seen);
             end(seen.waker.take().unwrap());
 
-            // And of a main.
+            // The waker of a main.
             end(block_on(poll_fn(|cx| Poll::Ready(cx.waker().clone()))));
-            assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+            assert_eq!(seen.counts(), (1, 1));
         }
     });
 }
 
 /// A probe whose destructor panics.
 struct PanicsOnDrop {
-    probe: crate::support::Probe,
+    probe: Probe,
 }
 
 impl PanicsOnDrop {
@@ -138,8 +121,7 @@ impl Drop for PanicsOnDrop {
 
 #[test]
 fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let all: Vec<_> = (0..4).map(|_| Seen::new()).collect();
         let mut tasks: Vec<_> = all
             .iter()
@@ -147,11 +129,11 @@ fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
             .collect();
         let sibling = Seen::new();
         let sibling_task = runtime.spawn(sibling.probe());
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
 
-        // It is reported, and goes through to nobody.
+        // It is reported, and not resumed.
         drop(tasks.remove(0));
-        // Who awaits the end is told, as by one that is done.
+        // The joiner is woken, as by a task that is done.
         let cancel = tasks.remove(0).cancel();
         let text = panic_of(|| runtime.block_on(cancel));
         assert_eq!(text, "the destructor of a future");
@@ -169,7 +151,7 @@ fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
                 elsewhere(move || waker.wake());
             }
         }
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(turn(&runtime).polled, 0);
         assert!(all.iter().all(|seen| seen.drops.get() == 1));
         sibling.finish();
         runtime.block_on(sibling_task);
@@ -177,63 +159,44 @@ fn b14_a_future_that_panics_when_it_is_cancelled_is_dropped_once() {
 }
 
 #[test]
-fn b14_futures_that_panic_when_the_runtime_is_dropped_are_all_dropped_here() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let all: Vec<_> = (0..3).map(|_| Seen::new()).collect();
-        for seen in &all {
-            runtime.spawn(PanicsOnDrop::new(seen)).detach();
+fn b14_b101_a_destructor_that_panics_leaves_no_future_to_another_thread() {
+    runtime_test(|runtime| {
+        let all: Vec<_> = (0..6).map(|_| Seen::new()).collect();
+        for (n, seen) in all.iter().enumerate() {
+            if n % 2 == 0 {
+                runtime.spawn(PanicsOnDrop::new(seen)).detach();
+            } else {
+                runtime.spawn(seen.probe()).detach();
+            }
         }
-        let last = Seen::new();
-        runtime.spawn(last.probe()).detach();
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         let wakers: Vec<_> = all.iter().filter_map(|seen| seen.waker.take()).collect();
-        let (hold, released) = mpsc::channel();
+        assert_eq!(wakers.len(), 6);
+        let (go, wait) = mpsc::channel();
         let thread = thread::spawn(move || {
-            released.recv().unwrap();
-            wakers.into_iter().for_each(Waker::wake);
+            wait.recv().unwrap();
+            // The last references, if the registry has dropped its own.
+            for (n, waker) in wakers.into_iter().enumerate() {
+                (n < 3).then(|| waker.wake_by_ref());
+            }
         });
-        // The first panic goes on when all are gone.
+        // The first panic is resumed after all were dropped.
         let text = panic_of(|| drop(runtime));
         assert_eq!(text, "the destructor of a future");
         all.iter().for_each(|seen| assert_dropped_here(seen));
-        assert_dropped_here(&last);
-        hold.send(()).unwrap();
+        go.send(()).unwrap();
         thread.join().unwrap();
         assert!(all.iter().all(|seen| seen.drops.get() == 1));
-    });
-}
-
-#[test]
-fn b15_a_waker_in_a_static_outlives_its_runtime() {
-    static LEAKED: Mutex<Vec<Waker>> = Mutex::new(Vec::new());
-    watchdog(|| {
-        let seen = Seen::new();
-        block_on(async {
-            spawn(seen.probe()).detach();
-            poll_fn(|cx| {
-                LEAKED.lock().unwrap().push(cx.waker().clone());
-                Poll::Ready(())
-            })
-            .await;
-            yield_now().await;
-            LEAKED.lock().unwrap().push(seen.waker());
-        });
-        assert_dropped_here(&seen);
-        let count = elsewhere(|| {
-            let mut wakers = LEAKED.lock().unwrap();
-            wakers.iter().for_each(Waker::wake_by_ref);
-            wakers.drain(..).map(Waker::wake).count()
-        });
-        assert_eq!(count, 2);
-        assert_eq!((seen.polls.get(), seen.drops.get()), (1, 1));
+        // The thread can be used again.
+        assert!(Handle::try_current().is_none());
+        assert_eq!(block_on(async { spawn(async { 5 }).await }), 5);
     });
 }
 
 #[test]
 fn b16_wakers_of_a_thread_that_has_ended_do_nothing() {
     watchdog(|| {
-        // A main's, a task's, and that of the executor that waits for a `RemoteTask`:
+        // The wakers of a main, of a task, and of the executor that waits for a `RemoteTask`:
         // it keeps its waker in a thread-local.
         let runtime = Runtime::new();
         let handle = runtime.handle();
@@ -257,8 +220,7 @@ fn b16_wakers_of_a_thread_that_has_ended_do_nothing() {
 
 #[test]
 fn b17_abort_and_drop_from_other_threads_drop_the_future_here() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (aborted, remote, unpolled) = (Seen::new(), Seen::new(), Seen::new());
         let task = runtime.spawn(aborted.probe());
         let unpolled_task = runtime.spawn(unpolled.probe());
@@ -275,11 +237,11 @@ fn b17_abort_and_drop_from_other_threads_drop_the_future_here() {
         let abort = unpolled_task.abort_handle();
         elsewhere(move || abort.abort());
         assert_eq!(unpolled.drops.get(), 0);
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         assert_dropped_here(&unpolled);
         assert_eq!(unpolled.polls.get(), 0);
 
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         assert_eq!((aborted.polls.get(), remote.polls.get()), (1, 1));
         let (abort, wakers) = (task.abort_handle(), [aborted.waker(), remote.waker()]);
         elsewhere(move || {
@@ -288,7 +250,7 @@ fn b17_abort_and_drop_from_other_threads_drop_the_future_here() {
             wakers.into_iter().for_each(Waker::wake);
         });
         assert_eq!((aborted.drops.get(), remote.drops.get()), (0, 0));
-        runtime.turn(Some(Duration::ZERO)).unwrap();
+        turn(&runtime);
         assert_dropped_here(&aborted);
         assert_dropped_here(&remote);
         assert_eq!((aborted.polls.get(), remote.polls.get()), (1, 1));
@@ -297,7 +259,7 @@ fn b17_abort_and_drop_from_other_threads_drop_the_future_here() {
 }
 
 #[test]
-fn b18_no_future_goes_with_a_foreign_waker_while_the_runtime_is_dropped() {
+fn b18_a_foreign_waker_never_drops_a_future_while_the_runtime_is_dropped() {
     watchdog(|| {
         let (send, receive) = mpsc::channel::<Vec<Waker>>();
         let thread = thread::spawn(move || {
@@ -312,12 +274,12 @@ fn b18_no_future_goes_with_a_foreign_waker_while_the_runtime_is_dropped() {
             for seen in &all {
                 runtime.spawn(seen.probe()).detach();
             }
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             send.send(all.iter().filter_map(|seen| seen.waker.take()).collect())
                 .unwrap();
-            // Some are polled once more, some are just being woken.
+            // Some are polled again, some are just being woken.
             for _ in 0..round % 3 {
-                runtime.turn(Some(Duration::ZERO)).unwrap();
+                turn(&runtime);
             }
             drop(runtime);
             all.iter().for_each(|seen| assert_dropped_here(seen));
@@ -328,16 +290,14 @@ fn b18_no_future_goes_with_a_foreign_waker_while_the_runtime_is_dropped() {
 }
 
 #[test]
-fn b19_a_foreign_wake_in_the_final_poll_leads_to_no_other() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let polls = Rc::new(Cell::new(0));
-        let drops = Rc::new(Cell::new(0));
-        let (count, guard) = (polls.clone(), drops.clone());
-        let guard = OnDrop(move || guard.set(guard.get() + 1));
+fn b19_a_foreign_wake_in_the_last_poll_leads_to_no_other_poll() {
+    runtime_test(|runtime| {
+        let polls = leak(Cell::new(0));
+        let drops = leak(Cell::new(0));
+        let guard = OnDrop(move || drops.set(drops.get() + 1));
         let task = runtime.spawn(poll_fn(move |cx| {
             let _guard = &guard;
-            count.set(count.get() + 1);
+            polls.set(polls.get() + 1);
             cx.waker().wake_by_ref();
             let waker = cx.waker().clone();
             elsewhere(move || {
@@ -347,16 +307,14 @@ fn b19_a_foreign_wake_in_the_final_poll_leads_to_no_other() {
             Poll::Ready("done")
         }));
         runtime.run();
-        for _ in 0..3 {
-            runtime.turn(Some(Duration::ZERO)).unwrap();
-        }
+        turns(&runtime, 3);
         assert_eq!((polls.get(), drops.get()), (1, 1));
         assert_eq!(runtime.block_on(task), "done");
     });
 }
 
 #[test]
-fn b19_foreign_wakes_around_the_final_poll_leave_one_drop_and_no_poll_after_it() {
+fn b19_foreign_wakes_around_the_last_poll_lead_to_one_drop() {
     watchdog(|| {
         let (send, receive) = mpsc::channel::<Waker>();
         let thread = thread::spawn(move || {
@@ -377,10 +335,8 @@ fn b19_foreign_wakes_around_the_final_poll_leave_one_drop_and_no_poll_after_it()
                 seen.ready.set(true);
                 task.await;
                 let polls = seen.polls.get();
-                for _ in 0..3 {
-                    yield_now().await;
-                }
-                assert_eq!((seen.polls.get(), seen.drops.get()), (polls, 1));
+                yields(3).await;
+                assert_eq!(seen.counts(), (polls, 1));
             }
         });
         drop(send);
@@ -389,8 +345,8 @@ fn b19_foreign_wakes_around_the_final_poll_leave_one_drop_and_no_poll_after_it()
 }
 
 #[test]
-fn b20_wakers_are_counted_right_in_every_state_of_their_task() {
-    /// What is done with a waker, and whether that wakes.
+fn b20_wakers_work_in_every_state_of_their_task() {
+    /// What is done with a waker, and whether that wakes the task.
     type Use = (fn(Waker), bool);
     const USES: [Use; 6] = [
         (|waker| waker.wake(), true),
@@ -430,25 +386,24 @@ fn b20_wakers_are_counted_right_in_every_state_of_their_task() {
                 runtime.spawn(between.probe()).detach();
                 let mut probe = within.probe();
                 let mut first = true;
-                runtime
-                    .spawn(poll_fn(move |cx| {
+                spawn_detached(
+                    &runtime,
+                    poll_fn(move |cx| {
                         let result = Pin::new(&mut probe).poll(cx);
                         if std::mem::take(&mut first) {
                             place(then, cx.waker().clone());
                         }
                         result
-                    }))
-                    .detach();
-                runtime.turn(Some(Duration::ZERO)).unwrap();
+                    }),
+                );
+                turn(&runtime);
                 place(then, between.waker());
-                for _ in 0..3 {
-                    runtime.turn(Some(Duration::ZERO)).unwrap();
-                }
+                turns(&runtime, 3);
                 let expected = 1 + usize::from(wakes);
                 assert_eq!(between.polls.get(), expected);
                 assert_eq!(within.polls.get(), expected);
 
-                // Inside of the runtime.
+                // Inside the runtime.
                 runtime.block_on(async {
                     place(then, between.waker());
                     yield_now().await;
@@ -457,15 +412,13 @@ fn b20_wakers_are_counted_right_in_every_state_of_their_task() {
                 let expected = expected + usize::from(wakes);
                 assert_eq!(between.polls.get(), expected);
 
-                // Done, and gone.
+                // Done, and then dropped.
                 let wakers = [between.waker(), within.waker()];
                 between.finish();
-                for _ in 0..3 {
-                    runtime.turn(Some(Duration::ZERO)).unwrap();
-                }
+                turns(&runtime, 3);
                 let polls = between.polls.get();
                 place(then, wakers[0].clone());
-                runtime.turn(Some(Duration::ZERO)).unwrap();
+                turn(&runtime);
                 drop(runtime);
                 for waker in wakers {
                     place(then, waker.clone());
@@ -480,7 +433,7 @@ fn b20_wakers_are_counted_right_in_every_state_of_their_task() {
 }
 
 #[test]
-fn b21_an_event_of_a_source_that_was_dropped_in_its_batch_hits_no_other() {
+fn b21_an_event_of_a_source_dropped_in_the_same_batch_wakes_no_other() {
     fn socket() -> (Async<UdpSocket>, std::net::SocketAddr) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
@@ -489,17 +442,16 @@ fn b21_an_event_of_a_source_that_was_dropped_in_its_batch_hits_no_other() {
     watchdog(|| {
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         block_on(async {
-            // Whose event comes first drops the other, and makes a third in its place.
+            // The source whose event comes first drops the other, and makes a third in its slot.
             let sockets = Arc::new(Mutex::new(Vec::<Option<Async<UdpSocket>>>::new()));
             let third = Arc::new(Mutex::new(None));
             let (wakes, count) = CountWakes::new();
-            let events = Arc::new(AtomicUsize::new(0));
+            let events = leak(AtomicUsize::new(0));
             let mut addresses = Vec::new();
             for own in 0..2 {
                 let (sockets_there, third, count) = (sockets.clone(), third.clone(), count.clone());
-                let events = events.clone();
                 let waker = waker_fn(move || {
-                    // The one that is dropped is woken too, to find out.
+                    // The dropped source wakes its waker, too.
                     if events.fetch_add(1, Ordering::SeqCst) > 0 {
                         return;
                     }
@@ -519,9 +471,7 @@ fn b21_an_event_of_a_source_that_was_dropped_in_its_batch_hits_no_other() {
             for address in addresses {
                 sender.send_to(b"both in one batch", address).unwrap();
             }
-            for _ in 0..300 {
-                yield_now().await;
-            }
+            yields(300).await;
             assert_eq!(events.load(Ordering::SeqCst), 2);
             assert_eq!(wakes.get(), 0, "the third has got an event of the second");
             let address = third.lock().unwrap().as_ref().expect("it was made").1;
@@ -535,8 +485,8 @@ fn b21_an_event_of_a_source_that_was_dropped_in_its_batch_hits_no_other() {
 }
 
 #[test]
-fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
-    /// Counts where any thread can read it.
+fn b22_a_thread_that_reuses_a_thread_number_is_not_the_owner() {
+    /// Counters that any thread can read.
     #[derive(Default)]
     struct Counts {
         polls: AtomicUsize,
@@ -547,7 +497,7 @@ fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
         let all: Vec<Arc<Counts>> = (0..20).map(|_| Arc::default()).collect();
         for counts in &all {
             let counts = counts.clone();
-            // The system gives the number of the thread that has just ended to the next.
+            // The system reuses the number of a thread that has just ended.
             last = Some(elsewhere(move || {
                 let runtime = Runtime::new();
                 let waker = Rc::new(Cell::new(None));
@@ -559,9 +509,9 @@ fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
                     there.set(Some(cx.waker().clone()));
                     Poll::<()>::Pending
                 }));
-                runtime.turn(Some(Duration::ZERO)).unwrap();
-                // The runtime before this was never dropped: its task is still there,
-                // with the same number as ours, and must not be touched.
+                turn(&runtime);
+                // The previous runtime was never dropped: its task still exists,
+                // with the same number as the new one, and must not be touched.
                 if let Some((waker, abort, handle)) = last {
                     waker.wake_by_ref();
                     abort.abort();
@@ -571,7 +521,7 @@ fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
                         handle.spawn(|| async {}).detach();
                         yield_now().await;
                     });
-                    runtime.turn(Some(Duration::ZERO)).unwrap();
+                    turn(&runtime);
                 }
                 let known = (waker.take().unwrap(), task.abort_handle(), runtime.handle());
                 task.detach();
@@ -588,80 +538,23 @@ fn b22_a_thread_that_gets_the_number_of_another_is_not_taken_for_it() {
 }
 
 #[test]
-fn what_block_on_leaves_is_dropped_inside_of_it_before_it_returns() {
+fn handles_of_a_dropped_runtime_do_not_affect_the_next_one() {
     watchdog(|| {
-        let all: Vec<_> = (0..3).map(|_| Seen::new()).collect();
-        let inside = Rc::new(Cell::new(0));
-        block_on(async {
-            // Polled, not polled, and with its handle kept.
-            spawn(all[0].probe()).detach();
-            yield_now().await;
-            spawn(all[1].probe()).detach();
-            let inside = inside.clone();
-            let guard = OnDrop(move || {
-                assert!(Handle::try_current().is_some());
-                inside.set(inside.get() + 1);
-            });
-            spawn(async move {
-                let _guard = guard;
-                pending::<()>().await;
-            })
-            .detach();
-            forget(spawn(all[2].probe()));
-        });
-        let polls: Vec<_> = all.iter().map(|seen| seen.polls.get()).collect();
-        assert_eq!(polls, [1, 0, 0]);
-        all.iter().for_each(|seen| assert_dropped_here(seen));
-        assert_eq!(inside.get(), 1);
-    });
-}
-
-#[test]
-fn nothing_of_a_runtime_stays_behind_but_what_is_held() {
-    watchdog(|| {
-        let token = Rc::new(());
-        let (kept, done) = {
-            let runtime = Runtime::new();
-            let future = |token: Rc<()>| async move {
-                pending::<()>().await;
-                drop(token);
-            };
-            let kept = runtime.spawn(future(token.clone()));
-            runtime.spawn(future(token.clone())).detach();
-            let mut gone = runtime.spawn(future(token.clone()));
-            let output = token.clone();
-            let done = runtime.spawn(async move { output });
-            runtime.block_on(async { assert!(poll_once(&mut gone).await.is_pending()) });
-            drop(gone);
-            (kept, done)
-        };
-        // The output, and ours.
-        assert_eq!(Rc::strong_count(&token), 2);
-        assert!(kept.is_finished() && done.is_finished());
-        assert!(block_on(kept.join()).unwrap_err().is_cancelled());
-        drop(block_on(done));
-        assert_eq!(Rc::strong_count(&token), 1);
-    });
-}
-
-#[test]
-fn what_is_left_of_a_runtime_does_nothing_to_the_next_one() {
-    watchdog(|| {
-        // The next one on this thread, and one on another thread.
+        // The next runtime on this thread, and one on another thread.
         for other_thread in [false, true] {
             let runtime = Runtime::new();
             let old = Seen::new();
             let mut task = runtime.spawn(old.probe());
             let mut timer = runtime.block_on(async {
                 yield_now().await;
-                let mut timer = sleep(Duration::from_secs(3600));
+                let mut timer = sleep(HOUR);
                 assert!(poll_once(&mut timer).await.is_pending());
                 assert!(poll_once(&mut task).await.is_pending());
                 [timer]
             });
             let main = runtime.block_on(poll_fn(|cx| Poll::Ready(cx.waker().clone())));
             let mut remote = runtime.handle().spawn(pending::<()>);
-            runtime.turn(Some(Duration::ZERO)).unwrap();
+            turn(&runtime);
             let (handle, abort, waker) = (runtime.handle(), task.abort_handle(), old.waker());
             drop(runtime);
             let disturb = move || {
@@ -686,15 +579,15 @@ fn what_is_left_of_a_runtime_does_nothing_to_the_next_one() {
             let check = |disturb: &mut dyn FnMut()| {
                 let runtime = Runtime::new();
                 let new = Seen::new();
-                // Of the same number, in the same place.
+                // With the same number, in the same slot.
                 let task = runtime.spawn(new.probe());
                 runtime.block_on(yield_now());
                 assert_eq!((task.id().to_string(), new.polls.get()), ("1".into(), 1));
                 disturb();
-                let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
+                let turn = turn(&runtime);
                 assert_eq!((turn.polled, turn.ready), (0, 0));
-                assert_eq!((new.polls.get(), new.drops.get()), (1, 0));
-                // Also no stop.
+                assert_eq!(new.counts(), (1, 0));
+                // No stop has arrived either.
                 let mut left = 3;
                 let busy = runtime.spawn(async move {
                     while left > 0 {
@@ -716,48 +609,5 @@ fn what_is_left_of_a_runtime_does_nothing_to_the_next_one() {
             assert_eq!(old.polls.get(), 1);
             assert!(block_on(task.join()).unwrap_err().is_cancelled());
         }
-    });
-}
-
-#[test]
-fn a_runtime_whose_task_panics_in_its_destructor_can_be_dropped_in_a_catch() {
-    watchdog(|| {
-        let seen = Seen::new();
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            block_on(async { spawn(PanicsOnDrop::new(&seen)).detach() });
-        }));
-        assert!(outcome.is_err());
-        assert_dropped_here(&seen);
-        // The thread is as good as new.
-        assert!(Handle::try_current().is_none());
-        assert_eq!(block_on(async { spawn(async { 5 }).await }), 5);
-    });
-}
-
-#[test]
-fn b101_the_futures_behind_one_that_panics_are_left_to_no_foreign_waker() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let first = Seen::new();
-        runtime.spawn(PanicsOnDrop::new(&first)).detach();
-        let others: Vec<_> = (0..3).map(|_| Seen::new()).collect();
-        for seen in &others {
-            runtime.spawn(seen.probe()).detach();
-        }
-        runtime.turn(Some(Duration::ZERO)).unwrap();
-        let wakers: Vec<_> = others.iter().filter_map(|seen| seen.waker.take()).collect();
-        assert_eq!(wakers.len(), 3);
-        let (hold, released) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            released.recv().unwrap();
-            // The last references, if the registry has let go of the others.
-            drop(wakers);
-        });
-        let text = panic_of(|| drop(runtime));
-        assert_eq!(text, "the destructor of a future");
-        hold.send(()).unwrap();
-        thread.join().unwrap();
-        assert_dropped_here(&first);
-        others.iter().for_each(|seen| assert_dropped_here(seen));
     });
 }

@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
-use crate::support::watchdog;
+use crate::programs::{Output, example, run};
+use crate::support::*;
 
 const WAYS: [&str; 7] = [
     "blocking",
@@ -15,37 +16,6 @@ const WAYS: [&str; 7] = [
     "promises",
     "tasks",
 ];
-
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().unwrap().parent().unwrap();
-    let program = profile.join("examples").join(name);
-    let program = program.with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(
-        program.exists(),
-        "there is no {}: `cargo build --examples` makes it, a plain `cargo test` does too",
-        program.display()
-    );
-    let mut command = Command::new(program);
-    command.stdin(Stdio::null());
-    command
-}
-
-struct Output {
-    status: Option<i32>,
-    out: String,
-    err: String,
-}
-
-/// Runs it to the end: its own, and that of all who have its standard error, as its server has.
-fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    Output {
-        status: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
 
 fn ten_pages(args: &str) -> Output {
     run(example("ten_pages").args(args.split_whitespace()))
@@ -59,35 +29,33 @@ struct Row {
     ratio: String,
 }
 
-impl Output {
-    /// The rows of the table; there was no error.
-    #[track_caller]
-    fn rows(&self) -> Vec<Row> {
-        assert_eq!((self.status, self.err.as_str()), (Some(0), ""));
-        let lines = self.out.lines().skip_while(|line| !line.contains("wall"));
-        let rows = lines.skip(1).take_while(|line| !line.is_empty());
-        rows.map(|line| {
-            let words: Vec<_> = line.split_whitespace().collect();
-            let [number, way, _, "s", .., threads, processes, ratio] = words[..] else {
-                panic!("what is this? {line}");
-            };
-            Row {
-                number: number.parse().unwrap(),
-                way: way.to_string(),
-                threads: threads.parse().unwrap(),
-                processes: processes.parse().unwrap(),
-                ratio: ratio.to_string(),
-            }
-        })
-        .collect()
-    }
+/// The rows of the table; there was no error.
+#[track_caller]
+fn rows(output: &Output) -> Vec<Row> {
+    assert_eq!((output.status, output.err.as_str()), (Some(0), ""));
+    let lines = output.out.lines().skip_while(|line| !line.contains("wall"));
+    let rows = lines.skip(1).take_while(|line| !line.is_empty());
+    rows.map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [number, way, _, "s", .., threads, processes, ratio] = words[..] else {
+            panic!("what is this? {line}");
+        };
+        Row {
+            number: number.parse().unwrap(),
+            way: way.to_string(),
+            threads: threads.parse().unwrap(),
+            processes: processes.parse().unwrap(),
+            ratio: ratio.to_string(),
+        }
+    })
+    .collect()
 }
 
 #[test]
 fn every_way_gets_all_pages() {
     watchdog(|| {
         let output = ten_pages("--delay 10");
-        let rows = output.rows();
+        let rows = rows(&output);
         let names: Vec<_> = rows.iter().map(|row| row.way.as_str()).collect();
         assert_eq!(names, WAYS);
         for (number, row) in (1..).zip(&rows) {
@@ -115,7 +83,7 @@ fn every_way_gets_all_pages() {
 fn every_way_gets_many_pages_with_few_workers() {
     watchdog(|| {
         let output = ten_pages("--delay 1 --pages 200 --workers 3");
-        let rows = output.rows();
+        let rows = rows(&output);
         assert_eq!(rows.len(), WAYS.len(), "{}", output.out);
         assert_eq!(rows[1].processes, 201);
         assert_eq!(rows[2].threads, 4);
@@ -127,7 +95,7 @@ fn a_thousand_pages_at_once() {
     watchdog(|| {
         let ways = "threads,callbacks,promises,tasks";
         let args = format!("--delay 1 --pages 1000 --workers 1000 --ways {ways}");
-        let rows = ten_pages(&args).rows();
+        let rows = rows(&ten_pages(&args));
         assert_eq!(rows.len(), 4);
         assert_eq!(rows[0].threads, 1001);
     });
@@ -136,7 +104,7 @@ fn a_thousand_pages_at_once() {
 #[test]
 fn picked_ways_come_in_their_order() {
     watchdog(|| {
-        let rows = ten_pages("--delay 0 --ways tasks,callbacks").rows();
+        let rows = rows(&ten_pages("--delay 0 --ways tasks,callbacks"));
         let rows: Vec<_> = rows
             .iter()
             .map(|row| (row.number, row.way.as_str(), row.ratio.as_str()))
@@ -156,7 +124,7 @@ fn a_low_soft_limit_of_open_files_is_raised() {
             .arg(program)
             .args("--delay 1 --pages 200 --ways callbacks,promises,tasks".split(' '))
             .stdin(Stdio::null()));
-        assert_eq!(output.rows().len(), 3);
+        assert_eq!(rows(&output).len(), 3);
     });
 }
 

@@ -1,43 +1,32 @@
-//! Threads that end, threads that call from elsewhere, and forks.
+//! Threads that end, threads that call handles, and forks.
 
 use std::any::Any;
-use std::cell::RefCell;
-use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
 
+use fastrand::Rng;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::yield_now;
-use soloist::time::{sleep, timeout};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::time::timeout;
 
 use crate::support::*;
-
-const MS: Duration = Duration::from_millis(1);
 
 // Destructors of thread-locals.
 
 thread_local! {
-    /// Dropped when the thread ends: before what soloist keeps there, or after it.
+    /// Dropped when the thread ends, before or after the thread-locals of soloist.
     static KEPT: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a thread can leave behind.
-fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
+/// All that a thread can leave behind.
+fn leave_behind(ends: &'static AtomicUsize) -> Vec<Box<dyn Any>> {
     let ended = || {
-        let ends = ends.clone();
         OnDrop(move || {
             ends.fetch_add(1, Ordering::SeqCst);
         })
     };
     let runtime = Runtime::new();
-    // A task that waits for everything there is, and spawns and wakes when it goes.
+    // A task that waits for a timer and a socket, and spawns and wakes in its destructor.
     let (guard, second) = (ended(), ended());
     let task = runtime.spawn(async move {
         let (ours, _theirs) = tcp_pair();
@@ -52,23 +41,18 @@ fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
             }
         });
         let _guard = guard;
-        futures_lite::future::or(sleep(Duration::from_secs(60)), async {
+        futures_lite::future::or(sleep(60 * SECOND), async {
             stream.read(&mut [0]).await.unwrap();
         })
         .await;
     });
-    runtime
-        .spawn(async move {
-            let _guard = second;
-            pending::<()>().await;
-        })
-        .detach();
+    spawn_detached(&runtime, hold(second));
     let done = runtime.spawn(async { Rc::new(5) });
     let (ours, theirs) = tcp_pair();
     let (waker, remote, timer, stream, listener) = runtime.block_on(async {
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let remote = Handle::current().spawn(pending::<()>);
-        let mut timer = sleep(Duration::from_secs(60));
+        let mut timer = sleep(60 * SECOND);
         assert!(poll_once(&mut timer).await.is_pending());
         let mut stream = TcpStream::try_from(ours).unwrap();
         let read = timeout(MS, stream.read(&mut [0])).await;
@@ -92,8 +76,8 @@ fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
         let runtime = Runtime::new();
         let task = runtime.spawn(async { 2 });
         drop(task);
-        // With what is left of the thread it works, or says that it does not.
-        let _ = std::panic::catch_unwind(|| {
+        // With the rest of the thread it works, or panics.
+        let _ = catch_unwind(|| {
             block_on(async {
                 spawn(async {}).await;
                 sleep(MS).await;
@@ -120,115 +104,90 @@ fn leave_behind(ends: &Arc<AtomicUsize>) -> Vec<Box<dyn Any>> {
 }
 
 #[test]
-fn b81_everything_can_be_dropped_while_its_thread_ends() {
-    let name = "threads::b81_everything_can_be_dropped_while_its_thread_ends";
-    watchdog(move || {
-        passes_in_child(name, || {
-            for first in [true, false] {
-                for reversed in [true, false] {
-                    let ends = Arc::new(AtomicUsize::new(0));
-                    let count = ends.clone();
-                    let thread = thread::spawn(move || {
-                        if first {
-                            KEPT.with(|_| {});
+fn b81_everything_can_be_dropped_in_destructors_of_thread_locals() {
+    in_own_process(|| {
+        for first in [true, false] {
+            for reversed in [true, false] {
+                let ends = leak(AtomicUsize::new(0));
+                let thread = thread::spawn(move || {
+                    if first {
+                        KEPT.with(|_| {});
+                    }
+                    let mut left = leave_behind(ends);
+                    if reversed {
+                        left.reverse();
+                    }
+                    KEPT.with(|kept| {
+                        for one in left {
+                            kept.borrow_mut().push(one);
                         }
-                        let mut left = leave_behind(&count);
-                        if reversed {
-                            left.reverse();
-                        }
-                        KEPT.with(|kept| {
-                            for one in left {
-                                kept.borrow_mut().push(one);
-                            }
-                        });
                     });
-                    thread.join().unwrap();
-                    assert_eq!(ends.load(Ordering::SeqCst), 3, "all of it is dropped");
-                }
+                });
+                thread.join().unwrap();
+                assert_eq!(ends.load(Ordering::SeqCst), 3, "all of it is dropped");
             }
-        })
+        }
     });
 }
 
 #[test]
-fn b81_a_runtime_in_a_thread_local_is_usable_until_the_end() {
-    let name = "threads::b81_a_runtime_in_a_thread_local_is_usable_until_the_end";
+fn b81_a_runtime_in_a_thread_local_is_dropped_with_its_thread() {
     thread_local! {
         static RUNTIME: Runtime = Runtime::new();
     }
-    watchdog(move || {
-        passes_in_child(name, || {
-            for _ in 0..3 {
-                let dropped = Arc::new(AtomicUsize::new(0));
-                let count = dropped.clone();
-                let thread = thread::spawn(move || {
-                    let guard = OnDrop(move || {
-                        count.fetch_add(1, Ordering::SeqCst);
-                    });
-                    RUNTIME.with(|runtime| {
-                        runtime
-                            .spawn(async move {
-                                let _guard = guard;
-                                pending::<()>().await;
-                            })
-                            .detach();
-                        runtime.block_on(async {
-                            yield_now().await;
-                            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                            let waiting = async move { listener.accept().await.map(drop) };
-                            spawn(waiting).detach();
-                            sleep(MS).await;
-                        });
+    in_own_process(|| {
+        for _ in 0..3 {
+            let dropped = leak(AtomicUsize::new(0));
+            let thread = thread::spawn(move || {
+                let guard = OnDrop(move || {
+                    dropped.fetch_add(1, Ordering::SeqCst);
+                });
+                RUNTIME.with(|runtime| {
+                    spawn_detached(runtime, hold(guard));
+                    runtime.block_on(async {
+                        yield_now().await;
+                        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                        let waiting = async move { listener.accept().await.map(drop) };
+                        spawn(waiting).detach();
+                        sleep(MS).await;
                     });
                 });
-                thread.join().unwrap();
-                assert_eq!(dropped.load(Ordering::SeqCst), 1);
-            }
-        })
+            });
+            thread.join().unwrap();
+            assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        }
     });
 }
 
-// Calls from other threads while the runtime goes idle.
+// Calls of other threads while the runtime goes idle.
 
-/// The runtime waits on its thread until it has had a socket, and in the reactor then.
-fn with_both_ways_to_wait(test: impl Fn() + Clone + Send + 'static) {
-    watchdog(test.clone());
-    watchdog(move || {
-        block_on(async {
-            TcpListener::bind("127.0.0.1:0").await.unwrap();
-        });
-        test();
-    });
-}
-
-/// So many calls, or as many as half a minute has room for: where the two threads have no
-/// cores of their own, each call may take a slice of time.
+/// Makes so many calls, or as many as fit into half a minute: if the two threads share a core,
+/// each call may take a time slice.
 fn call_while_it_goes_idle(calls: usize) {
-    with_both_ways_to_wait(move || {
+    with_both_waits(move || {
         let runtime = Runtime::new();
         let handle = runtime.handle();
         let caller = thread::spawn(move || {
             let start = Instant::now();
-            let mut random = Random(82);
-            let served = Arc::new(AtomicUsize::new(0));
+            let mut random = Rng::with_seed(82);
+            let served = leak(AtomicUsize::new(0));
             for n in 1..=calls {
-                if start.elapsed() > Duration::from_secs(30) {
+                if start.elapsed() > (30 * SECOND) {
                     break;
                 }
-                let count = served.clone();
                 handle
                     .spawn(async move || {
-                        count.fetch_add(1, Ordering::SeqCst);
+                        served.fetch_add(1, Ordering::SeqCst);
                     })
                     .detach();
-                // As soon as it is served: the runtime is about to go idle.
+                // As soon as the call is served: the runtime is about to go idle.
                 while served.load(Ordering::SeqCst) < n {
                     std::hint::spin_loop();
-                    if random.below(10_000) == 0 {
+                    if random.u64(..10_000) == 0 {
                         thread::yield_now();
                     }
                 }
-                for _ in 0..random.below(200) {
+                for _ in 0..random.u64(..200) {
                     std::hint::spin_loop();
                 }
             }
@@ -254,23 +213,22 @@ fn b82_none_of_a_million_calls_is_lost() {
 fn b82_floods_of_calls_are_all_served() {
     const CALLS: usize = 20_000;
 
-    with_both_ways_to_wait(|| {
+    with_both_waits(|| {
         let runtime = Runtime::new();
-        let served = Arc::new(AtomicUsize::new(0));
+        let served = leak(AtomicUsize::new(0));
         let callers: Vec<_> = (0..3)
             .map(|seed| {
-                let (handle, served) = (runtime.handle(), served.clone());
+                let handle = runtime.handle();
                 thread::spawn(move || {
-                    let mut random = Random(seed);
+                    let mut random = Rng::with_seed(seed);
                     for _ in 0..CALLS {
-                        let served = served.clone();
                         handle
                             .spawn(async move || {
                                 served.fetch_add(1, Ordering::SeqCst);
                             })
                             .detach();
-                        if random.below(100) == 0 {
-                            thread::sleep(Duration::from_micros(random.below(100)));
+                        if random.u64(..100) == 0 {
+                            thread::sleep(Duration::from_micros(random.u64(..100)));
                         }
                     }
                 })
@@ -292,26 +250,25 @@ fn b82_floods_of_calls_are_all_served() {
 
 #[test]
 fn b82_wakes_of_one_task_from_several_threads_are_not_lost() {
-    with_both_ways_to_wait(|| {
+    with_both_waits(|| {
         const WAKES: usize = 5000;
         block_on(async {
-            let turn = Arc::new(AtomicUsize::new(0));
-            // As many as half a minute has room for, if the threads have no cores of their own.
+            let turn = leak(AtomicUsize::new(0));
+            // As many as fit into half a minute, if the threads share a core.
             let start = Instant::now();
-            let is_over = Arc::new(AtomicBool::new(false));
+            let is_over = leak(AtomicBool::new(false));
             let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
             let threads: Vec<_> = (0..2)
                 .map(|n| {
-                    let (turn, waker) = (turn.clone(), waker.clone());
-                    let is_over = is_over.clone();
+                    let waker = waker.clone();
                     thread::spawn(move || {
                         for round in 0..WAKES {
-                            // Until it has seen the last one.
+                            // Until the last one was seen.
                             while turn.load(Ordering::Acquire) != 4 * round + 2 * n {
                                 if is_over.load(Ordering::Relaxed) {
                                     return;
                                 }
-                                std::thread::yield_now();
+                                thread::yield_now();
                             }
                             turn.fetch_add(1, Ordering::Release);
                             waker.wake_by_ref();
@@ -326,7 +283,7 @@ fn b82_wakes_of_one_task_from_several_threads_are_not_lost() {
                     turn.fetch_add(1, Ordering::Release);
                     seen += 1;
                 }
-                if seen == 2 * WAKES || start.elapsed() > Duration::from_secs(30) {
+                if seen == 2 * WAKES || start.elapsed() > (30 * SECOND) {
                     is_over.store(true, Ordering::Relaxed);
                     return Poll::Ready(());
                 }
@@ -347,7 +304,7 @@ mod forks {
     use super::*;
     use crate::sys;
 
-    /// A server's end that answers, in a thread of the parent that a fork leaves behind.
+    /// Echoes, on a thread of the parent, which a fork does not copy.
     fn echo(theirs: std::net::TcpStream) {
         thread::spawn(move || {
             let mut buf = [0; 64];
@@ -361,13 +318,13 @@ mod forks {
         for round in 0..10 {
             stream.write_all(&[round]).await.unwrap();
             let mut buf = [0];
-            let answer = timeout(Duration::from_secs(10), stream.read_exact(&mut buf));
+            let answer = timeout(10 * SECOND, stream.read_exact(&mut buf));
             answer.await.expect("no answer").unwrap();
             assert_eq!(buf, [round]);
         }
     }
 
-    /// It has waited, and is registered.
+    /// A stream that has been waited for, and so is registered.
     async fn echoing_stream() -> TcpStream {
         let (ours, theirs) = tcp_pair();
         echo(theirs);
@@ -394,125 +351,116 @@ mod forks {
     }
 
     #[test]
-    fn b84_a_child_that_drops_its_copies_leaves_the_parents_alone() {
-        let name = "threads::forks::b84_a_child_that_drops_its_copies_leaves_the_parents_alone";
-        watchdog(move || {
-            passes_in_child(name, || {
-                let runtime = Runtime::new();
-                let mut other = runtime.block_on(echoing_stream());
-                // A task of the parent's waits meanwhile.
-                let (ours, mut theirs) = tcp_pair();
-                let waiting = runtime.spawn(async move {
-                    let mut stream = TcpStream::try_from(ours).unwrap();
-                    stream.read(&mut [0]).await.unwrap()
-                });
-                runtime.block_on(async { sleep(MS).await });
-                let listener = block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-                let mut kept = Some((runtime, waiting, listener));
-                let child = sys::fork(|| {
-                    // Closed, and not taken out of what the parent waits with.
-                    drop(kept.take());
-                    block_on(fresh_sockets_work());
-                    let error = block_on(other.read(&mut [0])).unwrap_err();
-                    assert!(error.to_string().contains("fork"), "{error}");
-                    block_on(fresh_sockets_work());
-                });
+    fn b84_a_child_that_drops_its_copies_does_not_affect_the_parent() {
+        in_own_process(|| {
+            let runtime = Runtime::new();
+            let mut other = runtime.block_on(echoing_stream());
+            // A task of the parent that waits meanwhile.
+            let (ours, mut theirs) = tcp_pair();
+            let waiting = runtime.spawn(async move {
+                let mut stream = TcpStream::try_from(ours).unwrap();
+                stream.read(&mut [0]).await.unwrap()
+            });
+            runtime.block_on(async { sleep(MS).await });
+            let listener = block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+            let mut kept = Some((runtime, waiting, listener));
+            let child = sys::fork(|| {
+                // The copies are closed, but not removed from the epoll of the parent.
+                drop(kept.take());
+                block_on(fresh_sockets_work());
+                let error = block_on(other.read(&mut [0])).unwrap_err();
+                assert!(error.to_string().contains("fork"), "{error}");
+                block_on(fresh_sockets_work());
+            });
+            assert_eq!(child.wait(), 0);
+            let (runtime, waiting, listener) = kept.unwrap();
+            runtime.block_on(async {
+                assert!(!waiting.is_finished());
+                theirs.write_all(b"x").unwrap();
+                let read = timeout(10 * SECOND, waiting);
+                assert_eq!(read.await.expect("it is still registered"), 1);
+                assert_echoes(&mut other).await;
+                let mut stream = echoing_stream().await;
+                assert_echoes(&mut stream).await;
+                let client = std::net::TcpStream::connect(listener.local_addr().unwrap());
+                timeout(10 * SECOND, listener.accept())
+                    .await
+                    .unwrap()
+                    .unwrap();
+                drop(client);
+            });
+        });
+    }
+
+    #[test]
+    fn b84_a_child_forked_in_a_task_can_drop_its_sockets() {
+        in_own_process(|| {
+            block_on(async {
+                let mut stream = echoing_stream().await;
+                let waiting = {
+                    let (ours, theirs) = tcp_pair();
+                    let mut ours = TcpStream::try_from(ours).unwrap();
+                    let task = spawn(async move { ours.read(&mut [0]).await.unwrap() });
+                    yield_now().await;
+                    (task, theirs)
+                };
+                let mut kept = Some((waiting, echoing_stream().await));
+                let child = sys::fork(|| drop(kept.take()));
                 assert_eq!(child.wait(), 0);
-                let (runtime, waiting, listener) = kept.unwrap();
-                runtime.block_on(async {
-                    assert!(!waiting.is_finished());
-                    theirs.write_all(b"x").unwrap();
-                    let read = timeout(Duration::from_secs(10), waiting);
-                    assert_eq!(read.await.expect("it is still registered"), 1);
-                    assert_echoes(&mut other).await;
-                    let mut stream = echoing_stream().await;
-                    assert_echoes(&mut stream).await;
-                    let client = std::net::TcpStream::connect(listener.local_addr().unwrap());
-                    timeout(Duration::from_secs(10), listener.accept())
-                        .await
-                        .unwrap()
-                        .unwrap();
-                    drop(client);
-                });
-            })
+                let ((task, mut theirs), mut other) = kept.unwrap();
+                assert_echoes(&mut stream).await;
+                assert_echoes(&mut other).await;
+                theirs.write_all(b"x").unwrap();
+                let read = timeout(10 * SECOND, task);
+                assert_eq!(read.await.expect("it is still registered"), 1);
+            });
         });
     }
 
+    /// The child continues without the reactor of the parent: its timers work.
     #[test]
-    fn b84_a_child_that_is_forked_by_a_task_may_drop_what_it_has() {
-        let name = "threads::forks::b84_a_child_that_is_forked_by_a_task_may_drop_what_it_has";
-        watchdog(move || {
-            passes_in_child(name, || {
+    fn b84_a_child_that_continues_in_a_task_does_not_affect_the_parent() {
+        in_own_process(|| {
+            let parent = std::process::id();
+            let result = catch_unwind(|| {
                 block_on(async {
-                    let mut stream = echoing_stream().await;
-                    let waiting = {
-                        let (ours, theirs) = tcp_pair();
-                        let mut ours = TcpStream::try_from(ours).unwrap();
-                        let task = spawn(async move { ours.read(&mut [0]).await.unwrap() });
-                        yield_now().await;
-                        (task, theirs)
+                    let (ours, theirs) = tcp_pair();
+                    let mut stream = TcpStream::try_from(ours).unwrap();
+                    let read = timeout(MS, stream.read(&mut [0])).await;
+                    assert!(read.is_err(), "it is registered now");
+                    let Some(child) = sys::fork_here() else {
+                        // No event is for the child. A thread wakes it.
+                        for _ in 0..20 {
+                            sleep(5 * MS).await;
+                            soloist::unblock(|| ()).await;
+                        }
+                        let error = stream.read(&mut [0]).await.unwrap_err();
+                        assert!(error.to_string().contains("fork"), "{error}");
+                        fresh_sockets_work().await;
+                        return;
                     };
-                    let mut kept = Some((waiting, echoing_stream().await));
-                    let child = sys::fork(|| drop(kept.take()));
+                    thread::sleep(20 * MS);
+                    (&theirs).write_all(b"x").unwrap();
                     assert_eq!(child.wait(), 0);
-                    let ((task, mut theirs), mut other) = kept.unwrap();
-                    assert_echoes(&mut stream).await;
-                    assert_echoes(&mut other).await;
-                    theirs.write_all(b"x").unwrap();
-                    let read = timeout(Duration::from_secs(10), task);
-                    assert_eq!(read.await.expect("it is still registered"), 1);
-                });
-            })
-        });
-    }
-
-    /// The child goes on without the parent's reactor: its timers work.
-    #[test]
-    fn b84_a_child_that_goes_on_in_a_task_does_not_disturb_the_parent() {
-        let name = "threads::forks::b84_a_child_that_goes_on_in_a_task_does_not_disturb_the_parent";
-        watchdog(move || {
-            passes_in_child(name, || {
-                let parent = std::process::id();
-                let result = std::panic::catch_unwind(|| {
-                    block_on(async {
-                        let (ours, theirs) = tcp_pair();
-                        let mut stream = TcpStream::try_from(ours).unwrap();
-                        let read = timeout(MS, stream.read(&mut [0])).await;
-                        assert!(read.is_err(), "it is registered now");
-                        let Some(child) = sys::fork_here() else {
-                            // Whatever comes is not for the child. A thread wakes it.
-                            for _ in 0..20 {
-                                sleep(5 * MS).await;
-                                soloist::unblock(|| ()).await;
-                            }
-                            let error = stream.read(&mut [0]).await.unwrap_err();
-                            assert!(error.to_string().contains("fork"), "{error}");
-                            fresh_sockets_work().await;
-                            return;
-                        };
-                        thread::sleep(20 * MS);
-                        (&theirs).write_all(b"x").unwrap();
-                        assert_eq!(child.wait(), 0);
-                        assert_eq!(stream.read(&mut [0]).await.unwrap(), 1);
-                        // The next one comes while it waits. Nothing else wakes it.
-                        let read = spawn(async move { stream.read(&mut [0]).await });
-                        let writer = thread::spawn(move || {
-                            thread::sleep(5 * MS);
-                            (&theirs).write_all(b"y").unwrap();
-                            theirs
-                        });
-                        let read = timeout(Duration::from_secs(3), read).await;
-                        assert_eq!(read.expect("it is still registered").unwrap(), 1);
-                        drop(writer);
+                    assert_eq!(stream.read(&mut [0]).await.unwrap(), 1);
+                    // The next byte arrives during the wait. Nothing else wakes it.
+                    let read = spawn(async move { stream.read(&mut [0]).await });
+                    let writer = thread::spawn(move || {
+                        thread::sleep(5 * MS);
+                        (&theirs).write_all(b"y").unwrap();
+                        theirs
                     });
+                    let read = timeout(3 * SECOND, read).await;
+                    assert_eq!(read.expect("it is still registered").unwrap(), 1);
+                    drop(writer);
                 });
-                if std::process::id() != parent {
-                    sys::exit();
-                }
-                if let Err(payload) = result {
-                    std::panic::resume_unwind(payload);
-                }
-            })
+            });
+            if std::process::id() != parent {
+                sys::exit();
+            }
+            if let Err(payload) = result {
+                std::panic::resume_unwind(payload);
+            }
         });
     }
 }

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
 use soloist::promise::promise;
 use soloist::task::{self, TaskGroup, yield_now};
 use soloist::time::{sleep, timeout};
@@ -14,9 +15,6 @@ use soloist::trace::{self, By, For, Happened, How, Trace};
 use soloist::{Handle, Runtime, block_on, future, spawn};
 
 use crate::support::*;
-
-const MS: Duration = Duration::from_millis(1);
-const HOUR: Duration = Duration::from_secs(3600);
 
 fn by(by: By) -> String {
     match by {
@@ -54,6 +52,10 @@ fn record<F: Future<Output = ()>>(future: F) -> Trace {
     trace::stop().unwrap()
 }
 
+fn lines_of(test: impl AsyncFnOnce() + Send + 'static) -> Vec<String> {
+    watchdog(|| lines(&record(test())))
+}
+
 /// Those of one task.
 fn of(lines: &[String], who: &str) -> Vec<String> {
     let prefix = format!("{who} ");
@@ -86,7 +88,7 @@ fn a_task_that_yields_and_one_that_awaits_it() {
 }
 
 #[test]
-fn times_do_not_go_back_and_totals_add_up() {
+fn times_are_monotonic_and_totals_add_up() {
     let trace = watchdog(|| {
         record(async {
             let slow = spawn(async {
@@ -163,7 +165,7 @@ fn a_wait_with_a_timeout_is_two_waits() {
 }
 
 #[test]
-fn what_others_do_is_named() {
+fn wakes_by_timers_threads_and_tasks_are_attributed() {
     let lines = watchdog(|| {
         let (promise, promised) = promise();
         lines(&record(async {
@@ -229,7 +231,7 @@ fn what_others_do_is_named() {
 }
 
 #[test]
-fn what_comes_after_the_timers_is_not_theirs() {
+fn a_spawn_after_a_timer_is_not_attributed_to_it() {
     let lines = watchdog(|| {
         trace::start(100);
         let runtime = Runtime::new();
@@ -245,27 +247,25 @@ fn what_comes_after_the_timers_is_not_theirs() {
 }
 
 #[test]
-fn sockets_are_waited_for_by_their_number() {
-    let lines = watchdog(|| {
-        lines(&record(async {
-            use futures_lite::{AsyncReadExt, AsyncWriteExt};
-            let listener = soloist::net::TcpListener::bind("127.0.0.1:0")
-                .await
-                .unwrap();
-            let address = listener.local_addr().unwrap();
-            let (promise, accepted) = promise();
-            let reader = spawn(async move {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                promise.set(()).unwrap();
-                stream.read_exact(&mut [0; 4]).await.unwrap();
-            });
-            // The reader is at its accept.
-            yield_now().await;
-            let mut stream = soloist::net::TcpStream::connect(address).await.unwrap();
-            accepted.await.unwrap();
-            stream.write_all(b"ping").await.unwrap();
-            reader.await;
-        }))
+fn waits_for_sockets_name_the_fd() {
+    let lines = lines_of(async || {
+        use futures_lite::{AsyncReadExt, AsyncWriteExt};
+        let listener = soloist::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let (promise, accepted) = promise();
+        let reader = spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            promise.set(()).unwrap();
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+        });
+        // The reader is at its accept.
+        yield_now().await;
+        let mut stream = soloist::net::TcpStream::connect(address).await.unwrap();
+        accepted.await.unwrap();
+        stream.write_all(b"ping").await.unwrap();
+        reader.await;
     });
     let reader = of(&lines, "task-1");
     let waits: Vec<_> = reader
@@ -281,14 +281,12 @@ fn sockets_are_waited_for_by_their_number() {
 
 #[test]
 #[cfg(feature = "blocking")]
-fn groups_and_jobs_are_waited_for() {
-    let lines = watchdog(|| {
-        lines(&record(async {
-            let mut group: TaskGroup<(), ()> = TaskGroup::new();
-            group.spawn(async { Ok(()) });
-            group.next().await;
-            soloist::unblock(|| thread::sleep(5 * MS)).await;
-        }))
+fn waits_for_groups_and_jobs_are_recorded() {
+    let lines = lines_of(async || {
+        let mut group: TaskGroup<(), ()> = TaskGroup::new();
+        group.spawn(async { Ok(()) });
+        group.next().await;
+        soloist::unblock(|| thread::sleep(5 * MS)).await;
     });
     let main = of(&lines, "main");
     for what in ["a task of its group", "a job on the pool of threads"] {
@@ -302,7 +300,7 @@ fn groups_and_jobs_are_waited_for() {
 }
 
 #[test]
-fn to_wait_for_the_same_twice_is_one_wait() {
+fn two_waits_for_the_same_promise_are_one() {
     let lines = watchdog(|| {
         let (promise, promised) = promise();
         lines(&record(async {
@@ -318,7 +316,7 @@ fn to_wait_for_the_same_twice_is_one_wait() {
 }
 
 #[test]
-fn what_a_poll_waits_for_that_is_not_recorded_is_not_the_next_one_s() {
+fn a_wait_in_an_unrecorded_poll_is_not_attributed_to_the_next() {
     let lines = watchdog(|| {
         block_on(async {
             let sleeps = spawn(async {
@@ -339,46 +337,42 @@ fn what_a_poll_waits_for_that_is_not_recorded_is_not_the_next_one_s() {
 }
 
 #[test]
-fn a_wait_that_came_to_nothing_is_none() {
+fn a_wait_given_up_in_the_same_poll_is_not_recorded() {
     // The sleep is polled, and given up in the same poll.
-    let lines = watchdog(|| {
-        lines(&record(async {
-            let mut slept = sleep(HOUR);
-            assert!(poll_once(&mut slept).await.is_pending());
-        }))
+    let lines = lines_of(async || {
+        let mut slept = sleep(HOUR);
+        assert!(poll_once(&mut slept).await.is_pending());
     });
     assert_eq!(lines, ["main [", "main ] Done"]);
 }
 
 #[test]
-fn every_end_of_a_task_is_told() {
-    let lines = watchdog(|| {
-        lines(&record(async {
-            // 1: cancelled while it waits.
-            let waits = spawn(pending::<()>());
-            yield_now().await;
-            drop(waits);
-            // 2: cancelled before its first poll.
-            drop(spawn(async {}));
-            // 3: aborted: no poll, but a wake that leads to its end.
-            let aborted = spawn(pending::<()>());
-            yield_now().await;
-            aborted.abort_handle().abort();
-            aborted.join().await.unwrap_err();
-            // 4: aborts itself, in a poll that is not the end otherwise.
-            let (promise, promised) = promise::<task::AbortHandle>();
-            let itself = spawn(async {
-                promised.await.unwrap().abort();
-                pending::<()>().await;
-            });
-            promise.set(itself.abort_handle()).unwrap();
-            itself.join().await.unwrap_err();
-            // 5: panics.
-            spawn(async { panic!("on purpose") })
-                .join()
-                .await
-                .unwrap_err();
-        }))
+fn every_end_of_a_task_is_recorded() {
+    let lines = lines_of(async || {
+        // 1: cancelled while it waits.
+        let waits = spawn(pending::<()>());
+        yield_now().await;
+        drop(waits);
+        // 2: cancelled before its first poll.
+        drop(spawn(async {}));
+        // 3: aborted: no poll, but a wake that leads to its end.
+        let aborted = spawn(pending::<()>());
+        yield_now().await;
+        aborted.abort_handle().abort();
+        aborted.join().await.unwrap_err();
+        // 4: aborts itself, in a poll that is not the end otherwise.
+        let (promise, promised) = promise::<task::AbortHandle>();
+        let itself = spawn(async {
+            promised.await.unwrap().abort();
+            pending::<()>().await;
+        });
+        promise.set(itself.abort_handle()).unwrap();
+        itself.join().await.unwrap_err();
+        // 5: panics.
+        spawn(async { panic!("on purpose") })
+            .join()
+            .await
+            .unwrap_err();
     });
     assert_eq!(
         of(&lines, "task-1"),
@@ -432,23 +426,21 @@ fn a_panic_of_main_ends_its_poll() {
 }
 
 #[test]
-fn a_destructor_that_panics_is_the_task_s_panic() {
-    let lines = watchdog(|| {
-        lines(&record(async {
-            let panics = OnDrop(|| panic!("on purpose"));
-            // It goes with the future, not in the poll.
-            let task = spawn(std::future::poll_fn(move |_| {
-                let _panics = &panics;
-                Poll::Ready(())
-            }));
-            task.join().await.unwrap_err();
-        }))
+fn a_panic_of_a_destructor_is_recorded_as_that_of_its_task() {
+    let lines = lines_of(async || {
+        let panics = OnDrop(|| panic!("on purpose"));
+        // It goes with the future, not in the poll.
+        let task = spawn(std::future::poll_fn(move |_| {
+            let _panics = &panics;
+            Poll::Ready(())
+        }));
+        task.join().await.unwrap_err();
     });
     assert_eq!(of(&lines, "task-1").last().unwrap(), "] Panicked");
 }
 
 #[test]
-fn the_ring_keeps_the_last_and_counts_the_rest() {
+fn the_ring_keeps_the_last_events_and_counts_the_lost() {
     let (all, some) = watchdog(|| {
         let run = |capacity| {
             trace::start(capacity);
@@ -474,7 +466,7 @@ fn the_ring_keeps_the_last_and_counts_the_rest() {
 }
 
 #[test]
-fn a_ring_of_one() {
+fn a_ring_with_room_for_one_event_works() {
     watchdog(|| {
         trace::start(1);
         block_on(async { spawn(yield_now()).await });
@@ -530,7 +522,7 @@ fn the_recording_can_begin_and_end_anywhere() {
 }
 
 #[test]
-fn how_a_poll_ends_that_is_not_recorded_says_nothing_of_the_next() {
+fn the_end_of_an_unrecorded_poll_is_not_attributed_to_the_next() {
     let lines = watchdog(|| {
         block_on(async {
             let panics = spawn(async {
@@ -548,7 +540,7 @@ fn how_a_poll_ends_that_is_not_recorded_says_nothing_of_the_next() {
 }
 
 #[test]
-fn a_thread_s_record_is_its_own() {
+fn each_thread_records_for_itself() {
     watchdog(|| {
         trace::start(100);
         let other = thread::spawn(|| {
@@ -565,7 +557,7 @@ fn a_thread_s_record_is_its_own() {
 }
 
 #[test]
-fn a_trace_is_data_for_any_thread() {
+fn a_trace_can_move_to_another_thread() {
     watchdog(|| {
         let trace = record(async { spawn(yield_now()).await });
         let expected = lines(&trace);
@@ -576,7 +568,7 @@ fn a_trace_is_data_for_any_thread() {
 
 #[test]
 #[should_panic(expected = "trace::start(0)")]
-fn a_ring_of_none_is_refused() {
+fn a_capacity_of_zero_panics() {
     trace::start(0);
 }
 
@@ -621,7 +613,7 @@ fn spawn_on<F: Future<Output = ()> + 'static>(
 }
 
 #[test]
-fn the_json_is_well_formed_however_the_ring_cuts() {
+fn the_json_is_well_formed_for_every_capacity() {
     watchdog(|| {
         trace::start(10_000);
         rich_workload();
@@ -639,8 +631,8 @@ fn the_json_is_well_formed_however_the_ring_cuts() {
 fn check_json(trace: &Trace) {
     let mut text = Vec::new();
     trace.write_json(&mut text).unwrap();
-    let json = Json::parse(std::str::from_utf8(&text).unwrap());
-    let lost = json.get("otherData").get("lost").text();
+    let json: Value = serde_json::from_slice(&text).unwrap();
+    let lost = json["otherData"]["lost"].as_str().unwrap();
     assert_eq!(lost, trace.lost().to_string());
     let mut named = BTreeSet::new();
     let mut used = BTreeSet::new();
@@ -649,27 +641,30 @@ fn check_json(trace: &Trace) {
     let mut waits = BTreeMap::new();
     let mut flows = BTreeMap::new();
     let (mut polls, mut ended) = (0, 0);
-    for event in json.get("traceEvents").list() {
-        let (name, phase) = (event.get("name").text(), event.get("ph").text());
+    for event in json["traceEvents"].as_array().unwrap() {
+        let (name, phase) = (
+            event["name"].as_str().unwrap(),
+            event["ph"].as_str().unwrap(),
+        );
         let thread = (
-            event.get("pid").number() as u64,
-            event.get("tid").number() as u64,
+            event["pid"].as_f64().unwrap() as u64,
+            event["tid"].as_f64().unwrap() as u64,
         );
         if phase == "M" {
             match name {
                 "process_name" | "thread_name" => {
-                    assert!(!event.get("args").get("name").text().is_empty());
+                    assert!(!event["args"]["name"].as_str().unwrap().is_empty());
                     assert!(named.insert((name.to_string(), thread)), "{name} twice");
                 }
                 "thread_sort_index" => {
-                    event.get("args").get("sort_index").number();
+                    event["args"]["sort_index"].as_f64().unwrap();
                 }
                 other => panic!("{other}"),
             }
             continue;
         }
         used.insert(thread);
-        let at = event.get("ts").number();
+        let at = event["ts"].as_f64().unwrap();
         assert!(at >= last, "sorted by time");
         last = at;
         let stack = open.entry(thread).or_default();
@@ -683,30 +678,34 @@ fn check_json(trace: &Trace) {
             "E" => assert_eq!(stack.pop().as_deref(), Some(name)),
             "b" => {
                 let key = (
-                    event.get("cat").text().to_string(),
-                    event.get("id2").get("local").text().to_string(),
+                    event["cat"].as_str().unwrap().to_string(),
+                    event["id2"]["local"].as_str().unwrap().to_string(),
                 );
                 assert!(waits.insert(key, name.to_string()).is_none());
             }
             "e" => {
                 let key = (
-                    event.get("cat").text().to_string(),
-                    event.get("id2").get("local").text().to_string(),
+                    event["cat"].as_str().unwrap().to_string(),
+                    event["id2"]["local"].as_str().unwrap().to_string(),
                 );
                 assert_eq!(waits.remove(&key).as_deref(), Some(name));
                 ended += 1;
             }
             "s" => {
                 assert_eq!(stack.len(), 1, "a wake comes out of a poll");
-                let id = event.get("id").number() as u64;
+                let id = event["id"].as_f64().unwrap() as u64;
                 assert!(flows.insert(id, ()).is_none());
             }
             "f" => {
                 assert_eq!(stack.len(), 1, "a wake leads into a poll");
-                assert_eq!(event.get("bp").text(), "e");
-                assert!(flows.remove(&(event.get("id").number() as u64)).is_some());
+                assert_eq!(event["bp"].as_str().unwrap(), "e");
+                assert!(
+                    flows
+                        .remove(&(event["id"].as_f64().unwrap() as u64))
+                        .is_some()
+                );
             }
-            "i" => assert_eq!(event.get("s").text(), "t"),
+            "i" => assert_eq!(event["s"].as_str().unwrap(), "t"),
             other => panic!("{other}"),
         }
     }
@@ -739,43 +738,50 @@ fn the_page_is_one_file_with_the_data_in_it() {
         assert_eq!(page.matches("</script>").count(), 2);
         let start = "<script id=\"data\" type=\"application/json\">";
         let data = page.split_once(start).unwrap().1;
-        let data = Json::parse(data.split_once("</script>").unwrap().0);
+        let data = data.split_once("</script>").unwrap().0;
+        let data: Value = serde_json::from_str(data).unwrap();
         let totals = trace.totals();
-        assert_eq!(data.get("lost").number(), 0.0);
-        let tasks = data.get("tasks").list();
+        assert_eq!(data["lost"].as_f64().unwrap(), 0.0);
+        let tasks = data["tasks"].as_array().unwrap();
         assert_eq!(tasks.len(), totals.len());
         for (task, totals) in tasks.iter().zip(&totals) {
-            assert_eq!(task.get("count").number(), totals.polls as f64);
-            assert_eq!(task.get("busy").number(), totals.busy.as_nanos() as f64);
-            assert_eq!(task.get("wait").number(), totals.waited.as_nanos() as f64);
-            let polls = task.get("polls").numbers();
+            assert_eq!(task["count"].as_f64().unwrap(), totals.polls as f64);
+            assert_eq!(
+                task["busy"].as_f64().unwrap(),
+                totals.busy.as_nanos() as f64
+            );
+            assert_eq!(
+                task["wait"].as_f64().unwrap(),
+                totals.waited.as_nanos() as f64
+            );
+            let polls = numbers(&task["polls"]);
             assert_eq!(polls.len() as u64, 3 * totals.polls);
             let busy: f64 = polls.chunks(3).map(|poll| poll[1] - poll[0]).sum();
             assert_eq!(busy, totals.busy.as_nanos() as f64);
             // The page looks for what is at a place by bisection.
             assert!(polls.chunks(3).map(|poll| poll[1] as u64).is_sorted());
             for (list, step) in [("queued", 2), ("waits", 3)] {
-                let spans = task.get(list).numbers();
+                let spans = numbers(&task[list]);
                 assert!(spans.chunks(step).map(|span| span[0] as u64).is_sorted());
                 assert!(spans.chunks(step).all(|span| span[0] <= span[1]));
             }
             match totals.spawned_at {
-                Some(place) => assert_eq!(task.get("place").text(), place.to_string()),
-                None => assert_eq!(task.get("place").text(), ""),
+                Some(place) => assert_eq!(task["place"].as_str().unwrap(), place.to_string()),
+                None => assert_eq!(task["place"].as_str().unwrap(), ""),
             }
         }
-        let name = tasks.iter().find_map(|task| match task.get("name") {
-            Json::Text(name) => Some(name.as_str()),
-            _ => None,
-        });
+        let name = tasks.iter().find_map(|task| task["name"].as_str());
         assert!(
             name.unwrap()
                 .contains("</script><!-- \\ \u{1} \n \u{2028} näme")
         );
         // Two runtimes: their tasks are told apart.
-        let ids: BTreeSet<_> = tasks.iter().map(|task| task.get("id").text()).collect();
+        let ids: BTreeSet<_> = tasks
+            .iter()
+            .map(|task| task["id"].as_str().unwrap())
+            .collect();
         assert_eq!(ids.len(), tasks.len());
-        let wakes = data.get("wakes").numbers();
+        let wakes = numbers(&data["wakes"]);
         assert_eq!(wakes.len() % 4, 0);
         assert!(wakes.chunks(4).map(|wake| wake[0] as u64).is_sorted());
         assert!(wakes.chunks(4).all(|wake| wake[2] < tasks.len() as f64));
@@ -783,7 +789,7 @@ fn the_page_is_one_file_with_the_data_in_it() {
 }
 
 #[test]
-fn the_files_are_written_where_they_are_wanted() {
+fn save_json_and_save_html_write_files() {
     watchdog(|| {
         let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
         let file = |end: &str| dir.join(format!("trace-{}.{end}", std::process::id()));
@@ -797,7 +803,8 @@ fn the_files_are_written_where_they_are_wanted() {
         let page = std::fs::read_to_string(file("html")).unwrap();
         assert!(page.starts_with("<!doctype html>") && page.contains("task-1"));
         let json = std::fs::read_to_string(file("json")).unwrap();
-        Json::parse(&json).get("traceEvents");
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert!(json["traceEvents"].is_array());
         std::fs::remove_file(file("html")).unwrap();
         std::fs::remove_file(file("json")).unwrap();
         let error = trace::save_json(dir.join("no/such/place")).unwrap_err();
@@ -806,7 +813,7 @@ fn the_files_are_written_where_they_are_wanted() {
 }
 
 #[test]
-fn what_is_waited_for_has_words() {
+fn wait_reasons_are_displayed_as_text() {
     for (what, words) in [
         (For::Read { fd: 3 }, "fd 3, to read"),
         (For::Write { fd: 3 }, "fd 3, to write"),
@@ -817,136 +824,7 @@ fn what_is_waited_for_has_words() {
     }
 }
 
-/// As much of JSON as is needed to look at what was written.
-#[derive(Debug)]
-enum Json {
-    Null,
-    Number(f64),
-    Text(String),
-    List(Vec<Json>),
-    Object(BTreeMap<String, Json>),
-}
-
-impl Json {
-    fn parse(text: &str) -> Json {
-        let mut rest = text;
-        let value = Json::value(&mut rest);
-        assert_eq!(rest.trim(), "", "after the end");
-        value
-    }
-
-    fn value(rest: &mut &str) -> Json {
-        *rest = rest.trim_start();
-        match rest.chars().next().expect("a value") {
-            '{' => {
-                let mut object = BTreeMap::new();
-                Json::items(rest, '}', |rest| {
-                    let Json::Text(key) = Json::value(rest) else {
-                        panic!("a key must be a string");
-                    };
-                    *rest = rest.trim_start().strip_prefix(':').expect("a colon");
-                    let old = object.insert(key, Json::value(rest));
-                    assert!(old.is_none(), "a key twice");
-                });
-                Json::Object(object)
-            }
-            '[' => {
-                let mut list = Vec::new();
-                Json::items(rest, ']', |rest| list.push(Json::value(rest)));
-                Json::List(list)
-            }
-            '"' => Json::string(rest),
-            'n' => {
-                *rest = rest.strip_prefix("null").expect("null");
-                Json::Null
-            }
-            _ => {
-                let end = rest.find(|c: char| !"+-.eE0123456789".contains(c));
-                let (number, left) = rest.split_at(end.unwrap_or(rest.len()));
-                *rest = left;
-                Json::Number(number.parse().expect(number))
-            }
-        }
-    }
-
-    fn items(rest: &mut &str, end: char, mut item: impl FnMut(&mut &str)) {
-        *rest = rest[1..].trim_start();
-        if let Some(left) = rest.strip_prefix(end) {
-            *rest = left;
-            return;
-        }
-        loop {
-            item(rest);
-            *rest = rest.trim_start();
-            if let Some(left) = rest.strip_prefix(end) {
-                *rest = left;
-                return;
-            }
-            *rest = rest.strip_prefix(',').expect("a comma").trim_start();
-        }
-    }
-
-    fn string(rest: &mut &str) -> Json {
-        let mut text = String::new();
-        let mut chars = rest[1..].chars();
-        loop {
-            match chars.next().expect("the end of a string") {
-                '"' => break,
-                '\\' => match chars.next().unwrap() {
-                    'u' => {
-                        let digits: String = chars.by_ref().take(4).collect();
-                        let code = u32::from_str_radix(&digits, 16).unwrap();
-                        text.push(char::from_u32(code).unwrap());
-                    }
-                    c @ ('"' | '\\') => text.push(c),
-                    other => panic!("\\{other}"),
-                },
-                c => {
-                    assert!(c >= ' ', "a control character");
-                    text.push(c);
-                }
-            }
-        }
-        *rest = chars.as_str();
-        Json::Text(text)
-    }
-
-    #[track_caller]
-    fn get(&self, key: &str) -> &Json {
-        match self {
-            Json::Object(object) => object
-                .get(key)
-                .unwrap_or_else(|| panic!("no {key}: {self:?}")),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn text(&self) -> &str {
-        match self {
-            Json::Text(text) => text,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn number(&self) -> f64 {
-        match self {
-            Json::Number(number) => *number,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn list(&self) -> &[Json] {
-        match self {
-            Json::List(list) => list,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn numbers(&self) -> Vec<f64> {
-        self.list().iter().map(Json::number).collect()
-    }
+fn numbers(list: &Value) -> Vec<f64> {
+    let list = list.as_array().unwrap().iter();
+    list.map(|number| number.as_f64().unwrap()).collect()
 }

@@ -1,35 +1,21 @@
-//! UDP sockets.
+//! UDP sockets, and what all datagram sockets have in common.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::thread;
-use std::time::Duration;
 
 use futures_lite::future::zip;
 use soloist::net::UdpSocket;
+#[cfg(unix)]
+use soloist::net::unix::UnixDatagram;
 use soloist::task::yield_now;
-use soloist::time::timeout;
 use soloist::{block_on, spawn};
 
 use crate::support::*;
-
-const MS: Duration = Duration::from_millis(1);
-
-async fn soon<F: Future>(future: F) -> F::Output {
-    match timeout(Duration::from_secs(20), future).await {
-        Ok(output) => output,
-        Err(_) => panic!("it does not happen"),
-    }
-}
-
-async fn fails_soon<F: Future>(future: F) {
-    assert!(timeout(5 * MS, future).await.is_err());
-}
 
 /// A socket on the loopback interface, and its address.
 async fn udp() -> (UdpSocket, SocketAddr) {
@@ -87,278 +73,306 @@ fn datagrams_go_both_ways() {
 }
 
 #[test]
-fn a_connected_socket_hears_only_its_peer() {
-    watchdog(|| {
-        block_on(async {
-            let (one, other) = pair().await;
-            let (stranger, _) = udp().await;
-            let address = one.local_addr().unwrap();
-            stranger.send_to(b"stranger", address).await.unwrap();
-            other.send(b"friend").await.unwrap();
-            assert_eq!(recv(&one).await, b"friend");
-            fails_soon(one.recv(&mut [0; 8])).await;
-            assert_eq!(one.peer_addr().unwrap(), other.local_addr().unwrap());
+fn a_connected_socket_receives_only_from_its_peer() {
+    async_test(async || {
+        let (one, other) = pair().await;
+        let (stranger, _) = udp().await;
+        let address = one.local_addr().unwrap();
+        stranger.send_to(b"stranger", address).await.unwrap();
+        other.send(b"friend").await.unwrap();
+        assert_eq!(recv(&one).await, b"friend");
+        fails_soon(one.recv(&mut [0; 8])).await;
+        assert_eq!(one.peer_addr().unwrap(), other.local_addr().unwrap());
 
-            // It may be connected again.
-            one.connect(stranger.local_addr().unwrap()).await.unwrap();
-            stranger.send_to(b"stranger", address).await.unwrap();
-            assert_eq!(recv(&one).await, b"stranger");
-        });
+        // It may be connected again.
+        one.connect(stranger.local_addr().unwrap()).await.unwrap();
+        stranger.send_to(b"stranger", address).await.unwrap();
+        assert_eq!(recv(&one).await, b"stranger");
     });
 }
 
-#[test]
-fn an_empty_datagram_is_a_datagram() {
-    watchdog(|| {
-        block_on(async {
-            let (one, other) = pair().await;
-            assert_eq!(one.send(b"").await.unwrap(), 0);
-            assert_eq!(one.send(b"more").await.unwrap(), 4);
-            assert_eq!(recv(&other).await, b"");
-            assert_eq!(recv(&other).await, b"more");
-            // Nor is a buffer without room the end.
-            one.send(b"x").await.unwrap();
-            one.send(b"y").await.unwrap();
-            if cfg!(unix) {
-                assert_eq!(soon(other.recv(&mut [])).await.unwrap(), 0);
-                assert_eq!(recv(&other).await, b"y");
-            }
+/// Each of these is a test of UDP and, where there are any, of Unix sockets.
+macro_rules! of_both_kinds {
+    ($test:ident, $one:ident, $other:ident, $body:block) => {
+        #[test]
+        fn $test() {
+            async_test(async || {
+                let ($one, $other) = pair().await;
+                $body
+                #[cfg(unix)]
+                {
+                    let ($one, $other) = UnixDatagram::pair().unwrap();
+                    $body
+                }
+            });
+        }
+    };
+}
+
+macro_rules! receive {
+    ($socket:expr) => {{
+        let mut buf = [0; 2000];
+        let n = soon($socket.recv(&mut buf)).await.unwrap();
+        buf[..n].to_vec()
+    }};
+}
+
+of_both_kinds!(datagrams_keep_their_boundaries, one, other, {
+    one.send(b"a long datagram").await.unwrap();
+    assert_eq!(one.send(b"").await.unwrap(), 0);
+    assert_eq!(one.send(b"the last").await.unwrap(), 8);
+    if cfg!(unix) {
+        // What does not fit into the buffer is lost.
+        let mut buf = [0; 6];
+        assert_eq!(soon(other.recv(&mut buf)).await.unwrap(), 6);
+        assert_eq!(&buf, b"a long");
+    } else {
+        receive!(other);
+    }
+    assert_eq!(receive!(other), b"");
+    assert_eq!(receive!(other), b"the last");
+    fails_soon(other.recv(&mut [0; 8])).await;
+    if cfg!(unix) {
+        // A buffer without room is not the end either.
+        one.send(b"x").await.unwrap();
+        one.send(b"y").await.unwrap();
+        assert_eq!(soon(other.recv(&mut [])).await.unwrap(), 0);
+        assert_eq!(receive!(other), b"y");
+    }
+});
+
+of_both_kinds!(a_receive_that_is_dropped_loses_no_datagram, one, other, {
+    for n in 0..100 {
+        let task = spawn({
+            let other = other.clone();
+            async move { receive!(other) }
         });
-    });
+        yield_now().await;
+        one.send(&[n]).await.unwrap();
+        // Before the reactor has been visited, or when the task has been woken.
+        if n % 2 == 0 {
+            yield_now().await;
+        }
+        match task.cancel().await {
+            Some(got) => assert_eq!(got, [n]),
+            None => assert_eq!(receive!(other), [n]),
+        }
+    }
+    fails_soon(other.recv(&mut [0; 8])).await;
+});
+
+of_both_kinds!(sockets_come_from_std_and_go_back, one, other, {
+    fails_soon(one.recv(&mut [0; 8])).await;
+    let clone = one.clone();
+    let socket = one.into_std().unwrap_err().into_socket();
+    drop(clone);
+    let socket = socket.into_std().unwrap();
+    // Still in nonblocking mode.
+    let error = socket.recv(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    socket.set_nonblocking(false).unwrap();
+    socket.send(b"x").unwrap();
+    assert_eq!(receive!(other), b"x");
+    let back = of_same_kind(&other, socket.try_into().unwrap());
+    fails_soon(back.recv(&mut [0; 8])).await;
+    other.send(b"y").await.unwrap();
+    assert_eq!(receive!(back), b"y");
+});
+
+/// Tells the compiler the type of a socket.
+fn of_same_kind<T>(_: &T, socket: T) -> T {
+    socket
 }
 
 #[cfg(unix)]
 #[test]
-fn what_does_not_fit_into_the_buffer_is_gone() {
-    watchdog(|| {
-        block_on(async {
-            let (one, other) = pair().await;
-            one.send(b"a long datagram").await.unwrap();
-            one.send(b"the next").await.unwrap();
-            let mut buf = [0; 6];
-            assert_eq!(soon(other.peek(&mut buf)).await.unwrap(), 6);
-            let (n, _) = soon(other.recv_from(&mut buf)).await.unwrap();
-            assert_eq!(&buf[..n], b"a long");
-            assert_eq!(recv(&other).await, b"the next");
-        });
+fn a_peek_is_cut_to_the_buffer() {
+    async_test(async || {
+        let (one, other) = pair().await;
+        one.send(b"a long datagram").await.unwrap();
+        let mut buf = [0; 6];
+        assert_eq!(soon(other.peek(&mut buf)).await.unwrap(), 6);
+        assert_eq!(soon(other.recv_from(&mut buf)).await.unwrap().0, 6);
+        assert_eq!(&buf, b"a long");
     });
 }
 
 #[test]
 fn what_was_peeked_at_is_received_again() {
-    watchdog(|| {
-        block_on(async {
-            let (one, other) = pair().await;
-            let address = one.local_addr().unwrap();
-            let mut buf = [0; 8];
-            fails_soon(other.peek(&mut buf)).await;
-            let peek = spawn({
-                let other = other.clone();
-                async move {
-                    let mut buf = [0; 8];
-                    let n = other.peek(&mut buf).await.unwrap();
-                    assert_eq!(&buf[..n], b"one");
-                }
-            });
-            yield_now().await;
-            one.send(b"one").await.unwrap();
-            one.send(b"two").await.unwrap();
-            soon(peek).await;
-            for _ in 0..20 {
-                let peeked = soon(other.peek_from(&mut buf)).await.unwrap();
-                assert_eq!(peeked, (3, address));
-                assert_eq!(&buf[..3], b"one");
+    async_test(async || {
+        let (one, other) = pair().await;
+        let address = one.local_addr().unwrap();
+        let mut buf = [0; 8];
+        fails_soon(other.peek(&mut buf)).await;
+        let peek = spawn({
+            let other = other.clone();
+            async move {
+                let mut buf = [0; 8];
+                let n = other.peek(&mut buf).await.unwrap();
+                assert_eq!(&buf[..n], b"one");
             }
-            assert_eq!(recv(&other).await, b"one");
-            assert_eq!(recv(&other).await, b"two");
         });
+        yield_now().await;
+        one.send(b"one").await.unwrap();
+        one.send(b"two").await.unwrap();
+        soon(peek).await;
+        for _ in 0..20 {
+            let peeked = soon(other.peek_from(&mut buf)).await.unwrap();
+            assert_eq!(peeked, (3, address));
+            assert_eq!(&buf[..3], b"one");
+        }
+        assert_eq!(recv(&other).await, b"one");
+        assert_eq!(recv(&other).await, b"two");
     });
 }
 
 #[test]
 fn clones_send_and_receive_side_by_side() {
-    watchdog(|| {
-        block_on(async {
-            let (server, address) = udp().await;
-            let receivers: Vec<_> = (0..4)
-                .map(|_| {
-                    let server = server.clone();
-                    spawn(async move {
-                        let mut buf = [0; 8];
-                        let (n, _) = server.recv_from(&mut buf).await.unwrap();
-                        buf[..n].to_vec()
-                    })
+    async_test(async || {
+        let (server, address) = udp().await;
+        let receivers: Vec<_> = (0..4)
+            .map(|_| {
+                let server = server.clone();
+                spawn(async move {
+                    let mut buf = [0; 8];
+                    let (n, _) = server.recv_from(&mut buf).await.unwrap();
+                    buf[..n].to_vec()
                 })
-                .collect();
-            yield_now().await;
-            let (client, _) = udp().await;
-            for n in 0..4 {
-                client.send_to(&[n], address).await.unwrap();
-            }
-            let mut got = Vec::new();
-            for receiver in receivers {
-                got.extend(soon(receiver).await);
-            }
-            got.sort();
-            assert_eq!(got, [0, 1, 2, 3]);
-        });
+            })
+            .collect();
+        yield_now().await;
+        let (client, _) = udp().await;
+        for n in 0..4 {
+            client.send_to(&[n], address).await.unwrap();
+        }
+        let mut got = Vec::new();
+        for receiver in receivers {
+            got.extend(soon(receiver).await);
+        }
+        got.sort();
+        assert_eq!(got, [0, 1, 2, 3]);
     });
 }
 
 /// A flood leaves the others their turn.
 #[test]
-fn a_socket_that_is_never_empty_starves_nobody() {
-    watchdog(|| {
-        block_on(async {
-            let (one, other) = pair().await;
-            for n in 0..200 {
-                one.send(&[n]).await.unwrap();
+fn a_socket_that_is_never_empty_starves_no_other_task() {
+    async_test(async || {
+        let (one, other) = pair().await;
+        for n in 0..200 {
+            one.send(&[n]).await.unwrap();
+        }
+        let turns = Rc::new(Cell::new(0));
+        let count = turns.clone();
+        let bystander = spawn(async move {
+            loop {
+                count.set(count.get() + 1);
+                yield_now().await;
             }
-            let turns = Rc::new(Cell::new(0));
-            let count = turns.clone();
-            let bystander = spawn(async move {
-                loop {
-                    count.set(count.get() + 1);
-                    yield_now().await;
-                }
-            });
-            for n in 0..200 {
-                assert_eq!(recv(&other).await, [n]);
-            }
-            drop(bystander);
-            // A poll may send and receive 128 times.
-            assert_eq!(turns.get(), 2);
         });
+        for n in 0..200 {
+            assert_eq!(recv(&other).await, [n]);
+        }
+        drop(bystander);
+        // A poll may send and receive 128 times.
+        assert_eq!(turns.get(), 2);
     });
 }
 
 // Waits that come and go.
 
 #[test]
-fn b09_a_socket_that_is_polled_for_nothing_tells_the_next_reader_at_once() {
-    watchdog(|| {
-        block_on(async {
-            let (one, other) = pair().await;
-            let mut buf = [0; 8];
-            for _ in 0..1000 {
-                let mut recv = Box::pin(other.recv(&mut buf));
-                assert!(poll_once(&mut recv).await.is_pending());
-                // It is writable all the time, and that is reported to nobody.
-                let mut send = Box::pin(one.send(b""));
-                assert!(poll_once(&mut send).await.is_ready());
-                drop(recv);
-                assert_eq!(soon(other.recv(&mut buf)).await.unwrap(), 0);
-            }
-            let polls = Cell::new(0);
-            for _ in 0..1000 {
-                let sender = async {
-                    yield_now().await;
-                    one.send(b"x").await.unwrap();
-                };
-                let receiver = count_polls(&polls, other.recv(&mut buf));
-                let (n, ()) = soon(zip(receiver, sender)).await;
-                assert_eq!(n.unwrap(), 1);
-            }
-            // The first of them, one with the sender's yield, one with the datagram.
-            assert!(polls.get() <= 3 * 1000, "{} polls", polls.get());
-            assert_idle(100 * MS).await;
-        });
-    });
-}
-
-#[test]
-fn a_receive_that_is_dropped_loses_no_datagram() {
-    watchdog(|| {
-        block_on(async {
-            let (one, other) = pair().await;
-            for n in 0..100 {
-                let task = spawn({
-                    let other = other.clone();
-                    async move { other.recv(&mut [0; 8]).await }
-                });
+fn b09_a_poll_without_data_does_not_delay_the_next_reader() {
+    async_test(async || {
+        let (one, other) = pair().await;
+        let mut buf = [0; 8];
+        for _ in 0..1000 {
+            let mut recv = Box::pin(other.recv(&mut buf));
+            assert!(poll_once(&mut recv).await.is_pending());
+            // It is writable all the time, and that is reported to nobody.
+            let mut send = Box::pin(one.send(b""));
+            assert!(poll_once(&mut send).await.is_ready());
+            drop(recv);
+            assert_eq!(soon(other.recv(&mut buf)).await.unwrap(), 0);
+        }
+        let polls = Cell::new(0);
+        for _ in 0..1000 {
+            let sender = async {
                 yield_now().await;
-                one.send(&[n]).await.unwrap();
-                // Before the reactor has been visited, or when the task has been woken.
-                if n % 2 == 0 {
-                    yield_now().await;
-                }
-                let taken = task.cancel().await;
-                match taken {
-                    Some(n) => assert_eq!(n.unwrap(), 1),
-                    None => assert_eq!(recv(&other).await, [n]),
-                }
-            }
-            fails_soon(other.recv(&mut [0; 8])).await;
-        });
-    });
-}
-
-#[test]
-fn b99_a_server_goes_on_after_it_has_answered_to_nobody() {
-    watchdog(|| {
-        block_on(async {
-            let (server, address) = udp().await;
-            let (client, _) = udp().await;
-            for n in 0..20 {
-                let nobody = {
-                    let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-                    gone.send_to(b"question", address).unwrap();
-                    gone.local_addr().unwrap()
-                };
-                let mut buf = [0; 8];
-                let received = soon(server.recv_from(&mut buf)).await;
-                assert_eq!(received.unwrap(), (8, nobody));
-                server.send_to(b"answer", nobody).await.unwrap();
-                server.send_to(b"answer", nobody).await.unwrap();
-                client.send_to(&[n], address).await.unwrap();
-                let (n, from) = soon(server.recv_from(&mut buf)).await.unwrap();
-                assert_eq!((n, from), (1, client.local_addr().unwrap()));
-            }
-            fails_soon(server.recv_from(&mut [0; 8])).await;
-            assert_idle(100 * MS).await;
-        });
-    });
-}
-
-#[test]
-fn b99_a_connected_socket_is_refused_and_goes_on() {
-    watchdog(|| {
-        block_on(async {
-            let (socket, address) = udp().await;
-            let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-            let peer = gone.local_addr().unwrap();
-            drop(gone);
-            socket.connect(peer).await.unwrap();
-            let refused = |error: io::Error| {
-                assert!(
-                    matches!(
-                        error.kind(),
-                        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
-                    ),
-                    "{error}"
-                );
+                one.send(b"x").await.unwrap();
             };
-            for _ in 0..3 {
-                socket.send(b"x").await.unwrap();
-                if cfg!(target_os = "linux") {
-                    refused(soon(socket.recv(&mut [0; 8])).await.unwrap_err());
-                }
-            }
+            let receiver = count_polls(&polls, other.recv(&mut buf));
+            let (n, ()) = soon(zip(receiver, sender)).await;
+            assert_eq!(n.unwrap(), 1);
+        }
+        // The first of them, one with the sender's yield, one with the datagram.
+        assert!(polls.get() <= 3 * 1000, "{} polls", polls.get());
+        assert_idle(100 * MS).await;
+    });
+}
+
+#[test]
+fn b99_a_server_receives_on_after_a_reply_to_a_closed_socket() {
+    async_test(async || {
+        let (server, address) = udp().await;
+        let (client, _) = udp().await;
+        for n in 0..20 {
+            let nobody = {
+                let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+                gone.send_to(b"question", address).unwrap();
+                gone.local_addr().unwrap()
+            };
+            let mut buf = [0; 8];
+            let received = soon(server.recv_from(&mut buf)).await;
+            assert_eq!(received.unwrap(), (8, nobody));
+            server.send_to(b"answer", nobody).await.unwrap();
+            server.send_to(b"answer", nobody).await.unwrap();
+            client.send_to(&[n], address).await.unwrap();
+            let (n, from) = soon(server.recv_from(&mut buf)).await.unwrap();
+            assert_eq!((n, from), (1, client.local_addr().unwrap()));
+        }
+        fails_soon(server.recv_from(&mut [0; 8])).await;
+        assert_idle(100 * MS).await;
+    });
+}
+
+#[test]
+fn b99_a_connected_socket_receives_on_after_a_refusal() {
+    async_test(async || {
+        let (socket, address) = udp().await;
+        let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = gone.local_addr().unwrap();
+        drop(gone);
+        socket.connect(peer).await.unwrap();
+        let refused = |error: io::Error| {
+            assert!(
+                matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+                ),
+                "{error}"
+            );
+        };
+        for _ in 0..3 {
+            socket.send(b"x").await.unwrap();
             if cfg!(target_os = "linux") {
-                socket.send(b"x").await.unwrap();
-                refused(socket.take_error().unwrap().expect("it was refused"));
-                assert!(socket.take_error().unwrap().is_none());
+                refused(soon(socket.recv(&mut [0; 8])).await.unwrap_err());
             }
-            assert_idle(100 * MS).await;
-            let back = std::net::UdpSocket::bind(peer).unwrap();
-            back.send_to(b"back", address).unwrap();
-            loop {
-                match soon(socket.recv(&mut [0; 8])).await {
-                    Ok(n) => break assert_eq!(n, 4),
-                    Err(error) => refused(error),
-                }
+        }
+        if cfg!(target_os = "linux") {
+            socket.send(b"x").await.unwrap();
+            refused(socket.take_error().unwrap().expect("it was refused"));
+            assert!(socket.take_error().unwrap().is_none());
+        }
+        assert_idle(100 * MS).await;
+        let back = std::net::UdpSocket::bind(peer).unwrap();
+        back.send_to(b"back", address).unwrap();
+        loop {
+            match soon(socket.recv(&mut [0; 8])).await {
+                Ok(n) => break assert_eq!(n, 4),
+                Err(error) => refused(error),
             }
-        });
+        }
     });
 }
 
@@ -366,167 +380,132 @@ fn b99_a_connected_socket_is_refused_and_goes_on() {
 
 #[test]
 fn options_are_what_they_were_set_to() {
-    watchdog(|| {
-        block_on(async {
-            let (socket, _) = udp().await;
-            for on in [true, false] {
-                socket.set_broadcast(on).unwrap();
-                assert_eq!(socket.broadcast().unwrap(), on);
-                socket.set_multicast_loop_v4(on).unwrap();
-                assert_eq!(socket.multicast_loop_v4().unwrap(), on);
-            }
-            socket.set_ttl(77).unwrap();
-            assert_eq!(socket.ttl().unwrap(), 77);
-            socket.set_multicast_ttl_v4(3).unwrap();
-            assert_eq!(socket.multicast_ttl_v4().unwrap(), 3);
-            assert!(socket.set_ttl(1000).is_err());
-            assert!(socket.take_error().unwrap().is_none());
+    async_test(async || {
+        let (socket, _) = udp().await;
+        for on in [true, false] {
+            socket.set_broadcast(on).unwrap();
+            assert_eq!(socket.broadcast().unwrap(), on);
+            socket.set_multicast_loop_v4(on).unwrap();
+            assert_eq!(socket.multicast_loop_v4().unwrap(), on);
+        }
+        socket.set_ttl(77).unwrap();
+        assert_eq!(socket.ttl().unwrap(), 77);
+        socket.set_multicast_ttl_v4(3).unwrap();
+        assert_eq!(socket.multicast_ttl_v4().unwrap(), 3);
+        assert!(socket.set_ttl(1000).is_err());
+        assert!(socket.take_error().unwrap().is_none());
 
-            let Ok(socket) = UdpSocket::bind("[::1]:0").await else {
-                return eprintln!("no IPv6 here");
-            };
-            for on in [true, false] {
-                socket.set_multicast_loop_v6(on).unwrap();
-                assert_eq!(socket.multicast_loop_v6().unwrap(), on);
-            }
-        });
+        let Ok(socket) = UdpSocket::bind("[::1]:0").await else {
+            return eprintln!("no IPv6 here");
+        };
+        for on in [true, false] {
+            socket.set_multicast_loop_v6(on).unwrap();
+            assert_eq!(socket.multicast_loop_v6().unwrap(), on);
+        }
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn broadcasts_need_a_permission() {
-    watchdog(|| {
-        block_on(async {
-            let all = UdpSocket::bind("0.0.0.0:0").await.unwrap();
-            let port = all.local_addr().unwrap().port();
-            let (sender, _) = udp().await;
-            let broadcast = "127.255.255.255";
-            let error = sender.send_to(b"x", (broadcast, port)).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-            sender.set_broadcast(true).unwrap();
-            sender.send_to(b"all", (broadcast, port)).await.unwrap();
-            assert_eq!(recv(&all).await, b"all");
-        });
+    async_test(async || {
+        let all = UdpSocket::bind("0.0.0.0:0").await.unwrap();
+        let port = all.local_addr().unwrap().port();
+        let (sender, _) = udp().await;
+        let broadcast = "127.255.255.255";
+        let error = sender.send_to(b"x", (broadcast, port)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        sender.set_broadcast(true).unwrap();
+        sender.send_to(b"all", (broadcast, port)).await.unwrap();
+        assert_eq!(recv(&all).await, b"all");
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn members_of_a_group_receive_what_is_sent_to_it() {
-    watchdog(|| {
-        block_on(async {
-            let group = Ipv4Addr::new(239, 255, 77, 1);
-            let interface = Ipv4Addr::LOCALHOST;
-            let member = UdpSocket::bind("0.0.0.0:0").await.unwrap();
-            let to = (group, member.local_addr().unwrap().port());
-            let (sender, _) = udp().await;
-            let options = socket2::SockRef::from(&sender);
-            options.set_multicast_if_v4(&interface).unwrap();
+    async_test(async || {
+        let group = Ipv4Addr::new(239, 255, 77, 1);
+        let interface = Ipv4Addr::LOCALHOST;
+        let member = UdpSocket::bind("0.0.0.0:0").await.unwrap();
+        let to = (group, member.local_addr().unwrap().port());
+        let (sender, _) = udp().await;
+        let options = socket2::SockRef::from(&sender);
+        options.set_multicast_if_v4(&interface).unwrap();
 
-            member.join_multicast_v4(&group, &interface).unwrap();
-            assert!(member.join_multicast_v4(&group, &interface).is_err());
-            sender.send_to(b"one", to).await.unwrap();
-            assert_eq!(recv(&member).await, b"one");
+        member.join_multicast_v4(&group, &interface).unwrap();
+        assert!(member.join_multicast_v4(&group, &interface).is_err());
+        sender.send_to(b"one", to).await.unwrap();
+        assert_eq!(recv(&member).await, b"one");
 
-            member.leave_multicast_v4(&group, &interface).unwrap();
-            sender.send_to(b"after", to).await.unwrap();
-            fails_soon(member.recv(&mut [0; 8])).await;
-            assert!(member.leave_multicast_v4(&group, &interface).is_err());
-            let nobody = member.join_multicast_v4(&Ipv4Addr::LOCALHOST, &interface);
-            assert_eq!(nobody.unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        });
+        member.leave_multicast_v4(&group, &interface).unwrap();
+        sender.send_to(b"after", to).await.unwrap();
+        fails_soon(member.recv(&mut [0; 8])).await;
+        assert!(member.leave_multicast_v4(&group, &interface).is_err());
+        let nobody = member.join_multicast_v4(&Ipv4Addr::LOCALHOST, &interface);
+        assert_eq!(nobody.unwrap_err().kind(), io::ErrorKind::InvalidInput);
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn groups_of_ipv6_are_joined_and_left() {
-    watchdog(|| {
-        block_on(async {
-            // Of this interface only.
-            let group = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 0x77);
-            let Ok(member) = UdpSocket::bind("[::]:0").await else {
-                return eprintln!("no IPv6 here");
-            };
-            let Ok(sender) = UdpSocket::bind("[::1]:0").await else {
-                return eprintln!("no IPv6 here");
-            };
-            let loopback = 1;
-            socket2::SockRef::from(&sender)
-                .set_multicast_if_v6(loopback)
-                .unwrap();
-            let to = (group, member.local_addr().unwrap().port());
-            member.join_multicast_v6(&group, loopback).unwrap();
-            assert!(member.join_multicast_v6(&group, loopback).is_err());
-            // There may be no way to the groups of the loopback interface.
-            let is_sent = sender.send_to(b"one", to).await.is_ok();
-            if is_sent {
-                assert_eq!(recv(&member).await, b"one");
-            }
-            member.leave_multicast_v6(&group, loopback).unwrap();
-            assert!(member.leave_multicast_v6(&group, loopback).is_err());
-            if is_sent {
-                sender.send_to(b"after", to).await.unwrap();
-                fails_soon(member.recv(&mut [0; 8])).await;
-            }
-            // Each family has its own.
-            assert!(udp().await.0.join_multicast_v6(&group, loopback).is_err());
-        });
+    async_test(async || {
+        // Of this interface only.
+        let group = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 0x77);
+        let Ok(member) = UdpSocket::bind("[::]:0").await else {
+            return eprintln!("no IPv6 here");
+        };
+        let Ok(sender) = UdpSocket::bind("[::1]:0").await else {
+            return eprintln!("no IPv6 here");
+        };
+        let loopback = 1;
+        socket2::SockRef::from(&sender)
+            .set_multicast_if_v6(loopback)
+            .unwrap();
+        let to = (group, member.local_addr().unwrap().port());
+        member.join_multicast_v6(&group, loopback).unwrap();
+        assert!(member.join_multicast_v6(&group, loopback).is_err());
+        // There may be no way to the groups of the loopback interface.
+        let is_sent = sender.send_to(b"one", to).await.is_ok();
+        if is_sent {
+            assert_eq!(recv(&member).await, b"one");
+        }
+        member.leave_multicast_v6(&group, loopback).unwrap();
+        assert!(member.leave_multicast_v6(&group, loopback).is_err());
+        if is_sent {
+            sender.send_to(b"after", to).await.unwrap();
+            fails_soon(member.recv(&mut [0; 8])).await;
+        }
+        // Each family has its own.
+        assert!(udp().await.0.join_multicast_v6(&group, loopback).is_err());
     });
 }
 
 // Errors.
 
 #[test]
-fn what_goes_wrong_is_said() {
-    watchdog(|| {
-        block_on(async {
-            let (socket, address) = udp().await;
-            let error = UdpSocket::bind(address).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-            let text = format!("binding to {address} failed: ");
-            assert!(error.to_string().starts_with(&text), "{error}");
+fn errors_of_an_unconnected_socket_leave_it_usable() {
+    async_test(async || {
+        let (socket, address) = udp().await;
+        // The first address that is free.
+        let addresses = [address, SocketAddr::from(([127, 0, 0, 1], 0))];
+        UdpSocket::bind(&addresses[..]).await.unwrap();
 
-            let elsewhere = "192.0.2.1:0";
-            let error = UdpSocket::bind(elsewhere).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
-            assert!(error.to_string().contains(elsewhere), "{error}");
-            // The first that is free.
-            let addresses = [address, SocketAddr::from(([127, 0, 0, 1], 0))];
-            UdpSocket::bind(&addresses[..]).await.unwrap();
-
-            for wrong in ["127.0.0.1", "", "[::1"] {
-                let error = UdpSocket::bind(wrong).await.unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-                assert!(error.to_string().contains(wrong), "{error}");
-                let error = socket.send_to(b"x", wrong).await.unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            }
-            let error = socket.connect("[::1]:9").await.unwrap_err();
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("connecting to [::1]:9 failed"),
-                "{error}"
-            );
-            socket.send_to(b"x", "[::1]:9").await.unwrap_err();
-            socket.send(b"not connected").await.unwrap_err();
-            let error = socket.peer_addr().unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::NotConnected);
-
-            // The system's error as it is.
-            let error = socket.send_to(&[0; 70_000], address).await.unwrap_err();
-            assert!(error.raw_os_error().is_some(), "{error:?}");
-            // And the socket is as good as before.
-            socket.send_to(b"x", address).await.unwrap();
-            assert_eq!(recv(&socket).await, b"x");
-        });
+        let error = socket.connect("[::1]:9").await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("connecting to [::1]:9 failed"), "{text}");
+        socket.send_to(b"x", "[::1]:9").await.unwrap_err();
+        let error = socket.peer_addr().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+        socket.send_to(&[0; 70_000], address).await.unwrap_err();
+        socket.send_to(b"x", address).await.unwrap();
+        assert_eq!(recv(&socket).await, b"x");
     });
 }
 
 #[test]
-fn outside_of_a_runtime_it_names_the_fix() {
+fn calls_outside_of_a_runtime_are_errors_that_name_the_fix() {
     watchdog(|| {
         let names_the_fix = |error: io::Error| {
             assert!(error.to_string().contains("block_on"), "{error}");
@@ -542,30 +521,6 @@ fn outside_of_a_runtime_it_names_the_fix() {
 }
 
 // From std and back, here and there.
-
-#[test]
-fn sockets_come_from_std_and_go_back() {
-    watchdog(|| {
-        block_on(async {
-            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-            let address = socket.local_addr().unwrap();
-            let socket = UdpSocket::try_from(socket).unwrap();
-            assert!(format!("{socket:?}").contains(&address.to_string()));
-            // It does not block.
-            fails_soon(socket.recv(&mut [0; 8])).await;
-            let clone = socket.clone();
-            let socket = socket.into_std().unwrap_err().into_socket();
-            drop(clone);
-            let socket = socket.into_std().unwrap();
-            let error = socket.recv(&mut [0; 8]).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-            // And in again.
-            let socket = UdpSocket::try_from(socket).unwrap();
-            socket.send_to(b"x", address).await.unwrap();
-            assert_eq!(recv(&socket).await, b"x");
-        });
-    });
-}
 
 #[test]
 fn a_socket_moves_to_another_thread() {
@@ -595,15 +550,13 @@ fn sockets_and_their_futures_are_send_and_sync() {
     fn send(_: impl Send) {}
 
     both::<UdpSocket>();
-    watchdog(|| {
-        block_on(async {
-            let (socket, address) = udp().await;
-            send(UdpSocket::bind(address));
-            send(socket.connect("localhost:80"));
-            send(socket.send(b"x"));
-            send(socket.send_to(b"x", address));
-            send(socket.recv_from(&mut [0]));
-            send(socket.peek_from(&mut [0]));
-        });
+    async_test(async || {
+        let (socket, address) = udp().await;
+        send(UdpSocket::bind(address));
+        send(socket.connect("localhost:80"));
+        send(socket.send(b"x"));
+        send(socket.send_to(b"x", address));
+        send(socket.recv_from(&mut [0]));
+        send(socket.peek_from(&mut [0]));
     });
 }

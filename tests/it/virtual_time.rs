@@ -11,16 +11,24 @@ use std::time::{Duration, Instant};
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
 use soloist::runtime::{AutoAdvance, Clock, Runtime};
+use soloist::stream::StreamExt;
 use soloist::task::yield_now;
-use soloist::time::{self, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
+use soloist::time::{
+    self, MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
+};
 use soloist::{Handle, spawn, testing};
 
-use crate::support::{panic_of, tcp_pair, watchdog};
+use crate::support::*;
 
-const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Real time in which something outside happens.
 const A_WHILE: Duration = Duration::from_millis(30);
+
+/// As [`async_test`], under a virtual clock.
+#[track_caller]
+pub(crate) fn virtual_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
+    watchdog(|| testing::block_on(test()))
+}
 
 fn runtime(auto_advance: AutoAdvance) -> Runtime {
     let builder = Runtime::builder().clock(Clock::Virtual);
@@ -29,86 +37,119 @@ fn runtime(auto_advance: AutoAdvance) -> Runtime {
 
 #[test]
 fn a_day_takes_no_time_and_is_exact() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            sleep(DAY).await;
-            assert_eq!(time::now() - start, DAY);
-            assert!(timeout(DAY, pending::<()>()).await.is_err());
-            assert_eq!(time::now() - start, 2 * DAY);
-            assert!(timeout_at(start + 3 * DAY, pending::<()>()).await.is_err());
-            assert_eq!(time::now() - start, 3 * DAY);
-            assert_eq!(timeout(DAY, sleep(HOUR)).await, Ok(()));
-            assert_eq!(time::now() - start, 3 * DAY + HOUR);
-            let mut sleep = sleep(DAY);
-            sleep.reset(time::now() + HOUR);
-            sleep.await;
-            assert_eq!(time::now() - start, 3 * DAY + 2 * HOUR);
-        });
-    });
-}
-
-#[test]
-fn a_retry_schedule_of_a_day_runs_all_its_attempts() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let mut attempts = Vec::new();
-            let mut pause = Duration::from_secs(1);
-            while time::now() - start < DAY {
-                attempts.push((time::now() - start).as_secs());
-                sleep(pause).await;
-                pause = (2 * pause).min(HOUR);
-            }
-            assert_eq!(attempts[..6], [0, 1, 3, 7, 15, 31]);
-            // 4095 s until the pause is an hour, and then every hour.
-            assert_eq!(attempts.len(), 12 + (86_400 - 4095_usize).div_ceil(3600));
-        });
+    virtual_test(async || {
+        let start = time::now();
+        sleep(DAY).await;
+        assert_eq!(time::now() - start, DAY);
+        assert!(timeout(DAY, pending::<()>()).await.is_err());
+        assert_eq!(time::now() - start, 2 * DAY);
+        assert!(timeout_at(start + 3 * DAY, pending::<()>()).await.is_err());
+        assert_eq!(time::now() - start, 3 * DAY);
+        assert_eq!(timeout(DAY, sleep(HOUR)).await, Ok(()));
+        assert_eq!(time::now() - start, 3 * DAY + HOUR);
+        let mut sleep = sleep(DAY);
+        sleep.reset(time::now() + HOUR);
+        sleep.await;
+        assert_eq!(time::now() - start, 3 * DAY + 2 * HOUR);
     });
 }
 
 #[test]
 fn the_clock_stands_still_while_tasks_run() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let due = Rc::new(Cell::new(false));
-            let seen = due.clone();
-            let _task = spawn(async move {
-                sleep(Duration::from_nanos(1)).await;
-                seen.set(true);
-            });
-            thread::sleep(Duration::from_millis(5));
-            // More polls than there are between two visits.
-            for _ in 0..1000 {
-                yield_now().await;
-            }
-            assert_eq!(time::now(), start);
-            assert!(!due.get());
+    virtual_test(async || {
+        let start = time::now();
+        let due = Rc::new(Cell::new(false));
+        let seen = due.clone();
+        let _task = spawn(async move {
             sleep(Duration::from_nanos(1)).await;
-            assert!(due.get());
-            assert_eq!(time::now() - start, Duration::from_nanos(1));
+            seen.set(true);
         });
+        thread::sleep(5 * MS);
+        // More polls than there are between two visits.
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+        assert_eq!(time::now(), start);
+        assert!(!due.get());
+        sleep(Duration::from_nanos(1)).await;
+        assert!(due.get());
+        assert_eq!(time::now() - start, Duration::from_nanos(1));
     });
 }
 
 #[test]
 fn intervals_tick_at_their_own_instants() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let mut ticks = interval(HOUR);
-            for n in 0..24 {
-                assert_eq!(ticks.tick().await, start + n * HOUR);
-                assert_eq!(time::now(), start + n * HOUR);
-            }
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            sleep(2 * HOUR + HOUR / 2).await;
-            assert_eq!(ticks.tick().await, start + 24 * HOUR);
-            assert_eq!(ticks.tick().await, start + 26 * HOUR);
-            ticks.reset();
-            assert_eq!(ticks.tick().await, start + 27 * HOUR);
-        });
+    virtual_test(async || {
+        let start = time::now();
+        let mut ticks = interval(HOUR);
+        assert_eq!(ticks.period(), HOUR);
+        let polls = Cell::new(0);
+        assert_eq!(count_polls(&polls, ticks.tick()).await, start);
+        assert_eq!(polls.get(), 1, "the first tick is due at once");
+        for n in 1..24 {
+            assert_eq!(ticks.tick().await, start + n * HOUR);
+            assert_eq!(time::now(), start + n * HOUR);
+        }
+        // As a stream.
+        let next: Vec<_> = (&mut ticks).take(2).collect().await;
+        assert_eq!(next, [start + 24 * HOUR, start + 25 * HOUR]);
+        // A tick that is given up is not lost.
+        assert!(timeout(HOUR / 2, ticks.tick()).await.is_err());
+        assert_eq!(ticks.tick().await, start + 26 * HOUR);
+        sleep(HOUR / 2).await;
+        ticks.reset();
+        assert_eq!(ticks.tick().await, start + 27 * HOUR + HOUR / 2);
+    });
+}
+
+#[test]
+fn interval_at_starts_at_its_instant() {
+    virtual_test(async || {
+        let start = time::now() + HOUR;
+        let mut ticks = interval_at(start, DAY);
+        assert!(timeout(HOUR / 2, ticks.tick()).await.is_err());
+        assert_eq!(ticks.tick().await, start);
+        assert_eq!(time::now(), start);
+        // In the past: due at once.
+        assert_eq!(interval_at(start - DAY, HOUR).tick().await, start - DAY);
+        // A reset before the first tick.
+        let mut ticks = interval_at(start + DAY, HOUR);
+        ticks.reset();
+        assert_eq!(ticks.tick().await, start + HOUR);
+    });
+}
+
+#[test]
+fn missed_ticks_follow_the_behavior_that_was_set() {
+    /// When the ticks after the first are due, and when they are taken: the second one is late.
+    async fn ticks(late: Duration, behavior: Option<MissedTickBehavior>) -> Vec<(u128, u128)> {
+        let start = time::now();
+        let mut ticks = interval(10 * MS);
+        if let Some(behavior) = behavior {
+            ticks.set_missed_tick_behavior(behavior);
+        }
+        ticks.tick().await;
+        sleep(10 * MS + late).await;
+        let mut taken = Vec::new();
+        for _ in 0..5 {
+            let due = ticks.tick().await - start;
+            taken.push((due.as_millis(), (time::now() - start).as_millis()));
+        }
+        taken
+    }
+
+    virtual_test(async || {
+        let burst = [(10, 45), (20, 45), (30, 45), (40, 45), (50, 50)];
+        let skip = [(10, 45), (50, 50), (60, 60), (70, 70), (80, 80)];
+        let delay = [(10, 45), (55, 55), (65, 65), (75, 75), (85, 85)];
+        let late = 35 * MS;
+        assert_eq!(ticks(late, Some(MissedTickBehavior::Burst)).await, burst);
+        assert_eq!(ticks(late, Some(MissedTickBehavior::Skip)).await, skip);
+        assert_eq!(ticks(late, Some(MissedTickBehavior::Delay)).await, delay);
+        assert_eq!(ticks(late, None).await, delay);
+        // So short a delay changes no schedule.
+        let tolerated = [(10, 15), (20, 20), (30, 30), (40, 40), (50, 50)];
+        assert_eq!(ticks(5 * MS, None).await, tolerated);
     });
 }
 
@@ -161,7 +202,7 @@ async fn ask(address: std::net::SocketAddr) -> std::io::Result<[u8; 4]> {
 }
 
 #[test]
-fn b4522_a_timeout_does_not_run_ahead_of_an_answer_that_comes() {
+fn a_timeout_does_not_fire_before_an_answer_that_arrives_in_time() {
     watchdog(|| {
         runtime(AutoAdvance::WhenNoIo).block_on(async {
             let start = time::now();
@@ -205,7 +246,7 @@ fn a_timeout_around_a_dead_socket_takes_its_time_and_fires() {
 }
 
 #[test]
-fn what_the_sockets_have_already_said_comes_before_a_jump() {
+fn reported_socket_events_are_delivered_before_a_jump() {
     watchdog(|| {
         let (ours, mut theirs) = tcp_pair();
         theirs.write_all(b"x").unwrap();
@@ -233,69 +274,63 @@ fn what_the_sockets_have_already_said_comes_before_a_jump() {
 #[cfg(feature = "blocking")]
 #[test]
 fn a_job_that_runs_holds_the_clock_and_one_that_has_run_does_not() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let job = soloist::unblock(|| thread::sleep(A_WHILE));
-            assert_eq!(timeout(HOUR, job).await, Ok(()));
-            let took = time::now() - start;
-            assert!(took < HOUR, "{took:?}");
-            // Nobody awaits this one: its end is what lets the clock go.
-            let job = soloist::unblock(|| thread::sleep(A_WHILE));
-            sleep(DAY).await;
-            job.await;
-            assert!(time::now() - start >= DAY);
-        });
+    virtual_test(async || {
+        let start = time::now();
+        let job = soloist::unblock(|| thread::sleep(A_WHILE));
+        assert_eq!(timeout(HOUR, job).await, Ok(()));
+        let took = time::now() - start;
+        assert!(took < HOUR, "{took:?}");
+        // Nobody awaits this one: its end is what lets the clock go.
+        let job = soloist::unblock(|| thread::sleep(A_WHILE));
+        sleep(DAY).await;
+        job.await;
+        assert!(time::now() - start >= DAY);
     });
 }
 
 #[test]
 fn a_handle_on_another_thread_holds_the_clock() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let handle = Handle::current();
-            let thread = thread::spawn(move || {
-                thread::sleep(A_WHILE);
-                handle.spawn(|| async { time::now() }).wait().unwrap()
-            });
-            sleep(DAY).await;
-            let at = thread.join().unwrap();
-            // It came on the way, and when its handle was gone the clock jumped.
-            assert!(at < start + HOUR);
-            assert_eq!(time::now() - start, DAY);
+    virtual_test(async || {
+        let start = time::now();
+        let handle = Handle::current();
+        let thread = thread::spawn(move || {
+            thread::sleep(A_WHILE);
+            handle.spawn(|| async { time::now() }).wait().unwrap()
         });
+        sleep(DAY).await;
+        let at = thread.join().unwrap();
+        // It came on the way, and when its handle was gone the clock jumped.
+        assert!(at < start + HOUR);
+        assert_eq!(time::now() - start, DAY);
     });
 }
 
 #[test]
-fn a_remote_task_that_somebody_holds_holds_the_clock() {
-    watchdog(|| {
-        testing::block_on(async {
-            let start = time::now();
-            let task = Handle::current().spawn(pending::<()>);
-            let thread = thread::spawn(move || {
-                thread::sleep(A_WHILE);
-                task.abort();
-                // Gone with the thread.
-                soloist::future::block_on(task).unwrap_err().is_cancelled()
-            });
-            sleep(DAY).await;
-            assert!(thread.join().unwrap());
-            assert_eq!(time::now() - start, DAY);
+fn a_held_remote_task_holds_the_clock() {
+    virtual_test(async || {
+        let start = time::now();
+        let task = Handle::current().spawn(pending::<()>);
+        let thread = thread::spawn(move || {
+            thread::sleep(A_WHILE);
+            task.abort();
+            // Gone with the thread.
+            soloist::future::block_on(task).unwrap_err().is_cancelled()
         });
+        sleep(DAY).await;
+        assert!(thread.join().unwrap());
+        assert_eq!(time::now() - start, DAY);
     });
 }
 
 #[test]
-fn a_clock_set_by_hand_moves_by_nothing_else() {
+fn a_manual_clock_moves_only_by_advance() {
     watchdog(|| {
         runtime(AutoAdvance::Manual).block_on(async {
             let start = time::now();
             let log = Rc::new(RefCell::new(Vec::new()));
             let seen = log.clone();
             let _ticks = spawn(async move {
-                let mut ticks = interval(Duration::from_secs(10));
+                let mut ticks = interval(10 * SECOND);
                 loop {
                     let at = ticks.tick().await - start;
                     assert_eq!(time::now() - start, at);
@@ -308,13 +343,13 @@ fn a_clock_set_by_hand_moves_by_nothing_else() {
             });
             testing::advance(Duration::ZERO).await;
             assert_eq!(*log.borrow(), [0]);
-            testing::advance(Duration::from_secs(9)).await;
+            testing::advance(9 * SECOND).await;
             assert_eq!(*log.borrow(), [0]);
-            testing::advance(Duration::from_secs(1)).await;
+            testing::advance(SECOND).await;
             assert_eq!(*log.borrow(), [0, 10]);
-            testing::advance(Duration::from_secs(35)).await;
+            testing::advance(35 * SECOND).await;
             assert_eq!(*log.borrow(), [0, 10, 20, 30, 40]);
-            assert_eq!(time::now() - start, Duration::from_secs(45));
+            assert_eq!(time::now() - start, 45 * SECOND);
             // Waiting in real time does not count.
             let handle = Handle::current();
             let thread = thread::spawn(move || {
@@ -328,13 +363,13 @@ fn a_clock_set_by_hand_moves_by_nothing_else() {
                 promise.set(()).unwrap();
             });
             promised.await.unwrap();
-            assert_eq!(time::now() - start, Duration::from_secs(45));
+            assert_eq!(time::now() - start, 45 * SECOND);
         });
     });
 }
 
 #[test]
-fn advances_side_by_side_and_given_up() {
+fn concurrent_and_dropped_advances_move_the_clock_as_far_as_asked() {
     watchdog(|| {
         runtime(AutoAdvance::Manual).block_on(async {
             let start = time::now();
@@ -355,7 +390,7 @@ fn advances_side_by_side_and_given_up() {
 }
 
 #[test]
-fn an_advance_does_not_wait_for_what_is_under_way_outside() {
+fn an_advance_does_not_wait_for_sockets() {
     watchdog(|| {
         let (ours, _theirs) = tcp_pair();
         testing::block_on(async {
@@ -408,7 +443,7 @@ async fn sleep_an_hour() -> Duration {
 }
 
 #[test]
-fn clocks_of_runtimes_within_each_other_are_kept_apart() {
+fn nested_runtimes_have_clocks_of_their_own() {
     struct Check(Instant);
     impl Drop for Check {
         fn drop(&mut self) {
@@ -441,8 +476,8 @@ fn clocks_of_runtimes_within_each_other_are_kept_apart() {
         // And the system's again.
         soloist::block_on(async {
             let start = time::now();
-            thread::sleep(Duration::from_millis(1));
-            assert!(time::now() - start >= Duration::from_millis(1));
+            thread::sleep(MS);
+            assert!(time::now() - start >= MS);
         });
     });
 }
@@ -465,27 +500,25 @@ fn a_deadlock_is_a_failure() {
 
 #[test]
 fn no_deadlock_while_a_thread_holds_a_handle() {
-    watchdog(|| {
-        testing::block_on(async {
-            let (promise, promised) = soloist::promise::promise();
-            let handle = Handle::current();
-            let (go, wait) = mpsc::channel();
-            let thread = thread::spawn(move || {
-                let _handle = handle;
-                wait.recv().unwrap();
-                // Longer than a test waits when nothing can happen.
-                thread::sleep(Duration::from_millis(3300));
-                promise.set(7).unwrap();
-            });
-            go.send(()).unwrap();
-            assert_eq!(promised.await, Ok(7));
-            thread.join().unwrap();
+    virtual_test(async || {
+        let (promise, promised) = soloist::promise::promise();
+        let handle = Handle::current();
+        let (go, wait) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let _handle = handle;
+            wait.recv().unwrap();
+            // Longer than a test waits when nothing can happen.
+            thread::sleep(3300 * MS);
+            promise.set(7).unwrap();
         });
+        go.send(()).unwrap();
+        assert_eq!(promised.await, Ok(7));
+        thread.join().unwrap();
     });
 }
 
 #[test]
-fn how_long_a_timer_still_has_is_told_in_virtual_time() {
+fn the_time_left_of_a_timer_is_virtual() {
     use soloist::inspect::WaitsFor;
     watchdog(|| {
         let runtime = runtime(AutoAdvance::Manual);

@@ -1,38 +1,18 @@
-//! Wake-ups: none is lost, and none is made up.
+//! Wake-ups: none is lost, and none is spurious.
 
-use std::cell::Cell;
-use std::future::{Future, pending, poll_fn, ready};
+use std::future::ready;
 use std::io::{Read, Write};
 use std::net::UdpSocket;
 use std::pin::pin;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Poll, Waker};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::thread::Thread;
 
 use futures_lite::future::or;
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{Runtime, block_on, spawn};
 
-use crate::support::{Seen, count_polls, watchdog};
+use crate::support::*;
 
-/// Runs a test twice: on a thread that idles in the parker, and, when it has had a
-/// socket, in the reactor.
-fn with_both_waits(test: impl Fn() + Send + 'static) {
-    watchdog(move || {
-        test();
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        block_on(async { drop(Async::new(socket).unwrap()) });
-        test();
-    });
-}
-
-/// One thread's word for a future.
+/// The state that a thread shares with the future that it wakes.
 #[derive(Default)]
 struct Line {
     sent: AtomicUsize,
@@ -40,8 +20,8 @@ struct Line {
 }
 
 impl Line {
-    /// Waits until a poll has seen this round: for a moment without sleeping, so that
-    /// the next wake often comes while that poll is under way.
+    /// Waits until a poll has seen this round. It spins at first, so that
+    /// the next wake often comes during that poll.
     fn wait(&self, round: usize) {
         let mut spins = 0;
         while self.seen.load(Ordering::Relaxed) < round {
@@ -55,11 +35,9 @@ impl Line {
     }
 }
 
-/// A future that each of `threads` threads wakes `rounds` times. A thread wakes it anew
-/// as soon as a poll has seen the word of its last wake, often while that poll is under
-/// way, and goes on only when that has led to another poll.
-fn woken_by(threads: usize, rounds: usize, polls: &Rc<Cell<usize>>) -> impl Future + use<> {
-    let polls = polls.clone();
+/// A future that each of `threads` threads wakes `rounds` times. A thread wakes it as soon as a poll
+/// has seen its last round, often during that poll, and continues after another poll has seen that.
+fn woken_by(threads: usize, rounds: usize, polls: &'static Cell<usize>) -> impl Future + use<> {
     let mut lines: Vec<(Arc<Line>, Thread)> = Vec::new();
     poll_fn(move |cx| {
         polls.set(polls.get() + 1);
@@ -90,93 +68,66 @@ fn woken_by(threads: usize, rounds: usize, polls: &Rc<Cell<usize>>) -> impl Futu
 }
 
 #[test]
-fn b01_each_wake_after_a_poll_began_leads_to_another() {
+fn b01_each_wake_after_the_start_of_a_poll_leads_to_another_poll() {
     with_both_waits(|| {
         let rounds = 2_000;
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         block_on(async {
-            spawn(woken_by(2, rounds, &polls)).await;
+            spawn(woken_by(2, rounds, polls)).await;
         });
         let as_task = polls.take();
         assert!((1 + rounds..=1 + 2 * rounds).contains(&as_task));
-        block_on(woken_by(2, rounds, &polls));
+        block_on(woken_by(2, rounds, polls));
         let as_main = polls.take();
         assert!((1 + rounds..=1 + 2 * rounds).contains(&as_main));
     });
 }
 
 #[test]
-fn a_thousand_wakes_from_each_of_four_threads_are_a_thousand_polls_each() {
-    with_both_waits(|| {
-        let polls: Vec<_> = (0..4).map(|_| Rc::new(Cell::new(0))).collect();
-        block_on(async {
-            let tasks: Vec<_> = polls.iter().map(|p| spawn(woken_by(1, 1_000, p))).collect();
-            for task in tasks {
-                task.await;
-            }
-        });
-        for polls in polls {
-            assert_eq!(polls.get(), 1 + 1_000);
-        }
-    });
-}
-
-#[test]
-fn many_wakes_before_a_poll_are_one() {
+fn many_wakes_before_a_poll_lead_to_one_poll() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let seen = Seen::new();
         runtime.spawn(seen.probe()).detach();
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
+        assert_eq!(turn(&runtime).polled, 1);
 
-        // From this thread, but not inside of the runtime.
+        // On this thread, outside the runtime.
         for _ in 0..100 {
             seen.waker().wake();
         }
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(turn(&runtime).polled, 1);
+        assert_eq!(turn(&runtime).polled, 0);
         assert_eq!(seen.polls.get(), 2);
 
-        // From another thread.
+        // On another thread.
         let waker = seen.waker();
-        thread::spawn(move || (0..100).for_each(|_| waker.wake_by_ref()))
-            .join()
-            .unwrap();
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 1);
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        elsewhere(move || (0..100).for_each(|_| waker.wake_by_ref()));
+        assert_eq!(turn(&runtime).polled, 1);
+        assert_eq!(turn(&runtime).polled, 0);
         assert_eq!(seen.polls.get(), 3);
 
-        // Inside of the runtime.
+        // Inside the runtime.
         runtime.block_on(async {
             (0..100).for_each(|_| seen.waker().wake());
             yield_now().await;
         });
         assert_eq!(seen.polls.get(), 4);
-    });
-}
 
-#[test]
-fn wakes_from_here_and_from_another_thread_before_one_poll_are_one() {
-    with_both_waits(|| {
-        let seen = Seen::new();
-        block_on(async {
-            spawn(seen.probe()).detach();
-            yield_now().await;
+        // On both threads, within one poll of main.
+        runtime.block_on(async {
             for _ in 0..10 {
                 seen.waker().wake();
                 let waker = seen.waker();
-                thread::spawn(move || waker.wake()).join().unwrap();
+                elsewhere(move || waker.wake());
             }
-            for _ in 0..3 {
-                yield_now().await;
-            }
+            yields(3).await;
         });
-        assert_eq!(seen.polls.get(), 2);
+        assert_eq!(seen.polls.get(), 5);
     });
 }
 
 #[test]
-fn b02_a_wake_while_another_runtime_runs_is_kept_for_its_own() {
+fn b02_a_wake_inside_another_runtime_is_kept_for_its_own_runtime() {
     with_both_waits(|| {
         let seen = Seen::new();
         let one = Runtime::new();
@@ -187,9 +138,7 @@ fn b02_a_wake_while_another_runtime_runs_is_kept_for_its_own() {
         let other = Runtime::new();
         other.block_on(async {
             seen.waker().wake();
-            for _ in 0..3 {
-                yield_now().await;
-            }
+            yields(3).await;
         });
         assert_eq!(seen.polls.get(), 1);
 
@@ -199,7 +148,7 @@ fn b02_a_wake_while_another_runtime_runs_is_kept_for_its_own() {
 }
 
 #[test]
-fn b02_what_one_block_on_leaves_half_way_the_next_goes_on_with() {
+fn b02_tasks_that_one_block_on_leaves_ready_run_in_the_next() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let all: Vec<_> = (0..5).map(|_| Seen::new()).collect();
@@ -212,28 +161,27 @@ fn b02_what_one_block_on_leaves_half_way_the_next_goes_on_with() {
         runtime.block_on(yield_now());
         assert!(all.iter().all(|seen| seen.polls.get() == 1));
 
-        // Woken, and left: main is done before their turn comes.
+        // Woken, but main is done before they are polled.
         runtime.block_on(async { all.iter().for_each(|seen| seen.waker().wake()) });
         assert!(all.iter().all(|seen| seen.polls.get() == 1));
-        runtime.run_until_idle();
+        run_until_idle(&runtime);
         assert!(all.iter().all(|seen| seen.polls.get() == 2));
+
+        // A task that is queued behind main in the last generation of main.
+        let last = Seen::new();
+        runtime.block_on(pending_once(|waker| {
+            waker.wake_by_ref();
+            spawn(last.probe()).detach();
+        }));
+        assert_eq!(last.polls.get(), 0);
+        run_until_idle(&runtime);
+        assert_eq!(last.polls.get(), 1);
     });
-}
-
-/// Turns that do not wait, until nothing is left to do.
-trait UntilIdle {
-    fn run_until_idle(&self);
-}
-
-impl UntilIdle for Runtime {
-    fn run_until_idle(&self) {
-        while self.turn(Some(Duration::ZERO)).unwrap().polled > 0 {}
-    }
 }
 
 #[test]
 fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
-    /// How to be woken.
+    /// A way to wake.
     type Wake = fn(&Waker);
     let ways: [Wake; 5] = [
         |waker| waker.wake_by_ref(),
@@ -248,41 +196,27 @@ fn b03_a_main_that_is_woken_in_its_own_poll_is_polled_again() {
         },
         |waker| {
             let waker = waker.clone();
-            thread::spawn(move || waker.wake()).join().unwrap();
+            elsewhere(move || waker.wake());
         },
         |waker| {
             waker.wake_by_ref();
             let waker = waker.clone();
-            thread::spawn(move || waker.wake()).join().unwrap();
+            elsewhere(move || waker.wake());
         },
     ];
     with_both_waits(move || {
         for wake in ways {
-            let polls = Rc::new(Cell::new(0));
-            let count = polls.clone();
-            let once = move || {
-                let count = count.clone();
-                poll_fn(move |cx| {
-                    count.set(count.get() + 1);
-                    if count.get() > 1 {
-                        return Poll::Ready(());
-                    }
-                    wake(cx.waker());
-                    Poll::Pending
-                })
-            };
-            block_on(once());
-            assert_eq!(polls.take(), 2);
-            block_on(async { spawn(once()).await });
-            assert_eq!(polls.take(), 2);
+            // As main, and as a task. A lost wake-up would hang.
+            block_on(pending_once(wake));
+            block_on(async { spawn(pending_once(wake)).await });
         }
     });
 }
 
 #[test]
-fn b04_a_spawn_from_a_sibling_branch_does_not_wait_for_another_event() {
+fn b04_a_spawn_in_another_branch_of_main_runs_without_another_event() {
     with_both_waits(|| {
-        let done = Rc::new(Cell::new(false));
+        let done = leak(Cell::new(false));
         let waiting: Rc<Cell<Option<Waker>>> = Rc::default();
         let waits = poll_fn(|cx| {
             waiting.set(Some(cx.waker().clone()));
@@ -293,7 +227,7 @@ fn b04_a_spawn_from_a_sibling_branch_does_not_wait_for_another_event() {
             }
         });
         let spawns = async {
-            let (done, waiting) = (done.clone(), waiting.clone());
+            let waiting = waiting.clone();
             spawn(async move {
                 done.set(true);
                 waiting.take().expect("the first branch waits").wake();
@@ -319,7 +253,7 @@ fn b04_a_spawn_through_a_handle_wakes_an_idle_runtime() {
                 handle.stop();
                 answer.unwrap()
             });
-            // It has nothing else to do.
+            // The runtime has nothing else to do.
             runtime.run_forever();
             assert_eq!(thread.join().unwrap(), 42);
         }
@@ -331,7 +265,7 @@ fn b05_timers_fire_over_many_tiny_block_ons() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let task = runtime.spawn(async {
-            let sleep = sleep(Duration::from_millis(5));
+            let sleep = sleep(5 * MS);
             let deadline = sleep.deadline();
             sleep.await;
             deadline
@@ -341,8 +275,8 @@ fn b05_timers_fire_over_many_tiny_block_ons() {
             runtime.block_on(ready(()));
             spun += 1;
         }
-        // Now it is due for certain: a visit comes after so many polls at the latest.
-        thread::sleep(Duration::from_millis(10));
+        // It is due now: a visit comes at the latest after so many polls.
+        thread::sleep(10 * MS);
         let mut extra = 0;
         while !task.is_finished() {
             runtime.block_on(ready(()));
@@ -354,9 +288,8 @@ fn b05_timers_fire_over_many_tiny_block_ons() {
 }
 
 #[test]
-fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+fn b05_sockets_are_polled_over_many_tiny_block_ons() {
+    runtime_test(|runtime| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = socket.local_addr().unwrap();
         let task = runtime.spawn(async move {
@@ -366,7 +299,7 @@ fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
                 .await
                 .unwrap()
         });
-        runtime.run_until_idle();
+        run_until_idle(&runtime);
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(b"now", to).unwrap();
         let mut spun = 0;
@@ -380,21 +313,19 @@ fn b05_sockets_are_looked_at_over_many_tiny_block_ons() {
 }
 
 #[test]
-fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
+fn b06_main_is_polled_only_at_the_start_and_when_woken() {
     with_both_waits(|| {
-        let rung = Rc::new(Cell::new(0));
+        let rung = leak(Cell::new(0));
         let listening: Rc<Cell<Option<Waker>>> = Rc::default();
         let main = async {
             let busy: Vec<_> = (0..1_000)
                 .map(|_| {
                     spawn(async {
-                        for _ in 0..10 {
-                            yield_now().await;
-                        }
+                        yields(10).await;
                     })
                 })
                 .collect();
-            let bell = (rung.clone(), listening.clone());
+            let bell = (rung, listening.clone());
             spawn(async move {
                 for _ in 0..3 {
                     yield_now().await;
@@ -422,20 +353,20 @@ fn b06_main_is_polled_once_and_for_its_own_wakes_only() {
 }
 
 #[test]
-fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
+fn b07_a_store_before_a_second_wake_is_seen_by_the_poll() {
     watchdog(|| {
-        // The models see more; this is for ThreadSanitizer, and for other processors.
+        // The models cover more; this is for ThreadSanitizer, and for other processors.
         for _ in 0..2000 {
-            let data = Arc::new(AtomicUsize::new(0));
+            let data = leak(AtomicUsize::new(0));
             let mut thread = None;
             let wait = poll_fn(|cx| {
-                let (waker, there) = (cx.waker().clone(), data.clone());
+                let waker = cx.waker().clone();
                 thread.get_or_insert_with(|| {
                     thread::spawn(move || {
-                        there.store(1, Ordering::Relaxed);
+                        data.store(1, Ordering::Relaxed);
                         waker.wake_by_ref();
-                        // Woken already, for all that it knows.
-                        there.store(2, Ordering::Relaxed);
+                        // It may be woken already.
+                        data.store(2, Ordering::Relaxed);
                         waker.wake_by_ref();
                     })
                 });
@@ -444,7 +375,7 @@ fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
                     _ => Poll::Pending,
                 }
             });
-            // A lost wake-up is a hang.
+            // A lost wake-up would hang.
             block_on(wait);
             thread.unwrap().join().unwrap();
         }
@@ -452,65 +383,43 @@ fn b07_what_is_stored_before_a_second_wake_is_seen_by_the_poll() {
 }
 
 #[test]
-fn b08_a_poll_that_eats_the_tokens_of_its_thread_is_still_woken() {
+fn b08_a_poll_that_consumes_the_park_token_of_its_thread_is_still_woken() {
     with_both_waits(|| {
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
-        let future = move || {
-            let count = count.clone();
-            poll_fn(move |cx| {
-                count.set(count.get() + 1);
-                if count.get() > 1 {
-                    return Poll::Ready(());
-                }
-                let (waker, me) = (cx.waker().clone(), thread::current());
-                thread::spawn(move || {
-                    waker.wake();
-                    me.unpark();
-                })
-                .join()
-                .unwrap();
-                thread::park_timeout(Duration::from_millis(1));
-                // Another executor's parker, on this thread.
-                let mut yielded = false;
-                futures_lite::future::block_on(poll_fn(|cx| {
-                    let waker = cx.waker().clone();
-                    thread::spawn(move || waker.wake()).join().unwrap();
-                    if std::mem::replace(&mut yielded, true) {
-                        Poll::Ready(())
-                    } else {
-                        Poll::Pending
-                    }
-                }));
-                Poll::Pending
-            })
-        };
-        block_on(future());
-        assert_eq!(polls.take(), 2);
-        block_on(async { spawn(future()).await });
-        assert_eq!(polls.take(), 2);
+        fn consume_tokens(waker: &Waker) {
+            let (waker, this_thread) = (waker.clone(), thread::current());
+            elsewhere(move || {
+                waker.wake();
+                this_thread.unpark();
+            });
+            thread::park_timeout(MS);
+            // The parker of another executor, on this thread.
+            futures_lite::future::block_on(pending_once(|waker| {
+                let waker = waker.clone();
+                elsewhere(move || waker.wake());
+            }));
+        }
+        block_on(pending_once(consume_tokens));
+        block_on(async { spawn(pending_once(consume_tokens)).await });
     });
 }
 
 #[test]
-fn b09_each_wait_for_a_socket_that_is_always_writable_takes_one_report() {
-    watchdog(|| {
-        block_on(async {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            let socket = Async::new(socket).unwrap();
-            let polls = Cell::new(0);
-            for _ in 0..1_000 {
-                let writable = poll_fn(|cx| socket.poll_writable(cx));
-                count_polls(&polls, writable).await.unwrap();
-            }
-            // One that waits, and one that is told.
-            assert_eq!(polls.get(), 2 * 1_000);
-        });
+fn b09_each_wait_for_a_socket_that_is_always_writable_takes_two_polls() {
+    async_test(async || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = Async::new(socket).unwrap();
+        let polls = Cell::new(0);
+        for _ in 0..1_000 {
+            let writable = poll_fn(|cx| socket.poll_writable(cx));
+            count_polls(&polls, writable).await.unwrap();
+        }
+        // One poll that waits, and one that is woken.
+        assert_eq!(polls.get(), 2 * 1_000);
     });
 }
 
 #[test]
-fn b10_what_comes_right_after_a_read_that_would_block_is_reported() {
+fn b10_bytes_that_arrive_right_after_a_blocked_read_are_reported() {
     watchdog(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -529,7 +438,7 @@ fn b10_what_comes_right_after_a_read_that_would_block_is_reported() {
         stream.set_nodelay(true).unwrap();
         let echoed = block_on(async {
             let mut stream = TcpStream::try_from(stream).unwrap();
-            // Reads come back short, and the next bytes while the loop goes on.
+            // Short reads, and more bytes during the loop.
             let mut buf = [0; 64];
             let mut echoed = 0;
             loop {
@@ -546,7 +455,7 @@ fn b10_what_comes_right_after_a_read_that_would_block_is_reported() {
     });
 }
 
-/// Fills the counters of all eventfds, so that every notification fails from then on.
+/// Fills the counters of all eventfds, so that every later notification fails.
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 fn break_notifications() -> usize {
     let mut filled = 0;
@@ -573,66 +482,59 @@ fn break_notifications() -> usize {
 
 #[test]
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
-fn b11_a_notification_that_fails_is_not_swallowed() {
-    use crate::support::{panic_of, passes_in_child};
-
+fn b11_a_notification_that_fails_panics() {
     let test = || {
         block_on(async {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             let _socket = Async::new(socket).unwrap();
-            sleep(Duration::from_millis(1)).await;
+            sleep(MS).await;
             assert!(break_notifications() >= 1);
             let handle = soloist::Handle::current();
             let thread = thread::spawn(move || {
                 panic_of(|| {
-                    // Only who finds the runtime parked has to notify it.
+                    // Only a push that finds the runtime parked notifies it.
                     for _ in 0..1_000 {
                         handle.spawn(|| async {}).detach();
-                        thread::sleep(Duration::from_millis(1));
+                        thread::sleep(MS);
                     }
                 })
             });
             while !thread.is_finished() {
-                sleep(Duration::from_millis(5)).await;
+                sleep(5 * MS).await;
             }
             let said = thread.join().expect("the notification must fail loudly");
             assert!(said.contains("cannot be woken"), "{said}");
         });
     };
-    watchdog(move || {
-        passes_in_child(
-            "wakes::b11_a_notification_that_fails_is_not_swallowed",
-            test,
-        )
-    });
+    in_own_process(test);
 }
 
 #[test]
-fn wakers_of_finished_and_cancelled_tasks_do_nothing() {
+fn wakers_of_finished_and_cancelled_tasks_have_no_effect() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let (finished, cancelled) = (Seen::new(), Seen::new());
         let task = runtime.spawn(cancelled.probe());
         runtime.spawn(finished.probe()).detach();
-        runtime.run_until_idle();
+        run_until_idle(&runtime);
         let wakers = [finished.waker(), cancelled.waker()];
         drop(task);
         finished.finish();
-        runtime.run_until_idle();
+        run_until_idle(&runtime);
         assert_eq!((finished.polls.get(), cancelled.polls.get()), (2, 1));
 
         for waker in &wakers {
             waker.wake_by_ref();
         }
-        let turn = runtime.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!((turn.polled, turn.ready), (0, 0));
+        let done = turn(&runtime);
+        assert_eq!((done.polled, done.ready), (0, 0));
         runtime.block_on(async {
             wakers.iter().for_each(Waker::wake_by_ref);
             yield_now().await;
         });
         let thread = thread::spawn(move || wakers.into_iter().for_each(Waker::wake));
         thread.join().unwrap();
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(turn(&runtime).polled, 0);
         assert_eq!((finished.polls.get(), cancelled.polls.get()), (2, 1));
         assert_eq!((finished.drops.get(), cancelled.drops.get()), (1, 1));
     });
@@ -647,11 +549,9 @@ fn the_waker_of_an_earlier_main_does_not_wake_a_later_one() {
         runtime.block_on(count_polls(&polls, async {
             old.wake_by_ref();
             let old = old.clone();
-            thread::spawn(move || old.wake()).join().unwrap();
+            elsewhere(move || old.wake());
             spawn(async {
-                for _ in 0..3 {
-                    yield_now().await;
-                }
+                yields(3).await;
             })
             .await;
         }));
@@ -660,19 +560,19 @@ fn the_waker_of_an_earlier_main_does_not_wake_a_later_one() {
 }
 
 #[test]
-fn what_an_earlier_main_has_left_in_the_queue_is_no_poll() {
+fn a_queue_entry_of_an_earlier_main_is_not_a_poll() {
     with_both_waits(|| {
         let runtime = Runtime::new();
         let woken_and_done = || {
             poll_fn(|cx| {
                 cx.waker().wake_by_ref();
                 let waker = cx.waker().clone();
-                thread::spawn(move || waker.wake()).join().unwrap();
+                elsewhere(move || waker.wake());
                 Poll::Ready(())
             })
         };
         runtime.block_on(woken_and_done());
-        assert_eq!(runtime.turn(Some(Duration::ZERO)).unwrap().polled, 0);
+        assert_eq!(turn(&runtime).polled, 0);
         runtime.block_on(woken_and_done());
         let polls = Cell::new(0);
         runtime.block_on(count_polls(&polls, yield_now()));
@@ -681,11 +581,11 @@ fn what_an_earlier_main_has_left_in_the_queue_is_no_poll() {
 }
 
 #[test]
-fn foreign_wakes_go_on_when_the_reactor_is_made_between_two_of_them() {
+fn foreign_wakes_arrive_before_and_after_the_reactor_is_created() {
     watchdog(|| {
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let mut socket = None;
-        let mut woken = pin!(woken_by(1, 500, &polls));
+        let mut woken = pin!(woken_by(1, 500, polls));
         block_on(poll_fn(|cx| {
             if polls.get() == 250 {
                 // It has waited in the parker until now.
