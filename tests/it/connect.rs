@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -70,12 +69,11 @@ async fn attempts(listener: &TcpListener) -> usize {
 }
 
 /// Whether `time` of the runtime's own clock has passed meanwhile.
-fn clock(time: Duration) -> Rc<Cell<bool>> {
-    let passed = Rc::new(Cell::new(false));
-    let told = passed.clone();
+fn clock(time: Duration) -> &'static Cell<bool> {
+    let passed = leak(Cell::new(false));
     spawn(async move {
         sleep(time).await;
-        told.set(true);
+        passed.set(true);
     })
     .detach();
     passed

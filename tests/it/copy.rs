@@ -95,14 +95,13 @@ fn a_slow_reader_holds_the_writer_back() {
     const CHUNKS: usize = 512;
     async_test(async || {
         let (mut client, server, proxy) = proxied();
-        let sent = Rc::new(RefCell::new(0));
-        let count = sent.clone();
+        let sent = leak(RefCell::new(0));
         let writer = spawn(async move {
             let chunk = vec![1; CHUNK];
             // More than all buffers on the way take.
             for _ in 0..CHUNKS {
                 client.write_all(&chunk).await.unwrap();
-                *count.borrow_mut() += chunk.len();
+                *sent.borrow_mut() += chunk.len();
             }
             client.close().await.unwrap();
             client

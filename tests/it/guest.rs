@@ -199,10 +199,9 @@ fn a_timer_that_is_dropped_between_turns_is_forgotten() {
 #[test]
 fn a_timer_that_is_reset_between_turns_fires_at_the_new_time() {
     with_guest(|runtime, _| {
-        let timer = Rc::new(RefCell::new(None));
-        let inner = timer.clone();
+        let timer = leak(RefCell::new(None));
         let task = runtime.spawn(poll_fn(move |cx| {
-            let mut timer = inner.borrow_mut();
+            let mut timer = timer.borrow_mut();
             let timer = timer.get_or_insert_with(|| sleep(1000 * SECOND));
             Pin::new(timer).poll(cx)
         }));
@@ -221,11 +220,10 @@ fn a_timer_that_is_reset_between_turns_fires_at_the_new_time() {
 #[test]
 fn b103_tasks_left_ready_keep_the_fd_readable() {
     with_guest(|runtime, _| {
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         let task = runtime.spawn(async move {
             for _ in 0..300 {
-                count.set(count.get() + 1);
+                polls.set(polls.get() + 1);
                 yield_now().await;
             }
         });
@@ -276,15 +274,14 @@ fn b103_a_spawn_between_turns_makes_the_fd_readable() {
 fn b103_a_ready_socket_makes_the_fd_readable() {
     with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let read = Rc::new(Cell::new(0));
-        let count = read.clone();
+        let read = leak(Cell::new(0));
         let task = runtime.spawn(async move {
             let mut ours = Async::new(ours).unwrap();
             let mut buf = [0; 4];
             loop {
                 match ours.read(&mut buf).await.unwrap() {
                     0 => break,
-                    n => count.set(count.get() + n),
+                    n => read.set(read.get() + n),
                 }
             }
         });
@@ -620,7 +617,7 @@ impl EdgeHost<'_> {
 const STALLED: Duration = Duration::from_secs(10);
 
 /// Reads one byte at a time, and counts them.
-async fn read_bytes(socket: UnixStream, count: Rc<Cell<usize>>) {
+async fn read_bytes(socket: UnixStream, count: &'static Cell<usize>) {
     let mut socket = Async::new(socket).unwrap();
     while socket.read(&mut [0]).await.unwrap() > 0 {
         count.set(count.get() + 1);
@@ -628,14 +625,10 @@ async fn read_bytes(socket: UnixStream, count: Rc<Cell<usize>>) {
 }
 
 /// A task that runs `read_bytes`, the count, and the other end of its socket.
-fn spawn_reader(runtime: &Runtime) -> (Task<()>, Rc<Cell<usize>>, UnixStream) {
+fn spawn_reader(runtime: &Runtime) -> (Task<()>, &'static Cell<usize>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let count = Rc::new(Cell::new(0));
-    (
-        runtime.spawn(read_bytes(ours, count.clone())),
-        count,
-        theirs,
-    )
+    let count = leak(Cell::new(0));
+    (runtime.spawn(read_bytes(ours, count)), count, theirs)
 }
 
 #[test]
@@ -662,17 +655,16 @@ fn b115_a_socket_and_a_task_ready_at_once_are_both_served() {
 fn b115_unread_data_triggers_another_event() {
     watchdog(|| {
         let runtime = Runtime::new();
-        let count = Rc::new(Cell::new(0));
+        let count = leak(Cell::new(0));
         let mut host = EdgeHost::new(&runtime);
         for n in 1..=50 {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let inner = count.clone();
             let reader = runtime.spawn(async move {
                 let mut ours = Async::new(ours).unwrap();
                 let mut bytes = [0; 64];
                 // Shorter than there was room for: it waits for the end, which is there.
                 while ours.read(&mut bytes).await.unwrap() > 0 {}
-                inner.set(inner.get() + 1);
+                count.set(count.get() + 1);
             });
             host.settle();
             theirs.write_all(&[7; 10]).unwrap();
@@ -723,8 +715,8 @@ async fn stimulus(kind: u64, n: u64, by_host: ByHost, wakes: mpsc::Sender<Waker>
         3 => woken_by(|waker| by_host.borrow_mut().push(waker)).await,
         4 => {
             let (a, b) = UnixStream::pair().unwrap();
-            let count = Rc::new(Cell::new(0));
-            let reader = spawn(read_bytes(a, count.clone()));
+            let count = leak(Cell::new(0));
+            let reader = spawn(read_bytes(a, count));
             let mut b = Async::new(b).unwrap();
             b.write_all(&[7; 50][..n as usize % 50]).await.unwrap();
             if n % 2 == 0 {

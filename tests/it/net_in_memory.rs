@@ -6,7 +6,6 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::net::Shutdown;
 use std::pin::pin;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -130,13 +129,12 @@ fn a_full_window_holds_the_writer_until_the_reader_reads() {
     virtual_test(async || {
         Network::current().set_default(Link::new().window(4096));
         let (client, mut server) = pair().await;
-        let written = Rc::new(Cell::new(0));
-        let count = written.clone();
+        let written = leak(Cell::new(0));
         let mut writer = client.clone();
         let writer = spawn(async move {
             for _ in 0..100 {
                 writer.write_all(&[7; 1000]).await.unwrap();
-                count.set(count.get() + 1000);
+                written.set(written.get() + 1000);
             }
         });
         sleep(MS).await;

@@ -143,10 +143,9 @@ fn b55_an_event_of_a_closed_source_does_not_wake_the_next_with_its_fd() {
                     let b = Rc::new(RefCell::new(b));
                     let waiting = {
                         let b = b.clone();
-                        let polls = Rc::new(Cell::new(0));
-                        let count = polls.clone();
+                        let polls = leak(Cell::new(0));
                         let wait = poll_fn(move |cx| b.borrow().poll_readable(cx));
-                        let task = spawn(async move { count_polls(&count, wait).await });
+                        let task = spawn(async move { count_polls(polls, wait).await });
                         yield_now().await;
                         assert_eq!(polls.get(), 1);
                         task
@@ -680,11 +679,11 @@ fn wait_together(count: usize, wait: impl AsyncFn(Rc<Async<Pipe>>, usize) + 'sta
     block_on(async {
         let (ours, mut theirs) = pipe();
         let (ours, wait) = (Rc::new(ours), Rc::new(wait));
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let tasks: Vec<_> = (0..count)
             .map(|n| {
-                let (ours, polls, wait) = (ours.clone(), polls.clone(), wait.clone());
-                spawn(async move { count_polls(&polls, wait(ours, n)).await })
+                let (ours, wait) = (ours.clone(), wait.clone());
+                spawn(async move { count_polls(polls, wait(ours, n)).await })
             })
             .collect();
         assert_idle(150 * MS).await;
@@ -886,10 +885,10 @@ fn b09_readiness_is_reported_each_time_it_is_awaited() {
 fn b39_a_reader_may_drop_the_source_in_an_event_for_both_directions() {
     async_test(async || {
         let (ours, mut theirs) = pipe();
-        let ours = Rc::new(RefCell::new(Some(ours)));
+        let ours = leak(RefCell::new(Some(ours)));
         let polls = Rc::new(Cell::new(0));
         let wait = |direction: fn(&Async<Pipe>, &mut Context<'_>) -> Poll<io::Result<()>>| {
-            let (ours, polls) = (ours.clone(), polls.clone());
+            let polls = polls.clone();
             spawn(async move {
                 let wait = poll_fn(|cx| match &*ours.borrow() {
                     Some(source) => direction(source, cx).map(|ready| ready.is_ok()),
@@ -1026,9 +1025,9 @@ fn b100_a_woken_task_that_awaits_something_else_leaves_no_busy_loop() {
     async_test(async || {
         let (ours, mut theirs) = pipe();
         let ours = Rc::new(ours);
-        let release = Rc::new(Cell::new(false));
+        let release = leak(Cell::new(false));
         let task = {
-            let (ours, release) = (ours.clone(), release.clone());
+            let ours = ours.clone();
             spawn(async move {
                 let mut readable = pin!(ours.readable());
                 // Polled once, and then not for long.
@@ -1191,18 +1190,18 @@ fn one_task_waits_for_hundreds_of_sockets() {
 fn a_runtime_delivers_the_events_of_other_runtimes_on_its_thread() {
     watchdog(|| {
         let (one, other) = (Runtime::new(), Runtime::new());
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let (ours, mut theirs) = one.block_on(async { pipe() });
         let ours = Rc::new(ours);
         let wait = |reads: usize| {
-            let (ours, polls) = (ours.clone(), polls.clone());
+            let ours = ours.clone();
             async move {
                 let reading = async {
                     for _ in 0..reads {
                         assert_eq!((&*ours).read(&mut [0; 8]).await.unwrap(), 1);
                     }
                 };
-                count_polls(&polls, reading).await;
+                count_polls(polls, reading).await;
             }
         };
         let mut send = || {

@@ -286,12 +286,11 @@ fn b45_zero_sleeps_end_during_a_flood_of_wakes() {
 #[test]
 fn b46_zero_sleeps_let_other_tasks_run() {
     async_test(async || {
-        let zeros = Rc::new(Cell::new(0));
-        let count = zeros.clone();
+        let zeros = leak(Cell::new(0));
         let _zeros = spawn(async move {
             loop {
                 sleep(Duration::ZERO).await;
-                count.set(count.get() + 1);
+                zeros.set(zeros.get() + 1);
             }
         });
         for _ in 0..1000 {
@@ -310,12 +309,11 @@ fn b46_zero_sleeps_let_other_tasks_run() {
 #[test]
 fn b46_a_zero_sleep_loop_with_long_polls_starves_no_other_task() {
     async_test(async || {
-        let turns = Rc::new(Cell::new(0));
-        let count = turns.clone();
+        let turns = leak(Cell::new(0));
         let _other = spawn(async move {
             loop {
                 yield_now().await;
-                count.set(count.get() + 1);
+                turns.set(turns.get() + 1);
             }
         });
         let mut longest_pause = 0;
@@ -743,11 +741,11 @@ fn a_sleep_that_is_done_stays_done_until_it_is_reset() {
 fn reset_from_outside(first: Duration, then: Duration) {
     let attempt = || {
         block_on(async move {
-            let sleep = Rc::new(RefCell::new(sleep(first)));
+            let sleep = leak(RefCell::new(sleep(first)));
             let old = sleep.borrow().deadline();
             let polls = Rc::new(Cell::new(0));
             let waiting = {
-                let (sleep, polls) = (sleep.clone(), polls.clone());
+                let polls = polls.clone();
                 spawn(async move {
                     let waiting = poll_fn(|cx| Pin::new(&mut *sleep.borrow_mut()).poll(cx));
                     count_polls(&polls, waiting).await;

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::rc::Rc;
 use std::thread;
 
 use futures_lite::future::zip;
@@ -262,11 +261,10 @@ fn a_socket_that_is_never_empty_starves_no_other_task() {
         for n in 0..200 {
             one.send(&[n]).await.unwrap();
         }
-        let turns = Rc::new(Cell::new(0));
-        let count = turns.clone();
+        let turns = leak(Cell::new(0));
         let bystander = spawn(async move {
             loop {
-                count.set(count.get() + 1);
+                turns.set(turns.get() + 1);
                 yield_now().await;
             }
         });

@@ -9,8 +9,6 @@ use std::os::fd::AsFd;
 #[cfg(target_os = "linux")]
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
-#[cfg(target_os = "linux")]
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_lite::future::zip;
@@ -269,10 +267,10 @@ fn b64_a_connect_waits_for_a_full_backlog_without_a_busy_loop() {
         let waiting = fill(&path).await;
         assert!((1..=3).contains(&waiting.len()), "{}", waiting.len());
 
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let connect = spawn({
-            let (polls, path) = (polls.clone(), path.clone());
-            async move { count_polls(&polls, UnixStream::connect(path)).await }
+            let path = path.clone();
+            async move { count_polls(polls, UnixStream::connect(path)).await }
         });
         assert_idle(200 * MS).await;
         assert!(!connect.is_finished());
@@ -472,12 +470,12 @@ fn b64_a_send_waits_for_a_full_queue_without_a_busy_loop() {
         let sent =
             send_until_full(async |n: u32| sender.send_to(&n.to_ne_bytes(), &path).await).await;
         assert!(sent >= 1);
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let last = spawn({
-            let (polls, path, sender) = (polls.clone(), path.clone(), sender.clone());
+            let (path, sender) = (path.clone(), sender.clone());
             async move {
                 let send = sender.send_to(b"last", path);
-                count_polls(&polls, send).await
+                count_polls(polls, send).await
             }
         });
         assert_idle(200 * MS).await;
@@ -525,10 +523,10 @@ fn b64_a_send_to_a_peer_whose_queue_is_full_waits_for_room() {
         for (sender, receiver) in [(&sender, &receiver), (&one, &other)] {
             let sent = send_until_full(async |n: u32| sender.send(&n.to_ne_bytes()).await).await;
             assert!(sent >= 1);
-            let polls = Rc::new(Cell::new(0));
+            let polls = leak(Cell::new(0));
             let last = spawn({
-                let (polls, sender) = (polls.clone(), sender.clone());
-                async move { count_polls(&polls, sender.send(b"last")).await }
+                let sender = sender.clone();
+                async move { count_polls(polls, sender.send(b"last")).await }
             });
             assert_idle(100 * MS).await;
             assert!(!last.is_finished());

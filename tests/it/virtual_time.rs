@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::io::{Read, Write};
-use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -58,11 +57,10 @@ fn a_day_takes_no_time_and_is_exact() {
 fn the_clock_stands_still_while_tasks_run() {
     virtual_test(async || {
         let start = time::now();
-        let due = Rc::new(Cell::new(false));
-        let seen = due.clone();
+        let due = leak(Cell::new(false));
         let _task = spawn(async move {
             sleep(Duration::from_nanos(1)).await;
-            seen.set(true);
+            due.set(true);
         });
         thread::sleep(5 * MS);
         // More polls than there are between two visits.
@@ -166,9 +164,8 @@ fn a_time_that_has_passed_is_due_at_once() {
                 sleep.as_mut().reset(start);
                 sleep.await;
                 // Set by somebody else than who waits: only its timer wakes that one.
-                let shared = Rc::new(RefCell::new(Box::pin(time::sleep(DAY))));
-                let waits = shared.clone();
-                let task = spawn(poll_fn(move |cx| waits.borrow_mut().as_mut().poll(cx)));
+                let shared = leak(RefCell::new(Box::pin(time::sleep(DAY))));
+                let task = spawn(poll_fn(move |cx| shared.borrow_mut().as_mut().poll(cx)));
                 yield_now().await;
                 shared.borrow_mut().reset(start);
                 task.await;
@@ -255,11 +252,11 @@ fn reported_socket_events_are_delivered_before_a_jump() {
             let mut stream = TcpStream::try_from(ours).unwrap();
             // It is there by now: loopback.
             stream.peek(&mut [0]).await.unwrap();
-            let first = Rc::new(Cell::new(None));
-            let (mut reader, seen) = (stream.clone(), first.clone());
+            let first = leak(Cell::new(None));
+            let mut reader = stream.clone();
             let reader = spawn(async move {
                 reader.read_exact(&mut [0; 2]).await.unwrap();
-                seen.set(Some(time::now()));
+                first.set(Some(time::now()));
             });
             yield_now().await;
             theirs.write_all(b"y").unwrap();
@@ -327,8 +324,7 @@ fn a_manual_clock_moves_only_by_advance() {
     watchdog(|| {
         runtime(AutoAdvance::Manual).block_on(async {
             let start = time::now();
-            let log = Rc::new(RefCell::new(Vec::new()));
-            let seen = log.clone();
+            let log = leak(RefCell::new(Vec::new()));
             let _ticks = spawn(async move {
                 let mut ticks = interval(10 * SECOND);
                 loop {
@@ -338,7 +334,7 @@ fn a_manual_clock_moves_only_by_advance() {
                     for _ in 0..5 {
                         yield_now().await;
                     }
-                    seen.borrow_mut().push(at.as_secs());
+                    log.borrow_mut().push(at.as_secs());
                 }
             });
             testing::advance(Duration::ZERO).await;
