@@ -91,8 +91,7 @@ fn host(runtime: &Runtime, mut done: impl FnMut() -> bool) -> usize {
 
 #[test]
 fn the_fd_is_not_readable_without_work() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         assert!(!is_readable(&runtime));
         for _ in 0..10 {
             let turn = runtime.turn(ZERO).unwrap();
@@ -114,8 +113,7 @@ fn the_fd_is_not_readable_without_work() {
 
 #[test]
 fn tasks_spawned_before_the_fd_was_created_make_it_readable() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let task = runtime.spawn(async { 1 });
         until_readable(&runtime);
         runtime.turn(ZERO).unwrap();
@@ -653,8 +651,7 @@ fn b115_a_socket_and_a_task_ready_at_once_are_both_served() {
 
 #[test]
 fn b115_unread_data_triggers_another_event() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let count = leak(Cell::new(0));
         let mut host = EdgeHost::new(&runtime);
         for n in 1..=50 {

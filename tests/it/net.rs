@@ -10,9 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use futures_lite::future::zip;
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
-use soloist::net::{Incoming, TcpListener, TcpStream};
+use soloist::net::{TcpListener, TcpStream};
 use soloist::task::yield_now;
 use soloist::time::{sleep, timeout};
 use soloist::{Runtime, block_on, spawn};
@@ -174,41 +174,6 @@ fn sockets_implement_as_fd() {
 }
 
 // Clones, and the two directions.
-
-#[test]
-fn sockets_and_their_futures_are_send_and_sync() {
-    fn both<T: Send + Sync>() {}
-    fn stream<T: AsyncRead + AsyncWrite + Clone + Unpin + Send + Sync>() {}
-    fn send(_: impl Send) {}
-
-    both::<TcpListener>();
-    both::<Incoming<'_>>();
-    both::<Async<std::net::TcpStream>>();
-    stream::<TcpStream>();
-    fn by_reference<'a>()
-    where
-        &'a TcpStream: AsyncRead + AsyncWrite,
-        &'a Async<std::net::TcpStream>: AsyncRead + AsyncWrite,
-    {
-    }
-    by_reference();
-
-    async_test(async || {
-        let (listener, address) = listener().await;
-        send(TcpListener::bind(address));
-        send(TcpStream::connect(address));
-        send(listener.accept());
-        let (ours, theirs) = tcp_pair();
-        let mut stream = from_std(ours);
-        send(stream.read(&mut [0]));
-        send(stream.write_all(&[0]));
-        send(stream.peek(&mut [0]));
-        let source = Async::new(theirs).unwrap();
-        send(source.readable());
-        send(source.read_with(|_| Ok(())));
-        send(source.write_with(|_| Ok(())));
-    });
-}
 
 // Addresses.
 

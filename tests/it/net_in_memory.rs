@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use futures_lite::StreamExt;
 use soloist::future::{poll_once, zip};
-use soloist::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
+use soloist::io::{AsyncReadExt, AsyncWriteExt, copy};
 use soloist::runtime::{Clock, Runtime, Schedule};
 use soloist::testing::net::{Link, Network, TcpListener, TcpStream, on_host};
 use soloist::time::{now, sleep, timeout};
@@ -31,21 +31,6 @@ async fn pair() -> (TcpStream, TcpStream) {
     let (server, from) = listener.accept().await.unwrap();
     assert_eq!(from, client.local_addr().unwrap());
     (client, server)
-}
-
-#[test]
-fn streams_and_listeners_have_the_traits_of_those_of_the_system() {
-    fn check<T: AsyncRead + AsyncWrite + Clone + Send + Sync + Unpin + std::fmt::Debug>() {}
-    fn by_reference<T>()
-    where
-        for<'a> &'a T: AsyncRead + AsyncWrite,
-    {
-    }
-    fn sends<T: Send>(_: T) {}
-    check::<TcpStream>();
-    by_reference::<TcpStream>();
-    sends(TcpStream::connect(ADDRESS));
-    sends(TcpListener::bind(ADDRESS));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::process::{Child, Command, Stdio};
 use soloist::time::{sleep, timeout};
-use soloist::{Runtime, block_on, spawn};
+use soloist::{block_on, spawn};
 
 use crate::support::*;
 
@@ -463,8 +463,7 @@ fn b94_children_that_are_given_up_close_their_fds() {
 
 #[test]
 fn a_dropped_child_does_not_keep_run_from_returning() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let killed = runtime.block_on(async {
             let child = sleeper().kill_on_drop(false).spawn().unwrap();
             pid(&child)

@@ -8,7 +8,6 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -1090,48 +1089,32 @@ fn interest_in(fd: &impl AsFd) -> u32 {
     panic!("no poller watches {tfd}")
 }
 
-// A one-shot registration is switched off by each report.
+/// A one-shot registration would end with each report.
 #[test]
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 fn a_report_leaves_the_interest_in_other_sources_unchanged() {
     const IN: u32 = 1;
     async_test(async || {
-        // All polls take so long that the reactor is visited after each.
-        let slow = || thread::sleep(3 * MS);
         let (one, mut theirs) = pipe();
         let other = one.get_ref().try_clone().unwrap();
-        let ends = Rc::new([one, Async::new(other).unwrap()]);
+        let ends = leak([one, Async::new(other).unwrap()]);
         let tasks = [0, 1].map(|n| {
-            let ends = ends.clone();
             spawn(async move {
-                slow();
                 ends[n].readable().await.unwrap();
-                // The first has been polled, and the reactor visited. The byte for the
-                // second is still there.
+                // The first has been polled, and the reactor visited. The byte for the second is
+                // still there.
                 assert_eq!(ends.each_ref().map(|end| interest_in(end) & IN), [IN; 2]);
                 assert_eq!((&ends[n]).read(&mut [0]).await.unwrap(), 1);
-                slow();
+                // So long that the reactor is visited before the other one is polled.
+                thread::sleep(3 * MS);
             })
         });
-        // One write, so that both are readable at once, when both are waited for.
-        let (go, gone) = mpsc::channel();
-        spawn(async move {
-            slow();
-            go.send(()).unwrap();
-        })
-        .detach();
-        let writer = thread::spawn(move || {
-            gone.recv().unwrap();
-            // The runtime waits by then.
-            thread::sleep(30 * MS);
-            theirs.write_all(b"xy").unwrap();
-            theirs
-        });
-        slow();
+        yield_now().await;
+        // One write makes both readable at once.
+        theirs.write_all(b"xy").unwrap();
         for task in tasks {
             soon(task).await;
         }
-        writer.join().unwrap();
     });
 }
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::pin::pin;
 use std::task::Poll;
 
+use soloist::block_on;
 use soloist::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket, resolve};
-use soloist::{Runtime, block_on};
 
 use crate::support::*;
 
@@ -211,8 +211,7 @@ fn numeric_addresses_never_leave_the_thread() {
 
 #[test]
 fn b97_a_dropped_look_up_does_not_delay_the_end_of_its_runtime() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         for n in 0..20 {
             let task = runtime.spawn(async move { resolve(("localhost", n)).await });
             runtime.turn(Some(std::time::Duration::ZERO)).unwrap();

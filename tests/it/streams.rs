@@ -369,3 +369,105 @@ fn b74_a_write_to_a_closed_peer_is_an_error_and_no_signal() {
         });
     });
 }
+
+#[test]
+fn b75_a_drop_delivers_the_last_bytes_and_a_linger_of_zero_resets() {
+    async_test(async || {
+        let (mut stream, other) = Tcp.pair();
+        stream.write_all(b"hello").await.unwrap();
+        drop(stream);
+        assert_eq!(read_all(other).await.unwrap(), "hello");
+
+        let (mut stream, other) = Tcp.pair();
+        stream.write_all(b"hello").await.unwrap();
+        stream.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(stream);
+        let error = read_all(other).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn the_stream_ends_when_its_write_half_is_dropped() {
+    async_test(async || {
+        let (stream, mut other) = Tcp.pair();
+        let (read, write) = stream.into_split();
+        drop(read);
+        fails_soon(other.read(&mut [0])).await;
+        drop(write);
+        assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
+
+        // Closed, and then dropped.
+        let (stream, mut other) = Tcp.pair();
+        let (mut read, mut write) = stream.into_split();
+        write.close().await.unwrap();
+        assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
+        drop(write);
+        other.write_all(b"x").await.unwrap();
+        assert_eq!(soon(read.read(&mut [0])).await.unwrap(), 1);
+
+        // Forgotten: when both are gone.
+        let (stream, mut other) = Tcp.pair();
+        let (read, write) = stream.into_split();
+        write.forget();
+        fails_soon(other.read(&mut [0])).await;
+        drop(read);
+        assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
+
+        // After a reset.
+        let (stream, other) = Tcp.pair();
+        let (mut read, write) = stream.into_split();
+        other.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(other);
+        soon(read.read(&mut [0])).await.unwrap_err();
+        drop(write);
+    });
+}
+
+#[test]
+fn halves_of_one_stream_are_reunited() {
+    async_test(async || {
+        let (stream, mut other) = Tcp.pair();
+        let address = stream.local_addr().unwrap();
+        let (read, write) = stream.into_split();
+        assert_eq!(read.as_ref().local_addr().unwrap(), address);
+        assert_eq!(write.as_ref().local_addr().unwrap(), address);
+        let stream = read.reunite(write).unwrap();
+        let (read, write) = stream.into_split();
+        let mut stream = write.reunite(read).unwrap();
+        // Nothing was shut down.
+        stream.write_all(b"hello").await.unwrap();
+        let mut buf = [0; 5];
+        soon(other.read_exact(&mut buf)).await.unwrap();
+        assert_eq!(&buf, b"hello");
+        // And nothing is left behind.
+        stream.into_std().unwrap();
+    });
+}
+
+#[test]
+fn halves_of_two_streams_are_given_back() {
+    async_test(async || {
+        let ((a, mut other_a), (b, other_b)) = (Tcp.pair(), Tcp.pair());
+        let ((read_a, write_a), (read_b, write_b)) = (a.into_split(), b.into_split());
+        let error = read_a.reunite(write_b).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the halves are not of the same stream",
+            "{error:?}"
+        );
+        let net::ReuniteError(read_a, write_b) = error;
+        let net::ReuniteError(read_b, write_a) = write_a.reunite(read_b).unwrap_err();
+        let mut a = read_a.reunite(write_a).unwrap();
+        read_b.reunite(write_b).unwrap().close().await.unwrap();
+        a.write_all(b"a").await.unwrap();
+        assert_eq!(soon(other_a.read(&mut [0; 8])).await.unwrap(), 1);
+        assert_eq!(read_all(other_b).await.unwrap(), "");
+    });
+}
+
+async fn read_all(mut from: impl AsyncRead + Unpin) -> io::Result<String> {
+    let mut text = String::new();
+    soon(from.read_to_string(&mut text)).await?;
+    Ok(text)
+}

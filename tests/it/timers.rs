@@ -20,8 +20,7 @@ use futures_lite::future::or;
 use futures_lite::{StreamExt, stream};
 use soloist::task::yield_now;
 use soloist::time::{
-    Interval, MissedTickBehavior, Sleep, Timeout, interval, interval_at, now, sleep, sleep_until,
-    timeout, timeout_at,
+    MissedTickBehavior, Sleep, interval, interval_at, now, sleep, sleep_until, timeout, timeout_at,
 };
 use soloist::{Handle, Runtime, block_on, spawn};
 
@@ -659,8 +658,7 @@ fn b54_a_dropped_timer_wakes_no_task() {
 
 #[test]
 fn b54_a_dropped_timer_is_removed_at_once() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         assert_eq!(runtime.next_deadline(), None);
         let (soon, later) = (Instant::now() + HOUR, Instant::now() + 2 * HOUR);
         let (mut first, mut second) =
@@ -691,35 +689,6 @@ fn b54_a_dropped_timer_is_removed_at_once() {
 }
 
 // `Sleep`.
-
-fn assert_send_and_sync<T: Send + Sync>() {}
-
-#[test]
-fn timers_are_send_and_sync() {
-    assert_send_and_sync::<Sleep>();
-    assert_send_and_sync::<Interval>();
-    assert_send_and_sync::<Timeout<std::future::Ready<()>>>();
-}
-
-#[test]
-fn a_sleep_registers_at_its_first_pending_poll() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        runtime.block_on(async {
-            let _unpolled = sleep(MS);
-            yield_now().await;
-        });
-        assert_eq!(runtime.next_deadline(), None);
-        // One that was made in time and polled late is due at its first poll.
-        runtime.block_on(async {
-            let polls = Cell::new(0);
-            let late = sleep(MS);
-            sleep(3 * MS).await;
-            count_polls(&polls, late).await;
-            assert_eq!(polls.get(), 1);
-        });
-    });
-}
 
 #[test]
 fn a_sleep_that_is_done_stays_done_until_it_is_reset() {
@@ -832,8 +801,7 @@ fn a_sleep_moves_to_the_runtime_that_polls_it() {
 
 #[test]
 fn a_drop_or_reset_on_another_thread_reaches_the_runtime_of_a_sleep() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (count, waker) = CountWakes::new();
         let mut first = runtime.block_on(async {
             let mut first = sleep(HOUR);
@@ -959,8 +927,7 @@ fn runtimes_on_a_thread_have_timers_of_their_own() {
 
 #[test]
 fn a_turn_waits_for_a_timer_and_at_most_its_limit() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let task = runtime.spawn(async { sleep(HOUR).await });
         let start = Instant::now();
         let turn = runtime.turn(Some(5 * MS)).unwrap();

@@ -45,6 +45,11 @@ fn lines(trace: &Trace) -> Vec<String> {
     trace.events().iter().map(line).collect()
 }
 
+#[track_caller]
+fn assert_lines(lines: impl AsRef<[String]>, expected: &str) {
+    assert_eq!(lines.as_ref().join("; "), expected);
+}
+
 /// What is recorded of `block_on(future)`.
 fn record<F: Future<Output = ()>>(future: F) -> Trace {
     trace::start(10_000);
@@ -66,24 +71,12 @@ fn of(lines: &[String], who: &str) -> Vec<String> {
 #[test]
 fn a_task_that_yields_and_one_that_awaits_it() {
     let lines = watchdog(|| lines(&record(async { spawn(yield_now()).await })));
-    assert_eq!(
+    // In the queue again: it waits for nothing.
+    assert_lines(
         lines,
-        [
-            "main [",
-            "task-1 spawned by main",
-            "main ] Pending",
-            "main waits for the end of task-1",
-            "task-1 [",
-            // In the queue again: it waits for nothing.
-            "task-1 woken by task-1",
-            "task-1 ] Pending",
-            "task-1 [",
-            "main woken by task-1",
-            "main has waited for the end of task-1",
-            "task-1 ] Done",
-            "main [",
-            "main ] Done",
-        ]
+        "main [; task-1 spawned by main; main ] Pending; main waits for the end of task-1; \
+         task-1 [; task-1 woken by task-1; task-1 ] Pending; task-1 [; main woken by task-1; \
+         main has waited for the end of task-1; task-1 ] Done; main [; main ] Done",
     );
 }
 
@@ -147,20 +140,10 @@ fn a_wait_with_a_timeout_is_two_waits() {
             assert_eq!(waiter.await, Ok(Ok(7)));
         }))
     });
-    assert_eq!(
+    assert_lines(
         of(&lines, "task-1"),
-        [
-            "spawned by main",
-            "[",
-            "] Pending",
-            "waits for a promise",
-            "waits for a timer",
-            "woken by main",
-            "has waited for a promise",
-            "has waited for a timer",
-            "[",
-            "] Done",
-        ]
+        "spawned by main; [; ] Pending; waits for a promise; waits for a timer; woken by main; \
+         has waited for a promise; has waited for a timer; [; ] Done",
     );
 }
 
@@ -198,34 +181,14 @@ fn wakes_by_timers_threads_and_tasks_are_attributed() {
             .await;
         }))
     });
-    assert_eq!(
+    assert_lines(
         of(&lines, "main"),
-        [
-            "[",
-            "] Pending",
-            "waits for a timer",
-            "waits for a timer",
-            "woken by timers",
-            "has waited for a timer",
-            "has waited for a timer",
-            "[",
-            "] Pending",
-            "waits for a promise",
-            "woken by inbox",
-            "has waited for a promise",
-            "[",
-            "] Pending",
-            "waits for a task of another runtime",
-            "woken by task-1",
-            "has waited for a task of another runtime",
-            "[",
-            "] Pending",
-            "waits for something outside",
-            "woken by inbox",
-            "has waited for something outside",
-            "[",
-            "] Done",
-        ]
+        "[; ] Pending; waits for a timer; waits for a timer; woken by timers; \
+         has waited for a timer; has waited for a timer; [; ] Pending; waits for a promise; \
+         woken by inbox; has waited for a promise; [; ] Pending; \
+         waits for a task of another runtime; woken by task-1; \
+         has waited for a task of another runtime; [; ] Pending; waits for something outside; \
+         woken by inbox; has waited for something outside; [; ] Done",
     );
     assert_eq!(of(&lines, "task-1")[0], "spawned by inbox");
 }
@@ -374,29 +337,16 @@ fn every_end_of_a_task_is_recorded() {
             .await
             .unwrap_err();
     });
-    assert_eq!(
+    assert_lines(
         of(&lines, "task-1"),
-        [
-            "spawned by main",
-            "[",
-            "] Pending",
-            "waits for something outside",
-            "has waited for something outside",
-            "cancelled",
-        ]
+        "spawned by main; [; ] Pending; waits for something outside; \
+         has waited for something outside; cancelled",
     );
     assert_eq!(of(&lines, "task-2"), ["spawned by main", "cancelled"]);
-    assert_eq!(
+    assert_lines(
         of(&lines, "task-3"),
-        [
-            "spawned by main",
-            "[",
-            "] Pending",
-            "waits for something outside",
-            "woken by main",
-            "has waited for something outside",
-            "cancelled",
-        ]
+        "spawned by main; [; ] Pending; waits for something outside; woken by main; \
+         has waited for something outside; cancelled",
     );
     assert_eq!(
         of(&lines, "task-4"),
@@ -413,15 +363,10 @@ fn a_panic_of_main_ends_its_poll() {
         Runtime::new().spawn(async {}).detach();
         lines(&trace::stop().unwrap())
     });
-    assert_eq!(
+    // With its runtime.
+    assert_lines(
         lines,
-        [
-            "main [",
-            "main ] Panicked",
-            "task-1 spawned by outside",
-            // With its runtime.
-            "task-1 cancelled",
-        ]
+        "main [; main ] Panicked; task-1 spawned by outside; task-1 cancelled",
     );
 }
 

@@ -376,33 +376,6 @@ fn b99_a_connected_socket_receives_on_after_a_refusal() {
 
 // Options.
 
-#[test]
-fn options_are_what_they_were_set_to() {
-    async_test(async || {
-        let (socket, _) = udp().await;
-        for on in [true, false] {
-            socket.set_broadcast(on).unwrap();
-            assert_eq!(socket.broadcast().unwrap(), on);
-            socket.set_multicast_loop_v4(on).unwrap();
-            assert_eq!(socket.multicast_loop_v4().unwrap(), on);
-        }
-        socket.set_ttl(77).unwrap();
-        assert_eq!(socket.ttl().unwrap(), 77);
-        socket.set_multicast_ttl_v4(3).unwrap();
-        assert_eq!(socket.multicast_ttl_v4().unwrap(), 3);
-        assert!(socket.set_ttl(1000).is_err());
-        assert!(socket.take_error().unwrap().is_none());
-
-        let Ok(socket) = UdpSocket::bind("[::1]:0").await else {
-            return eprintln!("no IPv6 here");
-        };
-        for on in [true, false] {
-            socket.set_multicast_loop_v6(on).unwrap();
-            assert_eq!(socket.multicast_loop_v6().unwrap(), on);
-        }
-    });
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn broadcasts_need_a_permission() {
@@ -539,22 +512,5 @@ fn a_socket_moves_to_another_thread() {
             assert_eq!(recv(&other).await, b"hello");
         });
         there.join().unwrap();
-    });
-}
-
-#[test]
-fn sockets_and_their_futures_are_send_and_sync() {
-    fn both<T: Send + Sync + Unpin + Clone>() {}
-    fn send(_: impl Send) {}
-
-    both::<UdpSocket>();
-    async_test(async || {
-        let (socket, address) = udp().await;
-        send(UdpSocket::bind(address));
-        send(socket.connect("localhost:80"));
-        send(socket.send(b"x"));
-        send(socket.send_to(b"x", address));
-        send(socket.recv_from(&mut [0]));
-        send(socket.peek_from(&mut [0]));
     });
 }

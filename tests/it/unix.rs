@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_lite::future::zip;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
-use soloist::net::unix::{Incoming, UnixDatagram, UnixListener, UnixStream};
-use soloist::net::{OwnedReadHalf, OwnedWriteHalf};
+use soloist::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use soloist::task::yield_now;
 use soloist::time::timeout;
 use soloist::{block_on, spawn};
@@ -570,37 +569,6 @@ fn errors_of_datagrams_name_the_path() {
         one.shutdown(Shutdown::Write).unwrap();
         let error = one.send(b"x").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-    });
-}
-
-#[test]
-fn sockets_and_their_futures_are_send_and_sync() {
-    fn both<T: Send + Sync + Unpin>() {}
-    fn stream<T: AsyncRead + AsyncWrite + Clone + Unpin + Send + Sync>() {}
-    fn send(_: impl Send) {}
-    fn by_reference<'a>()
-    where
-        &'a UnixStream: AsyncRead + AsyncWrite,
-    {
-    }
-
-    both::<UnixListener>();
-    both::<UnixDatagram>();
-    both::<Incoming<'_>>();
-    both::<OwnedReadHalf<UnixStream>>();
-    both::<OwnedWriteHalf<UnixStream>>();
-    stream::<UnixStream>();
-    by_reference();
-    async_test(async || {
-        let dir = Dir::new();
-        let path = dir.path("socket");
-        let listener = UnixListener::bind(&path).unwrap();
-        send(UnixStream::connect(&path));
-        send(listener.accept());
-        let (one, _other) = UnixDatagram::pair().unwrap();
-        send(one.send(b"x"));
-        send(one.send_to(b"x", &path));
-        send(one.recv_from(&mut [0]));
     });
 }
 

@@ -34,6 +34,10 @@ fn runtime(auto_advance: AutoAdvance) -> Runtime {
     builder.auto_advance(auto_advance).build()
 }
 
+fn test_with(auto_advance: AutoAdvance, test: impl AsyncFnOnce() + Send + 'static) {
+    watchdog(move || runtime(auto_advance).block_on(test()));
+}
+
 #[test]
 fn a_day_takes_no_time_and_is_exact() {
     virtual_test(async || {
@@ -226,45 +230,41 @@ fn a_timeout_does_not_fire_before_an_answer_that_arrives_in_time() {
 
 #[test]
 fn a_timeout_around_a_dead_socket_takes_its_time_and_fires() {
-    watchdog(|| {
+    test_with(AutoAdvance::WhenNoIo, async || {
         let (ours, _theirs) = tcp_pair();
-        runtime(AutoAdvance::WhenNoIo).block_on(async {
-            let (start, real) = (time::now(), Instant::now());
-            let mut stream = TcpStream::try_from(ours).unwrap();
-            let read = timeout(A_WHILE, stream.read(&mut [0; 8])).await;
-            assert!(read.is_err());
-            assert!(real.elapsed() >= A_WHILE);
-            assert_eq!(time::now() - start, A_WHILE, "timers are never late");
-            // Once it is gone, nothing holds the clock.
-            drop(stream);
-            sleep(DAY).await;
-        });
+        let (start, real) = (time::now(), Instant::now());
+        let mut stream = TcpStream::try_from(ours).unwrap();
+        let read = timeout(A_WHILE, stream.read(&mut [0; 8])).await;
+        assert!(read.is_err());
+        assert!(real.elapsed() >= A_WHILE);
+        assert_eq!(time::now() - start, A_WHILE, "timers are never late");
+        // Once it is gone, nothing holds the clock.
+        drop(stream);
+        sleep(DAY).await;
     });
 }
 
 #[test]
 fn reported_socket_events_are_delivered_before_a_jump() {
-    watchdog(|| {
+    test_with(AutoAdvance::WhenIdle, async || {
         let (ours, mut theirs) = tcp_pair();
         theirs.write_all(b"x").unwrap();
-        runtime(AutoAdvance::WhenIdle).block_on(async {
-            let start = time::now();
-            let mut stream = TcpStream::try_from(ours).unwrap();
-            // It is there by now: loopback.
-            stream.peek(&mut [0]).await.unwrap();
-            let first = leak(Cell::new(None));
-            let mut reader = stream.clone();
-            let reader = spawn(async move {
-                reader.read_exact(&mut [0; 2]).await.unwrap();
-                first.set(Some(time::now()));
-            });
-            yield_now().await;
-            theirs.write_all(b"y").unwrap();
-            sleep(HOUR).await;
-            assert_eq!(first.get(), Some(start));
-            reader.await;
-            let _ = stream.close().await;
+        let start = time::now();
+        let mut stream = TcpStream::try_from(ours).unwrap();
+        // It is there by now: loopback.
+        stream.peek(&mut [0]).await.unwrap();
+        let first = leak(Cell::new(None));
+        let mut reader = stream.clone();
+        let reader = spawn(async move {
+            reader.read_exact(&mut [0; 2]).await.unwrap();
+            first.set(Some(time::now()));
         });
+        yield_now().await;
+        theirs.write_all(b"y").unwrap();
+        sleep(HOUR).await;
+        assert_eq!(first.get(), Some(start));
+        reader.await;
+        let _ = stream.close().await;
     });
 }
 
@@ -321,85 +321,79 @@ fn a_held_remote_task_holds_the_clock() {
 
 #[test]
 fn a_manual_clock_moves_only_by_advance() {
-    watchdog(|| {
-        runtime(AutoAdvance::Manual).block_on(async {
-            let start = time::now();
-            let log = leak(RefCell::new(Vec::new()));
-            let _ticks = spawn(async move {
-                let mut ticks = interval(10 * SECOND);
-                loop {
-                    let at = ticks.tick().await - start;
-                    assert_eq!(time::now() - start, at);
-                    // Quiet only after a few polls more.
-                    for _ in 0..5 {
-                        yield_now().await;
-                    }
-                    log.borrow_mut().push(at.as_secs());
+    test_with(AutoAdvance::Manual, async || {
+        let start = time::now();
+        let log = leak(RefCell::new(Vec::new()));
+        let _ticks = spawn(async move {
+            let mut ticks = interval(10 * SECOND);
+            loop {
+                let at = ticks.tick().await - start;
+                assert_eq!(time::now() - start, at);
+                // Quiet only after a few polls more.
+                for _ in 0..5 {
+                    yield_now().await;
                 }
-            });
-            testing::advance(Duration::ZERO).await;
-            assert_eq!(*log.borrow(), [0]);
-            testing::advance(9 * SECOND).await;
-            assert_eq!(*log.borrow(), [0]);
-            testing::advance(SECOND).await;
-            assert_eq!(*log.borrow(), [0, 10]);
-            testing::advance(35 * SECOND).await;
-            assert_eq!(*log.borrow(), [0, 10, 20, 30, 40]);
-            assert_eq!(time::now() - start, 45 * SECOND);
-            // Waiting in real time does not count.
-            let handle = Handle::current();
-            let thread = thread::spawn(move || {
-                thread::sleep(A_WHILE);
-                handle.spawn(|| async {}).wait().unwrap();
-            });
-            let woken = soloist::promise::promise::<()>();
-            let (promise, promised) = woken;
-            thread::spawn(move || {
-                thread.join().unwrap();
-                promise.set(()).unwrap();
-            });
-            promised.await.unwrap();
-            assert_eq!(time::now() - start, 45 * SECOND);
+                log.borrow_mut().push(at.as_secs());
+            }
         });
+        testing::advance(Duration::ZERO).await;
+        assert_eq!(*log.borrow(), [0]);
+        testing::advance(9 * SECOND).await;
+        assert_eq!(*log.borrow(), [0]);
+        testing::advance(SECOND).await;
+        assert_eq!(*log.borrow(), [0, 10]);
+        testing::advance(35 * SECOND).await;
+        assert_eq!(*log.borrow(), [0, 10, 20, 30, 40]);
+        assert_eq!(time::now() - start, 45 * SECOND);
+        // Waiting in real time does not count.
+        let handle = Handle::current();
+        let thread = thread::spawn(move || {
+            thread::sleep(A_WHILE);
+            handle.spawn(|| async {}).wait().unwrap();
+        });
+        let woken = soloist::promise::promise::<()>();
+        let (promise, promised) = woken;
+        thread::spawn(move || {
+            thread.join().unwrap();
+            promise.set(()).unwrap();
+        });
+        promised.await.unwrap();
+        assert_eq!(time::now() - start, 45 * SECOND);
     });
 }
 
 #[test]
 fn concurrent_and_dropped_advances_move_the_clock_as_far_as_asked() {
-    watchdog(|| {
-        runtime(AutoAdvance::Manual).block_on(async {
-            let start = time::now();
-            let short = spawn(async move {
-                testing::advance(HOUR).await;
-                time::now() - start
-            });
-            let long = spawn(async move {
-                testing::advance(2 * HOUR).await;
-                time::now() - start
-            });
-            // Goes no further than the others have asked for.
-            drop(testing::advance(DAY));
-            assert_eq!((short.await, long.await), (HOUR, 2 * HOUR));
-            assert_eq!(time::now() - start, 2 * HOUR);
+    test_with(AutoAdvance::Manual, async || {
+        let start = time::now();
+        let short = spawn(async move {
+            testing::advance(HOUR).await;
+            time::now() - start
         });
+        let long = spawn(async move {
+            testing::advance(2 * HOUR).await;
+            time::now() - start
+        });
+        // Goes no further than the others have asked for.
+        drop(testing::advance(DAY));
+        assert_eq!((short.await, long.await), (HOUR, 2 * HOUR));
+        assert_eq!(time::now() - start, 2 * HOUR);
     });
 }
 
 #[test]
 fn an_advance_does_not_wait_for_sockets() {
-    watchdog(|| {
+    virtual_test(async || {
         let (ours, _theirs) = tcp_pair();
-        testing::block_on(async {
-            let start = time::now();
-            let mut stream = TcpStream::try_from(ours).unwrap();
-            let read = spawn(async move {
-                let read = timeout(HOUR, stream.read(&mut [0; 8])).await;
-                (read.is_err(), time::now() - start)
-            });
-            testing::advance(DAY).await;
-            assert_eq!(read.await, (true, HOUR));
-            assert_eq!(time::now() - start, DAY);
+        let start = time::now();
+        let mut stream = TcpStream::try_from(ours).unwrap();
+        let read = spawn(async move {
+            let read = timeout(HOUR, stream.read(&mut [0; 8])).await;
+            (read.is_err(), time::now() - start)
         });
+        testing::advance(DAY).await;
+        assert_eq!(read.await, (true, HOUR));
+        assert_eq!(time::now() - start, DAY);
     });
 }
 
