@@ -1,4 +1,4 @@
-//! From what users write to addresses: numeric ones at once, names through the system.
+//! Resolving addresses: numeric ones at once, host names through the system.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -14,7 +14,7 @@ fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
 
-/// Resolves without waiting: what waits is no numeric address.
+/// Resolves a numeric address, which must not wait.
 #[track_caller]
 fn at_once(address: impl ToSocketAddrs) -> Vec<SocketAddr> {
     block_on(async {
@@ -200,7 +200,7 @@ fn numeric_addresses_never_leave_the_thread() {
             resolve("127.0.0.1:x").await.unwrap_err();
         });
         assert_eq!(threads(), before);
-        // It would be seen.
+        // A look-up starts a thread.
         #[cfg(feature = "blocking")]
         {
             block_on(resolve("localhost:80")).unwrap();

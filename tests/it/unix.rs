@@ -44,7 +44,7 @@ impl Drop for Dir {
     }
 }
 
-/// A name that is no path, and goes with its socket.
+/// An abstract name, which is free again when its socket is closed.
 #[cfg(target_os = "linux")]
 fn abstract_name(name: &str) -> SocketAddr {
     use std::os::linux::net::SocketAddrExt;
@@ -52,7 +52,7 @@ fn abstract_name(name: &str) -> SocketAddr {
     SocketAddr::from_abstract_name(name).unwrap()
 }
 
-/// An error that says what was tried, and with which path.
+/// Checks that an error says what was tried, and with which path.
 #[track_caller]
 fn assert_says<T>(result: io::Result<T>, kind: io::ErrorKind, what: &str, path: &Path) {
     let error = match result {
@@ -194,14 +194,14 @@ fn a_stream_moves_to_another_thread() {
     });
 }
 
-// Connecting, and what comes of it.
+// Connecting.
 
 #[test]
 fn b64_a_failed_connect_is_an_error_that_names_the_path() {
     async_test(async || {
         let dir = Dir::new();
         const WHAT: &str = "connecting to";
-        // The file of a listener that is gone.
+        // The file of a listener that was closed.
         let stale = dir.path("stale");
         drop(UnixListener::bind(&stale).unwrap());
         assert!(stale.exists());
@@ -221,7 +221,7 @@ fn b64_a_failed_connect_is_an_error_that_names_the_path() {
         let connect = UnixStream::connect(&below).await;
         assert_says(connect, io::ErrorKind::NotADirectory, WHAT, &below);
 
-        // What is no address.
+        // Addresses without a name.
         let (stream, _other) = UnixStream::pair().unwrap();
         let unnamed = stream.local_addr().unwrap();
         let error = UnixStream::connect_addr(&unnamed).await.unwrap_err();
@@ -243,7 +243,7 @@ fn narrow_listener(path: &Path) -> std::os::unix::net::UnixListener {
     std::os::fd::OwnedFd::from(socket).into()
 }
 
-/// Connections until there is no room for more.
+/// Makes connections until the queue is full.
 #[cfg(target_os = "linux")]
 async fn fill(path: &Path) -> Vec<UnixStream> {
     let mut waiting = Vec::new();
@@ -276,7 +276,7 @@ fn b64_a_connect_waits_for_a_full_backlog_without_a_busy_loop() {
         // 1, 2, 4, 8 ... ms: about 8 pauses.
         assert!((2..=20).contains(&polls.get()), "{} polls", polls.get());
 
-        // One goes, and it comes, and is connected to who accepts it.
+        // When one is accepted, there is room for it.
         let accepted = listener.accept().await.unwrap();
         let mut stream = soon(connect).await.unwrap();
         stream.write_all(b"hello").await.unwrap();
@@ -323,7 +323,7 @@ fn a_connect_that_is_dropped_has_not_connected() {
         let dir = Dir::new();
         let path = dir.path("socket");
         let listener = UnixListener::try_from(narrow_listener(&path)).unwrap();
-        // The last one of these was dropped.
+        // The last of these connects was dropped.
         let waiting = fill(&path).await;
         fails_soon(UnixStream::connect(&path)).await;
         for _ in &waiting {
@@ -442,11 +442,11 @@ fn datagrams_between_abstract_names() {
     });
 }
 
-/// Sends that are ready at once.
+/// Sends until a send has to wait. Returns how many were sent.
 #[cfg(target_os = "linux")]
 async fn send_until_full(mut send: impl AsyncFnMut(u32) -> io::Result<usize>) -> u32 {
     for n in 0.. {
-        // A task may write only so often in one poll.
+        // The budget of a poll limits the number of writes.
         yield_now().await;
         let mut send = Box::pin(send(n));
         match poll_once(&mut send).await {
@@ -465,7 +465,7 @@ fn b64_a_send_waits_for_a_full_queue_without_a_busy_loop() {
         let path = dir.path("receiver");
         let receiver = UnixDatagram::bind(&path).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
-        // What is pending and dropped has not been sent.
+        // A send that is dropped while it is pending has sent nothing.
         let sent =
             send_until_full(async |n: u32| sender.send_to(&n.to_ne_bytes(), &path).await).await;
         assert!(sent >= 1);
@@ -489,7 +489,7 @@ fn b64_a_send_waits_for_a_full_queue_without_a_busy_loop() {
     });
 }
 
-/// That there is no room at the peer says nothing of another receiver.
+/// Whether there is room depends on the receiver.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_queue_of_one_receiver_does_not_delay_a_send_to_another() {
@@ -536,7 +536,7 @@ fn b64_a_send_to_a_peer_whose_queue_is_full_waits_for_room() {
             assert_eq!(soon(last).await.unwrap(), 4);
             assert_eq!(recv(receiver).await, b"last");
         }
-        // And if there never will be any.
+        // A send that waits when the receiver is closed fails.
         send_until_full(async |n: u32| sender.send(&n.to_ne_bytes()).await).await;
         let last = spawn({
             let sender = sender.clone();
@@ -553,7 +553,7 @@ fn errors_of_datagrams_name_the_path() {
     async_test(async || {
         let dir = Dir::new();
         let socket = UnixDatagram::unbound().unwrap();
-        // The file of a socket that is gone, and one that is no socket.
+        // The file of a closed socket, and a file that is no socket.
         let (stale, file) = (dir.path("stale"), dir.path("file"));
         drop(UnixDatagram::bind(&stale).unwrap());
         fs::write(&file, "text").unwrap();
