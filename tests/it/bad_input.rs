@@ -2,19 +2,16 @@
 //! a message that says what to do instead.
 
 use std::fs::File;
-use std::future::{Future, pending, ready};
+use std::future::ready;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::task::Waker;
-use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use soloist::io::Async;
 use soloist::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket, resolve};
 use soloist::promise::promise;
-use soloist::task::{TaskGroup, yield_now};
-use soloist::time::{interval, interval_at, now, sleep, sleep_until, timeout, timeout_at};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::TaskGroup;
+use soloist::time::{interval, interval_at, now, sleep_until, timeout, timeout_at};
 
 use crate::support::*;
 
@@ -332,7 +329,7 @@ fn paths_that_cannot_be_used() {
                 (&nul, ErrorKind::InvalidInput),
                 (&missing, ErrorKind::NotFound),
             ] {
-                let end = &format!("{} failed: ", path.display().to_string());
+                let end = &format!("{} failed: ", path.display());
                 row!(errors: UnixListener::bind(path), kind, ["listening at", end]);
                 row!(errors: UnixStream::connect(path).await, kind, ["connecting to", end]);
                 row!(errors: UnixDatagram::bind(path), kind, ["binding to", end]);
@@ -479,8 +476,8 @@ fn durations_of_zero_and_beyond_the_clock() {
             stop.stop();
             runtime.turn(Some(long)).unwrap();
             runtime.run_forever();
-            let waker = std::thread::spawn(move || {
-                std::thread::sleep(MS);
+            let waker = thread::spawn(move || {
+                thread::sleep(MS);
                 stop.stop();
             });
             runtime.turn(Some(long)).unwrap();

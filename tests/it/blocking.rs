@@ -1,20 +1,14 @@
 //! Work that blocks: `unblock` and `Unblock`, and the pool behind them.
 
-use std::cell::Cell;
 use std::collections::HashSet;
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, panic_any};
+use std::panic::panic_any;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
-use std::thread;
-use std::time::Duration;
+use std::sync::Barrier;
 
 use futures_lite::FutureExt;
 use soloist::blocking::Unblock;
 use soloist::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use soloist::task::yield_now;
-use soloist::{block_on, spawn, unblock};
+use soloist::unblock;
 
 use crate::support::*;
 

@@ -1,25 +1,17 @@
 //! Tasks and operations that are dropped before they are done: by dropping the handle, by `cancel`,
 //! by an abort, by a timeout.
 
-use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
 use std::io::{self, Read, Write};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Poll, Waker};
-use std::thread;
-use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::future::{or, zip};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::{JoinError, yield_now};
-use soloist::time::{sleep, timeout};
-use soloist::{Handle, Runtime, Task, block_on, spawn};
+use soloist::task::JoinError;
+use soloist::time::timeout;
 
 use crate::support::*;
 
@@ -250,28 +242,6 @@ fn a_cancel_from_within_resolves_when_the_poll_has_ended() {
 }
 
 #[test]
-fn a_task_can_be_cancelled_at_each_await_point() {
-    async_test(async || {
-        for polls in 0..5 {
-            let reached = leak(Cell::new(0));
-            let task = spawn(async move {
-                for step in 1..=3 {
-                    reached.set(step);
-                    yield_now().await;
-                }
-                "all done"
-            });
-            for _ in 0..polls {
-                yield_now().await;
-            }
-            let output = task.cancel().await;
-            assert_eq!(reached.get(), polls.min(3));
-            assert_eq!(output, (polls > 3).then_some("all done"));
-        }
-    });
-}
-
-#[test]
 fn destructors_run_from_the_innermost_await_outwards() {
     async fn outer(log: Log<&'static str>) {
         let _first = log.on_drop("outer: first");
@@ -366,18 +336,16 @@ fn b92_a_wait_for_a_socket_that_is_dropped_leaves_no_waker() {
         let polls = leak(Cell::new(0));
         let other = {
             let source = source.clone();
-            spawn(async move { count_polls(&polls, source.readable()).await })
+            spawn(async move { count_polls(polls, source.readable()).await })
         };
         yield_now().await;
         let (count, waker) = CountWakes::new();
         for _ in 0..20_000 {
             let mut readable = Box::pin(source.readable());
-            let poll = readable
-                .as_mut()
-                .poll(&mut std::task::Context::from_waker(&waker));
+            let poll = readable.as_mut().poll(&mut Context::from_waker(&waker));
             assert!(poll.is_pending());
         }
-        assert_eq!(std::sync::Arc::strong_count(&count), 2);
+        assert_eq!(Arc::strong_count(&count), 2);
         assert_eq!(polls.get(), 1);
         theirs.write_all(b"x").unwrap();
         soon(other).await.unwrap();

@@ -1,15 +1,12 @@
 //! Programs whose standard error is closed: the reports are lost, and
 //! nothing else is.
 
-use std::cell::Cell;
-use std::future::pending;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio, exit};
 
-use soloist::task::{TaskGroup, yield_now};
+use soloist::task::TaskGroup;
 use soloist::testing::explore;
-use soloist::{Runtime, block_on, spawn};
 
 use crate::support::*;
 

@@ -1,22 +1,11 @@
 //! Destructors of futures that are dropped before they are done: where they run, and where
 //! their panics go.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending};
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
-use std::thread;
-use std::time::Duration;
 
 use soloist::io::Async;
-use soloist::task::{Builder, JoinError, TaskGroup, yield_now};
-use soloist::time::{now, sleep};
-use soloist::{Handle, Runtime, Task, block_on, spawn};
+use soloist::task::{Builder, JoinError, TaskGroup};
+use soloist::time::now;
 
 use crate::support::*;
 
@@ -68,12 +57,10 @@ fn b112_join_returns_the_panic_of_a_destructor_after_an_abort() {
     watchdog(|| {
         let dropped = leak(Cell::new(0));
         // Waiting or not started; aborted on this thread or on another one.
-        for (turns, foreign) in [(0, false), (0, true), (1, false), (1, true)] {
+        for (polls, foreign) in [(0, false), (0, true), (1, false), (1, true)] {
             let runtime = Runtime::new();
-            let task = runtime.spawn(fragile(&dropped));
-            for _ in 0..turns {
-                turn(&runtime);
-            }
+            let task = runtime.spawn(fragile(dropped));
+            turns(&runtime, polls);
             let abort = task.abort_handle();
             if foreign {
                 elsewhere(move || abort.abort());
@@ -83,7 +70,7 @@ fn b112_join_returns_the_panic_of_a_destructor_after_an_abort() {
             assert_panicked(runtime.block_on(task.join()));
             assert_eq!(dropped.take(), 1);
             // `.await` resumes it.
-            let task = runtime.spawn(fragile(&dropped));
+            let task = runtime.spawn(fragile(dropped));
             task.abort_handle().abort();
             let text = panic_of(|| runtime.block_on(task));
             assert_eq!(text, "the destructor of a future");
@@ -93,7 +80,7 @@ fn b112_join_returns_the_panic_of_a_destructor_after_an_abort() {
         block_on(async {
             let abort = Rc::new(RefCell::new(None));
             let own = abort.clone();
-            let rest = fragile(&dropped);
+            let rest = fragile(dropped);
             let task = spawn(async move {
                 let abort: soloist::task::AbortHandle = own.take().unwrap();
                 abort.abort();
@@ -112,10 +99,8 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
         let dropped = leak(Cell::new(0));
         block_on(async {
             for polls in 0..2 {
-                let task = spawn(fragile(&dropped));
-                for _ in 0..polls {
-                    yield_now().await;
-                }
+                let task = spawn(fragile(dropped));
+                yields(polls).await;
                 let text = panic_of_async(task.cancel()).await;
                 assert_eq!(text, "the destructor of a future");
                 assert_eq!(dropped.take(), 1);
@@ -124,7 +109,7 @@ fn b112_cancel_resumes_the_panic_of_a_destructor() {
             let own: Rc<RefCell<Option<Task<u32>>>> = Rc::default();
             let ends = Rc::new(RefCell::new(None));
             let (task, end) = (own.clone(), ends.clone());
-            let rest = fragile(&dropped);
+            let rest = fragile(dropped);
             let task = spawn(async move {
                 let task = task.take().unwrap();
                 *end.borrow_mut() = Some(Box::pin(task.cancel()));
@@ -158,9 +143,9 @@ const WAYS: [(&str, Lose); 9] = [
     }),
     ("dropped outside", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
-        turn(&runtime);
+        turn(runtime);
         drop(task);
-        turn(&runtime);
+        turn(runtime);
     }),
     ("dropped in its own poll", |runtime, dropped| {
         let own: Rc<RefCell<Option<Task<u32>>>> = Rc::default();
@@ -169,32 +154,32 @@ const WAYS: [(&str, Lose); 9] = [
             drop(task.take());
             rest.await
         }));
-        turn(&runtime);
-        turn(&runtime);
+        turn(runtime);
+        turn(runtime);
     }),
     ("detached and aborted", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
         let abort = task.abort_handle();
         task.detach();
-        turn(&runtime);
+        turn(runtime);
         abort.abort();
         runtime.run();
     }),
     ("a cancel that is not awaited", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
         drop(task.cancel());
-        turn(&runtime);
+        turn(runtime);
     }),
     ("aborted, and dropped after it", |runtime, dropped| {
         let task = runtime.spawn(fragile(dropped));
         task.abort_handle().abort();
-        turn(&runtime);
+        turn(runtime);
         drop(task);
-        turn(&runtime);
+        turn(runtime);
     }),
     ("a remote task that is dropped", |runtime, dropped| {
         let task = runtime.handle().spawn(fragile_there);
-        turn(&runtime);
+        turn(runtime);
         dropped.set(1);
         drop(task);
         runtime.run();
@@ -203,12 +188,12 @@ const WAYS: [(&str, Lose); 9] = [
         "a remote task that is dropped elsewhere, done",
         |runtime, dropped| {
             let task = runtime.handle().spawn(fragile_there);
-            turn(&runtime);
+            turn(runtime);
             task.abort();
-            turn(&runtime);
+            turn(runtime);
             dropped.set(1);
             elsewhere(|| drop(task));
-            turn(&runtime);
+            turn(runtime);
         },
     ),
     ("a group that is dropped", |runtime, dropped| {
@@ -229,7 +214,7 @@ fn b112_a_destructors_panic_without_a_handle_is_reported() {
         for (way, lose) in WAYS {
             let dropped = leak(Cell::new(0));
             let runtime = Runtime::new();
-            lose(&runtime, &dropped);
+            lose(&runtime, dropped);
             assert_eq!(dropped.get(), 1, "{way}");
             runtime.run();
             eprintln!("after {way}");
@@ -249,7 +234,7 @@ fn b112_a_destructors_panic_without_a_handle_ends_the_call_if_propagated() {
         for (way, lose) in WAYS {
             let dropped = leak(Cell::new(0));
             let runtime = Runtime::builder().propagate_panics(true).build();
-            let lost = catch_unwind(AssertUnwindSafe(|| lose(&runtime, &dropped)));
+            let lost = catch_unwind(AssertUnwindSafe(|| lose(&runtime, dropped)));
             let payload = lost.expect_err(way);
             assert_eq!(panic_text(&*payload), "the destructor of a future", "{way}");
             assert_eq!(dropped.get(), 1, "{way}");
@@ -263,7 +248,7 @@ fn b112_of_two_panics_in_one_poll_one_is_propagated_and_one_reported() {
     let stderr = in_own_process(|| {
         let dropped = leak(Cell::new(0));
         let runtime = Runtime::builder().propagate_panics(true).build();
-        let tasks: Vec<_> = (0..2).map(|_| runtime.spawn(fragile(&dropped))).collect();
+        let tasks: Vec<_> = (0..2).map(|_| runtime.spawn(fragile(dropped))).collect();
         turn(&runtime);
         runtime.spawn(async move { drop(tasks) }).detach();
         let text = panic_of(|| {
@@ -331,9 +316,9 @@ fn b112_a_dropped_runtime_leaves_each_panic_to_the_handle_of_the_task() {
     let stderr = in_own_process(|| {
         let dropped = leak(Cell::new(0));
         let runtime = Runtime::new();
-        let held: Vec<_> = (0..3).map(|_| runtime.spawn(fragile(&dropped))).collect();
+        let held: Vec<_> = (0..3).map(|_| runtime.spawn(fragile(dropped))).collect();
         for _ in 0..3 {
-            runtime.spawn(fragile(&dropped)).detach();
+            runtime.spawn(fragile(dropped)).detach();
         }
         turn(&runtime);
         // These have no handle: the first panic is resumed, the others are reported.
@@ -359,7 +344,7 @@ fn b112_panics_of_children_that_a_failure_cancels_are_reported() {
             let group = TaskGroup::<u32, &str>::new();
             let dropped = leak(Cell::new(0));
             for _ in 0..2 {
-                let rest = fragile(&dropped);
+                let rest = fragile(dropped);
                 group.spawn(async { Ok(rest.await) });
             }
             group.spawn(async {
@@ -381,7 +366,7 @@ fn b112_cancel_of_a_group_resumes_one_panic_after_all_children_are_dropped() {
             block_on(async {
                 let group = TaskGroup::<u32, &str>::new();
                 for n in 0..4 {
-                    let rest = fragile(&dropped);
+                    let rest = fragile(dropped);
                     group.spawn(async move {
                         match n % 2 {
                             0 => Ok(rest.await),
@@ -585,9 +570,7 @@ fn a_destructor_runs_inside_its_runtime_wherever_the_handle_is_dropped() {
             let before = format!("{:?}", Handle::current());
             drop(task);
             assert_eq!(format!("{:?}", Handle::current()), before);
-            for _ in 0..3 {
-                yield_now().await;
-            }
+            yields(3).await;
         });
         log.assert(&["dropped"]);
         runtime.run();
@@ -746,7 +729,7 @@ fn each_payload_of_a_destructors_panic_is_dropped_once() {
 /// Calls `after` inside `runtime`, after it was entered a second time from inside another one.
 fn enter_again(runtime: &Runtime, after: impl FnOnce()) {
     let task = runtime.spawn(pending::<()>());
-    turn(&runtime);
+    turn(runtime);
     let other = Runtime::new();
     spawn_detached(&other, hold(task));
     turn(&other);

@@ -1,20 +1,13 @@
 //! Seeded schedules: what they shuffle, that they can be repeated, and a race that they find.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::future::poll_fn;
 use std::pin::pin;
 use std::process::{Command, Output};
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::task::Wake;
 
 use soloist::runtime::{Clock, Runtime, Schedule};
-use soloist::task::yield_now;
-use soloist::time::{self, sleep};
-use soloist::{spawn, testing};
+use soloist::testing;
+use soloist::time::{self};
 
 use crate::support::*;
 
@@ -93,9 +86,7 @@ async fn busy(log: Log<(u64, u32)>) -> u64 {
             })
         })
         .collect();
-    for task in tasks {
-        task.await;
-    }
+    join_all(tasks).await;
     testing::schedule_hash()
 }
 
@@ -115,7 +106,7 @@ fn each_seed_has_its_own_order_and_hash() {
         for seed in 0..200 {
             let first = run(Schedule::Shuffled(seed));
             // On another thread, too.
-            let again = std::thread::spawn(move || run(Schedule::Shuffled(seed)));
+            let again = thread::spawn(move || run(Schedule::Shuffled(seed)));
             assert_eq!(first, again.join().unwrap());
             assert_eq!(first.1.len(), fifo.1.len());
             hashes.insert(first.0);
@@ -169,10 +160,7 @@ impl Wake for Mark {
 }
 
 fn marks<const N: usize>(log: &'static Mutex<Vec<usize>>) -> [Waker; N] {
-    std::array::from_fn(|number| {
-        let log = log;
-        Waker::from(Arc::new(Mark { number, log }))
-    })
+    std::array::from_fn(|number| Waker::from(Arc::new(Mark { number, log })))
 }
 
 #[test]
@@ -182,7 +170,7 @@ fn seeds_shuffle_timers_of_the_same_instant_only() {
             let builder = Runtime::builder().clock(Clock::Virtual);
             builder.schedule(schedule).build().block_on(async {
                 let log = leak(Mutex::new(Vec::new()));
-                let marks: [Waker; 6] = marks(&log);
+                let marks: [Waker; 6] = marks(log);
                 let mut sleeps: Vec<_> = (0..6_u32)
                     .map(|n| Box::pin(sleep(Duration::from_secs((n / 3).into()) * 10 + SECOND)))
                     .collect();
@@ -216,7 +204,7 @@ fn seeds_shuffle_the_events_of_one_wait() {
             let builder = Runtime::builder().schedule(schedule);
             builder.build().block_on(async {
                 let log = leak(Mutex::new(Vec::new()));
-                let marks: [Waker; 3] = marks(&log);
+                let marks: [Waker; 3] = marks(log);
                 let sockets = [(); 3].map(|()| {
                     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
                     soloist::io::Async::new(socket).unwrap()

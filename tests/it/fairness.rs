@@ -1,21 +1,14 @@
 //! First come, first served: no task waits for long, however busy the others are. The tests count
 //! polls.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicU64;
 
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::yield_now;
-use soloist::time::{interval, now, sleep, sleep_until, timeout};
-use soloist::{Handle, Runtime, Task, spawn, unblock};
+use soloist::time::{interval, now, sleep_until, timeout};
+use soloist::unblock;
 
 use crate::support::*;
 
@@ -55,16 +48,8 @@ fn b76_tasks_that_yield_do_not_starve_the_reactor() {
         let (got, _reader) = spawn_reader(ours);
         let yielding = leak(Cell::new(0));
         for others in [0, 1, 10] {
-            let _others: Vec<Task<()>> = (0..others)
-                .map(|_| {
-                    spawn(async move {
-                        loop {
-                            yielding.set(yielding.get() + 1);
-                            yield_now().await;
-                        }
-                    })
-                })
-                .collect();
+            let _others: Vec<Task<()>> =
+                (0..others).map(|_| spawn(count_yields(yielding))).collect();
             for _ in 0..50 {
                 let (before, wanted) = (yielding.get(), got.get() + 1);
                 theirs.write_all(b"x").unwrap();
@@ -104,10 +89,10 @@ fn b77_tasks_that_wake_themselves_do_not_delay_timers() {
                 })
             };
             let others: Vec<_> = (1..self_waking)
-                .map(|_| spawn(async move { polls_too_late(due, &fired).await }))
+                .map(|_| spawn(async move { polls_too_late(due, fired).await }))
                 .collect();
             // Main, too.
-            let mut late = polls_too_late(due, &fired).await;
+            let mut late = polls_too_late(due, fired).await;
             for other in others {
                 late += other.await;
             }
@@ -175,9 +160,7 @@ fn b79_many_ready_tasks_do_not_delay_timers() {
                 })
             })
             .collect();
-        for task in tasks {
-            task.await;
-        }
+        join_all(tasks).await;
         // At least between the two.
         assert!(ticks.get() >= 2, "{} ticks", ticks.get());
     });
@@ -286,7 +269,7 @@ fn b79_a_task_woken_in_a_long_generation_runs_before_those_that_yielded() {
             });
             yield_now().await;
             theirs.write_all(b"x").unwrap();
-            std::thread::sleep(2 * MS);
+            thread::sleep(2 * MS);
             let tasks: Vec<Task<()>> = (0..40)
                 .map(|n| {
                     let clock = clock.clone();
@@ -299,9 +282,7 @@ fn b79_a_task_woken_in_a_long_generation_runs_before_those_that_yielded() {
                     })
                 })
                 .collect();
-            for task in tasks {
-                task.await;
-            }
+            join_all(tasks).await;
             let first = (0..40).map(|n| format!("0.{n}"));
             let between = ["timer", "read"].map(String::from);
             let second = (0..40).map(|n| format!("1.{n}"));
@@ -405,7 +386,7 @@ mod mixed {
                     false => (ours, theirs),
                 };
                 // The peer is a thread that is always ready.
-                let other = std::thread::spawn(move || {
+                let other = thread::spawn(move || {
                     let mut block = vec![7; 64 << 10];
                     let mut other = from;
                     loop {
@@ -465,9 +446,7 @@ mod mixed {
                     })
                 })
                 .collect();
-            for client in clients {
-                client.await;
-            }
+            join_all(clients).await;
         });
     }
 
@@ -476,16 +455,7 @@ mod mixed {
         async_test(async || {
             const CROWD: usize = 20_000;
             let polls = leak(Cell::new(0));
-            let _crowd: Vec<Task<()>> = (0..CROWD)
-                .map(|_| {
-                    spawn(async move {
-                        loop {
-                            polls.set(polls.get() + 1);
-                            yield_now().await;
-                        }
-                    })
-                })
-                .collect();
+            let _crowd: Vec<Task<()>> = (0..CROWD).map(|_| spawn(count_yields(polls))).collect();
             let most = most_during_a_ping(5, || polls.get()).await;
             assert!(most <= 6 * CROWD, "{most} polls during a ping");
             for _ in 0..5 {
@@ -532,7 +502,7 @@ mod mixed {
                     accepted.set(accepted.get() + 1);
                 }
             });
-            let flood = std::thread::spawn(move || {
+            let flood = thread::spawn(move || {
                 for _ in 0..500 {
                     let stream = std::net::TcpStream::connect(address).unwrap();
                     let linger = Some(Duration::ZERO);
@@ -562,12 +532,12 @@ mod mixed {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
                     let (handle, ran, stop) = (handle.clone(), ran.clone(), stop.clone());
-                    std::thread::spawn(move || {
+                    thread::spawn(move || {
                         let mut sent = 0;
                         while stop.load(Ordering::Relaxed) == 0 {
                             // Limits the number of pending tasks, and so the memory.
                             if sent > ran.load(Ordering::Relaxed) + 10_000 {
-                                std::thread::yield_now();
+                                thread::yield_now();
                                 continue;
                             }
                             sent += 1;
@@ -627,8 +597,8 @@ fn b119_operations_beyond_the_budget_wake_their_task_after_the_poll() {
         let ours = TcpStream::try_from(ours).unwrap();
         let (wakes, waker) = CountWakes::new();
         let write = || {
-            let cx = &mut std::task::Context::from_waker(&waker);
-            std::pin::Pin::new(&mut &ours).poll_write(cx, b"x")
+            let cx = &mut Context::from_waker(&waker);
+            Pin::new(&mut &ours).poll_write(cx, b"x")
         };
         let written = (0..1000).take_while(|_| write().is_ready()).count();
         assert_eq!(written, 128);
@@ -649,8 +619,8 @@ fn b119_a_socket_used_in_a_destructor_loses_no_wake_up() {
         struct D(Rc<TcpStream>);
         impl Drop for D {
             fn drop(&mut self) {
-                let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
-                let _ = std::pin::Pin::new(&mut &*self.0).poll_write(cx, b"x");
+                let cx = &mut Context::from_waker(Waker::noop());
+                let _ = Pin::new(&mut &*self.0).poll_write(cx, b"x");
             }
         }
         let (ours, theirs) = tcp_pair();
@@ -658,19 +628,17 @@ fn b119_a_socket_used_in_a_destructor_loses_no_wake_up() {
         let ours = Rc::new(TcpStream::try_from(ours).unwrap());
         let (wakes, waker) = CountWakes::new();
         let d = D(ours);
-        let task = spawn(std::future::poll_fn(move |_| {
+        let task = spawn(poll_fn(move |_| {
             let write = || {
-                let cx = &mut std::task::Context::from_waker(&waker);
-                std::pin::Pin::new(&mut &*d.0).poll_write(cx, b"x")
+                let cx = &mut Context::from_waker(&waker);
+                Pin::new(&mut &*d.0).poll_write(cx, b"x")
             };
             let written = (0..1000).take_while(|_| write().is_ready()).count();
             assert_eq!(written, 128);
-            std::task::Poll::Ready(())
+            Poll::Ready(())
         }));
         task.await;
-        for _ in 0..5 {
-            yield_now().await;
-        }
+        yields(5).await;
         assert_eq!(wakes.get(), 1, "after the generation, once");
     });
 }
@@ -763,7 +731,7 @@ fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
             theirs.write_all(b"xxxx").unwrap();
             for _ in 0..1000 {
                 ours.read_exact(&mut [0]).await.unwrap();
-                note(&count, &theirs);
+                note(count, &theirs);
             }
         })
         .await;
@@ -773,7 +741,7 @@ fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
             theirs.write_all(b"xxxx").unwrap();
             for _ in 0..1000 {
                 ours.peek(&mut [0]).await.unwrap();
-                note(&count, io::sink());
+                note(count, io::sink());
             }
         })
         .await;
@@ -784,7 +752,7 @@ fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
             for _ in 0..1000 {
                 let read = |mut io: &Pipe| io.read(&mut [0]);
                 assert_eq!(ours.read_with(read).await.unwrap(), 1);
-                note(&count, &theirs);
+                note(count, &theirs);
             }
         })
         .await;
@@ -794,7 +762,7 @@ fn b80_a_socket_that_is_always_readable_does_not_starve_other_tasks() {
             drop(theirs);
             for _ in 0..1000 {
                 assert_eq!((&ours).read(&mut [0]).await.unwrap(), 0);
-                note(&count, io::sink());
+                note(count, io::sink());
             }
         })
         .await;
@@ -816,7 +784,7 @@ fn b80_a_socket_that_is_always_writable_does_not_starve_other_tasks() {
             let mut ours = TcpStream::try_from(ours).unwrap();
             for _ in 0..2000 {
                 ours.write_all(b"x").await.unwrap();
-                drain(&count, &theirs);
+                drain(count, &theirs);
             }
         })
         .await;
@@ -826,7 +794,7 @@ fn b80_a_socket_that_is_always_writable_does_not_starve_other_tasks() {
             for _ in 0..2000 {
                 let write = |mut io: &Pipe| io.write(b"x");
                 assert_eq!(ours.write_with(write).await.unwrap(), 1);
-                drain(&count, &theirs);
+                drain(count, &theirs);
             }
         })
         .await;

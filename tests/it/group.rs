@@ -1,17 +1,11 @@
 //! `TaskGroup`: the first failure cancels the others, dropping cancels all, and all children are
 //! dropped when it resolves.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::pin::pin;
 
 use fastrand::Rng;
 use soloist::promise::promise;
-use soloist::spawn;
-use soloist::task::{TaskGroup, yield_now};
-use soloist::time::sleep;
+use soloist::task::TaskGroup;
 
 use crate::support::*;
 
@@ -49,11 +43,9 @@ fn join_all_returns_the_outputs_in_the_order_of_the_spawns() {
         let group = Group::new();
         let mut random = Rng::with_seed(7);
         for n in 0..100 {
-            let turns = random.u64(..20);
+            let turns = random.usize(..20);
             group.spawn(async move {
-                for _ in 0..turns {
-                    yield_now().await;
-                }
+                yields(turns).await;
                 Ok(n)
             });
         }
@@ -68,9 +60,7 @@ fn next_returns_the_outputs_in_the_order_of_completion() {
         let mut group = Group::new();
         for n in [3, 1, 2] {
             group.spawn(async move {
-                for _ in 0..n {
-                    yield_now().await;
-                }
+                yields(n).await;
                 Ok(n)
             });
         }
@@ -164,16 +154,12 @@ fn a_failure_cancels_the_others_while_the_group_is_not_awaited() {
             Err("oh no")
         });
         let polls = leak(Cell::new(0));
-        group.spawn(async move {
-            loop {
-                polls.set(polls.get() + 1);
-                yield_now().await;
-            }
+        group.spawn(async {
+            count_yields(polls).await;
+            Ok(0)
         });
         let seen = add_probe(&group);
-        for _ in 0..10 {
-            yield_now().await;
-        }
+        yields(10).await;
         // It was polled once, before the failure in the same generation.
         assert_eq!(polls.get(), 1);
         assert_eq!(seen.counts(), (1, 1));
@@ -367,9 +353,7 @@ async fn in_a_child<F: Future>(
         });
         add_probe(group)
     };
-    for _ in 0..5 {
-        yield_now().await;
-    }
+    yields(5).await;
     (seen, state)
 }
 
@@ -417,9 +401,7 @@ fn a_failing_child_can_own_the_group() {
             });
             add_probe(group)
         };
-        for _ in 0..3 {
-            yield_now().await;
-        }
+        yields(3).await;
         assert_eq!((dropped.get(), seen.drops.get()), (1, 1));
     });
 }
@@ -502,7 +484,7 @@ fn random_groups_match_a_model() {
             let mut first = None;
             let children = 1 + random.u64(..8);
             for n in 0..children {
-                let (turns, fails) = (random.u64(..4), random.u64(..8) == 0);
+                let (turns, fails) = (random.usize(..4), random.u64(..8) == 0);
                 if fails && first.is_none_or(|(known, _)| turns < known) {
                     first = Some((turns, n));
                 }
@@ -510,9 +492,7 @@ fn random_groups_match_a_model() {
                 let guard = OnDrop(move || alive.set(alive.get() - 1));
                 group.spawn(async move {
                     let _guard = guard;
-                    for _ in 0..turns {
-                        yield_now().await;
-                    }
+                    yields(turns).await;
                     if fails { Err(n) } else { Ok(n) }
                 });
             }
@@ -537,7 +517,7 @@ fn spawning_into_a_group_outside_a_runtime_panics() {
         );
         assert!(group.is_empty());
         let mut join = pin!(group.join_all());
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         assert_eq!(join.as_mut().poll(&mut cx), Poll::Ready(Ok(vec![])));
     });
 }

@@ -1,17 +1,8 @@
 //! Safe programs that try to break what the unsafe code of the task cell relies on: they end
 //! the process, the thread, or the runtime at unusual moments.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::io::Write;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-
-use soloist::task::yield_now;
-use soloist::{Runtime, Task, spawn};
+use std::task::Wake;
 
 use crate::support::*;
 
@@ -77,14 +68,12 @@ impl Drop for Last {
             there.wait();
             there.wait();
             for runtime in &runtimes {
-                for _ in 0..10 {
-                    turn(&runtime);
-                }
+                turns(runtime, 10);
             }
             drop(runtimes);
         });
         go.wait();
-        let spawned = std::panic::catch_unwind(|| {
+        let spawned = catch_unwind(|| {
             for _ in 0..20 {
                 spawn(stays_here()).detach();
             }
@@ -295,7 +284,7 @@ impl Takers {
     fn assert_untouched(&self) {
         for (runtime, seen) in &self.0 {
             let first = usize::from(seen.polls.get() == 0);
-            assert_eq!(turn(&runtime).polled, first);
+            assert_eq!(turn(runtime).polled, first);
             assert_eq!(seen.counts(), (1, 0));
             assert_eq!(runtime.metrics().wakes_local, 0);
             seen.finish();
@@ -348,7 +337,7 @@ fn b109_a_future_that_drops_its_runtime_is_dropped_by_another_future() {
 fn b109_a_future_that_drops_its_runtime_panics_in_its_destructor() {
     watchdog(|| {
         let (seen, task, weak) = owned_by_its_task(OnDrop(|| panic!("in a destructor")));
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(task)));
+        let result = catch_unwind(AssertUnwindSafe(|| drop(task)));
         drop(result);
         assert!(weak.upgrade().is_none());
         assert_eq!(seen.drops.get(), 1);
@@ -375,8 +364,7 @@ fn b109_the_join_waker_of_a_future_that_dropped_its_runtime_makes_another() {
         // Here it is woken while a future is cancelled whose runtime has been dropped.
         let (_, task, weak) = owned_by_its_task(());
         let task = Rc::new(RefCell::new(task));
-        let polled =
-            std::pin::Pin::new(&mut *task.borrow_mut()).poll(&mut Context::from_waker(&waker));
+        let polled = Pin::new(&mut *task.borrow_mut()).poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
         let runtime = weak.upgrade().unwrap();
         drop(runtime);
@@ -395,7 +383,7 @@ fn b109_a_future_drops_its_runtime_inside_another_runtime() {
         let outer = Runtime::new();
         let polls = leak(Cell::new(0));
         outer.block_on(async move {
-            let (_, task, weak) = owned_outside(&polls);
+            let (_, task, weak) = owned_outside(polls);
             drop(task);
             assert!(weak.upgrade().is_none());
             spawn(async move { polls.set(polls.get() + 1) }).await;
@@ -503,9 +491,7 @@ fn a_future_that_is_polled_by_a_foreign_executor_in_a_task_keeps_its_own_waker()
         outer.block_on(async {
             let polled = task.as_mut().poll(&mut Context::from_waker(&foreign));
             assert!(polled.is_pending());
-            for _ in 0..3 {
-                yield_now().await;
-            }
+            yields(3).await;
         });
         assert_eq!(turn(&inner).polled, 1);
         drop(outer);
@@ -572,9 +558,7 @@ fn messages_lead_to_at_most_one_poll_in_each_state_of_the_task() {
             }
             Poll::<()>::Pending
         }));
-        for _ in 0..4 {
-            turn(&runtime);
-        }
+        turns(&runtime, 4);
         assert_eq!(polls.get(), 2);
         // Done, and then dropped.
         let waker = seen.waker();

@@ -1,18 +1,12 @@
 //! `Runtime::tasks` and `inspect::dump`: the tasks, and what they wait for.
 
-use std::cell::RefCell;
-use std::future::{Future, pending, poll_fn};
-use std::task::Poll;
-use std::time::Duration;
-
 use futures_lite::future::{or, zip};
+use soloist::inspect;
 use soloist::inspect::{TaskInfo, TaskState, WaitsFor, dump};
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
 use soloist::promise::promise;
-use soloist::task::{Builder, TaskGroup, yield_now};
-use soloist::time::sleep;
-use soloist::{Handle, Runtime, block_on, inspect, spawn};
+use soloist::task::{Builder, TaskGroup};
 
 use crate::support::*;
 
@@ -254,7 +248,7 @@ fn waits_for_tasks_promises_groups_and_other_wakers() {
 #[cfg(feature = "blocking")]
 fn a_job_of_the_pool() {
     async_test(async || {
-        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (go, wait) = mpsc::channel::<()>();
         let job = spawn(soloist::unblock(move || wait.recv()));
         yield_now().await;
         assert_eq!(wait_of_one(), "a job of `unblock`");
@@ -300,9 +294,7 @@ fn with_own_waker<F: Future>(future: F) -> impl Future<Output = F::Output> {
     poll_fn(move |cx| {
         let outer = cx.waker().clone();
         let inner = waker_fn(move || outer.wake_by_ref());
-        future
-            .as_mut()
-            .poll(&mut std::task::Context::from_waker(&inner))
+        future.as_mut().poll(&mut Context::from_waker(&inner))
     })
 }
 
@@ -338,7 +330,7 @@ fn two_runtimes_of_a_thread_list_their_own_waits() {
         });
         let stuck = second.spawn(pending::<()>());
         for runtime in [&first, &second] {
-            turn(&runtime);
+            turn(runtime);
         }
         assert!(matches!(
             first.tasks()[0].waits_for[..],

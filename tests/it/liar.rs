@@ -5,17 +5,10 @@
 //! `SOLOIST_LIES=from..to` says which seeds; 1..=10,000 if nothing is said, 300 in a debug
 //! build.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending};
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicU64;
 
 use fastrand::Rng;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
@@ -23,9 +16,7 @@ use soloist::liar;
 use soloist::net::unix::UnixStream;
 use soloist::net::{TcpListener, TcpStream};
 use soloist::promise::promise;
-use soloist::task::yield_now;
-use soloist::time::{sleep, sleep_until, timeout};
-use soloist::{Handle, Runtime, Task, spawn};
+use soloist::time::{sleep_until, timeout};
 
 use crate::support::*;
 

@@ -1,14 +1,8 @@
 //! `Runtime::metrics`: exact counts of known workloads.
 
-use std::future::poll_fn;
-use std::task::Poll;
-use std::time::Duration;
-
+use soloist::inspect;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{Runtime, inspect, spawn};
 
 use crate::support::*;
 
@@ -29,11 +23,9 @@ fn a_new_runtime_has_counted_nothing() {
 #[test]
 fn metrics_count_tasks_polls_and_turns() {
     runtime_test(|runtime| {
-        let yields = 7;
+        let count = 7;
         let task = runtime.spawn(async move {
-            for _ in 0..yields {
-                yield_now().await;
-            }
+            yields(count as usize).await;
         });
         runtime.spawn(async {}).detach();
         let metrics = runtime.metrics();
@@ -42,9 +34,9 @@ fn metrics_count_tasks_polls_and_turns() {
         let metrics = runtime.metrics();
         assert_eq!((metrics.spawned, metrics.live), (2, 0));
         // Main twice: last in the first turn, and when woken in the last.
-        assert_eq!(metrics.polls, (yields + 1) + 1 + 2);
-        assert_eq!(metrics.wakes_local, yields + 1);
-        assert_eq!(metrics.turns, yields + 2);
+        assert_eq!(metrics.polls, (count + 1) + 1 + 2);
+        assert_eq!(metrics.wakes_local, count + 1);
+        assert_eq!(metrics.turns, count + 2);
         assert_eq!(metrics.longest_queue, 3);
         assert_eq!((metrics.waits, metrics.wakes_redundant), (0, 0));
     });

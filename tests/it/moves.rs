@@ -2,16 +2,10 @@
 //! after the move.
 
 use std::io::Write;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::thread;
+use std::sync::atomic::AtomicBool;
 
-use soloist::block_on;
 use soloist::io::{Async, AsyncRead, AsyncReadExt, AsyncWrite};
 use soloist::net::TcpStream;
-use soloist::time::sleep;
 
 use crate::support::*;
 
@@ -251,10 +245,10 @@ fn b107_a_source_that_moves_to_another_thread_while_it_is_read_loses_no_wake_up(
                 for _ in 0..here {
                     let (a, b) = Pipe::pair().unwrap();
                     let a = Async::new(a).unwrap();
-                    let reader = soloist::spawn(async move { (&a).read(&mut [0]).await });
+                    let reader = spawn(async move { (&a).read(&mut [0]).await });
                     others.push((b, reader));
                 }
-                soloist::task::yield_now().await;
+                yield_now().await;
                 let hooked = Hooked {
                     stream: ours,
                     when_empty: Box::new(move || {
@@ -271,10 +265,10 @@ fn b107_a_source_that_moves_to_another_thread_while_it_is_read_loses_no_wake_up(
                         for _ in 0..there {
                             let (a, b) = Pipe::pair().unwrap();
                             let a = Async::new(a).unwrap();
-                            let reader = soloist::spawn(async move { (&a).read(&mut [0]).await });
+                            let reader = spawn(async move { (&a).read(&mut [0]).await });
                             others.push((b, reader));
                         }
-                        soloist::task::yield_now().await;
+                        yield_now().await;
                         ask.recv().unwrap();
                         // The first thread is in its read now, which will find nothing.
                         let mut reader = &*elsewhere;
@@ -298,7 +292,7 @@ fn b107_a_source_that_moves_to_another_thread_while_it_is_read_loses_no_wake_up(
                     (result, byte)
                 };
                 // A task of its own, so that its waits do not poll the read again.
-                let writing = soloist::spawn(async move {
+                let writing = spawn(async move {
                     for _ in 0..50 {
                         sleep(MS).await;
                     }

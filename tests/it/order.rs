@@ -1,14 +1,7 @@
 //! First in, first out, with any number of ready tasks: the queue grows, wraps around, and
 //! is used again by the next runtime.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
-use std::task::Poll;
-use std::time::Instant;
-
-use soloist::task::yield_now;
-use soloist::{Runtime, block_on, spawn};
 
 use crate::support::*;
 
@@ -68,8 +61,8 @@ fn tasks_woken_within_a_generation_run_after_it_in_order() {
         // They are due in the middle of this generation.
         let slow = leak(Cell::new(0));
         for n in 100..200 {
-            spawn(std::future::poll_fn(move |_| {
-                std::thread::sleep(MS);
+            spawn(poll_fn(move |_| {
+                thread::sleep(MS);
                 slow.set(slow.get() + 1);
                 log.borrow_mut().push(n);
                 Poll::Ready(())

@@ -1,24 +1,16 @@
 //! Panics of tasks, destructors, outputs and wakers: each reaches its owner, and the
 //! others continue.
 
-use std::cell::{Cell, RefCell};
-use std::future::{pending, poll_fn};
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::panic::panic_any;
+use std::task::Wake;
 
 use futures_lite::FutureExt;
 use soloist::io::Async;
 use soloist::promise::promise;
 use soloist::runtime::RemoteTask;
-use soloist::task::{Builder, yield_now};
-use soloist::time::{Sleep, sleep, sleep_until};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::Builder;
+use soloist::time::{Sleep, sleep_until};
 
 use crate::support::*;
 
@@ -773,28 +765,5 @@ fn b30_tasks_queued_behind_a_panic_of_main_run_in_the_next_call() {
         runtime.block_on(yield_now());
         assert_eq!(order.take(), [0, 1, 2, 3, 4, 5]);
         runtime.run();
-    });
-}
-
-#[test]
-fn b30_tasks_queued_behind_a_propagated_panic_run_in_the_next_call() {
-    watchdog(|| {
-        let runtime = Runtime::builder().propagate_panics(true).build();
-        let order = Log::new();
-        for number in 0..10 {
-            spawn_detached(&runtime, async move {
-                order.push(number);
-                if number % 4 == 1 {
-                    panic_any(Payload(number));
-                }
-            });
-        }
-        for number in [1, 5, 9] {
-            let outcome = catch_unwind(AssertUnwindSafe(|| runtime.run()));
-            assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&Payload(number)));
-            assert_eq!(order.len() as u32, number + 1);
-        }
-        runtime.run();
-        assert_eq!(order.take(), (0..10).collect::<Vec<_>>());
     });
 }

@@ -1,21 +1,14 @@
 //! Promises: futures that a callback, a thread or another task completes.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
-use std::task::{Poll, Wake, Waker};
-use std::thread;
+use std::sync::Barrier;
+use std::sync::atomic::AtomicBool;
+use std::task::Wake;
 
 use fastrand::Rng;
 use soloist::io::Async;
 use soloist::promise::{Cancelled, Promise, Promised, promise};
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 
@@ -94,9 +87,7 @@ fn waiters_get_clones_of_the_result_in_the_order_of_their_waits() {
         assert_eq!(polls.each_ref().map(Cell::get), [1, 1, 1]);
         promise.set("the result".to_string()).unwrap();
         assert_eq!(log.len(), 0, "`set` polls nothing");
-        for waiter in waiters {
-            waiter.await;
-        }
+        join_all(waiters).await;
         assert_eq!(polls.each_ref().map(Cell::get), [2, 2, 2]);
         log.assert(&[0, 1, 2].map(|n| (n, Ok("the result".to_string()))));
     });
@@ -535,28 +526,6 @@ fn a_waker_is_replaced_dropped_and_woken_exactly_once() {
     });
 }
 
-#[test]
-fn dropping_the_promise_wakes_each_waiter_once() {
-    watchdog(|| {
-        let (promise, mut promised) = promise::<()>();
-        let mut clone = promised.clone();
-        let (first, first_waker) = CountWakes::new();
-        let (second, second_waker) = CountWakes::new();
-        assert!(poll_with(&mut promised, &first_waker).is_pending());
-        assert!(poll_with(&mut clone, &second_waker).is_pending());
-        drop(promise);
-        assert_eq!((first.get(), second.get()), (1, 1));
-        assert_eq!(Arc::strong_count(&first), 2);
-        assert!(matches!(
-            poll_with(&mut promised, &first_waker),
-            Poll::Ready(Err(_))
-        ));
-        drop(clone);
-        assert_eq!(Arc::strong_count(&second), 2);
-        assert_eq!((first.get(), second.get()), (1, 1));
-    });
-}
-
 /// A waker that uses the promise when it is woken, and when it is dropped.
 struct Meddler {
     promised: Mutex<Promised<u32>>,
@@ -587,7 +556,7 @@ fn wakers_can_use_the_promise_when_woken_and_when_dropped() {
             Arc::new(Meddler {
                 promised: Mutex::new(promised.clone()),
                 woken: Mutex::default(),
-                dropped: dropped,
+                dropped,
             })
         };
         let wakers = [(); 3].map(|()| Waker::from(meddler()));

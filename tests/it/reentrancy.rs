@@ -1,20 +1,11 @@
 //! User code that runs inside the runtime's code: destructors and wakers that call back.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::net::UdpSocket;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::Duration;
+use std::task::Wake;
 
 use soloist::io::Async;
-use soloist::task::{Task, yield_now};
-use soloist::time::{Sleep, interval, now, sleep, sleep_until};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::Task;
+use soloist::time::{Sleep, interval, now, sleep_until};
 
 use crate::support::*;
 
@@ -120,12 +111,7 @@ fn b32_wakers_can_use_the_runtime_when_dropped_and_when_woken() {
         let calls = leak(AtomicUsize::new(0));
         let ran = leak(AtomicUsize::new(0));
         let seen = Seen::new();
-        let waker = || {
-            Waker::from(Arc::new(Reentrant {
-                calls: calls,
-                ran: ran,
-            }))
-        };
+        let waker = || Waker::from(Arc::new(Reentrant { calls, ran }));
         /// Polls twice, with a new waker each time, and then to the end if `finish` is set.
         async fn twice<F: Future + Unpin>(mut future: F, waker: &dyn Fn() -> Waker, finish: bool) {
             for _ in 0..2 {
@@ -160,9 +146,7 @@ fn b32_wakers_can_use_the_runtime_when_dropped_and_when_woken() {
                 drop(socket);
             }
             // 14 futures with two wakers each; the tasks that they have spawned run.
-            for _ in 0..10 {
-                yield_now().await;
-            }
+            yields(10).await;
         });
         let calls_inside = calls.load(Ordering::SeqCst);
         assert!(calls_inside >= 2 * 14, "{calls_inside}");
@@ -247,48 +231,19 @@ impl Drop for Busy {
 
 #[test]
 fn b33_a_destructor_can_spawn_wake_cancel_deregister_and_set_timers() {
-    /// How the task is ended.
-    type End = fn(Task<()>) -> Pin<Box<dyn Future<Output = ()>>>;
-    let ends: [(End, bool, bool); 6] = [
-        (
-            |task| {
-                drop(task);
-                Box::pin(async {})
-            },
-            false,
-            false,
-        ),
-        (
-            |task| Box::pin(async { _ = task.cancel().await }),
-            false,
-            false,
-        ),
-        (
-            |task| {
-                task.abort_handle().abort();
-                Box::pin(async { _ = task.join().await })
-            },
-            false,
-            false,
-        ),
-        (|task| Box::pin(task), true, false),
-        (
-            |task| Box::pin(async { assert!(task.join().await.unwrap_err().is_panic()) }),
-            false,
-            true,
-        ),
-        // Dropped with the runtime.
-        (
-            |task| {
-                task.detach();
-                Box::pin(async {})
-            },
-            false,
-            false,
-        ),
-    ];
+    /// How the task ends.
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum End {
+        Dropped,
+        Cancelled,
+        Aborted,
+        Done,
+        Panics,
+        WithTheRuntime,
+    }
+    use End::*;
     watchdog(move || {
-        for (number, (end, done, panics)) in ends.into_iter().enumerate() {
+        for end in [Dropped, Cancelled, Aborted, Done, Panics, WithTheRuntime] {
             let spawned = leak(Cell::new(0));
             let unspawned = leak(Cell::new(0));
             let (sibling, victim) = (Seen::new(), Seen::new());
@@ -298,42 +253,42 @@ fn b33_a_destructor_can_spawn_wake_cancel_deregister_and_set_timers() {
                 let victim_task = spawn(victim.probe());
                 yield_now().await;
                 let task = spawn(Busy {
-                    spawned: spawned,
-                    unspawned: unspawned,
+                    spawned,
+                    unspawned,
                     sibling: sibling.waker(),
                     victim: Some(victim_task),
                     socket: None,
                     sleep: None,
-                    done,
-                    panics,
+                    done: end == Done,
+                    panics: end == Panics,
                 });
-                if !done && !panics {
+                if !matches!(end, Done | Panics) {
                     yield_now().await;
                 }
-                end(task).await;
-                for _ in 0..4 {
-                    yield_now().await;
+                match end {
+                    Dropped => drop(task),
+                    Cancelled => assert!(task.cancel().await.is_none()),
+                    Aborted => {
+                        task.abort_handle().abort();
+                        assert!(task.join().await.is_err());
+                    }
+                    Done => task.await,
+                    Panics => assert!(task.join().await.unwrap_err().is_panic()),
+                    WithTheRuntime => task.detach(),
                 }
+                yields(4).await;
             });
-            let with_runtime = number == 5;
-            let expected = if with_runtime {
-                (0, 0, 0, 1)
-            } else {
-                (1, 1, 1, 2)
-            };
-            let got = (
-                spawned.get(),
-                unspawned.get(),
-                victim.drops.get(),
-                sibling.polls.get(),
-            );
-            assert_eq!(got, expected, "end {number}");
+            let with_runtime = end == WithTheRuntime;
+            let counts = || (spawned.get(), unspawned.get(), victim.drops.get());
+            let expected = if with_runtime { (0, 0, 0) } else { (1, 1, 1) };
+            assert_eq!(counts(), expected, "{end:?}");
+            let polls = if with_runtime { 1 } else { 2 };
+            assert_eq!(sibling.polls.get(), polls, "{end:?}");
             // Neither timers nor sockets are left behind.
             assert_eq!(runtime.next_deadline().is_some(), with_runtime);
             drop(runtime);
-            let got = (spawned.get(), unspawned.get(), victim.drops.get());
             let expected = if with_runtime { (0, 1, 1) } else { (1, 1, 1) };
-            assert_eq!(got, expected, "end {number}");
+            assert_eq!(counts(), expected, "{end:?}");
             assert_eq!(sibling.drops.get(), 1);
         }
     });

@@ -1,22 +1,13 @@
 //! `block_on`, `run`, `turn`, handles, and the order in which tasks run.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn, ready};
+use std::future::ready;
 use std::net::UdpSocket;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::panic::panic_any;
 
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::{Builder, yield_now};
-use soloist::time::{interval, now, sleep, sleep_until, timeout};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::Builder;
+use soloist::time::{interval, now, sleep_until, timeout};
 
 use crate::support::*;
 
@@ -59,9 +50,7 @@ fn block_on_starts_no_thread_and_opens_no_fd_before_the_first_socket() {
             let tasks: Vec<_> = (0..10)
                 .map(|millis| spawn(sleep(Duration::from_millis(millis % 3))))
                 .collect();
-            for task in tasks {
-                task.await;
-            }
+            join_all(tasks).await;
             let remote = Handle::current().spawn(|| async { 1 });
             remote.await.unwrap();
             _ = timeout(MS, pending::<()>()).await;
@@ -127,18 +116,6 @@ fn a_socket_can_be_used_in_several_runtimes_of_its_thread() {
         let mut buf = [0; 12];
         runtime.block_on(async { server.read_exact(&mut buf).await.unwrap() });
         assert_eq!(&buf, b"carried over");
-    });
-}
-
-#[test]
-fn tasks_run_first_in_first_out() {
-    runtime_test(|runtime| {
-        let log = Log::new();
-        for number in 0..1_000 {
-            runtime.spawn(async move { log.push(number) }).detach();
-        }
-        runtime.run();
-        assert_eq!(log.take(), Vec::from_iter(0..1_000));
     });
 }
 
@@ -245,41 +222,14 @@ fn spawned_tasks_go_to_the_end_of_the_queue() {
                 let children =
                     ["a", "b"].map(|name| spawn(async move { log.push(format!("{n}{name}")) }));
                 log.push(n.to_string());
-                for child in children {
-                    child.await;
-                }
+                join_all(children).await;
                 log.push(format!("{n} ends"));
             })
         });
-        for parent in parents {
-            parent.await;
-        }
+        join_all(parents).await;
         log.assert(&[
             "0", "1", "2", "0a", "0b", "1a", "1b", "2a", "2b", "0 ends", "1 ends", "2 ends",
         ]);
-    });
-}
-
-#[test]
-fn a_task_that_always_wakes_itself_does_not_starve_others() {
-    runtime_test(|runtime| {
-        let polls = leak(Cell::new(0));
-        spawn_detached(
-            &runtime,
-            poll_fn(move |cx| {
-                polls.set(polls.get() + 1);
-                cx.waker().wake_by_ref();
-                Poll::<()>::Pending
-            }),
-        );
-        let task = runtime.spawn(async {
-            for _ in 0..10 {
-                yield_now().await;
-            }
-        });
-        runtime.block_on(task);
-        // They take turns.
-        assert!((10..=13).contains(&polls.get()), "{}", polls.get());
     });
 }
 
@@ -477,12 +427,7 @@ fn run_forever_returns_on_stop_only() {
 fn a_stop_is_remembered_until_a_run_sees_it() {
     runtime_test(|runtime| {
         let polls = leak(Cell::new(0));
-        let spins = runtime.spawn(async move {
-            loop {
-                polls.set(polls.get() + 1);
-                yield_now().await;
-            }
-        });
+        let spins = runtime.spawn(count_yields(polls));
         for forever in [false, true] {
             let before = polls.get();
             // Two stops count as one.
@@ -886,7 +831,7 @@ fn wait_panics_on_the_runtimes_own_thread_and_cancels_the_task() {
                         `.await` it";
         let seen = leak(AtomicUsize::new(0));
         let make = move || async move { _ = seen.fetch_add(1, Ordering::SeqCst) };
-        let task = runtime.handle().spawn(make.clone());
+        let task = runtime.handle().spawn(make);
         assert_eq!(panic_of(|| task.wait()), expected);
         runtime.block_on(async {
             let task = Handle::current().spawn(make);
@@ -955,7 +900,7 @@ fn calls() -> [fn(&Runtime); 4] {
 }
 
 #[test]
-fn propagated_panics_end_the_call_and_leave_the_other_tasks_intact() {
+fn b30_propagated_panics_end_the_call_and_leave_the_other_tasks_intact() {
     watchdog(|| {
         for call in calls() {
             for remote in [false, true] {

@@ -1,13 +1,9 @@
 //! `Builder::warn_slow`, and the times that `Builder::inspect` measures.
 
-use std::future::{Future, pending};
 use std::iter;
-use std::thread;
-use std::time::Duration;
 
-use soloist::task::{Builder, yield_now};
-use soloist::time::sleep;
-use soloist::{Runtime, inspect, spawn};
+use soloist::inspect;
+use soloist::task::Builder;
 
 use crate::support::*;
 
@@ -69,9 +65,7 @@ fn many_short_polls_are_reported_as_a_slow_turn() {
             let tasks: Vec<_> = (0..70)
                 .map(|_| spawn(async { thread::sleep(5 * MS) }))
                 .collect();
-            for task in tasks {
-                task.await;
-            }
+            join_all(tasks).await;
         })
     };
     // On a busy machine a single poll may be slow.
@@ -134,9 +128,7 @@ fn inspect_measures_the_polls_of_a_task() {
             (new.total_poll, new.longest_poll),
             (Some(Duration::ZERO), Some(Duration::ZERO))
         );
-        for _ in 0..4 {
-            turn(&runtime);
-        }
+        turns(&runtime, 4);
         let tasks = runtime.tasks();
         let [info] = &tasks[..] else {
             panic!("{tasks:?}")

@@ -1,12 +1,8 @@
 //! Registering a socket with the reactor, changing its interest, and deregistering it.
 
 use std::io::{self, Read, Write};
-use std::rc::Rc;
-use std::thread;
 
 use soloist::io::Async;
-use soloist::time::sleep;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 
@@ -43,7 +39,7 @@ fn waits_for_reading_and_writing_are_independent() {
         let written = fill(&here);
         let here = Rc::new(here);
         let (reader, writer) = (here.clone(), here.clone());
-        let (read, wrote) = (log.clone(), log.clone());
+        let (read, wrote) = (log, log);
         let reader = spawn(async move {
             reader.readable().await.unwrap();
             read.push("readable");

@@ -9,13 +9,7 @@
 //! (`threads::b82_none_of_a_million_calls_is_lost` races calls with going idle. It needs two
 //! cores.)
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::task::Waker;
-use std::thread;
-
 use fastrand::Rng;
-use soloist::Runtime;
 
 use crate::support::*;
 
@@ -93,7 +87,7 @@ fn end_the_task(rounds: u64) {
         seen.ready.set(true);
         turn(&runtime);
         if round % 5 == 0 {
-            runtime.block_on(soloist::task::yield_now());
+            runtime.block_on(yield_now());
         }
         drop(runtime);
     });

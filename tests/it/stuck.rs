@@ -1,21 +1,12 @@
 //! `block_on` and `run` panic when it is certain that nothing can happen any more, and only
 //! then.
 
-use std::cell::Cell;
-use std::future::{Future, pending, poll_fn};
-use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
-use std::thread;
-use std::time::Duration;
-
 use futures_lite::future::{or, zip};
 use soloist::io::AsyncReadExt;
 use soloist::net::{TcpListener, TcpStream};
 use soloist::promise::promise;
-use soloist::task::{Builder, TaskGroup, yield_now};
-use soloist::time::{sleep, timeout};
-use soloist::{Handle, Runtime, Task, block_on, spawn};
+use soloist::task::{Builder, TaskGroup};
+use soloist::time::timeout;
 
 use crate::support::*;
 
@@ -333,7 +324,7 @@ fn a_job_of_the_pool() {
 fn sockets_and_timers_keep_a_runtime_from_being_stuck() {
     watchdog(|| {
         // A server, while main never ends by itself.
-        let (done, wait) = std::sync::mpsc::channel();
+        let (done, wait) = mpsc::channel();
         thread::spawn(move || {
             let result = panic_of(|| {
                 block_on(async {
@@ -390,7 +381,7 @@ fn an_endless_sleep_that_another_thread_can_reset_is_not_stuck() {
             assert!(sleep.as_mut().poll(cx).is_pending());
             endless = Some(thread::spawn(move || {
                 thread::sleep(30 * MS);
-                sleep.reset(std::time::Instant::now());
+                sleep.reset(Instant::now());
             }));
             Poll::Pending
         }));

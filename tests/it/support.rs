@@ -1,27 +1,34 @@
 //! What the tests share: the watchdog, futures and wakers that record what happens to them, and
 //! measurements.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
-use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
-use std::future::{Future, pending};
 use std::io::Write;
 use std::net::UdpSocket;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::task::Wake;
+use std::thread::ThreadId;
 
 use futures_lite::FutureExt;
-use soloist::Runtime;
 use soloist::io::Async;
 use soloist::runtime::Turn;
-use soloist::time::{sleep, timeout};
+use soloist::time::timeout;
+
+/// What most tests use: they import all of this module.
+pub(crate) use std::cell::{Cell, RefCell};
+pub(crate) use std::future::{Future, pending, poll_fn};
+pub(crate) use std::panic::{AssertUnwindSafe, catch_unwind};
+pub(crate) use std::pin::Pin;
+pub(crate) use std::rc::Rc;
+pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
+pub(crate) use std::sync::{Arc, Mutex, mpsc};
+pub(crate) use std::task::{Context, Poll, Waker};
+pub(crate) use std::thread;
+pub(crate) use std::time::{Duration, Instant};
+
+pub(crate) use soloist::task::yield_now;
+pub(crate) use soloist::time::sleep;
+pub(crate) use soloist::{Handle, Runtime, Task, block_on, spawn};
 
 /// Runs a test on a thread of its own, so that every runtime and reactor in it is new,
 /// and ends the whole process if it hangs.
@@ -255,10 +262,22 @@ pub(crate) fn waker_fn(f: impl Fn() + Send + Sync + 'static) -> Waker {
     Waker::from(Arc::new(CallOnWake(f)))
 }
 
+/// A future that calls `first` with its waker in its first poll, and is ready at the second.
+pub(crate) fn pending_once(first: impl FnOnce(&Waker)) -> impl Future<Output = ()> {
+    let mut first = Some(first);
+    poll_fn(move |cx| match first.take() {
+        Some(first) => {
+            first(cx.waker());
+            Poll::Pending
+        }
+        None => Poll::Ready(()),
+    })
+}
+
 /// Counts the polls of a future.
 pub(crate) async fn count_polls<F: Future>(counter: &Cell<usize>, future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         counter.set(counter.get() + 1);
         future.as_mut().poll(cx)
     })
@@ -310,6 +329,34 @@ pub(crate) fn turn(runtime: &Runtime) -> Turn {
     runtime.turn(Some(Duration::ZERO)).unwrap()
 }
 
+/// Makes so many turns without waiting.
+pub(crate) fn turns(runtime: &Runtime, count: usize) {
+    for _ in 0..count {
+        turn(runtime);
+    }
+}
+
+/// Yields so many times.
+pub(crate) async fn yields(count: usize) {
+    for _ in 0..count {
+        yield_now().await;
+    }
+}
+
+/// Yields for ever, and counts its polls.
+pub(crate) async fn count_yields(polls: &Cell<usize>) {
+    loop {
+        polls.set(polls.get() + 1);
+        yield_now().await;
+    }
+}
+
+pub(crate) async fn join_all(tasks: impl IntoIterator<Item = impl Future>) {
+    for task in tasks {
+        task.await;
+    }
+}
+
 /// Makes turns without waiting, until no task is ready.
 #[track_caller]
 pub(crate) fn run_until_idle(runtime: &Runtime) {
@@ -318,7 +365,7 @@ pub(crate) fn run_until_idle(runtime: &Runtime) {
 
 /// Polls a future once with the waker of the task that calls this.
 pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
 
 /// The number of open file descriptors of this process. Other tests open some at the same time:
@@ -487,7 +534,7 @@ pub(crate) fn on_thread<R: Send + 'static>(
             waker.wake();
         }
     });
-    std::future::poll_fn(move |cx| {
+    poll_fn(move |cx| {
         let mut shared = shared.lock().unwrap();
         match shared.result.take() {
             Some(Ok(result)) => Poll::Ready(result),

@@ -1,16 +1,8 @@
 //! Values that belong to a task.
 
-use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Waker};
-use std::thread;
+use std::pin::pin;
 
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{Task, block_on, spawn, task_local};
+use soloist::task_local;
 
 use crate::support::*;
 
@@ -83,9 +75,7 @@ fn tasks_do_not_see_values_of_other_tasks() {
             assert_eq!(depth(), None);
             yield_now().await;
         }
-        for task in tasks {
-            task.await;
-        }
+        join_all(tasks).await;
         assert_eq!(depth(), None);
     });
 }
@@ -234,8 +224,8 @@ fn a_panic_in_a_scope_restores_the_value_outside() {
 
 fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     match future.poll(&mut Context::from_waker(Waker::noop())) {
-        std::task::Poll::Ready(output) => Some(output),
-        std::task::Poll::Pending => None,
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }
 
@@ -346,7 +336,7 @@ fn a_value_is_dropped_with_its_scope() {
             // Done, cancelled, never polled.
             LOCAL.scope(value.clone(), async {}).await;
             assert_eq!(Rc::strong_count(&value), 1);
-            let task = spawn(LOCAL.scope(value.clone(), std::future::pending::<()>()));
+            let task = spawn(LOCAL.scope(value.clone(), pending::<()>()));
             yield_now().await;
             assert_eq!(Rc::strong_count(&value), 2);
             drop(task);

@@ -1,20 +1,13 @@
 //! `Task`, `JoinError` and `yield_now`: how a task ends, and when its future and
 //! its output are dropped.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::error::Error;
-use std::future::{Future, pending};
 use std::hint::black_box;
 use std::io;
 use std::panic::panic_any;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::Waker;
-use std::thread;
 
-use soloist::task::{Builder, JoinError, Task, yield_now};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::{Builder, JoinError, Task};
 
 use crate::support::*;
 
@@ -384,7 +377,7 @@ fn only_the_last_waker_is_kept_and_woken_when_a_task_ends() {
             }
             drop((one_waker, two_waker));
             // The task holds the second waker, once.
-            let counts = || [&one, &two].map(std::sync::Arc::strong_count);
+            let counts = || [&one, &two].map(Arc::strong_count);
             assert_eq!(counts(), [1, 2]);
             if abort {
                 task.abort_handle().abort();

@@ -1,20 +1,9 @@
 //! The end of tasks and runtimes while wakers, handles and other threads still exist.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::net::UdpSocket;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::Instant;
 
 use soloist::io::Async;
-use soloist::task::{AbortHandle, yield_now};
-use soloist::time::sleep;
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::task::AbortHandle;
 
 use crate::support::*;
 
@@ -77,7 +66,7 @@ fn b12_handles_and_wakers_are_used_on_another_thread_while_the_runtime_is_droppe
 }
 
 #[test]
-fn b13_the_last_waker_of_a_task_is_used_after_its_runtime_is_dropped() {
+fn b13_b15_the_last_waker_of_a_task_is_used_after_its_runtime_is_dropped() {
     /// What is done with the waker.
     type End = fn(Waker);
     let ends: [End; 4] = [
@@ -205,32 +194,6 @@ fn b14_b101_a_destructor_that_panics_leaves_no_future_to_another_thread() {
 }
 
 #[test]
-fn b15_a_waker_in_a_static_outlives_its_runtime() {
-    static LEAKED: Mutex<Vec<Waker>> = Mutex::new(Vec::new());
-    watchdog(|| {
-        let seen = Seen::new();
-        block_on(async {
-            spawn(seen.probe()).detach();
-            poll_fn(|cx| {
-                LEAKED.lock().unwrap().push(cx.waker().clone());
-                Poll::Ready(())
-            })
-            .await;
-            yield_now().await;
-            LEAKED.lock().unwrap().push(seen.waker());
-        });
-        assert_dropped_here(&seen);
-        let count = elsewhere(|| {
-            let mut wakers = LEAKED.lock().unwrap();
-            wakers.iter().for_each(Waker::wake_by_ref);
-            wakers.drain(..).map(Waker::wake).count()
-        });
-        assert_eq!(count, 2);
-        assert_eq!(seen.counts(), (1, 1));
-    });
-}
-
-#[test]
 fn b16_wakers_of_a_thread_that_has_ended_do_nothing() {
     watchdog(|| {
         // The wakers of a main, of a task, and of the executor that waits for a `RemoteTask`:
@@ -344,9 +307,7 @@ fn b19_a_foreign_wake_in_the_last_poll_leads_to_no_other_poll() {
             Poll::Ready("done")
         }));
         runtime.run();
-        for _ in 0..3 {
-            turn(&runtime);
-        }
+        turns(&runtime, 3);
         assert_eq!((polls.get(), drops.get()), (1, 1));
         assert_eq!(runtime.block_on(task), "done");
     });
@@ -374,9 +335,7 @@ fn b19_foreign_wakes_around_the_last_poll_lead_to_one_drop() {
                 seen.ready.set(true);
                 task.await;
                 let polls = seen.polls.get();
-                for _ in 0..3 {
-                    yield_now().await;
-                }
+                yields(3).await;
                 assert_eq!(seen.counts(), (polls, 1));
             }
         });
@@ -439,9 +398,7 @@ fn b20_wakers_work_in_every_state_of_their_task() {
                 );
                 turn(&runtime);
                 place(then, between.waker());
-                for _ in 0..3 {
-                    turn(&runtime);
-                }
+                turns(&runtime, 3);
                 let expected = 1 + usize::from(wakes);
                 assert_eq!(between.polls.get(), expected);
                 assert_eq!(within.polls.get(), expected);
@@ -458,9 +415,7 @@ fn b20_wakers_work_in_every_state_of_their_task() {
                 // Done, and then dropped.
                 let wakers = [between.waker(), within.waker()];
                 between.finish();
-                for _ in 0..3 {
-                    turn(&runtime);
-                }
+                turns(&runtime, 3);
                 let polls = between.polls.get();
                 place(then, wakers[0].clone());
                 turn(&runtime);
@@ -516,9 +471,7 @@ fn b21_an_event_of_a_source_dropped_in_the_same_batch_wakes_no_other() {
             for address in addresses {
                 sender.send_to(b"both in one batch", address).unwrap();
             }
-            for _ in 0..300 {
-                yield_now().await;
-            }
+            yields(300).await;
             assert_eq!(events.load(Ordering::SeqCst), 2);
             assert_eq!(wakes.get(), 0, "the third has got an event of the second");
             let address = third.lock().unwrap().as_ref().expect("it was made").1;
@@ -581,34 +534,6 @@ fn b22_a_thread_that_reuses_a_thread_number_is_not_the_owner() {
             assert_eq!(counts.polls.load(Ordering::SeqCst), 1);
             assert_eq!(counts.drops.load(Ordering::SeqCst), 0);
         }
-    });
-}
-
-#[test]
-fn a_dropped_runtime_drops_everything_but_outputs_with_a_handle() {
-    watchdog(|| {
-        let token = Rc::new(());
-        let (kept, done) = {
-            let runtime = Runtime::new();
-            let future = |token: Rc<()>| async move {
-                pending::<()>().await;
-                drop(token);
-            };
-            let kept = runtime.spawn(future(token.clone()));
-            runtime.spawn(future(token.clone())).detach();
-            let mut gone = runtime.spawn(future(token.clone()));
-            let output = token.clone();
-            let done = runtime.spawn(async move { output });
-            runtime.block_on(async { assert!(poll_once(&mut gone).await.is_pending()) });
-            drop(gone);
-            (kept, done)
-        };
-        // That of the output, and ours.
-        assert_eq!(Rc::strong_count(&token), 2);
-        assert!(kept.is_finished() && done.is_finished());
-        assert!(block_on(kept.join()).unwrap_err().is_cancelled());
-        drop(block_on(done));
-        assert_eq!(Rc::strong_count(&token), 1);
     });
 }
 

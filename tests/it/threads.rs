@@ -1,21 +1,13 @@
 //! Threads that end, threads that call handles, and forks.
 
 use std::any::Any;
-use std::cell::RefCell;
-use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
 
 use fastrand::Rng;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::yield_now;
-use soloist::time::{sleep, timeout};
-use soloist::{Handle, Runtime, block_on, spawn};
+use soloist::time::timeout;
 
 use crate::support::*;
 
@@ -29,7 +21,6 @@ thread_local! {
 /// All that a thread can leave behind.
 fn leave_behind(ends: &'static AtomicUsize) -> Vec<Box<dyn Any>> {
     let ended = || {
-        let ends = ends;
         OnDrop(move || {
             ends.fetch_add(1, Ordering::SeqCst);
         })
@@ -86,7 +77,7 @@ fn leave_behind(ends: &'static AtomicUsize) -> Vec<Box<dyn Any>> {
         let task = runtime.spawn(async { 2 });
         drop(task);
         // With the rest of the thread it works, or panics.
-        let _ = std::panic::catch_unwind(|| {
+        let _ = catch_unwind(|| {
             block_on(async {
                 spawn(async {}).await;
                 sleep(MS).await;
@@ -122,7 +113,7 @@ fn b81_everything_can_be_dropped_in_destructors_of_thread_locals() {
                     if first {
                         KEPT.with(|_| {});
                     }
-                    let mut left = leave_behind(&ends);
+                    let mut left = leave_behind(ends);
                     if reversed {
                         left.reverse();
                     }
@@ -152,7 +143,7 @@ fn b81_a_runtime_in_a_thread_local_is_dropped_with_its_thread() {
                     dropped.fetch_add(1, Ordering::SeqCst);
                 });
                 RUNTIME.with(|runtime| {
-                    spawn_detached(&runtime, hold(guard));
+                    spawn_detached(runtime, hold(guard));
                     runtime.block_on(async {
                         yield_now().await;
                         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -277,7 +268,7 @@ fn b82_wakes_of_one_task_from_several_threads_are_not_lost() {
                                 if is_over.load(Ordering::Relaxed) {
                                     return;
                                 }
-                                std::thread::yield_now();
+                                thread::yield_now();
                             }
                             turn.fetch_add(1, Ordering::Release);
                             waker.wake_by_ref();
@@ -431,7 +422,7 @@ mod forks {
     fn b84_a_child_that_continues_in_a_task_does_not_affect_the_parent() {
         in_own_process(|| {
             let parent = std::process::id();
-            let result = std::panic::catch_unwind(|| {
+            let result = catch_unwind(|| {
                 block_on(async {
                     let (ours, theirs) = tcp_pair();
                     let mut stream = TcpStream::try_from(ours).unwrap();
