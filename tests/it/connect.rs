@@ -1,14 +1,11 @@
 //! Happy Eyeballs: several addresses are tried one after the other, and concurrently.
 
-use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use soloist::net::{TcpListener, TcpStream};
-use soloist::time::{sleep, timeout};
-use soloist::{block_on, spawn};
+use soloist::time::timeout;
 
 use crate::support::*;
 

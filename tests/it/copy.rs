@@ -1,20 +1,15 @@
 //! `io::copy_bidirectional` and `io::split`.
 
-use std::cell::RefCell;
-use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::pin::pin;
 
 use soloist::future::{try_zip, zip};
 use soloist::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Cursor, copy_bidirectional, split,
 };
 use soloist::net::TcpStream;
-use soloist::spawn;
 use soloist::stream::{self, StreamExt};
-use soloist::task::{Task, yield_now};
+use soloist::task::Task;
 
 use crate::support::*;
 

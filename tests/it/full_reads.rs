@@ -1,13 +1,11 @@
 //! Reads that fill their buffer: the next read is tried, since more data may be available.
 
-use std::cell::Cell;
 use std::io::Write;
 use std::pin::pin;
 
 use futures_lite::future::zip;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 

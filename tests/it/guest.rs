@@ -1,23 +1,13 @@
 //! Guest mode: the fd is readable when the runtime has something to do, and only then.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::mpsc;
-use std::task::{Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
-use soloist::task::yield_now;
-use soloist::time::{sleep, sleep_until, timeout};
-use soloist::{Runtime, Task, block_on, spawn};
+use soloist::time::{sleep_until, timeout};
 
 use crate::support::*;
 use crate::sys;

@@ -1,7 +1,5 @@
 //! Accepting connections, of TCP and of Unix sockets.
 
-#[cfg(target_os = "linux")]
-use std::cell::Cell;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -9,8 +7,6 @@ use futures_lite::StreamExt;
 #[cfg(target_os = "linux")]
 use soloist::net::unix::{UnixListener, UnixStream};
 use soloist::net::{TcpListener, TcpStream};
-use soloist::spawn;
-use soloist::task::yield_now;
 
 use crate::support::*;
 

@@ -1,21 +1,14 @@
 //! TCP sockets, and the threads that they are used on.
 
-use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::{Pin, pin};
-use std::sync::mpsc;
-use std::task::{Context, Waker};
-use std::thread;
-use std::time::Duration;
+use std::pin::pin;
 
 use futures_lite::future::zip;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::yield_now;
-use soloist::time::{sleep, timeout};
-use soloist::{Runtime, block_on, spawn};
+use soloist::time::timeout;
 
 use crate::support::*;
 
@@ -516,7 +509,6 @@ async fn assert_woken_after(disturb: impl AsyncFnOnce()) {
 /// A future that waited on one thread is dropped or polled on the thread to which the socket has
 /// moved, whose reactor does not know the wait.
 #[test]
-#[expect(clippy::async_yields_async, reason = "the wait goes elsewhere")]
 fn a_wait_that_moves_with_its_socket_does_not_end_another_wait() {
     for drop_it in [true, false] {
         watchdog(move || {
@@ -545,7 +537,6 @@ fn a_wait_that_moves_with_its_socket_does_not_end_another_wait() {
 /// The slot of a socket that has moved away belongs to another source when a wait for the socket
 /// is dropped.
 #[test]
-#[expect(clippy::async_yields_async, reason = "the wait goes elsewhere")]
 fn b21_a_wait_dropped_late_does_not_end_a_wait_for_the_next_source_in_the_slot() {
     watchdog(|| {
         let (ours, theirs) = tcp_pair();

@@ -1,21 +1,18 @@
 //! The network in memory: it behaves like the system's, and is deterministic to the byte.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::io::ErrorKind;
 use std::net::Shutdown;
 use std::pin::pin;
-use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use futures_lite::StreamExt;
 use soloist::future::{poll_once, zip};
 use soloist::io::{AsyncReadExt, AsyncWriteExt, copy};
 use soloist::runtime::{Clock, Runtime, Schedule};
+use soloist::testing;
 use soloist::testing::net::{Link, Network, TcpListener, TcpStream, on_host};
-use soloist::time::{now, sleep, timeout};
-use soloist::{spawn, testing};
+use soloist::time::{now, timeout};
 
 use crate::support::*;
 use crate::virtual_time::virtual_test;

@@ -2,19 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
-use std::thread;
-use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::future::{try_zip, zip};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::process::{Child, Command, Stdio};
-use soloist::time::{sleep, timeout};
-use soloist::{block_on, spawn};
+use soloist::time::timeout;
 
 use crate::support::*;
 

@@ -1,23 +1,16 @@
 //! Sources and the tasks that wait for them: which tasks are woken, and what waiting costs.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 #[cfg(target_os = "linux")]
 use std::os::fd::{AsFd, AsRawFd};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::pin::pin;
 
 use futures_lite::future::{or, zip};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use soloist::io::Async;
-use soloist::task::yield_now;
-use soloist::time::{now, sleep, sleep_until, timeout};
-use soloist::{Handle, Runtime, block_on, net, spawn};
+use soloist::net;
+use soloist::time::{now, sleep_until, timeout};
 
 use crate::support::*;
 

@@ -3,9 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::pin;
-use std::task::Poll;
 
-use soloist::block_on;
 use soloist::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket, resolve};
 
 use crate::support::*;
@@ -27,6 +25,10 @@ fn at_once(address: impl ToSocketAddrs) -> Vec<SocketAddr> {
 }
 
 #[test]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "references are addresses as well"
+)]
 fn numeric_addresses_resolve_at_once() {
     watchdog(|| {
         let v4 = at("127.0.0.1:80");

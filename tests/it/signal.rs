@@ -1,13 +1,8 @@
 //! Signals: the last one is never lost, and a flood of wakes does not delay them.
 
-use std::cell::Cell;
-use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
-use std::thread;
+use std::sync::atomic::AtomicBool;
 
 use futures_lite::StreamExt;
 use futures_lite::future::{or, zip};
@@ -15,9 +10,6 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::raise;
 use soloist::signal::ctrl_c;
 use soloist::signal::unix::{SignalKind, signal};
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 

@@ -8,8 +8,6 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::{OFlags, fcntl_getfl};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, BufReader, stdin};
 use soloist::stream::StreamExt;
-use soloist::task::yield_now;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 use crate::sys::pty;

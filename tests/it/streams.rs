@@ -3,14 +3,12 @@
 use std::fmt::Debug;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::future;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use soloist::io::Async;
-use soloist::task::yield_now;
-use soloist::{block_on, net, spawn};
+use soloist::net;
 
 use crate::support::*;
 
@@ -21,7 +19,7 @@ trait Kind: Copy + 'static {
     type WriteHalf: AsyncWrite + Unpin + 'static;
     type Std: Read + Write;
     fn std_pair(self) -> (Self::Std, Self::Std);
-    fn from_std(self, stream: Self::Std) -> Self::Stream;
+    fn wrap(self, stream: Self::Std) -> Self::Stream;
     fn into_std(self, stream: Self::Stream) -> Result<Self::Std, Self::Stream>;
     fn split(self, stream: Self::Stream) -> (Self::ReadHalf, Self::WriteHalf);
     fn reunite(self, halves: (Self::ReadHalf, Self::WriteHalf)) -> Self::Stream;
@@ -31,7 +29,7 @@ trait Kind: Copy + 'static {
 
     fn pair(self) -> (Self::Stream, Self::Stream) {
         let (one, other) = self.std_pair();
-        (self.from_std(one), self.from_std(other))
+        (self.wrap(one), self.wrap(other))
     }
 }
 
@@ -48,7 +46,7 @@ macro_rules! kind {
             fn std_pair(self) -> ($std, $std) {
                 $pair
             }
-            fn from_std(self, stream: $std) -> $stream {
+            fn wrap(self, stream: $std) -> $stream {
                 stream.try_into().unwrap()
             }
             fn into_std(self, stream: $stream) -> Result<$std, $stream> {
@@ -127,7 +125,7 @@ of_both_kinds!(
 
 async fn streams_come_from_std_and_go_back(kind: impl Kind) {
     let (ours, mut theirs) = kind.std_pair();
-    let mut stream = kind.from_std(ours);
+    let mut stream = kind.wrap(ours);
     fails_soon(stream.read(&mut [0])).await;
     theirs.write_all(b"x").unwrap();
     assert_eq!(soon(stream.read(&mut [0; 8])).await.unwrap(), 1);
@@ -136,13 +134,13 @@ async fn streams_come_from_std_and_go_back(kind: impl Kind) {
     let error = std.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     theirs.write_all(b"x").unwrap();
-    let mut stream = kind.from_std(std);
+    let mut stream = kind.wrap(std);
     assert_eq!(soon(stream.read(&mut [0; 8])).await.unwrap(), 1);
 }
 
 async fn into_std_gives_the_stream_back_while_it_has_clones(kind: impl Kind) {
     let (ours, mut theirs) = kind.std_pair();
-    let stream = kind.from_std(ours);
+    let stream = kind.wrap(ours);
     let clone = stream.clone();
     let mut stream = kind.into_std(stream).err().expect("it has a clone");
     theirs.write_all(b"x").unwrap();
@@ -301,7 +299,7 @@ async fn b75_closing_after_a_reset_is_no_error_and_no_hang(kind: impl Kind) {
 
 async fn a_stream_whose_buffer_is_full_is_flushed_and_closed_at_once(kind: impl Kind) {
     let (ours, theirs) = kind.std_pair();
-    flushes_and_closes(kind.from_std(ours), theirs).await;
+    flushes_and_closes(kind.wrap(ours), theirs).await;
 }
 
 #[test]

@@ -5,24 +5,15 @@
     reason = "sleeps go from one runtime to the other"
 )]
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn, ready};
+use std::future::ready;
 use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use futures_lite::future::or;
 use futures_lite::{StreamExt, stream};
-use soloist::task::yield_now;
 use soloist::time::{
-    MissedTickBehavior, Sleep, interval, interval_at, now, sleep, sleep_until, timeout, timeout_at,
+    MissedTickBehavior, Sleep, interval, interval_at, now, sleep_until, timeout, timeout_at,
 };
-use soloist::{Handle, Runtime, block_on, spawn};
 
 use crate::support::*;
 

@@ -1,18 +1,13 @@
 //! The events of a trace of known workloads, and the files that are written of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::pending;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Poll;
-use std::thread;
-use std::time::Duration;
 
 use serde_json::Value;
+use soloist::future;
 use soloist::promise::promise;
-use soloist::task::{self, TaskGroup, yield_now};
-use soloist::time::{sleep, timeout};
+use soloist::task::{self, TaskGroup};
+use soloist::time::timeout;
 use soloist::trace::{self, By, For, Happened, How, Trace};
-use soloist::{Handle, Runtime, block_on, future, spawn};
 
 use crate::support::*;
 

@@ -1,18 +1,14 @@
 //! UDP sockets, and what all datagram sockets have in common.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::thread;
 
 use futures_lite::future::zip;
 use soloist::net::UdpSocket;
 #[cfg(unix)]
 use soloist::net::unix::UnixDatagram;
-use soloist::task::yield_now;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 

@@ -1,7 +1,5 @@
 //! Unix sockets.
 
-#[cfg(target_os = "linux")]
-use std::cell::Cell;
 use std::fs;
 use std::io::{self};
 use std::net::Shutdown;
@@ -9,14 +7,12 @@ use std::os::fd::AsFd;
 #[cfg(target_os = "linux")]
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use futures_lite::future::zip;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use soloist::net::unix::{UnixDatagram, UnixListener, UnixStream};
-use soloist::task::yield_now;
 use soloist::time::timeout;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 

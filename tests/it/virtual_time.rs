@@ -1,21 +1,15 @@
 //! The virtual clock: when it jumps, when it waits, and what moves it.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::io::{Read, Write};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
 use soloist::runtime::{AutoAdvance, Clock, Runtime};
 use soloist::stream::StreamExt;
-use soloist::task::yield_now;
+use soloist::testing;
 use soloist::time::{
-    self, MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
+    self, MissedTickBehavior, interval, interval_at, sleep_until, timeout, timeout_at,
 };
-use soloist::{Handle, spawn, testing};
 
 use crate::support::*;
 
