@@ -30,6 +30,7 @@ mod foreign;
 #[cfg(not(feature = "testing"))]
 mod foreign_off;
 mod park;
+mod registry;
 pub(crate) mod timers;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -43,8 +44,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use slab::Slab;
-
 #[cfg(feature = "testing")]
 pub(crate) use self::current::current_or_error;
 pub(crate) use self::current::{
@@ -56,6 +55,7 @@ pub(crate) use self::foreign::Foreign;
 #[cfg(not(feature = "testing"))]
 pub(crate) use self::foreign_off::Foreign;
 use self::park::Park;
+use self::registry::Registry;
 use self::timers::{TimerKey, Timers};
 use crate::clock::{self, OwnedClock, Simulation};
 use crate::counts::Counts;
@@ -94,7 +94,7 @@ pub(crate) struct Executor {
     /// What waits for operations that were not tried because the budget of the poll was spent.
     deferred: RefCell<Vec<WakeTarget>>,
     /// The registry: the tasks that have a future in place.
-    tasks: RefCell<Slab<LocalTask>>,
+    tasks: RefCell<Registry>,
     /// The cell of the `block_on` that is under way, or of the last one.
     main: RefCell<Option<MainTask<Executor>>>,
     spawned: Cell<u64>,
@@ -167,7 +167,7 @@ impl Executor {
             ready: RefCell::default(),
             yielded: RefCell::default(),
             deferred: RefCell::default(),
-            tasks: RefCell::new(Slab::new()),
+            tasks: RefCell::default(),
             main: RefCell::new(None),
             spawned: Cell::new(0),
             main_calls: Cell::new(0),
@@ -235,7 +235,7 @@ impl Executor {
     {
         let number = self.spawned.get() + 1;
         self.spawned.set(number);
-        let slot = self.tasks.borrow().vacant_key();
+        let slot = self.tasks.borrow().vacant_slot();
         let (task, handle) = self
             .owner
             .new_task::<F, Executor>(slot, number, future, name, spawned_at);
@@ -362,7 +362,7 @@ impl Executor {
     fn retire(&self, task: &LocalTask) {
         let registered = task
             .slot()
-            .and_then(|slot| self.tasks.borrow_mut().try_remove(slot));
+            .and_then(|slot| self.tasks.borrow_mut().remove(slot));
         debug_assert!(registered.as_ref().is_none_or(|other| other.is_same(task)));
         drop(registered);
         task.wake_joiner();
@@ -414,10 +414,7 @@ impl Executor {
     /// The tasks that are not over, in the order of the registry.
     pub(crate) fn snapshot(&self) -> Vec<TaskSnapshot> {
         let tasks = self.tasks.borrow();
-        tasks
-            .iter()
-            .filter_map(|(_, task)| task.snapshot())
-            .collect()
+        tasks.iter().filter_map(LocalTask::snapshot).collect()
     }
 
     /// The future of the `block_on` that is under way.
@@ -596,7 +593,7 @@ impl Executor {
         // If there is such a task, it is nearly always the one that was found the last time.
         let tasks = self.tasks.borrow();
         let hint = self.external_waker_hint.get();
-        let found = (hint..tasks.capacity())
+        let found = (hint..tasks.slots())
             .chain(0..hint)
             .find(|slot| tasks.get(*slot).is_some_and(can_be_woken));
         self.external_waker_hint.set(found.unwrap_or_default());
@@ -777,7 +774,7 @@ impl Executor {
         self.is_closed.set(true);
         let messages = self.remote.inbox().close();
         let is_empty = messages.is_empty()
-            && self.tasks.borrow().is_empty()
+            && self.live() == 0
             && self.timers.borrow().is_empty()
             && self.deferred.borrow().is_empty();
         if !is_empty {
@@ -798,7 +795,7 @@ impl Executor {
             panics.catch(|| drop(message));
         }
         let tasks = self.tasks.take();
-        for (_, task) in tasks {
+        for task in tasks.into_tasks() {
             let mut panic = None;
             // It wakes what awaits the task: that waker may panic, too.
             panics.catch(|| panic = self.cancel(&task));
@@ -855,7 +852,7 @@ pub(crate) fn yield_polled(waker: &Waker) -> bool {
         return false;
     };
     let yielded = current::with(|executor| {
-        if let Some(task) = executor.owner.queue(&task.remote()) {
+        if executor.id() == task.executor() && task.mark_queued() {
             executor.counts.wakes_local.add(1);
             hooks::task_woken(|| task.subject());
             executor.yielded.borrow_mut().push(task);

@@ -471,9 +471,11 @@ impl LocalTask {
         self.0.borrow_remote().wake_by_ref();
     }
 
+    /// Marks the task as queued. Returns false if it was before, or is over: then it must not
+    /// be put on the ready queue.
     #[inline]
-    pub(crate) fn remote(&self) -> SharedTask {
-        SharedTask::clone(&self.0.borrow_remote())
+    pub(crate) fn mark_queued(&self) -> bool {
+        !self.header().queued.replace(true)
     }
 
     /// The id of its executor.
