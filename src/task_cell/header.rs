@@ -510,7 +510,7 @@ impl LocalTask {
         self.header().meta()
     }
 
-    #[inline]
+    #[cfg(feature = "testing")]
     pub(crate) fn is_over(&self) -> bool {
         self.header().is_over()
     }
@@ -587,19 +587,33 @@ impl SharedTask {
     /// Wakes the task: puts it on the ready queue, or sends it to the inbox.
     #[inline]
     fn wake_by_ref(&self) {
-        if !(self.header().vtable.schedule)(self) {
+        if !(self.header().vtable.schedule)(self) && self.mark_sent() {
+            self.clone().send();
+        }
+    }
+
+    /// As `wake_by_ref`. The message takes the reference along: dropped after it was sent, the
+    /// reference would look to the executor as if something could still wake the task.
+    #[inline]
+    fn wake(self) {
+        if !(self.header().vtable.schedule)(&self) && self.mark_sent() {
             self.send();
         }
     }
 
-    /// The executor is not entered on this thread.
+    /// The executor is not entered on this thread. Returns whether a message is to be sent.
+    ///
+    /// Always a swap: skipped after a plain load, the poll could miss what the caller wrote
+    /// before this wake.
+    #[inline]
+    fn mark_sent(&self) -> bool {
+        !self.header().sent.swap(true, Ordering::AcqRel)
+    }
+
     #[cold]
-    fn send(&self) {
-        // Always a swap: skipped after a plain load, what the caller wrote before this wake
-        // could be missed by the poll.
-        if !self.header().sent.swap(true, Ordering::AcqRel) {
-            self.header().remote.send(Message::Wake(self.clone()));
-        }
+    fn send(self) {
+        let remote = self.header().remote;
+        remote.send(Message::Wake(self));
     }
 
     /// Marks the task and wakes it; its own thread drops the future.
@@ -709,7 +723,7 @@ unsafe fn clone_waker(data: *const ()) -> RawWaker {
 /// As of `clone_waker`.
 unsafe fn wake(data: *const ()) {
     // SAFETY: `data` is that of a waker of ours, which gives its reference away.
-    unsafe { SharedTask::from_data(data) }.wake_by_ref();
+    unsafe { SharedTask::from_data(data) }.wake();
 }
 
 /// # Safety
