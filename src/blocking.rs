@@ -4,7 +4,8 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 
-use crate::cell::{Wait, note};
+use crate::cell::note;
+use crate::hooks::WaitReason;
 
 pub use ::blocking::Unblock;
 
@@ -52,7 +53,7 @@ where
         let result = poll_fn(|cx| {
             let polled = Pin::new(&mut task).poll(cx);
             if polled.is_pending() {
-                note(Wait::Job);
+                note(WaitReason::Job);
             }
             polled
         });

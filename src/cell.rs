@@ -107,17 +107,17 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 pub(crate) use self::awaiter::{Awaiter, OwnTask};
-pub(crate) use self::census::{Seen, sorted};
+pub(crate) use self::census::{TaskSnapshot, sorted};
 use self::count::{Headed, Kind, LocalRef, ONE, RefCounts, Remote};
 pub(crate) use self::home::{Enter, Entry, Home, Message, Owner, Ran, spawn_here};
 use self::home::{Local, Phase, Shared};
 pub(crate) use self::refs::{About, Failure, Name, RemoteRef, TaskRef};
-pub(crate) use self::waits::Waits;
-pub(crate) use self::waits::{Wait, Who, is_polling, note, polled, requeue_polled};
+pub(crate) use self::waits::WaitKinds;
+pub(crate) use self::waits::{WaiterId, is_polling, note, polled, requeue_polled};
 use crate::counts::Counts;
+use crate::hooks::{self, TaskId, TaskMeta, WaitReason};
 use crate::panics::{Payload, discard};
 use crate::ready::{Inbox, Notifier, ReadyQueue};
-use crate::record;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::thread_local;
 
@@ -182,7 +182,7 @@ struct Header {
     /// [THREAD]
     joiner: Cell<Awaiter>,
     /// Which task has left that. [THREAD]
-    joined_by: Cell<Who>,
+    joined_by: Cell<WaiterId>,
     /// How often it was polled. [THREAD]
     polls: Cell<u32>,
     /// Its place in the registry while a future is in place.
@@ -198,7 +198,7 @@ struct Header {
     /// the end of the poll that is under way. [THREAD]
     cancel: Cell<bool>,
     /// For what it waits, as of its last poll. [THREAD]
-    waits: Cell<Waits>,
+    waits: Cell<WaitKinds>,
     /// Set while an entry is in the inbox, and for ever on completion.
     sent: AtomicBool,
     /// Set once by an abort handle.
@@ -233,7 +233,7 @@ impl Header {
             queued: Cell::new(true),
             held: Cell::new(true),
             cancel: Cell::new(false),
-            waits: Cell::new(Waits::default()),
+            waits: Cell::new(WaitKinds::default()),
             sent: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             local: Cell::new(ONE),
@@ -285,7 +285,7 @@ impl Header {
         if !self.queued.replace(true) {
             local.counts.wakes_local.add(1);
             local.ready.defer(self.entry());
-            record::woken(|| self.subject());
+            hooks::task_woken(|| self.meta());
         }
     }
 
@@ -295,7 +295,7 @@ impl Header {
         let is_new = !self.queued.replace(true);
         if is_new {
             local.ready.push(self.entry());
-            record::woken(|| self.subject());
+            hooks::task_woken(|| self.meta());
         }
         is_new
     }
@@ -316,7 +316,7 @@ impl Header {
     }
 
     #[inline]
-    fn who(&self) -> Who {
+    fn waiter_id(&self) -> WaiterId {
         let number = match self.slot {
             home::NO_SLOT => !self.number,
             _ => self.number,
@@ -325,11 +325,18 @@ impl Header {
     }
 
     #[inline]
-    fn subject(&self) -> record::Subject<'_> {
-        let is_main = self.slot == home::NO_SLOT;
-        record::Subject {
+    fn task_ref(&self) -> hooks::TaskRef {
+        let is_task = self.slot != home::NO_SLOT;
+        hooks::TaskRef {
             runtime: self.home.id(),
-            number: if is_main { 0 } else { self.number },
+            id: is_task.then(|| TaskId::new(self.number)),
+        }
+    }
+
+    #[inline]
+    fn meta(&self) -> TaskMeta<'_> {
+        TaskMeta {
+            task: self.task_ref(),
             name: self.name.as_deref().map(|name| &**name),
             spawned_at: self.spawned_at,
         }
@@ -353,9 +360,9 @@ impl Header {
     fn begin_poll(&self, local: &Local) -> Polling {
         local.counts.polls.add(1);
         self.polls.set(self.polls.get().saturating_add(1));
-        self.waits.set(Waits::default());
+        self.waits.set(WaitKinds::default());
         POLLED.with(|polled| polled.set(Some(NonNull::from(self))));
-        record::poll_begins(|| self.subject());
+        hooks::poll_started(|| self.meta());
         Polling
     }
 
@@ -381,7 +388,7 @@ impl Header {
     /// Has `waker` woken at the end. Returns false if that has come already.
     #[inline]
     fn join(&self, waker: &Waker) -> bool {
-        let wait = Wait::Task(self.number);
+        let wait = WaitReason::Task(self.task_ref());
         let own = with_polled(|polled| {
             polled
                 .is_place_of(self.home, waker)
@@ -408,7 +415,7 @@ impl Header {
         if self.is_over() {
             return false;
         }
-        self.joined_by.set(note(Wait::Task(self.number)));
+        self.joined_by.set(note(WaitReason::Task(self.task_ref())));
         self.joiner.set(new);
         true
     }
@@ -535,7 +542,7 @@ impl<F: Future> TaskCell<F> {
             (result, None) => result,
             // The destructor has panicked: that is the task's panic then.
             (Ok(output), Some(payload)) => {
-                record::panicked();
+                hooks::poll_panicked();
                 discard(output);
                 Err(payload)
             }
@@ -631,7 +638,7 @@ where
             }
             Ok(Poll::Ready(output)) => self.finish(local(), Ok(output)),
             Err(payload) => {
-                record::panicked();
+                hooks::poll_panicked();
                 self.finish(local(), Err(payload))
             }
         }
@@ -653,7 +660,7 @@ where
         header.cancel.set(true);
         header.state.set(State::Dropping);
         header.silence();
-        record::cancelled(|| header.subject());
+        hooks::task_cancelled(|| header.meta());
         let mut panic = self.drop_future();
         match panic.take_if(|_| header.held.get()) {
             Some(payload) => self.keep(Err(payload)),
@@ -728,7 +735,7 @@ impl Main<'_> {
         let waker = self.cell.waker();
         let _polling = self.cell.header.begin_poll(self.owner.local());
         let polled = future.poll(&mut Context::from_waker(&waker));
-        record::poll_ends(polled.is_ready());
+        hooks::poll_ended(polled.is_ready());
         polled
     }
 }

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::orphan::{orphaned, report};
 use crate::budget;
-use crate::cell::{About, Awaiter, Enter, Entry, Message, Owner, Ran, Who, is_polling};
+use crate::cell::{About, Awaiter, Enter, Entry, Message, Owner, Ran, WaiterId, is_polling};
 use crate::clock::{self, OwnedClock, Simulation};
+use crate::hooks::{WakeSource, attribute_wakes};
 use crate::outside::{self, Foreign, Outside};
 use crate::panics::{Panics, Payload};
 use crate::park::Park;
 use crate::reactor::Reactor;
-use crate::record::{Source, wakes_by};
 use crate::schedule::{Order, SharedOrder};
 use crate::sync::thread_local;
 use crate::timers::{TimerKey, Timers};
@@ -328,12 +328,12 @@ impl Context {
     }
 
     /// Calls `f` for each task that waits for a timer.
-    pub(crate) fn each_timer(&self, f: &mut dyn FnMut(Who, Option<Instant>)) {
+    pub(crate) fn each_timer(&self, f: &mut dyn FnMut(WaiterId, Option<Instant>)) {
         self.timers.borrow().each_wait(f);
     }
 
     /// Has `waker` woken at `deadline`.
-    pub(crate) fn add_timer(&self, deadline: Instant, who: Who, waker: &Waker) -> TimerKey {
+    pub(crate) fn add_timer(&self, deadline: Instant, who: WaiterId, waker: &Waker) -> TimerKey {
         // Before the timers are borrowed: it may be user code.
         let awaiter = Awaiter::new(self.owner.home(), waker);
         self.timers.borrow_mut().insert(deadline, who, awaiter)
@@ -364,7 +364,7 @@ impl Context {
         self.timers.borrow().has_fired(key)
     }
 
-    pub(crate) fn set_timer_waker(&self, key: TimerKey, who: Who, waker: &Waker) {
+    pub(crate) fn set_timer_waker(&self, key: TimerKey, who: WaiterId, waker: &Waker) {
         let home = self.owner.home();
         let own =
             |timers: &Timers<Awaiter>| timers.waker(key).is_some_and(|own| own.is(home, waker));
@@ -397,7 +397,7 @@ impl Context {
         }
         self.owner.counts().fired.add(due.len());
         let mut panics = Panics::default();
-        wakes_by(Source::Timers, || {
+        attribute_wakes(WakeSource::Timers, || {
             for awaiter in due.drain(..) {
                 panics.catch(|| awaiter.wake(&self.owner));
             }
@@ -446,7 +446,7 @@ impl Context {
         let foreign = self.foreign.as_ref();
         let foreign = foreign.filter(|foreign| !foreign.take_unknown());
         let mut panics = Panics::default();
-        wakes_by(Source::Inbox, || {
+        attribute_wakes(WakeSource::Inbox, || {
             for message in messages.drain(..) {
                 match message {
                     Message::Wake(task) => {
@@ -596,11 +596,11 @@ impl Context {
 
     /// Nothing is ready, and no timer is set: whether it is certain that nothing will ever
     /// happen again.
-    pub(crate) fn is_stuck(&self) -> bool {
+    pub(crate) fn is_deadlocked(&self) -> bool {
         // The cheap checks first: as a rule one of them says that it is not. Whatever a dropped
         // handle or waker sent is already in the inbox, which is checked last.
         if self.has_outside()
-            || self.owner.has_witness()
+            || self.owner.external_waker_hint()
             || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
         {
             return false;
@@ -613,11 +613,11 @@ impl Context {
         let holders: Vec<_> = parked.iter().filter_map(Weak::upgrade).collect();
         // Out and back: no user code runs in between.
         let wakers: Vec<_> = holders.iter().map(|holder| holder.waker().take()).collect();
-        let is_stuck = self.owner.is_stuck(&wakers);
+        let is_deadlocked = self.owner.is_deadlocked(&wakers);
         for (holder, waker) in holders.iter().zip(wakers) {
             holder.waker().set(waker);
         }
-        is_stuck
+        is_deadlocked
     }
 
     /// The runtime goes: drops all tasks, inside of it.

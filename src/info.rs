@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, SockRef};
 
-use crate::cell::{Seen, Waits, Who, sorted};
+use crate::cell::{TaskSnapshot, WaiterId, sorted};
 use crate::context::Context;
+use crate::hooks::{TaskId, WaitReason};
 use crate::reactor::Reactor;
 use crate::source::Direction;
 use crate::source::Registration;
-use crate::task::TaskId;
 use crate::watch::Short;
 
 /// What a runtime has counted since it was made: [`Runtime::metrics`](crate::Runtime::metrics).
@@ -412,9 +412,9 @@ impl fmt::Display for Table {
 
 /// What all tasks of a runtime are doing, and its main.
 pub(crate) fn dump(context: &Context) -> Dump {
-    let mut all = context.owner.see_tasks();
+    let mut all = context.owner.snapshot_tasks();
     let tasks = all.len();
-    all.extend(context.owner.see_main());
+    all.extend(context.owner.snapshot_main());
     let mut waits = waits(context, &all);
     let mut info = |at: usize| {
         let seen = &all[at];
@@ -442,7 +442,7 @@ pub(crate) fn dump(context: &Context) -> Dump {
     }
 }
 
-fn state(seen: &Seen) -> TaskState {
+fn state(seen: &TaskSnapshot) -> TaskState {
     if seen.is_polled {
         TaskState::Running
     } else if seen.is_queued {
@@ -453,11 +453,11 @@ fn state(seen: &Seen) -> TaskState {
 }
 
 /// The sockets, timers and tasks for which each of them waits.
-fn waits(context: &Context, all: &[Seen]) -> Vec<Vec<WaitsFor>> {
+fn waits(context: &Context, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
     let places = all.iter().enumerate();
     let places = sorted(places.map(|(at, seen)| (seen.who.into(), at)).collect());
     let mut waits: Vec<_> = all.iter().map(|_| Vec::new()).collect();
-    let mut add = |who: Who, wait: WaitsFor| {
+    let mut add = |who: WaiterId, wait: WaitsFor| {
         if let Ok(found) = places.binary_search_by_key(&who.into(), |(who, _)| *who) {
             waits[places[found].1].push(wait);
         }
@@ -501,16 +501,15 @@ fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
 }
 
 /// With what is known of the last poll only.
-fn waits_of(seen: &Seen, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
-    let mut add = |kind, wait: fn() -> WaitsFor| {
-        if seen.waits.has(kind) {
-            waits.push(wait());
-        }
-    };
-    add(Waits::GROUP, || WaitsFor::Group);
-    add(Waits::REMOTE, || WaitsFor::RemoteTask);
-    add(Waits::PROMISE, || WaitsFor::Promise);
-    add(Waits::JOB, || WaitsFor::Unblock);
+fn waits_of(seen: &TaskSnapshot, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
+    let known = [
+        (WaitReason::Group, WaitsFor::Group),
+        (WaitReason::RemoteTask, WaitsFor::RemoteTask),
+        (WaitReason::Promise, WaitsFor::Promise),
+        (WaitReason::Job, WaitsFor::Unblock),
+    ];
+    let known = known.into_iter();
+    waits.extend(known.filter_map(|(reason, wait)| seen.waits.has(reason).then_some(wait)));
     if waits.is_empty() {
         waits.push(if seen.has_waker {
             WaitsFor::Outside

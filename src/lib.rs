@@ -46,6 +46,7 @@ mod context;
 mod counts;
 pub mod future;
 pub mod guide;
+mod hooks;
 mod info;
 pub mod inspect;
 pub mod io;
@@ -59,7 +60,7 @@ pub mod process;
 pub mod promise;
 mod reactor;
 mod ready;
-mod record;
+
 pub mod runtime;
 mod schedule;
 #[cfg(feature = "signal")]

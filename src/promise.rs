@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll, Waker};
 
-use crate::cell::{Wait, note};
+use crate::cell::note;
+use crate::hooks::WaitReason;
 use crate::panics::Panics;
 use crate::sync::{Mutex, lock};
 
@@ -409,7 +410,7 @@ impl<T> Future for Promised<T> {
         match self.shared.receive(Some(&self.taken), Some(waiter)) {
             Received::Result(result) => Poll::Ready(result),
             Received::NotYet => {
-                note(Wait::Promise);
+                note(WaitReason::Promise);
                 Poll::Pending
             }
         }

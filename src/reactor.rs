@@ -56,9 +56,9 @@ use self::portable as real;
 use self::real::Wait;
 use self::slots::{INDEX_BITS, OWNERS, Slot, index, slot, slot_of};
 use self::waiters::{By, Waiter};
+use crate::hooks::{WakeSource, attribute_wakes};
 use crate::panics::Panics;
 use crate::ready::Rouse;
-use crate::record::{self, wakes_by};
 use crate::schedule::Order;
 pub(crate) use crate::source::Direction;
 use crate::source::{Interest, ONE_SHOT, PollerHandle, Registration};
@@ -267,7 +267,7 @@ impl Reactor {
         let mut panics = Panics::default();
         let mut reported = 0;
         let mut others = self.woken.take();
-        wakes_by(record::Source::Reactor, || {
+        attribute_wakes(WakeSource::Reactor, || {
             if let Some(order) = order.filter(|order| order.is_shuffled()) {
                 let mut events: Vec<Event> = wait.events().collect();
                 order.shuffle(&mut events);

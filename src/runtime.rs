@@ -480,7 +480,7 @@ impl Runtime {
     fn run_until_done(&self, main: &mut dyn FnMut() -> bool) {
         loop {
             self.context.read_inbox();
-            self.check_not_stuck();
+            self.check_deadlock();
             let pass = self.pass(None, main);
             if pass.unwrap_or_else(|error| lost(&error)).main_is_done {
                 return;
@@ -501,7 +501,7 @@ impl Runtime {
                 }
                 let wait = context.is_stopped().then_some(Duration::ZERO);
                 if or_empty && wait.is_none() {
-                    self.check_not_stuck();
+                    self.check_deadlock();
                 }
                 let result = self.pass(wait, &mut || false);
                 result.unwrap_or_else(|error| lost(&error));

@@ -9,8 +9,9 @@ use std::task::{Context as TaskContext, Poll, Waker, ready};
 use socket2::SockRef;
 
 use crate::budget;
-use crate::cell::{Wait, note, polled};
+use crate::cell::{note, polled};
 use crate::context;
+use crate::hooks::WaitReason;
 use crate::reactor::{Reactor, Source};
 use crate::source::{AsRaw, Direction, Registration};
 use crate::sync::atomic::Ordering;
@@ -313,8 +314,8 @@ fn wait_beside_others(
 fn note_wait(registration: &Registration, direction: Direction) {
     let fd = registration.number();
     note(match direction {
-        Direction::Read => Wait::Read(fd),
-        Direction::Write => Wait::Write(fd),
+        Direction::Read => WaitReason::Read { fd },
+        Direction::Write => WaitReason::Write { fd },
     });
 }
 

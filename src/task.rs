@@ -35,6 +35,7 @@ pub use self::group::{Spawner, TaskGroup};
 pub use self::local::LocalKey;
 use crate::cell::{self, About, Failure, Name, RemoteRef, TaskRef, requeue_polled};
 use crate::context;
+pub use crate::hooks::TaskId;
 use crate::panics::{Panics, Payload, discard};
 
 /// Runs a future beside the one that calls this, on the same thread.
@@ -305,7 +306,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn id(&self) -> TaskId {
-        TaskId(self.raw().number())
+        TaskId::new(self.raw().number())
     }
 
     /// A handle that can end the task from anywhere.
@@ -422,31 +423,6 @@ fn orphaned<T>(raw: &TaskRef<T>, payload: Payload) {
     context::orphaned(raw.home(), raw.about().to_string(), payload);
 }
 
-/// A task's number: counted from 1 in each runtime.
-///
-/// # Examples
-///
-/// ```
-/// soloist::block_on(async {
-///     let (a, b) = (soloist::spawn(async {}), soloist::spawn(async {}));
-///     assert!(a.id() < b.id());
-/// });
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct TaskId(u64);
-
-impl TaskId {
-    pub(crate) fn new(number: u64) -> TaskId {
-        TaskId(number)
-    }
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// Ends a task from anywhere: it marks the task and wakes it, no more.
 ///
 /// # Examples
@@ -496,7 +472,7 @@ impl AbortHandle {
     /// });
     /// ```
     pub fn id(&self) -> TaskId {
-        TaskId(self.raw.about().number)
+        TaskId::new(self.raw.about().number)
     }
 }
 
@@ -639,7 +615,7 @@ impl JoinError {
     /// });
     /// ```
     pub fn id(&self) -> Option<TaskId> {
-        (self.about.number > 0).then_some(TaskId(self.about.number))
+        (self.about.number > 0).then_some(TaskId::new(self.about.number))
     }
 }
 

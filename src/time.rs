@@ -20,9 +20,10 @@ use std::time::{Duration, Instant};
 use futures_lite::Stream;
 use pin_project_lite::pin_project;
 
-use crate::cell::{Home, Message, Wait, note};
+use crate::cell::{Home, Message, note};
 use crate::clock;
 use crate::context::{self, Context};
+use crate::hooks::WaitReason;
 use crate::timers::{TimerKey, saturating_add};
 
 /// The time by the clock of the runtime that runs on this thread.
@@ -237,7 +238,9 @@ impl Sleep {
             self.leave();
             return Poll::Ready(());
         }
-        let who = note(Wait::Timer(self.deadline));
+        let who = note(WaitReason::Timer {
+            deadline: self.deadline,
+        });
         match &self.entry {
             Some(entry) if entry.is_of(context) && !context.timer_has_fired(entry.key) => {
                 context.set_timer_waker(entry.key, who, cx.waker());

@@ -3,7 +3,7 @@
 use std::task::Waker;
 
 use super::home::{Home, Local, NOBODY};
-use super::{Header, LocalRef, Owner, Who, count, send, with_polled};
+use super::{Header, LocalRef, Owner, WaiterId, count, send, with_polled};
 use crate::panics::Panics;
 
 /// Who is to be woken.
@@ -133,8 +133,8 @@ impl OwnTask {
         count::is_waker_of(waker, self.0.header())
     }
 
-    pub(crate) fn who(&self) -> Who {
-        self.0.header().who()
+    pub(crate) fn waiter_id(&self) -> WaiterId {
+        self.0.header().waiter_id()
     }
 
     /// What may panic is caught: to tell another thread, and to drop what is left of a task

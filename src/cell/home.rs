@@ -21,9 +21,9 @@ use super::{
     TaskCell, TaskRef, send,
 };
 use crate::counts::Counts;
+use crate::hooks;
 use crate::panics::{Panics, Payload};
 use crate::ready::{Inbox, Notifier, ReadyQueue};
-use crate::record;
 use crate::schedule::Order;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread_local;
@@ -287,7 +287,7 @@ impl Local {
             slot,
             number: number as u32,
         });
-        record::spawned(|| handle.header().subject());
+        hooks::task_spawned(|| handle.header().meta());
         if let Some(watch) = &*self.watch.borrow() {
             watch.born(Some(slot), number);
         }
@@ -421,7 +421,7 @@ impl Owner {
                 }
                 // Inside of another runtime no main is polled.
                 if self.outer.id == 0 {
-                    record::left(left.id);
+                    hooks::runtime_left(left.id);
                 }
             }
         }
@@ -538,7 +538,7 @@ impl Owner {
             return Ran::Stale;
         };
         let ran = task.run();
-        record::poll_ends(task.header().is_over());
+        hooks::poll_ended(task.header().is_over());
         ran
     }
 

@@ -9,7 +9,6 @@ use std::task::Waker;
 
 #[cfg(feature = "testing")]
 use super::Entry;
-use super::waits::Waits;
 use super::{Awaiter, Header, Owner, State, sorted};
 use crate::sync::atomic::{Ordering, fence};
 
@@ -17,7 +16,7 @@ impl Owner {
     /// Whether no task and no main can ever run again, as far as that depends on their
     /// wakers: nothing is ready. `parked` are wakers that are woken only by what tasks of
     /// this runtime do.
-    pub(crate) fn is_stuck(&self, parked: &[Option<Waker>]) -> bool {
+    pub(crate) fn is_deadlocked(&self, parked: &[Option<Waker>]) -> bool {
         let local = self.local();
         let tasks = local.tasks.borrow();
         let cells = || tasks.iter();
@@ -72,10 +71,9 @@ impl Owner {
     /// Looks for a task that somebody else can wake, without proof: if there is one, it
     /// is nearly always where the last one was. One that awaits tasks is none: those may be
     /// the ones that have its wakers.
-    pub(crate) fn has_witness(&self) -> bool {
-        let is_witness = |header: &Header, others: usize| {
-            others > 0 && !header.waits.get().has(Waits::TASK | Waits::GROUP)
-        };
+    pub(crate) fn external_waker_hint(&self) -> bool {
+        let is_witness =
+            |header: &Header, others: usize| others > 0 && !header.waits.get().include_tasks();
         let local = self.local();
         let main = local.main_cell.borrow();
         if main.as_ref().is_some_and(|cell| {

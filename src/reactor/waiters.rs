@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use crate::cell::{OwnTask, Who};
+use crate::cell::{OwnTask, WaiterId};
 use crate::panics::Panics;
 
 /// Wakers that `poll_*` calls leave behind: beyond this all are woken, and those that
@@ -15,12 +15,12 @@ pub(super) enum By {
     /// A task that waits with its own waker.
     Task(OwnTask),
     /// Another waker, and which task has left it, for people to read.
-    Waker(Who, Waker),
+    Waker(WaiterId, Waker),
 }
 
 impl By {
     /// This may clone the waker, which is user code.
-    pub(super) fn new(who: Who, waker: &Waker) -> By {
+    pub(super) fn new(who: WaiterId, waker: &Waker) -> By {
         match OwnTask::polled(waker) {
             Some(task) => By::Task(task),
             None => By::Waker(who, waker.clone()),
@@ -34,9 +34,9 @@ impl By {
         }
     }
 
-    fn who(&self) -> Who {
+    fn who(&self) -> WaiterId {
         match self {
-            By::Task(task) => task.who(),
+            By::Task(task) => task.waiter_id(),
             By::Waker(who, _) => *who,
         }
     }
@@ -91,8 +91,8 @@ impl DirectionState {
     }
 
     /// Calls `f` for each task that waits, for people to read.
-    pub(super) fn each(&self, f: &mut dyn FnMut(Who)) {
-        self.own.iter().for_each(|own| f(own.who()));
+    pub(super) fn each(&self, f: &mut dyn FnMut(WaiterId)) {
+        self.own.iter().for_each(|own| f(own.waiter_id()));
         self.rest().iter().for_each(|waiter| f(waiter.by.who()));
     }
 

@@ -9,8 +9,9 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use crate::cell::{About, Home, Message, RemoteRef, Wait, note};
+use crate::cell::{About, Home, Message, RemoteRef, note};
 use crate::context::{self, Context};
+use crate::hooks::WaitReason;
 use crate::outside::Outside;
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::thread::{self, ThreadId};
@@ -317,7 +318,7 @@ impl<T> Future for RemoteTask<T> {
         match result {
             Some(result) => Poll::Ready(result),
             None => {
-                note(Wait::Remote);
+                note(WaitReason::RemoteTask);
                 Poll::Pending
             }
         }

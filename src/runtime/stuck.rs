@@ -12,7 +12,7 @@ impl Runtime {
     /// Panics if it is certain that nothing will ever happen again. Called before a turn
     /// that may have to wait without an end.
     #[inline]
-    pub(super) fn check_not_stuck(&self) {
+    pub(super) fn check_deadlock(&self) {
         let context = &self.context;
         if !context.is_anything_ready()
             && context.timers_pending() == 0
@@ -29,7 +29,7 @@ impl Runtime {
         if self.guest.is_guest() {
             return;
         }
-        if self.context.is_stuck() {
+        if self.context.is_deadlocked() {
             panic!("{}", self.report());
         }
     }

@@ -12,8 +12,9 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use pin_project_lite::pin_project;
 
 use super::Task;
-use crate::cell::{Wait, note};
+use crate::cell::note;
 use crate::context::{self, HoldsWaker};
+use crate::hooks::WaitReason;
 use crate::panics::{Panics, Payload};
 
 /// Tasks that belong together.
@@ -404,7 +405,7 @@ impl<T, E> Group<T, E> {
         }
         let old = self.ends.waker.replace(Some(cx.waker().clone()));
         drop(old);
-        note(Wait::Group);
+        note(WaitReason::Group);
         self.ends.tell();
         Poll::Pending
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use soloist::promise::promise;
 use soloist::task::{self, TaskGroup, yield_now};
 use soloist::time::{sleep, timeout};
-use soloist::trace::{self, By, For, Happened, How, Trace};
+use soloist::trace::{self, Cause, EventKind, Outcome, Trace, WaitReason};
 use soloist::{Handle, Runtime, block_on, future, spawn};
 
 use crate::support::*;
@@ -18,13 +18,13 @@ use crate::support::*;
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn by(by: By) -> String {
+fn by(by: Cause) -> String {
     match by {
-        By::Task(who) => who.to_string(),
-        By::Timers => "timers".into(),
-        By::Reactor => "reactor".into(),
-        By::Inbox => "inbox".into(),
-        By::Outside => "outside".into(),
+        Cause::Task(who) => who.to_string(),
+        Cause::Timers => "timers".into(),
+        Cause::Reactor => "reactor".into(),
+        Cause::Inbox => "inbox".into(),
+        Cause::Outside => "outside".into(),
         other => panic!("{other:?}"),
     }
 }
@@ -32,15 +32,15 @@ fn by(by: By) -> String {
 /// A line for each event.
 fn lines(trace: &Trace) -> Vec<String> {
     let line = |event: &trace::Event| {
-        let who = event.who;
-        match event.happened {
-            Happened::Spawn(source) => format!("{who} spawned by {}", by(source)),
-            Happened::Wake(source) => format!("{who} woken by {}", by(source)),
-            Happened::PollBegin => format!("{who} ["),
-            Happened::PollEnd(how) => format!("{who} ] {how:?}"),
-            Happened::WaitBegin(what) => format!("{who} waits for {what}"),
-            Happened::WaitEnd(what) => format!("{who} has waited for {what}"),
-            Happened::Cancel => format!("{who} cancelled"),
+        let who = event.task;
+        match event.kind {
+            EventKind::Spawn(source) => format!("{who} spawned by {}", by(source)),
+            EventKind::Wake(source) => format!("{who} woken by {}", by(source)),
+            EventKind::PollBegin => format!("{who} ["),
+            EventKind::PollEnd(how) => format!("{who} ] {how:?}"),
+            EventKind::WaitBegin(what) => format!("{who} waits for {what}"),
+            EventKind::WaitEnd(what) => format!("{who} has waited for {what}"),
+            EventKind::Cancel => format!("{who} cancelled"),
             other => panic!("{other:?}"),
         }
     };
@@ -109,7 +109,7 @@ fn times_do_not_go_back_and_totals_add_up() {
     assert!(slow.waited > Duration::ZERO);
     assert!(main.queued + main.waited + main.busy <= trace.duration());
     let (ended, how) = slow.ended.unwrap();
-    assert_eq!(how, How::Done);
+    assert_eq!(how, Outcome::Done);
     let alive = ended - slow.spawned.unwrap();
     assert_eq!(alive, slow.busy + slow.queued + slow.waited);
     assert!(main.waited >= slow.waited);
@@ -712,8 +712,8 @@ fn check_json(trace: &Trace) {
     }
     assert!(open.values().all(Vec::is_empty), "every poll has an end");
     assert!(waits.is_empty(), "every wait has an end: {waits:?}");
-    let events = trace.events().iter().map(|event| event.happened);
-    let ends = events.filter(|happened| matches!(happened, Happened::WaitEnd(_)));
+    let events = trace.events().iter().map(|event| event.kind);
+    let ends = events.filter(|happened| matches!(happened, EventKind::WaitEnd(_)));
     assert!(ended >= ends.count(), "one that began before the ring did");
     let total: u64 = trace.totals().iter().map(|task| task.polls).sum();
     assert_eq!(polls, total);
@@ -808,10 +808,15 @@ fn the_files_are_written_where_they_are_wanted() {
 #[test]
 fn what_is_waited_for_has_words() {
     for (what, words) in [
-        (For::Read { fd: 3 }, "fd 3, to read"),
-        (For::Write { fd: 3 }, "fd 3, to write"),
-        (For::Timer, "a timer"),
-        (For::Job, "a job on the pool of threads"),
+        (WaitReason::Read { fd: 3 }, "fd 3, to read"),
+        (WaitReason::Write { fd: 3 }, "fd 3, to write"),
+        (
+            WaitReason::Timer {
+                deadline: std::time::Instant::now(),
+            },
+            "a timer",
+        ),
+        (WaitReason::Job, "a job on the pool of threads"),
     ] {
         assert_eq!(what.to_string(), words);
     }
