@@ -66,7 +66,7 @@ use crate::schedule::{Order, SharedOrder};
 use crate::stderr;
 use crate::sync::atomic::{Ordering, fence};
 use crate::task_cell::{
-    LocalTask, MainTask, Message, Name, Owner, Ran, Remote, Schedule, SharedTask, TaskRef,
+    JoinRef, LocalTask, MainTask, Message, Name, Owner, Ran, Remote, Schedule, SharedTask,
     TaskSnapshot, WaiterId, WakeTarget, is_polling, polled_task,
 };
 use crate::watch::{Short, Watch, warn};
@@ -228,7 +228,7 @@ impl Executor {
         future: F,
         name: Name,
         spawned_at: &'static Location<'static>,
-    ) -> TaskRef<F::Output>
+    ) -> JoinRef<F::Output>
     where
         F: Future + 'static,
         F::Output: 'static,
@@ -250,7 +250,7 @@ impl Executor {
             debug_assert!(panic.is_none());
             return;
         }
-        hooks::task_spawned(|| task.subject());
+        hooks::task_spawned(|| task.meta());
         if let Some(watch) = &self.watch {
             watch.born(task.slot(), task.number());
         }
@@ -286,7 +286,7 @@ impl Executor {
         match self.owner.queue(task) {
             Some(task) => {
                 self.counts.wakes_local.add(1);
-                hooks::task_woken(|| task.subject());
+                hooks::task_woken(|| task.meta());
                 self.ready.borrow_mut().push_back(task);
             }
             None => self.counts.wakes_redundant.add(1),
@@ -299,7 +299,7 @@ impl Executor {
         match self.owner.queue_remote(&task) {
             Some(task) => {
                 self.counts.wakes_remote.add(1);
-                hooks::task_woken(|| task.subject());
+                hooks::task_woken(|| task.meta());
                 self.ready.borrow_mut().push_back(task.clone());
                 task.waits().are_external().then_some(task)
             }
@@ -353,7 +353,7 @@ impl Executor {
         self.retire(task);
         hooks::poll_ended(true);
         if let Some(payload) = panic {
-            self.report_panic(&task.meta(), payload);
+            self.report_panic(&task.label(), payload);
         }
         Step::Polled
     }
@@ -391,7 +391,7 @@ impl Executor {
             match task.slot() {
                 Some(_) => warn(format_args!(
                     "slow poll: {} has kept the thread for {took}",
-                    task.meta()
+                    task.label()
                 )),
                 None => warn(format_args!(
                     "slow poll: the future of `block_on` has kept the thread for {took}"
@@ -804,7 +804,7 @@ impl Executor {
                 if panics.is_empty() && !std::thread::panicking() {
                     panics.keep(payload);
                 } else {
-                    report_panic(&task.meta(), payload);
+                    report_panic(&task.label(), payload);
                 }
             }
         }
@@ -854,7 +854,7 @@ pub(crate) fn yield_polled(waker: &Waker) -> bool {
     let yielded = current::with(|executor| {
         if executor.id() == task.executor() && task.mark_queued() {
             executor.counts.wakes_local.add(1);
-            hooks::task_woken(|| task.subject());
+            hooks::task_woken(|| task.meta());
             executor.yielded.borrow_mut().push(task);
         }
     });

@@ -34,8 +34,9 @@ use std::task::{Context as TaskContext, Poll};
 pub use self::group::{Spawner, TaskGroup};
 pub use self::local::LocalKey;
 use crate::executor;
+pub use crate::hooks::TaskId;
 use crate::panics::{Panics, Payload, discard};
-use crate::task_cell::{Failure, Name, SharedTask, TaskMeta, TaskRef};
+use crate::task_cell::{Failure, JoinRef, Name, SharedTask, TaskLabel};
 
 /// Runs a future beside the one that calls this, on the same thread.
 ///
@@ -174,16 +175,16 @@ impl Builder {
 #[must_use = "dropping a task cancels it: await it, or call `detach`"]
 pub struct Task<T> {
     /// Until it is detached.
-    raw: Option<TaskRef<T>>,
+    raw: Option<JoinRef<T>>,
 }
 
 impl<T> Task<T> {
-    pub(crate) fn new(raw: TaskRef<T>) -> Task<T> {
+    pub(crate) fn new(raw: JoinRef<T>) -> Task<T> {
         Task { raw: Some(raw) }
     }
 
     #[inline]
-    fn raw(&self) -> &TaskRef<T> {
+    fn raw(&self) -> &JoinRef<T> {
         self.raw.as_ref().expect("`detach` takes the task")
     }
 
@@ -303,7 +304,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn id(&self) -> TaskId {
-        TaskId(self.raw().number())
+        TaskId::new(self.raw().number())
     }
 
     /// A handle that can end the task from anywhere.
@@ -335,8 +336,8 @@ impl<T> Task<T> {
     fn poll_join(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<T, JoinError>> {
         self.raw().poll(cx).map(|result| {
             result.map_err(|failure| match failure {
-                Failure::Cancelled => JoinError::cancelled(self.raw().meta()),
-                Failure::Panicked(payload) => JoinError::panicked(self.raw().meta(), payload),
+                Failure::Cancelled => JoinError::cancelled(self.raw().label()),
+                Failure::Panicked(payload) => JoinError::panicked(self.raw().label(), payload),
             })
         })
     }
@@ -351,7 +352,7 @@ impl<T> Future for Task<T> {
             Err(Failure::Panicked(payload)) => resume_unwind(payload),
             Err(Failure::Cancelled) => panic!(
                 "{} was cancelled, or awaited twice: `join().await` returns an error instead",
-                self.raw().meta()
+                self.raw().label()
             ),
         })
     }
@@ -416,37 +417,12 @@ impl<T> Future for Cancel<T> {
 
 /// The task has panicked, and its handle goes.
 #[cold]
-fn orphaned<T>(raw: &TaskRef<T>, payload: Payload) {
+fn orphaned<T>(raw: &JoinRef<T>, payload: Payload) {
     executor::orphaned(
         raw.task().remote_executor(),
-        raw.meta().to_string(),
+        raw.label().to_string(),
         payload,
     );
-}
-
-/// A task's number: counted from 1 in each runtime.
-///
-/// # Examples
-///
-/// ```
-/// soloist::block_on(async {
-///     let (a, b) = (soloist::spawn(async {}), soloist::spawn(async {}));
-///     assert!(a.id() < b.id());
-/// });
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct TaskId(u64);
-
-impl TaskId {
-    pub(crate) fn new(number: u64) -> TaskId {
-        TaskId(number)
-    }
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 /// Ends a task from anywhere: it marks the task and wakes it, no more.
@@ -498,7 +474,7 @@ impl AbortHandle {
     /// });
     /// ```
     pub fn id(&self) -> TaskId {
-        TaskId(self.raw.meta().number)
+        TaskId::new(self.raw.label().number)
     }
 }
 
@@ -523,7 +499,7 @@ impl fmt::Debug for AbortHandle {
 /// });
 /// ```
 pub struct JoinError {
-    about: TaskMeta,
+    about: TaskLabel,
     kind: Kind,
 }
 
@@ -534,18 +510,18 @@ enum Kind {
 }
 
 impl JoinError {
-    pub(crate) fn cancelled(about: TaskMeta) -> JoinError {
+    pub(crate) fn cancelled(about: TaskLabel) -> JoinError {
         JoinError {
             about,
             kind: Kind::Cancelled,
         }
     }
 
-    pub(crate) fn who(&self) -> &TaskMeta {
+    pub(crate) fn who(&self) -> &TaskLabel {
         &self.about
     }
 
-    pub(crate) fn panicked(about: TaskMeta, payload: Payload) -> JoinError {
+    pub(crate) fn panicked(about: TaskLabel, payload: Payload) -> JoinError {
         JoinError {
             about,
             kind: Kind::Panicked(Mutex::new(payload)),
@@ -641,7 +617,7 @@ impl JoinError {
     /// });
     /// ```
     pub fn id(&self) -> Option<TaskId> {
-        (self.about.number > 0).then_some(TaskId(self.about.number))
+        (self.about.number > 0).then_some(TaskId::new(self.about.number))
     }
 }
 

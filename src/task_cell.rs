@@ -7,7 +7,7 @@
 //!   wakers, [`WakeTarget`].
 //! * `counts.rs`: the two reference counts.
 //! * `cell.rs`: the stage with the future or the output, and the transitions below.
-//! * `handle.rs`: [`TaskRef`], what a task's handle holds.
+//! * `handle.rs`: [`JoinRef`], what a task's handle holds.
 //! * `owner.rs`: [`Owner`], the proof of being on the executor's thread.
 //!
 //! The room knows no executor. A cell reaches one through [`Schedule`] and [`Remote`].
@@ -18,7 +18,7 @@
 //!
 //! * the registry of its executor while a future is in place, the ready queue while the task is
 //!   in it, and the loop during a poll ([`LocalTask`], `!Send`: can run the task);
-//! * the task's handle ([`TaskRef`], local, too);
+//! * the task's handle ([`JoinRef`], local, too);
 //! * what the task waits for: a timer, a source, another task ([`WakeTarget`], mostly local);
 //! * messages in the inbox and abort handles ([`SharedTask`], `Send`: can only wake and mark);
 //! * wakers, anywhere, for as long as they like.
@@ -89,11 +89,12 @@ mod handle;
 mod header;
 mod owner;
 mod snapshot;
+mod wait_kinds;
 
 pub(crate) use self::cell::MainTask;
-pub(crate) use self::handle::{Failure, TaskRef};
+pub(crate) use self::handle::{Failure, JoinRef};
 pub(crate) use self::header::{
-    LocalTask, Message, Name, Ran, Remote, Schedule, SharedTask, TaskMeta, WaiterId, WakeTarget,
+    LocalTask, Message, Name, Ran, Remote, Schedule, SharedTask, TaskLabel, WaiterId, WakeTarget,
     is_polling, note, polled_id, polled_task,
 };
 pub(crate) use self::owner::Owner;

@@ -237,7 +237,8 @@ impl Sleep {
             self.leave();
             return Poll::Ready(());
         }
-        let who = note(WaitReason::Timer(self.deadline));
+        let deadline = self.deadline;
+        let who = note(WaitReason::Timer { deadline });
         match &self.entry {
             Some(entry) if entry.is_of(executor) && !executor.timer_has_fired(entry.key) => {
                 executor.set_timer_waker(entry.key, who, cx.waker());

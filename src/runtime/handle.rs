@@ -15,7 +15,7 @@ use crate::panics::{Panics, Payload, discard};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Mutex, block_on, lock};
 use crate::task::JoinError;
-use crate::task_cell::{Message, Remote, SharedTask, TaskMeta, note};
+use crate::task_cell::{Message, Remote, SharedTask, TaskLabel, note};
 
 /// Reaches a [`Runtime`](crate::Runtime) from any thread.
 ///
@@ -316,7 +316,7 @@ impl<T> Future for RemoteTask<T> {
         match result {
             Some(result) => Poll::Ready(result),
             None => {
-                note(WaitReason::Remote);
+                note(WaitReason::RemoteTask);
                 Poll::Pending
             }
         }
@@ -395,7 +395,7 @@ impl<T: Send + 'static> Completion<T> {
             panic = executor::cancel(&task.task());
         }
         if let Some(payload) = panic {
-            executor::orphaned(executor.remote(), task.meta().to_string(), payload);
+            executor::orphaned(executor.remote(), task.label().to_string(), payload);
         }
     }
 }
@@ -477,9 +477,9 @@ impl<T> Drop for Completion<T> {
 }
 
 impl<T> Shared<T> {
-    fn about(&self, spawned_at: &'static Location<'static>) -> TaskMeta {
+    fn about(&self, spawned_at: &'static Location<'static>) -> TaskLabel {
         let task = lock(&self.state).task.clone();
-        task.map_or(TaskMeta::not_started(spawned_at), |task| task.meta())
+        task.map_or(TaskLabel::not_started(spawned_at), |task| task.label())
     }
 
     /// Leaves the result for the handle, and wakes who awaits it. What the handle does

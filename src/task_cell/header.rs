@@ -13,7 +13,8 @@ use std::ptr::NonNull;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::counts::RefCounts;
-use crate::hooks::{self, WaitKinds, WaitReason};
+use super::wait_kinds::WaitKinds;
+use crate::hooks::{self, TaskId, TaskMeta, TaskRef, WaitReason};
 use crate::inbox::{Inbox, Notifier};
 use crate::panics::Payload;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -29,16 +30,16 @@ pub(crate) type WaiterId = u32;
 
 /// Number, name and place of a task, for messages.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct TaskMeta {
+pub(crate) struct TaskLabel {
     pub(crate) number: u64,
     pub(crate) name: Name,
     pub(crate) spawned_at: &'static Location<'static>,
 }
 
-impl TaskMeta {
+impl TaskLabel {
     /// For a task that its runtime never received.
-    pub(crate) fn not_started(spawned_at: &'static Location<'static>) -> TaskMeta {
-        TaskMeta {
+    pub(crate) fn not_started(spawned_at: &'static Location<'static>) -> TaskLabel {
+        TaskLabel {
             number: 0,
             name: None,
             spawned_at,
@@ -46,7 +47,7 @@ impl TaskMeta {
     }
 }
 
-impl fmt::Display for TaskMeta {
+impl fmt::Display for TaskLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
             Some(name) => write!(f, "task `{name}`")?,
@@ -195,8 +196,8 @@ impl Header {
         matches!(self.state.get(), State::Done | State::Gone)
     }
 
-    pub(super) fn meta(&self) -> TaskMeta {
-        TaskMeta {
+    pub(super) fn label(&self) -> TaskLabel {
+        TaskLabel {
             number: self.number,
             name: self.name.clone(),
             spawned_at: self.spawned_at,
@@ -210,10 +211,18 @@ impl Header {
     }
 
     #[inline]
-    pub(super) fn subject(&self) -> hooks::Subject<'_> {
-        hooks::Subject {
+    pub(super) fn task_ref(&self) -> TaskRef {
+        TaskRef {
             runtime: self.remote.id,
-            number: if self.is_main() { 0 } else { self.number },
+            id: (!self.is_main()).then_some(TaskId::new(self.number)),
+        }
+    }
+
+    /// For the hooks.
+    #[inline]
+    pub(super) fn meta(&self) -> TaskMeta<'_> {
+        TaskMeta {
+            task: self.task_ref(),
             name: self.name.as_deref().map(|name| &**name),
             spawned_at: self.spawned_at,
         }
@@ -225,7 +234,7 @@ impl Header {
         self.polls.set(self.polls.get().saturating_add(1));
         self.waits.set(WaitKinds::default());
         POLLED.with(|polled| polled.set(Some(NonNull::from(self))));
-        hooks::poll_started(|| self.subject());
+        hooks::poll_started(|| self.meta());
         Polling
     }
 
@@ -259,7 +268,7 @@ impl Header {
         if self.is_over() {
             return false;
         }
-        self.joined_by.set(note(WaitReason::Task(self.number)));
+        self.joined_by.set(note(WaitReason::Task(self.task_ref())));
         let old = self.joiner.replace(new);
         debug_assert!(old.is_none() || !self.is_over());
         drop(old);
@@ -506,8 +515,8 @@ impl LocalTask {
         self.header().number
     }
 
-    pub(crate) fn meta(&self) -> TaskMeta {
-        self.header().meta()
+    pub(crate) fn label(&self) -> TaskLabel {
+        self.header().label()
     }
 
     #[cfg(feature = "testing")]
@@ -516,8 +525,8 @@ impl LocalTask {
     }
 
     #[inline]
-    pub(crate) fn subject(&self) -> hooks::Subject<'_> {
-        self.header().subject()
+    pub(crate) fn meta(&self) -> TaskMeta<'_> {
+        self.header().meta()
     }
 
     /// How many references may be on other threads: mostly wakers.
@@ -622,8 +631,8 @@ impl SharedTask {
         self.wake_by_ref();
     }
 
-    pub(crate) fn meta(&self) -> TaskMeta {
-        self.header().meta()
+    pub(crate) fn label(&self) -> TaskLabel {
+        self.header().label()
     }
 
     /// The id of its executor.
