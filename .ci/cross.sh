@@ -17,8 +17,8 @@ TARGETS=(aarch64-apple-darwin x86_64-unknown-freebsd "$WINDOWS")
 SKIPPED=(
     # A reset reads as the end of the stream (also in a C program that does nothing else).
     streams::tcp::b75_closing_after_a_reset_is_no_error_and_no_hang
-    tcp_options::b75_a_drop_delivers_the_last_bytes_and_a_linger_of_zero_resets
-    tcp_options::the_stream_ends_when_its_write_half_is_dropped
+    streams::b75_a_drop_delivers_the_last_bytes_and_a_linger_of_zero_resets
+    streams::the_stream_ends_when_its_write_half_is_dropped
     a_reset_affects_no_other_client
     clients_that_reset_at_once_affect_no_other
     copy::a_reset_of_the_client_is_an_error

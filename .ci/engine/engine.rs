@@ -55,8 +55,6 @@ mod sys;
 mod task_local;
 #[path = "../../tests/it/tasks.rs"]
 mod tasks;
-#[path = "../../tests/it/tcp_options.rs"]
-mod tcp_options;
 #[path = "../../tests/it/teardown.rs"]
 mod teardown;
 #[path = "../../tests/it/threads.rs"]

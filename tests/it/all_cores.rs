@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use crate::programs::{KillOnDrop, example};
 use crate::support::*;
 
-/// So many that each thread gets some, but for a negligible probability.
+/// So many that every thread practically always gets some.
 const CLIENTS: usize = 200;
 
 // Elsewhere all may go to one.

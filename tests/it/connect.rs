@@ -1,23 +1,18 @@
-//! Happy Eyeballs: several addresses, tried one after the other and side by side.
+//! Happy Eyeballs: several addresses are tried one after the other, and concurrently.
 
-use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use soloist::net::{TcpListener, TcpStream};
-use soloist::time::{sleep, timeout};
-use soloist::{block_on, spawn};
+use soloist::time::timeout;
 
 use crate::support::*;
 
-/// What an attempt has for itself.
+/// How long an attempt runs before the next one starts.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// A listener in whose queue there is no room: whoever connects gets no answer, and gives
-/// up after minutes.
+/// A listener whose queue is full: a connect gets no answer, and fails after minutes.
 #[cfg(target_os = "linux")]
 struct Dead {
     address: SocketAddr,
@@ -31,7 +26,7 @@ impl Dead {
         let (listener, address) = refusing();
         listener.listen(0).unwrap();
         let mut queue: Vec<Socket> = Vec::new();
-        // The first gets in; the next ones do not any more.
+        // The first fits into the queue; the next ones do not.
         while queue.len() < 2 || is_connected(queue.last().unwrap()) {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             socket.set_nonblocking(true).unwrap();
@@ -70,12 +65,11 @@ async fn attempts(listener: &TcpListener) -> usize {
 }
 
 /// Whether `time` of the runtime's own clock has passed meanwhile.
-fn clock(time: Duration) -> Rc<Cell<bool>> {
-    let passed = Rc::new(Cell::new(false));
-    let told = passed.clone();
+fn clock(time: Duration) -> &'static Cell<bool> {
+    let passed = leak(Cell::new(false));
     spawn(async move {
         sleep(time).await;
-        told.set(true);
+        passed.set(true);
     })
     .detach();
     passed
@@ -174,7 +168,7 @@ fn if_all_fail_the_error_lists_every_attempt() {
         assert_eq!(text.matches(&why).count(), 5, "{text}");
         let mut rest = text.as_str();
         for address in addresses {
-            // In their order.
+            // In the order of the addresses.
             let at = rest.find(&address.to_string()).expect(&text);
             rest = &rest[at..];
         }
@@ -200,7 +194,7 @@ fn an_earlier_attempt_may_still_succeed() {
         });
         sleep(HEAD_START + 50 * MS).await;
         assert!(!connecting.is_finished());
-        // Room in the queue: the system knocks again after a second or so.
+        // Makes room in the queue: the system tries again after about a second.
         dead._queue.clear();
         while dead
             ._listener
@@ -224,7 +218,7 @@ fn the_other_attempts_are_closed() {
             let dead = [Dead::new(), Dead::new()];
             let (_taken, refused) = refusing();
             let (_listener, address) = live().await;
-            // The reactor is there.
+            // The first socket creates the reactor.
             drop(TcpStream::connect(address).await.unwrap());
             let before = open_fds();
             let addresses = [dead[0].address, refused, dead[1].address, address];
@@ -232,7 +226,7 @@ fn the_other_attempts_are_closed() {
             assert_eq!(open_fds(), before + 1);
             drop(stream);
             assert_eq!(open_fds(), before);
-            // As is all that is under way when the connect is dropped.
+            // Attempts are closed when the connect is dropped.
             let connecting = timeout(HEAD_START + 50 * MS, TcpStream::connect(&addresses[..3]));
             assert!(connecting.await.is_err());
             assert_eq!(open_fds(), before);

@@ -1,20 +1,15 @@
 //! `io::copy_bidirectional` and `io::split`.
 
-use std::cell::RefCell;
-use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::pin::pin;
 
 use soloist::future::{try_zip, zip};
 use soloist::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Cursor, copy_bidirectional, split,
 };
 use soloist::net::TcpStream;
-use soloist::spawn;
 use soloist::stream::{self, StreamExt};
-use soloist::task::{Task, yield_now};
+use soloist::task::Task;
 
 use crate::support::*;
 
@@ -25,7 +20,7 @@ fn pair() -> (TcpStream, TcpStream) {
     (one.try_into().unwrap(), other.try_into().unwrap())
 }
 
-/// A client, a server, and what is copied between them.
+/// A client, a server, and a task that copies between them.
 fn proxied() -> (TcpStream, TcpStream, Task<io::Result<(u64, u64)>>) {
     let (client, a) = pair();
     let (b, server) = pair();
@@ -73,7 +68,7 @@ fn a_half_closed_connection_still_copies_the_other_direction() {
             let mut text = String::new();
             second.read_to_string(&mut text).await.unwrap();
             assert_eq!(text, "a question");
-            // The answer comes when the question's way is closed.
+            // The answer arrives after the direction of the question was closed.
             assert!(!proxy.is_finished());
             for _ in 0..3 {
                 second.write_all(b"an answer").await.unwrap();
@@ -95,19 +90,18 @@ fn a_slow_reader_holds_the_writer_back() {
     const CHUNKS: usize = 512;
     async_test(async || {
         let (mut client, server, proxy) = proxied();
-        let sent = Rc::new(RefCell::new(0));
-        let count = sent.clone();
+        let sent = leak(RefCell::new(0));
         let writer = spawn(async move {
             let chunk = vec![1; CHUNK];
-            // More than all buffers on the way take.
+            // More than fits into all buffers between them.
             for _ in 0..CHUNKS {
                 client.write_all(&chunk).await.unwrap();
-                *count.borrow_mut() += chunk.len();
+                *sent.borrow_mut() += chunk.len();
             }
             client.close().await.unwrap();
             client
         });
-        // Until nothing moves any more.
+        // Until the writer makes no progress.
         let mut last = usize::MAX;
         while *sent.borrow() != last {
             last = *sent.borrow();
@@ -128,12 +122,12 @@ fn a_slow_reader_holds_the_writer_back() {
     });
 }
 
-/// A stream of parts, whose writes go where the test looks at them.
+/// A stream whose reads return given parts, and whose writes are logged.
 struct Scripted {
     reads: Vec<io::Result<&'static [u8]>>,
-    /// Whether the last read is followed by the end, or by nothing.
+    /// Whether the last read is followed by the end. If not, reads are pending.
     ends: bool,
-    /// What one write takes; 0 refuses.
+    /// How many bytes a write takes at most.
     write: usize,
     log: Rc<RefCell<Vec<String>>>,
 }
@@ -201,7 +195,7 @@ fn parts_are_written_flushed_and_closed_once() {
         assert_eq!(copy_bidirectional(a, b).await.unwrap(), (5, 0));
         assert_eq!(*at_b.borrow(), ["to ", "b", "!", "<close>"]);
         assert_eq!(*at_a.borrow(), ["<close>"]);
-        // Before it waits for more, it lets go of what a writer may hold back; once.
+        // It flushes the writer once before it waits for more.
         let (mut a, at_a) = Scripted::new(&["ping"]);
         a.ends = false;
         let (mut b, at_b) = Scripted::new(&[]);
@@ -225,7 +219,7 @@ fn the_first_error_ends_the_copy() {
         let error = copy_bidirectional(a, b).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         assert!(at_b.borrow().is_empty());
-        // A writer that takes nothing, and the other direction.
+        // A writer that takes nothing, in the other direction.
         let (b, _) = Scripted::new(&["x"]);
         let (mut a, _) = Scripted::new(&[]);
         a.write = 0;

@@ -69,7 +69,7 @@ impl Server {
         connect(self.address)
     }
 
-    /// The server is there, and serves.
+    /// Checks that the server still serves.
     #[track_caller]
     fn assert_serves(&self) {
         assert_echoes(&self.connect(), b"are you there?");
@@ -112,7 +112,7 @@ fn random_bytes(random: &mut Rng, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// What a client writes that writes much, again and again.
+/// A pattern that a client writes repeatedly.
 struct Pattern(Vec<u8>);
 
 impl Pattern {
@@ -294,7 +294,7 @@ fn a_client_that_does_not_read_blocks_no_other(name: &str) {
     for _ in 0..3 {
         server.assert_serves();
     }
-    // Now that it reads, nothing is missing.
+    // When it reads, nothing is missing.
     pattern.check(&deaf, len);
     assert_echoes(&deaf, b"and on it goes");
 }
@@ -406,7 +406,7 @@ fn an_accept_that_fails_is_tried_again(name: &str) {
     let complaints = server.err.try_iter().count() as u128;
     let most = 10 + start.elapsed().as_millis() / 10;
     assert!(complaints <= most, "{complaints} more complaints");
-    // Whoever goes leaves room for the next.
+    // A client that disconnects leaves room for the next.
     for mut client in clients {
         let mut echo = [0; 5];
         client.read_exact(&mut echo).unwrap();

@@ -1,4 +1,4 @@
-//! The example programs as a user runs them, against servers and clients that owe them nothing.
+//! The example programs as a user runs them, against servers and clients that use std.
 
 use socket2::SockRef;
 use std::fs;

@@ -1,13 +1,11 @@
-//! Reads that fill their buffer: the next one is tried, for there may be more.
+//! Reads that fill their buffer: the next read is tried, since more data may be available.
 
-use std::cell::Cell;
 use std::io::Write;
 use std::pin::pin;
 
 use futures_lite::future::zip;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 
@@ -56,7 +54,7 @@ fn nothing_is_lost_between_reads_that_fill_their_buffers_and_others() {
         let (ours, mut theirs) = pair();
         let mut buf = [0; SIZE];
 
-        // A reader that goes away instead of waiting.
+        // A read that is dropped instead of waiting.
         theirs.write_all(&[1; 3 * SIZE]).unwrap();
         (&ours).read_exact(&mut buf).await.unwrap();
         for _ in 0..3 {

@@ -1,32 +1,22 @@
-//! Guest mode: whatever the runtime has to do makes its fd readable, and nothing else does.
+//! Guest mode: the fd is readable when the runtime has something to do, and only then.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::mpsc;
-use std::task::{Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use soloist::io::{Async, AsyncReadExt, AsyncWriteExt};
-use soloist::task::yield_now;
-use soloist::time::{sleep, sleep_until, timeout};
-use soloist::{Runtime, Task, block_on, spawn};
+use soloist::time::{sleep_until, timeout};
 
 use crate::support::*;
 use crate::sys;
 
 const ZERO: Option<Duration> = Some(Duration::ZERO);
-/// Where a timer makes the fd readable.
+/// Whether a timer makes the fd readable on this system.
 const TIMERS: bool = cfg!(all(target_os = "linux", not(soloist_portable)));
 
-/// Waits until the fd is readable, for so long at most; says whether it is.
+/// Waits until the fd is readable, at most for `wait`. Returns whether it is.
 fn wait_readable(runtime: &Runtime, wait: Option<Duration>) -> bool {
     let fd = runtime.poll_fd().unwrap();
     let wait = wait.map(|wait| Timespec::try_from(wait).unwrap());
@@ -43,7 +33,7 @@ fn until_readable(runtime: &Runtime) {
     assert!(wait_readable(runtime, None));
 }
 
-/// Turns until the fd is quiet, and returns how many were needed.
+/// Makes turns until the fd is not readable. Returns how many there were.
 #[track_caller]
 fn settle(runtime: &Runtime) -> usize {
     let mut turns = 0;
@@ -55,7 +45,7 @@ fn settle(runtime: &Runtime) -> usize {
     turns
 }
 
-/// A guest that has come to rest, and a probe in it that has been polled once.
+/// An idle guest, and a probe in it that has been polled once.
 fn guest() -> (Runtime, Rc<Seen>) {
     let runtime = Runtime::new();
     let seen = Seen::new();
@@ -73,7 +63,7 @@ fn with_guest(test: impl FnOnce(Runtime, Rc<Seen>) + Send + 'static) {
     });
 }
 
-/// The loop of a host that does nothing else: until `done`. Returns the number of turns.
+/// The loop of a host that does nothing else, until `done`. Returns the number of turns.
 fn host(runtime: &Runtime, mut done: impl FnMut() -> bool) -> usize {
     let mut turns = 0;
     while !done() {
@@ -81,7 +71,7 @@ fn host(runtime: &Runtime, mut done: impl FnMut() -> bool) -> usize {
         let wait = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let readable = wait_readable(runtime, wait);
         let due = deadline.is_some_and(|at| at <= Instant::now());
-        // poll(2) waits for whole nanoseconds here: not for less than it was told.
+        // poll(2) never waits for less than it was told.
         assert!(readable || due || wait.is_some());
         runtime.turn(ZERO).unwrap();
         turns += 1;
@@ -91,15 +81,14 @@ fn host(runtime: &Runtime, mut done: impl FnMut() -> bool) -> usize {
 
 #[test]
 fn the_fd_is_not_readable_without_work() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         assert!(!is_readable(&runtime));
         for _ in 0..10 {
             let turn = runtime.turn(ZERO).unwrap();
             assert_eq!((turn.polled, turn.ready), (0, 0));
             assert!(!is_readable(&runtime));
         }
-        // Also with a task that waits for what does not come.
+        // The same with a task that waits forever.
         let (runtime, seen) = {
             drop(runtime);
             guest()
@@ -114,8 +103,7 @@ fn the_fd_is_not_readable_without_work() {
 
 #[test]
 fn tasks_spawned_before_the_fd_was_created_make_it_readable() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let task = runtime.spawn(async { 1 });
         until_readable(&runtime);
         runtime.turn(ZERO).unwrap();
@@ -154,7 +142,7 @@ fn b103_a_timer_that_is_due_makes_the_fd_readable() {
             let task = runtime.spawn(async move { sleep_until(deadline).await });
             let turns = host(&runtime, || task.is_finished());
             assert!(Instant::now() >= deadline);
-            // To poll it, to find it due, to poll it again; and spurious ones.
+            // One to poll it, one to find it due, one to poll it again, and spurious ones.
             if TIMERS {
                 assert!(turns <= 5, "{wait:?}: {turns}");
             }
@@ -172,7 +160,7 @@ fn b103_the_fd_is_not_readable_before_the_timer_is_due() {
         settle(&runtime);
         assert_eq!(runtime.next_deadline(), Some(far));
         assert!(!wait_readable(&runtime, Some(20 * MS)));
-        // A nearer one takes its place, and it is back when that is gone.
+        // A nearer timer replaces it until it has fired.
         let near = runtime.spawn(async { sleep(5 * MS).await });
         host(&runtime, || near.is_finished());
         settle(&runtime);
@@ -188,7 +176,7 @@ fn a_timer_that_is_dropped_between_turns_is_forgotten() {
         let task = runtime.spawn(async { sleep(5 * MS).await });
         settle(&runtime);
         drop(task);
-        // It leaves word, for outside of its runtime it cannot reach the timers.
+        // Outside of its runtime it cannot reach the timers: it sends a message.
         assert!(is_readable(&runtime));
         assert!(settle(&runtime) <= 2);
         assert_eq!(runtime.next_deadline(), None);
@@ -199,10 +187,9 @@ fn a_timer_that_is_dropped_between_turns_is_forgotten() {
 #[test]
 fn a_timer_that_is_reset_between_turns_fires_at_the_new_time() {
     with_guest(|runtime, _| {
-        let timer = Rc::new(RefCell::new(None));
-        let inner = timer.clone();
+        let timer = leak(RefCell::new(None));
         let task = runtime.spawn(poll_fn(move |cx| {
-            let mut timer = inner.borrow_mut();
+            let mut timer = timer.borrow_mut();
             let timer = timer.get_or_insert_with(|| sleep(1000 * SECOND));
             Pin::new(timer).poll(cx)
         }));
@@ -221,11 +208,10 @@ fn a_timer_that_is_reset_between_turns_fires_at_the_new_time() {
 #[test]
 fn b103_tasks_left_ready_keep_the_fd_readable() {
     with_guest(|runtime, _| {
-        let polls = Rc::new(Cell::new(0));
-        let count = polls.clone();
+        let polls = leak(Cell::new(0));
         let task = runtime.spawn(async move {
             for _ in 0..300 {
-                count.set(count.get() + 1);
+                polls.set(polls.get() + 1);
                 yield_now().await;
             }
         });
@@ -276,15 +262,14 @@ fn b103_a_spawn_between_turns_makes_the_fd_readable() {
 fn b103_a_ready_socket_makes_the_fd_readable() {
     with_guest(|runtime, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let read = Rc::new(Cell::new(0));
-        let count = read.clone();
+        let read = leak(Cell::new(0));
         let task = runtime.spawn(async move {
             let mut ours = Async::new(ours).unwrap();
             let mut buf = [0; 4];
             loop {
                 match ours.read(&mut buf).await.unwrap() {
                     0 => break,
-                    n => count.set(count.get() + n),
+                    n => read.set(read.get() + n),
                 }
             }
         });
@@ -315,7 +300,7 @@ fn a_ready_socket_that_is_not_read_does_not_keep_the_fd_readable() {
         until_readable(&runtime);
         assert!(settle(&runtime) < 10);
         assert!(task.is_finished());
-        // The bytes are still there, and more come; then the other end goes.
+        // The bytes are still unread, and more arrive; then the peer closes.
         for _ in 0..3 {
             theirs.write_all(b"x").unwrap();
             assert!(settle(&runtime) < 3);
@@ -323,7 +308,7 @@ fn a_ready_socket_that_is_not_read_does_not_keep_the_fd_readable() {
         drop(theirs);
         assert!(settle(&runtime) < 5);
         assert!(!wait_readable(&runtime, Some(10 * MS)));
-        // Whoever reads now finds all of it.
+        // A read now returns all of it.
         let mut bytes = Vec::new();
         let task = runtime.spawn(async move {
             { ours.get_ref() }
@@ -344,7 +329,7 @@ fn a_socket_whose_reader_was_dropped_does_not_keep_the_fd_readable() {
             let inner = ours.clone();
             let task = runtime.spawn(async move { inner.readable().await });
             settle(&runtime);
-            // With a byte that lies there, the next reader is done at once.
+            // From the second round on there is an unread byte: the reader is done at once.
             drop(task);
             theirs.write_all(b"x").unwrap();
             assert!(settle(&runtime) < 5);
@@ -380,7 +365,7 @@ fn an_echo_between_two_guests_of_two_threads() {
         };
         let thread = thread::spawn(run(other, false));
         let turns = [run(one, true)(), thread.join().unwrap()];
-        // One for the bytes, and one that finds nothing, at the worst.
+        // At worst one turn for the bytes, and one that finds nothing.
         assert!(turns.iter().all(|&turns| turns <= 3 * ROUNDS), "{turns:?}");
     });
 }
@@ -428,11 +413,11 @@ fn a_second_guest_is_refused() {
         let second = Runtime::new();
         let error = second.poll_fd().unwrap_err();
         assert!(error.to_string().contains("a guest already"), "{error}");
-        // As often as it likes; the first is not disturbed, and the second one runs.
+        // Each time. The first is not affected, and the second one runs.
         assert!(second.poll_fd().is_err());
         assert!(!is_readable(&first));
         assert_eq!(second.block_on(async { 1 }), 1);
-        // On another thread there is room.
+        // Another thread can have a guest of its own.
         thread::spawn(|| Runtime::new().poll_fd().map(drop))
             .join()
             .unwrap()
@@ -455,10 +440,10 @@ fn another_runtime_on_the_thread_forwards_wakeups_of_the_guest() {
         });
         let timer = guest.spawn(async { sleep(3 * MS).await });
         settle(&guest);
-        // All that comes for the guest comes while another one waits in the reactor.
+        // All events for the guest arrive while another runtime waits in the reactor.
         let waker = seen.waker();
         block_on(async {
-            // With the last millisecond of a timer, for which it takes the guest's.
+            // It needs the timer for the last millisecond, which the guest uses.
             let thread = thread::spawn(move || {
                 waker.wake();
                 theirs.write_all(b"hello").unwrap();
@@ -510,7 +495,7 @@ fn another_runtime_whose_turns_find_nothing_does_not_keep_the_guest_busy() {
                 guest.turn(ZERO).unwrap();
             }
         }
-        // The portable wait does not say whether it has taken a word for the guest.
+        // The portable wait does not tell whether it has consumed a wakeup of the guest.
         if TIMERS {
             assert_eq!(readable, 0);
         }
@@ -616,11 +601,11 @@ impl EdgeHost<'_> {
     }
 }
 
-/// No event in such a time: none will come. Nothing here takes as long.
+/// If no event arrives within this time, none will: nothing here takes as long.
 const STALLED: Duration = Duration::from_secs(10);
 
 /// Reads one byte at a time, and counts them.
-async fn read_bytes(socket: UnixStream, count: Rc<Cell<usize>>) {
+async fn read_bytes(socket: UnixStream, count: &'static Cell<usize>) {
     let mut socket = Async::new(socket).unwrap();
     while socket.read(&mut [0]).await.unwrap() > 0 {
         count.set(count.get() + 1);
@@ -628,14 +613,10 @@ async fn read_bytes(socket: UnixStream, count: Rc<Cell<usize>>) {
 }
 
 /// A task that runs `read_bytes`, the count, and the other end of its socket.
-fn spawn_reader(runtime: &Runtime) -> (Task<()>, Rc<Cell<usize>>, UnixStream) {
+fn spawn_reader(runtime: &Runtime) -> (Task<()>, &'static Cell<usize>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let count = Rc::new(Cell::new(0));
-    (
-        runtime.spawn(read_bytes(ours, count.clone())),
-        count,
-        theirs,
-    )
+    let count = leak(Cell::new(0));
+    (runtime.spawn(read_bytes(ours, count)), count, theirs)
 }
 
 #[test]
@@ -660,19 +641,17 @@ fn b115_a_socket_and_a_task_ready_at_once_are_both_served() {
 
 #[test]
 fn b115_unread_data_triggers_another_event() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        let count = Rc::new(Cell::new(0));
+    runtime_test(|runtime| {
+        let count = leak(Cell::new(0));
         let mut host = EdgeHost::new(&runtime);
         for n in 1..=50 {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let inner = count.clone();
             let reader = runtime.spawn(async move {
                 let mut ours = Async::new(ours).unwrap();
                 let mut bytes = [0; 64];
                 // Shorter than there was room for: it waits for the end, which is there.
                 while ours.read(&mut bytes).await.unwrap() > 0 {}
-                inner.set(inner.get() + 1);
+                count.set(count.get() + 1);
             });
             host.settle();
             theirs.write_all(&[7; 10]).unwrap();
@@ -680,7 +659,7 @@ fn b115_unread_data_triggers_another_event() {
             host.until(|| reader.is_finished());
             assert_eq!(count.get(), n);
             host.settle();
-            // More than is read between two words of the reactor.
+            // More than is read between two visits of the reactor.
             let (reader, bytes, mut theirs) = spawn_reader(&runtime);
             host.settle();
             theirs.write_all(&[7; 100]).unwrap();
@@ -693,7 +672,7 @@ fn b115_unread_data_triggers_another_event() {
     });
 }
 
-/// What the host does between two turns: it wakes these.
+/// Wakers that the host wakes between two turns.
 type ByHost = Rc<RefCell<Vec<Waker>>>;
 
 /// Done when the waker that it has given to `give` was woken, and not before.
@@ -709,8 +688,8 @@ async fn woken_by(give: impl Fn(Waker)) {
     .await;
 }
 
-/// One thing for which a task waits. All that it needs to go on is under way when it is
-/// polled: without it nothing else would make the host turn.
+/// One kind of wait. Whatever ends it is under way when it is polled: nothing else would make the
+/// host turn.
 async fn stimulus(kind: u64, n: u64, by_host: ByHost, wakes: mpsc::Sender<Waker>) {
     match kind {
         0 => sleep(Duration::from_micros(n)).await,
@@ -723,8 +702,8 @@ async fn stimulus(kind: u64, n: u64, by_host: ByHost, wakes: mpsc::Sender<Waker>
         3 => woken_by(|waker| by_host.borrow_mut().push(waker)).await,
         4 => {
             let (a, b) = UnixStream::pair().unwrap();
-            let count = Rc::new(Cell::new(0));
-            let reader = spawn(read_bytes(a, count.clone()));
+            let count = leak(Cell::new(0));
+            let reader = spawn(read_bytes(a, count));
             let mut b = Async::new(b).unwrap();
             b.write_all(&[7; 50][..n as usize % 50]).await.unwrap();
             if n % 2 == 0 {
@@ -735,7 +714,7 @@ async fn stimulus(kind: u64, n: u64, by_host: ByHost, wakes: mpsc::Sender<Waker>
             assert_eq!(count.get(), n as usize % 50);
         }
         _ => {
-            // To and fro, with a thread at the other end.
+            // An echo by a thread at the other end.
             let (a, mut b) = UnixStream::pair().unwrap();
             let thread = thread::spawn(move || {
                 let mut bytes = [0; 8];
@@ -771,10 +750,10 @@ fn one_turn_per_event(turns: usize) {
     let task = runtime.spawn(async move {
         let mut random = Rng::with_seed(115);
         while !over.get() {
-            // Few at a time, so that none hides that another one stalls.
+            // Few at a time, so that none hides the stall of another.
             let tasks: Vec<_> = (0..1 + random.u64(..3))
                 .map(|_| {
-                    // Threads are slow to start: now and then.
+                    // Threads are slow to start, so they are rare.
                     let kind = random.u64(..101) / 20;
                     let n = random.u64(..200);
                     spawn(stimulus(kind, n, wakers.clone(), wakes.clone()))
@@ -818,12 +797,12 @@ fn b120_the_child_of_a_fork_does_not_wake_its_parent() {
         // From now on the parent has nothing to do but this.
         settle(&runtime);
         let child = sys::fork(|| {
-            // Nobody runs here, and it is not parked in the parent's reactor.
+            // The runtime is not parked in the reactor of the parent.
             seen.waker().wake();
             runtime.spawn(yield_now()).detach();
             let turn = runtime.turn(ZERO).unwrap();
             assert_eq!((turn.polled, turn.ready), (2, 1));
-            // The parent's timer is its own.
+            // The child does not share the timer of the parent.
             drop(timer.take());
             runtime.turn(ZERO).unwrap();
             assert_eq!(runtime.next_deadline(), None);
@@ -865,7 +844,7 @@ fn b120_the_child_of_a_fork_may_be_a_guest_again() {
             });
             assert_eq!(grandchild.wait(), 0);
             assert!(!is_readable(&runtime), "the parent is woken");
-            // There is room for one guest, as ever.
+            // A thread has one guest, here as well.
             assert!(Runtime::new().poll_fd().is_err());
         });
         assert_eq!(child.wait(), 0);
@@ -920,7 +899,7 @@ fn other_runtimes_on_the_thread_leave_an_event_for_the_host() {
             let task = runtime.spawn(yield_now());
             runtime.block_on(async {});
             host.until(|| count.get() == 3 * n - 1 && task.is_finished());
-            // A turn where none can be made.
+            // A turn inside a runtime, which fails.
             theirs.write_all(b"x").unwrap();
             let text = block_on(async { panic_of(|| runtime.turn(ZERO)) });
             assert!(text.contains("inside of a running"), "{text}");
@@ -949,7 +928,7 @@ fn a_panic_and_a_stop_leave_an_event_for_the_host() {
             host.until(|| count.get() == n && other.is_finished());
             host.settle();
         }
-        // A stop is nothing to a turn, and no reason for another one.
+        // A stop does not affect a turn, and is no reason for another one.
         thread::scope(|scope| {
             let handle = runtime.handle();
             scope.spawn(move || handle.stop());
@@ -976,12 +955,12 @@ fn a_runtime_can_become_a_guest_after_another_was_dropped() {
         let second = Runtime::new();
         let mut host = EdgeHost::new(&second);
         host.settle();
-        // Nobody's any more.
+        // Its runtime is gone.
         waker.wake();
         assert_eq!(host.settle(), 0);
         drop(host);
         drop(second);
-        // One that becomes a guest in a task of its own.
+        // A runtime that becomes a guest in one of its own tasks.
         let third = Rc::new(Runtime::new());
         let inner = third.clone();
         let task = third.spawn(async move { inner.poll_fd().is_ok() });

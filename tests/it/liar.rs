@@ -90,7 +90,7 @@ fn run(seed: u64) {
         if waits_may_fail {
             let task = runtime.spawn(main);
             while !task.is_finished() {
-                // It says what has gone wrong, and the next one goes on.
+                // The turn returns the error, and the next one continues.
                 if let Err(error) = runtime.turn(None) {
                     assert!(error.to_string().contains("a lie: "), "{error}");
                 }

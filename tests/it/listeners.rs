@@ -1,15 +1,12 @@
 //! Accepting connections, of TCP and of Unix sockets.
 
-use std::net::SocketAddr;
-#[cfg(target_os = "linux")]
-use std::{cell::Cell, io};
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use futures_lite::StreamExt;
-use soloist::net::TcpListener;
 #[cfg(target_os = "linux")]
 use soloist::net::unix::{UnixListener, UnixStream};
-use soloist::spawn;
-use soloist::task::yield_now;
+use soloist::net::{TcpListener, TcpStream};
 
 use crate::support::*;
 
@@ -209,6 +206,87 @@ fn b66_accepts_dropped_early_recover_from_a_lack_of_fds() {
         let start = now();
         while timeout(2 * MS, listener.accept()).await.is_err() {
             assert!(now() - start < 2 * SECOND, "it never accepts again");
+        }
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn listeners_share_a_port_if_all_of_them_say_so() {
+    async_test(async || {
+        let shared = || TcpListener::builder().reuse_port(true);
+        let one = shared().bind("127.0.0.1:0").await.unwrap();
+        let address = one.local_addr().unwrap();
+        let other = shared().bind(address).await.unwrap();
+        assert_eq!(other.local_addr().unwrap(), address);
+        for builder in [TcpListener::builder(), shared().reuse_port(false)] {
+            let error = builder.bind(address).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            let text = format!("listening at {address} failed: ");
+            assert!(error.to_string().starts_with(&text), "{error}");
+        }
+        drop((one, other));
+        let alone = TcpListener::bind(address).await.unwrap();
+        let error = shared().bind(address).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(alone);
+
+        // Each connection is one listener's.
+        let listeners = [
+            shared().bind(address).await.unwrap(),
+            shared().bind(address).await.unwrap(),
+        ];
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let (done, accepted) = std::sync::mpsc::channel();
+        let servers = listeners.map(|listener| {
+            let done = done.clone();
+            spawn(async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    done.send(stream).unwrap();
+                }
+            })
+        });
+        let mut streams = Vec::new();
+        while streams.len() < clients.len() {
+            yield_now().await;
+            streams.extend(accepted.try_iter());
+        }
+        yield_now().await;
+        assert!(accepted.try_recv().is_err(), "one too many");
+        drop(servers);
+    });
+}
+
+#[cfg(not(unix))]
+#[test]
+fn a_port_that_cannot_be_shared_is_an_error() {
+    async_test(async || {
+        let builder = TcpListener::builder().reuse_port(true);
+        let error = builder.bind("127.0.0.1:0").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains("SO_REUSEPORT"), "{error}");
+    });
+}
+
+#[test]
+fn only_v6_decides_whether_an_ipv6_listener_takes_ipv4() {
+    async_test(async || {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        for only in [true, false] {
+            let builder = TcpListener::builder().only_v6(only);
+            // It says nothing to a listener of IPv4.
+            builder.clone().bind("127.0.0.1:0").await.unwrap();
+            let Ok(listener) = builder.bind(any).await else {
+                return eprintln!("no IPv6 here");
+            };
+            let port = listener.local_addr().unwrap().port();
+            TcpStream::connect(("::1", port)).await.unwrap();
+            let connect = TcpStream::connect(("127.0.0.1", port)).await;
+            assert_eq!(connect.is_ok(), !only, "{connect:?}");
         }
     });
 }

@@ -63,7 +63,6 @@ mod task_local;
 mod tasks;
 #[cfg(feature = "testing")]
 mod tcp_behaviours;
-mod tcp_options;
 mod teardown;
 mod ten_pages;
 mod threads;

@@ -1,21 +1,14 @@
 //! TCP sockets, and the threads that they are used on.
 
-use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::{Pin, pin};
-use std::sync::mpsc;
-use std::task::{Context, Waker};
-use std::thread;
-use std::time::Duration;
+use std::pin::pin;
 
 use futures_lite::future::zip;
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt, StreamExt};
 use soloist::io::Async;
-use soloist::net::{Incoming, TcpListener, TcpStream};
-use soloist::task::yield_now;
-use soloist::time::{sleep, timeout};
-use soloist::{Runtime, block_on, spawn};
+use soloist::net::{TcpListener, TcpStream};
+use soloist::time::timeout;
 
 use crate::support::*;
 
@@ -38,14 +31,14 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-// In and out of a runtime.
+// Sockets and runtimes.
 
 #[test]
 fn sockets_outlive_the_block_on_that_made_them() {
     watchdog(|| {
         let (listener, address) = block_on(listener());
         let mut client = block_on(TcpStream::connect(address)).unwrap();
-        // Each has waited in a runtime that is gone.
+        // Each has waited in a runtime that has been dropped.
         block_on(fails_soon(client.read(&mut [0])));
         let (mut server, _) = block_on(listener.accept()).unwrap();
         block_on(fails_soon(listener.accept()));
@@ -58,7 +51,7 @@ fn sockets_outlive_the_block_on_that_made_them() {
             assert_eq!(block_on(soon(client.read(&mut buf))).unwrap(), 1);
             assert_eq!(buf, [round]);
         }
-        // And in two runtimes by turns.
+        // In two runtimes by turns.
         let (a, b) = (Runtime::new(), Runtime::new());
         let reading = {
             let mut client = client.clone();
@@ -94,7 +87,7 @@ fn sockets_outside_of_a_runtime_are_errors_that_name_the_fix() {
         let (ours, _theirs) = tcp_pair();
         let source = block_on(async { Async::new(ours).unwrap() });
         let bound = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        // A second time, too.
+        // Twice.
         for _ in 0..2 {
             let (a, b) = tcp_pair();
             assert_names_the_fix("bind", plain(TcpListener::bind("127.0.0.1:0")));
@@ -115,7 +108,7 @@ fn sockets_outside_of_a_runtime_are_errors_that_name_the_fix() {
             let read = |mut io: &std::net::TcpStream| io.read(&mut [0]);
             assert_names_the_fix("read_with", plain(source.read_with(read)));
         }
-        // That broke nothing.
+        // The sockets still work.
         drop(theirs);
         assert_eq!(block_on(soon(stream.read(&mut [0]))).unwrap(), 0);
         drop(listener);
@@ -154,8 +147,6 @@ fn accepting_outside_of_a_runtime_is_an_error_and_loses_no_connection() {
     });
 }
 
-// To and from std.
-
 #[cfg(unix)]
 #[test]
 fn sockets_implement_as_fd() {
@@ -173,43 +164,6 @@ fn sockets_implement_as_fd() {
     });
 }
 
-// Clones, and the two directions.
-
-#[test]
-fn sockets_and_their_futures_are_send_and_sync() {
-    fn both<T: Send + Sync>() {}
-    fn stream<T: AsyncRead + AsyncWrite + Clone + Unpin + Send + Sync>() {}
-    fn send(_: impl Send) {}
-
-    both::<TcpListener>();
-    both::<Incoming<'_>>();
-    both::<Async<std::net::TcpStream>>();
-    stream::<TcpStream>();
-    fn by_reference<'a>()
-    where
-        &'a TcpStream: AsyncRead + AsyncWrite,
-        &'a Async<std::net::TcpStream>: AsyncRead + AsyncWrite,
-    {
-    }
-    by_reference();
-
-    async_test(async || {
-        let (listener, address) = listener().await;
-        send(TcpListener::bind(address));
-        send(TcpStream::connect(address));
-        send(listener.accept());
-        let (ours, theirs) = tcp_pair();
-        let mut stream = from_std(ours);
-        send(stream.read(&mut [0]));
-        send(stream.write_all(&[0]));
-        send(stream.peek(&mut [0]));
-        let source = Async::new(theirs).unwrap();
-        send(source.readable());
-        send(source.read_with(|_| Ok(())));
-        send(source.write_with(|_| Ok(())));
-    });
-}
-
 // Addresses.
 
 #[test]
@@ -224,7 +178,7 @@ fn a_listener_takes_the_first_address_that_is_free() {
 
 // Other threads.
 
-/// Bytes go through it in both directions, with waits.
+/// Sends bytes in both directions, with waits.
 async fn assert_echoes(ours: &mut TcpStream, mut theirs: std::net::TcpStream) {
     let peer = on_thread(move || {
         theirs.set_nonblocking(false).unwrap();
@@ -267,7 +221,7 @@ fn a_stream_that_has_waited_moves_between_threads() {
         let (ours, theirs) = tcp_pair();
         let mut stream = block_on(async {
             let mut stream = from_std(ours);
-            // Whoever waited has been told.
+            // The waiter has been woken.
             let wait = zip(read_one(&mut stream), async {
                 sleep(MS).await;
                 (&theirs).write_all(b"x").unwrap();
@@ -280,7 +234,7 @@ fn a_stream_that_has_waited_moves_between_threads() {
             stream = on_other_thread(async move || {
                 let mut stream = stream;
                 match n {
-                    // Nobody takes this wait back.
+                    // The wait is left behind in the reactor.
                     0 => fails_soon(stream.read(&mut [0])).await,
                     1 => fails_soon(stream.peek(&mut [0])).await,
                     _ => {}
@@ -289,7 +243,7 @@ fn a_stream_that_has_waited_moves_between_threads() {
                 stream
             });
         }
-        // Back on the thread where it was made.
+        // Back on its first thread.
         block_on(assert_echoes(&mut stream, theirs));
     });
 }
@@ -396,7 +350,7 @@ fn a_socket_with_clones_stays_on_its_thread() {
                 assert_says_whose_it_is(other_listener.incoming().next().await.unwrap());
             }
         });
-        // Here they are as good as ever, and not slowed down.
+        // They still work here, without a pause.
         theirs.write_all(b"x").unwrap();
         assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 1);
         let _client = std::net::TcpStream::connect(address).unwrap();
@@ -416,7 +370,7 @@ fn a_socket_with_a_waiter_stays_on_its_thread() {
         let (waits, is_waiting) = mpsc::channel();
         thread::scope(|scope| {
             let waiting = scope.spawn(move || {
-                // It is polled once, and then when it is woken.
+                // The read is polled once, and again when it is woken.
                 let wait = zip(read_one(stream), async { waits.send(()).unwrap() });
                 block_on(wait);
             });
@@ -428,7 +382,7 @@ fn a_socket_with_a_waiter_stays_on_its_thread() {
             });
             theirs.write_all(b"x").unwrap();
             waiting.join().unwrap();
-            // Now it is free to go.
+            // It may move now.
             block_on(fails_soon(stream.peek(&mut [0])));
         });
     });
@@ -471,7 +425,7 @@ fn a_socket_that_moved_away_does_not_wake_its_first_thread() {
             })
         });
         comes.recv().unwrap();
-        // It stays unread for a while.
+        // The byte stays unread for a while.
         theirs.write_all(b"x").unwrap();
         assert_idle(100 * MS).await;
         go.send(()).unwrap();
@@ -552,10 +506,9 @@ async fn assert_woken_after(disturb: impl AsyncFnOnce()) {
     woken.expect("the other task waits for ever");
 }
 
-/// A future that waited on one thread is dropped, or polled, on the one that the socket
-/// has gone to, where it is not known.
+/// A future that waited on one thread is dropped or polled on the thread to which the socket has
+/// moved, whose reactor does not know the wait.
 #[test]
-#[expect(clippy::async_yields_async, reason = "the wait goes elsewhere")]
 fn a_wait_that_moves_with_its_socket_does_not_end_another_wait() {
     for drop_it in [true, false] {
         watchdog(move || {
@@ -563,9 +516,9 @@ fn a_wait_that_moves_with_its_socket_does_not_end_another_wait() {
             let source = block_on(async { Async::new(ours).unwrap() });
             let mut wait = block_on(woken_wait(&source, &theirs));
             let there = || {
-                // The first wait of this thread, as the other one was there.
+                // The first wait of this thread, as the other one was the first of its thread.
                 block_on(assert_woken_after(async || {
-                    // The socket comes here.
+                    // The socket moves to this thread.
                     let mut here = Box::pin(source.readable());
                     assert!(poll_once(&mut here).await.is_pending());
                     drop(here);
@@ -581,10 +534,9 @@ fn a_wait_that_moves_with_its_socket_does_not_end_another_wait() {
     }
 }
 
-/// The place of a socket that has gone is another one's by the time that somebody who
-/// waited for it gives up.
+/// The slot of a socket that has moved away belongs to another source when a wait for the socket
+/// is dropped.
 #[test]
-#[expect(clippy::async_yields_async, reason = "the wait goes elsewhere")]
 fn b21_a_wait_dropped_late_does_not_end_a_wait_for_the_next_source_in_the_slot() {
     watchdog(|| {
         let (ours, theirs) = tcp_pair();

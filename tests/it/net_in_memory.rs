@@ -1,22 +1,18 @@
-//! The network in memory: as the system's, and deterministic to the byte.
+//! The network in memory: it behaves like the system's, and is deterministic to the byte.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::io::ErrorKind;
 use std::net::Shutdown;
 use std::pin::pin;
-use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use futures_lite::StreamExt;
 use soloist::future::{poll_once, zip};
-use soloist::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
+use soloist::io::{AsyncReadExt, AsyncWriteExt, copy};
 use soloist::runtime::{Clock, Runtime, Schedule};
+use soloist::testing;
 use soloist::testing::net::{Link, Network, TcpListener, TcpStream, on_host};
-use soloist::time::{now, sleep, timeout};
-use soloist::{spawn, testing};
+use soloist::time::{now, timeout};
 
 use crate::support::*;
 use crate::virtual_time::virtual_test;
@@ -35,28 +31,13 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 #[test]
-fn streams_and_listeners_have_the_traits_of_those_of_the_system() {
-    fn check<T: AsyncRead + AsyncWrite + Clone + Send + Sync + Unpin + std::fmt::Debug>() {}
-    fn by_reference<T>()
-    where
-        for<'a> &'a T: AsyncRead + AsyncWrite,
-    {
-    }
-    fn sends<T: Send>(_: T) {}
-    check::<TcpStream>();
-    by_reference::<TcpStream>();
-    sends(TcpStream::connect(ADDRESS));
-    sends(TcpListener::bind(ADDRESS));
-}
-
-#[test]
 fn latency_and_bandwidth_are_exact() {
     virtual_test(async || {
         let network = Network::current();
         network.set_default(Link::new().latency(10 * MS).bandwidth(1_460_000));
         let start = now();
         let (mut client, mut server) = pair().await;
-        // There and back.
+        // A round trip.
         assert_eq!(now() - start, 20 * MS);
         let start = now();
         client.write_all(&[7; 14_600]).await.unwrap();
@@ -65,7 +46,7 @@ fn latency_and_bandwidth_are_exact() {
             server.read_exact(&mut [0; 1460]).await.unwrap();
             assert_eq!(now() - start, (10 + packet) * MS);
         }
-        // The line is shared by the connections, but each direction has its own.
+        // Connections share the bandwidth, but each direction has its own.
         let start = now();
         let both = zip(
             client.write_all(&[7; 14_600]),
@@ -113,13 +94,13 @@ fn data_sent_to_a_closed_peer_is_answered_with_a_reset() {
         Network::current().set_default(Link::new().latency(10 * MS));
         let (mut client, server) = pair().await;
         drop(server);
-        // Its end has not arrived: the write goes out.
+        // The end of the stream has not arrived yet: the write succeeds.
         client.write_all(b"are you there?").await.unwrap();
         assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
         sleep(9 * MS).await;
         client.write_all(b"hello?").await.unwrap();
         sleep(MS).await;
-        // As on Linux, for the end has arrived before the reset.
+        // As on Linux: the end has arrived before the reset.
         let error = client.write(b"?").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     });
@@ -130,13 +111,12 @@ fn a_full_window_holds_the_writer_until_the_reader_reads() {
     virtual_test(async || {
         Network::current().set_default(Link::new().window(4096));
         let (client, mut server) = pair().await;
-        let written = Rc::new(Cell::new(0));
-        let count = written.clone();
+        let written = leak(Cell::new(0));
         let mut writer = client.clone();
         let writer = spawn(async move {
             for _ in 0..100 {
                 writer.write_all(&[7; 1000]).await.unwrap();
-                count.set(count.get() + 1000);
+                written.set(written.get() + 1000);
             }
         });
         sleep(MS).await;
@@ -195,7 +175,7 @@ fn a_cut_link_holds_everything_back_and_a_healed_one_delivers_it() {
         network.partition(CLIENT, SERVER);
         client.write_all(b", after").await.unwrap();
         client.close().await.unwrap();
-        // What has arrived has arrived.
+        // Data that has arrived can be read.
         let mut buf = [0; 64];
         assert_eq!(server.read(&mut buf).await.unwrap(), 6);
         let read = timeout(3600 * SECOND, server.read(&mut buf)).await;
@@ -208,7 +188,7 @@ fn a_cut_link_holds_everything_back_and_a_healed_one_delivers_it() {
         server.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "on its way, after");
         assert_eq!(now() - start, 10 * MS);
-        // The listener has gone with `pair`.
+        // The listener was dropped in `pair`.
         let error = connecting.await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert_eq!(now() - start, 30 * MS);
@@ -252,7 +232,7 @@ fn errors_of_binding_and_connecting_are_those_of_the_system() {
         }
         let only_v6 = TcpListener::builder().only_v6(true);
         let _only_v6 = only_v6.bind("[::]:80").await.unwrap();
-        // It is there still: who was refused has not taken it along.
+        // The listener still exists: a refused bind does not remove it.
         let client = TcpStream::connect(ADDRESS).await.unwrap();
         let start = now();
         let error = TcpStream::connect("10.0.0.1:81").await.unwrap_err();
@@ -280,7 +260,7 @@ fn calls_outside_of_a_runtime_are_errors() {
         let error = futures_lite::future::block_on(TcpStream::connect(ADDRESS)).unwrap_err();
         assert!(error.to_string().contains("outside of"), "{error}");
         drop(server);
-        // In a later runtime, it goes on.
+        // The stream is usable in a later runtime.
         let count = testing::block_on(async { (&client).read(&mut [0; 8]).await });
         assert_eq!(count.unwrap(), 0);
         drop(client);
@@ -327,8 +307,8 @@ fn the_network_works_with_the_real_clock() {
     });
 }
 
-/// Sends lines to an echo server over a bad link, and connects anew when it breaks. Returns
-/// how often it had to.
+/// Sends lines to an echo server over a bad link, and reconnects when it breaks. Returns
+/// how often.
 async fn echo_over_a_bad_link(lines: usize) -> usize {
     let network = Network::current();
     let link = Link::new().latency(20 * MS).jitter(30 * MS).partial(true);
@@ -338,7 +318,7 @@ async fn echo_over_a_bad_link(lines: usize) -> usize {
         let mut incoming = listener.incoming();
         while let Some(stream) = incoming.next().await {
             let stream = stream.unwrap();
-            // It may break.
+            // The connection may break.
             spawn(async move { copy(&stream, &stream).await }).detach();
         }
     })
@@ -402,7 +382,7 @@ fn two_hundred_seeds_of_an_echo_over_a_bad_link() {
             _ => broken.set(broken.get() + 1),
         });
         assert_eq!((explored.seeds, explored.schedules), (200, 200));
-        // Faults do come, and not always.
+        // Faults occur, but not in every run.
         assert!(
             broken.get() > 20 && whole.get() > 20,
             "{broken:?} {whole:?}"
@@ -422,7 +402,7 @@ fn transcript(seed: u64) -> (String, u64, Duration) {
     })
 }
 
-/// The packets of each direction arrive in the order in which they were sent.
+/// Checks that the packets of each direction arrive in the order in which they were sent.
 fn check_that_none_overtakes(transcript: &str) {
     let seconds = |text: &str| text.parse::<f64>().unwrap();
     let mut last = BTreeMap::new();
@@ -501,7 +481,7 @@ fn b114_what_arrives_before_a_reset_is_a_prefix_of_what_was_sent() {
             let mut got = Vec::new();
             let result = server.read_to_end(&mut got).await;
             cut.set(cut.get() + usize::from(result.is_err()));
-            // Not even after the reset was reported.
+            // No data arrives after the reset was reported.
             server.read_to_end(&mut got).await.unwrap();
             sleep(200 * MS).await;
             server.read_to_end(&mut got).await.unwrap();
@@ -509,12 +489,12 @@ fn b114_what_arrives_before_a_reset_is_a_prefix_of_what_was_sent() {
             assert!(sent.take(got.len()).eq(got.iter().copied()), "{got:?}");
             writer.await;
         });
-        // Faults do come, and not always.
+        // Faults occur, but not in every run.
         assert!(cut.get() > 100 && cut.get() < 900, "{cut:?}");
     });
 }
 
-/// The timer of the connection was dropped: nobody woke the reader.
+/// The timer of the connection was dropped, and the reader was not woken.
 #[test]
 fn a_call_outside_of_the_runtime_does_not_delay_a_reader() {
     watchdog(|| {
@@ -623,7 +603,7 @@ fn a_listener_that_is_dropped_while_a_connection_waits_frees_its_port() {
             .await
             .unwrap();
         let clients: Vec<_> = (0..4).map(|_| spawn(TcpStream::connect(ADDRESS))).collect();
-        // All have been there; none is back.
+        // All requests have arrived, and no answer has.
         sleep(15 * MS).await;
         drop(listener);
         let _again = TcpListener::bind(ADDRESS).await.unwrap();
@@ -635,7 +615,7 @@ fn a_listener_that_is_dropped_while_a_connection_waits_frees_its_port() {
     });
 }
 
-/// The first waker that panicked left the connections after it held back.
+/// A waker that panicked kept the later connections held back.
 #[test]
 fn a_waker_that_panics_keeps_no_other_connection_from_being_healed() {
     virtual_test(async || {
@@ -658,7 +638,7 @@ fn a_waker_that_panics_keeps_no_other_connection_from_being_healed() {
     });
 }
 
-/// Wakers are dropped and woken with no lock held: they may use the stream.
+/// No lock is held while wakers are dropped or woken: they may use the stream.
 #[test]
 fn a_waker_may_use_the_stream_that_wakes_it() {
     virtual_test(async || {

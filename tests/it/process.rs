@@ -1,20 +1,16 @@
-//! Child processes: what they write arrives, how they end is told, none becomes a zombie.
+//! Child processes: their output arrives, their exit status is reported, none becomes a zombie.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
-use std::thread;
-use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::future::{try_zip, zip};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::process::{Child, Command, Stdio};
-use soloist::time::{sleep, timeout};
-use soloist::{Runtime, block_on, spawn};
+use soloist::time::timeout;
 
 use crate::support::*;
 
@@ -44,7 +40,7 @@ fn pid(child: &Child) -> Pid {
     Pid::from_raw(child.id() as i32).unwrap()
 }
 
-/// Whether there is a process of that number; a zombie is one.
+/// Whether there is a process with that id. A zombie counts.
 fn exists(pid: Pid) -> bool {
     test_kill_process(pid).is_ok()
 }
@@ -55,7 +51,7 @@ async fn until_gone(pid: Pid) {
     }
 }
 
-/// The children of this process: how many are in each state.
+/// How many children of this process are in each state.
 #[cfg(target_os = "linux")]
 fn children() -> BTreeMap<String, usize> {
     let mut states = BTreeMap::new();
@@ -73,7 +69,7 @@ fn children() -> BTreeMap<String, usize> {
     states
 }
 
-/// They may be gone altogether: who is killed and ends at once is reaped at once.
+/// Some may have been reaped already: a child that is killed and ends at once is reaped at once.
 #[cfg(target_os = "linux")]
 fn until_all_have_ended() {
     while children().keys().any(|state| state != "Z") {
@@ -100,7 +96,7 @@ fn exit_codes_and_signals_are_reported() {
         let mut child = sleeper().spawn().unwrap();
         child.kill().unwrap();
         assert_eq!(child.wait().await.unwrap().signal(), Some(SIGKILL));
-        // It is over: no other process of that number is hit.
+        // It has ended: no other process with that id is killed.
         child.kill().unwrap();
         assert_eq!(child.try_wait().unwrap().unwrap().signal(), Some(SIGKILL));
     });
@@ -248,7 +244,7 @@ fn waiting_for_children_uses_no_cpu_time() {
             .map(|mut child| spawn(async move { child.wait().await }))
             .collect();
         assert_idle(50 * MS).await;
-        // The others are looked at, and wait on.
+        // The other waits go on.
         last.kill().unwrap();
         last.wait().await.unwrap();
         assert_idle(50 * MS).await;
@@ -292,11 +288,11 @@ fn a_dropped_child_is_killed_if_that_was_asked_for() {
         drop(child);
         sleep(20 * MS).await;
         assert!(exists(spared));
-        // It is reaped all the same.
+        // It is reaped nevertheless.
         kill_process(spared, Signal::KILL).unwrap();
         until_gone(spared).await;
 
-        // With the task that waits for it.
+        // Dropped with the task that waits for it.
         let mut child = sleeper().spawn().unwrap();
         let killed = pid(&child);
         let waiting = spawn(async move { child.wait().await });
@@ -380,7 +376,7 @@ fn children_that_outlive_their_runtime_leave_no_zombie() {
         child.kill().unwrap();
         block_on(child.wait()).unwrap();
 
-        // And what has not is watched from then on.
+        // A child that has not ended is watched from then on.
         let mut cat =
             block_on(async { Command::new("cat").stdin(Stdio::piped()).spawn().unwrap() });
         let pipe = cat.stdin.take().unwrap();
@@ -424,7 +420,7 @@ fn threads_reap_children_that_other_threads_have_left() {
         for thread in threads.collect::<Vec<_>>() {
             thread.join().unwrap();
         }
-        // The threads are gone, and with them who watched.
+        // The threads that watched the children have ended.
         block_on(async {
             while !children().is_empty() {
                 sleep(MS).await;
@@ -463,8 +459,7 @@ fn b94_children_that_are_given_up_close_their_fds() {
 
 #[test]
 fn a_dropped_child_does_not_keep_run_from_returning() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let killed = runtime.block_on(async {
             let child = sleeper().kill_on_drop(false).spawn().unwrap();
             pid(&child)
@@ -551,12 +546,12 @@ fn output_captures_streams_that_are_not_redirected() {
             (&output.stdout[..], &output.stderr[..]),
             (&b"out\n"[..], &b""[..])
         );
-        // That was for `output`: nothing is piped now.
+        // The pipes were those of `output`: now there are none.
         let mut child = echo.stdout(Stdio::null()).spawn().unwrap();
         assert!(child.stdin.is_none() && child.stdout.is_none() && child.stderr.is_none());
         child.wait().await.unwrap();
 
-        // A std command is taken over as it is.
+        // A std command keeps its settings.
         let mut echo = std::process::Command::new("echo");
         echo.arg("hello").env("A", "1");
         let mut echo = Command::from(echo);

@@ -77,7 +77,7 @@ pub(crate) fn run_with_input(command: &mut Command, input: &str) -> Output {
         .stderr(Stdio::piped());
     let mut child = KillOnDrop(command.spawn().unwrap());
     let mut stdin = child.0.stdin.take().unwrap();
-    // Whoever ignores its input may be gone before all of it is written.
+    // A program that ignores its input may end before all of it is written.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let out = read_to_end(child.0.stdout.take().unwrap());

@@ -1,12 +1,10 @@
-//! From what users write to addresses: numeric ones at once, names through the system.
+//! Resolving addresses: numeric ones at once, host names through the system.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::pin;
-use std::task::Poll;
 
 use soloist::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket, resolve};
-use soloist::{Runtime, block_on};
 
 use crate::support::*;
 
@@ -14,7 +12,7 @@ fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
 
-/// Resolves without waiting: what waits is no numeric address.
+/// Resolves a numeric address, which must not wait.
 #[track_caller]
 fn at_once(address: impl ToSocketAddrs) -> Vec<SocketAddr> {
     block_on(async {
@@ -27,6 +25,10 @@ fn at_once(address: impl ToSocketAddrs) -> Vec<SocketAddr> {
 }
 
 #[test]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "references are addresses as well"
+)]
 fn numeric_addresses_resolve_at_once() {
     watchdog(|| {
         let v4 = at("127.0.0.1:80");
@@ -200,7 +202,7 @@ fn numeric_addresses_never_leave_the_thread() {
             resolve("127.0.0.1:x").await.unwrap_err();
         });
         assert_eq!(threads(), before);
-        // It would be seen.
+        // A look-up starts a thread.
         #[cfg(feature = "blocking")]
         {
             block_on(resolve("localhost:80")).unwrap();
@@ -211,8 +213,7 @@ fn numeric_addresses_never_leave_the_thread() {
 
 #[test]
 fn b97_a_dropped_look_up_does_not_delay_the_end_of_its_runtime() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         for n in 0..20 {
             let task = runtime.spawn(async move { resolve(("localhost", n)).await });
             runtime.turn(Some(std::time::Duration::ZERO)).unwrap();

@@ -4,8 +4,10 @@ use std::future::Ready;
 use std::net::UdpSocket;
 use std::rc::Rc;
 
-use soloist::io::Async;
-use soloist::net::{Incoming, TcpListener, TcpStream};
+use soloist::io::{Async, AsyncRead, AsyncWrite};
+use soloist::net::{
+    self, Incoming, OwnedReadHalf, OwnedWriteHalf, ReuniteError, TcpListener, TcpStream,
+};
 use soloist::runtime::{Builder, RemoteTask, Turn};
 use soloist::task::{self, AbortHandle, JoinError, Task, TaskId};
 use soloist::time::{Elapsed, Interval, MissedTickBehavior, Sleep, Timeout};
@@ -56,15 +58,78 @@ assert_is!(Unpin: Task<()>, RemoteTask<()>, Sleep, Interval, TcpStream, TcpListe
 assert_is!(Clone: Handle, AbortHandle, TcpStream, TcpListener);
 assert_is_not!(Clone: Runtime, Task<()>, RemoteTask<()>, Sleep);
 
+// Sockets of the other kinds, and halves of streams.
+assert_is!(Send: net::UdpSocket, OwnedReadHalf, OwnedWriteHalf, ReuniteError);
+assert_is!(Sync: net::UdpSocket, OwnedReadHalf, OwnedWriteHalf, ReuniteError);
+assert_is!(Clone: net::UdpSocket);
+assert_is!(Unpin: net::UdpSocket, OwnedReadHalf, OwnedWriteHalf);
+assert_is!(std::error::Error: ReuniteError);
+assert_is!(AsyncRead: TcpStream, &TcpStream, &Async<std::net::TcpStream>, OwnedReadHalf);
+assert_is!(AsyncWrite: TcpStream, &TcpStream, &Async<std::net::TcpStream>, OwnedWriteHalf);
+
+#[cfg(unix)]
+mod unix {
+    use soloist::net::unix::{Incoming, UnixDatagram, UnixListener, UnixStream};
+
+    use super::*;
+
+    assert_is!(Send: UnixStream, UnixListener, UnixDatagram, Incoming<'_>);
+    assert_is!(Sync: UnixStream, UnixListener, UnixDatagram, Incoming<'_>);
+    assert_is!(Send: OwnedReadHalf<UnixStream>, OwnedWriteHalf<UnixStream>);
+    assert_is!(Sync: OwnedReadHalf<UnixStream>, OwnedWriteHalf<UnixStream>);
+    assert_is!(Unpin: UnixStream, UnixListener, UnixDatagram, Incoming<'_>);
+    assert_is!(Clone: UnixStream);
+    assert_is!(AsyncRead: UnixStream, &UnixStream);
+    assert_is!(AsyncWrite: UnixStream, &UnixStream);
+
+    #[expect(dead_code, reason = "it is there to be compiled")]
+    fn futures_are_send(listener: &UnixListener, datagrams: &UnixDatagram) {
+        is_send(UnixStream::connect("path"));
+        is_send(listener.accept());
+        is_send(datagrams.send(b"x"));
+        is_send(datagrams.send_to(b"x", "path"));
+        is_send(datagrams.recv_from(&mut [0]));
+    }
+}
+
+#[cfg(feature = "testing")]
+mod memory {
+    use soloist::testing::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    assert_is!(Send: TcpStream);
+    assert_is!(Sync: TcpStream);
+    assert_is!(Unpin: TcpStream);
+    assert_is!(Clone: TcpStream);
+    assert_is!(std::fmt::Debug: TcpStream);
+    assert_is!(AsyncRead: TcpStream, &TcpStream);
+    assert_is!(AsyncWrite: TcpStream, &TcpStream);
+
+    #[expect(dead_code, reason = "it is there to be compiled")]
+    fn futures_are_send() {
+        is_send(TcpStream::connect("10.0.0.1:80"));
+        is_send(TcpListener::bind("10.0.0.1:80"));
+    }
+}
+
+fn is_send<T: Send>(_: T) {}
+
 /// Futures that have no name: never called, only compiled.
 #[expect(dead_code, reason = "it is there to be compiled")]
 fn futures_of_sockets_and_timers_are_send(
     stream: &TcpStream,
     listener: &TcpListener,
     socket: &Async<UdpSocket>,
+    datagrams: &net::UdpSocket,
     interval: &mut Interval,
 ) {
-    fn is_send<T: Send>(_: T) {}
+    is_send(net::UdpSocket::bind("localhost:1"));
+    is_send(datagrams.connect("localhost:1"));
+    is_send(datagrams.send(b"x"));
+    is_send(datagrams.send_to(b"x", "localhost:1"));
+    is_send(datagrams.recv_from(&mut [0]));
+    is_send(datagrams.peek_from(&mut [0]));
     is_send(TcpStream::connect("localhost:1"));
     is_send(TcpStream::connect(("localhost", 1)));
     is_send(TcpListener::bind("localhost:1"));
@@ -79,6 +144,7 @@ fn futures_of_sockets_and_timers_are_send(
     is_send(async {
         let mut stream = TcpStream::connect("localhost:1").await?;
         soloist::time::sleep(std::time::Duration::ZERO).await;
-        soloist::io::AsyncReadExt::read(&mut stream, &mut [0]).await
+        soloist::io::AsyncReadExt::read(&mut stream, &mut [0]).await?;
+        soloist::io::AsyncWriteExt::write_all(&mut stream, &[0]).await
     });
 }

@@ -1,13 +1,8 @@
-//! Signals: none that came last is lost, and no flood keeps them away.
+//! Signals: the last one is never lost, and a flood of wakes does not delay them.
 
-use std::cell::Cell;
-use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
-use std::thread;
+use std::sync::atomic::AtomicBool;
 
 use futures_lite::StreamExt;
 use futures_lite::future::{or, zip};
@@ -15,9 +10,6 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::raise;
 use soloist::signal::ctrl_c;
 use soloist::signal::unix::{SignalKind, signal};
-use soloist::task::yield_now;
-use soloist::time::sleep;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 
@@ -34,7 +26,7 @@ fn pending_signals_coalesce_and_later_ones_are_reported() {
             }
             signals.recv().await.unwrap();
             assert_pending(signals.recv()).await;
-            // Also when it waits already.
+            // The same while a task waits.
             let raised = async {
                 sleep(MS).await;
                 raise(SIGUSR1).unwrap();
@@ -48,7 +40,7 @@ fn pending_signals_coalesce_and_later_ones_are_reported() {
 fn the_last_of_a_thousand_signals_is_not_lost() {
     async_in_own_process(async || {
         let mut signals = signal(USR1).unwrap();
-        // As fast as they go: the report that follows the last one has to come.
+        // As fast as possible: the last signal must be reported.
         let sent = Arc::new(AtomicUsize::new(0));
         let counter = sent.clone();
         let sender = thread::spawn(move || {
@@ -62,7 +54,7 @@ fn the_last_of_a_thousand_signals_is_not_lost() {
         }
         sender.join().unwrap();
 
-        // In lockstep: each is the last one for a while.
+        // One at a time: each is the last one for a while.
         drop(signals);
         let mut signals = signal(USR1).unwrap();
         let seen = Arc::new(AtomicUsize::new(0));
@@ -123,7 +115,7 @@ fn ctrl_c_is_reported_beside_tasks_that_wake_themselves() {
 #[test]
 fn b98_ctrl_c_is_reported_during_a_flood_of_wakes_and_signals() {
     async_in_own_process(async || {
-        // More than any buffer holds, and nobody reads it.
+        // More than any buffer holds, and not read.
         let mut unread = signal(SignalKind::user_defined2()).unwrap();
         for _ in 0..10_000 {
             raise(SIGUSR2).unwrap();
@@ -221,7 +213,7 @@ fn a_listener_moves_to_another_thread_and_outlives_a_runtime() {
         let mut signals = block_on(async { signal(USR1) }).unwrap();
         raise(SIGUSR1).unwrap();
         block_on(signals.recv()).unwrap();
-        // It has waited here.
+        // It has waited on this thread.
         block_on(async {
             assert_pending(signals.recv()).await;
         });

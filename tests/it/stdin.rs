@@ -8,8 +8,6 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::{OFlags, fcntl_getfl};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, BufReader, stdin};
 use soloist::stream::StreamExt;
-use soloist::task::yield_now;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 use crate::sys::pty;
@@ -32,7 +30,7 @@ fn child(name: &str, input: impl Into<Stdio>) -> Child {
 fn if_child(name: &str, f: impl FnOnce()) {
     if std::env::var(IN_CHILD).as_deref() == Ok(name) {
         f();
-        // Whatever the test harness still wants to say.
+        // Before the test harness prints more.
         println!("the child is done");
         std::process::exit(0);
     }
@@ -189,7 +187,7 @@ fn lines_are_read_from_a_terminal() {
 fn the_program_can_end_while_a_read_waits() {
     if_child("the_program_can_end_while_a_read_waits", || {
         block_on(async {
-            // A task that would wait for ever.
+            // A task that waits forever.
             let waiting = spawn(async { stdin().unwrap().read(&mut [0]).await });
             for _ in 0..5 {
                 yield_now().await;
@@ -223,7 +221,7 @@ fn a_read_that_was_dropped_has_read_nothing() {
             let mut text = String::new();
             input.read_to_string(&mut text).await.unwrap();
             assert_eq!(text, "all of it");
-            // Again, with a descriptor of its own: the end stays the end.
+            // Again, with another descriptor: the end stays the end.
             assert_eq!(stdin().unwrap().read(&mut [0]).await.unwrap(), 0);
         });
         // It has closed its own descriptor only.

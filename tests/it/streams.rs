@@ -3,14 +3,12 @@
 use std::fmt::Debug;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::future;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use soloist::io::Async;
-use soloist::task::yield_now;
-use soloist::{block_on, net, spawn};
+use soloist::net;
 
 use crate::support::*;
 
@@ -21,7 +19,7 @@ trait Kind: Copy + 'static {
     type WriteHalf: AsyncWrite + Unpin + 'static;
     type Std: Read + Write;
     fn std_pair(self) -> (Self::Std, Self::Std);
-    fn from_std(self, stream: Self::Std) -> Self::Stream;
+    fn wrap(self, stream: Self::Std) -> Self::Stream;
     fn into_std(self, stream: Self::Stream) -> Result<Self::Std, Self::Stream>;
     fn split(self, stream: Self::Stream) -> (Self::ReadHalf, Self::WriteHalf);
     fn reunite(self, halves: (Self::ReadHalf, Self::WriteHalf)) -> Self::Stream;
@@ -31,7 +29,7 @@ trait Kind: Copy + 'static {
 
     fn pair(self) -> (Self::Stream, Self::Stream) {
         let (one, other) = self.std_pair();
-        (self.from_std(one), self.from_std(other))
+        (self.wrap(one), self.wrap(other))
     }
 }
 
@@ -48,7 +46,7 @@ macro_rules! kind {
             fn std_pair(self) -> ($std, $std) {
                 $pair
             }
-            fn from_std(self, stream: $std) -> $stream {
+            fn wrap(self, stream: $std) -> $stream {
                 stream.try_into().unwrap()
             }
             fn into_std(self, stream: $stream) -> Result<$std, $stream> {
@@ -127,7 +125,7 @@ of_both_kinds!(
 
 async fn streams_come_from_std_and_go_back(kind: impl Kind) {
     let (ours, mut theirs) = kind.std_pair();
-    let mut stream = kind.from_std(ours);
+    let mut stream = kind.wrap(ours);
     fails_soon(stream.read(&mut [0])).await;
     theirs.write_all(b"x").unwrap();
     assert_eq!(soon(stream.read(&mut [0; 8])).await.unwrap(), 1);
@@ -136,13 +134,13 @@ async fn streams_come_from_std_and_go_back(kind: impl Kind) {
     let error = std.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     theirs.write_all(b"x").unwrap();
-    let mut stream = kind.from_std(std);
+    let mut stream = kind.wrap(std);
     assert_eq!(soon(stream.read(&mut [0; 8])).await.unwrap(), 1);
 }
 
 async fn into_std_gives_the_stream_back_while_it_has_clones(kind: impl Kind) {
     let (ours, mut theirs) = kind.std_pair();
-    let stream = kind.from_std(ours);
+    let stream = kind.wrap(ours);
     let clone = stream.clone();
     let mut stream = kind.into_std(stream).err().expect("it has a clone");
     theirs.write_all(b"x").unwrap();
@@ -301,7 +299,7 @@ async fn b75_closing_after_a_reset_is_no_error_and_no_hang(kind: impl Kind) {
 
 async fn a_stream_whose_buffer_is_full_is_flushed_and_closed_at_once(kind: impl Kind) {
     let (ours, theirs) = kind.std_pair();
-    flushes_and_closes(kind.from_std(ours), theirs).await;
+    flushes_and_closes(kind.wrap(ours), theirs).await;
 }
 
 #[test]
@@ -368,4 +366,106 @@ fn b74_a_write_to_a_closed_peer_is_an_error_and_no_signal() {
             check(Unix).await;
         });
     });
+}
+
+#[test]
+fn b75_a_drop_delivers_the_last_bytes_and_a_linger_of_zero_resets() {
+    async_test(async || {
+        let (mut stream, other) = Tcp.pair();
+        stream.write_all(b"hello").await.unwrap();
+        drop(stream);
+        assert_eq!(read_all(other).await.unwrap(), "hello");
+
+        let (mut stream, other) = Tcp.pair();
+        stream.write_all(b"hello").await.unwrap();
+        stream.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(stream);
+        let error = read_all(other).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn the_stream_ends_when_its_write_half_is_dropped() {
+    async_test(async || {
+        let (stream, mut other) = Tcp.pair();
+        let (read, write) = stream.into_split();
+        drop(read);
+        fails_soon(other.read(&mut [0])).await;
+        drop(write);
+        assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
+
+        // Closed, and then dropped.
+        let (stream, mut other) = Tcp.pair();
+        let (mut read, mut write) = stream.into_split();
+        write.close().await.unwrap();
+        assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
+        drop(write);
+        other.write_all(b"x").await.unwrap();
+        assert_eq!(soon(read.read(&mut [0])).await.unwrap(), 1);
+
+        // Forgotten: when both are gone.
+        let (stream, mut other) = Tcp.pair();
+        let (read, write) = stream.into_split();
+        write.forget();
+        fails_soon(other.read(&mut [0])).await;
+        drop(read);
+        assert_eq!(soon(other.read(&mut [0])).await.unwrap(), 0);
+
+        // After a reset.
+        let (stream, other) = Tcp.pair();
+        let (mut read, write) = stream.into_split();
+        other.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(other);
+        soon(read.read(&mut [0])).await.unwrap_err();
+        drop(write);
+    });
+}
+
+#[test]
+fn halves_of_one_stream_are_reunited() {
+    async_test(async || {
+        let (stream, mut other) = Tcp.pair();
+        let address = stream.local_addr().unwrap();
+        let (read, write) = stream.into_split();
+        assert_eq!(read.as_ref().local_addr().unwrap(), address);
+        assert_eq!(write.as_ref().local_addr().unwrap(), address);
+        let stream = read.reunite(write).unwrap();
+        let (read, write) = stream.into_split();
+        let mut stream = write.reunite(read).unwrap();
+        // Nothing was shut down.
+        stream.write_all(b"hello").await.unwrap();
+        let mut buf = [0; 5];
+        soon(other.read_exact(&mut buf)).await.unwrap();
+        assert_eq!(&buf, b"hello");
+        // And nothing is left behind.
+        stream.into_std().unwrap();
+    });
+}
+
+#[test]
+fn halves_of_two_streams_are_given_back() {
+    async_test(async || {
+        let ((a, mut other_a), (b, other_b)) = (Tcp.pair(), Tcp.pair());
+        let ((read_a, write_a), (read_b, write_b)) = (a.into_split(), b.into_split());
+        let error = read_a.reunite(write_b).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the halves are not of the same stream",
+            "{error:?}"
+        );
+        let net::ReuniteError(read_a, write_b) = error;
+        let net::ReuniteError(read_b, write_a) = write_a.reunite(read_b).unwrap_err();
+        let mut a = read_a.reunite(write_a).unwrap();
+        read_b.reunite(write_b).unwrap().close().await.unwrap();
+        a.write_all(b"a").await.unwrap();
+        assert_eq!(soon(other_a.read(&mut [0; 8])).await.unwrap(), 1);
+        assert_eq!(read_all(other_b).await.unwrap(), "");
+    });
+}
+
+async fn read_all(mut from: impl AsyncRead + Unpin) -> io::Result<String> {
+    let mut text = String::new();
+    soon(from.read_to_string(&mut text)).await?;
+    Ok(text)
 }

@@ -14,15 +14,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
 
 use soloist::future::poll_once;
 use soloist::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use soloist::task::yield_now;
-use soloist::time::{sleep, timeout};
-use soloist::{Task, spawn, testing};
+use soloist::testing;
+use soloist::time::timeout;
 
-use crate::support::{MS, SECOND, watchdog};
+use crate::support::*;
 
 /// A network: its two types, and how to make them.
 trait Net: Sized + 'static {
@@ -570,7 +568,7 @@ async fn check<N: Net>(number: usize, settle: Settle) -> Option<Result<(), Strin
 #[cfg(target_os = "linux")]
 #[test]
 fn the_system_behaves_as_the_table_says() {
-    crate::support::async_test(async || {
+    async_test(async || {
         check_addresses_and_order::<System>().await;
         let mut wrong = Vec::new();
         for number in 0.. {
@@ -597,12 +595,12 @@ fn check_memory(settle: Settle, latency: Duration, jitter: Duration) {
     watchdog(move || {
         let link = Link::new().latency(latency).jitter(jitter);
         testing::block_on(async {
-            Network::current().set_default(link.clone());
+            Network::current().set_default(link);
             check_addresses_and_order::<Memory>().await;
         });
         let check = |number| {
             testing::block_on(async {
-                Network::current().set_default(link.clone());
+                Network::current().set_default(link);
                 check::<Memory>(number, settle).await
             })
         };

@@ -1,4 +1,4 @@
-//! The tutorials' main experiment, and what awaiting costs: that the programs work, not how fast.
+//! The examples `ten_pages` and `await_cost`: that they work, not how fast they are.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -5,31 +5,21 @@
     reason = "sleeps go from one runtime to the other"
 )]
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn, ready};
+use std::future::ready;
 use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use futures_lite::future::or;
 use futures_lite::{StreamExt, stream};
-use soloist::task::yield_now;
 use soloist::time::{
-    Interval, MissedTickBehavior, Sleep, Timeout, interval, interval_at, now, sleep, sleep_until,
-    timeout, timeout_at,
+    MissedTickBehavior, Sleep, interval, interval_at, now, sleep_until, timeout, timeout_at,
 };
-use soloist::{Handle, Runtime, block_on, spawn};
 
 use crate::support::*;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What was woken, in order.
+/// The names of what was woken, in order.
 type Log = Arc<Mutex<Vec<u64>>>;
 
 fn logging_waker(log: &Log, id: u64) -> Waker {
@@ -41,7 +31,7 @@ fn async_with_both_waits(test: impl AsyncFn() + Send + Clone + 'static) {
     with_both_waits(move || block_on(test()));
 }
 
-// Too long, too far, too soon.
+// Durations and deadlines at their limits.
 
 #[test]
 fn b41_a_deadline_that_overflows_never_fires() {
@@ -59,7 +49,7 @@ fn b41_a_deadline_that_overflows_never_fires() {
                 let [first, second, third] = &mut sleeps;
                 (&mut *second).await;
                 assert!(poll_once(first).await.is_pending());
-                // Deadlines can be handed on, and set where another one was.
+                // Deadlines can be copied from one sleep to another.
                 second.reset(first.deadline());
                 assert!(poll_once(second).await.is_pending());
                 assert!(poll_once(third).await.is_pending());
@@ -211,7 +201,7 @@ fn b44_sleeps_neither_spin_nor_end_a_millisecond_late() {
             assert!(cpu < 35 * MS, "{cpu:?}");
         }
 
-        // However busy the machine is, one of a hundred goes through as it should.
+        // However busy the machine is, one of a hundred is in time.
         let latest = if cfg!(windows) {
             // The system's tick is up to 15.6 ms long.
             20 * MS
@@ -286,12 +276,11 @@ fn b45_zero_sleeps_end_during_a_flood_of_wakes() {
 #[test]
 fn b46_zero_sleeps_let_other_tasks_run() {
     async_test(async || {
-        let zeros = Rc::new(Cell::new(0));
-        let count = zeros.clone();
+        let zeros = leak(Cell::new(0));
         let _zeros = spawn(async move {
             loop {
                 sleep(Duration::ZERO).await;
-                count.set(count.get() + 1);
+                zeros.set(zeros.get() + 1);
             }
         });
         for _ in 0..1000 {
@@ -305,17 +294,15 @@ fn b46_zero_sleeps_let_other_tasks_run() {
     });
 }
 
-/// The pause between two polls of it is as long as the patience of the turn loop, so
-/// that every one is followed by a look at the timers.
+/// Each poll takes so long that the turn loop looks at the timers after it.
 #[test]
 fn b46_a_zero_sleep_loop_with_long_polls_starves_no_other_task() {
     async_test(async || {
-        let turns = Rc::new(Cell::new(0));
-        let count = turns.clone();
+        let turns = leak(Cell::new(0));
         let _other = spawn(async move {
             loop {
                 yield_now().await;
-                count.set(count.get() + 1);
+                turns.set(turns.get() + 1);
             }
         });
         let mut longest_pause = 0;
@@ -398,7 +385,7 @@ fn b49_only_the_waker_of_the_last_poll_is_woken() {
         assert!(poll_with(&mut first, &waker_a).is_pending());
         assert!(poll_with(&mut first, &waker_a).is_pending());
         assert!(poll_with(&mut first, &waker_b).is_pending());
-        // The new deadline is for whoever waited for the old one.
+        // The new deadline wakes the waiter of the old one.
         let mut second = sleep(HOUR);
         assert!(poll_with(&mut second, &waker_a).is_pending());
         assert!(poll_with(&mut second, &waker_b).is_pending());
@@ -444,7 +431,7 @@ fn random_operations(rounds: usize, timers_per_round: usize) {
                             entry.3 = operations;
                             entry.0.reset(entry.2);
                         }
-                        // Out of the way and back.
+                        // To a distant time and back.
                         2 => {
                             let entry = &mut sleeps[nth];
                             entry.0.reset(base + HOUR);
@@ -452,7 +439,7 @@ fn random_operations(rounds: usize, timers_per_round: usize) {
                             entry.3 = operations;
                             entry.0.reset(entry.2);
                         }
-                        // Another waker in the same place.
+                        // Another waker for the same sleep.
                         _ => {
                             let entry = &mut sleeps[nth];
                             let waker = logging_waker(&log, entry.1);
@@ -506,7 +493,7 @@ fn b51_an_interval_costs_one_poll_per_tick() {
         });
         ticks.await;
         assert!(start.elapsed() >= 19 * 2 * MS);
-        // The first poll sees the first tick. A late one sees more than one.
+        // The first poll returns the first tick. A late poll returns several.
         assert!(polls.get() <= 20, "{} polls for 20 ticks", polls.get());
     });
 }
@@ -562,7 +549,7 @@ fn b52_a_timer_set_by_a_woken_task_fires_in_a_later_batch() {
     });
 }
 
-/// As above, where the waker itself sets the timer.
+/// As the test above, but the waker itself sets the timer.
 #[test]
 fn b52_a_timer_set_by_a_waker_fires_after_the_tasks_of_its_batch() {
     async_test(async || {
@@ -599,7 +586,7 @@ fn b53_sooner_and_nested_deadlines_fire_in_order() {
                     spawn(async move {
                         sleep_until(base + order(task)).await;
                         log.borrow_mut().push(task);
-                        // Between two of the others.
+                        // Between two deadlines of other tasks.
                         sleep_until(base + order(task) + Duration::from_micros(1200)).await;
                         log.borrow_mut().push(100 + task);
                     })
@@ -619,7 +606,7 @@ fn b53_a_sooner_deadline_from_another_thread_shortens_the_wait() {
     async_with_both_waits(async || {
         let handle = Handle::current();
         let woken = on_thread(move || {
-            // The runtime waits for the hour by now.
+            // The runtime waits for the end of the hour by now.
             thread::sleep(20 * MS);
             handle.spawn(|| sleep(5 * MS)).wait().unwrap();
             true
@@ -661,13 +648,12 @@ fn b54_a_dropped_timer_wakes_no_task() {
 
 #[test]
 fn b54_a_dropped_timer_is_removed_at_once() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         assert_eq!(runtime.next_deadline(), None);
         let (soon, later) = (Instant::now() + HOUR, Instant::now() + 2 * HOUR);
         let (mut first, mut second) =
             runtime.block_on(async { (sleep_until(soon), sleep_until(later)) });
-        assert_eq!(runtime.next_deadline(), None, "nobody waits yet");
+        assert_eq!(runtime.next_deadline(), None, "no task waits yet");
         runtime.block_on(async {
             assert!(poll_once(&mut second).await.is_pending());
             assert!(poll_once(&mut first).await.is_pending());
@@ -683,7 +669,7 @@ fn b54_a_dropped_timer_is_removed_at_once() {
         runtime.block_on(yield_now());
         assert_eq!(runtime.next_deadline(), None);
 
-        // A timeout whose future is done has never been a timer, or is none any more.
+        // A timeout whose future is done has no timer.
         runtime.block_on(async {
             timeout(HOUR, ready(())).await.unwrap();
             timeout(HOUR, yield_now()).await.unwrap();
@@ -693,35 +679,6 @@ fn b54_a_dropped_timer_is_removed_at_once() {
 }
 
 // `Sleep`.
-
-fn assert_send_and_sync<T: Send + Sync>() {}
-
-#[test]
-fn timers_are_send_and_sync() {
-    assert_send_and_sync::<Sleep>();
-    assert_send_and_sync::<Interval>();
-    assert_send_and_sync::<Timeout<std::future::Ready<()>>>();
-}
-
-#[test]
-fn a_sleep_registers_at_its_first_pending_poll() {
-    watchdog(|| {
-        let runtime = Runtime::new();
-        runtime.block_on(async {
-            let _unpolled = sleep(MS);
-            yield_now().await;
-        });
-        assert_eq!(runtime.next_deadline(), None);
-        // One that was made in time and polled late is due at its first poll.
-        runtime.block_on(async {
-            let polls = Cell::new(0);
-            let late = sleep(MS);
-            sleep(3 * MS).await;
-            count_polls(&polls, late).await;
-            assert_eq!(polls.get(), 1);
-        });
-    });
-}
 
 #[test]
 fn a_sleep_that_is_done_stays_done_until_it_is_reset() {
@@ -739,15 +696,15 @@ fn a_sleep_that_is_done_stays_done_until_it_is_reset() {
     });
 }
 
-/// One task waits for it, another one resets it.
+/// One task waits for a sleep, and another one resets it.
 fn reset_from_outside(first: Duration, then: Duration) {
     let attempt = || {
         block_on(async move {
-            let sleep = Rc::new(RefCell::new(sleep(first)));
+            let sleep = leak(RefCell::new(sleep(first)));
             let old = sleep.borrow().deadline();
             let polls = Rc::new(Cell::new(0));
             let waiting = {
-                let (sleep, polls) = (sleep.clone(), polls.clone());
+                let polls = polls.clone();
                 spawn(async move {
                     let waiting = poll_fn(|cx| Pin::new(&mut *sleep.borrow_mut()).poll(cx));
                     count_polls(&polls, waiting).await;
@@ -762,7 +719,7 @@ fn reset_from_outside(first: Duration, then: Duration) {
                 return false;
             }
             let done = timeout(3 * SECOND, waiting).await;
-            assert!(done.expect("nobody was woken") >= due);
+            assert!(done.expect("no task was woken") >= due);
             assert!(polls.get() <= 3, "{} polls", polls.get());
             true
         })
@@ -834,8 +791,7 @@ fn a_sleep_moves_to_the_runtime_that_polls_it() {
 
 #[test]
 fn a_drop_or_reset_on_another_thread_reaches_the_runtime_of_a_sleep() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let (count, waker) = CountWakes::new();
         let mut first = runtime.block_on(async {
             let mut first = sleep(HOUR);
@@ -849,7 +805,7 @@ fn a_drop_or_reset_on_another_thread_reaches_the_runtime_of_a_sleep() {
         });
         let mut first = first.join().unwrap();
         runtime.block_on(yield_now());
-        assert_eq!(count.get(), 1, "who waited learns of it");
+        assert_eq!(count.get(), 1, "the waiter is woken");
         runtime.block_on(async { assert!(poll_with(&mut first, &waker).is_pending()) });
         assert_eq!(runtime.next_deadline(), Some(due));
 
@@ -961,8 +917,7 @@ fn runtimes_on_a_thread_have_timers_of_their_own() {
 
 #[test]
 fn a_turn_waits_for_a_timer_and_at_most_its_limit() {
-    watchdog(|| {
-        let runtime = Runtime::new();
+    runtime_test(|runtime| {
         let task = runtime.spawn(async { sleep(HOUR).await });
         let start = Instant::now();
         let turn = runtime.turn(Some(5 * MS)).unwrap();

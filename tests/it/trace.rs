@@ -1,18 +1,13 @@
-//! What a trace says of known workloads, event by event, and the files made of it.
+//! The events of a trace of known workloads, and the files that are written of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::pending;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Poll;
-use std::thread;
-use std::time::Duration;
 
 use serde_json::Value;
+use soloist::future;
 use soloist::promise::promise;
-use soloist::task::{self, TaskGroup, yield_now};
-use soloist::time::{sleep, timeout};
+use soloist::task::{self, TaskGroup};
+use soloist::time::timeout;
 use soloist::trace::{self, By, For, Happened, How, Trace};
-use soloist::{Handle, Runtime, block_on, future, spawn};
 
 use crate::support::*;
 
@@ -45,7 +40,12 @@ fn lines(trace: &Trace) -> Vec<String> {
     trace.events().iter().map(line).collect()
 }
 
-/// What is recorded of `block_on(future)`.
+#[track_caller]
+fn assert_lines(lines: impl AsRef<[String]>, expected: &str) {
+    assert_eq!(lines.as_ref().join("; "), expected);
+}
+
+/// Records `block_on(future)`.
 fn record<F: Future<Output = ()>>(future: F) -> Trace {
     trace::start(10_000);
     block_on(future);
@@ -56,7 +56,7 @@ fn lines_of(test: impl AsyncFnOnce() + Send + 'static) -> Vec<String> {
     watchdog(|| lines(&record(test())))
 }
 
-/// Those of one task.
+/// The lines of one task.
 fn of(lines: &[String], who: &str) -> Vec<String> {
     let prefix = format!("{who} ");
     let ours = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
@@ -66,24 +66,12 @@ fn of(lines: &[String], who: &str) -> Vec<String> {
 #[test]
 fn a_task_that_yields_and_one_that_awaits_it() {
     let lines = watchdog(|| lines(&record(async { spawn(yield_now()).await })));
-    assert_eq!(
+    // A task that is woken in its own poll waits for nothing.
+    assert_lines(
         lines,
-        [
-            "main [",
-            "task-1 spawned by main",
-            "main ] Pending",
-            "main waits for the end of task-1",
-            "task-1 [",
-            // In the queue again: it waits for nothing.
-            "task-1 woken by task-1",
-            "task-1 ] Pending",
-            "task-1 [",
-            "main woken by task-1",
-            "main has waited for the end of task-1",
-            "task-1 ] Done",
-            "main [",
-            "main ] Done",
-        ]
+        "main [; task-1 spawned by main; main ] Pending; main waits for the end of task-1; \
+         task-1 [; task-1 woken by task-1; task-1 ] Pending; task-1 [; main woken by task-1; \
+         main has waited for the end of task-1; task-1 ] Done; main [; main ] Done",
     );
 }
 
@@ -94,7 +82,7 @@ fn times_are_monotonic_and_totals_add_up() {
             let slow = spawn(async {
                 thread::sleep(3 * MS);
                 sleep(2 * MS).await;
-                // From the end of this poll on it is in the queue, not from its wake.
+                // It counts as queued from the end of this poll on, not from its wake.
                 yield_now().await;
             });
             slow.await;
@@ -147,20 +135,10 @@ fn a_wait_with_a_timeout_is_two_waits() {
             assert_eq!(waiter.await, Ok(Ok(7)));
         }))
     });
-    assert_eq!(
+    assert_lines(
         of(&lines, "task-1"),
-        [
-            "spawned by main",
-            "[",
-            "] Pending",
-            "waits for a promise",
-            "waits for a timer",
-            "woken by main",
-            "has waited for a promise",
-            "has waited for a timer",
-            "[",
-            "] Done",
-        ]
+        "spawned by main; [; ] Pending; waits for a promise; waits for a timer; woken by main; \
+         has waited for a promise; has waited for a timer; [; ] Done",
     );
 }
 
@@ -181,7 +159,7 @@ fn wakes_by_timers_threads_and_tasks_are_attributed() {
             let handle = Handle::current();
             let remote = thread::spawn(move || handle.spawn(|| sleep(MS)));
             remote.join().unwrap().await.unwrap();
-            // Something that nobody knows.
+            // A waker of another thread.
             let mut woken = false;
             std::future::poll_fn(|cx| {
                 if woken {
@@ -198,34 +176,14 @@ fn wakes_by_timers_threads_and_tasks_are_attributed() {
             .await;
         }))
     });
-    assert_eq!(
+    assert_lines(
         of(&lines, "main"),
-        [
-            "[",
-            "] Pending",
-            "waits for a timer",
-            "waits for a timer",
-            "woken by timers",
-            "has waited for a timer",
-            "has waited for a timer",
-            "[",
-            "] Pending",
-            "waits for a promise",
-            "woken by inbox",
-            "has waited for a promise",
-            "[",
-            "] Pending",
-            "waits for a task of another runtime",
-            "woken by task-1",
-            "has waited for a task of another runtime",
-            "[",
-            "] Pending",
-            "waits for something outside",
-            "woken by inbox",
-            "has waited for something outside",
-            "[",
-            "] Done",
-        ]
+        "[; ] Pending; waits for a timer; waits for a timer; woken by timers; \
+         has waited for a timer; has waited for a timer; [; ] Pending; waits for a promise; \
+         woken by inbox; has waited for a promise; [; ] Pending; \
+         waits for a task of another runtime; woken by task-1; \
+         has waited for a task of another runtime; [; ] Pending; waits for something outside; \
+         woken by inbox; has waited for something outside; [; ] Done",
     );
     assert_eq!(of(&lines, "task-1")[0], "spawned by inbox");
 }
@@ -355,12 +313,12 @@ fn every_end_of_a_task_is_recorded() {
         drop(waits);
         // 2: cancelled before its first poll.
         drop(spawn(async {}));
-        // 3: aborted: no poll, but a wake that leads to its end.
+        // 3: aborted: a wake, and no poll.
         let aborted = spawn(pending::<()>());
         yield_now().await;
         aborted.abort_handle().abort();
         aborted.join().await.unwrap_err();
-        // 4: aborts itself, in a poll that is not the end otherwise.
+        // 4: aborts itself in a poll that returns pending.
         let (promise, promised) = promise::<task::AbortHandle>();
         let itself = spawn(async {
             promised.await.unwrap().abort();
@@ -374,29 +332,16 @@ fn every_end_of_a_task_is_recorded() {
             .await
             .unwrap_err();
     });
-    assert_eq!(
+    assert_lines(
         of(&lines, "task-1"),
-        [
-            "spawned by main",
-            "[",
-            "] Pending",
-            "waits for something outside",
-            "has waited for something outside",
-            "cancelled",
-        ]
+        "spawned by main; [; ] Pending; waits for something outside; \
+         has waited for something outside; cancelled",
     );
     assert_eq!(of(&lines, "task-2"), ["spawned by main", "cancelled"]);
-    assert_eq!(
+    assert_lines(
         of(&lines, "task-3"),
-        [
-            "spawned by main",
-            "[",
-            "] Pending",
-            "waits for something outside",
-            "woken by main",
-            "has waited for something outside",
-            "cancelled",
-        ]
+        "spawned by main; [; ] Pending; waits for something outside; woken by main; \
+         has waited for something outside; cancelled",
     );
     assert_eq!(
         of(&lines, "task-4"),
@@ -413,15 +358,10 @@ fn a_panic_of_main_ends_its_poll() {
         Runtime::new().spawn(async {}).detach();
         lines(&trace::stop().unwrap())
     });
-    assert_eq!(
+    // Cancelled with its runtime.
+    assert_lines(
         lines,
-        [
-            "main [",
-            "main ] Panicked",
-            "task-1 spawned by outside",
-            // With its runtime.
-            "task-1 cancelled",
-        ]
+        "main [; main ] Panicked; task-1 spawned by outside; task-1 cancelled",
     );
 }
 
@@ -429,7 +369,7 @@ fn a_panic_of_main_ends_its_poll() {
 fn a_panic_of_a_destructor_is_recorded_as_that_of_its_task() {
     let lines = lines_of(async || {
         let panics = OnDrop(|| panic!("on purpose"));
-        // It goes with the future, not in the poll.
+        // It is dropped with the future, not in the poll.
         let task = spawn(std::future::poll_fn(move |_| {
             let _panics = &panics;
             Poll::Ready(())
@@ -458,7 +398,7 @@ fn the_ring_keeps_the_last_events_and_counts_the_lost() {
     assert_eq!((all.lost(), all.events().len()), (0, 5 * 13));
     assert_eq!((some.lost(), some.events().len()), (5 * 13 - 20, 20));
     assert_eq!(lines(&all)[5 * 13 - 20..], lines(&some));
-    // The names of those that are in the ring are known, though one was spawned before it.
+    // The names of all tasks in the ring are known, also of one that was spawned before its first event.
     let names: Vec<_> = some.totals().iter().map(|task| task.name()).collect();
     assert_eq!(names, ["n3", "main", "n4"]);
     assert_eq!(some.totals()[0].spawned, None);
@@ -480,7 +420,7 @@ fn a_ring_with_room_for_one_event_works() {
 #[test]
 fn the_recording_can_begin_and_end_anywhere() {
     watchdog(|| {
-        // Before it: nothing.
+        // Before the recording.
         assert!(trace::snapshot().is_none() && trace::stop().is_none());
         let error = trace::save_json("nowhere").unwrap_err();
         assert!(error.to_string().contains("trace::start"), "{error}");
@@ -491,7 +431,7 @@ fn the_recording_can_begin_and_end_anywhere() {
                 yield_now().await;
             });
             yield_now().await;
-            // The poll that is under way is not in it, but what it does is.
+            // The current poll is not recorded, but its spawns and wakes are.
             trace::start(100);
             let (promise, promised) = promise::<()>();
             let later = spawn(promised);
@@ -504,17 +444,17 @@ fn the_recording_can_begin_and_end_anywhere() {
             assert_eq!(events.last().unwrap(), "main [");
             assert_eq!(trace.totals()[1].name(), "before");
             check_json(&trace);
-            // What happens now is not in it, and the record stays as it is.
+            // Nothing is recorded any more, and the record stays as it is.
             drop((promise, later));
             yield_now().await;
             let again = trace::snapshot().unwrap();
             assert_eq!(lines(&again), events);
             assert_eq!(again.duration(), trace.duration());
-            // Starting anew throws it away.
+            // A new start discards it.
             trace::start(100);
             assert!(trace::snapshot().unwrap().events().is_empty());
         });
-        // Half of a poll, and not stopped.
+        // The second half of a poll; the recording goes on.
         assert_eq!(lines(&trace::snapshot().unwrap()), Vec::<String>::new());
         block_on(async {});
         assert_eq!(lines(&trace::snapshot().unwrap()).len(), 2);
@@ -572,7 +512,7 @@ fn a_capacity_of_zero_panics() {
     trace::start(0);
 }
 
-/// Waits, wakes, ends and names of all kinds.
+/// A workload with all kinds of waits, wakes, ends and names.
 fn rich_workload() {
     let runtime = Runtime::new();
     let hostile = "a \"quoted\" </script><!-- \\ \u{1} \n \u{2028} näme";
@@ -627,7 +567,7 @@ fn the_json_is_well_formed_for_every_capacity() {
     });
 }
 
-/// The structure that Perfetto and `chrome://tracing` rely on.
+/// Checks the structure that Perfetto and `chrome://tracing` rely on.
 fn check_json(trace: &Trace) {
     let mut text = Vec::new();
     trace.write_json(&mut text).unwrap();
@@ -731,7 +671,7 @@ fn the_page_is_one_file_with_the_data_in_it() {
         let mut page = Vec::new();
         trace.write_html(&mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
-        // Nothing is loaded, and nothing that a task is called ends the script.
+        // The page loads nothing, and no name of a task ends the script.
         for outside in ["http:", "https:", "src=", "@import", "url(", "<link"] {
             assert!(!page.contains(outside), "{outside}");
         }
@@ -758,7 +698,7 @@ fn the_page_is_one_file_with_the_data_in_it() {
             assert_eq!(polls.len() as u64, 3 * totals.polls);
             let busy: f64 = polls.chunks(3).map(|poll| poll[1] - poll[0]).sum();
             assert_eq!(busy, totals.busy.as_nanos() as f64);
-            // The page looks for what is at a place by bisection.
+            // The page searches them by bisection.
             assert!(polls.chunks(3).map(|poll| poll[1] as u64).is_sorted());
             for (list, step) in [("queued", 2), ("waits", 3)] {
                 let spans = numbers(&task[list]);

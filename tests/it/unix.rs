@@ -1,7 +1,5 @@
 //! Unix sockets.
 
-#[cfg(target_os = "linux")]
-use std::cell::Cell;
 use std::fs;
 use std::io::{self};
 use std::net::Shutdown;
@@ -9,17 +7,12 @@ use std::os::fd::AsFd;
 #[cfg(target_os = "linux")]
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
-#[cfg(target_os = "linux")]
-use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use futures_lite::future::zip;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
-use soloist::net::unix::{Incoming, UnixDatagram, UnixListener, UnixStream};
-use soloist::net::{OwnedReadHalf, OwnedWriteHalf};
-use soloist::task::yield_now;
+use soloist::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use soloist::time::timeout;
-use soloist::{block_on, spawn};
 
 use crate::support::*;
 
@@ -47,7 +40,7 @@ impl Drop for Dir {
     }
 }
 
-/// A name that is no path, and goes with its socket.
+/// An abstract name, which is free again when its socket is closed.
 #[cfg(target_os = "linux")]
 fn abstract_name(name: &str) -> SocketAddr {
     use std::os::linux::net::SocketAddrExt;
@@ -55,7 +48,7 @@ fn abstract_name(name: &str) -> SocketAddr {
     SocketAddr::from_abstract_name(name).unwrap()
 }
 
-/// An error that says what was tried, and with which path.
+/// Checks that an error says what was tried, and with which path.
 #[track_caller]
 fn assert_says<T>(result: io::Result<T>, kind: io::ErrorKind, what: &str, path: &Path) {
     let error = match result {
@@ -197,14 +190,14 @@ fn a_stream_moves_to_another_thread() {
     });
 }
 
-// Connecting, and what comes of it.
+// Connecting.
 
 #[test]
 fn b64_a_failed_connect_is_an_error_that_names_the_path() {
     async_test(async || {
         let dir = Dir::new();
         const WHAT: &str = "connecting to";
-        // The file of a listener that is gone.
+        // The file of a listener that was closed.
         let stale = dir.path("stale");
         drop(UnixListener::bind(&stale).unwrap());
         assert!(stale.exists());
@@ -224,7 +217,7 @@ fn b64_a_failed_connect_is_an_error_that_names_the_path() {
         let connect = UnixStream::connect(&below).await;
         assert_says(connect, io::ErrorKind::NotADirectory, WHAT, &below);
 
-        // What is no address.
+        // Addresses without a name.
         let (stream, _other) = UnixStream::pair().unwrap();
         let unnamed = stream.local_addr().unwrap();
         let error = UnixStream::connect_addr(&unnamed).await.unwrap_err();
@@ -246,7 +239,7 @@ fn narrow_listener(path: &Path) -> std::os::unix::net::UnixListener {
     std::os::fd::OwnedFd::from(socket).into()
 }
 
-/// Connections until there is no room for more.
+/// Makes connections until the queue is full.
 #[cfg(target_os = "linux")]
 async fn fill(path: &Path) -> Vec<UnixStream> {
     let mut waiting = Vec::new();
@@ -269,17 +262,17 @@ fn b64_a_connect_waits_for_a_full_backlog_without_a_busy_loop() {
         let waiting = fill(&path).await;
         assert!((1..=3).contains(&waiting.len()), "{}", waiting.len());
 
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let connect = spawn({
-            let (polls, path) = (polls.clone(), path.clone());
-            async move { count_polls(&polls, UnixStream::connect(path)).await }
+            let path = path.clone();
+            async move { count_polls(polls, UnixStream::connect(path)).await }
         });
         assert_idle(200 * MS).await;
         assert!(!connect.is_finished());
         // 1, 2, 4, 8 ... ms: about 8 pauses.
         assert!((2..=20).contains(&polls.get()), "{} polls", polls.get());
 
-        // One goes, and it comes, and is connected to who accepts it.
+        // When one is accepted, there is room for it.
         let accepted = listener.accept().await.unwrap();
         let mut stream = soon(connect).await.unwrap();
         stream.write_all(b"hello").await.unwrap();
@@ -326,7 +319,7 @@ fn a_connect_that_is_dropped_has_not_connected() {
         let dir = Dir::new();
         let path = dir.path("socket");
         let listener = UnixListener::try_from(narrow_listener(&path)).unwrap();
-        // The last one of these was dropped.
+        // The last of these connects was dropped.
         let waiting = fill(&path).await;
         fails_soon(UnixStream::connect(&path)).await;
         for _ in &waiting {
@@ -445,11 +438,11 @@ fn datagrams_between_abstract_names() {
     });
 }
 
-/// Sends that are ready at once.
+/// Sends until a send has to wait. Returns how many were sent.
 #[cfg(target_os = "linux")]
 async fn send_until_full(mut send: impl AsyncFnMut(u32) -> io::Result<usize>) -> u32 {
     for n in 0.. {
-        // A task may write only so often in one poll.
+        // The budget of a poll limits the number of writes.
         yield_now().await;
         let mut send = Box::pin(send(n));
         match poll_once(&mut send).await {
@@ -468,16 +461,16 @@ fn b64_a_send_waits_for_a_full_queue_without_a_busy_loop() {
         let path = dir.path("receiver");
         let receiver = UnixDatagram::bind(&path).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
-        // What is pending and dropped has not been sent.
+        // A send that is dropped while it is pending has sent nothing.
         let sent =
             send_until_full(async |n: u32| sender.send_to(&n.to_ne_bytes(), &path).await).await;
         assert!(sent >= 1);
-        let polls = Rc::new(Cell::new(0));
+        let polls = leak(Cell::new(0));
         let last = spawn({
-            let (polls, path, sender) = (polls.clone(), path.clone(), sender.clone());
+            let (path, sender) = (path.clone(), sender.clone());
             async move {
                 let send = sender.send_to(b"last", path);
-                count_polls(&polls, send).await
+                count_polls(polls, send).await
             }
         });
         assert_idle(200 * MS).await;
@@ -492,7 +485,7 @@ fn b64_a_send_waits_for_a_full_queue_without_a_busy_loop() {
     });
 }
 
-/// That there is no room at the peer says nothing of another receiver.
+/// Whether there is room depends on the receiver.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_queue_of_one_receiver_does_not_delay_a_send_to_another() {
@@ -525,10 +518,10 @@ fn b64_a_send_to_a_peer_whose_queue_is_full_waits_for_room() {
         for (sender, receiver) in [(&sender, &receiver), (&one, &other)] {
             let sent = send_until_full(async |n: u32| sender.send(&n.to_ne_bytes()).await).await;
             assert!(sent >= 1);
-            let polls = Rc::new(Cell::new(0));
+            let polls = leak(Cell::new(0));
             let last = spawn({
-                let (polls, sender) = (polls.clone(), sender.clone());
-                async move { count_polls(&polls, sender.send(b"last")).await }
+                let sender = sender.clone();
+                async move { count_polls(polls, sender.send(b"last")).await }
             });
             assert_idle(100 * MS).await;
             assert!(!last.is_finished());
@@ -539,7 +532,7 @@ fn b64_a_send_to_a_peer_whose_queue_is_full_waits_for_room() {
             assert_eq!(soon(last).await.unwrap(), 4);
             assert_eq!(recv(receiver).await, b"last");
         }
-        // And if there never will be any.
+        // A send that waits when the receiver is closed fails.
         send_until_full(async |n: u32| sender.send(&n.to_ne_bytes()).await).await;
         let last = spawn({
             let sender = sender.clone();
@@ -556,7 +549,7 @@ fn errors_of_datagrams_name_the_path() {
     async_test(async || {
         let dir = Dir::new();
         let socket = UnixDatagram::unbound().unwrap();
-        // The file of a socket that is gone, and one that is no socket.
+        // The file of a closed socket, and a file that is no socket.
         let (stale, file) = (dir.path("stale"), dir.path("file"));
         drop(UnixDatagram::bind(&stale).unwrap());
         fs::write(&file, "text").unwrap();
@@ -572,37 +565,6 @@ fn errors_of_datagrams_name_the_path() {
         one.shutdown(Shutdown::Write).unwrap();
         let error = one.send(b"x").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-    });
-}
-
-#[test]
-fn sockets_and_their_futures_are_send_and_sync() {
-    fn both<T: Send + Sync + Unpin>() {}
-    fn stream<T: AsyncRead + AsyncWrite + Clone + Unpin + Send + Sync>() {}
-    fn send(_: impl Send) {}
-    fn by_reference<'a>()
-    where
-        &'a UnixStream: AsyncRead + AsyncWrite,
-    {
-    }
-
-    both::<UnixListener>();
-    both::<UnixDatagram>();
-    both::<Incoming<'_>>();
-    both::<OwnedReadHalf<UnixStream>>();
-    both::<OwnedWriteHalf<UnixStream>>();
-    stream::<UnixStream>();
-    by_reference();
-    async_test(async || {
-        let dir = Dir::new();
-        let path = dir.path("socket");
-        let listener = UnixListener::bind(&path).unwrap();
-        send(UnixStream::connect(&path));
-        send(listener.accept());
-        let (one, _other) = UnixDatagram::pair().unwrap();
-        send(one.send(b"x"));
-        send(one.send_to(b"x", &path));
-        send(one.recv_from(&mut [0]));
     });
 }
 

@@ -1,27 +1,20 @@
 //! The virtual clock: when it jumps, when it waits, and what moves it.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
 use std::io::{Read, Write};
-use std::rc::Rc;
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::TcpStream;
 use soloist::runtime::{AutoAdvance, Clock, Runtime};
 use soloist::stream::StreamExt;
-use soloist::task::yield_now;
+use soloist::testing;
 use soloist::time::{
-    self, MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
+    self, MissedTickBehavior, interval, interval_at, sleep_until, timeout, timeout_at,
 };
-use soloist::{Handle, spawn, testing};
 
 use crate::support::*;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Real time in which something outside happens.
+/// Real time that another thread takes.
 const A_WHILE: Duration = Duration::from_millis(30);
 
 /// As [`async_test`], under a virtual clock.
@@ -33,6 +26,10 @@ pub(crate) fn virtual_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Se
 fn runtime(auto_advance: AutoAdvance) -> Runtime {
     let builder = Runtime::builder().clock(Clock::Virtual);
     builder.auto_advance(auto_advance).build()
+}
+
+fn test_with(auto_advance: AutoAdvance, test: impl AsyncFnOnce() + Send + 'static) {
+    watchdog(move || runtime(auto_advance).block_on(test()));
 }
 
 #[test]
@@ -58,11 +55,10 @@ fn a_day_takes_no_time_and_is_exact() {
 fn the_clock_stands_still_while_tasks_run() {
     virtual_test(async || {
         let start = time::now();
-        let due = Rc::new(Cell::new(false));
-        let seen = due.clone();
+        let due = leak(Cell::new(false));
         let _task = spawn(async move {
             sleep(Duration::from_nanos(1)).await;
-            seen.set(true);
+            due.set(true);
         });
         thread::sleep(5 * MS);
         // More polls than there are between two visits.
@@ -93,7 +89,7 @@ fn intervals_tick_at_their_own_instants() {
         // As a stream.
         let next: Vec<_> = (&mut ticks).take(2).collect().await;
         assert_eq!(next, [start + 24 * HOUR, start + 25 * HOUR]);
-        // A tick that is given up is not lost.
+        // A tick whose wait is dropped is not lost.
         assert!(timeout(HOUR / 2, ticks.tick()).await.is_err());
         assert_eq!(ticks.tick().await, start + 26 * HOUR);
         sleep(HOUR / 2).await;
@@ -147,7 +143,7 @@ fn missed_ticks_follow_the_behavior_that_was_set() {
         assert_eq!(ticks(late, Some(MissedTickBehavior::Skip)).await, skip);
         assert_eq!(ticks(late, Some(MissedTickBehavior::Delay)).await, delay);
         assert_eq!(ticks(late, None).await, delay);
-        // So short a delay changes no schedule.
+        // Such a short delay does not change the schedule.
         let tolerated = [(10, 15), (20, 20), (30, 30), (40, 40), (50, 50)];
         assert_eq!(ticks(5 * MS, None).await, tolerated);
     });
@@ -165,10 +161,9 @@ fn a_time_that_has_passed_is_due_at_once() {
                 assert!(soloist::future::poll_once(sleep.as_mut()).await.is_none());
                 sleep.as_mut().reset(start);
                 sleep.await;
-                // Set by somebody else than who waits: only its timer wakes that one.
-                let shared = Rc::new(RefCell::new(Box::pin(time::sleep(DAY))));
-                let waits = shared.clone();
-                let task = spawn(poll_fn(move |cx| waits.borrow_mut().as_mut().poll(cx)));
+                // Reset by another task than the one that waits: only the timer wakes that.
+                let shared = leak(RefCell::new(Box::pin(time::sleep(DAY))));
+                let task = spawn(poll_fn(move |cx| shared.borrow_mut().as_mut().poll(cx)));
                 yield_now().await;
                 shared.borrow_mut().reset(start);
                 task.await;
@@ -178,7 +173,7 @@ fn a_time_that_has_passed_is_due_at_once() {
     });
 }
 
-/// A server that answers when it has waited for this.
+/// A server that calls `wait` before it answers.
 fn slow_server(wait: impl FnOnce() + Send + 'static) -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -187,7 +182,7 @@ fn slow_server(wait: impl FnOnce() + Send + 'static) -> std::net::SocketAddr {
         let mut request = [0; 4];
         stream.read_exact(&mut request).unwrap();
         wait();
-        // The client may have gone.
+        // The client may have closed the connection.
         let _ = stream.write_all(b"pong");
     });
     address
@@ -209,12 +204,12 @@ fn a_timeout_does_not_fire_before_an_answer_that_arrives_in_time() {
             let server = slow_server(|| thread::sleep(A_WHILE));
             let answer = timeout(HOUR, ask(server)).await;
             assert_eq!(&answer.unwrap().unwrap(), b"pong");
-            // The clock has run along.
+            // The clock has advanced in real time.
             let took = time::now() - start;
-            // Less than that while, if this thread was held up: the clock stands while tasks run.
+            // By less than the pause if this thread was busy: the clock stands still while tasks run.
             assert!(took < HOUR, "{took:?}");
         });
-        // This is what one asks for with it.
+        // With this setting it does.
         runtime(AutoAdvance::WhenIdle).block_on(async {
             let start = time::now();
             let (answers, wait) = mpsc::channel::<()>();
@@ -229,45 +224,41 @@ fn a_timeout_does_not_fire_before_an_answer_that_arrives_in_time() {
 
 #[test]
 fn a_timeout_around_a_dead_socket_takes_its_time_and_fires() {
-    watchdog(|| {
+    test_with(AutoAdvance::WhenNoIo, async || {
         let (ours, _theirs) = tcp_pair();
-        runtime(AutoAdvance::WhenNoIo).block_on(async {
-            let (start, real) = (time::now(), Instant::now());
-            let mut stream = TcpStream::try_from(ours).unwrap();
-            let read = timeout(A_WHILE, stream.read(&mut [0; 8])).await;
-            assert!(read.is_err());
-            assert!(real.elapsed() >= A_WHILE);
-            assert_eq!(time::now() - start, A_WHILE, "timers are never late");
-            // Once it is gone, nothing holds the clock.
-            drop(stream);
-            sleep(DAY).await;
-        });
+        let (start, real) = (time::now(), Instant::now());
+        let mut stream = TcpStream::try_from(ours).unwrap();
+        let read = timeout(A_WHILE, stream.read(&mut [0; 8])).await;
+        assert!(read.is_err());
+        assert!(real.elapsed() >= A_WHILE);
+        assert_eq!(time::now() - start, A_WHILE, "timers are never late");
+        // Without the socket nothing holds the clock.
+        drop(stream);
+        sleep(DAY).await;
     });
 }
 
 #[test]
 fn reported_socket_events_are_delivered_before_a_jump() {
-    watchdog(|| {
+    test_with(AutoAdvance::WhenIdle, async || {
         let (ours, mut theirs) = tcp_pair();
         theirs.write_all(b"x").unwrap();
-        runtime(AutoAdvance::WhenIdle).block_on(async {
-            let start = time::now();
-            let mut stream = TcpStream::try_from(ours).unwrap();
-            // It is there by now: loopback.
-            stream.peek(&mut [0]).await.unwrap();
-            let first = Rc::new(Cell::new(None));
-            let (mut reader, seen) = (stream.clone(), first.clone());
-            let reader = spawn(async move {
-                reader.read_exact(&mut [0; 2]).await.unwrap();
-                seen.set(Some(time::now()));
-            });
-            yield_now().await;
-            theirs.write_all(b"y").unwrap();
-            sleep(HOUR).await;
-            assert_eq!(first.get(), Some(start));
-            reader.await;
-            let _ = stream.close().await;
+        let start = time::now();
+        let mut stream = TcpStream::try_from(ours).unwrap();
+        // On the loopback interface it has arrived by now.
+        stream.peek(&mut [0]).await.unwrap();
+        let first = leak(Cell::new(None));
+        let mut reader = stream.clone();
+        let reader = spawn(async move {
+            reader.read_exact(&mut [0; 2]).await.unwrap();
+            first.set(Some(time::now()));
         });
+        yield_now().await;
+        theirs.write_all(b"y").unwrap();
+        sleep(HOUR).await;
+        assert_eq!(first.get(), Some(start));
+        reader.await;
+        let _ = stream.close().await;
     });
 }
 
@@ -280,7 +271,7 @@ fn a_job_that_runs_holds_the_clock_and_one_that_has_run_does_not() {
         assert_eq!(timeout(HOUR, job).await, Ok(()));
         let took = time::now() - start;
         assert!(took < HOUR, "{took:?}");
-        // Nobody awaits this one: its end is what lets the clock go.
+        // No task awaits this one: its end releases the clock.
         let job = soloist::unblock(|| thread::sleep(A_WHILE));
         sleep(DAY).await;
         job.await;
@@ -299,7 +290,7 @@ fn a_handle_on_another_thread_holds_the_clock() {
         });
         sleep(DAY).await;
         let at = thread.join().unwrap();
-        // It came on the way, and when its handle was gone the clock jumped.
+        // The call arrived before the clock jumped, which it did when the handle was dropped.
         assert!(at < start + HOUR);
         assert_eq!(time::now() - start, DAY);
     });
@@ -313,7 +304,7 @@ fn a_held_remote_task_holds_the_clock() {
         let thread = thread::spawn(move || {
             thread::sleep(A_WHILE);
             task.abort();
-            // Gone with the thread.
+            // Dropped at the end of the thread.
             soloist::future::block_on(task).unwrap_err().is_cancelled()
         });
         sleep(DAY).await;
@@ -324,86 +315,79 @@ fn a_held_remote_task_holds_the_clock() {
 
 #[test]
 fn a_manual_clock_moves_only_by_advance() {
-    watchdog(|| {
-        runtime(AutoAdvance::Manual).block_on(async {
-            let start = time::now();
-            let log = Rc::new(RefCell::new(Vec::new()));
-            let seen = log.clone();
-            let _ticks = spawn(async move {
-                let mut ticks = interval(10 * SECOND);
-                loop {
-                    let at = ticks.tick().await - start;
-                    assert_eq!(time::now() - start, at);
-                    // Quiet only after a few polls more.
-                    for _ in 0..5 {
-                        yield_now().await;
-                    }
-                    seen.borrow_mut().push(at.as_secs());
+    test_with(AutoAdvance::Manual, async || {
+        let start = time::now();
+        let log = leak(RefCell::new(Vec::new()));
+        let _ticks = spawn(async move {
+            let mut ticks = interval(10 * SECOND);
+            loop {
+                let at = ticks.tick().await - start;
+                assert_eq!(time::now() - start, at);
+                // Idle only after a few more polls.
+                for _ in 0..5 {
+                    yield_now().await;
                 }
-            });
-            testing::advance(Duration::ZERO).await;
-            assert_eq!(*log.borrow(), [0]);
-            testing::advance(9 * SECOND).await;
-            assert_eq!(*log.borrow(), [0]);
-            testing::advance(SECOND).await;
-            assert_eq!(*log.borrow(), [0, 10]);
-            testing::advance(35 * SECOND).await;
-            assert_eq!(*log.borrow(), [0, 10, 20, 30, 40]);
-            assert_eq!(time::now() - start, 45 * SECOND);
-            // Waiting in real time does not count.
-            let handle = Handle::current();
-            let thread = thread::spawn(move || {
-                thread::sleep(A_WHILE);
-                handle.spawn(|| async {}).wait().unwrap();
-            });
-            let woken = soloist::promise::promise::<()>();
-            let (promise, promised) = woken;
-            thread::spawn(move || {
-                thread.join().unwrap();
-                promise.set(()).unwrap();
-            });
-            promised.await.unwrap();
-            assert_eq!(time::now() - start, 45 * SECOND);
+                log.borrow_mut().push(at.as_secs());
+            }
         });
+        testing::advance(Duration::ZERO).await;
+        assert_eq!(*log.borrow(), [0]);
+        testing::advance(9 * SECOND).await;
+        assert_eq!(*log.borrow(), [0]);
+        testing::advance(SECOND).await;
+        assert_eq!(*log.borrow(), [0, 10]);
+        testing::advance(35 * SECOND).await;
+        assert_eq!(*log.borrow(), [0, 10, 20, 30, 40]);
+        assert_eq!(time::now() - start, 45 * SECOND);
+        // Waiting in real time does not count.
+        let handle = Handle::current();
+        let thread = thread::spawn(move || {
+            thread::sleep(A_WHILE);
+            handle.spawn(|| async {}).wait().unwrap();
+        });
+        let woken = soloist::promise::promise::<()>();
+        let (promise, promised) = woken;
+        thread::spawn(move || {
+            thread.join().unwrap();
+            promise.set(()).unwrap();
+        });
+        promised.await.unwrap();
+        assert_eq!(time::now() - start, 45 * SECOND);
     });
 }
 
 #[test]
 fn concurrent_and_dropped_advances_move_the_clock_as_far_as_asked() {
-    watchdog(|| {
-        runtime(AutoAdvance::Manual).block_on(async {
-            let start = time::now();
-            let short = spawn(async move {
-                testing::advance(HOUR).await;
-                time::now() - start
-            });
-            let long = spawn(async move {
-                testing::advance(2 * HOUR).await;
-                time::now() - start
-            });
-            // Goes no further than the others have asked for.
-            drop(testing::advance(DAY));
-            assert_eq!((short.await, long.await), (HOUR, 2 * HOUR));
-            assert_eq!(time::now() - start, 2 * HOUR);
+    test_with(AutoAdvance::Manual, async || {
+        let start = time::now();
+        let short = spawn(async move {
+            testing::advance(HOUR).await;
+            time::now() - start
         });
+        let long = spawn(async move {
+            testing::advance(2 * HOUR).await;
+            time::now() - start
+        });
+        // The clock goes no further than the other advances.
+        drop(testing::advance(DAY));
+        assert_eq!((short.await, long.await), (HOUR, 2 * HOUR));
+        assert_eq!(time::now() - start, 2 * HOUR);
     });
 }
 
 #[test]
 fn an_advance_does_not_wait_for_sockets() {
-    watchdog(|| {
+    virtual_test(async || {
         let (ours, _theirs) = tcp_pair();
-        testing::block_on(async {
-            let start = time::now();
-            let mut stream = TcpStream::try_from(ours).unwrap();
-            let read = spawn(async move {
-                let read = timeout(HOUR, stream.read(&mut [0; 8])).await;
-                (read.is_err(), time::now() - start)
-            });
-            testing::advance(DAY).await;
-            assert_eq!(read.await, (true, HOUR));
-            assert_eq!(time::now() - start, DAY);
+        let start = time::now();
+        let mut stream = TcpStream::try_from(ours).unwrap();
+        let read = spawn(async move {
+            let read = timeout(HOUR, stream.read(&mut [0; 8])).await;
+            (read.is_err(), time::now() - start)
         });
+        testing::advance(DAY).await;
+        assert_eq!(read.await, (true, HOUR));
+        assert_eq!(time::now() - start, DAY);
     });
 }
 
@@ -411,7 +395,7 @@ fn an_advance_does_not_wait_for_sockets() {
 fn turns_that_may_not_wait_do_not_move_the_clock() {
     watchdog(|| {
         let runtime = runtime(AutoAdvance::WhenNoIo);
-        // A stop that nobody has seen yet is nothing to a `block_on`.
+        // A pending stop does not affect a `block_on`.
         runtime.handle().stop();
         assert_eq!(runtime.block_on(sleep_an_hour()), HOUR);
         runtime.run();
@@ -473,7 +457,7 @@ fn nested_runtimes_have_clocks_of_their_own() {
             drop(inner);
             assert_eq!(time::now(), start);
         });
-        // And the system's again.
+        // The system's clock again.
         soloist::block_on(async {
             let start = time::now();
             thread::sleep(MS);
@@ -486,7 +470,7 @@ fn nested_runtimes_have_clocks_of_their_own() {
 fn a_deadlock_is_a_failure() {
     let text = watchdog(|| panic_of(|| testing::block_on(pending::<()>())));
     assert!(text.contains("nothing can happen any more"), "{text}");
-    // Its waker is kept, so that it is not certain.
+    // Its waker is kept, so the deadlock is not certain.
     let deadlock = || {
         testing::block_on(async {
             let (_promise, promised) = soloist::promise::promise::<()>();
