@@ -367,7 +367,7 @@ impl UnixDatagram {
 }
 
 impl_socket!(
-    UnixDatagram, net::UnixDatagram, "`UnixDatagram::try_from`",
+    UnixDatagram, std::os::unix::net::UnixDatagram, "`UnixDatagram::try_from`",
     from_std: new_shared, into_std: identity
 );
 
