@@ -70,14 +70,14 @@ pub struct Async<T> {
 }
 
 impl<T: AsRaw + 'static> Async<T> {
-    /// Registers an object with this thread's reactor, and puts it into nonblocking
-    /// mode (for all who share its file description).
+    /// Registers an object with the reactor of this thread, and puts it into nonblocking mode.
+    /// The mode is shared by all handles of the same file description.
     ///
     /// # Errors
     ///
-    /// Outside of a runtime; if the file descriptor is registered already; and if the system
-    /// cannot poll the object, as with regular files: those are always ready, so use them as
-    /// they are.
+    /// Returns an error if the file descriptor is registered already, if the system cannot poll
+    /// the object, and outside of a runtime. Regular files cannot be polled, since they are
+    /// always ready: use them directly.
     ///
     /// # Examples
     ///
@@ -145,13 +145,13 @@ impl<T> Async<T> {
         io
     }
 
-    /// Waits until the object is reported readable: at the end of the stream and after
-    /// an error it is, too. It may be so by mistake: be ready for a read to block.
+    /// Waits until the object is reported readable, which it also is at the end of the stream and
+    /// after an error. The report can be spurious, so a read may still return `WouldBlock`.
     ///
     /// # Errors
     ///
-    /// Outside of a runtime, and if the object belongs to another thread where somebody
-    /// waits for it.
+    /// Returns an error outside of a runtime, and if the object belongs to another thread on
+    /// which a task waits for it.
     ///
     /// # Cancel safety
     ///
@@ -196,8 +196,8 @@ impl<T> Async<T> {
         self.socket.ready(Direction::Write).await
     }
 
-    /// Ready after the object has been reported readable to a call of this that waited
-    /// for it. If it is pending, the task is woken then.
+    /// Ready after a report that the object is readable, if an earlier call has waited for it. If
+    /// it is pending, the task is woken by the report.
     ///
     /// # Errors
     ///
@@ -218,8 +218,8 @@ impl<T> Async<T> {
         self.socket.poll_ready(Direction::Read, cx)
     }
 
-    /// Ready after the object has been reported writable to a call of this that waited
-    /// for it. If it is pending, the task is woken then.
+    /// Ready after a report that the object is writable, if an earlier call has waited for it. If
+    /// it is pending, the task is woken by the report.
     ///
     /// # Errors
     ///

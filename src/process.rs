@@ -1,19 +1,17 @@
-//! Child processes: [`Command`] starts them, [`Child`] talks to them and waits for their
-//! end. Needs the feature `process`, and Unix: on Windows this module does not exist.
+//! Child processes: [`Command`] starts them, and [`Child`] gives access to their pipes and waits
+//! for their exit. Needs the feature `process`, and Unix: on Windows this module does not exist.
 //!
-//! It is std's `process`, async where that blocks: the pipes to a child are streams, and
-//! waiting for its end leaves the thread to the other tasks. On Linux the runtime waits
-//! for a child through its pidfd, elsewhere it listens to `SIGCHLD`, and so it does where
-//! there are no pidfds (Linux before 5.3, some sandboxes).
+//! It is std's `process` module, async where that blocks. On Linux the runtime waits for a child
+//! through its pidfd. Elsewhere, and where there are no pidfds (Linux before 5.3, some
+//! sandboxes), it listens to `SIGCHLD`.
 //!
 //! # No zombies
 //!
-//! A child whose handle is dropped runs on, unless it is killed by that
-//! ([`Command::kill_on_drop`]), and somebody has to take note of its end: until then it is
-//! a zombie. The runtime does that on its own thread, as soon as the child ends. What is
-//! left when no runtime runs there any more is taken care of by the next, by the next
-//! [`Command::spawn`] on any thread, and by the end of the thread. No thread is started
-//! for it.
+//! A child whose handle is dropped continues to run, unless [`Command::kill_on_drop`] is set.
+//! When it exits, it is a zombie until its parent reaps it. The runtime does that on its own
+//! thread, as soon as the child exits. If no runtime runs there any more, the child is reaped by
+//! the next runtime, by the next [`Command::spawn`] on any thread, or at the end of the thread.
+//! No thread is started for it.
 //!
 //! # Examples
 //!
@@ -59,8 +57,8 @@ macro_rules! set_on_std {
     )*};
 }
 
-/// Says which program to run, and how: std's [`Command`](std::process::Command), whose
-/// methods these are.
+/// A builder for a child process. It wraps std's [`Command`](std::process::Command), and has its
+/// methods.
 ///
 /// # Examples
 ///
@@ -284,9 +282,9 @@ impl Command {
         self
     }
 
-    /// Whether a child is killed when its [`Child`], or the future of
-    /// [`output`](Command::output) or [`status`](Command::status), is dropped before it
-    /// has ended. By default it runs on.
+    /// Sets whether a child is killed when its [`Child`], or the future of
+    /// [`output`](Command::output) or [`status`](Command::status), is dropped before it has
+    /// exited. By default it continues to run.
     ///
     /// # Examples
     ///
@@ -304,13 +302,13 @@ impl Command {
 
     /// Starts a child process.
     ///
-    /// It blocks until the program has been found and started, as std does; that takes
-    /// about a millisecond.
+    /// Like std, it blocks until the program has been found and started, which takes about a
+    /// millisecond.
     ///
     /// # Errors
     ///
-    /// If the program cannot be started; the text says which, and where. Outside of a
-    /// runtime.
+    /// Returns an error, which names the program and the directory, if the program cannot be
+    /// started. Returns an error outside of a runtime.
     ///
     /// # Examples
     ///
@@ -332,21 +330,21 @@ impl Command {
         Child::new(child, self.kill_on_drop)
     }
 
-    /// Starts a child process, and waits for its end and for all that it writes: into
-    /// the [`Output`], unless [`stdout`](Command::stdout) and
-    /// [`stderr`](Command::stderr) have been set to something else.
+    /// Starts a child process, and waits for its exit and for its output. The [`Output`] contains
+    /// what it writes, unless [`stdout`](Command::stdout) and [`stderr`](Command::stderr) have
+    /// been set to something else.
     ///
-    /// It is started at once, not when the future is first polled.
+    /// The child is started at once, not when the future is first polled.
     ///
     /// # Errors
     ///
-    /// The same as for [`spawn`](Command::spawn). A child that fails is no error here: look at
-    /// the status.
+    /// The same as for [`spawn`](Command::spawn). The exit of a child with a failure is not an
+    /// error: check the status.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, what the child has written is lost, and the child runs
-    /// on, unless [`kill_on_drop`](Command::kill_on_drop) is set.
+    /// If the future is dropped, the output is lost, and the child continues to run unless
+    /// [`kill_on_drop`](Command::kill_on_drop) is set.
     ///
     /// # Examples
     ///
@@ -364,18 +362,18 @@ impl Command {
         async move { child?.wait_with_output().await }
     }
 
-    /// Starts a child process, and waits for its end. Pipes to it are closed.
+    /// Starts a child process, and waits for its exit. Pipes to it are closed.
     ///
-    /// It is started at once, not when the future is first polled.
+    /// The child is started at once, not when the future is first polled.
     ///
     /// # Errors
     ///
-    /// The same as for [`spawn`](Command::spawn). A child that fails is no error here: look at
-    /// the status.
+    /// The same as for [`spawn`](Command::spawn). The exit of a child with a failure is not an
+    /// error: check the status.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the child runs on, unless
+    /// If the future is dropped, the child continues to run unless
     /// [`kill_on_drop`](Command::kill_on_drop) is set.
     ///
     /// # Examples
@@ -501,8 +499,8 @@ impl Command {
         }
     }
 
-    /// Says what could not be started: the system's error names neither the program nor
-    /// the directory, either of which may be what it did not find.
+    /// Adds the program and the directory to an error. Either of them may be what was not found,
+    /// and the error of the system names neither.
     fn explain(&self, error: &io::Error) -> io::Error {
         let program = Path::new(self.get_program()).display();
         let text = match self.get_current_dir() {

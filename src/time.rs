@@ -26,10 +26,10 @@ use crate::executor::{self, Executor};
 use crate::hooks::WaitReason;
 use crate::task_cell::{Message, Remote, note};
 
-/// The time by the clock of the runtime that runs on this thread.
+/// Returns the time of the clock of the runtime on this thread.
 ///
-/// If that clock is virtual (feature `testing`), it is another one than that
-/// of `Instant::now()`: their instants are not to be mixed.
+/// If that clock is virtual (feature `testing`), its instants must not be mixed with those of
+/// `Instant::now()`.
 ///
 /// # Panics
 ///
@@ -53,15 +53,15 @@ pub fn now() -> Instant {
     clock::now()
 }
 
-/// Waits for a duration. Too long for the clock, it waits for ever.
+/// Waits for a duration. If the duration is too long for the clock, it waits forever.
 ///
 /// # Panics
 ///
-/// Outside of a runtime: so write `block_on(async { sleep(...).await })`.
+/// Panics outside of a runtime. Write `block_on(async { sleep(...).await })`.
 ///
 /// # Cancel safety
 ///
-/// Nothing is lost: dropping it takes the timer out.
+/// Nothing is lost. Dropping the future removes the timer.
 ///
 /// # Examples
 ///
@@ -192,7 +192,7 @@ impl Sleep {
         self.deadline
     }
 
-    /// Sets another deadline. Also one that is done can be used again.
+    /// Sets another deadline. A `Sleep` that has completed can be used again.
     ///
     /// # Examples
     ///
@@ -214,12 +214,12 @@ impl Sleep {
             return;
         };
         match executor::try_current() {
-            // Who waits for it is woken at the new time, without another poll.
+            // The waiting task is woken at the new time, without another poll.
             Some(executor) if entry.is_of(&executor) => {
                 let key = executor.reset_timer(entry.key, deadline);
                 self.entry = key.map(|key| Entry { key, ..entry });
             }
-            // Who waits for it is woken now, and comes to know.
+            // The waiting task is woken now, and its next poll uses the new deadline.
             _ => entry.tell(Executor::wake_timer),
         }
     }
@@ -277,13 +277,13 @@ impl Drop for Sleep {
     }
 }
 
-/// Waits for a future, for as long as `duration` at most.
+/// Waits for a future, for at most `duration`.
 ///
-/// The future is polled first: if it is ready when the time is up, it wins.
+/// The future is polled first. If it is ready when the time has elapsed, its output is returned.
 ///
 /// # Errors
 ///
-/// [`Elapsed`] when the time is up. It turns into an [`io::Error`] with `?`.
+/// Returns [`Elapsed`] if the time has elapsed. `?` converts it into an [`io::Error`].
 ///
 /// # Panics
 ///
@@ -291,7 +291,8 @@ impl Drop for Sleep {
 ///
 /// # Cancel safety
 ///
-/// As the future's own. When the time is up, the future is dropped with the `Timeout`.
+/// The same as that of the future. When the time has elapsed, the future is dropped with the
+/// `Timeout`.
 ///
 /// # Examples
 ///
@@ -553,7 +554,7 @@ impl Interval {
         } else {
             saturating_add(due, self.period)
         };
-        // The old entry goes: the tick has been taken, nobody waits.
+        // Removes the old entry: the tick has been taken, so no task waits for it.
         self.sleep.leave();
         self.sleep.reset(next);
         Poll::Ready(due)

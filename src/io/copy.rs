@@ -1,4 +1,4 @@
-//! Bytes from one stream to the other, and back.
+//! Copies between two streams, in both directions.
 
 use std::io;
 
@@ -9,23 +9,23 @@ use super::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 /// The size of the buffer for each direction.
 const BUFFER: usize = 16 * 1024;
 
-/// Copies what comes from `a` to `b`, and what comes from `b` to `a`, until both have
-/// come to their ends. Returns how many bytes went from `a` to `b`, and from `b` to `a`.
+/// Copies from `a` to `b`, and from `b` to `a`, until both have ended. Returns the number of
+/// bytes from `a` to `b`, and from `b` to `a`.
 ///
-/// When one of them ends, the other is closed for writing after the last byte, as
-/// [`close`](super::AsyncWriteExt::close) does, and the other way goes on: a half-closed
-/// connection stays one. A slow writer holds its reader back.
+/// When one stream ends, the other is closed for writing after the last byte, as by
+/// [`close`](super::AsyncWriteExt::close). The other direction continues, so a half-closed
+/// connection remains one. A slow writer slows its reader down.
 ///
-/// The streams can be passed by value, by `&mut`, or, where they are streams by shared
-/// reference as all sockets of this crate are, by `&`.
+/// The streams can be passed by value or by `&mut`. Sockets of this crate can also be passed by
+/// `&`.
 ///
 /// # Errors
 ///
-/// The first error of either way. The other way ends there, too.
+/// Returns the first error of either direction, and stops both.
 ///
 /// # Cancel safety
 ///
-/// What has been read and not been written yet is lost, up to 16 KiB for each way.
+/// Bytes that have been read and not yet written are lost: up to 16 KiB in each direction.
 ///
 /// # Examples
 ///

@@ -14,18 +14,18 @@ use signal_hook::low_level::{pipe, signal_name, unregister};
 
 use crate::io::{Async, AsyncRead};
 
-/// Listens to a signal, from now on and until the [`Signal`] is dropped.
+/// Listens to a signal until the [`Signal`] is dropped.
 ///
-/// Any number of listeners, on any threads, hear of each signal. With the first of them
-/// the signal loses its default action, for as long as the process lives: one that comes
-/// when nobody listens any more is ignored.
+/// There may be any number of listeners, on any threads. Each of them receives every signal. The
+/// first one disables the default action of the signal for the rest of the process: a signal
+/// without listeners is ignored after that.
 ///
 /// # Errors
 ///
-/// For signals that cannot be handled (`SIGKILL`, `SIGSTOP`) or that must not be, since
-/// they report a fault of the program itself (`SIGSEGV`, `SIGILL`, `SIGFPE`). If the
-/// system refuses the handler, or is out of file descriptors: a listener takes two.
-/// Outside of a runtime.
+/// Returns an error for signals that cannot be handled (`SIGKILL`, `SIGSTOP`), and for those that
+/// report a fault of the program itself (`SIGSEGV`, `SIGILL`, `SIGFPE`). Returns an error if the
+/// handler cannot be installed, if there are no file descriptors left (a listener takes two), and
+/// outside of a runtime.
 ///
 /// # Examples
 ///

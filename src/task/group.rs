@@ -19,13 +19,13 @@ use crate::task_cell::{WakeTarget, note};
 
 /// Tasks that belong together.
 ///
-/// The first of them that returns an error, or panics, cancels the rest: at once, whether
-/// somebody waits for the group or not. What others had returned before that can still be
-/// taken with [`next`](TaskGroup::next). Dropping the group cancels all. So none outlives
-/// it. If a destructor of a child that is cancelled panics, that is reported as for a
-/// [detached](Task::detach) task.
+/// The first task that returns an error or panics cancels the others at once, even if no task
+/// waits for the group. Results that were returned before can still be taken with
+/// [`next`](TaskGroup::next). Dropping the group cancels all tasks, so none outlives it. If the
+/// destructor of a cancelled task panics, that is reported as for a [detached](Task::detach)
+/// task.
 ///
-/// A child can spawn siblings, through a [`Spawner`].
+/// Tasks can spawn siblings, through a [`Spawner`].
 ///
 /// # Examples
 ///
@@ -156,14 +156,16 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         self.len() == 0
     }
 
-    /// Waits for the next task that is over, whichever it is. `None` when none is left.
+    /// Waits for the next task to finish, and returns its result. Returns `None` if the group is
+    /// empty.
     ///
-    /// The first error has cancelled all others: they are gone when it is returned.
+    /// The first error has cancelled all other tasks. They have been dropped when it is returned.
     ///
     /// # Panics
     ///
-    /// With the panic of a task, which has cancelled the others. If a task was cancelled
-    /// because its runtime is gone: the results of the others are left for the next call.
+    /// Resumes the panic of a task, which has cancelled the others. Panics if a task was
+    /// cancelled because its runtime is gone. The results of the others are kept for the next
+    /// call.
     ///
     /// # Cancel safety
     ///

@@ -109,7 +109,7 @@ impl UnixDatagram {
         UnixDatagram::try_from(socket.context(BINDING, display(address))?)
     }
 
-    /// A socket without an address: it can send, and nobody can answer.
+    /// Returns a socket without an address: it can send, but receives no answers.
     ///
     /// # Errors
     ///
@@ -136,13 +136,13 @@ impl UnixDatagram {
         Ok((UnixDatagram::try_from(one)?, UnixDatagram::try_from(other)?))
     }
 
-    /// Makes the socket at a path the one that [`send`](UnixDatagram::send) sends to. It
-    /// may be called again. From then on it receives from there only.
+    /// Connects the socket to the one at a path: [`send`](UnixDatagram::send) sends to it, and
+    /// only datagrams from it are received. The socket can be connected again, to another one.
     ///
     /// # Errors
     ///
-    /// If there is no such socket, with the path in its text: `NotFound` if there is no
-    /// file, `ConnectionRefused` if it is no socket or nobody has it any more.
+    /// Returns an error, which names the path, if there is no such socket: `NotFound` if there is
+    /// no file, `ConnectionRefused` if the file is not a socket or the socket is closed.
     ///
     /// # Examples
     ///
@@ -226,13 +226,13 @@ impl UnixDatagram {
         self.socket.read_with(|io| io.recv(buf)).await
     }
 
-    /// Sends a datagram to the socket at a path, and returns its length. While the queue
-    /// there is full, it asks again from time to time; see [`UnixDatagram`].
+    /// Sends a datagram to the socket at a path, and returns its length. If the queue of that
+    /// socket is full, it tries again after a pause; see [`UnixDatagram`].
     ///
     /// # Errors
     ///
-    /// If there is no such socket, and if the datagram is too long, with the path in its
-    /// text. Outside of a runtime.
+    /// Returns an error, which names the path, if there is no such socket, and if the datagram is
+    /// too long. Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -328,12 +328,13 @@ impl UnixDatagram {
         /// ```
         pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-        /// Shuts a direction down. After `Write`, sends fail; after `Read`, receives return 0
-        /// bytes when what has arrived is taken.
+        /// Shuts down the read direction, the write direction, or both. After `Write`, sends
+        /// fail. After `Read`, receives return 0 bytes once the datagrams that have arrived are
+        /// consumed.
         ///
         /// # Errors
         ///
-        /// If it is not connected.
+        /// Returns an error if the socket is not connected.
         ///
         /// # Examples
         ///
@@ -348,7 +349,7 @@ impl UnixDatagram {
         /// ```
         pub fn shutdown(&self, how: Shutdown) -> io::Result<()>;
 
-        /// The error that waits for the socket, if there is one; after that it is gone.
+        /// Returns the pending error of the socket, and clears it.
         ///
         /// # Errors
         ///
@@ -367,7 +368,7 @@ impl UnixDatagram {
 }
 
 impl_socket!(
-    UnixDatagram, net::UnixDatagram, "`UnixDatagram::try_from`",
+    UnixDatagram, std::os::unix::net::UnixDatagram, "`UnixDatagram::try_from`",
     from_std: new_shared, into_std: identity
 );
 
