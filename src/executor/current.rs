@@ -5,12 +5,12 @@ use std::io;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use super::Executor;
+use super::state::Executor;
 use crate::clock;
 use crate::hooks;
 use crate::panics::Payload;
 use crate::sync::thread_local;
-use crate::task_cell::{LocalTask, Message};
+use crate::task_cell::{LocalTask, Message, Schedule, SharedTask};
 
 /// The executors of a thread.
 struct Executors {
@@ -146,7 +146,26 @@ pub(super) fn is_current(id: u64) -> bool {
     with(Executor::id) == Some(id)
 }
 
+impl Schedule for Executor {
+    #[inline]
+    fn schedule(task: &SharedTask) -> bool {
+        with(|executor| {
+            let is_own = executor.id() == task.executor();
+            if is_own {
+                executor.wake(task);
+            }
+            is_own
+        })
+        .unwrap_or(false)
+    }
+}
+
 impl Executor {
+    /// Whether it is the one that is entered on this thread.
+    pub(crate) fn is_current(&self) -> bool {
+        is_current(self.id())
+    }
+
     /// Calls `f` with this executor as the one that is entered on this thread. What was entered
     /// last is left first, also by a panic.
     #[inline(always)]
