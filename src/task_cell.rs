@@ -87,15 +87,19 @@ mod cell;
 mod counts;
 mod handle;
 mod header;
+mod label;
 mod owner;
 mod snapshot;
+mod state;
 mod wait_kinds;
 
 pub(crate) use self::cell::MainTask;
 pub(crate) use self::handle::{Failure, JoinRef};
 pub(crate) use self::header::{
-    LocalTask, Message, Name, Ran, Remote, Schedule, SharedTask, TaskLabel, WaiterId, WakeTarget,
-    is_polling, note, polled_id, polled_task,
+    LocalTask, Message, Remote, Schedule, SharedTask, WaiterId, WakeTarget, is_polling, note,
+    polled_id, polled_task,
 };
+pub(crate) use self::label::{Name, TaskLabel};
 pub(crate) use self::owner::Owner;
 pub(crate) use self::snapshot::TaskSnapshot;
+pub(crate) use self::state::Ran;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::executor::budget::BudgetClock;
+use super::budget_clock::BudgetClock;
 use crate::schedule::SharedOrder;
 
 /// The time by the system's clock.

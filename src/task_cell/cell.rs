@@ -15,9 +15,9 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 use super::counts::RefCounts;
-use super::header::{
-    Header, LocalRef, LocalTask, NO_SLOT, Name, Ran, Remote, Schedule, State, Vtable,
-};
+use super::header::{Header, LocalRef, LocalTask, NO_SLOT, Remote, Schedule, Vtable};
+use super::label::Name;
+use super::state::{Ran, State};
 use super::wait_kinds::WaitKinds;
 use crate::hooks;
 use crate::panics::{Payload, discard};
@@ -368,7 +368,7 @@ impl<S: Schedule> MainTask<S> {
         cell.header.spawned_at = called_at;
         cell.header.state.set(State::Idle);
         cell.header.polls.set(0);
-        *cell.header.sent.get_mut() = false;
+        cell.header.sent = AtomicBool::new(false);
         true
     }
 

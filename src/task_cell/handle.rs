@@ -3,7 +3,9 @@
 use std::task::{Context, Poll};
 
 use super::cell::Joinable;
-use super::header::{LocalRef, LocalTask, SharedTask, State, TaskLabel};
+use super::header::{LocalRef, LocalTask, SharedTask};
+use super::label::TaskLabel;
+use super::state::State;
 use crate::panics::{Payload, discard};
 
 /// Why a task has no output.

@@ -13,6 +13,8 @@ use std::ptr::NonNull;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::counts::RefCounts;
+use super::label::{Name, TaskLabel};
+use super::state::{Ran, State};
 use super::wait_kinds::WaitKinds;
 use crate::hooks::{self, TaskId, TaskMeta, TaskRef, WaitReason};
 use crate::inbox::{Inbox, Notifier};
@@ -20,43 +22,10 @@ use crate::panics::Payload;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread_local;
 
-/// A task's name, if it has one. Boxed twice, so that it is one word in each task without.
-pub(crate) type Name = Option<Box<Box<str>>>;
-
 /// Identifies a task in what is shown to people, in the wait lists of timers and sources; 0 for
 /// none. A thread may have several runtimes, so it is made of both numbers. Nothing else depends
 /// on it.
 pub(crate) type WaiterId = u32;
-
-/// Number, name and place of a task, for messages.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct TaskLabel {
-    pub(crate) number: u64,
-    pub(crate) name: Name,
-    pub(crate) spawned_at: &'static Location<'static>,
-}
-
-impl TaskLabel {
-    /// For a task that its runtime never received.
-    pub(crate) fn not_started(spawned_at: &'static Location<'static>) -> TaskLabel {
-        TaskLabel {
-            number: 0,
-            name: None,
-            spawned_at,
-        }
-    }
-}
-
-impl fmt::Display for TaskLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => write!(f, "task `{name}`")?,
-            None if self.number == 0 => write!(f, "a task that has not started")?,
-            None => write!(f, "task `task-{}`", self.number)?,
-        }
-        write!(f, " (spawned at {})", self.spawned_at)
-    }
-}
 
 /// What other threads send to an executor.
 pub(crate) enum Message {
@@ -112,29 +81,6 @@ pub(crate) trait Schedule: 'static {
     /// Puts the task on the ready queue, if its executor is entered on this thread. Returns
     /// false if it is not.
     fn schedule(task: &SharedTask) -> bool;
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum State {
-    Idle,
-    Running,
-    Dropping,
-    Done,
-    Gone,
-}
-
-/// What came of running a task from the ready queue.
-pub(crate) enum Ran {
-    /// It was polled, and is not over.
-    Pending,
-    /// It was polled, and is over now. Carries a panic that no handle can receive.
-    Over(Option<Payload>),
-    /// Its future was dropped without a poll. Carries a panic that no handle can receive.
-    Cancelled(Option<Payload>),
-    /// It was over before, or is being dropped: nothing was polled.
-    Stale,
-    /// It is the cell that stands for the future of a `block_on`, which is to be polled.
-    Main,
 }
 
 /// What can be done with a cell of a certain type through its header. As a `dyn` trait, but a

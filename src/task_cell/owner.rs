@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::cell::{self, MainTask};
 use super::handle::JoinRef;
 use super::header::Message;
-use super::header::{LocalTask, Name, Remote, Schedule, SharedTask, State};
+use super::header::{LocalTask, Remote, Schedule, SharedTask};
+use super::label::Name;
+use super::state::State;
 use crate::inbox::{Inbox, Notifier};
 use crate::sync::atomic::Ordering;
 

@@ -1,6 +1,8 @@
 //! What a task is doing at this moment, for `inspect`.
 
-use super::header::{LocalTask, State, TaskLabel, WaiterId, with_polled};
+use super::header::{LocalTask, WaiterId, with_polled};
+use super::label::TaskLabel;
+use super::state::State;
 use super::wait_kinds::WaitKinds;
 
 pub(crate) struct TaskSnapshot {
