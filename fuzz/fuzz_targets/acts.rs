@@ -259,9 +259,23 @@ impl World {
         }
     }
 
+    /// Whether a runtime is entered.
+    fn is_inside(&self) -> bool {
+        if !self.is_late.get() {
+            return Handle::try_current().is_some();
+        }
+        // The thread-local that `try_current` looks at may have gone, and a destructor runs
+        // inside of its runtime all the same: there something can be spawned.
+        let spawn = || soloist::spawn(async {}).detach();
+        match expect_panic("outside of a soloist runtime", spawn) {
+            Ok(()) => true,
+            Err(is_refused) => !is_refused,
+        }
+    }
+
     /// Runs a runtime. Inside of another one that is refused, in destructors, too.
     fn run_here(self: &Rc<Self>, op: u8) {
-        let is_inside = Handle::try_current().is_some();
+        let is_inside = self.is_inside();
         let runtime = self.runtimes.borrow()[usize::from(op & 1)].clone();
         let runtime = runtime.unwrap_or_else(|| Rc::new(Runtime::new()));
         let result = self.at_home(&Rc::downgrade(&runtime), || {
