@@ -170,7 +170,7 @@ impl UnixListener {
 const LISTENING: &str = "listening at";
 
 impl_socket!(
-    UnixListener, net::UnixListener, "`UnixListener::try_from`",
+    UnixListener, std::os::unix::net::UnixListener, "`UnixListener::try_from`",
     from_std: Acceptor::new, into_std: identity
 );
 

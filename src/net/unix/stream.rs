@@ -291,6 +291,6 @@ fn sock_addr(address: &SocketAddr) -> io::Result<SockAddr> {
 impl_stream!(UnixStream, bytes: Stream);
 
 impl_socket!(
-    UnixStream, net::UnixStream, "`UnixStream::try_from`",
+    UnixStream, std::os::unix::net::UnixStream, "`UnixStream::try_from`",
     from_std: NoSigpipe::new_socket, into_std: NoSigpipe::into_inner
 );
