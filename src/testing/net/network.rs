@@ -434,7 +434,7 @@ impl Network {
         panics.resume();
     }
 
-    /// Heals a link that was [cut](Network::cut). Packets that were held back are sent again.
+    /// Heals a link that was [cut](Network::partition). Packets that were held back are sent again.
     ///
     /// # Panics
     ///
