@@ -1,4 +1,4 @@
-//! Work that blocks, on threads of its own: the pool of the `blocking` crate.
+//! Blocking work on a thread pool: that of the `blocking` crate.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,19 +11,19 @@ pub use ::blocking::Unblock;
 
 use crate::executor;
 
-/// Runs a closure that blocks on a pool of threads, and waits for what it returns.
+/// Runs a blocking closure on a thread pool, and waits for its output.
 ///
-/// It starts at once; the pool makes threads as they are needed, and lets them go when
-/// they have nothing to do. For files and other streams that block, see [`Unblock`].
+/// The closure is queued at once, before the future is polled. The pool starts threads as needed,
+/// and idle threads exit after a while. For files and other blocking streams, see [`Unblock`].
 ///
 /// # Panics
 ///
-/// Awaiting it goes on with a panic of the closure.
+/// If the closure panics, awaiting the future resumes that panic.
 ///
 /// # Cancel safety
 ///
-/// A closure that has not started when the future is dropped does not run. One that runs
-/// runs on; what it returns is lost.
+/// If the future is dropped before the closure has started, the closure does not run. A closure
+/// that has started runs to its end, and its output is lost.
 ///
 /// # Examples
 ///
@@ -39,10 +39,10 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    // It counts as external until it has run, and then until who waits for it knows.
+    // The job counts as external until it has run, and then until its output has been received.
     let external = || executor::try_current().map(|executor| executor.external());
     let running = external();
-    // Caught here: on the pool's thread it would take the awaiting task's news along.
+    // A panic is caught here: if the pool caught it, its payload would be lost.
     let mut task = ::blocking::unblock(move || {
         let output = catch_unwind(AssertUnwindSafe(f));
         drop(running);

@@ -1,5 +1,5 @@
-//! The clock of a runtime: the system's. With the feature `testing`, it may be a virtual one
-//! (`clock/simulated.rs`). Without it the same functions know only the system's
+//! The clock of a runtime. With the feature `testing` it is the system's clock or a virtual one
+//! (`clock/simulated.rs`). Without the feature, the same functions only support the system's clock
 //! (`clock/real.rs`).
 
 mod budget_clock;

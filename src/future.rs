@@ -1,8 +1,8 @@
-//! Helpers for futures, of `futures-lite`: `zip`, `or`, `poll_once`, and more.
+//! Futures: `zip`, `or`, `poll_once`, and the other helpers of `futures-lite`.
 //!
-//! [`block_on`] is not that of `futures-lite`: inside of a task, where that would wait for ever,
-//! this one panics. Those of other crates do wait for ever there, even for a socket that is ready
-//! (see [Fairness](crate::runtime#fairness)).
+//! [`block_on`] replaces that of `futures-lite`. Inside of a task it panics, instead of waiting
+//! forever. The `block_on` of other crates waits forever inside of a task, even for a socket that
+//! is ready (see [Fairness](crate::runtime#fairness)).
 //!
 //! # Examples
 //!
@@ -17,6 +17,6 @@
 #[doc(inline)]
 pub use futures_lite::future::*;
 
-// Named, so that it takes the place of the one above.
+// An explicit import takes precedence over the glob.
 #[doc(inline)]
 pub use crate::runtime::block_on;

@@ -1,11 +1,12 @@
-//! Input and output: [`Async`] makes any pollable object awaitable, and the traits
-//! and helpers of `futures-lite` work on all sockets of this crate.
+//! Input and output: [`Async`] makes any pollable object awaitable. The traits and helpers of
+//! `futures-lite` are re-exported here, and work with all sockets of this crate.
 //!
-//! Streams are read and written by shared reference, too, and sockets are cheap to clone.
-//! For streams that are not, such as those of TLS, [`split`] makes two halves.
-//! [`copy`] carries bytes one way, [`copy_bidirectional`] both ways. One poll of a task
-//! completes a limited number of operations on sockets ([Fairness](crate::runtime#fairness)), so
-//! both let other tasks run, however fast the bytes come.
+//! The streams of this crate can be read and written by shared reference, and its sockets are
+//! cheap to clone. For other streams, such as those of TLS, [`split`] returns two halves.
+//!
+//! [`copy`] copies in one direction, [`copy_bidirectional`] in both. One poll of a task
+//! completes a limited number of socket operations ([Fairness](crate::runtime#fairness)), so
+//! both functions let other tasks run, even if bytes arrive faster than they are copied.
 
 mod block_on;
 mod copy;
@@ -18,7 +19,7 @@ use std::task::{Context as TaskContext, Poll};
 
 pub use futures_lite::io::*;
 
-// Named, so that it takes the place of the one above, which hangs inside of a task.
+// An explicit import takes precedence over the glob: that `BlockOn` hangs inside of a task.
 pub use self::block_on::BlockOn;
 pub use self::copy::copy_bidirectional;
 #[cfg(unix)]
@@ -26,15 +27,15 @@ pub use self::stdin::{Stdin, stdin};
 use crate::socket::{Socket, set_nonblocking};
 use crate::source::{AsRaw, Direction};
 
-/// An I/O object that tells when it is ready: a pipe, a socket, a terminal, an
-/// inotify or perf fd, whatever the system can poll.
+/// An async adapter for an I/O object that the system can poll: a pipe, a socket, a terminal, an
+/// inotify or perf fd.
 ///
-/// It is put into nonblocking mode, and registered with the thread's reactor until it
-/// is dropped. Where `&T` is [`Read`](std::io::Read) or [`Write`](std::io::Write), the
-/// `Async` is [`AsyncRead`] or [`AsyncWrite`].
+/// The object is put into nonblocking mode, and stays registered with the thread's reactor until
+/// the `Async` is dropped. If `&T` implements [`Read`](std::io::Read) or
+/// [`Write`](std::io::Write), then the `Async` implements [`AsyncRead`] or [`AsyncWrite`].
 ///
-/// It gives out `&T` only, and takes no borrowed objects: code that could replace or close the
-/// object behind the reactor's back would break the registration.
+/// The object is only lent as `&T`, and it must be owned: replacing or closing a registered
+/// object would break its registration.
 ///
 /// ```compile_fail,E0597
 /// # use soloist::{block_on, io::Async};
@@ -70,14 +71,16 @@ pub struct Async<T> {
 }
 
 impl<T: AsRaw + 'static> Async<T> {
-    /// Registers an object with the reactor of this thread, and puts it into nonblocking mode.
-    /// The mode is shared by all handles of the same file description.
+    /// Puts an object into nonblocking mode, and registers it with this thread's reactor.
+    ///
+    /// Nonblocking mode also applies to duplicates of the file descriptor, in other processes
+    /// too.
     ///
     /// # Errors
     ///
-    /// Returns an error if the file descriptor is registered already, if the system cannot poll
-    /// the object, and outside of a runtime. Regular files cannot be polled, since they are
-    /// always ready: use them directly.
+    /// Returns an error outside of a runtime, if the file descriptor is already registered, or
+    /// if the system cannot poll the object. Regular files cannot be polled: they are always
+    /// ready, so use them without `Async`.
     ///
     /// # Examples
     ///
@@ -95,7 +98,7 @@ impl<T: AsRaw + 'static> Async<T> {
     pub fn new(io: T) -> io::Result<Async<T>> {
         set_nonblocking(&io)?;
         let socket = Socket::new(io, "`Async::new`")?;
-        // Whoever waits for it can read as much as they like, and others have `get_ref`.
+        // User code may read through `get_ref`, past the reactor's record of readiness.
         socket.set_shared();
         socket.add().map_err(|error| {
             let text = format!("this object cannot be polled for readiness: {error}");
@@ -111,7 +114,7 @@ impl<T> Async<T> {
         self.socket.set_background();
     }
 
-    /// The object itself.
+    /// Returns a reference to the object.
     ///
     /// # Examples
     ///
@@ -126,7 +129,7 @@ impl<T> Async<T> {
         self.socket.get_ref()
     }
 
-    /// Ends the registration, and gives the object back. It stays in nonblocking mode.
+    /// Deregisters the object, and returns it. It stays in nonblocking mode.
     ///
     /// # Examples
     ///
@@ -145,13 +148,16 @@ impl<T> Async<T> {
         io
     }
 
-    /// Waits until the object is reported readable, which it also is at the end of the stream and
-    /// after an error. The report can be spurious, so a read may still return `WouldBlock`.
+    /// Waits until the object is reported readable. It is also readable at the end of the stream
+    /// and after an error.
+    ///
+    /// A report can be spurious: a read may still fail with
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock).
     ///
     /// # Errors
     ///
-    /// Returns an error outside of a runtime, and if the object belongs to another thread on
-    /// which a task waits for it.
+    /// Returns an error outside of a runtime, and if the object is registered on another thread
+    /// where a task waits for it.
     ///
     /// # Cancel safety
     ///
@@ -196,8 +202,8 @@ impl<T> Async<T> {
         self.socket.ready(Direction::Write).await
     }
 
-    /// Ready after a report that the object is readable, if an earlier call has waited for it. If
-    /// it is pending, the task is woken by the report.
+    /// Polls for readability. It returns `Pending` first, and `Ready` once the object has been
+    /// reported readable since then. The task is woken at that time.
     ///
     /// # Errors
     ///
@@ -218,8 +224,8 @@ impl<T> Async<T> {
         self.socket.poll_ready(Direction::Read, cx)
     }
 
-    /// Ready after a report that the object is writable, if an earlier call has waited for it. If
-    /// it is pending, the task is woken by the report.
+    /// Polls for writability. It returns `Pending` first, and `Ready` once the object has been
+    /// reported writable since then. The task is woken at that time.
     ///
     /// # Errors
     ///
@@ -238,16 +244,16 @@ impl<T> Async<T> {
         self.socket.poll_ready(Direction::Write, cx)
     }
 
-    /// Calls `read`, now and whenever the object is reported readable, until it does
-    /// not fail with [`WouldBlock`](io::ErrorKind::WouldBlock).
+    /// Calls `read` now, and again each time the object is reported readable, until it no longer
+    /// fails with [`WouldBlock`](io::ErrorKind::WouldBlock).
     ///
     /// # Errors
     ///
-    /// What `read` fails with, and as for [`readable`](Async::readable).
+    /// Returns the error of `read`, or an error as described for [`readable`](Async::readable).
     ///
     /// # Cancel safety
     ///
-    /// If it is dropped before it is done, `read` has read nothing.
+    /// If the future is dropped before it completes, `read` has read nothing.
     ///
     /// # Examples
     ///
@@ -266,16 +272,16 @@ impl<T> Async<T> {
         self.socket.read_with(read).await
     }
 
-    /// Calls `write`, now and whenever the object is reported writable, until it does
-    /// not fail with [`WouldBlock`](io::ErrorKind::WouldBlock).
+    /// Calls `write` now, and again each time the object is reported writable, until it no longer
+    /// fails with [`WouldBlock`](io::ErrorKind::WouldBlock).
     ///
     /// # Errors
     ///
-    /// What `write` fails with, and as for [`readable`](Async::readable).
+    /// Returns the error of `write`, or an error as described for [`readable`](Async::readable).
     ///
     /// # Cancel safety
     ///
-    /// If it is dropped before it is done, `write` has written nothing.
+    /// If the future is dropped before it completes, `write` has written nothing.
     ///
     /// # Examples
     ///
@@ -312,8 +318,8 @@ impl<T: AsRaw> std::os::windows::io::AsSocket for Async<T> {
 }
 
 /// Implements `AsyncRead` and `AsyncWrite`, by value and by shared reference, for a type with a
-/// field `socket: Socket<_>` whose object is read and written by `&`. `bytes` says what is known
-/// of its reads.
+/// field `socket: Socket<_>` whose object is read and written by `&`. `bytes` is a variant of
+/// `socket::Bytes`: what a short read means.
 macro_rules! futures_io {
     ($type:ty $(, $T:ident)?; bytes: $bytes:ident, close: $close:expr) => {
         $crate::io::futures_io!(@read [$($T)?] $type, true, $bytes);

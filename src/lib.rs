@@ -1,5 +1,5 @@
-// The targets of the README's links in the documentation, and its pictures. The first
-// definition of a link counts; those in the README are for the page of the repository.
+// The README is included below. Its own link definitions are for the repository's page; those
+// here are for the documentation. The first definition of a link counts.
 //! [`block_on`]: crate::block_on
 //! [`spawn`]: crate::spawn
 //! [`Task`]: crate::Task

@@ -1,20 +1,20 @@
-//! Panics of user code that runs in a batch: each is caught, the batch goes on,
-//! and the first one is resumed at its end.
+//! Panics of user code that is called several times in a row: each panic is caught, so that all
+//! calls are made, and the first one is resumed at the end.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// The first panic of a batch.
+/// Holds the first panic of several calls.
 #[derive(Default)]
 pub(crate) struct Panics {
     first: Option<Payload>,
 }
 
 impl Panics {
-    /// Runs `f`. A panic in it is kept if it is the first.
+    /// Calls `f`, and catches a panic in it. The panic is kept if it is the first.
     pub(crate) fn catch(&mut self, f: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
             self.keep(payload);
@@ -30,13 +30,13 @@ impl Panics {
         }
     }
 
-    /// Whether there was none.
+    /// Returns whether there was no panic.
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
-    /// Goes on with the first panic, if there was one. While the thread unwinds
-    /// already, a second panic would abort the process: then it is dropped.
+    /// Resumes the first panic, if there was one. If the thread is already unwinding, the panic is
+    /// discarded instead: a second one would abort the process.
     pub(crate) fn resume(self) {
         match self.first {
             Some(payload) if std::thread::panicking() => discard(payload),
@@ -46,11 +46,11 @@ impl Panics {
     }
 }
 
-/// Drops something of the user's whose destructor may panic, and swallows that
-/// panic: the panic hook has reported it.
+/// Drops a value of the user, and ignores a panic of its destructor: the panic hook has already
+/// reported it.
 pub(crate) fn discard<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // A payload whose own destructor panics would go on for ever.
+        // The payload's own destructor could panic, too.
         std::mem::forget(payload);
     }
 }

@@ -1,17 +1,19 @@
-//! Child processes: [`Command`] starts them, and [`Child`] gives access to their pipes and waits
-//! for their exit. Needs the feature `process`, and Unix: on Windows this module does not exist.
+//! Child processes: [`Command`] starts them, and [`Child`] communicates with them and waits for
+//! their exit. Needs the feature `process`, and Unix: on Windows this module does not exist.
 //!
-//! It is std's `process` module, async where that blocks. On Linux the runtime waits for a child
-//! through its pidfd. Elsewhere, and where there are no pidfds (Linux before 5.3, some
-//! sandboxes), it listens to `SIGCHLD`.
+//! It is an async version of [`std::process`]: the pipes to a child are streams, and other tasks
+//! run while a task waits for a child. On Linux the runtime waits for a child through its pidfd.
+//! On other systems, and where there are no pidfds (Linux before 5.3, some sandboxes), it listens
+//! to `SIGCHLD`.
 //!
 //! # No zombies
 //!
-//! A child whose handle is dropped continues to run, unless [`Command::kill_on_drop`] is set.
-//! When it exits, it is a zombie until its parent reaps it. The runtime does that on its own
-//! thread, as soon as the child exits. If no runtime runs there any more, the child is reaped by
-//! the next runtime, by the next [`Command::spawn`] on any thread, or at the end of the thread.
-//! No thread is started for it.
+//! A child whose handle is dropped continues to run, unless
+//! [`kill_on_drop`](Command::kill_on_drop) is set. When it exits, it is a zombie until its exit
+//! status is collected. The runtime collects it on its own thread, as soon as the child exits.
+//! If no runtime runs on that thread any more, the child is collected by the next runtime there,
+//! by the next [`Command::spawn`] on any thread, or at the end of the thread. No thread is
+//! started for this.
 //!
 //! # Examples
 //!
@@ -46,7 +48,7 @@ pub use self::child::Child;
 pub use self::pipe::{ChildStderr, ChildStdin, ChildStdout};
 use crate::executor;
 
-/// Setters that call the method of the same name of std's command.
+/// Defines setters that call the method of the same name of std's command.
 macro_rules! set_on_std {
     ($($(#[$doc:meta])* pub fn $name:ident(&mut self $(, $arg:ident: $type:ty)*) -> &mut Command;)*) => {$(
         $(#[$doc])*
@@ -57,8 +59,8 @@ macro_rules! set_on_std {
     )*};
 }
 
-/// A builder for a child process. It wraps std's [`Command`](std::process::Command), and has its
-/// methods.
+/// A builder for a child process, with the methods of std's
+/// [`Command`](std::process::Command).
 ///
 /// # Examples
 ///
@@ -78,14 +80,14 @@ macro_rules! set_on_std {
 #[derive(Debug)]
 pub struct Command {
     std: std::process::Command,
-    /// Whether standard input, output and error have been set.
+    /// Whether standard input, output and error have been set here.
     set: [bool; 3],
     kill_on_drop: bool,
 }
 
 impl Command {
-    /// Will run this program, which is searched for in `PATH`, with no arguments, this
-    /// process's environment and directory, and its standard streams.
+    /// Returns a builder for a program, which is searched for in `PATH`. It has no arguments, and
+    /// inherits the environment, the current directory and the standard streams.
     ///
     /// # Examples
     ///
@@ -100,7 +102,7 @@ impl Command {
     }
 
     set_on_std! {
-        /// Adds an argument. No shell looks at it.
+        /// Adds an argument. It is passed as it is, without a shell.
         ///
         /// # Examples
         ///
@@ -113,7 +115,7 @@ impl Command {
         /// ```
         pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Command;
 
-        /// Sets the first word of its command line, in the place of the program's name.
+        /// Sets the first word of the command line, which is the name of the program by default.
         ///
         /// # Examples
         ///
@@ -126,7 +128,7 @@ impl Command {
         /// ```
         pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Command;
 
-        /// Sets a variable of its environment.
+        /// Sets an environment variable.
         ///
         /// # Examples
         ///
@@ -140,7 +142,7 @@ impl Command {
         /// ```
         pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Command;
 
-        /// Takes a variable out of its environment.
+        /// Removes an environment variable.
         ///
         /// # Examples
         ///
@@ -154,7 +156,7 @@ impl Command {
         /// ```
         pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Command;
 
-        /// Starts it with an empty environment, but for what is set after this.
+        /// Clears the environment. Variables can be set after this.
         ///
         /// # Examples
         ///
@@ -167,7 +169,7 @@ impl Command {
         /// ```
         pub fn env_clear(&mut self) -> &mut Command;
 
-        /// Sets the directory that it starts in.
+        /// Sets the current directory of the child.
         ///
         /// # Examples
         ///
@@ -180,7 +182,7 @@ impl Command {
         /// ```
         pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Command;
 
-        /// Sets the user that it runs as.
+        /// Sets the user ID of the child.
         ///
         /// # Examples
         ///
@@ -192,15 +194,15 @@ impl Command {
         /// ```
         pub fn uid(&mut self, id: u32) -> &mut Command;
 
-        /// Sets the group that it runs as.
+        /// Sets the group ID of the child.
         ///
         /// # Examples
         ///
         /// See [`uid`](Command::uid).
         pub fn gid(&mut self, id: u32) -> &mut Command;
 
-        /// Sets its process group, 0 for one of its own: signals of the terminal, as that of
-        /// Ctrl-C, go to a group.
+        /// Sets the process group of the child, or 0 for a new group. The terminal sends its
+        /// signals, such as that of Ctrl-C, to a whole process group.
         ///
         /// # Examples
         ///
@@ -214,7 +216,7 @@ impl Command {
         pub fn process_group(&mut self, group: i32) -> &mut Command;
     }
 
-    /// Adds arguments.
+    /// Adds several arguments.
     ///
     /// # Examples
     ///
@@ -228,7 +230,7 @@ impl Command {
         self
     }
 
-    /// Sets variables of its environment.
+    /// Sets several environment variables.
     ///
     /// # Examples
     ///
@@ -243,10 +245,10 @@ impl Command {
         self
     }
 
-    /// Sets its standard input: [`Stdio::piped`] to write into it, [`Stdio::null`] for
-    /// none, [`Stdio::inherit`] for that of this process, or a file.
+    /// Sets the standard input of the child: [`Stdio::piped`] to write to it, [`Stdio::null`] for
+    /// empty input, [`Stdio::inherit`] for the input of this process, or a file.
     ///
-    /// By default it is inherited; for [`output`](Command::output) there is none.
+    /// By default it is inherited. With [`output`](Command::output) it is empty.
     ///
     /// # Examples
     ///
@@ -257,10 +259,10 @@ impl Command {
         self
     }
 
-    /// Sets its standard output: [`Stdio::piped`] to read it, [`Stdio::null`] to lose it,
-    /// [`Stdio::inherit`] for that of this process, or a file.
+    /// Sets the standard output of the child: [`Stdio::piped`] to read it, [`Stdio::null`] to
+    /// discard it, [`Stdio::inherit`] for the output of this process, or a file.
     ///
-    /// By default it is inherited; for [`output`](Command::output) it is piped.
+    /// By default it is inherited. With [`output`](Command::output) it is piped.
     ///
     /// # Examples
     ///
@@ -271,7 +273,7 @@ impl Command {
         self
     }
 
-    /// Sets its standard error: as for [`stdout`](Command::stdout).
+    /// Sets the standard error of the child, as [`stdout`](Command::stdout) sets its output.
     ///
     /// # Examples
     ///
@@ -282,9 +284,9 @@ impl Command {
         self
     }
 
-    /// Sets whether a child is killed when its [`Child`], or the future of
-    /// [`output`](Command::output) or [`status`](Command::status), is dropped before it has
-    /// exited. By default it continues to run.
+    /// Sets whether the child is killed if its [`Child`], or the future of
+    /// [`output`](Command::output) or [`status`](Command::status), is dropped before the child
+    /// has exited. By default it continues to run.
     ///
     /// # Examples
     ///
@@ -302,13 +304,12 @@ impl Command {
 
     /// Starts a child process.
     ///
-    /// Like std, it blocks until the program has been found and started, which takes about a
-    /// millisecond.
+    /// Like std, it blocks until the program has been started, for about a millisecond.
     ///
     /// # Errors
     ///
-    /// Returns an error, which names the program and the directory, if the program cannot be
-    /// started. Returns an error outside of a runtime.
+    /// Returns an error if the program cannot be started, and outside of a runtime. The text names
+    /// the program and its directory.
     ///
     /// # Examples
     ///
@@ -330,20 +331,20 @@ impl Command {
         Child::new(child, self.kill_on_drop)
     }
 
-    /// Starts a child process, and waits for its exit and for its output. The [`Output`] contains
-    /// what it writes, unless [`stdout`](Command::stdout) and [`stderr`](Command::stderr) have
-    /// been set to something else.
+    /// Starts a child process, waits for its exit, and collects its output. Output that has been
+    /// redirected with [`stdout`](Command::stdout) or [`stderr`](Command::stderr) is not
+    /// collected.
     ///
     /// The child is started at once, not when the future is first polled.
     ///
     /// # Errors
     ///
-    /// The same as for [`spawn`](Command::spawn). The exit of a child with a failure is not an
-    /// error: check the status.
+    /// The same as for [`spawn`](Command::spawn). It is not an error if the child fails: check the
+    /// status.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the output is lost, and the child continues to run unless
+    /// If the future is dropped, the output is lost. The child continues to run, unless
     /// [`kill_on_drop`](Command::kill_on_drop) is set.
     ///
     /// # Examples
@@ -362,18 +363,18 @@ impl Command {
         async move { child?.wait_with_output().await }
     }
 
-    /// Starts a child process, and waits for its exit. Pipes to it are closed.
+    /// Starts a child process, and waits for its exit. Pipes to the child are closed first.
     ///
     /// The child is started at once, not when the future is first polled.
     ///
     /// # Errors
     ///
-    /// The same as for [`spawn`](Command::spawn). The exit of a child with a failure is not an
-    /// error: check the status.
+    /// The same as for [`spawn`](Command::spawn). It is not an error if the child fails: check the
+    /// status.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the child continues to run unless
+    /// If the future is dropped, the child continues to run, unless
     /// [`kill_on_drop`](Command::kill_on_drop) is set.
     ///
     /// # Examples
@@ -394,7 +395,7 @@ impl Command {
         }
     }
 
-    /// The program.
+    /// Returns the program.
     ///
     /// # Examples
     ///
@@ -406,7 +407,7 @@ impl Command {
         self.std.get_program()
     }
 
-    /// The arguments.
+    /// Returns the arguments.
     ///
     /// # Examples
     ///
@@ -420,7 +421,8 @@ impl Command {
         self.std.get_args()
     }
 
-    /// What has been set in the environment, and, as `None`, what has been removed.
+    /// Returns the environment variables that have been set, and, with the value `None`, those
+    /// that have been removed.
     ///
     /// # Examples
     ///
@@ -434,7 +436,7 @@ impl Command {
         self.std.get_envs()
     }
 
-    /// The directory that it starts in, if one has been set.
+    /// Returns the current directory of the child, if one has been set.
     ///
     /// # Examples
     ///
@@ -446,7 +448,7 @@ impl Command {
         self.std.get_current_dir()
     }
 
-    /// Whether a child is killed when its handle is dropped.
+    /// Returns whether the child is killed when its handle is dropped.
     ///
     /// # Examples
     ///
@@ -458,7 +460,7 @@ impl Command {
         self.kill_on_drop
     }
 
-    /// The std command inside.
+    /// Returns the inner std command.
     ///
     /// # Examples
     ///
@@ -470,8 +472,10 @@ impl Command {
         &self.std
     }
 
-    /// The std command inside, for what it can do and this cannot, as `pre_exec`. Set the
-    /// standard streams here, not there: [`output`](Command::output) would not know.
+    /// Returns the inner std command, for methods that are missing here, such as `pre_exec`.
+    ///
+    /// Do not set standard streams there: [`output`](Command::output) and
+    /// [`status`](Command::status) would not take account of them.
     ///
     /// # Examples
     ///
@@ -499,8 +503,8 @@ impl Command {
         }
     }
 
-    /// Adds the program and the directory to an error. Either of them may be what was not found,
-    /// and the error of the system names neither.
+    /// Adds the program and the directory to an error: either of them may be what was not found,
+    /// and the system's error names neither.
     fn explain(&self, error: &io::Error) -> io::Error {
         let program = Path::new(self.get_program()).display();
         let text = match self.get_current_dir() {
@@ -514,8 +518,8 @@ impl Command {
     }
 }
 
-/// What has been set on the std command's standard streams is not known here:
-/// [`output`](Command::output) sets them anew.
+/// Standard streams that have been set on the std command are not taken into account:
+/// [`output`](Command::output) replaces them.
 impl From<std::process::Command> for Command {
     fn from(std: std::process::Command) -> Command {
         Command {

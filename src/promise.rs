@@ -138,6 +138,8 @@ enum Waiter<T> {
     Callback(Callback<T>),
 }
 
+type Waiters<T> = Vec<(u64, Waiter<T>)>;
+
 type Callback<T> = Box<dyn FnOnce(Result<T, Cancelled>) + Send>;
 
 impl<T> State<T> {
@@ -145,8 +147,10 @@ impl<T> State<T> {
         self.receivers.iter().position(|receiver| receiver.id == id)
     }
 
-    /// What is to be notified of a change of `value`.
-    fn take_waiters(&mut self) -> Vec<(u64, Waiter<T>)> {
+    /// Sets the value. Returns the waiters, to be passed to [`notify`] without the lock.
+    fn complete(&mut self, value: Value<T>) -> Waiters<T> {
+        // The old value is `Awaited` or `Taken`: no user code is dropped here.
+        self.value = value;
         let receivers = self.receivers.iter_mut();
         receivers
             .filter_map(|receiver| Some((receiver.id, receiver.waiter.take()?)))
@@ -193,18 +197,14 @@ fn receive<T>(
     let mut panics = Panics::default();
     let mut cloned = None;
     panics.catch(|| cloned = Some(Ok(clone(&value))));
-    complete(shared, Value::Set(value), panics);
+    // If the other receivers have been dropped meanwhile, the value stays until `shared` is dropped.
+    let waiters = lock(shared).complete(Value::Set(value));
+    notify(shared, waiters, panics);
     Poll::Ready(cloned)
 }
 
-/// Sets the value, and notifies the receivers that wait. Panics with the first of `panics` and of
-/// theirs.
-fn complete<T>(shared: &Mutex<State<T>>, value: Value<T>, mut panics: Panics) {
-    let waiters = {
-        let mut state = lock(shared);
-        state.value = value;
-        state.take_waiters()
-    };
+/// Notifies receivers of the result. Panics with the first of `panics` and of theirs.
+fn notify<T>(shared: &Mutex<State<T>>, waiters: Waiters<T>, mut panics: Panics) {
     for (id, waiter) in waiters {
         panics.catch(|| match waiter {
             Waiter::Task(waker) => waker.wake(),
@@ -245,10 +245,14 @@ impl<T> Promise<T> {
     /// assert_eq!(promise.set("unwanted"), Err("unwanted"));
     /// ```
     pub fn set(self, value: T) -> Result<(), T> {
-        if self.is_abandoned() {
-            return Err(value);
-        }
-        complete(&self.shared, Value::Set(value), Panics::default());
+        let waiters = {
+            let mut state = lock(&self.shared);
+            if state.receivers.is_empty() {
+                return Err(value);
+            }
+            state.complete(Value::Set(value))
+        };
+        notify(&self.shared, waiters, Panics::default());
         Ok(())
     }
 
@@ -271,9 +275,14 @@ impl<T> Promise<T> {
 
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
-        if matches!(lock(&self.shared).value, Value::Awaited) {
-            complete(&self.shared, Value::Cancelled, Panics::default());
-        }
+        let waiters = {
+            let mut state = lock(&self.shared);
+            if !matches!(state.value, Value::Awaited) {
+                return;
+            }
+            state.complete(Value::Cancelled)
+        };
+        notify(&self.shared, waiters, Panics::default());
     }
 }
 
@@ -421,7 +430,7 @@ mod models {
 
     use loom::future::block_on;
     use loom::sync::atomic::{AtomicUsize, Ordering};
-    use loom::thread;
+    use loom::thread::{self, ThreadId};
 
     use super::*;
     use crate::runtime::Runtime;
@@ -468,6 +477,27 @@ mod models {
             drop(promised);
             thread.join().unwrap();
             assert_eq!(Arc::strong_count(&value), 1);
+        });
+    }
+
+    #[test]
+    fn model_set_returns_the_value_or_leaves_it_to_the_promised() {
+        /// Records the thread that drops it.
+        struct OnDrop(Arc<Mutex<Option<ThreadId>>>);
+        impl Drop for OnDrop {
+            fn drop(&mut self) {
+                *lock(&self.0) = Some(thread::current().id());
+            }
+        }
+        loom::model(|| {
+            let dropped_by = Arc::new(Mutex::new(None));
+            let (promise, promised) = promise();
+            let value = OnDrop(dropped_by.clone());
+            let thread = thread::spawn(move || promise.set(value).map_err(std::mem::forget));
+            drop(promised);
+            if thread.join().unwrap().is_ok() {
+                assert_eq!(*lock(&dropped_by), Some(thread::current().id()));
+            }
         });
     }
 

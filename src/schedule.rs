@@ -1,6 +1,6 @@
-//! The order in which tasks run: first come, first served. With the feature `testing` it may be
-//! shuffled by a seed, and is recorded (`schedule/seeded.rs`). Without it the same functions are
-//! empty (`schedule/fifo.rs`).
+//! The order in which tasks run: first in, first out. With the feature `testing` it can be shuffled
+//! by a seed and recorded (`schedule/seeded.rs`). Without the feature, the same functions are empty
+//! (`schedule/fifo.rs`).
 
 #[cfg(not(feature = "testing"))]
 mod fifo;

@@ -1,9 +1,8 @@
-//! Signals of the system: [`ctrl_c`] everywhere, the others in [`unix`]. Needs the
-//! feature `signal`.
+//! Signals: [`ctrl_c`], and all signals of Unix in [`unix`]. Needs the feature `signal`.
 //!
-//! The handler of a signal does nothing but write a byte into a socket, on which the
-//! runtime waits as on any other: what a program does about a signal runs in a task. No
-//! flood of wakes keeps it from that, for the reactor is visited all the same.
+//! The signal handler only writes a byte into a socket, which the runtime polls like any other.
+//! The program's reaction to a signal runs in a task. It runs even if other tasks are always
+//! ready, because the reactor is polled regularly.
 
 use std::io;
 
@@ -13,29 +12,29 @@ pub mod unix;
 
 /// Waits for the user to press Ctrl-C.
 ///
-/// From the first poll on, Ctrl-C (`SIGINT`) no longer ends the process: see
-/// [`unix::signal`], which this calls. It hears of those that come while it waits; a loop
-/// that must not miss one between two waits keeps a [`unix::Signal`].
+/// From the first poll on, Ctrl-C (`SIGINT`) no longer ends the process, as described for
+/// [`unix::signal`]. The function only sees a Ctrl-C that arrives while it waits. A loop that
+/// must not miss one between two waits keeps a [`unix::Signal`].
 ///
 /// # Errors
 ///
-/// If the handler cannot be installed, or outside of a runtime. On Windows always, with
-/// [`Unsupported`](io::ErrorKind::Unsupported): there Ctrl-C ends the process, as ever.
+/// Returns an error if the handler cannot be installed, and outside of a runtime. On Windows it
+/// always returns [`Unsupported`](io::ErrorKind::Unsupported), and Ctrl-C ends the process.
 ///
 /// # Cancel safety
 ///
-/// Nothing is lost but a Ctrl-C that comes when nobody waits for it.
+/// A Ctrl-C that arrives after the future has been dropped is lost.
 ///
 /// # Examples
 ///
-/// A server that ends its work in order:
+/// A server that shuts down gracefully:
 ///
 /// ```
 /// use soloist::future::or;
 /// use soloist::{block_on, signal::ctrl_c};
 ///
 /// async fn serve() -> std::io::Result<()> {
-///     // Ctrl-C drops it here.
+///     // On Ctrl-C the future is dropped here.
 /// #   #[cfg(unix)]
 /// #   rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT)?;
 ///     std::future::pending().await

@@ -1,11 +1,11 @@
-//! Reports on standard error. If that is closed, or a pipe without a reader, the report is lost,
-//! and nothing else is.
+//! Reports on standard error. If it is closed, or a pipe without a reader, the report is lost
+//! silently.
 
 use std::fmt;
 use std::io::{self, Write};
 
-/// Writes in one piece, so that the output of other processes is not mixed in. `eprintln!` would
-/// panic if the write failed.
+/// Writes with one system call, so that the output of other processes is not mixed in. `eprintln!`
+/// would panic if the write failed.
 pub(crate) fn write(text: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }

@@ -1,7 +1,7 @@
-//! Streams and helpers for them, of `futures-lite`: `StreamExt`, `iter`, and more.
+//! Streams: `StreamExt`, `iter`, and the other helpers of `futures-lite`.
 //!
-//! [`block_on`] is not that of `futures-lite`: inside of a task, where that would wait for ever,
-//! this one panics.
+//! [`block_on`] replaces that of `futures-lite`. Inside of a task it panics, instead of waiting
+//! forever.
 //!
 //! # Examples
 //!
@@ -21,16 +21,18 @@ pub use futures_lite::stream::*;
 use crate::executor;
 use crate::runtime::Runtime;
 
-/// Turns a stream into an iterator, which waits on this thread for each item.
+/// Turns a stream into an iterator that blocks this thread for each item.
 ///
-/// It has a [`Runtime`] of its own: what the stream spawns runs while an item is waited for,
-/// and is cancelled with the iterator.
+/// The iterator has its own [`Runtime`]. Tasks that the stream spawns run while the iterator waits
+/// for an item, and are cancelled when the iterator is dropped.
 ///
 /// # Panics
 ///
-/// The iterator panics inside of a running runtime: a thread that waits there could not go on
-/// with the tasks that it waits for. Use `.next().await` there. And if it is certain that no
-/// item will ever come, as for [`block_on`](crate::block_on).
+/// The iterator panics
+///
+/// * inside of a running runtime: it would block the thread that has to run the runtime's tasks.
+///   Use `.next().await` there;
+/// * if no item can ever arrive, as described for [`block_on`](crate::block_on).
 ///
 /// # Examples
 ///
@@ -53,7 +55,7 @@ pub fn block_on<S: Stream + Unpin>(stream: S) -> BlockOn<S> {
     }
 }
 
-/// The iterator over a stream that [`block_on`] returns.
+/// A blocking iterator over a stream, made by [`block_on`].
 ///
 /// # Examples
 ///
@@ -66,7 +68,7 @@ pub fn block_on<S: Stream + Unpin>(stream: S) -> BlockOn<S> {
 /// ```
 #[must_use = "iterators do nothing unless they are used"]
 pub struct BlockOn<S> {
-    /// Until it is dropped.
+    /// `None` only while the iterator is being dropped.
     stream: Option<S>,
     runtime: Runtime,
 }
@@ -92,7 +94,7 @@ impl<S: Stream + Unpin> Iterator for BlockOn<S> {
 
 impl<S> Drop for BlockOn<S> {
     fn drop(&mut self) {
-        // Inside of its runtime.
+        // Inside of the runtime, since the stream's destructor may use it.
         self.runtime.enter_for(|| drop(self.stream.take()));
     }
 }

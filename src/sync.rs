@@ -1,5 +1,5 @@
-//! What the thread-crossing parts are built from: std's atomics, mutexes and threads,
-//! or loom's under `cfg(soloist_loom)`, so that a model checks the same code.
+//! Atomics, mutexes and threads of std, or of loom under `cfg(soloist_loom)`. So the models check
+//! the same code as the program runs.
 
 #[cfg(not(soloist_loom))]
 pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
@@ -23,15 +23,15 @@ pub(crate) use self::{
     parker::{Parker, Unparker},
 };
 
-/// Locks, whether or not a thread has panicked with the lock held: no code of
-/// ours leaves a half-made change behind a lock, and no user code runs under one.
+/// Locks a mutex, and ignores poisoning. The crate never panics between two changes that belong
+/// together, and runs no user code while it holds a lock.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// loom's does not know the constant ones.
+/// `thread_local!` with a `const` initializer, which loom's does not support.
 #[cfg(soloist_loom)]
 mod local {
     macro_rules! local_key {
@@ -45,7 +45,7 @@ mod local {
     pub(crate) use local_key;
 }
 
-/// `parking`, as far as the crate uses it, of loom's parts.
+/// The part of the `parking` crate that this crate uses, built on loom.
 #[cfg(soloist_loom)]
 mod parker {
     use std::sync::Arc;
@@ -53,7 +53,7 @@ mod parker {
 
     use loom::sync::{Condvar, Mutex};
 
-    /// Whether there is a token.
+    /// Whether `unpark` was called since the last `park`.
     #[derive(Debug, Default)]
     struct Token(Mutex<bool>, Condvar);
 
@@ -80,7 +80,7 @@ mod parker {
         }
 
         pub(crate) fn park_timeout(&self, _: Duration) -> bool {
-            unreachable!("loom knows no time: a model sets no timers")
+            unreachable!("loom has no clock, so models set no timers")
         }
     }
 

@@ -1,24 +1,24 @@
-//! Tasks: futures that run beside each other on one thread.
+//! Tasks: futures that run concurrently on one thread.
 //!
-//! [`spawn`] puts a future on the runtime's queue and returns a [`Task`], the handle
-//! to its output. Await it to get the output, [`detach`](Task::detach) it to let it
-//! run on by itself, drop it to cancel it.
+//! [`spawn`] adds a future to the runtime's queue and returns a [`Task`], a handle to it. Await the
+//! handle to get the output, [`detach`](Task::detach) it to let the task run in the background, or
+//! drop it to cancel the task.
 //!
 //! # Ways to end a task
 //!
-//! | | when its future is dropped | from where | what one hears of it |
+//! | | when its future is dropped | from which thread | result |
 //! |---|---|---|---|
-//! | dropping the [`Task`] | at once; at the end of its poll if it is running | its thread | nothing |
-//! | [`cancel().await`](Task::cancel) | the same | its thread | resolves after the drop, with the output if it had finished |
-//! | [`AbortHandle::abort`] | when the runtime next turns | anywhere | [`join`](Task::join) returns an error, `.await` panics |
+//! | dropping the [`Task`] | at once; at the end of its poll if it is running | its own | none |
+//! | [`cancel().await`](Task::cancel) | the same | its own | completes after the drop, with the output if the task had finished |
+//! | [`AbortHandle::abort`] | in the next turn of the runtime | any | [`join`](Task::join) returns an error, `.await` panics |
 //!
-//! In each case the future's destructors run, at the `.await` where it waits. They run inside
-//! of the task's runtime, also if the handle is dropped outside of it, so they may spawn and
-//! use sockets and timers.
+//! In each case the future is dropped at the `.await` at which it is suspended, and its destructors
+//! run. They run inside of the task's runtime, even if the handle is dropped outside of it. So they
+//! can spawn, and use sockets and timers.
 //!
-//! If a destructor panics, that is the task's panic: [`join`](Task::join) returns it as an
-//! error, `.await` and `cancel().await` resume it. If nobody can await the task any more, the
-//! panic is reported as that of a [detached](Task::detach) task.
+//! A panic of a destructor counts as a panic of the task: [`join`](Task::join) returns it as an
+//! error, `.await` and `cancel().await` resume it. If no handle is left, the panic is reported like
+//! that of a [detached](Task::detach) task.
 
 mod group;
 mod local;
@@ -38,14 +38,14 @@ pub use crate::hooks::TaskId;
 use crate::panics::{Panics, Payload, discard};
 use crate::task_cell::{Failure, JoinRef, Name, SharedTask, TaskLabel};
 
-/// Runs a future beside the one that calls this, on the same thread.
+/// Spawns a task: a future that runs concurrently with the current one, on the same thread.
 ///
-/// It is put at the end of the queue, and never polled in here. Nothing needs to be
-/// `Send`. Dropping the [`Task`] cancels it.
+/// The task is added at the end of the queue, and is not polled before `spawn` returns. Neither the
+/// future nor its output has to be `Send`. Dropping the [`Task`] cancels it.
 ///
 /// # Panics
 ///
-/// Outside of a runtime. Use [`Runtime::spawn`](crate::Runtime::spawn) there.
+/// Panics outside of a runtime. Use [`Runtime::spawn`](crate::Runtime::spawn) there.
 ///
 /// # Examples
 ///
@@ -67,7 +67,7 @@ where
     Builder::new().spawn(future)
 }
 
-/// Gives a task a name before it is spawned.
+/// A builder for a task, to give it a name.
 ///
 /// # Examples
 ///
@@ -87,7 +87,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A task without a name of its own: it goes by its number, as `task-1`.
+    /// Returns a builder for a task without a name. Errors call it by its number, such as
+    /// `task-1`.
     ///
     /// # Examples
     ///
@@ -100,7 +101,7 @@ impl Builder {
         Builder::default()
     }
 
-    /// The name under which the task appears in errors.
+    /// Sets the name by which errors and reports call the task.
     ///
     /// # Examples
     ///
@@ -115,11 +116,11 @@ impl Builder {
         self
     }
 
-    /// Spawns as [`spawn`] does.
+    /// Spawns the task, like the function [`spawn`].
     ///
     /// # Panics
     ///
-    /// Outside of a runtime.
+    /// Panics outside of a runtime.
     ///
     /// # Examples
     ///
@@ -139,23 +140,23 @@ impl Builder {
     }
 }
 
-/// The handle to a spawned task: a future of its output.
+/// A handle to a spawned task: a future of its output.
 ///
-/// If the task panicked, `.await` goes on with that panic; [`join`](Task::join) returns
-/// it as an error instead.
+/// If the task panicked, `.await` resumes that panic. [`join`](Task::join) returns it as an error
+/// instead.
 ///
-/// Dropping it drops the task's future, inside of the task's runtime. A panic of the future's
-/// destructor does not go through to the code that drops the handle: it is reported as that of a
-/// [detached](Task::detach) task.
+/// Dropping the handle drops the task's future, inside of the task's runtime. If the future's
+/// destructor panics, the panic does not reach the code that drops the handle. It is reported like
+/// that of a [detached](Task::detach) task.
 ///
 /// # Panics
 ///
-/// Awaiting it panics if the task was aborted, or its runtime is gone.
+/// Awaiting it panics if the task was aborted, or if its runtime has been dropped.
 ///
 /// # Cancel safety
 ///
-/// Dropping the handle cancels the task. To keep the task, await `&mut task`: then
-/// nothing is lost.
+/// Dropping the handle cancels the task. To keep the task running, await `&mut task`: then nothing
+/// is lost.
 ///
 /// # Examples
 ///
@@ -174,7 +175,7 @@ impl Builder {
 /// ```
 #[must_use = "dropping a task cancels it: await it, or call `detach`"]
 pub struct Task<T> {
-    /// Until it is detached.
+    /// `None` after `detach`.
     raw: Option<JoinRef<T>>,
 }
 
@@ -188,12 +189,12 @@ impl<T> Task<T> {
         self.raw.as_ref().expect("`detach` takes the task")
     }
 
-    /// Lets the task run on with nobody to await it.
+    /// Drops the handle without cancelling the task, which runs in the background.
     ///
-    /// If it panics, the panic hook reports it, a line on standard error names the
-    /// task, and the others run on; see
-    /// [`propagate_panics`](crate::runtime::Builder::propagate_panics). So it is also if a
-    /// destructor of its future panics when the task is aborted.
+    /// If the task panics, the panic hook reports it, and a line on standard error names the task.
+    /// The other tasks continue; to change that, see
+    /// [`propagate_panics`](crate::runtime::Builder::propagate_panics). The same holds for a panic
+    /// of the future's destructor when the task is aborted.
     ///
     /// # Examples
     ///
@@ -212,23 +213,21 @@ impl<T> Task<T> {
         }
     }
 
-    /// Cancels the task: its future is dropped now, or at the end of its poll if it is
-    /// the one running. The future that this returns resolves after the drop, with the
-    /// output if the task had finished.
+    /// Cancels the task: its future is dropped now, or at the end of its poll if it is running.
+    /// The returned future completes after the drop, with the output if the task had finished.
     ///
-    /// The future is dropped inside of the task's runtime, also if this is called outside of
-    /// it.
+    /// The task's future is dropped inside of the task's runtime, even if `cancel` is called
+    /// outside of it.
     ///
     /// # Panics
     ///
-    /// Awaiting it panics with the panic of the task, if the task panicked, or if a destructor
-    /// of its future did. If it is not awaited, the panic of the destructor is reported as for
+    /// Awaiting the returned future resumes the panic of the task or of its future's destructor,
+    /// if there was one. If it is not awaited, a panic of the destructor is reported like that of
     /// a [detached](Task::detach) task.
     ///
     /// # Cancel safety
     ///
-    /// The task is cancelled in any case; dropping the future only means not to wait
-    /// for the end.
+    /// The task is cancelled in any case, even if the returned future is dropped.
     ///
     /// # Examples
     ///
@@ -249,11 +248,11 @@ impl<T> Task<T> {
         Cancel { task: self }
     }
 
-    /// The output, or why there is none.
+    /// Waits for the task, and returns its output.
     ///
     /// # Errors
     ///
-    /// If the task panicked, was aborted, or its runtime is gone.
+    /// Returns an error if the task panicked or was aborted, or if its runtime has been dropped.
     ///
     /// # Cancel safety
     ///
@@ -275,7 +274,7 @@ impl<T> Task<T> {
         Join { task: self }
     }
 
-    /// Whether the task is over: finished, panicked or cancelled.
+    /// Returns whether the task has finished, panicked or been cancelled.
     ///
     /// # Examples
     ///
@@ -293,7 +292,7 @@ impl<T> Task<T> {
         self.raw().is_over()
     }
 
-    /// The task's number: 1 for the first that a runtime spawns.
+    /// Returns the number of the task. The first task that a runtime spawns has number 1.
     ///
     /// # Examples
     ///
@@ -307,7 +306,7 @@ impl<T> Task<T> {
         TaskId::new(self.raw().number())
     }
 
-    /// A handle that can end the task from anywhere.
+    /// Returns a handle that can abort the task from any thread.
     ///
     /// # Examples
     ///
@@ -325,7 +324,7 @@ impl<T> Task<T> {
         }
     }
 
-    /// Drops the future, or has it dropped.
+    /// Drops the future now, or at the end of its poll if it is running.
     fn cancel_now(&self) {
         let raw = self.raw();
         if let Some(payload) = executor::cancel(&raw.task()) {
@@ -360,13 +359,13 @@ impl<T> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        // The usual case first: its output has been taken.
+        // Usually the output has been taken, and nothing is left to do.
         if let Some(raw) = self.raw.as_ref().filter(|raw| !raw.is_spent()) {
             let mut panics = Panics::default();
-            // The output first: a cancelled task must find that nobody wants it. A waker
-            // that panics does not save the task.
+            // The output is released first, so that the task knows that it is no longer needed.
+            // The task is cancelled even if dropping the waker panics.
             panics.catch(|| match raw.release() {
-                // Nobody could hear of this before: it has ended with its future.
+                // The destructor of a cancelled task panicked, which has not been reported yet.
                 Some(payload) if raw.was_cancelled() => orphaned(raw, payload),
                 unwanted => discard(unwanted),
             });
@@ -415,7 +414,7 @@ impl<T> Future for Cancel<T> {
     }
 }
 
-/// The task has panicked, and its handle goes.
+/// Reports the panic of a task that no handle is left to.
 #[cold]
 fn orphaned<T>(raw: &JoinRef<T>, payload: Payload) {
     executor::orphaned(
@@ -425,7 +424,7 @@ fn orphaned<T>(raw: &JoinRef<T>, payload: Payload) {
     );
 }
 
-/// Ends a task from anywhere: it marks the task and wakes it, no more.
+/// Aborts a task from any thread. Aborting only marks the task and wakes it.
 ///
 /// # Examples
 ///
@@ -443,11 +442,11 @@ pub struct AbortHandle {
 }
 
 impl AbortHandle {
-    /// Has the task's future dropped, on its own thread, when the runtime next turns.
-    /// A task that is over stays as it is.
+    /// Aborts the task: its future is dropped on its own thread, in the next turn of the runtime.
+    /// If the task has already ended, this does nothing.
     ///
-    /// If a destructor of the future panics, the task has panicked: [`Task::join`] returns
-    /// an error that [is a panic](JoinError::is_panic).
+    /// If a destructor of the future panics, the task counts as panicked: [`Task::join`] returns
+    /// an error for which [`is_panic`](JoinError::is_panic) is true.
     ///
     /// # Examples
     ///
@@ -463,7 +462,7 @@ impl AbortHandle {
         self.raw.abort();
     }
 
-    /// The number of the task.
+    /// Returns the number of the task.
     ///
     /// # Examples
     ///
@@ -486,9 +485,9 @@ impl fmt::Debug for AbortHandle {
     }
 }
 
-/// Why a task has no output: it panicked, or it was cancelled.
+/// The error of a task without an output: it panicked, or it was cancelled.
 ///
-/// Its text names the task and where it was spawned.
+/// The text names the task and the place where it was spawned.
 ///
 /// # Examples
 ///
@@ -505,7 +504,7 @@ pub struct JoinError {
 
 enum Kind {
     Cancelled,
-    /// In a mutex only to be `Sync`: payloads need not be.
+    /// The mutex makes it `Sync`, which payloads do not have to be.
     Panicked(Mutex<Payload>),
 }
 
@@ -528,8 +527,8 @@ impl JoinError {
         }
     }
 
-    /// Whether the task was cancelled, aborted, or lost its runtime, and its destructors did
-    /// not panic.
+    /// Returns whether the task was cancelled or aborted, or its runtime was dropped, without a
+    /// panic of its destructors.
     ///
     /// # Examples
     ///
@@ -543,7 +542,7 @@ impl JoinError {
         matches!(self.kind, Kind::Cancelled)
     }
 
-    /// Whether the task panicked: in a poll, or in a destructor of its future.
+    /// Returns whether the task panicked, in a poll or in a destructor of its future.
     ///
     /// # Examples
     ///
@@ -557,11 +556,11 @@ impl JoinError {
         matches!(self.kind, Kind::Panicked(_))
     }
 
-    /// What the task panicked with, for [`std::panic::resume_unwind`].
+    /// Returns the payload of the task's panic, for [`std::panic::resume_unwind`].
     ///
     /// # Panics
     ///
-    /// If the task did not panic: ask [`is_panic`](JoinError::is_panic) first, or use
+    /// Panics if the task did not panic. Check [`is_panic`](JoinError::is_panic) first, or use
     /// [`try_into_panic`](JoinError::try_into_panic).
     ///
     /// # Examples
@@ -580,11 +579,11 @@ impl JoinError {
         }
     }
 
-    /// What the task panicked with.
+    /// Returns the payload of the task's panic.
     ///
     /// # Errors
     ///
-    /// The error itself, if the task did not panic.
+    /// Returns the error itself if the task did not panic.
     ///
     /// # Examples
     ///
@@ -605,7 +604,7 @@ impl JoinError {
         }
     }
 
-    /// The number of the task; `None` if it was cancelled before it started.
+    /// Returns the number of the task, or `None` if it was cancelled before it started.
     ///
     /// # Examples
     ///
@@ -655,11 +654,11 @@ impl From<JoinError> for io::Error {
     }
 }
 
-/// Lets the other tasks run first: those that are ready, and those whose sockets and timers the
-/// runtime finds ready when these have run.
+/// Yields to the other tasks: those that are ready, and those whose sockets and timers the runtime
+/// finds ready after them.
 ///
-/// A task that computes for long can call this from time to time. The sockets are looked at if
-/// a millisecond has passed, or 128 polls; see [`runtime`](crate::runtime).
+/// A long computation can call this from time to time. The runtime polls the sockets after one
+/// millisecond or 128 polls of tasks, as described in [`runtime`](crate::runtime).
 ///
 /// # Cancel safety
 ///
@@ -693,7 +692,7 @@ impl Future for YieldNow {
         }
         self.yielded = true;
         if !executor::yield_polled(cx.waker()) {
-            // A combinator's waker, which wakes its task in its own way.
+            // A waker of a combinator, which wakes its task in its own way.
             cx.waker().wake_by_ref();
         }
         Poll::Pending

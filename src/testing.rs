@@ -1,15 +1,15 @@
-//! Tests that take no time, and that can be repeated. Needs the feature `testing`:
+//! Fast and reproducible tests. Needs the feature `testing`:
 //!
 //! ```toml
 //! [dev-dependencies]
 //! soloist = { version = "0.1", features = ["testing"] }
 //! ```
 //!
-//! * [`block_on`] runs a test under a virtual clock, which [`advance`] moves by hand.
-//! * [`explore`] runs it under many schedules, and stops at the seed that fails.
-//! * [`net`] is a network in memory, with latency, partitions and resets.
+//! * [`block_on`] runs a test with a virtual clock, which [`advance`] moves manually.
+//! * [`explore`] runs a test with many schedules, and stops at the first seed that fails.
+//! * [`net`] is an in-memory network, with latency, partitions and resets.
 //!
-//! The guide has a page on how they work together: [testing](crate::guide::testing).
+//! The guide has a page on how to use them together: [testing](crate::guide::testing).
 
 mod explore;
 pub mod net;
@@ -25,19 +25,18 @@ use crate::executor::timers::saturating_add;
 use crate::executor::{self, Executor};
 use crate::runtime::{Builder, Clock, Runtime};
 
-/// Runs a future, and all that it spawns, under a virtual clock: what
-/// [`soloist::block_on`](crate::block_on) is to a program, this is to a test.
+/// Runs a test, and the tasks that it spawns, with a virtual clock. It is to a test what
+/// [`soloist::block_on`](crate::block_on) is to a program.
 ///
-/// Sleeps, timeouts and intervals take no time, as long as nothing outside can still happen
-/// ([`AutoAdvance::WhenNoIo`](crate::runtime::AutoAdvance::WhenNoIo)). A detached task that
-/// panics fails the test.
+/// Sleeps, timeouts and intervals take no time, as long as no external event is pending
+/// ([`AutoAdvance::WhenNoIo`](crate::runtime::AutoAdvance::WhenNoIo)). A panic of a detached task
+/// fails the test.
 ///
 /// # Panics
 ///
-/// When nothing can happen any more: nothing is ready, no timer is set, nobody waits for a
-/// socket, no job runs, no [`Handle`](crate::Handle) is alive, and no other thread has woken
-/// a task for three seconds. So a deadlock is a failure, and no test that hangs. Inside of a
-/// running runtime.
+/// Panics on a deadlock, so that the test fails instead of hanging: no task is ready, no timer is
+/// set, no task waits for a socket, no job runs, no [`Handle`](crate::Handle) is alive, and no other
+/// thread has woken a task for three seconds. Also panics inside of a running runtime.
 ///
 /// # Examples
 ///
@@ -45,7 +44,7 @@ use crate::runtime::{Builder, Clock, Runtime};
 /// use std::time::{Duration, Instant};
 /// use soloist::{testing, time};
 ///
-/// /// Tries again, and waits twice as long each time, for up to an hour.
+/// /// Retries with pauses that double each time, up to an hour.
 /// async fn retry(mut attempt: impl AsyncFnMut() -> bool) -> u32 {
 ///     let mut pause = Duration::from_secs(1);
 ///     let mut attempts = 1;
@@ -76,21 +75,20 @@ fn builder() -> Builder {
     builder.propagate_panics(true).patience(PATIENCE)
 }
 
-/// Moves the virtual clock on, and lets everything that becomes due on the way have its
-/// turn.
+/// Advances the virtual clock, and runs the tasks whose timers expire on the way.
 ///
-/// The clock goes from deadline to deadline, and never while a task is ready: so an interval
-/// of a second ticks sixty times in a minute, each time at its own instant. It does so
-/// whatever [`AutoAdvance`](crate::runtime::AutoAdvance) says, also while something is under
-/// way outside. When this is done, nothing is ready that was due by then.
+/// The clock moves from deadline to deadline, and never while a task is ready. So an interval of
+/// one second ticks sixty times in a minute, each time at its own instant. The clock moves with
+/// every setting of [`AutoAdvance`](crate::runtime::AutoAdvance), even while external events are
+/// pending. When the future completes, all tasks whose timers have expired have run.
 ///
 /// # Panics
 ///
-/// If the clock is not virtual, and outside of a runtime.
+/// Panics if the clock is not virtual, and outside of a runtime.
 ///
 /// # Cancel safety
 ///
-/// The time that has passed has passed; dropped, it goes no further.
+/// If the future is dropped, the clock stays at the time that it has reached.
 ///
 /// # Examples
 ///
@@ -145,15 +143,15 @@ fn virtual_clock(executor: &Executor) -> &VirtualClock {
     )
 }
 
-/// A number that stands for the order of all polls so far on this runtime: two runs with the
-/// same number have taken the same path.
+/// Returns a hash of the order of all polls so far on this runtime. Two runs with the same hash have
+/// polled their tasks in the same order.
 ///
-/// It is kept where the clock is virtual or [a schedule has been
-/// chosen](crate::runtime::Builder::schedule).
+/// The order is recorded if the clock is virtual or a
+/// [schedule](crate::runtime::Builder::schedule) has been set.
 ///
 /// # Panics
 ///
-/// If it is not kept, and outside of a runtime.
+/// Panics if the order is not recorded, and outside of a runtime.
 ///
 /// # Examples
 ///
@@ -184,12 +182,12 @@ fn order_of(executor: &Executor) -> u64 {
     order.hash()
 }
 
-/// The seed of this runtime's schedule, to derive others from: of what a test sends, of what
-/// fails when. 0 where tasks run first come, first served.
+/// Returns the seed of this runtime's schedule, or 0 if the order is first in, first out. A test can
+/// derive its own random data and faults from it.
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Panics outside of a runtime.
 ///
 /// # Examples
 ///

@@ -1,14 +1,13 @@
 //! Time: [`sleep`], [`timeout`], [`interval`].
 //!
-//! Timers belong to the runtime that polls them. A timer that is dropped is removed at once;
-//! one that never fires costs no system call. They fire late by microseconds, never
+//! A timer belongs to the runtime that polls it. Dropping a timer removes it at once. A timer
+//! that never fires costs no system call. Timers fire a few microseconds late, and never
 //! early. A duration that is too long for the clock means "never".
 //!
-//! At most 64 timers that are due complete in one poll of a task; then the other tasks have
-//! their turn. So an [`interval`] whose work takes longer than its period keeps no other task
-//! from running.
+//! At most 64 expired timers complete in one poll of a task, and then the other tasks run. So an
+//! [`interval`] whose work takes longer than its period does not keep other tasks from running.
 //!
-//! Tests need not wait: see the module `testing` (feature `testing`).
+//! Tests do not have to wait: see the module `testing` (feature `testing`).
 
 use std::fmt;
 use std::future::Future;
@@ -26,9 +25,9 @@ use crate::executor::{self, Executor};
 use crate::hooks::WaitReason;
 use crate::task_cell::{Message, Remote, note};
 
-/// Returns the time of the clock of the runtime on this thread.
+/// Returns the current time of the clock of the runtime that runs on this thread.
 ///
-/// If that clock is virtual (feature `testing`), its instants must not be mixed with those of
+/// If that clock is virtual (feature `testing`), its instants cannot be compared with those of
 /// `Instant::now()`.
 ///
 /// # Panics
@@ -57,7 +56,8 @@ pub fn now() -> Instant {
 ///
 /// # Panics
 ///
-/// Panics outside of a runtime. Write `block_on(async { sleep(...).await })`.
+/// Panics outside of a runtime. Write `block_on(async { sleep(...).await })`, not
+/// `block_on(sleep(...))`.
 ///
 /// # Cancel safety
 ///
@@ -79,7 +79,7 @@ pub fn sleep(duration: Duration) -> Sleep {
     Sleep::new(saturating_add(clock::now(), duration))
 }
 
-/// Waits until an instant of the runtime's clock. One that has passed is due at once.
+/// Waits until an instant of the runtime's clock. If it has passed, the future is ready at once.
 ///
 /// # Panics
 ///
@@ -108,11 +108,11 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 
 /// The future of [`sleep`] and [`sleep_until`].
 ///
-/// It can be polled by any runtime: its timer goes where it is polled.
+/// Any runtime can poll it: the timer moves to the runtime that polls it.
 ///
 /// # Panics
 ///
-/// Polled outside of a runtime.
+/// Panics if it is polled outside of a runtime.
 ///
 /// # Examples
 ///
@@ -122,7 +122,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 ///
 /// block_on(async {
 ///     let mut sleep = sleep(Duration::from_secs(3600));
-///     // On second thought:
+///     // Fires at once after all:
 ///     sleep.reset(soloist::time::now());
 ///     sleep.await;
 /// });
@@ -131,34 +131,34 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[must_use = "futures do nothing unless you `.await` them"]
 pub struct Sleep {
     deadline: Instant,
-    entry: Option<Entry>,
-    /// The first poll goes by the time of the last visit, which costs nothing. It may
-    /// be a little old, so that later ones look at the clock.
+    timer: Option<TimerHandle>,
+    /// The first poll compares with the time of the reactor's last poll, which is cheap but may
+    /// be a little old. Later polls read the clock.
     polled: bool,
 }
 
-/// A timer in the heap of a runtime.
+/// A timer that is registered with a runtime.
 #[derive(Debug)]
-struct Entry {
+struct TimerHandle {
     remote: Remote,
     key: TimerKey,
 }
 
-impl Entry {
-    fn is_of(&self, executor: &Executor) -> bool {
+impl TimerHandle {
+    fn belongs_to(&self, executor: &Executor) -> bool {
         self.remote.id() == executor.remote().id()
     }
 
-    /// Has the runtime that the entry belongs to do this. One that is gone has no
-    /// timers any more.
-    fn tell(self, what: fn(&Executor, TimerKey)) {
+    /// Calls `f` on the thread of the timer's runtime: now, or through its inbox. If that runtime
+    /// is gone, so is the timer, and `f` is not called.
+    fn with_executor(self, f: fn(&Executor, TimerKey)) {
         match executor::try_current() {
-            Some(executor) if self.is_of(&executor) => what(&executor, self.key),
+            Some(executor) if self.belongs_to(&executor) => f(&executor, self.key),
             _ => {
                 let key = self.key;
                 let call = move || {
                     if let Some(executor) = executor::try_current() {
-                        what(&executor, key);
+                        f(&executor, key);
                     }
                 };
                 self.remote.send(Message::Call(Box::new(call)));
@@ -171,12 +171,13 @@ impl Sleep {
     fn new(deadline: Instant) -> Sleep {
         Sleep {
             deadline,
-            entry: None,
+            timer: None,
             polled: false,
         }
     }
 
-    /// When it is due. For one that waits for ever this is far off, and means nothing.
+    /// Returns the instant at which it fires. If it waits forever, this is an arbitrary instant in
+    /// the far future.
     ///
     /// # Examples
     ///
@@ -192,7 +193,7 @@ impl Sleep {
         self.deadline
     }
 
-    /// Sets another deadline. A `Sleep` that has completed can be used again.
+    /// Changes the deadline. A `Sleep` that has completed can be used again.
     ///
     /// # Examples
     ///
@@ -210,21 +211,21 @@ impl Sleep {
     pub fn reset(&mut self, deadline: Instant) {
         self.deadline = deadline;
         self.polled = false;
-        let Some(entry) = self.entry.take() else {
+        let Some(timer) = self.timer.take() else {
             return;
         };
         match executor::try_current() {
             // The waiting task is woken at the new time, without another poll.
-            Some(executor) if entry.is_of(&executor) => {
-                let key = executor.reset_timer(entry.key, deadline);
-                self.entry = key.map(|key| Entry { key, ..entry });
+            Some(executor) if timer.belongs_to(&executor) => {
+                let key = executor.reset_timer(timer.key, deadline);
+                self.timer = key.map(|key| TimerHandle { key, ..timer });
             }
-            // The waiting task is woken now, and its next poll uses the new deadline.
-            _ => entry.tell(Executor::wake_timer),
+            // The waiting task is woken now, and sees the new deadline when it polls.
+            _ => timer.with_executor(Executor::wake_timer),
         }
     }
 
-    /// Whether it is due; if not, the waker is woken when it is.
+    /// Ready if the deadline has passed. Otherwise registers the waker.
     fn poll_until(&mut self, executor: &Executor, cx: &mut TaskContext<'_>) -> Poll<()> {
         let now = if self.polled {
             clock::now()
@@ -234,30 +235,30 @@ impl Sleep {
         self.polled = true;
         if self.deadline <= now {
             ready!(executor::poll_timer_budget(cx));
-            self.leave();
+            self.deregister();
             return Poll::Ready(());
         }
         let deadline = self.deadline;
-        let who = note(WaitReason::Timer { deadline });
-        match &self.entry {
-            Some(entry) if entry.is_of(executor) && !executor.timer_has_fired(entry.key) => {
-                executor.set_timer_waker(entry.key, who, cx.waker());
+        let task = note(WaitReason::Timer { deadline });
+        match &self.timer {
+            Some(timer) if timer.belongs_to(executor) && !executor.timer_has_fired(timer.key) => {
+                executor.set_timer_waker(timer.key, task, cx.waker());
             }
             _ => {
-                // Another runtime's, or none yet.
-                self.leave();
-                self.entry = Some(Entry {
+                // There is no timer yet, it has fired, or another runtime has it.
+                self.deregister();
+                self.timer = Some(TimerHandle {
                     remote: executor.remote(),
-                    key: executor.add_timer(self.deadline, who, cx.waker()),
+                    key: executor.add_timer(self.deadline, task, cx.waker()),
                 });
             }
         }
         Poll::Pending
     }
 
-    fn leave(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            entry.tell(Executor::remove_timer);
+    fn deregister(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            timer.with_executor(Executor::remove_timer);
         }
     }
 }
@@ -273,17 +274,18 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        self.leave();
+        self.deregister();
     }
 }
 
-/// Waits for a future, for at most `duration`.
+/// Waits for a future, but at most for `duration`.
 ///
-/// The future is polled first. If it is ready when the time has elapsed, its output is returned.
+/// The future is polled before the timer: if it is ready when the time is up, its output is
+/// returned.
 ///
 /// # Errors
 ///
-/// Returns [`Elapsed`] if the time has elapsed. `?` converts it into an [`io::Error`].
+/// Returns [`Elapsed`] when the time is up. `?` converts it into an [`io::Error`].
 ///
 /// # Panics
 ///
@@ -291,7 +293,7 @@ impl Drop for Sleep {
 ///
 /// # Cancel safety
 ///
-/// The same as that of the future. When the time has elapsed, the future is dropped with the
+/// The same as that of the future. When the time is up, the future is dropped together with the
 /// `Timeout`.
 ///
 /// # Examples
@@ -312,11 +314,11 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     Timeout { future, sleep }
 }
 
-/// Waits for a future, until `deadline` at most.
+/// Waits for a future, but at most until `deadline`.
 ///
 /// # Errors
 ///
-/// [`Elapsed`] when the time is up.
+/// Returns [`Elapsed`] when the time is up.
 ///
 /// # Panics
 ///
@@ -378,7 +380,7 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
-/// The time was up before the future was done.
+/// The error of [`timeout`] and [`timeout_at`]: the time was up before the future completed.
 ///
 /// # Examples
 ///
@@ -409,12 +411,12 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// Ticks at once, and then every `period`.
+/// Returns an interval that ticks at once, and then every `period`.
 ///
 /// # Panics
 ///
-/// Outside of a runtime, and if `period` is zero: use
-/// [`yield_now`](crate::task::yield_now) to run again as soon as possible.
+/// Panics outside of a runtime, and if `period` is zero. To run again as soon as possible, use
+/// [`yield_now`](crate::task::yield_now).
 ///
 /// # Examples
 ///
@@ -435,11 +437,11 @@ pub fn interval(period: Duration) -> Interval {
     interval_at(now(), period)
 }
 
-/// Ticks at `start`, and then every `period`.
+/// Returns an interval that ticks at `start`, and then every `period`.
 ///
 /// # Panics
 ///
-/// Outside of a runtime, and if `period` is zero.
+/// Panics outside of a runtime, and if `period` is zero.
 ///
 /// # Examples
 ///
@@ -468,7 +470,8 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
     }
 }
 
-/// What [`interval`] and [`interval_at`] return. Also a [`Stream`] of its ticks.
+/// A periodic timer, made by [`interval`] and [`interval_at`]. It is also a [`Stream`] of its
+/// ticks.
 ///
 /// # Examples
 ///
@@ -489,12 +492,12 @@ pub struct Interval {
     missed_tick_behavior: MissedTickBehavior,
 }
 
-/// A tick that is taken later than this (or than its period, if that is shorter) has
-/// been missed.
+/// A tick counts as missed if it is taken later than this, or later than one period if that is
+/// shorter.
 const TOLERANCE: Duration = Duration::from_millis(5);
 
 impl Interval {
-    /// Waits for the next tick, and returns when it was due.
+    /// Waits for the next tick, and returns the instant at which it was due.
     ///
     /// # Cancel safety
     ///
@@ -517,7 +520,7 @@ impl Interval {
         std::future::poll_fn(|cx| self.poll_tick(cx)).await
     }
 
-    /// Polls for the next tick.
+    /// Polls for the next tick. If it is pending, the task is woken when the tick is due.
     ///
     /// # Examples
     ///
@@ -536,7 +539,7 @@ impl Interval {
         if now < due {
             ready!(Pin::new(&mut self.sleep).poll(cx));
         } else {
-            // The work between two ticks takes longer than the period.
+            // The tick is already due, so the timer is not polled.
             ready!(executor::poll_timer_budget(cx));
         }
         let late = now.saturating_duration_since(due);
@@ -545,7 +548,7 @@ impl Interval {
                 MissedTickBehavior::Burst => saturating_add(due, self.period),
                 MissedTickBehavior::Delay => saturating_add(now, self.period),
                 MissedTickBehavior::Skip => {
-                    // The next that is on schedule.
+                    // The next tick of the original schedule.
                     let over = late.as_nanos() % self.period.as_nanos();
                     let over = Duration::from_nanos(over.try_into().unwrap_or(u64::MAX));
                     saturating_add(now, self.period.saturating_sub(over))
@@ -554,13 +557,13 @@ impl Interval {
         } else {
             saturating_add(due, self.period)
         };
-        // Removes the old entry: the tick has been taken, so no task waits for it.
-        self.sleep.leave();
+        // The tick has been taken, so no task waits for the timer.
+        self.sleep.deregister();
         self.sleep.reset(next);
         Poll::Ready(due)
     }
 
-    /// Starts anew: the next tick is a period from now.
+    /// Restarts the interval: the next tick is one period from now.
     ///
     /// # Examples
     ///
@@ -579,7 +582,7 @@ impl Interval {
         self.sleep.reset(saturating_add(clock::now(), self.period));
     }
 
-    /// The time from one tick to the next.
+    /// Returns the time between two ticks.
     ///
     /// # Examples
     ///
@@ -596,7 +599,7 @@ impl Interval {
         self.period
     }
 
-    /// What happens with ticks that were not taken in time.
+    /// Sets what happens after missed ticks: see [`MissedTickBehavior`].
     ///
     /// # Examples
     ///
@@ -622,7 +625,7 @@ impl Stream for Interval {
     }
 }
 
-/// What an [`Interval`] does with ticks that were not taken in time.
+/// What an [`Interval`] does after ticks that were not taken in time.
 ///
 /// # Examples
 ///
@@ -635,9 +638,9 @@ impl Stream for Interval {
 pub enum MissedTickBehavior {
     /// The missed ticks follow at once, one after the other.
     Burst,
-    /// The next tick is a period after the late one: a shifted schedule.
+    /// The next tick is one period after the late one, so the schedule shifts.
     #[default]
     Delay,
-    /// The missed ticks are left out: the old schedule.
+    /// The missed ticks are skipped, and the schedule stays the same.
     Skip,
 }

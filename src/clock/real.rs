@@ -1,27 +1,27 @@
-//! `simulated.rs` without the feature `testing`: the system's clock only.
+//! Replaces `simulated.rs` without the feature `testing`: only the system's clock.
 
 use std::time::{Duration, Instant};
 
 use super::budget_clock::BudgetClock;
 use crate::schedule::SharedOrder;
 
-/// The time by the system's clock.
+/// Returns the current time of the system's clock.
 #[inline]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// There is no other clock to be set.
+/// Does nothing: there is no virtual clock.
 #[inline]
 pub(crate) fn replace(_: Option<Instant>) -> Option<Instant> {
     None
 }
 
-/// A virtual clock: a type without values.
+/// A virtual clock, as a type without values.
 #[derive(Debug)]
 pub(crate) enum OwnedClock {}
 
-/// How a run is to be simulated: not at all.
+/// The settings of a simulation, of which there are none.
 #[derive(Debug, Default)]
 pub(crate) struct Simulation;
 

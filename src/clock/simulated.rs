@@ -1,4 +1,4 @@
-//! The system's clock, or a virtual one, which stands still while tasks run.
+//! The system's clock, or a virtual clock, which is stopped while tasks run.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,12 +10,11 @@ use crate::schedule::{Order, Schedule, SharedOrder};
 
 thread_local! {
     /// The time of the runtime that is entered on this thread, if its clock is virtual.
-    /// Const and without a destructor.
     static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The time by the clock of the runtime that is entered on this thread; by the system's
-/// outside of one.
+/// Returns the current time of the runtime that is entered on this thread. Outside of a runtime it
+/// is the time of the system's clock.
 #[inline]
 pub(crate) fn now() -> Instant {
     match VIRTUAL.get() {
@@ -24,18 +23,19 @@ pub(crate) fn now() -> Instant {
     }
 }
 
-/// From now on `now` returns this. Returns what was there before.
+/// Sets the virtual time that [`now`] returns, or `None` for the system's clock. Returns the
+/// previous value.
 #[inline]
 pub(crate) fn replace(virtual_now: Option<Instant>) -> Option<Instant> {
-    // The usual case writes nothing: the processor would wait where that is read in other
-    // pieces than it was written in.
+    // The usual case avoids the write: reading it back in parts of another size would stall the
+    // processor.
     if virtual_now.is_none() && VIRTUAL.get().is_none() {
         return None;
     }
     VIRTUAL.replace(virtual_now)
 }
 
-/// Which clock the timers of a runtime run on:
+/// The clock that the timers of a runtime use, set by
 /// [`Builder::clock`](crate::runtime::Builder::clock). Needs the feature `testing`.
 ///
 /// # Examples
@@ -53,20 +53,19 @@ pub(crate) fn replace(virtual_now: Option<Instant>) -> Option<Instant> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Clock {
-    /// The system's.
+    /// The system's clock.
     #[default]
     Real,
-    /// One that stands still while tasks run, and moves on when nothing is ready: when it
-    /// may jump to the next deadline, [`AutoAdvance`] says. It starts at the time at which
-    /// the runtime was built.
+    /// A clock that is stopped while tasks run. When no task is ready, it can jump to the next
+    /// deadline, as set by [`AutoAdvance`]. It starts at the time at which the runtime was built.
     Virtual,
 }
 
-/// When a virtual clock jumps to the next deadline by itself:
+/// When a virtual clock jumps to the next deadline by itself, set by
 /// [`Builder::auto_advance`](crate::runtime::Builder::auto_advance). Needs the feature `testing`.
 ///
-/// It never does so while a task is ready, and never past what has already happened: first
-/// the sockets and the messages of other threads are looked at.
+/// The clock never jumps while a task is ready. Before it jumps, the runtime checks the sockets and
+/// the messages of other threads.
 ///
 /// # Examples
 ///
@@ -78,53 +77,56 @@ pub enum Clock {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum AutoAdvance {
-    /// Whenever nothing is ready, whatever is under way outside. A timeout around an
-    /// answer from another process or thread is over before the answer can come: this is
-    /// for tests that have neither, or whose timers must not depend on them.
+    /// Whenever no task is ready, even while external operations are in progress. A timeout around
+    /// a response from another process or thread expires before the response can arrive. This is
+    /// for tests without such responses, or whose timers must not depend on them.
     WhenIdle,
-    /// Only when nothing outside can still happen: nobody waits for a socket (or for
-    /// another thing that the system reports: a child process, a signal), no
-    /// [`unblock`](crate::unblock) job runs, and no [`Handle`](crate::Handle) or
-    /// [`RemoteTask`](crate::runtime::RemoteTask) is alive. Else the runtime waits in real
-    /// time, and the clock runs along: by as much as was waited, and not past the next
-    /// deadline. So a timeout around a dead socket takes its time, and does fire.
+    /// Only when no external event is pending. External events are pending while
     ///
-    /// Bare wakers, promises and abort handles are not counted, for there is no telling
-    /// which of them are on other threads: a thread that will wake a task by other means than
-    /// these should hold a `Handle` until it has. What a `poll_read` or `poll_accept` has left
-    /// behind counts until the socket is reported or dropped, for it cannot be taken back.
+    /// * a task waits for a socket, or for something else that the system reports, such as a child
+    ///   process or a signal;
+    /// * an [`unblock`](crate::unblock) job runs;
+    /// * a [`Handle`](crate::Handle) or [`RemoteTask`](crate::runtime::RemoteTask) is alive.
     ///
-    /// There is one exception, for what has a reactor of its own, such as the `async-net` and
-    /// `async-io` crates. A task that another thread has woken holds the clock when it waits
-    /// again for something that is not of this crate, with or without a timer beside it (a
-    /// timeout). It does so for three seconds of real time after each such wake, in sum, and the
-    /// first time a warning names the task. The first wait of a task, before any other thread
-    /// has woken it, does not hold the clock: it looks the same as that for a message of another
-    /// task.
+    /// While there are such events, the runtime waits in real time. The clock then advances by the
+    /// time that has been waited, but not past the next deadline. So a timeout around a dead socket
+    /// takes its full time, and does fire.
+    ///
+    /// Wakers, promises and abort handles do not count, since the runtime cannot know which of
+    /// them are on other threads. A thread that will wake a task through one of them should hold a
+    /// `Handle` until then. A waiter that `poll_read` or `poll_accept` has registered counts until
+    /// the socket is ready or dropped, since it cannot be deregistered.
+    ///
+    /// There is one exception, for crates that have their own reactor, such as `async-net` and
+    /// `async-io`. When another thread has woken a task, and the task waits again for something
+    /// outside of this crate, it holds the clock, even if it also waits for a timer (a timeout).
+    /// It does so for a total of three seconds of real time after each such wake, and the first
+    /// time a warning names the task. The first wait of a task, before another thread has woken
+    /// it, does not hold the clock: it cannot be distinguished from a wait for another task.
     #[default]
     WhenNoIo,
-    /// Never: only [`testing::advance`](crate::testing::advance) moves it.
+    /// Never: only [`testing::advance`](crate::testing::advance) moves the clock.
     Manual,
 }
 
-/// How a run is to be simulated, if it is.
+/// The settings of a simulation.
 #[derive(Debug, Default)]
 pub(crate) struct Simulation {
     pub(crate) clock: Clock,
     pub(crate) auto_advance: AutoAdvance,
-    /// None where the order is of no interest.
+    /// `None` if the order is not recorded.
     pub(crate) schedule: Option<Schedule>,
-    /// With a virtual clock: how long to wait in real time when nothing can happen any
-    /// more, as far as we know.
+    /// With a virtual clock: how long to wait in real time when the runtime knows of no event that
+    /// could still happen.
     pub(crate) patience: Option<Duration>,
     pub(crate) budget_clock: Option<BudgetClock>,
 }
 
-/// How long a test waits in real time when nothing can happen any more, as far as we know.
+/// How long a test waits in real time when the runtime knows of no event that could still happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Simulation {
-    /// For how long a task that waits for another crate's reactor holds a virtual clock.
+    /// Returns how long a task that waits for another crate's reactor holds a virtual clock.
     pub(crate) fn patience(&self) -> Option<Duration> {
         let is_virtual = self.clock == Clock::Virtual;
         is_virtual.then(|| self.patience.unwrap_or(PATIENCE))
@@ -140,23 +142,23 @@ impl Simulation {
     }
 
     pub(crate) fn order(&self) -> Option<SharedOrder> {
-        // A virtual clock is for tests: what they do can be written down.
+        // A virtual clock is for tests, so the order of their polls is recorded.
         let is_virtual = self.clock == Clock::Virtual;
         let schedule = self.schedule.or(is_virtual.then_some(Schedule::Fifo));
         schedule.map(|schedule| Rc::new(Order::new(schedule)))
     }
 }
 
-/// A virtual clock as its runtime has it.
+/// The virtual clock that a runtime owns.
 pub(crate) type OwnedClock = Box<VirtualClock>;
 
-/// What a runtime with a virtual clock knows beside the time.
+/// The state of a virtual clock, except for its current time.
 #[derive(Debug)]
 pub(crate) struct VirtualClock {
     pub(crate) auto_advance: AutoAdvance,
-    /// How long to wait in real time when nothing can happen any more, as far as we know.
+    /// How long to wait in real time when the runtime knows of no event that could still happen.
     pub(crate) patience: Option<Duration>,
-    /// The calls of `advance` that have not been served.
+    /// The calls of `advance` that have not completed.
     wanted: RefCell<Vec<Wanted>>,
     next_id: Cell<u64>,
 }
@@ -178,7 +180,7 @@ impl VirtualClock {
         }
     }
 
-    /// Asks for the clock to be moved on to this, deadline by deadline.
+    /// Requests that the clock advances to `until`, deadline by deadline. Returns the request's id.
     pub(crate) fn want(&self, until: Instant) -> u64 {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
@@ -190,9 +192,9 @@ impl VirtualClock {
         id
     }
 
-    /// Has `waker` woken when that has been done. Returns false if it has been already.
+    /// Registers the waker of a request. Returns false if the request is already complete.
     pub(crate) fn wait(&self, id: u64, waker: &Waker) -> bool {
-        // Cloned and dropped outside of the borrow: it is user code.
+        // The waker is cloned and dropped without a borrow, since that is user code.
         let waker = waker.clone();
         let old = {
             let mut wanted = self.wanted.borrow_mut();
@@ -205,7 +207,7 @@ impl VirtualClock {
         true
     }
 
-    /// Takes the request back.
+    /// Removes a request.
     pub(crate) fn leave(&self, id: u64) {
         let old = {
             let mut wanted = self.wanted.borrow_mut();
@@ -215,12 +217,12 @@ impl VirtualClock {
         drop(old);
     }
 
-    /// How far the clock has been asked to go, at least.
+    /// Returns the earliest instant that has been requested.
     pub(crate) fn wanted(&self) -> Option<Instant> {
         self.wanted.borrow().iter().map(|wanted| wanted.until).min()
     }
 
-    /// The wakers of the calls that asked for no more than this, in the order of the calls.
+    /// Removes the requests up to `now`, and returns their wakers in the order of the requests.
     pub(crate) fn take_reached(&self, now: Instant) -> Vec<Waker> {
         let mut reached = Vec::new();
         self.wanted.borrow_mut().retain_mut(|wanted| {

@@ -1,4 +1,4 @@
-//! Blocking reads and writes over those that are awaited.
+//! Blocking reads and writes on top of async ones.
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
@@ -11,16 +11,15 @@ use futures_lite::io::{
 use crate::executor;
 use crate::runtime::Runtime;
 
-/// Reads and writes that block this thread, over an object whose reads and writes are awaited:
-/// for code that knows only the traits of `std::io`.
+/// A blocking adapter for an async I/O object: it implements the traits of `std::io`.
 ///
-/// It has a [`Runtime`] of its own, which runs while the thread waits. If `T` has a buffer for
-/// what is written, flush it before this is dropped.
+/// It has its own [`Runtime`], which runs while the thread waits. If `T` buffers what is written,
+/// flush it before dropping the adapter.
 ///
 /// # Panics
 ///
-/// Reading, writing and seeking panic inside of a running runtime: a thread that waits there
-/// could not go on with the tasks that it waits for. Use `.await` there.
+/// Reading, writing and seeking panic inside of a running runtime: they would block the thread
+/// that has to run the runtime's tasks. Use `.await` there.
 ///
 /// # Examples
 ///
@@ -39,7 +38,7 @@ pub struct BlockOn<T> {
 }
 
 impl<T> BlockOn<T> {
-    /// Over this object.
+    /// Wraps an object.
     ///
     /// # Examples
     ///
@@ -51,7 +50,7 @@ impl<T> BlockOn<T> {
         }
     }
 
-    /// The object.
+    /// Returns a reference to the object.
     ///
     /// # Examples
     ///
@@ -63,7 +62,7 @@ impl<T> BlockOn<T> {
         &self.inner
     }
 
-    /// The object, to change it.
+    /// Returns a mutable reference to the object.
     ///
     /// # Examples
     ///
@@ -76,7 +75,7 @@ impl<T> BlockOn<T> {
         &mut self.inner
     }
 
-    /// The object back. What it has spawned is cancelled.
+    /// Returns the object. Tasks that it has spawned are cancelled.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! Standard input that a program can leave without an answer.
+//! Standard input without a blocking read.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,16 +10,16 @@ use super::AsyncRead;
 use crate::socket::Socket;
 use crate::source::Direction;
 
-/// Standard input.
+/// Returns a handle to standard input.
 ///
-/// A terminal, a pipe or a socket is polled: no thread waits in a read, so the program
-/// can end while somebody might still type. A file is read as it is.
+/// A terminal, a pipe or a socket is polled. No thread blocks in a read, so the program can exit
+/// without waiting for input. A regular file is read directly.
 ///
-/// Its mode is left alone, for it is shared with the shell and with the other streams:
-/// one read for each time that it is reported readable. If another process reads from
-/// the same terminal or pipe at the same time, a read can block.
+/// It is not put into nonblocking mode, which would also apply to the shell and to the other
+/// standard streams. Instead, it is read once each time it is reported readable. If another
+/// process reads from the same terminal or pipe at the same time, a read can block.
 ///
-/// Do not mix it with [`std::io::stdin`], which reads ahead.
+/// Do not use it together with [`std::io::stdin`], which reads ahead.
 ///
 /// # Errors
 ///
@@ -41,16 +41,16 @@ use crate::source::Direction;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn stdin() -> io::Result<Stdin> {
-    // A descriptor of our own: closing it leaves standard input open.
+    // A duplicate, so that closing it leaves standard input open.
     let fd = std::io::stdin().as_fd().try_clone_to_owned()?;
     Stdin::new(fd)
 }
 
-/// What [`stdin`] returns.
+/// A handle to standard input, made by [`stdin`].
 ///
 /// # Cancel safety
 ///
-/// A read that is dropped before it is done has read nothing.
+/// A read that is dropped before it completes has read nothing.
 ///
 /// # Examples
 ///
@@ -63,7 +63,7 @@ pub struct Stdin {
 #[derive(Debug)]
 enum Input {
     Polled(Socket<File>),
-    /// What the system cannot poll: a regular file, which is always ready.
+    /// A regular file: it cannot be polled, and is always ready.
     File(File),
 }
 
@@ -76,7 +76,7 @@ impl Stdin {
             Ok(()) => Input::Polled(socket),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let Ok(file) = socket.into_inner() else {
-                    unreachable!("it has no clones");
+                    unreachable!("a `Stdin` has no clones");
                 };
                 Input::File(file)
             }

@@ -1,4 +1,4 @@
-//! The pipes to a child.
+//! Pipes to the standard streams of a child.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
@@ -12,16 +12,16 @@ use socket2::SockRef;
 use crate::io::{AsyncWrite, futures_io};
 use crate::socket::{Socket, set_nonblocking};
 
-/// The pipe to a child's standard input. Dropping or closing it is the end of the input.
+/// The pipe to a child's standard input. Dropping or closing it ends the input.
 ///
-/// When the child has closed its end, writing fails with
-/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). (As with std, that takes that the process
-/// ignores `SIGPIPE`, as Rust programs do from their start.)
+/// After the child has closed its end, writing fails with
+/// [`BrokenPipe`](io::ErrorKind::BrokenPipe). As with std, this requires that the process ignores
+/// `SIGPIPE`, as Rust programs do by default.
 ///
 /// # Cancel safety
 ///
-/// A write that is dropped before it is done has moved no byte. For helpers that make
-/// several, as `write_all`, that holds for each of them.
+/// A write that is dropped before it completes has written nothing. Helpers such as `write_all`
+/// make several writes: those that have completed are not undone.
 ///
 /// # Examples
 ///
@@ -41,7 +41,7 @@ use crate::socket::{Socket, set_nonblocking};
 /// ```
 #[derive(Debug)]
 pub struct ChildStdin {
-    /// `None` when it has been closed.
+    /// `None` after it has been closed.
     socket: Option<Socket<File>>,
 }
 
@@ -55,11 +55,11 @@ impl ChildStdin {
         self.socket.as_ref().ok_or_else(closed)
     }
 
-    /// The std pipe, back in blocking mode.
+    /// Returns the std pipe, back in blocking mode.
     ///
     /// # Errors
     ///
-    /// If it has been closed.
+    /// Returns an error if the pipe has been closed, or if the mode cannot be changed.
     ///
     /// # Examples
     ///
@@ -107,7 +107,7 @@ impl AsyncWrite for ChildStdin {
     }
 }
 
-/// So that another child can write into this one's standard input.
+/// Lets another child write to the standard input of this one.
 impl TryFrom<ChildStdin> for Stdio {
     type Error = io::Error;
 
@@ -116,7 +116,7 @@ impl TryFrom<ChildStdin> for Stdio {
     }
 }
 
-/// A pipe that this process reads.
+/// Defines a pipe that this process reads.
 macro_rules! output_pipe {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -131,11 +131,11 @@ macro_rules! output_pipe {
                 Ok($name { socket })
             }
 
-            /// The std pipe, back in blocking mode.
+            /// Returns the std pipe, back in blocking mode.
             ///
             /// # Errors
             ///
-            /// If the system refuses that.
+            /// Returns an error if the mode cannot be changed.
             ///
             /// # Examples
             ///
@@ -162,7 +162,7 @@ macro_rules! output_pipe {
             }
         }
 
-        /// So that another child can read what this one writes.
+        /// Lets another child read the output of this one.
         impl TryFrom<$name> for Stdio {
             type Error = io::Error;
 
@@ -174,13 +174,13 @@ macro_rules! output_pipe {
 }
 
 output_pipe! {
-    /// The pipe from a child's standard output. It ends when the child and whoever has
-    /// inherited its output have closed it.
+    /// The pipe from a child's standard output. It ends when the child, and all processes that
+    /// have inherited its output, have closed it.
     ///
     /// # Cancel safety
     ///
-    /// A read that is dropped before it is done has moved no byte. For helpers that make
-    /// several, as `read_exact`, that holds for each of them.
+    /// A read that is dropped before it completes has read nothing. Helpers such as `read_exact`
+    /// make several reads: those that have completed are not undone.
     ///
     /// # Examples
     ///
@@ -201,7 +201,7 @@ output_pipe! {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// A pipeline, of which this process is no part:
+    /// A pipeline that connects two children directly:
     ///
     /// ```
     /// # use soloist::{block_on, process::{Command, Stdio}};
@@ -217,8 +217,8 @@ output_pipe! {
 }
 
 output_pipe! {
-    /// The pipe from a child's standard error. It ends when the child and whoever has
-    /// inherited it have closed it.
+    /// The pipe from a child's standard error. It ends when the child, and all processes that
+    /// have inherited it, have closed it.
     ///
     /// # Cancel safety
     ///

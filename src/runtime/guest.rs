@@ -1,20 +1,20 @@
 //! Guest mode: the runtime inside of a foreign event loop.
 //!
-//! That loop watches one fd, and calls [`Runtime::turn`] when it is readable. Between
-//! two turns no thread waits in the reactor, so the runtime stays "parked" there: whatever
-//! wakes it makes the fd readable.
+//! The foreign loop watches one fd, and calls [`Runtime::turn`] when it is readable. Between
+//! two turns no thread waits in the reactor, but the runtime stays marked as parked. So everything
+//! that wakes the runtime makes the fd readable.
 //!
-//! # Level and edge
+//! # Level-triggered and edge-triggered loops
 //!
-//! The fd is that of the reactor's poller. A loop that is level-triggered calls until it is no
-//! longer readable. An edge-triggered loop calls once whenever something *new* happens
-//! in the poller. What a turn leaves there is not new: a ready socket that no turn has fetched,
-//! for example. So at the end of each turn the fd is
-//! polled, and if it is still readable, the runtime notifies itself, which is a new event. What
-//! happens after that check makes a new event by itself.
+//! The fd is that of the reactor's poller. A level-triggered loop calls `turn` until the fd is no
+//! longer readable. An edge-triggered loop calls it once for each *new* event in the poller. An
+//! event that a turn leaves there, such as a ready socket that it has not fetched, is not new.
 //!
-//! A notification is new only if the last one was taken. So a guest looks at the reactor in
-//! every turn, also while tasks are ready, when a runtime with a loop of its own does not.
+//! So the fd is polled at the end of each turn. If it is still readable, the runtime notifies
+//! itself, which is a new event. Anything that happens after this check is a new event by itself.
+//!
+//! A notification is a new event only if the previous one was consumed. So a guest polls the
+//! reactor in every turn, even while tasks are ready. A runtime with its own loop does not.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -33,13 +33,13 @@ use crate::reactor::Reactor;
 #[derive(Default)]
 pub(super) struct Guest {
     reactor: OnceCell<Rc<Reactor>>,
-    /// In the child of a fork: what replaces the parent's. The parent's is kept, since its fd may
+    /// Replaces this in the child process of a fork. The parent's reactor is kept, since its fd may
     /// still be borrowed.
     in_child: OnceCell<Box<Guest>>,
 }
 
 impl Guest {
-    /// The one that belongs to this process.
+    /// Returns the reactor that belongs to this process.
     fn reactor(&self) -> Option<&Rc<Reactor>> {
         self.place().get()
     }
@@ -51,16 +51,17 @@ impl Guest {
         }
     }
 
-    /// Called when the runtime has run, or something was spawned from outside: what is
-    /// left to do makes the fd readable, as an edge, and what comes will.
+    /// Called when the runtime has run, or when a task was spawned from outside. If there is work
+    /// left, it makes the fd readable by a new event. Later events will make it readable, too.
     pub(super) fn rearm(&self, executor: &Executor) {
         match self.reactor() {
             Some(reactor) => {
                 executor.stay_parked();
                 let wait = executor.next_deadline().map(|deadline| {
-                    // The system's clock, also where a runtime with a virtual one spawns.
+                    // The system's clock, even if this is called inside of a runtime with a
+                    // virtual one.
                     let wait = deadline.saturating_duration_since(Instant::now());
-                    // Zero would disarm it.
+                    // Zero would disarm the timer.
                     wait.max(Duration::from_nanos(1))
                 });
                 reactor.take_word();
@@ -97,7 +98,7 @@ fn is_readable(reactor: &Reactor) -> bool {
         tv_nsec: 0,
     };
     let mut fds = [PollFd::from_borrowed_fd(reactor.poll_fd(), PollFlags::IN)];
-    // If the poll fails, a turn finds out.
+    // If the poll fails, the next turn reports the error.
     poll(&mut fds, Some(&NOW)).map_or(true, |readable| readable > 0)
 }
 
@@ -110,8 +111,8 @@ impl fmt::Debug for Guest {
 }
 
 impl Runtime {
-    /// What a turn of a guest does first: it takes what made the foreign loop call. If
-    /// nothing is ready, the pass that comes does so.
+    /// The first step of a guest's turn: fetches the events that made the foreign loop call it. If
+    /// no task is ready, the turn itself does this.
     pub(super) fn visit_as_guest(&self) -> io::Result<()> {
         if self.guest.is_guest() && self.executor.is_anything_ready() {
             return self.visit(false, None);
@@ -119,26 +120,31 @@ impl Runtime {
         Ok(())
     }
 
-    /// A file descriptor for a foreign event loop: readable when `turn(Some(ZERO))`
-    /// has something to do.
+    /// Returns a file descriptor for a foreign event loop. It is readable when `turn(Some(ZERO))`
+    /// has work to do:
     ///
-    /// That is when a socket is ready, another thread or this one has woken a task,
-    /// something was spawned or left over from the last turn, and, on Linux, when a
-    /// timer is due. Elsewhere watch [`next_deadline`](Runtime::next_deadline), too. No
-    /// thread is started. Do not read from it; poll it for readability.
+    /// * a socket is ready;
+    /// * a task has been woken, by this thread or another one;
+    /// * a task has been spawned, or is left over from the last turn;
+    /// * on Linux, a timer is due. On other systems, take account of
+    ///   [`next_deadline`](Runtime::next_deadline), too.
     ///
-    /// One `turn(Some(ZERO))` per event is enough, whether the loop is level-triggered (as
-    /// `poll`, `calloop` or a `GSource` are) or edge-triggered (as `mio` is): a turn that leaves
-    /// something to do makes a new event. There may be events for which a turn finds nothing.
+    /// No thread is started. Do not read from the fd, only poll it for readability.
     ///
-    /// In the child process of a fork the runtime is no longer a guest: what was
-    /// watched there is the parent's. Ask for another fd, and watch that.
+    /// One `turn(Some(ZERO))` per event is enough, whether the loop is level-triggered (like
+    /// `poll`, `calloop` or a `GSource`) or edge-triggered (like `mio`): a turn that leaves work to
+    /// do makes a new event. There can be events for which a turn finds no work.
+    ///
+    /// In the child process of a fork the runtime is no longer a guest, because the fd is that of
+    /// the parent. Call this again, and watch the new fd.
     ///
     /// # Errors
     ///
-    /// If the system refuses a poller, or another runtime of this thread is a guest
-    /// already: they would share one reactor. If the clock is virtual, which no other loop
-    /// can wait for.
+    /// Returns an error
+    ///
+    /// * if the system cannot create a poller;
+    /// * if another runtime of this thread is already a guest: they would share one reactor;
+    /// * if the clock is virtual: no other loop can wait for it.
     ///
     /// # Examples
     ///
@@ -149,10 +155,10 @@ impl Runtime {
     ///
     /// let runtime = Runtime::new();
     /// let task = runtime.spawn(async { sleep(Duration::from_millis(5)).await });
-    /// // The foreign loop:
+    /// // The foreign event loop:
     /// let poller = Poller::new()?;
-    /// # #[expect(unsafe_code, reason = "polling asks for it")]
-    /// // SAFETY: it is deleted below, while the runtime is there.
+    /// # #[expect(unsafe_code, reason = "required by polling")]
+    /// // SAFETY: the fd is deleted from the poller below, before the runtime is dropped.
     /// unsafe { poller.add(&runtime.poll_fd()?, Event::readable(1))? };
     /// let mut events = Events::new();
     /// while !task.is_finished() {

@@ -1,4 +1,4 @@
-//! How other threads reach a runtime.
+//! Handles, through which other threads spawn tasks on a runtime and stop it.
 
 use std::fmt;
 use std::future::Future;
@@ -17,10 +17,10 @@ use crate::sync::{Mutex, block_on, lock};
 use crate::task::JoinError;
 use crate::task_cell::{Message, Remote, SharedTask, TaskLabel, note};
 
-/// Reaches a [`Runtime`](crate::Runtime) from any thread.
+/// A handle to a [`Runtime`](crate::Runtime), for use on any thread.
 ///
-/// It keeps nothing alive: when the runtime is gone, what it spawns is cancelled, and
-/// `stop` does nothing.
+/// It does not keep the runtime alive. When the runtime has been dropped, tasks spawned through the
+/// handle are cancelled, and `stop` does nothing.
 ///
 /// # Examples
 ///
@@ -37,13 +37,13 @@ use crate::task_cell::{Message, Remote, SharedTask, TaskLabel, note};
 #[derive(Clone)]
 pub struct Handle {
     remote: Remote,
-    /// The runtime's own.
+    /// The thread of the runtime.
     thread: ThreadId,
     external: ExternalRef,
 }
 
 impl Handle {
-    /// On the runtime's own thread.
+    /// Called on the runtime's own thread.
     pub(super) fn new(executor: &Executor) -> Handle {
         Handle {
             remote: executor.remote(),
@@ -52,11 +52,11 @@ impl Handle {
         }
     }
 
-    /// The handle of the runtime that runs on this thread.
+    /// Returns a handle to the runtime that runs on this thread.
     ///
     /// # Panics
     ///
-    /// ExternalRef of a runtime; [`try_current`](Handle::try_current) does not.
+    /// Panics outside of a runtime, unlike [`try_current`](Handle::try_current).
     ///
     /// # Examples
     ///
@@ -71,7 +71,7 @@ impl Handle {
         Handle::new(&executor::current("`Handle::current`"))
     }
 
-    /// The handle of the runtime that runs on this thread, if one does.
+    /// Returns a handle to the runtime that runs on this thread, or `None` outside of a runtime.
     ///
     /// # Examples
     ///
@@ -82,10 +82,11 @@ impl Handle {
         Some(Handle::new(&*executor::try_current()?))
     }
 
-    /// Has the runtime's thread call `make`, and run the future that it returns.
+    /// Spawns a task on the runtime's thread: it calls `make`, and runs the future that `make`
+    /// returns.
     ///
-    /// The future need not be `Send`: it is made, polled and dropped on that thread.
-    /// On a runtime that is gone the task is cancelled.
+    /// The future does not have to be `Send`: it is created, polled and dropped on that thread.
+    /// If the runtime has been dropped, the task is cancelled.
     ///
     /// # Examples
     ///
@@ -125,7 +126,7 @@ impl Handle {
             spawned_at,
         };
         let start = move || completion.start(make);
-        // A closed inbox gives it back, and dropping it cancels the task.
+        // A closed inbox returns the message, and dropping it cancels the task.
         self.remote.send(Message::Call(Box::new(start)));
         RemoteTask {
             shared,
@@ -136,9 +137,11 @@ impl Handle {
     }
 
     /// Makes [`Runtime::run`](crate::Runtime::run) or
-    /// [`run_forever`](crate::Runtime::run_forever) return at the end of its turn. What
-    /// was spawned or woken from other threads before it has its turn first. If
-    /// neither runs, the next one sees it; `block_on` does not.
+    /// [`run_forever`](crate::Runtime::run_forever) return at the end of the current turn. Tasks
+    /// that other threads spawned or woke before this call are polled first.
+    ///
+    /// If neither function is running, the next call of one of them returns. `block_on` is not
+    /// stopped.
     ///
     /// # Examples
     ///
@@ -148,7 +151,7 @@ impl Handle {
     /// runtime.run_forever();
     /// ```
     pub fn stop(&self) {
-        // A runtime that is gone has stopped.
+        // Fails if the runtime has been dropped, which is as good as stopped.
         self.remote.send(Message::Stop);
     }
 }
@@ -159,19 +162,19 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// A task that was spawned through a [`Handle`]. It can be awaited anywhere, also on
-/// another executor, or waited for by a thread.
+/// A handle to a task that was spawned through a [`Handle`]. It can be awaited on any executor,
+/// and a thread can block on it with [`wait`](RemoteTask::wait).
 ///
-/// Dropping it cancels the task when its runtime next turns;
-/// [`detach`](RemoteTask::detach) lets it run on. The output is an error if the task
-/// panicked, was aborted, or its runtime is gone.
+/// Dropping it cancels the task in the next turn of the task's runtime. To let the task run in the
+/// background, call [`detach`](RemoteTask::detach). The output is an error if the task panicked or
+/// was aborted, or if its runtime has been dropped.
 ///
-/// If a destructor of its future panics, that is the task's panic; if the handle is dropped, it
-/// is reported on standard error, as for a detached task.
+/// A panic of the future's destructor counts as a panic of the task. If the handle has been
+/// dropped, the panic is reported on standard error, like that of a detached task.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future cancels the task. To keep the task, await `&mut task`.
+/// Dropping the future cancels the task. To keep the task running, await `&mut task`.
 ///
 /// # Examples
 ///
@@ -184,7 +187,7 @@ impl fmt::Debug for Handle {
 pub struct RemoteTask<T> {
     shared: Arc<Shared<T>>,
     remote: Remote,
-    /// The runtime's own.
+    /// The thread of the runtime.
     thread: ThreadId,
     _external: ExternalRef,
 }
@@ -194,16 +197,17 @@ struct Shared<T> {
 }
 
 struct State<T> {
-    /// Set once, when the future has been dropped, if it is wanted; taken by the handle.
+    /// Set when the future has been dropped, if `wanted` is set. Taken by the handle.
     result: Option<Result<T, JoinError>>,
-    /// Set when the future has been dropped, and stays. Under the lock that looks at
-    /// `wanted`: so either the task or the handle has the result, and tells of a panic.
+    /// Set when the future has been dropped, under the same lock in which `wanted` is read. So
+    /// either the task or the handle has the result, and reports a panic.
     over: bool,
-    /// Set with a result that is the panic of a destructor, when the task was cancelled.
+    /// Whether `result` is a panic of the destructor of a cancelled task.
     cancelled: bool,
-    /// Cleared when the handle detaches or goes. Then only a panic is told, to the runtime.
+    /// Cleared when the handle is detached or dropped. After that the result is not stored, and a
+    /// panic is reported to the runtime.
     wanted: bool,
-    /// Set when the handle aborts or goes: a task that has not started never does.
+    /// Set when the task is aborted or the handle dropped: the task must not start any more.
     abandoned: bool,
     waker: Option<Waker>,
     /// Set when the task starts.
@@ -211,8 +215,8 @@ struct State<T> {
 }
 
 impl<T> RemoteTask<T> {
-    /// Lets the task run on with nobody to await it. If it panics, that is reported
-    /// on standard error.
+    /// Drops the handle without cancelling the task, which runs in the background. If the task
+    /// panics, the panic is reported on standard error.
     ///
     /// # Examples
     ///
@@ -234,16 +238,16 @@ impl<T> RemoteTask<T> {
         }
     }
 
-    /// The task has panicked, and its handle goes.
+    /// Reports the panic of a task that no handle is left to.
     fn orphaned(&self, error: JoinError) {
-        let who = error.who().to_string();
+        let name = error.who().to_string();
         if let Ok(payload) = error.try_into_panic() {
-            executor::orphaned(self.remote, who, payload);
+            executor::orphaned(self.remote, name, payload);
         }
     }
 
-    /// Has the task's future dropped when its runtime next turns. What has finished by
-    /// then has finished.
+    /// Aborts the task: its future is dropped in the next turn of the runtime. If the task finishes
+    /// before that, this does nothing.
     ///
     /// # Examples
     ///
@@ -264,15 +268,15 @@ impl<T> RemoteTask<T> {
         }
     }
 
-    /// Waits on this thread until the task is over.
+    /// Blocks this thread until the task has ended, and returns its output.
     ///
     /// # Errors
     ///
-    /// If the task panicked, was aborted, or its runtime is gone.
+    /// Returns an error if the task panicked or was aborted, or if its runtime has been dropped.
     ///
     /// # Panics
     ///
-    /// On the runtime's own thread, which would wait for itself: use `.await` there.
+    /// Panics on the runtime's own thread, which would wait for itself. Use `.await` there.
     ///
     /// # Examples
     ///
@@ -301,7 +305,7 @@ impl<T> Future for RemoteTask<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        // Cloned and dropped outside of the lock: it is user code.
+        // The waker is cloned and dropped without the lock, since that is user code.
         let mut waker = Some(cx.waker().clone());
         let result = {
             let mut state = lock(&self.shared.state);
@@ -336,9 +340,9 @@ impl<T> Drop for RemoteTask<T> {
         let mut panics = Panics::default();
         panics.catch(|| drop(waker));
         match result {
-            // Nobody could hear of this before: it has ended with its future.
+            // The destructor of a cancelled task panicked, which has not been reported yet.
             Some(Err(error)) if cancelled => panics.catch(|| self.orphaned(error)),
-            // Its destructor's panic has been reported by the panic hook.
+            // A panic of the output's destructor is only reported by the panic hook.
             unwanted => discard(unwanted),
         }
         if abort {
@@ -357,15 +361,15 @@ impl<T> fmt::Debug for RemoteTask<T> {
     }
 }
 
-/// The task's end of the line. Dropped on the way, it says that the task is cancelled.
+/// Completes the `RemoteTask`. If it is dropped before that, the task counts as cancelled.
 struct Completion<T> {
     shared: Option<Arc<Shared<T>>>,
     spawned_at: &'static Location<'static>,
 }
 
 impl<T: Send + 'static> Completion<T> {
-    /// On the runtime's thread, inside of it. It calls nothing of the user's: that is
-    /// for the task, whose panics are its own.
+    /// Spawns the task. Called on the runtime's thread, inside of the runtime. `make` is called by
+    /// the task, so that a panic of `make` is a panic of the task.
     fn start<F, Fut>(self, make: F)
     where
         F: FnOnce() -> Fut + 'static,
@@ -383,8 +387,8 @@ impl<T: Send + 'static> Completion<T> {
         let task = executor.spawn(future, None, spawned_at);
         let abandoned = {
             let mut state = lock(&shared.state);
-            // A detached one is nobody's to abort, and must not refer to itself: that would
-            // look as if somebody could still wake it.
+            // A detached task cannot be aborted. It must not refer to itself, since it would then
+            // seem that something could still wake it.
             if state.wanted {
                 state.task = Some(task.remote());
             }
@@ -401,23 +405,23 @@ impl<T: Send + 'static> Completion<T> {
 }
 
 impl<T> Completion<T> {
-    /// The future has been dropped: when it was done, or because the task is cancelled.
+    /// Called when the future has been dropped, after its completion or by a cancellation.
     fn finish(mut self, result: Result<T, Payload>, cancelled: bool) {
         let Some(shared) = self.shared.take() else {
             return;
         };
         let result = result.map_err(|payload| {
-            let who = shared.about(self.spawned_at);
-            JoinError::panicked(who, payload)
+            let meta = shared.about(self.spawned_at);
+            JoinError::panicked(meta, payload)
         });
         match shared.complete(result, cancelled) {
-            // Nobody can await it: it is the runtime that is told.
+            // No handle is left: the runtime reports the panic.
             Some(Err(error)) => {
                 if let Ok(payload) = error.try_into_panic() {
                     resume_unwind(payload);
                 }
             }
-            // Its destructor's panic is not the task's.
+            // A panic of the output's destructor is not a panic of the task.
             unwanted => discard(unwanted),
         }
     }
@@ -426,7 +430,7 @@ impl<T> Completion<T> {
 pin_project! {
     /// The future of a task that was spawned through a handle.
     struct Started<F, T> {
-        // Until it is dropped.
+        // `None` once it is dropped.
         #[pin]
         future: Option<F>,
         completion: Option<Completion<T>>,
@@ -457,7 +461,7 @@ impl<F: Future<Output = T>, T> Future for Started<F, T> {
             Ok(Poll::Ready(output)) => Ok(output),
             Err(payload) => Err(payload),
         };
-        // It is an `async` block that is over: nothing is left in it that could panic.
+        // A completed `async` block holds no values, so dropping it cannot panic.
         this.future.set(None);
         if let Some(completion) = this.completion.take() {
             completion.finish(result, false);
@@ -469,8 +473,8 @@ impl<F: Future<Output = T>, T> Future for Started<F, T> {
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            let who = shared.about(self.spawned_at);
-            let unwanted = shared.complete(Err(JoinError::cancelled(who)), false);
+            let meta = shared.about(self.spawned_at);
+            let unwanted = shared.complete(Err(JoinError::cancelled(meta)), false);
             drop(unwanted);
         }
     }
@@ -482,8 +486,8 @@ impl<T> Shared<T> {
         task.map_or(TaskLabel::not_started(spawned_at), |task| task.label())
     }
 
-    /// Leaves the result for the handle, and wakes who awaits it. What the handle does
-    /// not want comes back.
+    /// Stores the result for the handle, and wakes the task that awaits it. Returns the result if
+    /// the handle is gone.
     fn complete(
         &self,
         result: Result<T, JoinError>,

@@ -1,8 +1,8 @@
-//! `seeded.rs` without the feature `testing`: always first come, first served.
+//! Replaces `seeded.rs` without the feature `testing`: always first in, first out.
 
 use std::ops::Deref;
 
-/// An order that can be repeated: a type without values.
+/// A reproducible order, as a type without values.
 #[derive(Debug)]
 pub(crate) enum Order {}
 
@@ -20,7 +20,7 @@ impl Order {
     }
 }
 
-/// A reference to an [`Order`]: a type without values.
+/// A reference to an [`Order`], as a type without values.
 #[derive(Debug, Clone)]
 pub(crate) enum SharedOrder {}
 

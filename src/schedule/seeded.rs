@@ -1,10 +1,10 @@
-//! The order in which tasks run, for runs that can be repeated: shuffled by a seed, and recorded
-//! as a hash.
+//! The order in which tasks run, for reproducible runs: it is shuffled by a seed, and recorded as a
+//! hash.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// In which order tasks run that are ready at the same time:
+/// The order in which tasks that are ready at the same time run, set by
 /// [`Builder::schedule`](crate::runtime::Builder::schedule). Needs the feature `testing`.
 ///
 /// # Examples
@@ -31,16 +31,18 @@ use std::rc::Rc;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Schedule {
-    /// First come, first served.
+    /// First in, first out.
     #[default]
     Fifo,
-    /// Each batch is shuffled by this seed: the tasks that are ready, each of which still
-    /// has its turn once before any has a second; the timers that are due at the same
-    /// instant; what the system reports in one go.
+    /// The order is shuffled by this seed. This applies to
+    ///
+    /// * the tasks that are ready. Each is still polled once before any of them is polled again;
+    /// * the timers that are due at the same instant;
+    /// * the events that the system reports together.
     Shuffled(u64),
 }
 
-/// A generator of numbers (splitmix64) that are the same on every run.
+/// A random number generator (splitmix64) with the same numbers on every run.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(Cell<u64>);
 
@@ -55,9 +57,9 @@ impl Random {
         mix(state)
     }
 
-    /// A number below `limit`, which is not 0.
+    /// Returns a number below `limit`, which must not be 0.
     pub(crate) fn below(&self, limit: u64) -> u64 {
-        // The upper half of the product: as even as 64 bits allow, without a division.
+        // The upper half of the product: as uniform as 64 bits allow, without a division.
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }
 
@@ -69,7 +71,7 @@ impl Random {
     }
 }
 
-/// Every bit of the result depends on every bit of `z`.
+/// Mixes the bits: every bit of the result depends on every bit of `z`.
 fn mix(z: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -79,11 +81,11 @@ fn mix(z: u64) -> u64 {
 /// A reference to an [`Order`].
 pub(crate) type SharedOrder = Rc<Order>;
 
-/// The order of a runtime whose runs can be repeated.
+/// The order of a runtime whose runs are reproducible.
 #[derive(Debug)]
 pub(crate) struct Order {
     pub(crate) seed: u64,
-    /// None for first come, first served.
+    /// `None` for first in, first out.
     random: Option<Random>,
     hash: Cell<u64>,
 }
@@ -112,12 +114,12 @@ impl Order {
     }
 
     /// Records which task runs next.
-    pub(crate) fn note(&self, who: u64) {
-        let hash = self.hash.get().rotate_left(5) ^ who;
+    pub(crate) fn note(&self, task: u64) {
+        let hash = self.hash.get().rotate_left(5) ^ task;
         self.hash.set(mix(hash.wrapping_add(0x9e37_79b9_7f4a_7c15)));
     }
 
-    /// The hash of all that was recorded.
+    /// Returns the hash of the recorded order.
     pub(crate) fn hash(&self) -> u64 {
         self.hash.get()
     }

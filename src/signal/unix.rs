@@ -1,4 +1,4 @@
-//! The signals of Unix, each as a stream.
+//! Unix signals as streams.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -14,18 +14,22 @@ use signal_hook::low_level::{pipe, signal_name, unregister};
 
 use crate::io::{Async, AsyncRead};
 
-/// Listens to a signal until the [`Signal`] is dropped.
+/// Listens to a signal, until the [`Signal`] is dropped.
 ///
-/// There may be any number of listeners, on any threads. Each of them receives every signal. The
-/// first one disables the default action of the signal for the rest of the process: a signal
-/// without listeners is ignored after that.
+/// There can be any number of listeners, on any threads, and each receives every signal. The
+/// first listener disables the signal's default action for the rest of the process: a signal
+/// that arrives when there are no listeners any more is ignored.
 ///
 /// # Errors
 ///
-/// Returns an error for signals that cannot be handled (`SIGKILL`, `SIGSTOP`), and for those that
-/// report a fault of the program itself (`SIGSEGV`, `SIGILL`, `SIGFPE`). Returns an error if the
-/// handler cannot be installed, if there are no file descriptors left (a listener takes two), and
-/// outside of a runtime.
+/// Returns an error
+///
+/// * for signals that cannot be handled (`SIGKILL`, `SIGSTOP`);
+/// * for signals that must not be handled, because they report a fault of the program itself
+///   (`SIGSEGV`, `SIGILL`, `SIGFPE`);
+/// * if the handler cannot be installed, or if there are no file descriptors left (a listener
+///   uses two);
+/// * outside of a runtime.
 ///
 /// # Examples
 ///
@@ -59,11 +63,10 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
     Ok(Signal { id, kind, reader })
 }
 
-/// A listener to one signal: a [`Stream`] without an end. [`signal`] makes it.
+/// A listener to one kind of signal, made by [`signal`]. It is a [`Stream`] that never ends.
 ///
-/// Signals of a kind coalesce, here as in the kernel: those that have come since the
-/// listener last reported one are reported as one. The last of them is never lost: one
-/// that comes after a report leads to another.
+/// Signals of a kind coalesce, as they do in the kernel: all that have arrived since the last
+/// report are reported as one. A signal that arrives after a report is always reported.
 ///
 /// # Examples
 ///
@@ -85,17 +88,17 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
 pub struct Signal {
     id: SigId,
     kind: SignalKind,
-    /// The handler writes a byte into its other end, unless that is full.
+    /// The signal handler writes a byte into the other end, unless the buffer is full.
     reader: Async<UnixStream>,
 }
 
 impl Signal {
-    /// It is listened to by the crate itself, and no task goes on when it comes.
+    /// Marks a listener of the crate itself: no task waits for it.
     pub(crate) fn set_background(&self) {
         self.reader.set_background();
     }
 
-    /// Waits for the signal. One that has come since the last report counts.
+    /// Waits for the signal. Returns at once if it has arrived since the last report.
     ///
     /// # Errors
     ///
@@ -113,15 +116,15 @@ impl Signal {
     /// let mut terminate = signal(SignalKind::terminate())?;
     /// # rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)?;
     /// terminate.recv().await?;
-    /// println!("ending in order");
+    /// println!("shutting down");
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn recv(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Ready once for all signals that have come since it last was. If it is pending,
-    /// the task is woken by the next.
+    /// Polls for the signal. All signals that have arrived since the last report are reported as
+    /// one. If it is pending, the next signal wakes the task.
     ///
     /// # Errors
     ///
@@ -141,10 +144,10 @@ impl Signal {
         let mut bytes = [0; 128];
         let mut read = ready!(Pin::new(&mut self.reader).poll_read(cx, &mut bytes))?;
         if read == 0 {
-            // The registration holds the other end: somebody has closed a foreign fd.
+            // The registration keeps the other end open: other code has closed its fd.
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
-        // A full buffer: the rest stands for signals that have come, too.
+        // The buffer was full: the remaining bytes also stand for signals that have arrived.
         while read == bytes.len() {
             read = self.reader.get_ref().read(&mut bytes).unwrap_or(0);
         }
@@ -165,8 +168,7 @@ impl Stream for Signal {
 
 impl Drop for Signal {
     fn drop(&mut self) {
-        // Before the reader is closed: a handler that writes after that would raise
-        // SIGPIPE.
+        // Before the reader is closed: writing after that would raise SIGPIPE in the handler.
         unregister(self.id);
     }
 }
@@ -177,7 +179,7 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// Which signal: one of those with a name here, or any by its number.
+/// A kind of signal: one of those with a constructor here, or any other by its number.
 ///
 /// # Examples
 ///
@@ -191,7 +193,7 @@ impl fmt::Debug for Signal {
 pub struct SignalKind(i32);
 
 impl SignalKind {
-    /// The signal with this number.
+    /// Returns the kind with this number.
     ///
     /// # Examples
     ///
@@ -203,7 +205,7 @@ impl SignalKind {
         SignalKind(number)
     }
 
-    /// Its number.
+    /// Returns the number of the signal.
     ///
     /// # Examples
     ///
@@ -241,19 +243,19 @@ macro_rules! kinds {
 }
 
 kinds! {
-    alarm: SIGALRM, "the timer of `alarm` has expired";
-    child: SIGCHLD, "a child process has changed its state";
-    hangup: SIGHUP, "the terminal is gone; for a daemon, by custom, to read its configuration anew";
+    alarm: SIGALRM, "the timer set by `alarm` has expired";
+    child: SIGCHLD, "the state of a child process has changed";
+    hangup: SIGHUP, "the terminal was closed. A daemon usually reloads its configuration";
     interrupt: SIGINT, "Ctrl-C";
-    pipe: SIGPIPE, "a write to a pipe that nobody reads";
+    pipe: SIGPIPE, "a write to a pipe without a reader";
     quit: SIGQUIT, "Ctrl-\\\\";
-    terminate: SIGTERM, "asks the process to end, as `kill` does";
-    user_defined1: SIGUSR1, "what the program makes of it";
-    user_defined2: SIGUSR2, "what the program makes of it";
-    window_change: SIGWINCH, "the terminal has another size";
+    terminate: SIGTERM, "a request to terminate, sent by `kill` by default";
+    user_defined1: SIGUSR1, "for use by the program";
+    user_defined2: SIGUSR2, "for use by the program";
+    window_change: SIGWINCH, "the size of the terminal has changed";
 }
 
-/// Its name, where it has one.
+/// Writes the name of the signal, or its number if it has no name.
 impl fmt::Display for SignalKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match signal_name(self.0) {

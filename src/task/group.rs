@@ -1,4 +1,4 @@
-//! Tasks that belong together: the first failure cancels the rest.
+//! Groups of tasks, in which the first failure cancels the rest.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -17,15 +17,16 @@ use crate::hooks::WaitReason;
 use crate::panics::{Panics, Payload};
 use crate::task_cell::{WakeTarget, note};
 
-/// Tasks that belong together.
+/// A group of tasks that succeed or fail together.
 ///
-/// The first task that returns an error or panics cancels the others at once, even if no task
-/// waits for the group. Results that were returned before can still be taken with
-/// [`next`](TaskGroup::next). Dropping the group cancels all tasks, so none outlives it. If the
-/// destructor of a cancelled task panics, that is reported as for a [detached](Task::detach)
-/// task.
+/// When a task returns an error or panics, all other tasks of the group are cancelled at once,
+/// even if no task waits for the group. Results of tasks that had finished before can still be
+/// received with [`next`](TaskGroup::next). If the destructor of a cancelled task panics, the panic
+/// is reported like that of a [detached](Task::detach) task.
 ///
-/// Tasks can spawn siblings, through a [`Spawner`].
+/// Dropping the group cancels all its tasks, so no task outlives the group.
+///
+/// A task can spawn siblings through a [`Spawner`].
 ///
 /// # Examples
 ///
@@ -45,7 +46,7 @@ pub struct TaskGroup<T, E> {
     group: Rc<Group<T, E>>,
 }
 
-/// Spawns into a [`TaskGroup`], from wherever on its thread.
+/// Spawns tasks into a [`TaskGroup`], from any task on its thread.
 ///
 /// # Examples
 ///
@@ -85,7 +86,7 @@ struct Finished {
 }
 
 impl<T: 'static, E: 'static> TaskGroup<T, E> {
-    /// A group without tasks.
+    /// Returns a group without tasks.
     ///
     /// # Examples
     ///
@@ -104,7 +105,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         }
     }
 
-    /// Spawns a task into the group. After a failure it is dropped at once.
+    /// Spawns a task into the group. After a failure of the group, the future is dropped at once.
     ///
     /// # Panics
     ///
@@ -118,7 +119,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         self.group.spawn(future);
     }
 
-    /// How children spawn siblings.
+    /// Returns a handle with which tasks can spawn siblings.
     ///
     /// # Examples
     ///
@@ -128,7 +129,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         Spawner { group }
     }
 
-    /// How many tasks are in the group: all whose result has not been taken.
+    /// Returns the number of tasks in the group: those whose result has not been received.
     ///
     /// # Examples
     ///
@@ -147,7 +148,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         self.group.tasks.borrow().len()
     }
 
-    /// Whether no task is in the group.
+    /// Returns whether the group has no tasks.
     ///
     /// # Examples
     ///
@@ -156,16 +157,17 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         self.len() == 0
     }
 
-    /// Waits for the next task to finish, and returns its result. Returns `None` if the group is
-    /// empty.
+    /// Waits for the next task to finish, and returns its result. Returns `None` if the group has
+    /// no tasks.
     ///
-    /// The first error has cancelled all other tasks. They have been dropped when it is returned.
+    /// Results are returned in the order in which the tasks finish. Before the first error is
+    /// returned, all other tasks have been cancelled and dropped.
     ///
     /// # Panics
     ///
-    /// Resumes the panic of a task, which has cancelled the others. Panics if a task was
-    /// cancelled because its runtime is gone. The results of the others are kept for the next
-    /// call.
+    /// Resumes the panic of a task, which has cancelled the others. Also panics if a task was
+    /// cancelled because its runtime was dropped. The results of the other tasks are left for the
+    /// next call.
     ///
     /// # Cancel safety
     ///
@@ -194,21 +196,20 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         next.map(|(_, result)| result)
     }
 
-    /// Waits for all tasks, and returns what they returned in the order in which they
-    /// were spawned.
+    /// Waits for all tasks, and returns their outputs in the order in which the tasks were spawned.
     ///
     /// # Errors
     ///
-    /// The first error of a task. The others have been cancelled then, and are gone.
+    /// Returns the first error of a task. All other tasks have been cancelled and dropped before.
     ///
     /// # Panics
     ///
-    /// With the panic of a task, which has cancelled the others. If a task was cancelled
-    /// because its runtime is gone: no result is left out silently.
+    /// Resumes the panic of a task, which has cancelled the others. Also panics if a task was
+    /// cancelled because its runtime was dropped.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it cancels all tasks.
+    /// Dropping the future cancels all tasks.
     ///
     /// # Examples
     ///
@@ -232,16 +233,17 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         Ok(outputs.into_values().collect())
     }
 
-    /// Cancels all tasks, and waits until they are gone.
+    /// Cancels all tasks, and waits until they have been dropped.
     ///
     /// # Panics
     ///
-    /// With the panic of a task or of its destructor, when all are gone. If there are
-    /// several, the others are reported as for [detached](Task::detach) tasks.
+    /// Resumes the first panic of a task or its destructor, after all tasks have been dropped.
+    /// Further panics are reported like those of [detached](Task::detach) tasks.
     ///
     /// # Cancel safety
     ///
-    /// They are cancelled in any case.
+    /// The tasks are cancelled by the first poll. If the future is dropped before that, the group
+    /// is dropped with it, which also cancels them.
     ///
     /// # Examples
     ///
@@ -258,7 +260,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     pub async fn cancel(self) {
         self.group.is_closed.set(true);
         let tasks = self.group.tasks.take();
-        // Cancelled before the first wait: one of the tasks may be the one that calls this.
+        // All are cancelled before the first wait, since the caller may be one of the tasks.
         tasks.values().for_each(Task::cancel_now);
         let mut first = ReportOnDrop(None);
         for mut task in tasks.into_values() {
@@ -279,7 +281,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     }
 }
 
-/// The name of a task, and its panic. Reports the panic unless it is taken.
+/// The name of a task and the payload of its panic, which is reported unless it is taken.
 struct ReportOnDrop(Option<(String, Payload)>);
 
 impl Drop for ReportOnDrop {
@@ -306,8 +308,8 @@ impl<T, E> Drop for TaskGroup<T, E> {
 }
 
 impl<T: 'static, E: 'static> Spawner<T, E> {
-    /// Spawns a task into the group. After a failure, and when the group is gone, it is
-    /// dropped at once.
+    /// Spawns a task into the group. After a failure of the group, or when it has been dropped, the
+    /// future is dropped at once.
     ///
     /// # Panics
     ///
@@ -383,7 +385,7 @@ impl<T, E> Group<T, E> {
         if self.tasks.borrow().is_empty() {
             return Poll::Ready(None);
         }
-        // The place is empty while the old waker is dropped: that may be user code.
+        // The old waker is dropped while the cell is empty, since its destructor may be user code.
         drop(self.finished.waiter.take());
         let waiter = WakeTarget::new(cx.waker());
         drop(self.finished.waiter.replace(waiter));
@@ -407,7 +409,7 @@ impl<T, E> Group<T, E> {
     }
 }
 
-/// Drops futures, which is user code. So the caller holds no borrow.
+/// Drops futures, which runs user code: the caller must not hold a borrow.
 fn cancel<T, E>(tasks: BTreeMap<u64, Task<Result<T, E>>>, panics: &mut Panics) {
     for task in tasks.into_values() {
         panics.catch(|| drop(task));
@@ -475,7 +477,7 @@ impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
         self.finished.numbers.borrow_mut().push_back(self.number);
         let waiter = self.finished.waiter.take();
-        // The thread may unwind from the destructor of the future.
+        // The thread may be unwinding from the destructor of the future.
         let mut panics = Panics::default();
         panics.catch(|| waiter.wake());
         panics.resume();

@@ -1,4 +1,4 @@
-//! Values that belong to a task: what asyncio calls context variables.
+//! Task-local values, like the context variables of asyncio.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,10 +9,10 @@ use std::thread;
 
 use pin_project_lite::pin_project;
 
-/// Declares values that belong to a task: set for the length of a future, seen by all
-/// that runs in it, and by nobody else.
+/// Declares task-local values. A value is set for a future, and is only visible while that future
+/// is polled or dropped.
 ///
-/// A spawned task does not inherit them: pass the value on, with
+/// A spawned task does not inherit the value. To pass it on, write
 /// `spawn(KEY.scope(KEY.get(), future))`.
 ///
 /// # Examples
@@ -21,7 +21,7 @@ use pin_project_lite::pin_project;
 /// use soloist::{block_on, spawn, task::yield_now, task_local};
 ///
 /// task_local! {
-///     /// The request that is being answered.
+///     /// The number of the current request.
 ///     static REQUEST: u32;
 /// }
 ///
@@ -31,10 +31,10 @@ use pin_project_lite::pin_project;
 /// }
 ///
 /// block_on(async {
-///     let a = spawn(REQUEST.scope(1, log("came")));
-///     let b = spawn(REQUEST.scope(2, log("came, too")));
-///     assert_eq!(a.await, "request 1: came");
-///     assert_eq!(b.await, "request 2: came, too");
+///     let a = spawn(REQUEST.scope(1, log("started")));
+///     let b = spawn(REQUEST.scope(2, log("started")));
+///     assert_eq!(a.await, "request 1: started");
+///     assert_eq!(b.await, "request 2: started");
 /// });
 /// ```
 #[macro_export]
@@ -51,7 +51,7 @@ macro_rules! task_local {
     )+};
 }
 
-/// A value that belongs to a task, declared with [`task_local!`](crate::task_local).
+/// The key of a task-local value, declared with [`task_local!`](crate::task_local).
 ///
 /// # Examples
 ///
@@ -75,9 +75,9 @@ impl<T: 'static> LocalKey<T> {
         LocalKey { value }
     }
 
-    /// Runs `future` with this value. A scope in a scope hides the outer value.
+    /// Runs `future` with this value. A nested scope hides the value of the outer one.
     ///
-    /// The future is dropped inside of the scope, too: its destructors see the value.
+    /// The future is also dropped with this value, so its destructors can read it.
     ///
     /// # Cancel safety
     ///
@@ -103,13 +103,13 @@ impl<T: 'static> LocalKey<T> {
         }
     }
 
-    /// Calls `f` with the value. A scope of the same key that is dropped inside of `f`
-    /// sees this value, and not its own.
+    /// Calls `f` with the value. If a scope of the same key is dropped inside of `f`, its
+    /// destructors see this value instead of their own.
     ///
     /// # Panics
     ///
-    /// Outside of a scope; [`try_with`](LocalKey::try_with) does not. Polling a scope of
-    /// the same key inside of `f`.
+    /// Panics outside of a scope, unlike [`try_with`](LocalKey::try_with). Polling a scope of the
+    /// same key inside of `f` panics, too.
     ///
     /// # Examples
     ///
@@ -122,7 +122,7 @@ impl<T: 'static> LocalKey<T> {
         }
     }
 
-    /// Calls `f` with the value, if there is one.
+    /// Calls `f` with the value. Returns `None` outside of a scope.
     ///
     /// # Examples
     ///
@@ -138,11 +138,11 @@ impl<T: 'static> LocalKey<T> {
         self.value.try_with(call).ok().flatten()
     }
 
-    /// A copy of the value.
+    /// Returns a clone of the value.
     ///
     /// # Panics
     ///
-    /// Outside of a scope.
+    /// Panics outside of a scope.
     ///
     /// # Examples
     ///
@@ -155,8 +155,8 @@ impl<T: 'static> LocalKey<T> {
         self.with(T::clone)
     }
 
-    /// Runs `f` with `value` in its place, and puts what was there back. Inside of `with`
-    /// the value there cannot be replaced: `f` runs with that one.
+    /// Runs `f` with `value` set, and restores the previous value after that. Inside of `with` the
+    /// value cannot be replaced, so `f` runs with the current one.
     fn enter<R>(&'static self, value: &mut Option<T>, f: impl FnOnce() -> R) -> R {
         struct Leave<'a, T: 'static> {
             key: &'static LocalKey<T>,
@@ -171,7 +171,8 @@ impl<T: 'static> LocalKey<T> {
         f()
     }
 
-    /// Whether it could be done: not inside of `with`, nor when the thread is ending.
+    /// Swaps the current value with `value`. Returns false if it cannot: inside of `with`, and when
+    /// the thread is ending.
     fn swap(&'static self, value: &mut Option<T>) -> bool {
         let swap = |held: &RefCell<Option<T>>| {
             let held = held.try_borrow_mut();
@@ -193,7 +194,7 @@ pin_project! {
         T: 'static,
     {
         key: &'static LocalKey<T>,
-        // Here while the future is at rest.
+        // The value while the future is not being polled.
         value: Option<T>,
         #[pin]
         future: Option<F>,

@@ -1,4 +1,4 @@
-//! One test under many seeds; and the seed that fails, again.
+//! Runs a test with many seeds, and repeats the run of a seed that fails.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,10 +10,10 @@ use crate::panics::Payload;
 use crate::runtime::Schedule;
 use crate::stderr;
 
-/// Names the seed to run alone: `17`, or `17@` and the schedule's hash.
+/// The environment variable with the only seed to run: `17`, or `17@` and the schedule's hash.
 const VARIABLE: &str = "SOLOIST_SEED";
 
-/// What a test returns that [`explore`] runs: nothing, or a `Result`.
+/// The return type of a test that [`explore`] runs: `()` or a `Result`.
 ///
 /// # Examples
 ///
@@ -27,7 +27,7 @@ const VARIABLE: &str = "SOLOIST_SEED";
 /// });
 /// ```
 pub trait Outcome {
-    /// What has failed, if something has.
+    /// Returns a description of the failure, or `None` if the test has passed.
     fn failure(self) -> Option<String>;
 }
 
@@ -46,7 +46,7 @@ impl<T: Outcome, E: fmt::Debug> Outcome for Result<T, E> {
     }
 }
 
-/// What [`explore`] has seen.
+/// The statistics of [`explore`].
 ///
 /// # Examples
 ///
@@ -60,42 +60,40 @@ impl<T: Outcome, E: fmt::Debug> Outcome for Result<T, E> {
 ///     }
 /// });
 /// assert_eq!(explored.seeds, 100);
-/// // Three tasks can run in six orders; and main may be woken by each of them.
+/// // Three tasks can run in six orders, and each of them may wake the test itself.
 /// assert!(explored.schedules >= 6);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Explored {
-    /// How many seeds were run.
+    /// The number of seeds that were run.
     pub seeds: usize,
-    /// How many different orders of polls they have led to. If that is one, the test has
-    /// nothing that could come in another order.
+    /// The number of different orders of polls. If it is 1, the test has only one possible order.
     pub schedules: usize,
 }
 
-/// Runs a test under many seeds, each on a runtime of its own with a virtual clock and
-/// [`Schedule::Shuffled`], and stops at the first that fails.
+/// Runs a test with many seeds, and stops at the first seed that fails. Each run has its own runtime
+/// with a virtual clock and [`Schedule::Shuffled`].
 ///
-/// A test fails by a panic, also one of a task that is detached, by returning an error, and
-/// by a deadlock, as in [`testing::block_on`](super::block_on). Then the seed is printed on
-/// standard error, with the command that runs it alone.
+/// A test fails if it or a detached task panics, if it returns an error, and on a deadlock, as
+/// described for [`testing::block_on`](super::block_on). Then the seed is printed on standard error,
+/// with a command that runs only this seed.
 ///
-/// **`SOLOIST_SEED=17`** in the environment runs only this seed, whatever `seeds` says: the
-/// same polls in the same order. `SOLOIST_SEED=17@6b1d...`, with the hash that was printed,
-/// also checks that they are the same. They are, if nothing else decides what the test does:
-/// the order of a `HashMap`, other threads, real sockets, the system's clock.
-/// [`testing::net`](super::net) is a network that does not.
-/// [`testing::net`](super::net) is a network that does not.
+/// **`SOLOIST_SEED=17`** in the environment replaces `seeds` by this one seed, and repeats its run:
+/// the same polls in the same order. `SOLOIST_SEED=17@6b1d...`, with the hash that was printed, also
+/// checks that the order is the same. It is the same if the test depends only on the seed, and not
+/// on the order of a `HashMap`, other threads, real sockets or the system's clock. Use
+/// [`testing::net`](super::net) instead of real sockets.
 ///
 /// # Panics
 ///
-/// As the test that has failed. If `SOLOIST_SEED` is no seed. Inside of a running runtime.
+/// Panics with the panic of the test that has failed. Also panics if `SOLOIST_SEED` is not a seed,
+/// and inside of a running runtime.
 ///
 /// # Examples
 ///
-/// Two customers want the last seat. Each looks whether there is one, pays, and takes it.
-/// The second comes while the first pays, and first come, first served hides what that can
-/// lead to. Another order shows it:
+/// Two customers want the last seat. Each checks that there is one, pays, and takes it. The second
+/// customer starts while the first one pays. In the default order this works, but not in another:
 ///
 /// ```should_panic
 /// use std::cell::Cell;
@@ -104,7 +102,7 @@ pub struct Explored {
 ///
 /// async fn book(seats: &Cell<i32>) {
 ///     if seats.get() > 0 {
-///         yield_now().await; // Pays.
+///         yield_now().await; // The customer pays.
 ///         seats.set(seats.get() - 1);
 ///     }
 /// }
@@ -114,7 +112,7 @@ pub struct Explored {
 ///     let (first, second) = (seats.clone(), seats.clone());
 ///     let first = spawn(async move { book(&first).await });
 ///     let second = spawn(async move {
-///         yield_now().await; // Comes a little later.
+///         yield_now().await; // Starts a little later.
 ///         book(&second).await;
 ///     });
 ///     first.await;
@@ -153,7 +151,7 @@ where
     }
 }
 
-/// Runs the test once. Returns what it panicked with, and the hash of its schedule.
+/// Runs the test once. Returns its panic, and the hash of its schedule.
 fn run<F, Fut>(seed: u64, test: &mut F) -> (Result<(), Payload>, u64)
 where
     F: FnMut() -> Fut,
@@ -164,11 +162,11 @@ where
     let mut hash = 0;
     let result = catch_unwind(AssertUnwindSafe(|| {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            // Made inside of the runtime: it may spawn already.
+            // `test` is called inside of the runtime, since it may spawn tasks.
             runtime.block_on(async { test().await.failure() })
         }));
         hash = runtime.schedule_hash();
-        // Its tasks are dropped: that may panic, too.
+        // This drops the tasks, which may panic, too.
         drop(runtime);
         match outcome {
             Ok(None) => {}
@@ -179,7 +177,7 @@ where
     (result, hash)
 }
 
-/// What to run alone.
+/// The only seed to run.
 struct Wanted {
     seed: u64,
     hash: Option<u64>,
@@ -240,7 +238,7 @@ where
     }
 }
 
-/// What is said of a seed that fails.
+/// Returns the message about a seed that fails.
 fn failed(seed: u64, hash: u64, passed: usize) -> String {
     let thread = std::thread::current();
     let test = thread.name().filter(|name| *name != "main");

@@ -1,14 +1,14 @@
-//! A network in memory: a client and a server in one test, deterministic to the byte.
+//! An in-memory network, for deterministic tests of clients and servers.
 //!
-//! [`TcpListener`] and [`TcpStream`] have the methods of those in [`net`](crate::net), and
-//! are read and written through the same traits. What they send goes over the [`Network`] of
-//! the runtime, whose links have a latency and a bandwidth, split writes and reads, break,
-//! and are cut, all by a seed and by the clock of the runtime. No system call is made: with
-//! [`testing::block_on`](super::block_on) and [`testing::explore`](super::explore) it takes
-//! no time, and every run is the same.
+//! [`TcpListener`] and [`TcpStream`] have the methods of those in [`net`](crate::net), and implement
+//! the same traits. They are connected through the [`Network`] of the runtime. Its links have a
+//! latency and a bandwidth, can split reads and writes, reset connections, and be cut. All of this
+//! is controlled by a seed and by the clock of the runtime. No system call is made. With
+//! [`testing::block_on`](super::block_on) and [`testing::explore`](super::explore), communication
+//! takes no time, and every run is the same.
 //!
-//! Code that is to be tested with it takes its streams as `impl AsyncRead + AsyncWrite`, or
-//! imports one of the two:
+//! The code under test is generic over `impl AsyncRead + AsyncWrite`, or imports one of the two
+//! implementations:
 //!
 //! ```
 //! #[cfg(not(test))]
@@ -22,36 +22,35 @@
 //!
 //! # Hosts
 //!
-//! A host is an IP address, and needs no setting up: whoever listens at `10.0.0.1:80` is on
-//! the host `10.0.0.1`. Whoever connects is on `127.0.0.1` (or `::1`), unless it runs in
-//! [`on_host`]. Each pair of hosts has a [`Link`], in both directions.
+//! A host is an IP address, and does not have to be set up. A listener at `10.0.0.1:80` is on the
+//! host `10.0.0.1`. A connecting task is on `127.0.0.1` (or `::1`), unless it runs in [`on_host`].
+//! Each pair of hosts has a [`Link`], in both directions.
 //!
 //! # Compared with the system's TCP
 //!
-//! Streams and listeners behave as those of Linux on its loopback device: the kinds of
-//! errors and their order, what a shutdown leaves to be read, what a reset discards, which
-//! addresses are still known. One table of tests is run against both networks. Other systems
-//! differ from Linux in details, for example in the error of a write to a peer that has
-//! closed.
+//! Streams and listeners behave like those of Linux on the loopback device. This includes the kinds
+//! and the order of errors, the bytes that can be read after a shutdown, the bytes that a reset
+//! discards, and the addresses that are known after an error. The same tests run against both
+//! networks. Other systems differ from Linux in details, for example in the error of a write after
+//! the peer has closed.
 //!
-//! These differ:
+//! There are these differences:
 //!
-//! * The buffers of the system hold megabytes. Here the window of the [`Link`] does, 64 KiB by
-//!   default.
-//! * Small writes are sent at once, whatever `nodelay` says, and a drop with a linger time does
-//!   not block.
-//! * A connection attempt that finds the backlog full is repeated every second, until it
-//!   succeeds or is dropped. Linux doubles the time, and gives up after about two minutes.
+//! * The system's buffers hold megabytes. Here, the window of the [`Link`] limits the bytes that are
+//!   not yet read, to 64 KiB by default.
+//! * Small writes are sent at once, independently of `nodelay`. Dropping a stream with a linger time
+//!   does not block.
+//! * If the backlog is full, connecting is retried every second, until it succeeds or is dropped.
+//!   Linux doubles the pauses, and gives up after about two minutes.
 //!
-//! # What is left out
+//! # Limitations
 //!
-//! Streams have no file descriptor, so there is no `into_std`. Bytes are not lost, for TCP
-//! would send them again: what a cut link holds back arrives when it is healed. The window
-//! opens as soon as the reader reads. There are no datagrams.
+//! Streams have no file descriptor, so there is no `into_std`. Bytes are never lost, since TCP would
+//! send them again: bytes that a cut link holds back arrive when it is healed. The window opens as
+//! soon as the reader reads. There are no datagrams.
 
-// All functions in these are `#[inline]`, which says that they are compiled where they are
-// used: in tests. Else every program that builds this crate would wait for them, by a sixth
-// of the crate's time.
+// All functions in these modules are `#[inline]`, so that they are only compiled in the crates that
+// use them, which are tests. Otherwise the build of this crate would take a sixth longer.
 mod connection;
 mod listener;
 mod network;
@@ -67,7 +66,7 @@ pub use self::stream::TcpStream;
 pub use crate::net::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 use crate::task::LocalKey;
 
-/// On which host this task is.
+/// The host of the current task.
 static HOST: LocalKey<IpAddr> = {
     thread_local! {
         static VALUE: RefCell<Option<IpAddr>> = const { RefCell::new(None) };
@@ -75,13 +74,13 @@ static HOST: LocalKey<IpAddr> = {
     LocalKey::__new(&VALUE)
 };
 
-/// Runs `future` on this host: connections that it opens come from there. A task that it
-/// spawns is not there, unless that is said again.
+/// Runs `future` on a host: connections that it opens come from this host. Tasks that it spawns do
+/// not inherit the host.
 ///
 /// # Panics
 ///
-/// If `host` is neither an IP address nor a [name](Network::add_name) of one. Outside of a
-/// runtime.
+/// Panics if `host` is neither an IP address nor a [name](Network::add_name) of one, and outside of
+/// a runtime.
 ///
 /// # Examples
 ///
@@ -106,7 +105,7 @@ pub fn on_host<F: Future>(host: &str, future: F) -> impl Future<Output = F::Outp
     HOST.scope(host, future)
 }
 
-/// From where a connection to this address comes.
+/// Returns the host from which the current task connects to this address.
 fn here(to: IpAddr) -> IpAddr {
     let local: IpAddr = match to {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

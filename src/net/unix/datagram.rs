@@ -1,4 +1,4 @@
-//! Unix datagrams.
+//! Unix datagram sockets.
 
 use std::convert::identity;
 use std::io;
@@ -11,27 +11,29 @@ use crate::executor;
 use crate::net::{ErrorContext, IntoStdError};
 use crate::socket::Socket;
 
-/// A socket for datagrams between programs of one machine. They arrive, and in order.
+/// A socket for datagrams between processes on one machine. Datagrams are delivered reliably and
+/// in order.
 ///
-/// Each call sends or receives one whole datagram. An empty one is a datagram too: 0
-/// bytes are not the end of anything. A clone is another handle to the same socket, so
-/// that one task can receive while another sends.
+/// Each call sends or receives one whole datagram. A datagram can be empty: a length of 0 does not
+/// mean the end of a stream. A clone is another handle to the same socket, so one task can receive
+/// while another sends.
 ///
-/// A datagram that is longer than the buffer of a receive is cut off: the buffer gets
-/// the beginning, and **the rest is gone**. Nothing says so.
+/// A datagram that is longer than the receive buffer is truncated: **the rest is discarded**,
+/// without an error.
 ///
-/// # A receiver that does not keep up
+/// # Slow receivers
 ///
-/// Its queue is short (10 datagrams are Linux's default, `net.unix.max_dgram_qlen`). A
-/// send to a queue that is full waits: [`send`](UnixDatagram::send) until the system says
-/// that there is room. [`send_to`](UnixDatagram::send_to) is told nothing of a queue that
-/// is not its peer's, and asks again: after a millisecond, and then after pauses that
-/// grow to 64 ms. (Systems other than Linux fail instead, with `ENOBUFS`.)
+/// The queue of a receiver is short: 10 datagrams by default on Linux
+/// (`net.unix.max_dgram_qlen`). While the queue is full, [`send`](UnixDatagram::send) waits until
+/// the system reports space in it. The system does not report this for the queues of other
+/// sockets than the connected peer, so [`send_to`](UnixDatagram::send_to) tries again: after one
+/// millisecond, and then after pauses that grow to 64 ms. On systems other than Linux, sending to
+/// a full queue fails with `ENOBUFS` instead.
 ///
 /// # Cancel safety
 ///
-/// A receive that is dropped before it is done has taken no datagram, and a send has sent
-/// none.
+/// A receive that is dropped before it completes has received nothing, and a send has sent
+/// nothing.
 ///
 /// # Examples
 ///
@@ -61,13 +63,14 @@ pub struct UnixDatagram {
 }
 
 impl UnixDatagram {
-    /// Binds a socket to a path, and makes the file there. Nothing removes it.
+    /// Creates a socket, and binds it to a path. This creates a file, which is not removed when the
+    /// socket is closed.
     ///
     /// # Errors
     ///
-    /// If that cannot be done, with the path in its text: `AddrInUse` if there is a file,
-    /// `NotFound` if there is no such directory, `InvalidInput` if the path is too long for
-    /// a socket. Outside of a runtime.
+    /// Returns an error that names the path: `AddrInUse` if the file exists, `NotFound` if the
+    /// directory does not exist, `InvalidInput` if the path is too long for a socket address.
+    /// Also returns an error outside of a runtime.
     ///
     /// # Examples
     ///
@@ -76,7 +79,7 @@ impl UnixDatagram {
         UnixDatagram::bind_addr(&address_of(BINDING, path.as_ref())?)
     }
 
-    /// Binds a socket to an address: a path, or on Linux an abstract name.
+    /// Creates a socket, and binds it to an address: a path or, on Linux, an abstract name.
     ///
     /// # Errors
     ///
@@ -109,7 +112,7 @@ impl UnixDatagram {
         UnixDatagram::try_from(socket.context(BINDING, display(address))?)
     }
 
-    /// Returns a socket without an address: it can send, but receives no answers.
+    /// Creates a socket without an address. It can send, but not be replied to.
     ///
     /// # Errors
     ///
@@ -122,7 +125,7 @@ impl UnixDatagram {
         UnixDatagram::try_from(net::UnixDatagram::unbound()?)
     }
 
-    /// Two sockets that are connected to each other.
+    /// Creates two sockets that are connected to each other.
     ///
     /// # Errors
     ///
@@ -136,13 +139,13 @@ impl UnixDatagram {
         Ok((UnixDatagram::try_from(one)?, UnixDatagram::try_from(other)?))
     }
 
-    /// Connects the socket to the one at a path: [`send`](UnixDatagram::send) sends to it, and
-    /// only datagrams from it are received. The socket can be connected again, to another one.
+    /// Connects to the socket at a path. After that, [`send`](UnixDatagram::send) sends to it, and
+    /// only its datagrams are received. It can be called again, to connect to another socket.
     ///
     /// # Errors
     ///
-    /// Returns an error, which names the path, if there is no such socket: `NotFound` if there is
-    /// no file, `ConnectionRefused` if the file is not a socket or the socket is closed.
+    /// Returns an error that names the path: `NotFound` if there is no file, `ConnectionRefused`
+    /// if the file is not a socket, or if no process has bound it any more.
     ///
     /// # Examples
     ///
@@ -166,7 +169,7 @@ impl UnixDatagram {
         self.connect_addr(&address_of(CONNECTING, path.as_ref())?)
     }
 
-    /// As [`connect`](UnixDatagram::connect), to an address: a path, or on Linux an
+    /// Connects to an address, like [`connect`](UnixDatagram::connect): a path or, on Linux, an
     /// abstract name.
     ///
     /// # Errors
@@ -181,12 +184,12 @@ impl UnixDatagram {
         connected.context(CONNECTING, display(address))
     }
 
-    /// Sends a datagram to the socket that it is connected to, and returns its length.
+    /// Sends a datagram to the connected socket, and returns its length.
     ///
     /// # Errors
     ///
-    /// If it is not connected, if the other socket is gone (`ConnectionRefused`), and if
-    /// the datagram is too long. Outside of a runtime.
+    /// Returns an error if the socket is not connected, if the other socket has been closed
+    /// (`ConnectionRefused`), if the datagram is too long, and outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -208,8 +211,8 @@ impl UnixDatagram {
         self.socket.write_with(|io| io.send(buf)).await
     }
 
-    /// Receives a datagram, and returns its length. What does not fit into the buffer is
-    /// gone.
+    /// Receives a datagram, and returns its length. Bytes that do not fit into the buffer are
+    /// discarded.
     ///
     /// # Errors
     ///
@@ -226,13 +229,13 @@ impl UnixDatagram {
         self.socket.read_with(|io| io.recv(buf)).await
     }
 
-    /// Sends a datagram to the socket at a path, and returns its length. If the queue of that
-    /// socket is full, it tries again after a pause; see [`UnixDatagram`].
+    /// Sends a datagram to the socket at a path, and returns its length. While the receiver's queue
+    /// is full, it tries again from time to time, as described for [`UnixDatagram`].
     ///
     /// # Errors
     ///
-    /// Returns an error, which names the path, if there is no such socket, and if the datagram is
-    /// too long. Returns an error outside of a runtime.
+    /// Returns an error that names the path if there is no such socket, or if the datagram is too
+    /// long. Also returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -246,8 +249,8 @@ impl UnixDatagram {
             .await
     }
 
-    /// As [`send_to`](UnixDatagram::send_to), to an address: a path, or on Linux an
-    /// abstract name.
+    /// Sends a datagram to an address, like [`send_to`](UnixDatagram::send_to): a path or, on Linux,
+    /// an abstract name.
     ///
     /// # Errors
     ///
@@ -277,8 +280,8 @@ impl UnixDatagram {
         }
     }
 
-    /// Receives a datagram, and returns its length and where it came from. What does not
-    /// fit into the buffer is gone.
+    /// Receives a datagram, and returns its length and the address of its sender. Bytes that do not
+    /// fit into the buffer are discarded.
     ///
     /// # Errors
     ///
@@ -296,7 +299,8 @@ impl UnixDatagram {
     }
 
     forward_to_std! {
-        /// The address that it is bound to: without a name, if it is not.
+        /// Returns the address that the socket is bound to. It is unnamed if the socket is not
+        /// bound.
         ///
         /// # Errors
         ///
@@ -312,11 +316,11 @@ impl UnixDatagram {
         /// ```
         pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-        /// The address of the socket that it is connected to.
+        /// Returns the address of the connected socket.
         ///
         /// # Errors
         ///
-        /// If it is not connected.
+        /// Returns an error if the socket is not connected.
         ///
         /// # Examples
         ///
@@ -328,9 +332,8 @@ impl UnixDatagram {
         /// ```
         pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-        /// Shuts down the read direction, the write direction, or both. After `Write`, sends
-        /// fail. After `Read`, receives return 0 bytes once the datagrams that have arrived are
-        /// consumed.
+        /// Shuts down one or both directions. After `Write`, sending fails. After `Read`, receiving
+        /// returns 0 once the queue is empty.
         ///
         /// # Errors
         ///
@@ -372,8 +375,8 @@ impl_socket!(
     from_std: new_shared, into_std: identity
 );
 
-/// A send may block for one receiver and not for another. So a send that would block does not mark
-/// the socket as one that is not writable.
+/// A send can block for one receiver and not for another. So a send that would block does not mark
+/// the socket as not writable.
 fn new_shared(socket: net::UnixDatagram, what: &str) -> io::Result<Socket<net::UnixDatagram>> {
     let socket = Socket::new(socket, what)?;
     socket.set_shared();

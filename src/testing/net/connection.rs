@@ -1,4 +1,4 @@
-//! A connection: what is on its way, what has arrived, and who waits for that.
+//! Connections of the in-memory network.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,41 +17,42 @@ use crate::schedule::Random;
 use crate::sync::{Mutex, lock};
 use crate::time::{Sleep, sleep_until};
 
-/// What fits into a packet.
+/// The size of the largest packet.
 const PACKET: usize = 1460;
 
-/// Both directions of a connection. Its one timer wakes it when the next packet arrives.
+/// Both directions of a connection. One timer wakes it when the next packet arrives.
 ///
-/// The lock of the network is taken while this one's is held, never the other way round.
+/// Lock order: the lock of the network can be taken while the lock of a connection is held, but not
+/// the other way round.
 pub(super) struct Connection {
     network: Network,
-    /// Of who has connected, and of who has accepted.
+    /// The addresses of the client and of the server.
     pub(super) addresses: [SocketAddr; 2],
     state: Mutex<State>,
 }
 
 struct State {
-    /// What each end has sent.
+    /// The data that each end has sent.
     pipes: [Pipe; 2],
     ends: [End; 2],
-    /// A packet has broken it: none does so again.
+    /// Whether a fault of the link has reset the connection, which happens only once.
     cut: bool,
     random: Random,
     timer: Option<Sleep>,
-    /// To be woken when the lock is let go.
+    /// Wakers to be woken after the lock has been released.
     woken: Vec<Waker>,
 }
 
 #[derive(Default)]
 struct Pipe {
-    /// In the order in which they arrive.
+    /// Packets that have not arrived, in the order in which they will arrive.
     on_the_way: VecDeque<Packet>,
     arrived: VecDeque<u8>,
-    /// Of both.
+    /// The number of bytes in `on_the_way` and `arrived`.
     bytes: usize,
     /// Set while the link is cut.
     held: bool,
-    /// The end of the stream has arrived.
+    /// Whether the end of the stream has arrived.
     ended: bool,
     last: Option<Instant>,
     readers: Vec<Waker>,
@@ -69,15 +70,15 @@ enum What {
     Reset,
 }
 
-/// How one side stands.
+/// The state of one end.
 #[derive(Default)]
 struct End {
     reset: bool,
-    /// The error of a reset, until it is reported: once.
+    /// The error of a reset, until it has been reported.
     error: Option<io::ErrorKind>,
     reads_no_more: bool,
     writes_no_more: bool,
-    /// The last handle has been dropped.
+    /// Whether the last handle has been dropped.
     gone: bool,
 }
 
@@ -105,14 +106,14 @@ impl Connection {
         connection
     }
 
-    /// Does something with all that has arrived by now, and then wakes whom that concerns.
+    /// Delivers the packets that are due, calls `f`, and wakes the tasks that are affected.
     #[inline]
     fn with<R>(self: &Arc<Self>, f: impl FnOnce(&mut State) -> R) -> R {
         let (result, woken) = {
             let mut state = lock(&self.state);
             self.settle(&mut state);
             let result = f(&mut state);
-            // What was sent over a perfect link has arrived.
+            // Packets that `f` has sent over a link without latency are due at once.
             self.settle(&mut state);
             self.set_timer(&mut state);
             (result, std::mem::take(&mut state.woken))
@@ -121,7 +122,7 @@ impl Connection {
         result
     }
 
-    /// Lets all that is due arrive.
+    /// Delivers the packets that are due.
     #[inline]
     fn settle(&self, state: &mut State) {
         let now = clock::now();
@@ -129,12 +130,12 @@ impl Connection {
             let to = 1 - from;
             let pipe = &mut state.pipes[from];
             match what {
-                // Nothing comes after a reset.
+                // Packets after a reset are lost.
                 What::Bytes(bytes) if state.ends[to].reset => {
                     pipe.bytes -= bytes.len();
                     state.woken.append(&mut pipe.writers);
                 }
-                // As Linux does, which resets both sides if the receiver has shut down both
+                // Like Linux, which resets both sides if the receiver has shut down both
                 // directions.
                 What::Bytes(bytes) if state.ends[to].takes_nothing() => {
                     pipe.bytes -= bytes.len();
@@ -155,7 +156,7 @@ impl Connection {
         }
     }
 
-    /// Has us woken when the next packet arrives.
+    /// Sets the timer to the arrival of the next packet.
     #[inline]
     fn set_timer(self: &Arc<Self>, state: &mut State) {
         let over = state.ends.iter().all(|end| end.gone);
@@ -164,8 +165,8 @@ impl Connection {
             return;
         };
         if executor::try_current().is_none() {
-            // There is no timer outside of a runtime. Every waiter sets it when it is polled
-            // again, in its own runtime.
+            // There are no timers outside of a runtime. The next poll of a waiting task sets the
+            // timer, in the runtime of that task.
             state.timer = None;
             for pipe in &mut state.pipes {
                 state.woken.append(&mut pipe.readers);
@@ -180,7 +181,7 @@ impl Connection {
         let waker = Waker::from(self.clone());
         let polled = Pin::new(timer).poll(&mut TaskContext::from_waker(&waker));
         if polled.is_ready() {
-            // The system's clock has moved on meanwhile.
+            // The system's clock has advanced since the packets were delivered.
             state.timer = None;
             state.woken.push(waker);
         }
@@ -192,7 +193,7 @@ impl Connection {
         self.network.link(one.ip(), other.ip())
     }
 
-    /// Sends from this end to the other.
+    /// Sends data from this end to the other.
     #[inline]
     fn send(&self, state: &mut State, from: usize, what: What) {
         let (source, target) = (self.addresses[from], self.addresses[1 - from]);
@@ -244,7 +245,7 @@ impl Connection {
                 }
                 return Poll::Ready(Ok(count));
             }
-            // After the end, reads leave the error of a reset alone.
+            // After the end of the stream, reads do not consume the error of a reset.
             if pipe.ended {
                 return Poll::Ready(Ok(0));
             }
@@ -322,7 +323,7 @@ impl Connection {
                 return Err(io::ErrorKind::NotConnected.into());
             }
             if how != Shutdown::Write {
-                // What has arrived, and what still arrives, can be read.
+                // Bytes that have arrived, or still arrive, can be read.
                 state.ends[end].reads_no_more = true;
                 state.woken.append(&mut state.pipes[1 - end].readers);
             }
@@ -333,7 +334,7 @@ impl Connection {
         })
     }
 
-    /// Says that no more will be sent.
+    /// Ends the stream of this end.
     #[inline]
     fn end(&self, state: &mut State, end: usize) {
         if !std::mem::replace(&mut state.ends[end].writes_no_more, true) {
@@ -342,8 +343,8 @@ impl Connection {
         }
     }
 
-    /// The last handle of this end goes. What nobody has read, or `abort`, breaks the
-    /// connection, as it does with the system's.
+    /// Called when the last handle of this end is dropped. Like with the system's TCP, the connection
+    /// is reset if there are unread bytes or if `abort` is set.
     #[inline]
     pub(super) fn close(self: &Arc<Self>, end: usize, abort: bool) {
         let spare = self.with(|state| {
@@ -364,26 +365,26 @@ impl Connection {
         drop(spare);
     }
 
-    /// Whether the other side has broken it; told once.
+    /// Returns the error of a reset, and clears it.
     #[inline]
     pub(super) fn take_error(self: &Arc<Self>, end: usize) -> Option<io::Error> {
         self.with(|state| state.ends[end].error.take())
             .map(io::Error::from)
     }
 
-    /// Whether this side can tell who the other one is.
+    /// Returns whether the peer's address is still available.
     #[inline]
     pub(super) fn is_connected(self: &Arc<Self>, end: usize) -> bool {
         self.with(|state| !state.is_closed(end))
     }
 
-    /// The link is cut.
+    /// Called when the link is cut: packets are held back.
     #[inline]
     pub(super) fn hold(self: &Arc<Self>) {
         self.with(|state| state.pipes.iter_mut().for_each(|pipe| pipe.held = true));
     }
 
-    /// The link is whole again: what was held back is sent once more.
+    /// Called when the link is healed: packets that were held back are sent again.
     #[inline]
     pub(super) fn release(self: &Arc<Self>) {
         self.with(|state| {
@@ -405,7 +406,7 @@ impl Connection {
         });
     }
 
-    /// Both sides see a reset, now.
+    /// Resets both ends at once.
     #[inline]
     pub(super) fn reset_now(self: &Arc<Self>) {
         let [one, other] = self.addresses;
@@ -429,7 +430,7 @@ impl End {
 }
 
 impl State {
-    /// The next packet that has arrived by now, and who has sent it.
+    /// Removes the next packet that is due. Returns the end that sent it, and its content.
     #[inline]
     fn next_due(&mut self, now: Instant) -> Option<(usize, What)> {
         let due = |pipe: &Pipe| {
@@ -453,14 +454,14 @@ impl State {
         firsts.map(|packet| packet.at).min()
     }
 
-    /// Whether the connection is over for this end: it is broken, or both directions have
-    /// ended.
+    /// Returns whether the connection is closed for this end: it has been reset, or both directions
+    /// have ended.
     #[inline]
     fn is_closed(&self, end: usize) -> bool {
         self.ends[end].reset || self.pipes.iter().all(|pipe| pipe.ended)
     }
 
-    /// This end learns that the connection is broken. What has arrived can still be read.
+    /// Resets this end. Bytes that have arrived can still be read.
     #[inline]
     fn reset(&mut self, end: usize) {
         if self.is_closed(end) {
@@ -468,7 +469,7 @@ impl State {
         }
         let side = &mut self.ends[end];
         side.reset = true;
-        // Linux reports a broken pipe if only the other side has ended the stream.
+        // Linux reports a broken pipe if the peer had ended its stream before the reset.
         side.error = Some(match self.pipes[1 - end].ended {
             true => io::ErrorKind::BrokenPipe,
             false => io::ErrorKind::ConnectionReset,
@@ -499,7 +500,7 @@ impl fmt::Display for What {
     }
 }
 
-/// Its timer: a packet arrives.
+/// The waker of the timer: a packet arrives.
 impl Wake for Connection {
     #[inline]
     fn wake(self: Arc<Self>) {

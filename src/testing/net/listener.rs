@@ -21,8 +21,7 @@ use crate::sync::{Mutex, lock};
 /// Connections that wait to be accepted, as in `net`.
 const BACKLOG: u32 = 4096;
 
-/// Waits for connections in memory, with the methods of
-/// [`net::TcpListener`](crate::net::TcpListener).
+/// An in-memory listener, with the methods of [`net::TcpListener`](crate::net::TcpListener).
 ///
 /// # Examples
 ///
@@ -44,7 +43,7 @@ pub struct TcpListener {
     listening: Arc<Listening>,
 }
 
-/// A listener, which its clones share.
+/// A listener, which is shared by its clones.
 pub(super) struct Listening {
     network: Network,
     pub(super) address: SocketAddr,
@@ -69,7 +68,8 @@ impl Listening {
         }
     }
 
-    /// A connection comes. Returns the side of who has connected, if there is room.
+    /// Adds a connection to the backlog. Returns the client's stream, or `None` if the backlog is
+    /// full.
     #[inline]
     pub(super) fn offer(
         &self,
@@ -112,7 +112,7 @@ impl Listening {
             return Poll::Pending;
         };
         stream.set_ttl(ttl)?;
-        // Known also of one that is broken already.
+        // The address is also known if the connection has already been reset.
         let from = stream.peer();
         Poll::Ready(Ok((stream, from)))
     }
@@ -124,25 +124,24 @@ impl Drop for Listening {
         self.network.remove_listener(self);
         let waiting = std::mem::take(&mut lock(&self.state).waiting);
         for stream in waiting {
-            // Nobody has accepted it: it is broken, and not ended.
+            // Connections that have not been accepted are reset.
             let _ = stream.set_linger(Some(Duration::ZERO));
         }
     }
 }
 
 impl TcpListener {
-    /// Listens at the first of the addresses that is free. Port 0 lets the network choose
-    /// one. At `0.0.0.0` it takes connections to all hosts, at `[::]` also those to IPv6
-    /// ones.
+    /// Listens at the first of the addresses that is free. With port 0 the network chooses a port.
+    /// At `0.0.0.0` it accepts connections to all IPv4 hosts, at `[::]` to all IPv4 and IPv6 hosts.
     ///
     /// # Errors
     ///
-    /// If somebody listens there already; if a host name is not known to the network.
-    /// Outside of a runtime.
+    /// Returns an error if the address is in use, if a host name is not known to the network, and
+    /// outside of a runtime.
     ///
     /// # Cancel safety
     ///
-    /// It never waits.
+    /// The future completes at its first poll.
     ///
     /// # Examples
     ///
@@ -152,7 +151,7 @@ impl TcpListener {
         TcpListener::builder().bind(address).await
     }
 
-    /// Settings that must be made before a listener is there.
+    /// Returns a builder, for options that must be set before a listener is created.
     ///
     /// # Examples
     ///
@@ -170,7 +169,7 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// Outside of a runtime.
+    /// Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -184,20 +183,20 @@ impl TcpListener {
         std::future::poll_fn(|cx| self.listening.poll_accept(cx)).await
     }
 
-    /// The connections that come, as a [`Stream`] without an end.
+    /// Returns a [`Stream`] of incoming connections, which never ends.
     ///
     /// # Examples
     ///
     /// ```
     /// # use soloist::testing;
     /// # use soloist::testing::net::{TcpListener, TcpStream};
-    /// use futures_lite::StreamExt;
+    /// use soloist::stream::StreamExt;
     /// # testing::block_on(async {
     /// # let listener = TcpListener::bind("10.0.0.1:80").await?;
     /// # let _client = TcpStream::connect("10.0.0.1:80").await?;
     /// let mut incoming = listener.incoming();
     /// while let Some(stream) = incoming.next().await {
-    ///     println!("{} came", stream?.peer_addr()?);
+    ///     println!("connection from {}", stream?.peer_addr()?);
     /// #   break;
     /// }
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
@@ -207,11 +206,11 @@ impl TcpListener {
         Incoming { listener: self }
     }
 
-    /// The address that it listens at.
+    /// Returns the address that it listens at.
     ///
     /// # Errors
     ///
-    /// None: it is a `Result` as in [`net`](crate::net).
+    /// Never returns an error. It returns a `Result` like the method in [`net`](crate::net).
     ///
     /// # Examples
     ///
@@ -221,11 +220,11 @@ impl TcpListener {
         Ok(self.listening.address)
     }
 
-    /// What [`set_ttl`](TcpListener::set_ttl) has set.
+    /// Returns the value set by [`set_ttl`](TcpListener::set_ttl).
     ///
     /// # Errors
     ///
-    /// None.
+    /// Never returns an error.
     ///
     /// # Examples
     ///
@@ -235,11 +234,11 @@ impl TcpListener {
         Ok(lock(&self.listening.state).ttl)
     }
 
-    /// Is kept, and given to the connections that it accepts.
+    /// Sets the TTL, which has no effect. Accepted connections inherit it.
     ///
     /// # Errors
     ///
-    /// If it is not from 1 to 255.
+    /// Returns an error if the value is not between 1 and 255.
     ///
     /// # Examples
     ///
@@ -259,11 +258,11 @@ impl TcpListener {
         Ok(())
     }
 
-    /// The error that waits for the listener: there never is one.
+    /// Returns the pending error of the listener. There never is one.
     ///
     /// # Errors
     ///
-    /// None.
+    /// Never returns an error.
     ///
     /// # Examples
     ///
@@ -315,7 +314,7 @@ impl Stream for Incoming<'_> {
     }
 }
 
-/// Settings of a [`TcpListener`] that must be made before it is there.
+/// A builder for a [`TcpListener`], for options that must be set before it is created.
 ///
 /// # Examples
 ///
@@ -344,7 +343,7 @@ pub struct TcpListenerBuilder {
 }
 
 impl TcpListenerBuilder {
-    /// Not in memory: with `true`, [`bind`](TcpListenerBuilder::bind) fails.
+    /// Not supported: with `true`, [`bind`](TcpListenerBuilder::bind) fails.
     ///
     /// # Examples
     ///
@@ -363,8 +362,8 @@ impl TcpListenerBuilder {
         self
     }
 
-    /// How many connections may wait to be accepted, and as on Linux one more; 4096 by
-    /// default.
+    /// Sets the number of connections that can wait to be accepted. The default is 4096. Like on
+    /// Linux, one more connection can wait.
     ///
     /// # Examples
     ///
@@ -375,8 +374,8 @@ impl TcpListenerBuilder {
         self
     }
 
-    /// Whether a listener at `[::]` takes no connections to IPv4 addresses. By default it
-    /// does.
+    /// Sets whether a listener at `[::]` accepts only connections to IPv6 addresses. By default it
+    /// also accepts connections to IPv4 addresses.
     ///
     /// # Examples
     ///
@@ -402,11 +401,11 @@ impl TcpListenerBuilder {
     ///
     /// # Errors
     ///
-    /// As for [`TcpListener::bind`]; and if what was asked for is not there in memory.
+    /// The same as for [`TcpListener::bind`]. Also returns an error if an option is not supported.
     ///
     /// # Cancel safety
     ///
-    /// It never waits.
+    /// The future completes at its first poll.
     ///
     /// # Examples
     ///
@@ -442,7 +441,7 @@ impl TcpListenerBuilder {
             address,
             only_v6: self.only_v6,
             state: Mutex::new(State {
-                // As Linux does, it takes one more.
+                // Like Linux, it accepts one more.
                 room: usize::try_from(self.backlog)
                     .map_or(usize::MAX, |room| room.saturating_add(1)),
                 ttl: 64,

@@ -1,4 +1,4 @@
-//! The network of a runtime: its links, who listens where, and what is written down.
+//! The network of a runtime: its links, listeners, names and transcript.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -19,7 +19,7 @@ use crate::schedule::Random;
 use crate::sync::{Mutex, lock};
 use crate::time::sleep;
 
-/// What a connection between two hosts is like, in each direction.
+/// The properties of the link between two hosts, which are the same in both directions.
 ///
 /// # Examples
 ///
@@ -40,16 +40,16 @@ use crate::time::sleep;
 pub struct Link {
     latency: Duration,
     jitter: Duration,
-    /// Bytes per second, 0 for no limit.
+    /// In bytes per second, or 0 for no limit.
     bandwidth: u64,
     pub(super) partial: bool,
-    /// For how many of 2^32 packets.
+    /// The number of packets out of 2^32 that reset the connection.
     resets: u64,
     pub(super) window: usize,
 }
 
 impl Link {
-    /// A perfect one: no latency, no limit but a window of 64 KiB, no faults.
+    /// Returns a link without latency, faults and limits, except for a window of 64 KiB.
     ///
     /// # Examples
     ///
@@ -66,7 +66,7 @@ impl Link {
         }
     }
 
-    /// How long a packet is on its way. To connect takes twice as long: there, and back.
+    /// Sets the time that a packet takes. Connecting takes twice as long: one round trip.
     ///
     /// # Examples
     ///
@@ -92,7 +92,8 @@ impl Link {
         self
     }
 
-    /// By how much longer a packet can be on its way, by the seed. None overtakes another.
+    /// Sets the maximum of a random delay that is added to the latency of each packet. The delay is
+    /// chosen by the seed. Packets are not reordered.
     ///
     /// # Examples
     ///
@@ -103,8 +104,8 @@ impl Link {
         self
     }
 
-    /// How many bytes per second pass, of all connections together; 0, the default, means no
-    /// limit.
+    /// Sets the bandwidth of each direction in bytes per second, which all connections of the link
+    /// share. The default is 0, which means no limit.
     ///
     /// # Examples
     ///
@@ -133,9 +134,9 @@ impl Link {
         self
     }
 
-    /// Whether a read gives only a part of what is there, and a write takes only a part of
-    /// what it is given: how much, by the seed, but at least one byte. That is what
-    /// `read_exact` and `write_all` are for; a program that does without them is found out.
+    /// Sets whether reads and writes are partial: they transfer at least one byte, but not always as
+    /// many as they could. The number is chosen by the seed. This finds programs that should use
+    /// `read_exact` or `write_all`.
     ///
     /// # Examples
     ///
@@ -146,13 +147,13 @@ impl Link {
         self
     }
 
-    /// How likely it is that a packet breaks its connection: from 0 to 1. It is lost then,
-    /// and both sides see [`ConnectionReset`](io::ErrorKind::ConnectionReset) when it would
-    /// have arrived. What is sent after it is lost as well. A packet has at most 1,460 bytes.
+    /// Sets the probability that a packet resets its connection. The packet is lost, and both sides
+    /// see [`ConnectionReset`](io::ErrorKind::ConnectionReset) when it would have arrived. Later
+    /// packets are lost as well. A packet has at most 1,460 bytes.
     ///
     /// # Panics
     ///
-    /// If it is no probability.
+    /// Panics if the value is not between 0 and 1.
     ///
     /// # Examples
     ///
@@ -168,11 +169,12 @@ impl Link {
         self
     }
 
-    /// How many bytes may be on their way or wait to be read: beyond that, writes wait.
+    /// Sets the number of bytes that can be in transit or unread in each direction of a connection.
+    /// When it is reached, writes wait.
     ///
     /// # Panics
     ///
-    /// If it is 0.
+    /// Panics if it is 0.
     ///
     /// # Examples
     ///
@@ -199,7 +201,7 @@ impl Link {
         self
     }
 
-    /// Whether the next packet breaks the connection.
+    /// Returns whether the next packet resets the connection.
     #[inline]
     pub(super) fn breaks(&self, random: &Random) -> bool {
         self.resets > 0 && random.next() >> 32 < self.resets
@@ -224,10 +226,10 @@ impl Default for Link {
     }
 }
 
-/// The network in memory of a runtime. Clones are handles of the same one.
+/// The in-memory network of a runtime. Clones are handles to the same network.
 ///
-/// Hosts are given by their IP address, as text, or by a name that was
-/// [added](Network::add_name). Methods that take one panic if it is neither.
+/// Methods take a host as its IP address in text form, or as a name that was
+/// [added](Network::add_name). They panic if it is neither.
 ///
 /// # Examples
 ///
@@ -257,35 +259,35 @@ pub struct Network {
 
 struct State {
     seed: u64,
-    /// Of what belongs to no connection.
+    /// The random numbers that do not belong to a connection.
     random: Random,
-    /// Connections so far: each has numbers of its own.
+    /// The number of connections so far. Each connection has its own random numbers.
     opened: u64,
     default: Link,
-    /// By where they come from and go to; those of which nothing is known are not there.
+    /// The directions of links, by source and target. Links that have not been set are missing.
     lines: HashMap<[IpAddr; 2], Line>,
     names: Vec<(String, IpAddr)>,
     next_port: u16,
     listeners: Vec<(SocketAddr, Weak<Listening>)>,
     connections: Vec<Weak<Connection>>,
-    /// Those who want to cross a link that is cut.
+    /// Tasks that wait for a link to be healed.
     waiters: Vec<Waker>,
-    /// Since when, and what has been written down.
+    /// The start and the text of the transcript.
     transcript: Option<(Instant, String)>,
 }
 
-/// One direction of what connects two hosts.
+/// One direction of a link.
 #[derive(Default)]
 struct Line {
-    /// If something was said of it.
+    /// `None` for the default.
     link: Option<Link>,
     is_cut: bool,
-    /// Until when it is busy, with a bandwidth.
+    /// With a bandwidth: the time at which the last packet has been sent.
     busy_until: Option<Instant>,
 }
 
 impl State {
-    /// Both directions of a link.
+    /// Calls `f` for both directions of a link.
     #[inline]
     fn each_line(&mut self, [one, other]: [IpAddr; 2], f: impl Fn(&mut Line)) {
         for line in [[one, other], [other, one]] {
@@ -299,24 +301,23 @@ impl State {
     }
 }
 
-/// The first port that is handed out.
+/// The first port that the network chooses.
 const FIRST_PORT: u16 = 49152;
 
-/// Both directions of a link.
+/// Returns the hosts of a link in a fixed order.
 #[inline]
 fn pair(one: IpAddr, other: IpAddr) -> [IpAddr; 2] {
     [one.min(other), one.max(other)]
 }
 
 impl Network {
-    /// The network of the runtime that runs on this thread, made by the first call.
+    /// Returns the network of the runtime that runs on this thread. The first call creates it.
     ///
-    /// Its seed is that of the [schedule](crate::runtime::Builder::schedule), 0 where that
-    /// has none.
+    /// Its seed is that of the [schedule](crate::runtime::Builder::schedule), or 0.
     ///
     /// # Panics
     ///
-    /// Outside of a runtime.
+    /// Panics outside of a runtime.
     ///
     /// # Examples
     ///
@@ -357,7 +358,7 @@ impl Network {
         network.expect("nobody else keeps anything there").clone()
     }
 
-    /// From now on faults and delays are those of this seed.
+    /// Sets the seed of faults and delays.
     ///
     /// # Examples
     ///
@@ -374,7 +375,7 @@ impl Network {
         state.opened = 0;
     }
 
-    /// What links are like of which nothing else is said: also those of a host to itself.
+    /// Sets the default of links, which includes links of a host to itself.
     ///
     /// # Examples
     ///
@@ -384,11 +385,11 @@ impl Network {
         lock(&self.state).default = link;
     }
 
-    /// What the link between two hosts is like from now on.
+    /// Sets the link between two hosts.
     ///
     /// # Panics
     ///
-    /// If a host is not known.
+    /// Panics if a host is not known.
     ///
     /// # Examples
     ///
@@ -409,11 +410,12 @@ impl Network {
     }
 
     /// Cuts the link between two hosts: nothing passes until it is [healed](Network::heal).
-    /// What is on its way is held back, and who connects waits; only a timeout tells them.
+    /// Packets in transit are held back, and connecting waits. There is no error, so only a timeout
+    /// can detect this.
     ///
     /// # Panics
     ///
-    /// If a host is not known.
+    /// Panics if a host is not known.
     ///
     /// # Examples
     ///
@@ -424,7 +426,7 @@ impl Network {
         let pair = pair(self.host(one), self.host(other));
         lock(&self.state).each_line(pair, |line| line.is_cut = true);
         self.note(format_args!("{} | {}", pair[0], pair[1]));
-        // A waker that panics keeps no other connection from its turn.
+        // A panic of a waker must not prevent the change of the other connections.
         let mut panics = Panics::default();
         for connection in self.between(pair) {
             panics.catch(|| connection.hold());
@@ -432,11 +434,11 @@ impl Network {
         panics.resume();
     }
 
-    /// Lets a link pass everything again.
+    /// Heals a link that was [cut](Network::partition). Packets that were held back are sent again.
     ///
     /// # Panics
     ///
-    /// If a host is not known.
+    /// Panics if a host is not known.
     ///
     /// # Examples
     ///
@@ -451,7 +453,7 @@ impl Network {
             std::mem::take(&mut state.waiters)
         };
         self.note(format_args!("{} - {}", pair[0], pair[1]));
-        // A waker that panics keeps no other connection from its turn.
+        // A panic of a waker must not prevent the change of the other connections.
         let mut panics = Panics::default();
         for connection in self.between(pair) {
             panics.catch(|| connection.release());
@@ -460,12 +462,12 @@ impl Network {
         panics.resume();
     }
 
-    /// Breaks all connections between two hosts: what is on its way is lost, and both sides
-    /// see [`ConnectionReset`](io::ErrorKind::ConnectionReset), now.
+    /// Resets all connections between two hosts. Packets in transit are lost, and both sides see
+    /// [`ConnectionReset`](io::ErrorKind::ConnectionReset) at once.
     ///
     /// # Panics
     ///
-    /// If a host is not known.
+    /// Panics if a host is not known.
     ///
     /// # Examples
     ///
@@ -487,7 +489,7 @@ impl Network {
     #[inline]
     pub fn reset(&self, one: &str, other: &str) {
         let pair = pair(self.host(one), self.host(other));
-        // A waker that panics keeps no other connection from its turn.
+        // A panic of a waker must not prevent the change of the other connections.
         let mut panics = Panics::default();
         for connection in self.between(pair) {
             panics.catch(|| connection.reset_now());
@@ -495,8 +497,8 @@ impl Network {
         panics.resume();
     }
 
-    /// Gives a host a name: connecting to it goes to this address. The system's names are
-    /// not asked for; `localhost` is known.
+    /// Adds a name for a host. Names are only looked up here, and not by the system. `localhost` is
+    /// always known.
     ///
     /// # Examples
     ///
@@ -519,7 +521,7 @@ impl Network {
         lock(&self.state).names.push((name.to_string(), address));
     }
 
-    /// From now on everything that happens is written down.
+    /// Starts to record a transcript.
     ///
     /// # Examples
     ///
@@ -530,9 +532,9 @@ impl Network {
         lock(&self.state).transcript = Some((now, String::new()));
     }
 
-    /// What has been written down since [`record`](Network::record): a line for each packet,
-    /// with the times at which it was sent and arrives, for each read, and for each
-    /// connection. Two runs of the same test with the same seed give the same text.
+    /// Returns the transcript since [`record`](Network::record). It has a line for each packet, with
+    /// the time at which it was sent and its delay, for each read, and for each connection. Two runs
+    /// of the same test with the same seed have the same transcript.
     ///
     /// # Examples
     ///
@@ -566,17 +568,17 @@ impl Network {
         transcript.map_or(String::new(), |(_, text)| text.clone())
     }
 
-    /// Writes a line down, if that is wanted.
+    /// Adds a line to the transcript, if it is recorded.
     #[inline]
     pub(super) fn note(&self, what: fmt::Arguments<'_>) {
         if let Some((start, text)) = &mut lock(&self.state).transcript {
             let at = clock::now().saturating_duration_since(*start);
-            // To a `String`: it does not fail.
+            // Writing to a `String` does not fail.
             let _ = writeln!(text, "{}.{:09} {what}", at.as_secs(), at.subsec_nanos());
         }
     }
 
-    /// A host as it is written in a test.
+    /// Returns the address of a host. Panics if the host is not known.
     #[track_caller]
     #[inline]
     pub(super) fn host(&self, host: &str) -> IpAddr {
@@ -589,13 +591,13 @@ impl Network {
     #[inline]
     fn look_up(&self, name: &str) -> Option<IpAddr> {
         let names = &lock(&self.state).names;
-        // The last one that was given.
+        // The name that was added last takes precedence.
         let known = names.iter().rev().find(|(known, _)| known == name);
         let known = known.map(|(_, address)| *address);
         known.or_else(|| (name == "localhost").then(|| IpAddr::from([127, 0, 0, 1])))
     }
 
-    /// What an argument of `bind` and `connect` stands for: at least one.
+    /// Resolves an argument of `bind` or `connect` to at least one address.
     #[inline]
     pub(super) fn resolve(&self, address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
         let addresses = match address.target()? {
@@ -625,7 +627,7 @@ impl Network {
         line.and_then(|line| line.link).unwrap_or(state.default)
     }
 
-    /// When a packet that is sent now arrives.
+    /// Returns the time of arrival of a packet that is sent now.
     #[inline]
     pub(super) fn arrival(
         &self,
@@ -647,13 +649,13 @@ impl Network {
         sent + link.delay(random)
     }
 
-    /// Goes from one host to the other, or waits while it cannot.
+    /// Waits for the latency from one host to the other, and while the link is cut.
     #[inline]
     pub(super) async fn cross(&self, from: IpAddr, to: IpAddr) {
         loop {
             poll_fn(|cx| {
                 let waker = cx.waker().clone();
-                // Dropped after the lock.
+                // Dropped after the lock is released.
                 let _spare;
                 let mut state = lock(&self.state);
                 if !state.is_cut(from, to) {
@@ -678,7 +680,7 @@ impl Network {
         lock(&self.state).is_cut(from, to)
     }
 
-    /// The random numbers of a connection: its own, whatever others do.
+    /// Returns the random numbers of a new connection, which do not depend on other connections.
     #[inline]
     pub(super) fn random(&self) -> Random {
         let mut state = lock(&self.state);
@@ -686,7 +688,7 @@ impl Network {
         Random::new(Random::new(state.seed).next() ^ state.opened.rotate_right(16))
     }
 
-    /// A port that nobody has.
+    /// Returns a port that no listener uses.
     #[inline]
     pub(super) fn free_port(&self) -> u16 {
         let mut state = lock(&self.state);
@@ -703,7 +705,7 @@ impl Network {
         }
     }
 
-    /// Has a connection cut and broken with its link.
+    /// Registers a connection, so that it is cut, healed and reset together with its link.
     #[inline]
     pub(super) fn add_connection(&self, connection: &Arc<Connection>) {
         let mut state = lock(&self.state);
@@ -713,7 +715,7 @@ impl Network {
 
     #[inline]
     fn between(&self, pair_of: [IpAddr; 2]) -> Vec<Arc<Connection>> {
-        // Dropped by the caller, outside of the lock.
+        // The connections are dropped without the lock, by the caller.
         let known = lock(&self.state).connections.clone();
         let known = known.iter().filter_map(Weak::upgrade);
         known
@@ -727,7 +729,7 @@ impl Network {
     #[inline]
     pub(super) fn add_listener(&self, listening: &Arc<Listening>) -> io::Result<()> {
         let address = listening.address;
-        // Dropped outside of the lock.
+        // Dropped after the lock is released.
         let known: Vec<Arc<Listening>>;
         let mut state = lock(&self.state);
         let there = state.listeners.iter();
@@ -748,7 +750,7 @@ impl Network {
         Ok(())
     }
 
-    /// A listener goes; one that was refused was never there.
+    /// Removes a listener, if it is registered.
     #[inline]
     pub(super) fn remove_listener(&self, listening: &Listening) {
         let mut state = lock(&self.state);
@@ -756,7 +758,7 @@ impl Network {
         state.listeners.retain(|(_, known)| !is_it(known));
     }
 
-    /// Who listens at this address, there or at all addresses.
+    /// Returns the listener that accepts connections to this address.
     #[inline]
     pub(super) fn listener(&self, address: SocketAddr) -> Option<Arc<Listening>> {
         let known: Vec<Arc<Listening>> = {
@@ -767,7 +769,7 @@ impl Network {
                 .filter(|(known, _)| known.port() == address.port());
             port.filter_map(|(_, known)| known.upgrade()).collect()
         };
-        // At most one: who listens at all addresses, has the port alone.
+        // There is at most one: a listener at all addresses excludes others at its port.
         known
             .into_iter()
             .find(|listening| listening.listens_to(address.ip()))
@@ -785,7 +787,7 @@ impl fmt::Debug for Network {
     }
 }
 
-/// Wakes them all, with no lock held.
+/// Wakes all wakers. The caller must not hold a lock.
 #[inline]
 pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     let mut panics = Panics::default();
@@ -795,8 +797,8 @@ pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     panics.resume();
 }
 
-/// Leaves `waker` behind, unless the same task waits already: then it is given back, to be
-/// dropped with no lock held.
+/// Adds `waker` to `list`. If the same task already waits there, `waker` is returned, to be dropped
+/// without a lock.
 #[inline]
 pub(super) fn wait_in(list: &mut Vec<Waker>, waker: Waker) -> Option<Waker> {
     if list.iter().any(|known| known.will_wake(&waker)) {

@@ -1,4 +1,4 @@
-//! Streams of the network in memory.
+//! Streams of the in-memory network.
 
 use std::fmt;
 use std::io;
@@ -16,23 +16,23 @@ use crate::net::{OwnedReadHalf, OwnedWriteHalf, Stream, ToSocketAddrs, first_to_
 use crate::sync::{Mutex, lock};
 use crate::time::sleep;
 
-/// For the error outside of a runtime.
+/// The name in the error outside of a runtime.
 const CONNECT: &str = "`TcpStream::connect`";
 
-/// When a connection that the other side has no room for is asked for again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The pause before connecting is retried if the listener's backlog is full.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest time of keepalive that Linux takes.
+/// The longest keepalive time that Linux accepts.
 const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
 
-/// Whole seconds, and not more than `most`: what the system keeps.
+/// Rounds up to whole seconds, and limits to `most` seconds, as the system does.
 #[inline]
 fn round_up(time: Duration, most: u64) -> Duration {
     let part = time.subsec_nanos() > 0;
     Duration::from_secs(time.as_secs().saturating_add(part.into()).min(most))
 }
 
-/// The values that the system takes.
+/// Returns an error for values that the system does not accept.
 #[inline]
 pub(super) fn check_ttl(ttl: u32) -> io::Result<()> {
     match ttl {
@@ -41,14 +41,14 @@ pub(super) fn check_ttl(ttl: u32) -> io::Result<()> {
     }
 }
 
-/// A connection in memory, with the methods of [`net::TcpStream`](crate::net::TcpStream).
+/// An in-memory connection, with the methods of [`net::TcpStream`](crate::net::TcpStream).
 ///
-/// Dropping the last handle ends it for the other side; if there are bytes that nobody has
-/// read, it breaks it, as it is with the system's.
+/// When the last handle is dropped, the other side reads the end of the stream. If there are unread
+/// bytes, the connection is reset, like with the system's TCP.
 ///
 /// # Cancel safety
 ///
-/// A read or write that is dropped before it is done has moved no byte.
+/// A read or write that is dropped before it completes has read or written nothing.
 ///
 /// # Examples
 ///
@@ -75,14 +75,14 @@ pub struct TcpStream {
     side: Arc<Side>,
 }
 
-/// One end of a connection, which the clones of its stream share.
+/// One end of a connection, which is shared by the clones of a stream.
 struct Side {
     connection: Arc<Connection>,
     end: usize,
     options: Mutex<Options>,
 }
 
-/// What can be set, and changes nothing but what is read back (and `linger`).
+/// Options. They have no effect, except for `linger`, but can be read back.
 struct Options {
     nodelay: bool,
     ttl: u32,
@@ -99,7 +99,7 @@ impl Drop for Side {
 }
 
 impl TcpStream {
-    /// The two sides of a connection: of who has connected, and of who will accept.
+    /// Returns the streams of the client and of the server.
     #[inline]
     pub(super) fn pair(network: &Network, from: SocketAddr, to: SocketAddr) -> [TcpStream; 2] {
         let connection = Connection::new(network.clone(), [from, to]);
@@ -117,23 +117,23 @@ impl TcpStream {
         })
     }
 
-    /// The address of the other side, also of a connection that is broken.
+    /// Returns the address of the other side, even after a reset.
     #[inline]
     pub(super) fn peer(&self) -> SocketAddr {
         self.side.connection.addresses[1 - self.side.end]
     }
 
-    /// Opens a connection, from [this task's host](super::on_host). It takes the latency of
-    /// the link twice; where there are several addresses, it tries them side by side.
+    /// Opens a connection from [the host of this task](super::on_host). It takes one round trip. If
+    /// there are several addresses, it tries them concurrently.
     ///
     /// # Errors
     ///
-    /// If nobody listens there. If a host name is not known to the network. Outside of a
-    /// runtime.
+    /// Returns an error if there is no listener at the address, if a host name is not known to the
+    /// network, and outside of a runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it ends the connection.
+    /// If the future is dropped before it completes, a connection that was opened is closed.
     ///
     /// # Examples
     ///
@@ -145,11 +145,11 @@ impl TcpStream {
         first_to_connect(addresses, |address| connect_to(network.clone(), address)).await
     }
 
-    /// The address of this side.
+    /// Returns the address of this side.
     ///
     /// # Errors
     ///
-    /// None: it is a `Result` as in [`net`](crate::net).
+    /// Never returns an error. It returns a `Result` like the method in [`net`](crate::net).
     ///
     /// # Examples
     ///
@@ -159,12 +159,12 @@ impl TcpStream {
         Ok(self.side.connection.addresses[self.side.end])
     }
 
-    /// The address of the other side.
+    /// Returns the address of the other side.
     ///
     /// # Errors
     ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) if the connection is broken, or if both
-    /// directions have ended.
+    /// Returns [`NotConnected`](io::ErrorKind::NotConnected) if the connection has been reset, or if
+    /// both directions have ended.
     ///
     /// # Examples
     ///
@@ -190,14 +190,14 @@ impl TcpStream {
         Ok(connection.addresses[1 - end])
     }
 
-    /// Shuts a direction down. After `Write` the other side reads the end of the stream;
-    /// what is on its way arrives. After `Read`, as on Linux, reads return what has arrived
-    /// and what still arrives, and 0 where they would wait.
+    /// Shuts down one or both directions. After `Write`, bytes in transit still arrive, and then the
+    /// other side reads the end of the stream. After `Read`, like on Linux, reads still return bytes
+    /// that have arrived or will arrive, and return 0 instead of waiting.
     ///
     /// # Errors
     ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) if the connection is broken, or if both
-    /// directions have ended.
+    /// Returns [`NotConnected`](io::ErrorKind::NotConnected) if the connection has been reset, or if
+    /// both directions have ended.
     ///
     /// # Examples
     ///
@@ -218,11 +218,11 @@ impl TcpStream {
         self.side.connection.shutdown(self.side.end, how)
     }
 
-    /// Reads without taking the bytes out: the next read gets them again.
+    /// Reads bytes without removing them: the next read returns them again.
     ///
     /// # Errors
     ///
-    /// If the connection is broken, or outside of a runtime.
+    /// Returns an error if the connection has been reset, and outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -253,11 +253,11 @@ impl TcpStream {
         std::future::poll_fn(|cx| connection.poll_read(*end, cx, buf, true)).await
     }
 
-    /// What [`set_nodelay`](TcpStream::set_nodelay) has set.
+    /// Returns the value set by [`set_nodelay`](TcpStream::set_nodelay).
     ///
     /// # Errors
     ///
-    /// None.
+    /// Never returns an error.
     ///
     /// # Examples
     ///
@@ -267,11 +267,11 @@ impl TcpStream {
         Ok(lock(&self.side.options).nodelay)
     }
 
-    /// Is kept. Small writes are sent at once here anyway.
+    /// Sets the option, which has no effect: small writes are always sent at once.
     ///
     /// # Errors
     ///
-    /// None.
+    /// Never returns an error.
     ///
     /// # Examples
     ///
@@ -291,11 +291,11 @@ impl TcpStream {
         Ok(())
     }
 
-    /// What [`set_ttl`](TcpStream::set_ttl) has set.
+    /// Returns the value set by [`set_ttl`](TcpStream::set_ttl).
     ///
     /// # Errors
     ///
-    /// None.
+    /// Never returns an error.
     ///
     /// # Examples
     ///
@@ -305,11 +305,11 @@ impl TcpStream {
         Ok(lock(&self.side.options).ttl)
     }
 
-    /// Is kept. There are no hops here.
+    /// Sets the TTL, which has no effect.
     ///
     /// # Errors
     ///
-    /// If it is not from 1 to 255.
+    /// Returns an error if the value is not between 1 and 255.
     ///
     /// # Examples
     ///
@@ -330,11 +330,11 @@ impl TcpStream {
         Ok(())
     }
 
-    /// What [`set_linger`](TcpStream::set_linger) has set.
+    /// Returns the value set by [`set_linger`](TcpStream::set_linger).
     ///
     /// # Errors
     ///
-    /// None.
+    /// Never returns an error.
     ///
     /// # Examples
     ///
@@ -344,13 +344,12 @@ impl TcpStream {
         Ok(lock(&self.side.options).linger)
     }
 
-    /// With `Some(Duration::ZERO)` the other side sees a reset when the stream is dropped.
-    /// Any other time is kept, rounded up to seconds, and changes nothing: a drop never
-    /// blocks here.
+    /// Sets the linger time, rounded up to seconds. With `Some(Duration::ZERO)` the other side sees a
+    /// reset when the stream is dropped. Other values have no effect: dropping never blocks.
     ///
     /// # Errors
     ///
-    /// None.
+    /// Never returns an error.
     ///
     /// # Examples
     ///
@@ -375,11 +374,11 @@ impl TcpStream {
         Ok(())
     }
 
-    /// What [`set_keepalive`](TcpStream::set_keepalive) has set.
+    /// Returns the value set by [`set_keepalive`](TcpStream::set_keepalive).
     ///
     /// # Errors
     ///
-    /// None.
+    /// Never returns an error.
     ///
     /// # Examples
     ///
@@ -389,11 +388,11 @@ impl TcpStream {
         Ok(lock(&self.side.options).keepalive)
     }
 
-    /// Is kept, rounded up to seconds, and has no effect: no probes are sent.
+    /// Sets the keepalive time, rounded up to seconds. It has no effect: no probes are sent.
     ///
     /// # Errors
     ///
-    /// If it is more than Linux takes: 32,767 seconds.
+    /// Returns an error if the time is longer than the maximum of Linux, 32,767 seconds.
     ///
     /// # Examples
     ///
@@ -418,11 +417,11 @@ impl TcpStream {
         Ok(())
     }
 
-    /// The error that waits for the connection, if there is one; after that it is gone.
+    /// Returns the pending error of the connection, and clears it.
     ///
     /// # Errors
     ///
-    /// None.
+    /// Never returns an error.
     ///
     /// # Examples
     ///
@@ -443,8 +442,8 @@ impl TcpStream {
         Ok(self.side.connection.take_error(self.side.end))
     }
 
-    /// The stream in two halves, each with an owner of its own. The other side reads the end
-    /// of the stream when the half that writes is dropped.
+    /// Splits the stream into two owned halves. When the write half is dropped, the other side reads
+    /// the end of the stream.
     ///
     /// # Examples
     ///
@@ -475,7 +474,7 @@ impl TcpStream {
 async fn connect_to(network: Network, address: SocketAddr) -> io::Result<TcpStream> {
     let from = here(address.ip());
     let to = if address.ip().is_unspecified() {
-        // As the system does.
+        // Like the system, which connects to the local host.
         SocketAddr::new(from, address.port())
     } else {
         address
@@ -488,14 +487,14 @@ async fn connect_to(network: Network, address: SocketAddr) -> io::Result<TcpStre
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
         let client = listening.offer(&network, from, to);
-        // Kept while this waits, it would keep the port of a listener that is dropped.
+        // It must not be kept during the pause: its port would stay in use if it is dropped.
         drop(listening);
         if let Some(client) = client {
             network.cross(to.ip(), from.ip()).await;
             return Ok(client);
         }
-        // No room: as if it had been lost on the way.
-        sleep(AGAIN).await;
+        // The backlog is full, so the attempt is lost.
+        sleep(RETRY_PAUSE).await;
     }
 }
 
@@ -503,7 +502,7 @@ impl Stream for TcpStream {
     #[inline]
     fn shut_down_writing(&self) -> io::Result<()> {
         match self.shutdown(Shutdown::Write) {
-            // Closed already.
+            // It has already been closed.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
         }
