@@ -3,7 +3,7 @@
 //! While nothing is recorded, each of them is one branch. The rest is out of line.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub(crate) struct Record {
     pub(crate) events: VecDeque<Event>,
     /// The number of events that no longer fit into the ring.
     pub(crate) lost: u64,
-    pub(crate) tasks: HashMap<TaskRef, KnownTask>,
+    pub(crate) tasks: BTreeMap<TaskRef, KnownTask>,
     /// What the future of `block_on` waits for. It is not kept in `tasks`, since the end of an
     /// earlier `block_on`, which removes the entry there, may leave the ring meanwhile.
     main_waits: Vec<WaitReason>,
@@ -62,7 +62,7 @@ pub(crate) fn start(capacity: usize) {
         // that stands for "everything".
         events: VecDeque::with_capacity(capacity.min(1 << 20)),
         lost: 0,
-        tasks: HashMap::default(),
+        tasks: BTreeMap::new(),
         main_waits: Vec::new(),
         current: None,
         outcome: None,
