@@ -1,101 +1,148 @@
-//! What the engine reports while it runs: which tasks are spawned, polled and woken, what wakes
-//! them, and what they wait for. The feature `trace` keeps that in a ring (`record/ring.rs`);
-//! without it the same functions are empty (`record/off.rs`).
+//! What the engine reports while it runs: tasks that are spawned, polled and woken, the causes
+//! of wakes, and what tasks wait for. With the feature `trace`, `hooks/ring.rs` records it.
+//! Without the feature, the same functions are empty (`hooks/off.rs`).
 //!
-//! All of it is per thread, as a runtime is: no lock, no atomic. No user code runs in here.
+//! All state is per thread, as a runtime is: no locks, no atomics. No user code runs in here.
 
+#[cfg(feature = "trace")]
+mod event;
 #[cfg(not(feature = "trace"))]
 mod off;
 #[cfg(feature = "trace")]
 mod ring;
 
+use std::fmt;
 use std::panic::Location;
 use std::time::Instant;
 
+#[cfg(feature = "trace")]
+pub use self::event::{Cause, Event, EventKind, Outcome};
 #[cfg(not(feature = "trace"))]
 pub(crate) use self::off::*;
 #[cfg(feature = "trace")]
 pub(crate) use self::ring::*;
 
-/// The task that something is said of. Its number is 0 for the future of a `block_on`.
+/// A task's number: counted from 1 in each runtime.
+///
+/// # Examples
+///
+/// ```
+/// soloist::block_on(async {
+///     let (a, b) = (soloist::spawn(async {}), soloist::spawn(async {}));
+///     assert!(a.id() < b.id());
+/// });
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TaskId(u64);
+
+impl TaskId {
+    pub(crate) fn new(number: u64) -> TaskId {
+        TaskId(number)
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A task of a runtime, or the future of its `block_on`.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "trace")] {
+/// use soloist::{block_on, spawn, trace};
+///
+/// trace::start(1000);
+/// let id = block_on(async {
+///     let task = spawn(async {});
+///     let id = task.id();
+///     task.await;
+///     id
+/// });
+/// let trace = trace::stop().unwrap();
+/// assert_eq!(trace.events()[0].task.id, None);
+/// assert_eq!(trace.events()[0].task.to_string(), "main");
+/// assert!(trace.events().iter().any(|event| event.task.id == Some(id)));
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+#[cfg_attr(not(feature = "trace"), expect(unreachable_pub))]
+pub struct TaskRef {
+    /// The number of the runtime: a thread may have had several.
+    pub runtime: u64,
+    /// `None` is the future of a `block_on`.
+    pub id: Option<TaskId>,
+}
+
+/// What a task waits for.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "trace")] {
+/// use soloist::trace::{self, EventKind};
+/// use soloist::{block_on, spawn};
+///
+/// trace::start(1000);
+/// block_on(async { spawn(async {}).await });
+/// let trace = trace::stop().unwrap();
+/// let waits = trace.events().iter().filter_map(|event| match event.kind {
+///     EventKind::WaitBegin(reason) => Some(reason.to_string()),
+///     _ => None,
+/// });
+/// assert_eq!(waits.collect::<Vec<_>>(), ["the end of task-1"]);
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[cfg_attr(not(feature = "trace"), expect(unreachable_pub, dead_code))]
+pub enum WaitReason {
+    /// Something to read, or a connection to accept.
+    Read {
+        /// The number of the file descriptor, or of the socket.
+        fd: i64,
+    },
+    /// Room to write, or the end of a connect.
+    Write {
+        /// The number of the file descriptor, or of the socket.
+        fd: i64,
+    },
+    /// A timer.
+    Timer {
+        /// The time at which it fires, by the clock of the runtime.
+        deadline: Instant,
+    },
+    /// The end of another task.
+    Task(TaskRef),
+    /// The end of any task of a `TaskGroup`.
+    Group,
+    /// The result of a `RemoteTask`.
+    RemoteTask,
+    /// A promise.
+    Promise,
+    /// A closure on the thread pool.
+    Job,
+    /// Something that the runtime does not know: the future of another crate, such as a channel.
+    Other,
+}
+
+/// A task with its description.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(feature = "trace"), expect(dead_code, reason = "nobody listens"))]
-pub(crate) struct Subject<'a> {
-    pub(crate) runtime: u64,
-    pub(crate) number: u64,
+#[cfg_attr(not(feature = "trace"), expect(dead_code))]
+pub(crate) struct TaskMeta<'a> {
+    pub(crate) task: TaskRef,
     pub(crate) name: Option<&'a str>,
     pub(crate) spawned_at: &'static Location<'static>,
 }
 
-/// For what the task that is being polled waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WaitReason {
-    /// Something to read, or to accept, on the source with this fd.
-    Read(i64),
-    /// Room to write to the source with this fd.
-    Write(i64),
-    Timer(Instant),
-    /// The end of the task with this number, of the same runtime.
-    Task(u64),
-    /// The end of a task of a group.
-    Group,
-    /// What another thread's runtime does for a `RemoteTask`.
-    Remote,
-    Promise,
-    /// A closure on the pool of threads.
-    #[cfg_attr(
-        not(feature = "blocking"),
-        expect(dead_code, reason = "there is no pool")
-    )]
-    Job,
-}
-
-/// Who wakes tasks while none is polled.
+/// What wakes tasks while none is being polled.
 #[derive(Clone, Copy)]
 pub(crate) enum WakeSource {
     Timers,
     Reactor,
     Inbox,
-}
-
-/// The kinds of waits that a poll has come to, a bit for each kind of [`WaitReason`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct WaitKinds(u8);
-
-impl WaitReason {
-    fn bit(self) -> u8 {
-        match self {
-            WaitReason::Read(_) => 1,
-            WaitReason::Write(_) => 1 << 1,
-            WaitReason::Timer(_) => WaitKinds::TIMER,
-            WaitReason::Task(_) => 1 << 3,
-            WaitReason::Group => WaitKinds::GROUP,
-            WaitReason::Remote => WaitKinds::REMOTE,
-            WaitReason::Promise => WaitKinds::PROMISE,
-            WaitReason::Job => WaitKinds::JOB,
-        }
-    }
-}
-
-impl WaitKinds {
-    const TIMER: u8 = 1 << 2;
-    pub(crate) const GROUP: u8 = 1 << 4;
-    pub(crate) const REMOTE: u8 = 1 << 5;
-    pub(crate) const PROMISE: u8 = 1 << 6;
-    pub(crate) const JOB: u8 = 1 << 7;
-
-    #[inline]
-    pub(crate) fn with(self, reason: WaitReason) -> WaitKinds {
-        WaitKinds(self.0 | reason.bit())
-    }
-
-    pub(crate) fn has(self, bit: u8) -> bool {
-        self.0 & bit != 0
-    }
-
-    /// Whether a task with these waits for something that is not of this crate, if it has left
-    /// its waker anywhere. It may have a timer beside it: a timeout.
-    pub(crate) fn are_external(self) -> bool {
-        self.0 & !WaitKinds::TIMER == 0
-    }
 }

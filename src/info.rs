@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use socket2::{SockAddr, SockRef};
 
 use crate::executor::Executor;
-use crate::hooks::WaitKinds;
+use crate::hooks::{TaskId, WaitReason};
 use crate::reactor::Reactor;
 use crate::source::Direction;
 use crate::source::Registration;
-use crate::task::TaskId;
 use crate::task_cell::{TaskSnapshot, WaiterId};
 use crate::watch::Short;
 
@@ -420,16 +419,16 @@ pub(crate) fn dump(executor: &Executor) -> Dump {
         let waits = std::mem::take(&mut waits[at]);
         let times = executor
             .watch()
-            .and_then(|watch| watch.times(seen.slot, seen.meta.number));
+            .and_then(|watch| watch.times(seen.slot, seen.label.number));
         TaskInfo {
             waits_for: match state(seen) {
                 TaskState::Waiting => waits_of(seen, waits),
                 _ => Vec::new(),
             },
             state: state(seen),
-            id: TaskId::new(if at < tasks { seen.meta.number } else { 0 }),
-            name: seen.meta.name.as_ref().map(|name| name.to_string()),
-            spawned_at: seen.meta.spawned_at,
+            id: TaskId::new(if at < tasks { seen.label.number } else { 0 }),
+            name: seen.label.name.as_ref().map(|name| name.to_string()),
+            spawned_at: seen.label.spawned_at,
             polls: seen.polls,
             age: times.map(|times| times.born.elapsed()),
             total_poll: times.map(|times| times.total),
@@ -437,7 +436,7 @@ pub(crate) fn dump(executor: &Executor) -> Dump {
         }
     };
     let mut order: Vec<usize> = (0..tasks).collect();
-    order.sort_by_key(|at| all[*at].meta.number);
+    order.sort_by_key(|at| all[*at].label.number);
     Dump {
         tasks: order.into_iter().map(&mut info).collect(),
         main: (tasks < all.len()).then(|| info(tasks)),
@@ -487,8 +486,8 @@ fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
     });
     for seen in all {
         if let Some(who) = seen.joined_by {
-            let id = TaskId::new(seen.meta.number);
-            let name = seen.meta.name.as_ref().map(|name| name.to_string());
+            let id = TaskId::new(seen.label.number);
+            let name = seen.label.name.as_ref().map(|name| name.to_string());
             add(who, WaitsFor::Task { id, name });
         }
     }
@@ -512,10 +511,10 @@ fn waits_of(seen: &TaskSnapshot, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
             waits.push(wait());
         }
     };
-    add(WaitKinds::GROUP, || WaitsFor::Group);
-    add(WaitKinds::REMOTE, || WaitsFor::RemoteTask);
-    add(WaitKinds::PROMISE, || WaitsFor::Promise);
-    add(WaitKinds::JOB, || WaitsFor::Unblock);
+    add(WaitReason::Group, || WaitsFor::Group);
+    add(WaitReason::RemoteTask, || WaitsFor::RemoteTask);
+    add(WaitReason::Promise, || WaitsFor::Promise);
+    add(WaitReason::Job, || WaitsFor::Unblock);
     if waits.is_empty() {
         waits.push(if seen.has_waker {
             WaitsFor::Outside

@@ -314,8 +314,8 @@ fn wait_beside_others(
 fn note_wait(registration: &Registration, direction: Direction) {
     let fd = registration.number();
     note(match direction {
-        Direction::Read => WaitReason::Read(fd),
-        Direction::Write => WaitReason::Write(fd),
+        Direction::Read => WaitReason::Read { fd },
+        Direction::Write => WaitReason::Write { fd },
     });
 }
 

@@ -34,8 +34,9 @@ use std::task::{Context as TaskContext, Poll};
 pub use self::group::{Spawner, TaskGroup};
 pub use self::local::LocalKey;
 use crate::executor;
+pub use crate::hooks::TaskId;
 use crate::panics::{Panics, Payload, discard};
-use crate::task_cell::{Failure, Name, SharedTask, TaskMeta, TaskRef};
+use crate::task_cell::{Failure, JoinRef, Name, SharedTask, TaskLabel};
 
 /// Spawns a task: a future that runs concurrently with the current one, on the same thread.
 ///
@@ -175,16 +176,16 @@ impl Builder {
 #[must_use = "dropping a task cancels it: await it, or call `detach`"]
 pub struct Task<T> {
     /// `None` after `detach`.
-    raw: Option<TaskRef<T>>,
+    raw: Option<JoinRef<T>>,
 }
 
 impl<T> Task<T> {
-    pub(crate) fn new(raw: TaskRef<T>) -> Task<T> {
+    pub(crate) fn new(raw: JoinRef<T>) -> Task<T> {
         Task { raw: Some(raw) }
     }
 
     #[inline]
-    fn raw(&self) -> &TaskRef<T> {
+    fn raw(&self) -> &JoinRef<T> {
         self.raw.as_ref().expect("`detach` takes the task")
     }
 
@@ -302,7 +303,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn id(&self) -> TaskId {
-        TaskId(self.raw().number())
+        TaskId::new(self.raw().number())
     }
 
     /// Returns a handle that can abort the task from any thread.
@@ -334,8 +335,8 @@ impl<T> Task<T> {
     fn poll_join(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<T, JoinError>> {
         self.raw().poll(cx).map(|result| {
             result.map_err(|failure| match failure {
-                Failure::Cancelled => JoinError::cancelled(self.raw().meta()),
-                Failure::Panicked(payload) => JoinError::panicked(self.raw().meta(), payload),
+                Failure::Cancelled => JoinError::cancelled(self.raw().label()),
+                Failure::Panicked(payload) => JoinError::panicked(self.raw().label(), payload),
             })
         })
     }
@@ -350,7 +351,7 @@ impl<T> Future for Task<T> {
             Err(Failure::Panicked(payload)) => resume_unwind(payload),
             Err(Failure::Cancelled) => panic!(
                 "{} was cancelled, or awaited twice: `join().await` returns an error instead",
-                self.raw().meta()
+                self.raw().label()
             ),
         })
     }
@@ -415,37 +416,12 @@ impl<T> Future for Cancel<T> {
 
 /// Reports the panic of a task that no handle is left to.
 #[cold]
-fn orphaned<T>(raw: &TaskRef<T>, payload: Payload) {
+fn orphaned<T>(raw: &JoinRef<T>, payload: Payload) {
     executor::orphaned(
         raw.task().remote_executor(),
-        raw.meta().to_string(),
+        raw.label().to_string(),
         payload,
     );
-}
-
-/// The number of a task. Each runtime counts its tasks from 1.
-///
-/// # Examples
-///
-/// ```
-/// soloist::block_on(async {
-///     let (a, b) = (soloist::spawn(async {}), soloist::spawn(async {}));
-///     assert!(a.id() < b.id());
-/// });
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct TaskId(u64);
-
-impl TaskId {
-    pub(crate) fn new(number: u64) -> TaskId {
-        TaskId(number)
-    }
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 /// Aborts a task from any thread. Aborting only marks the task and wakes it.
@@ -497,7 +473,7 @@ impl AbortHandle {
     /// });
     /// ```
     pub fn id(&self) -> TaskId {
-        TaskId(self.raw.meta().number)
+        TaskId::new(self.raw.label().number)
     }
 }
 
@@ -522,7 +498,7 @@ impl fmt::Debug for AbortHandle {
 /// });
 /// ```
 pub struct JoinError {
-    about: TaskMeta,
+    label: TaskLabel,
     kind: Kind,
 }
 
@@ -533,20 +509,20 @@ enum Kind {
 }
 
 impl JoinError {
-    pub(crate) fn cancelled(about: TaskMeta) -> JoinError {
+    pub(crate) fn cancelled(label: TaskLabel) -> JoinError {
         JoinError {
-            about,
+            label,
             kind: Kind::Cancelled,
         }
     }
 
-    pub(crate) fn who(&self) -> &TaskMeta {
-        &self.about
+    pub(crate) fn label(&self) -> &TaskLabel {
+        &self.label
     }
 
-    pub(crate) fn panicked(about: TaskMeta, payload: Payload) -> JoinError {
+    pub(crate) fn panicked(label: TaskLabel, payload: Payload) -> JoinError {
         JoinError {
-            about,
+            label,
             kind: Kind::Panicked(Mutex::new(payload)),
         }
     }
@@ -640,14 +616,14 @@ impl JoinError {
     /// });
     /// ```
     pub fn id(&self) -> Option<TaskId> {
-        (self.about.number > 0).then_some(TaskId(self.about.number))
+        (self.label.number > 0).then_some(TaskId::new(self.label.number))
     }
 }
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let payload = match &self.kind {
-            Kind::Cancelled => return write!(f, "{} was cancelled", self.about),
+            Kind::Cancelled => return write!(f, "{} was cancelled", self.label),
             Kind::Panicked(payload) => payload,
         };
         let payload = payload
@@ -658,8 +634,8 @@ impl fmt::Display for JoinError {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         match message {
-            Some(message) => write!(f, "{} panicked: {message}", self.about),
-            None => write!(f, "{} panicked", self.about),
+            Some(message) => write!(f, "{} panicked: {message}", self.label),
+            None => write!(f, "{} panicked", self.label),
         }
     }
 }

@@ -7,7 +7,7 @@
 //!   wakers, [`WakeTarget`].
 //! * `counts.rs`: the two reference counts.
 //! * `cell.rs`: the stage with the future or the output, and the transitions below.
-//! * `handle.rs`: [`TaskRef`], what a task's handle holds.
+//! * `handle.rs`: [`JoinRef`], what a task's handle holds.
 //! * `owner.rs`: [`Owner`], the proof of being on the executor's thread.
 //!
 //! The room knows no executor. A cell reaches one through [`Schedule`] and [`Remote`].
@@ -18,7 +18,7 @@
 //!
 //! * the registry of its executor while a future is in place, the ready queue while the task is
 //!   in it, and the loop during a poll ([`LocalTask`], `!Send`: can run the task);
-//! * the task's handle ([`TaskRef`], local, too);
+//! * the task's handle ([`JoinRef`], local, too);
 //! * what the task waits for: a timer, a source, another task ([`WakeTarget`], mostly local);
 //! * messages in the inbox and abort handles ([`SharedTask`], `Send`: can only wake and mark);
 //! * wakers, anywhere, for as long as they like.
@@ -87,14 +87,19 @@ mod cell;
 mod counts;
 mod handle;
 mod header;
+mod label;
 mod owner;
 mod snapshot;
+mod state;
+mod wait_kinds;
 
 pub(crate) use self::cell::MainTask;
-pub(crate) use self::handle::{Failure, TaskRef};
+pub(crate) use self::handle::{Failure, JoinRef};
 pub(crate) use self::header::{
-    LocalTask, Message, Name, Ran, Remote, Schedule, SharedTask, TaskMeta, WaiterId, WakeTarget,
-    is_polling, note, polled_id, polled_task,
+    LocalTask, Message, Remote, Schedule, SharedTask, WaiterId, WakeTarget, is_polling, note,
+    polled_id, polled_task,
 };
+pub(crate) use self::label::{Name, TaskLabel};
 pub(crate) use self::owner::Owner;
 pub(crate) use self::snapshot::TaskSnapshot;
+pub(crate) use self::state::Ran;

@@ -238,7 +238,8 @@ impl Sleep {
             self.deregister();
             return Poll::Ready(());
         }
-        let task = note(WaitReason::Timer(self.deadline));
+        let deadline = self.deadline;
+        let task = note(WaitReason::Timer { deadline });
         match &self.timer {
             Some(timer) if timer.belongs_to(executor) && !executor.timer_has_fired(timer.key) => {
                 executor.set_timer_waker(timer.key, task, cx.waker());
@@ -248,7 +249,7 @@ impl Sleep {
                 self.deregister();
                 self.timer = Some(TimerHandle {
                     remote: executor.remote(),
-                    key: executor.add_timer(self.deadline, task, cx.waker()),
+                    key: executor.add_timer(deadline, task, cx.waker()),
                 });
             }
         }

@@ -38,12 +38,12 @@
 //!
 //! Without the feature nothing of it is compiled. With it, while nothing is recorded: a
 //! branch at each spawn, poll and wake. While it records, each event costs a look at the
-//! clock and about 60 bytes of memory, so that very short polls seem longer than they are.
+//! clock and about 70 bytes of memory, so that very short polls seem longer than they are.
 //!
 //! # What it does not know
 //!
 //! Of a future of another crate, as the receiver of a channel, the runtime does not know what
-//! it waits for: [`For::Other`]. And a future that polls only some of its parts, as
+//! it waits for: [`WaitReason::Other`]. And a future that polls only some of its parts, as
 //! `FuturesUnordered` does, says only for what these wait.
 
 mod chrome;
@@ -62,15 +62,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::event::{By, Event, For, Happened, How, Who};
 pub use self::rows::Totals;
 use crate::hooks;
+pub use crate::hooks::{Cause, Event, EventKind, Outcome, TaskRef, WaitReason};
 
 /// Begins to record on this thread: the last `capacity` events are kept. What was recorded
 /// before is thrown away.
 ///
 /// Call it on the thread that runs the runtime: before `block_on`, or in the middle. The
-/// memory is taken at once, about 60 bytes an event.
+/// memory is taken at once, about 70 bytes an event.
 ///
 /// # Panics
 ///
@@ -144,20 +144,20 @@ pub fn is_recording() -> bool {
 /// ```
 pub fn snapshot() -> Option<Trace> {
     hooks::read(|record| Trace {
-        events: record.entries.iter().map(Event::new).collect(),
+        events: record.events.iter().copied().collect(),
         about: record
             .tasks
             .iter()
-            .map(|(&id, known)| {
+            .map(|(&task, known)| {
                 let about = About {
                     name: known.name.clone(),
                     spawned_at: known.spawned_at,
                 };
-                (Who::new(id), about)
+                (task, about)
             })
             .collect(),
         lost: record.lost,
-        end: Duration::from_nanos(record.stopped.unwrap_or_else(|| record.now())),
+        end: record.duration(),
     })
 }
 
@@ -245,19 +245,19 @@ fn save(
 /// block_on(async { spawn(async {}).await });
 /// let trace = trace::stop().unwrap();
 /// for event in trace.events() {
-///     println!("{:?} {} {:?}", event.at, event.who, event.happened);
+///     println!("{:?} {} {:?}", event.at, event.task, event.kind);
 /// }
 /// assert_eq!(trace.totals().len(), 2);
 /// ```
 #[derive(Clone)]
 pub struct Trace {
     events: Vec<Event>,
-    about: HashMap<Who, About>,
+    about: HashMap<TaskRef, About>,
     lost: u64,
     end: Duration,
 }
 
-/// Who a task is.
+/// The description of a task.
 #[derive(Clone)]
 struct About {
     name: Option<Arc<str>>,

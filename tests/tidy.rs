@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 mod imports;
 
 /// The only files with `unsafe` in them.
-const UNSAFE_ROOMS: [&str; 6] = [
-    "cell.rs",
-    "cell/count.rs",
-    "cell/home.rs",
+const UNSAFE_ROOMS: [&str; 7] = [
+    "task_cell/cell.rs",
+    "task_cell/counts.rs",
+    "task_cell/header.rs",
+    "task_cell/owner.rs",
     "source.rs",
     "source/fork.rs",
     "source/platform.rs",
@@ -20,30 +21,9 @@ const UNSAFE_ROOMS: [&str; 6] = [
 /// Imports that break the rules today, each as (from, to). One that is gone must leave the list,
 /// and no new one may enter.
 const KNOWN: &[(&str, &str)] = &[
-    ("cell/awaiter.rs", "cell/home.rs"),
-    ("cell/awaiter.rs", "cell.rs"),
-    ("cell/awaiter.rs", "cell/count.rs"),
-    ("cell/count.rs", "cell.rs"),
-    ("cell/home.rs", "cell.rs"),
-    ("cell/home.rs", "cell/count.rs"),
-    ("cell/refs.rs", "cell/home.rs"),
-    ("cell/refs.rs", "cell.rs"),
-    ("cell/refs.rs", "cell/count.rs"),
-    ("cell/registry.rs", "cell/home.rs"),
-    ("cell/registry.rs", "cell.rs"),
-    ("cell/registry.rs", "cell/count.rs"),
-    ("cell/reserve.rs", "cell/home.rs"),
-    ("cell/stuck.rs", "cell/home.rs"),
-    ("cell/stuck.rs", "cell/awaiter.rs"),
-    ("cell/stuck.rs", "cell/census.rs"),
-    ("cell/waits.rs", "cell/count.rs"),
-    ("cell/waits.rs", "cell.rs"),
-    ("context/orphan.rs", "context.rs"),
     ("net/split.rs", "net/tcp.rs"),
     ("reactor/epoll.rs", "reactor.rs"),
     ("reactor/liar.rs", "reactor.rs"),
-    ("reactor/liar.rs", "reactor/epoll.rs"),
-    ("reactor/liar.rs", "reactor/portable.rs"),
     ("reactor/portable.rs", "reactor.rs"),
     ("runtime/guest.rs", "runtime.rs"),
     ("source/platform.rs", "source.rs"),

@@ -1,4 +1,4 @@
-//! Instructions that need no `Context`: in a poll, in a destructor, or outside the runtime.
+//! Instructions that need no `Context`: of a poll, of a destructor, or from outside.
 
 use std::io::Write;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use crate::world::{World, current, elsewhere, expect_panic, hear, take};
 impl World {
     pub(crate) fn act(self: &Rc<Self>, op: u8) {
         let which = self.next();
-        // Further nesting would overflow the stack.
+        // They would go on until the stack is used up.
         let Some(_depth) = Depth::enter() else { return };
         trace(format_args!("  act {} {which}", op % 24));
         match op % 24 {
@@ -147,7 +147,7 @@ impl World {
                 }
             }
             21 => {
-                // A runtime that is created and dropped inside another one.
+                // A runtime that comes and goes inside of another one.
                 let inner = Rc::new(Runtime::new());
                 let kept = self.spawn_on(&inner);
                 self.spawn_on(&inner).0.detach();
@@ -227,7 +227,7 @@ impl World {
             }
             7 => process::close_stderr(),
             8 => {
-                // The runtime may not be entered.
+                // Into a runtime that is not entered, perhaps.
                 let runtime = self.runtimes.borrow()[usize::from(op >> 7)].clone();
                 if let Some(runtime) = runtime {
                     let kept = self.spawn_on(&runtime);
@@ -259,9 +259,23 @@ impl World {
         }
     }
 
-    /// Runs a runtime. This is refused inside another running runtime, also in destructors.
+    /// Whether a runtime is entered.
+    fn is_inside(&self) -> bool {
+        if !self.is_late.get() {
+            return Handle::try_current().is_some();
+        }
+        // The thread-local that `try_current` looks at may have gone, and a destructor runs
+        // inside of its runtime all the same: there something can be spawned.
+        let spawn = || soloist::spawn(async {}).detach();
+        match expect_panic("outside of a soloist runtime", spawn) {
+            Ok(()) => true,
+            Err(is_refused) => !is_refused,
+        }
+    }
+
+    /// Runs a runtime. Inside of another one that is refused, in destructors, too.
     fn run_here(self: &Rc<Self>, op: u8) {
-        let is_inside = Handle::try_current().is_some();
+        let is_inside = self.is_inside();
         let runtime = self.runtimes.borrow()[usize::from(op & 1)].clone();
         let runtime = runtime.unwrap_or_else(|| Rc::new(Runtime::new()));
         let result = self.at_home(&Rc::downgrade(&runtime), || {
@@ -284,7 +298,7 @@ impl World {
             })
         });
         match result {
-            // If the process exits inside a runtime, the runtime stays entered.
+            // A process that exits inside of a runtime stays inside.
             Err(true) if is_inside || process::is_exiting() => {}
             Err(true) => fail("a run is refused where nothing runs"),
             _ if is_inside => fail("a run inside of a running runtime is not refused"),

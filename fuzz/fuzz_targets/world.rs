@@ -487,8 +487,10 @@ impl World {
         for group in self.groups.take() {
             planned(|| drop(group));
         }
+        // A process that exits inside of a runtime stays inside: that one never goes.
+        let stays = self.outlived.get() || process::is_exiting();
         for remote in self.remotes.take() {
-            if self.outlived.get() {
+            if stays {
                 planned(|| drop(remote));
                 continue;
             }
@@ -507,7 +509,7 @@ impl World {
         drop(self.handles.take());
         self.lines.clear();
         for thread in self.waiting.take() {
-            if thread.join().is_err() {
+            if !process::is_exiting() && thread.join().is_err() {
                 fail("a thread that waits for a task has panicked");
             }
         }

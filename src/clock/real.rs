@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::executor::budget::BudgetClock;
+use super::budget_clock::BudgetClock;
 use crate::schedule::SharedOrder;
 
 /// Returns the current time of the system's clock.

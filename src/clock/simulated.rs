@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::executor::budget::BudgetClock;
+use super::budget_clock::BudgetClock;
 use crate::schedule::{Order, Schedule, SharedOrder};
 
 thread_local! {

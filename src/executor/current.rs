@@ -2,44 +2,45 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use super::Executor;
+use super::state::Executor;
 use crate::clock;
 use crate::hooks;
 use crate::panics::Payload;
 use crate::sync::thread_local;
-use crate::task_cell::{LocalTask, Message};
+use crate::task_cell::{LocalTask, Message, Schedule, SharedTask};
 
-/// The executors of a thread.
+/// The executors of a thread. Without a destructor: so it is there in the destructors of other
+/// thread-locals, too, and an access is cheap. What is entered when the thread ends (in
+/// `process::exit`) stays, and the list is empty when the last executor is closed.
 struct Executors {
     /// The one that is entered.
-    current: RefCell<Option<Rc<Executor>>>,
+    current: RefCell<ManuallyDrop<Option<Rc<Executor>>>>,
     /// All that have not been closed.
-    all: RefCell<Vec<Weak<Executor>>>,
+    all: RefCell<ManuallyDrop<Vec<Weak<Executor>>>>,
 }
 
 thread_local! {
     static EXECUTORS: Executors = const { Executors {
-        current: RefCell::new(None),
-        all: RefCell::new(Vec::new()),
+        current: RefCell::new(ManuallyDrop::new(None)),
+        all: RefCell::new(ManuallyDrop::new(Vec::new())),
     } };
 }
 
 /// Calls `f` with the executor that is entered on this thread, if one is. It calls no user code:
-/// the place is borrowed meanwhile. A thread that is ending has none.
+/// the place is borrowed meanwhile.
 #[inline]
 pub(super) fn with<R>(f: impl FnOnce(&Executor) -> R) -> Option<R> {
-    let result = EXECUTORS.try_with(|executors| executors.current.borrow().as_deref().map(f));
-    result.ok().flatten()
+    EXECUTORS.with(|executors| executors.current.borrow().as_deref().map(f))
 }
 
 /// The executor that is entered on this thread.
 #[inline]
 pub(crate) fn try_current() -> Option<Rc<Executor>> {
-    let current = EXECUTORS.try_with(|executors| executors.current.borrow().clone());
-    current.ok().flatten()
+    EXECUTORS.with(|executors| Option::clone(&executors.current.borrow()))
 }
 
 /// As [`try_current`]. Panics outside of a runtime.
@@ -102,23 +103,27 @@ fn outside(what: &str) -> String {
 /// From now on [`cancel`] finds the executor.
 pub(super) fn register(executor: &Rc<Executor>) {
     let executor = Rc::downgrade(executor);
-    // A thread that is ending keeps no list.
-    let _ = EXECUTORS.try_with(|executors| executors.all.borrow_mut().push(executor));
+    EXECUTORS.with(|executors| executors.all.borrow_mut().push(executor));
 }
 
 pub(super) fn unregister(executor: &Rc<Executor>) {
     let is_other = |other: &Weak<Executor>| other.as_ptr() != Rc::as_ptr(executor);
-    let _ = EXECUTORS.try_with(|executors| executors.all.borrow_mut().retain(is_other));
+    EXECUTORS.with(|executors| {
+        let mut all = executors.all.borrow_mut();
+        all.retain(is_other);
+        if all.is_empty() {
+            **all = Vec::new();
+        }
+    });
 }
 
 /// The executor of this thread with this id, unless it is closed.
 fn find(id: u64) -> Option<Rc<Executor>> {
-    let find = |executors: &Executors| {
+    EXECUTORS.with(|executors| {
         let all = executors.all.borrow();
         let mut all = all.iter().filter_map(Weak::upgrade);
         all.find(|executor| executor.id() == id)
-    };
-    EXECUTORS.try_with(find).ok().flatten()
+    })
 }
 
 /// Drops the future of a task of this thread now, inside of its executor, or at the end of the
@@ -132,7 +137,7 @@ pub(crate) fn cancel(task: &LocalTask) -> Option<Payload> {
     match find(task.executor()) {
         Some(executor) if is_current(task.executor()) => executor.cancel(task),
         Some(executor) => executor.cancel_from_outside(task),
-        // The thread is ending.
+        // It is closed, so there is no registry any more.
         None => {
             let panic = task.cancel();
             task.wake_joiner();
@@ -146,7 +151,26 @@ pub(super) fn is_current(id: u64) -> bool {
     with(Executor::id) == Some(id)
 }
 
+impl Schedule for Executor {
+    #[inline]
+    fn schedule(task: &SharedTask) -> bool {
+        with(|executor| {
+            let is_own = executor.id() == task.executor();
+            if is_own {
+                executor.wake(task);
+            }
+            is_own
+        })
+        .unwrap_or(false)
+    }
+}
+
 impl Executor {
+    /// Whether it is the one that is entered on this thread.
+    pub(crate) fn is_current(&self) -> bool {
+        is_current(self.id())
+    }
+
     /// Calls `f` with this executor as the one that is entered on this thread. What was entered
     /// last is left first, also by a panic.
     #[inline(always)]
@@ -203,9 +227,10 @@ impl Drop for Leave {
     }
 }
 
-/// Returns what was entered before. A thread that is ending has nothing to restore.
+/// Returns what was entered before.
 #[inline]
 fn replace(executor: Option<Rc<Executor>>) -> Option<Rc<Executor>> {
-    let replaced = EXECUTORS.try_with(|executors| executors.current.replace(executor));
-    replaced.ok().flatten()
+    let executor = ManuallyDrop::new(executor);
+    let outer = EXECUTORS.with(|executors| executors.current.replace(executor));
+    ManuallyDrop::into_inner(outer)
 }

@@ -5,38 +5,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::current::is_current;
+use super::state::Executor;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::task_cell::{Message, Remote};
-
-/// How many [`ExternalRef`]s exist.
-#[derive(Debug)]
-pub(super) struct Count {
-    alive: AtomicUsize,
-}
-
-impl Count {
-    pub(super) fn new() -> Arc<Count> {
-        Arc::new(Count {
-            alive: AtomicUsize::new(0),
-        })
-    }
-
-    pub(super) fn is_zero(&self) -> bool {
-        self.alive.load(Ordering::Acquire) == 0
-    }
-}
 
 /// Held by what can act on an executor from outside, for as long as it can.
 #[derive(Debug)]
 pub(crate) struct ExternalRef {
     remote: Remote,
-    count: Arc<Count>,
+    count: Arc<AtomicUsize>,
 }
 
 impl ExternalRef {
-    pub(super) fn new(remote: Remote, count: &Arc<Count>) -> ExternalRef {
+    pub(super) fn new(remote: Remote, count: &Arc<AtomicUsize>) -> ExternalRef {
         // Relaxed: this is the executor's thread, or the caller is counted itself.
-        count.alive.fetch_add(1, Ordering::Relaxed);
+        count.fetch_add(1, Ordering::Relaxed);
         ExternalRef {
             remote,
             count: count.clone(),
@@ -53,7 +36,7 @@ impl Clone for ExternalRef {
 impl Drop for ExternalRef {
     fn drop(&mut self) {
         // Release: the executor that reads the count sees what was done before.
-        let is_last = self.count.alive.fetch_sub(1, Ordering::Release) == 1;
+        let is_last = self.count.fetch_sub(1, Ordering::Release) == 1;
         if is_last && !is_current(self.remote.id()) {
             // The executor may be parked because of this reference: an empty message makes it
             // look again. A drop does not panic, not even if the executor cannot be notified:
@@ -61,5 +44,13 @@ impl Drop for ExternalRef {
             let notify = || self.remote.send(Message::Call(Box::new(|| {})));
             let _ = catch_unwind(AssertUnwindSafe(notify));
         }
+    }
+}
+
+impl Executor {
+    /// Counts something that can act on this runtime from outside, as long as it lives.
+    pub(crate) fn external(&self) -> ExternalRef {
+        let count = self.external.get_or_init(|| Arc::new(AtomicUsize::new(0)));
+        ExternalRef::new(self.remote, count)
     }
 }

@@ -83,7 +83,7 @@ impl Foreign {
              long as it takes, keep a `Handle` until the task is woken)"
         );
         match task.slot() {
-            Some(_) => warn(format_args!("{} {what}", task.meta())),
+            Some(_) => warn(format_args!("{} {what}", task.label())),
             None => warn(format_args!("the future of `block_on` {what}")),
         }
     }

@@ -1,132 +1,66 @@
 //! The ring, and the functions through which the engine fills it.
 //!
-//! Each of them is one branch as long as nothing is recorded; what comes after it is out of
-//! line.
+//! While nothing is recorded, each of them is one branch. The rest is out of line.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Subject, WaitReason, WakeSource};
+use super::{Cause, Event, EventKind, Outcome, TaskMeta, TaskRef, WaitReason, WakeSource};
 
 thread_local! {
-    /// Const and without a destructor, for it is read at every poll and every wake.
+    /// Const and without a destructor, because every poll and every wake reads it.
     static RECORDING: Cell<bool> = const { Cell::new(false) };
     static RECORD: RefCell<Option<Record>> = const { RefCell::new(None) };
 }
 
-/// A task, among all runtimes of the thread.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Id {
-    pub(crate) runtime: u64,
-    pub(crate) number: u64,
-}
+// `trace::start` promises about 70 bytes.
+const _: () = assert!(size_of::<Event>() <= 72);
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum By {
-    Task(Id),
-    Timers,
-    Reactor,
-    Inbox,
-    Outside,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Outcome {
-    Pending,
-    Done,
-    Panicked,
-    Cancelled,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum What {
-    Spawned(By),
-    PollBegins,
-    PollEnds(Outcome),
-    Woken(By),
-    /// `None` is something that the runtime does not know.
-    WaitBegins(Option<WaitReason>),
-    WaitEnds(Option<WaitReason>),
-    Cancelled,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    /// Nanoseconds since the start.
-    pub(crate) at: u64,
-    pub(crate) task: Id,
-    pub(crate) what: What,
-}
-
-// `trace::start` promises about 60 bytes.
-const _: () = assert!(size_of::<Entry>() <= 64);
-
-/// What is known of a task as long as it has an entry in the ring, or lives.
+/// A task that lives, or has an event in the ring.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct KnownTask {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) spawned_at: &'static Location<'static>,
-    waits: Vec<Option<WaitReason>>,
+    waits: Vec<WaitReason>,
 }
 
 /// What is recorded on one thread.
 pub(crate) struct Record {
     started: Instant,
-    /// Nanoseconds since the start, once it is over.
-    pub(crate) stopped: Option<u64>,
+    /// How long it was recorded, once that is over.
+    stopped: Option<Duration>,
     capacity: usize,
-    pub(crate) entries: VecDeque<Entry>,
-    /// How many have fallen out of the ring.
+    pub(crate) events: VecDeque<Event>,
+    /// The number of events that no longer fit into the ring.
     pub(crate) lost: u64,
-    pub(crate) tasks: HashMap<Id, Known, BuildHasherDefault<Numbers>>,
-    /// For what the future of the `block_on` waits. Not with the others: an earlier one's end
-    /// may fall out of the ring meanwhile.
-    main_waits: Vec<Option<WaitReason>>,
+    pub(crate) tasks: HashMap<TaskRef, KnownTask>,
+    /// What the future of `block_on` waits for. It is not kept in `tasks`, since the end of an
+    /// earlier `block_on`, which removes the entry there, may leave the ring meanwhile.
+    main_waits: Vec<WaitReason>,
     /// The task that is being polled.
-    current: Option<Id>,
-    /// How that poll ends, if not as its result says.
+    current: Option<TaskRef>,
+    /// The outcome of that poll, if it is not what the poll returns.
     outcome: Option<Outcome>,
-    /// Whether it was woken in that poll: then it is in the queue, and waits for nothing.
+    /// Whether the task was woken in that poll. Then it is in the queue, and does not wait.
     woken: bool,
-    /// For what it will wait.
-    noted: Vec<Option<WaitReason>>,
-    /// Who wakes while nobody is polled.
-    source: By,
+    /// What the task will wait for if the poll returns `Pending`.
+    noted: Vec<WaitReason>,
+    /// What wakes tasks while none is being polled.
+    source: Cause,
 }
 
-/// For keys that are numbers which nobody chooses: mixes them, no more.
-#[derive(Default)]
-pub(crate) struct Numbers(u64);
-
-impl Hasher for Numbers {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let mixed = (self.0.rotate_left(32) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
-
-/// Starts anew.
+/// Starts a new recording.
 pub(crate) fn start(capacity: usize) {
     let record = Record {
         started: Instant::now(),
         stopped: None,
         capacity,
-        // All at once, for to grow would show as a slow poll; but nobody means so many.
-        entries: VecDeque::with_capacity(capacity.min(1 << 20)),
+        // All at once, since growing would show as a slow poll. The limit is for a capacity
+        // that stands for "everything".
+        events: VecDeque::with_capacity(capacity.min(1 << 20)),
         lost: 0,
         tasks: HashMap::default(),
         main_waits: Vec::new(),
@@ -134,16 +68,16 @@ pub(crate) fn start(capacity: usize) {
         outcome: None,
         woken: false,
         noted: Vec::new(),
-        source: By::Outside,
+        source: Cause::Outside,
     };
     let old = RECORD.try_with(|slot| slot.replace(Some(record)));
     RECORDING.set(old.is_ok());
     drop(old);
 }
 
-/// What has been recorded stays.
+/// Stops. What was recorded is kept.
 pub(crate) fn stop() {
-    with(|record| record.stopped = Some(record.now()));
+    with(|record| record.stopped = Some(record.duration()));
     RECORDING.set(false);
 }
 
@@ -151,7 +85,7 @@ pub(crate) fn is_recording() -> bool {
     RECORDING.get()
 }
 
-/// Shows what is recorded, if something was ever.
+/// Calls `f` with the recording of this thread, if there is one.
 pub(crate) fn read<R>(f: impl FnOnce(&Record) -> R) -> Option<R> {
     let read = RECORD.try_with(|record| record.borrow().as_ref().map(f));
     read.ok().flatten()
@@ -167,61 +101,52 @@ fn with(f: impl FnOnce(&mut Record)) {
 #[cold]
 #[inline(never)]
 fn with_record(f: impl FnOnce(&mut Record)) {
-    // A waker that is woken by the end of the thread may find nothing.
+    // The record may be gone already when the end of the thread wakes a waker.
     let _ = RECORD.try_with(|record| record.borrow_mut().as_mut().map(f));
 }
 
-/// A task is new, and in the queue.
+/// A new task is in the queue.
 #[inline(always)]
-pub(crate) fn task_spawned<'a>(task: impl FnOnce() -> Subject<'a>) {
+pub(crate) fn task_spawned<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     with(|record| {
-        let (id, at) = (record.meet(task()), record.now());
-        record.push(at, id, What::Spawned(record.by()));
+        let task = record.register(meta());
+        record.push(record.duration(), task, EventKind::Spawn(record.cause()));
     });
 }
 
 #[inline(always)]
-pub(crate) fn poll_started<'a>(task: impl FnOnce() -> Subject<'a>) {
+pub(crate) fn poll_started<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     with(|record| {
-        let (id, at) = (record.meet(task()), record.now());
-        record.end_waits(at, id);
-        // What is left of a poll in which the recording began.
+        let (task, at) = (record.register(meta()), record.duration());
+        record.end_waits(at, task);
+        // The recording may have begun in the middle of a poll, which has left these.
         record.noted.clear();
         (record.outcome, record.woken) = (None, false);
-        record.current = Some(id);
-        record.push(at, id, What::PollBegins);
+        record.current = Some(task);
+        record.push(at, task, EventKind::PollBegin);
     });
 }
 
-/// The task that is being polled will wait for this, if it returns `Pending`.
+/// The task that is being polled will wait for this, if the poll returns `Pending`.
 #[inline(always)]
-pub(crate) fn will_wait(wait: WaitReason) {
+pub(crate) fn will_wait(reason: WaitReason) {
     with(|record| {
-        if !record.noted.contains(&Some(wait)) {
-            record.noted.push(Some(wait));
+        if !record.noted.contains(&reason) {
+            record.noted.push(reason);
         }
     });
 }
 
-/// The poll is over, with the drop of the future and the wake of the joiner if the task is.
+/// The poll is over. If the task is over, too, its future has been dropped, and the task that
+/// awaits it has been woken.
 #[inline(always)]
-pub(crate) fn poll_ended(over: bool) {
-    let outcome = if over {
+pub(crate) fn poll_ended(is_over: bool) {
+    let outcome = if is_over {
         Outcome::Done
     } else {
         Outcome::Pending
     };
     with(|record| record.finish_poll(outcome));
-}
-
-/// The runtime is left. A poll that is still under way is that of a main that has panicked.
-#[inline(always)]
-pub(crate) fn runtime_left(runtime: u64) {
-    with(|record| {
-        if record.current.is_some_and(|id| id.runtime == runtime) {
-            record.finish_poll(Outcome::Panicked);
-        }
-    });
 }
 
 /// The poll that is under way has panicked.
@@ -232,95 +157,103 @@ pub(crate) fn poll_panicked() {
 
 /// The task's future is dropped before it is done.
 #[inline(always)]
-pub(crate) fn task_cancelled<'a>(task: impl FnOnce() -> Subject<'a>) {
+pub(crate) fn task_cancelled<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     with(|record| {
-        let id = record.meet(task());
-        if record.current == Some(id) {
+        let task = record.register(meta());
+        if record.current == Some(task) {
             record.outcome = Some(Outcome::Cancelled);
         } else {
-            let at = record.now();
-            record.end_waits(at, id);
-            record.push(at, id, What::Cancelled);
+            let at = record.duration();
+            record.end_waits(at, task);
+            record.push(at, task, EventKind::Cancel);
         }
     });
 }
 
 /// The task was not in the queue, and is now.
 #[inline(always)]
-pub(crate) fn task_woken<'a>(task: impl FnOnce() -> Subject<'a>) {
+pub(crate) fn task_woken<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     with(|record| {
-        let (id, at) = (record.meet(task()), record.now());
-        record.woken |= record.current == Some(id);
-        record.push(at, id, What::Woken(record.by()));
-        record.end_waits(at, id);
+        let (task, at) = (record.register(meta()), record.duration());
+        record.woken |= record.current == Some(task);
+        record.push(at, task, EventKind::Wake(record.cause()));
+        record.end_waits(at, task);
     });
 }
 
-/// Whom `f` wakes, `source` has woken.
+/// The runtime is left. A poll that is still under way is that of a main future that has
+/// panicked.
+#[inline(always)]
+pub(crate) fn runtime_left(id: u64) {
+    with(|record| {
+        if record.current.is_some_and(|task| task.runtime == id) {
+            record.finish_poll(Outcome::Panicked);
+        }
+    });
+}
+
+/// Attributes the wakes that `f` makes to `source`.
 #[inline(always)]
 pub(crate) fn attribute_wakes<R>(source: WakeSource, f: impl FnOnce() -> R) -> R {
     with(|record| {
         record.source = match source {
-            WakeSource::Timers => By::Timers,
-            WakeSource::Reactor => By::Reactor,
-            WakeSource::Inbox => By::Inbox,
+            WakeSource::Timers => Cause::Timers,
+            WakeSource::Reactor => Cause::Reactor,
+            WakeSource::Inbox => Cause::Inbox,
         };
     });
     let result = f();
-    with(|record| record.source = By::Outside);
+    with(|record| record.source = Cause::Outside);
     result
 }
 
 impl Record {
-    pub(crate) fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    /// How long it was recorded, or has been so far.
+    pub(crate) fn duration(&self) -> Duration {
+        self.stopped.unwrap_or_else(|| self.started.elapsed())
     }
 
-    fn by(&self) -> By {
-        self.current.map_or(self.source, By::Task)
+    fn cause(&self) -> Cause {
+        self.current.map_or(self.source, Cause::Task)
     }
 
-    /// Makes sure that it is known who the task is.
-    fn meet(&mut self, task: Subject<'_>) -> Id {
-        let id = Id {
-            runtime: task.runtime,
-            number: task.number,
-        };
-        let known = self.tasks.entry(id).or_insert_with(|| Known {
-            name: task.name.map(Arc::from),
-            spawned_at: task.spawned_at,
+    /// Notes the task's name and where it was spawned.
+    fn register(&mut self, meta: TaskMeta<'_>) -> TaskRef {
+        let known = self.tasks.entry(meta.task).or_insert_with(|| KnownTask {
+            name: meta.name.map(Arc::from),
+            spawned_at: meta.spawned_at,
             waits: Vec::new(),
         });
-        // Each `block_on` is another main.
-        known.spawned_at = task.spawned_at;
-        id
+        // Each `block_on` of a runtime is called elsewhere.
+        known.spawned_at = meta.spawned_at;
+        meta.task
     }
 
-    fn waits(&mut self, id: Id) -> Option<&mut Vec<Option<WaitReason>>> {
-        if id.number == 0 {
-            return Some(&mut self.main_waits);
+    fn waits(&mut self, task: TaskRef) -> Option<&mut Vec<WaitReason>> {
+        match task.id {
+            None => Some(&mut self.main_waits),
+            Some(_) => self.tasks.get_mut(&task).map(|known| &mut known.waits),
         }
-        self.tasks.get_mut(&id).map(|known| &mut known.waits)
     }
 
     fn finish_poll(&mut self, outcome: Outcome) {
         // None: the recording has begun in the middle of this poll.
-        let Some(id) = self.current.take() else {
+        let Some(task) = self.current.take() else {
             return;
         };
         let outcome = self.outcome.take().unwrap_or(outcome);
         let woken = std::mem::take(&mut self.woken);
-        let at = self.now();
-        self.push(at, id, What::PollEnds(outcome));
+        let at = self.duration();
+        self.push(at, task, EventKind::PollEnd(outcome));
         let mut noted = std::mem::take(&mut self.noted);
         if outcome == Outcome::Pending && !woken {
             if noted.is_empty() {
-                noted.push(None);
+                noted.push(WaitReason::Other);
             }
-            for &wait in &noted {
-                self.push(at, id, What::WaitBegins(wait));
+            for &reason in &noted {
+                self.push(at, task, EventKind::WaitBegin(reason));
             }
-            if let Some(waits) = self.waits(id) {
+            if let Some(waits) = self.waits(task) {
                 std::mem::swap(waits, &mut noted);
             }
         }
@@ -328,40 +261,26 @@ impl Record {
         self.noted = noted;
     }
 
-    fn end_waits(&mut self, at: u64, id: Id) {
-        let Some(waits) = self.waits(id) else {
-            return;
-        };
-        let mut waits = std::mem::take(waits);
-        for &wait in &waits {
-            self.push(at, id, What::WaitEnds(wait));
+    fn end_waits(&mut self, at: Duration, task: TaskRef) {
+        let mut waits = self.waits(task).map(std::mem::take).unwrap_or_default();
+        for reason in waits.drain(..) {
+            self.push(at, task, EventKind::WaitEnd(reason));
         }
-        waits.clear();
-        if let Some(place) = self.waits(id) {
-            // For the next ones, so that there is no allocation for each.
-            *place = waits;
+        // The next waits use the same allocation.
+        if let Some(empty) = self.waits(task) {
+            *empty = waits;
         }
     }
 
-    fn push(&mut self, at: u64, task: Id, what: What) {
-        if self.entries.len() == self.capacity {
-            let oldest = self.entries.pop_front();
+    fn push(&mut self, at: Duration, task: TaskRef, kind: EventKind) {
+        if self.events.len() == self.capacity {
+            let oldest = self.events.pop_front();
             self.lost += 1;
-            let last = oldest.filter(|oldest| oldest.what.is_last());
-            // Nothing of that task is left in the ring.
-            last.and_then(|last| self.tasks.remove(&last.task));
+            if let Some(last) = oldest.filter(|oldest| oldest.kind.is_last()) {
+                // The ring has no other event of that task.
+                self.tasks.remove(&last.task);
+            }
         }
-        self.entries.push_back(Entry { at, task, what });
-    }
-}
-
-impl What {
-    /// Whether nothing comes after it.
-    fn is_last(self) -> bool {
-        match self {
-            What::Cancelled => true,
-            What::PollEnds(outcome) => outcome != Outcome::Pending,
-            _ => false,
-        }
+        self.events.push_back(Event { at, task, kind });
     }
 }

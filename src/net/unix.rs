@@ -1,14 +1,14 @@
 //! Unix sockets: [`UnixStream`], [`UnixListener`], [`UnixDatagram`].
 //!
-//! They are between programs of one machine, at a path of the file system or, on Linux,
-//! at an abstract name (the methods with `_addr`, and std's [`SocketAddr`]). Methods have
-//! std's names, and are async where std's block.
+//! They connect programs of one machine. An address is a path in the file system or, on Linux, an
+//! abstract name (std's [`SocketAddr`], and the methods that end in `_addr`). Methods have the
+//! names of std, and are async where those of std block.
 //!
-//! Binding a socket to a path makes a file there, and fails if there is one already.
-//! Nothing removes the file: do so before binding, or when the socket is gone.
+//! Binding a socket to a path creates a file there, and fails if there is one already. The file
+//! is never removed. Remove it before binding, or when the socket is dropped.
 //!
-//! A path has room for about 100 bytes, whatever the file system takes: 107 on Linux, 103
-//! on macOS.
+//! A path may have about 100 bytes, whatever the file system supports: 107 on Linux, 103 on
+//! macOS.
 
 mod datagram;
 mod listener;

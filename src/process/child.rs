@@ -11,10 +11,10 @@ use super::orphans;
 use super::pipe::{ChildStderr, ChildStdin, ChildStdout};
 use crate::io::{AsyncRead, AsyncReadExt};
 
-/// A child process that [`Command::spawn`](super::Command::spawn) has started.
+/// A child process, started by [`Command::spawn`](super::Command::spawn).
 ///
-/// Dropped before the child has ended, it leaves it running, unless
-/// [`kill_on_drop`](super::Command::kill_on_drop) is set; it becomes no zombie.
+/// If it is dropped before the child has exited, the child continues to run, unless
+/// [`kill_on_drop`](super::Command::kill_on_drop) is set. It does not become a zombie.
 ///
 /// # Examples
 ///
@@ -73,8 +73,8 @@ impl Child {
         self.process.as_mut().expect("only the drop takes it")
     }
 
-    /// The number of the process. When its end has been noted (by a wait that was ready),
-    /// the system may give that number to another.
+    /// Returns the pid. Once a wait has returned the status, the system may give the pid to
+    /// another process.
     ///
     /// # Examples
     ///
@@ -90,12 +90,12 @@ impl Child {
         process.expect("only the drop takes it").child.id()
     }
 
-    /// Kills it (`SIGKILL`). [`wait`](Child::wait) tells when it has ended. If that has
-    /// been noted already, nothing happens.
+    /// Kills the child (`SIGKILL`). [`wait`](Child::wait) returns when it has exited. If the
+    /// status has been returned already, nothing happens.
     ///
     /// # Errors
     ///
-    /// If the system refuses, as for a program that runs as another user.
+    /// Returns an error if the system refuses, as for a program that runs as another user.
     ///
     /// # Examples
     ///
@@ -112,17 +112,16 @@ impl Child {
         self.process().child.kill()
     }
 
-    /// Waits until it has ended, after closing the pipe to its standard input, for which
-    /// it may wait. Any number of waits give the same status.
+    /// Closes the pipe to the standard input of the child, for which it may wait, and waits for
+    /// its exit. Further waits return the same status.
     ///
-    /// Nobody reads its output meanwhile: if that is piped and much, the child waits for
-    /// a reader and never ends. Read it first, or use
-    /// [`wait_with_output`](Child::wait_with_output).
+    /// The output is not read meanwhile. If it is piped and fills the pipe, the child never
+    /// exits. Read it first, or use [`wait_with_output`](Child::wait_with_output).
     ///
     /// # Errors
     ///
-    /// If the status went to somebody else: the process ignores `SIGCHLD`, or other code
-    /// in it waits for all children. Outside of a runtime.
+    /// Returns an error if the status is lost: the process ignores `SIGCHLD`, or other code in it
+    /// waits for all children. Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -144,7 +143,7 @@ impl Child {
         poll_fn(|cx| process.poll_wait(cx)).await
     }
 
-    /// Its status, if it has ended.
+    /// Returns the status if the child has exited.
     ///
     /// # Errors
     ///
@@ -163,17 +162,16 @@ impl Child {
         self.process().child.try_wait()
     }
 
-    /// Reads all that it writes, as far as that is piped, until it and whoever has
-    /// inherited its output have closed it; then waits for its end. Its standard input is
-    /// closed first.
+    /// Closes the standard input, reads all output that is piped, and then waits for the exit.
+    /// The output ends when the child, and every process that has inherited it, has closed it.
     ///
     /// # Errors
     ///
-    /// The same as for [`wait`](Child::wait), and if reading fails.
+    /// The same as for [`wait`](Child::wait). Returns an error if reading fails.
     ///
     /// # Cancel safety
     ///
-    /// What has been read is lost. The child is dropped, see [`Child`].
+    /// The output that has been read is lost. The child is dropped; see [`Child`].
     ///
     /// # Examples
     ///

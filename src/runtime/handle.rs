@@ -15,7 +15,7 @@ use crate::panics::{Panics, Payload, discard};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Mutex, block_on, lock};
 use crate::task::JoinError;
-use crate::task_cell::{Message, Remote, SharedTask, TaskMeta, note};
+use crate::task_cell::{Message, Remote, SharedTask, TaskLabel, note};
 
 /// A handle to a [`Runtime`](crate::Runtime), for use on any thread.
 ///
@@ -240,7 +240,7 @@ impl<T> RemoteTask<T> {
 
     /// Reports the panic of a task that no handle is left to.
     fn orphaned(&self, error: JoinError) {
-        let name = error.who().to_string();
+        let name = error.label().to_string();
         if let Ok(payload) = error.try_into_panic() {
             executor::orphaned(self.remote, name, payload);
         }
@@ -320,7 +320,7 @@ impl<T> Future for RemoteTask<T> {
         match result {
             Some(result) => Poll::Ready(result),
             None => {
-                note(WaitReason::Remote);
+                note(WaitReason::RemoteTask);
                 Poll::Pending
             }
         }
@@ -399,7 +399,7 @@ impl<T: Send + 'static> Completion<T> {
             panic = executor::cancel(&task.task());
         }
         if let Some(payload) = panic {
-            executor::orphaned(executor.remote(), task.meta().to_string(), payload);
+            executor::orphaned(executor.remote(), task.label().to_string(), payload);
         }
     }
 }
@@ -411,8 +411,8 @@ impl<T> Completion<T> {
             return;
         };
         let result = result.map_err(|payload| {
-            let meta = shared.about(self.spawned_at);
-            JoinError::panicked(meta, payload)
+            let label = shared.about(self.spawned_at);
+            JoinError::panicked(label, payload)
         });
         match shared.complete(result, cancelled) {
             // No handle is left: the runtime reports the panic.
@@ -473,17 +473,17 @@ impl<F: Future<Output = T>, T> Future for Started<F, T> {
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            let meta = shared.about(self.spawned_at);
-            let unwanted = shared.complete(Err(JoinError::cancelled(meta)), false);
+            let label = shared.about(self.spawned_at);
+            let unwanted = shared.complete(Err(JoinError::cancelled(label)), false);
             drop(unwanted);
         }
     }
 }
 
 impl<T> Shared<T> {
-    fn about(&self, spawned_at: &'static Location<'static>) -> TaskMeta {
+    fn about(&self, spawned_at: &'static Location<'static>) -> TaskLabel {
         let task = lock(&self.state).task.clone();
-        task.map_or(TaskMeta::not_started(spawned_at), |task| task.meta())
+        task.map_or(TaskLabel::not_started(spawned_at), |task| task.label())
     }
 
     /// Stores the result for the handle, and wakes the task that awaits it. Returns the result if

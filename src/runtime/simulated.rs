@@ -7,8 +7,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::{AutoAdvance, Builder, Clock, Runtime, Schedule};
-use crate::clock::VirtualClock;
-use crate::executor::budget::BudgetClock;
+use crate::clock::{BudgetClock, VirtualClock};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
 use crate::watch::Short;

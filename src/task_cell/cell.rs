@@ -15,10 +15,11 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 use super::counts::RefCounts;
-use super::header::{
-    Header, LocalRef, LocalTask, NO_SLOT, Name, Ran, Remote, Schedule, State, Vtable,
-};
-use crate::hooks::{self, WaitKinds};
+use super::header::{Header, LocalRef, LocalTask, NO_SLOT, Remote, Schedule, Vtable};
+use super::label::Name;
+use super::state::{Ran, State};
+use super::wait_kinds::WaitKinds;
+use crate::hooks;
 use crate::panics::{Payload, discard};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -300,7 +301,7 @@ impl<F: Future, S> Run for TaskCell<F, S> {
         header.cancelled.set(true);
         header.state.set(State::Dropping);
         header.disable_wakes();
-        hooks::task_cancelled(|| header.subject());
+        hooks::task_cancelled(|| header.meta());
         let mut panic = self.drop_future();
         match panic.take_if(|_| header.held.get()) {
             Some(payload) => self.keep(Err(payload)),
@@ -367,7 +368,7 @@ impl<S: Schedule> MainTask<S> {
         cell.header.spawned_at = called_at;
         cell.header.state.set(State::Idle);
         cell.header.polls.set(0);
-        *cell.header.sent.get_mut() = false;
+        cell.header.sent = AtomicBool::new(false);
         true
     }
 

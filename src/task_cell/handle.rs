@@ -1,9 +1,11 @@
-//! [`TaskRef`]: what a task's handle holds.
+//! [`JoinRef`]: what a task's handle holds.
 
 use std::task::{Context, Poll};
 
 use super::cell::Joinable;
-use super::header::{LocalRef, LocalTask, SharedTask, State, TaskMeta};
+use super::header::{LocalRef, LocalTask, SharedTask};
+use super::label::TaskLabel;
+use super::state::State;
 use crate::panics::{Payload, discard};
 
 /// Why a task has no output.
@@ -13,18 +15,18 @@ pub(crate) enum Failure {
 }
 
 /// The handle's reference to a task. Its owner ends its interest in the output once: by
-/// [`release`](TaskRef::release), or by taking the output.
-pub(crate) struct TaskRef<T> {
+/// [`release`](JoinRef::release), or by taking the output.
+pub(crate) struct JoinRef<T> {
     cell: LocalRef<dyn Joinable<T>>,
 }
 
-impl<T> TaskRef<T> {
-    pub(super) fn new(cell: LocalRef<dyn Joinable<T>>) -> TaskRef<T> {
-        TaskRef { cell }
+impl<T> JoinRef<T> {
+    pub(super) fn new(cell: LocalRef<dyn Joinable<T>>) -> JoinRef<T> {
+        JoinRef { cell }
     }
 
-    pub(crate) fn meta(&self) -> TaskMeta {
-        self.cell.header().meta()
+    pub(crate) fn label(&self) -> TaskLabel {
+        self.cell.header().label()
     }
 
     pub(crate) fn number(&self) -> u64 {

@@ -13,49 +13,19 @@ use std::ptr::NonNull;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::counts::RefCounts;
-use crate::hooks::{self, WaitKinds, WaitReason};
+use super::label::{Name, TaskLabel};
+use super::state::{Ran, State};
+use super::wait_kinds::WaitKinds;
+use crate::hooks::{self, TaskId, TaskMeta, TaskRef, WaitReason};
 use crate::inbox::{Inbox, Notifier};
 use crate::panics::Payload;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread_local;
 
-/// A task's name, if it has one. Boxed twice, so that it is one word in each task without.
-pub(crate) type Name = Option<Box<Box<str>>>;
-
 /// Identifies a task in what is shown to people, in the wait lists of timers and sources; 0 for
 /// none. A thread may have several runtimes, so it is made of both numbers. Nothing else depends
 /// on it.
 pub(crate) type WaiterId = u32;
-
-/// Number, name and place of a task, for messages.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct TaskMeta {
-    pub(crate) number: u64,
-    pub(crate) name: Name,
-    pub(crate) spawned_at: &'static Location<'static>,
-}
-
-impl TaskMeta {
-    /// For a task that its runtime never received.
-    pub(crate) fn not_started(spawned_at: &'static Location<'static>) -> TaskMeta {
-        TaskMeta {
-            number: 0,
-            name: None,
-            spawned_at,
-        }
-    }
-}
-
-impl fmt::Display for TaskMeta {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => write!(f, "task `{name}`")?,
-            None if self.number == 0 => write!(f, "a task that has not started")?,
-            None => write!(f, "task `task-{}`", self.number)?,
-        }
-        write!(f, " (spawned at {})", self.spawned_at)
-    }
-}
 
 /// What other threads send to an executor.
 pub(crate) enum Message {
@@ -111,29 +81,6 @@ pub(crate) trait Schedule: 'static {
     /// Puts the task on the ready queue, if its executor is entered on this thread. Returns
     /// false if it is not.
     fn schedule(task: &SharedTask) -> bool;
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum State {
-    Idle,
-    Running,
-    Dropping,
-    Done,
-    Gone,
-}
-
-/// What came of running a task from the ready queue.
-pub(crate) enum Ran {
-    /// It was polled, and is not over.
-    Pending,
-    /// It was polled, and is over now. Carries a panic that no handle can receive.
-    Over(Option<Payload>),
-    /// Its future was dropped without a poll. Carries a panic that no handle can receive.
-    Cancelled(Option<Payload>),
-    /// It was over before, or is being dropped: nothing was polled.
-    Stale,
-    /// It is the cell that stands for the future of a `block_on`, which is to be polled.
-    Main,
 }
 
 /// What can be done with a cell of a certain type through its header. As a `dyn` trait, but a
@@ -195,8 +142,8 @@ impl Header {
         matches!(self.state.get(), State::Done | State::Gone)
     }
 
-    pub(super) fn meta(&self) -> TaskMeta {
-        TaskMeta {
+    pub(super) fn label(&self) -> TaskLabel {
+        TaskLabel {
             number: self.number,
             name: self.name.clone(),
             spawned_at: self.spawned_at,
@@ -210,10 +157,18 @@ impl Header {
     }
 
     #[inline]
-    pub(super) fn subject(&self) -> hooks::Subject<'_> {
-        hooks::Subject {
+    pub(super) fn task_ref(&self) -> TaskRef {
+        TaskRef {
             runtime: self.remote.id,
-            number: if self.is_main() { 0 } else { self.number },
+            id: (!self.is_main()).then_some(TaskId::new(self.number)),
+        }
+    }
+
+    /// For the hooks.
+    #[inline]
+    pub(super) fn meta(&self) -> TaskMeta<'_> {
+        TaskMeta {
+            task: self.task_ref(),
             name: self.name.as_deref().map(|name| &**name),
             spawned_at: self.spawned_at,
         }
@@ -225,7 +180,7 @@ impl Header {
         self.polls.set(self.polls.get().saturating_add(1));
         self.waits.set(WaitKinds::default());
         POLLED.with(|polled| polled.set(Some(NonNull::from(self))));
-        hooks::poll_started(|| self.subject());
+        hooks::poll_started(|| self.meta());
         Polling
     }
 
@@ -259,7 +214,7 @@ impl Header {
         if self.is_over() {
             return false;
         }
-        self.joined_by.set(note(WaitReason::Task(self.number)));
+        self.joined_by.set(note(WaitReason::Task(self.task_ref())));
         let old = self.joiner.replace(new);
         debug_assert!(old.is_none() || !self.is_over());
         drop(old);
@@ -506,18 +461,18 @@ impl LocalTask {
         self.header().number
     }
 
-    pub(crate) fn meta(&self) -> TaskMeta {
-        self.header().meta()
+    pub(crate) fn label(&self) -> TaskLabel {
+        self.header().label()
     }
 
-    #[inline]
+    #[cfg(feature = "testing")]
     pub(crate) fn is_over(&self) -> bool {
         self.header().is_over()
     }
 
     #[inline]
-    pub(crate) fn subject(&self) -> hooks::Subject<'_> {
-        self.header().subject()
+    pub(crate) fn meta(&self) -> TaskMeta<'_> {
+        self.header().meta()
     }
 
     /// How many references may be on other threads: mostly wakers.
@@ -587,19 +542,33 @@ impl SharedTask {
     /// Wakes the task: puts it on the ready queue, or sends it to the inbox.
     #[inline]
     fn wake_by_ref(&self) {
-        if !(self.header().vtable.schedule)(self) {
+        if !(self.header().vtable.schedule)(self) && self.mark_sent() {
+            self.clone().send();
+        }
+    }
+
+    /// As `wake_by_ref`. The message takes the reference along: dropped after it was sent, the
+    /// reference would look to the executor as if something could still wake the task.
+    #[inline]
+    fn wake(self) {
+        if !(self.header().vtable.schedule)(&self) && self.mark_sent() {
             self.send();
         }
     }
 
-    /// The executor is not entered on this thread.
+    /// The executor is not entered on this thread. Returns whether a message is to be sent.
+    ///
+    /// Always a swap: skipped after a plain load, the poll could miss what the caller wrote
+    /// before this wake.
+    #[inline]
+    fn mark_sent(&self) -> bool {
+        !self.header().sent.swap(true, Ordering::AcqRel)
+    }
+
     #[cold]
-    fn send(&self) {
-        // Always a swap: skipped after a plain load, what the caller wrote before this wake
-        // could be missed by the poll.
-        if !self.header().sent.swap(true, Ordering::AcqRel) {
-            self.header().remote.send(Message::Wake(self.clone()));
-        }
+    fn send(self) {
+        let remote = self.header().remote;
+        remote.send(Message::Wake(self));
     }
 
     /// Marks the task and wakes it; its own thread drops the future.
@@ -608,8 +577,8 @@ impl SharedTask {
         self.wake_by_ref();
     }
 
-    pub(crate) fn meta(&self) -> TaskMeta {
-        self.header().meta()
+    pub(crate) fn label(&self) -> TaskLabel {
+        self.header().label()
     }
 
     /// The id of its executor.
@@ -709,7 +678,7 @@ unsafe fn clone_waker(data: *const ()) -> RawWaker {
 /// As of `clone_waker`.
 unsafe fn wake(data: *const ()) {
     // SAFETY: `data` is that of a waker of ours, which gives its reference away.
-    unsafe { SharedTask::from_data(data) }.wake_by_ref();
+    unsafe { SharedTask::from_data(data) }.wake();
 }
 
 /// # Safety

@@ -8,9 +8,11 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::cell::{self, MainTask};
-use super::handle::TaskRef;
+use super::handle::JoinRef;
 use super::header::Message;
-use super::header::{LocalTask, Name, Remote, Schedule, SharedTask, State};
+use super::header::{LocalTask, Remote, Schedule, SharedTask};
+use super::label::Name;
+use super::state::State;
 use crate::inbox::{Inbox, Notifier};
 use crate::sync::atomic::Ordering;
 
@@ -50,7 +52,7 @@ impl Owner {
         future: F,
         name: Name,
         spawned_at: &'static Location<'static>,
-    ) -> (LocalTask, TaskRef<F::Output>)
+    ) -> (LocalTask, JoinRef<F::Output>)
     where
         F: Future + 'static,
         F::Output: 'static,
@@ -61,7 +63,7 @@ impl Owner {
         // SAFETY: `self` proves the thread [THREAD].
         let (task, handle) =
             unsafe { cell::new_task::<F, S>(self.remote, slot, number, future, name, spawned_at) };
-        (task, TaskRef::new(handle))
+        (task, JoinRef::new(handle))
     }
 
     /// Makes the cell of a `block_on`, which counts as queued.

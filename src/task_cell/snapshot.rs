@@ -1,10 +1,12 @@
 //! What a task is doing at this moment, for `inspect`.
 
-use super::header::{LocalTask, State, TaskMeta, WaiterId, with_polled};
-use crate::hooks::WaitKinds;
+use super::header::{LocalTask, WaiterId, with_polled};
+use super::label::TaskLabel;
+use super::state::State;
+use super::wait_kinds::WaitKinds;
 
 pub(crate) struct TaskSnapshot {
-    pub(crate) meta: TaskMeta,
+    pub(crate) label: TaskLabel,
     pub(crate) id: WaiterId,
     /// Its key in the registry. Main has none.
     pub(crate) slot: Option<usize>,
@@ -33,7 +35,7 @@ impl LocalTask {
         let joined_by = (!joiner.is_none()).then(|| header.joined_by.get());
         header.joiner.set(joiner);
         Some(TaskSnapshot {
-            meta: header.meta(),
+            label: header.label(),
             id: header.waiter_id(),
             slot: self.slot(),
             polls: header.polls.get(),

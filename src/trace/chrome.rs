@@ -7,28 +7,28 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::event::{By, Event, Happened, Who};
 use super::json::{Micros, Text};
 use super::whole::whole;
 use super::{Trace, rows};
+use crate::hooks::{Cause, Event, EventKind, TaskRef, WaitReason};
 
 struct Chrome<'a, W> {
     out: &'a mut W,
     /// The number of the thread that stands for a task.
-    threads: HashMap<Who, usize>,
+    threads: HashMap<TaskRef, usize>,
     /// The number of the last flow, and of the last wait.
     ids: usize,
     /// The flow that ends at the next poll.
-    flows: HashMap<Who, usize>,
+    flows: HashMap<TaskRef, usize>,
     /// The waits that have begun.
-    waits: HashMap<(Who, super::For), Vec<usize>>,
+    waits: HashMap<(TaskRef, WaitReason), Vec<usize>>,
     begun: bool,
 }
 
 pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
     let (rows, _) = rows::rows(trace);
     let numbers = rows.iter().enumerate();
-    let threads = numbers.map(|(at, row)| (row.totals.who, at + 1)).collect();
+    let threads = numbers.map(|(at, row)| (row.totals.task, at + 1)).collect();
     let mut chrome = Chrome {
         out,
         threads,
@@ -42,7 +42,7 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
         "{{\"displayTimeUnit\":\"ns\",\"otherData\":{{\"lost\":\"{}\"}},\"traceEvents\":[",
         trace.lost
     )?;
-    let mut runtimes: Vec<u64> = rows.iter().map(|row| row.totals.who.runtime).collect();
+    let mut runtimes: Vec<u64> = rows.iter().map(|row| row.totals.task.runtime).collect();
     runtimes.sort_unstable();
     runtimes.dedup();
     for runtime in runtimes {
@@ -52,12 +52,12 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
     for row in &rows {
         let totals = &row.totals;
         let name = match &totals.name {
-            Some(name) => format!("{name} ({})", totals.who),
-            None => totals.who.to_string(),
+            Some(name) => format!("{name} ({})", totals.task),
+            None => totals.task.to_string(),
         };
-        let thread = chrome.threads[&totals.who];
-        chrome.name("thread_name", totals.who.runtime, thread, &name)?;
-        chrome.open("M", "thread_sort_index", totals.who, Duration::ZERO)?;
+        let thread = chrome.threads[&totals.task];
+        chrome.name("thread_name", totals.task.runtime, thread, &name)?;
+        chrome.open("M", "thread_sort_index", totals.task, Duration::ZERO)?;
         write!(chrome.out, ",\"args\":{{\"sort_index\":{thread}}}}}")?;
     }
     for event in whole(&trace.events, trace.end) {
@@ -84,14 +84,14 @@ impl<W: Write> Chrome<'_, W> {
     }
 
     /// An event without its closing brace.
-    fn open(&mut self, phase: &str, name: &str, who: Who, at: Duration) -> io::Result<()> {
+    fn open(&mut self, phase: &str, name: &str, task: TaskRef, at: Duration) -> io::Result<()> {
         self.next()?;
         write!(
             self.out,
             "{{\"ph\":\"{phase}\",\"name\":{},\"pid\":{},\"tid\":{},\"ts\":{}",
             Text(name),
-            who.runtime,
-            self.threads[&who],
+            task.runtime,
+            self.threads[&task],
             Micros(at.as_nanos())
         )
     }
@@ -101,71 +101,71 @@ impl<W: Write> Chrome<'_, W> {
     }
 
     fn event(&mut self, trace: &Trace, event: Event) -> io::Result<()> {
-        let Event { at, who, happened } = event;
-        match happened {
-            Happened::Spawn(by) | Happened::Wake(by) => {
-                let is_spawn = matches!(happened, Happened::Spawn(_));
-                self.wake(who, at, by, if is_spawn { "spawn" } else { "wake" })
+        let Event { at, task, kind } = event;
+        match kind {
+            EventKind::Spawn(by) | EventKind::Wake(by) => {
+                let is_spawn = matches!(kind, EventKind::Spawn(_));
+                self.wake(task, at, by, if is_spawn { "spawn" } else { "wake" })
             }
-            Happened::PollBegin => {
-                self.open("B", "poll", who, at)?;
+            EventKind::PollBegin => {
+                self.open("B", "poll", task, at)?;
                 self.out.write_all(b",\"cat\":\"poll\"")?;
-                if let Some(about) = trace.about.get(&who) {
+                if let Some(about) = trace.about.get(&task) {
                     let place = about.spawned_at.to_string();
                     let place = Text(&place);
-                    let what = who.task.map_or("block_on at", |_| "spawned at");
+                    let what = task.id.map_or("block_on at", |_| "spawned at");
                     write!(self.out, ",\"args\":{{\"{what}\":{place}}}")?;
                 }
                 self.close()?;
-                match self.flows.remove(&who) {
+                match self.flows.remove(&task) {
                     Some(flow) => {
-                        self.open("f", "wake", who, at)?;
+                        self.open("f", "wake", task, at)?;
                         write!(self.out, ",\"cat\":\"wake\",\"id\":{flow},\"bp\":\"e\"}}")
                     }
                     None => Ok(()),
                 }
             }
-            Happened::PollEnd(how) => {
-                self.open("E", "poll", who, at)?;
+            EventKind::PollEnd(how) => {
+                self.open("E", "poll", task, at)?;
                 write!(
                     self.out,
                     ",\"cat\":\"poll\",\"args\":{{\"end\":\"{how:?}\"}}}}"
                 )
             }
-            Happened::WaitBegin(what) => {
+            EventKind::WaitBegin(what) => {
                 self.ids += 1;
                 let id = self.ids;
-                self.waits.entry((who, what)).or_default().push(id);
-                self.wait("b", who, at, what, id)
+                self.waits.entry((task, what)).or_default().push(id);
+                self.wait("b", task, at, what, id)
             }
-            Happened::WaitEnd(what) => {
-                let begun = self.waits.get_mut(&(who, what)).and_then(Vec::pop);
-                begun.map_or(Ok(()), |id| self.wait("e", who, at, what, id))
+            EventKind::WaitEnd(what) => {
+                let begun = self.waits.get_mut(&(task, what)).and_then(Vec::pop);
+                begun.map_or(Ok(()), |id| self.wait("e", task, at, what, id))
             }
-            Happened::Cancel => {
-                self.open("i", "cancelled", who, at)?;
+            EventKind::Cancel => {
+                self.open("i", "cancelled", task, at)?;
                 self.out.write_all(b",\"cat\":\"wake\",\"s\":\"t\"}")
             }
         }
     }
 
-    fn wake(&mut self, who: Who, at: Duration, by: By, name: &str) -> io::Result<()> {
+    fn wake(&mut self, task: TaskRef, at: Duration, by: Cause, name: &str) -> io::Result<()> {
         let by = match by {
-            // Who has no row of its own has no slice either that a flow could come from.
-            By::Task(by) if self.threads.contains_key(&by) => {
+            // TaskRef has no row of its own has no slice either that a flow could come from.
+            Cause::Task(by) if self.threads.contains_key(&by) => {
                 self.ids += 1;
-                self.flows.insert(who, self.ids);
+                self.flows.insert(task, self.ids);
                 let id = self.ids;
                 self.open("s", "wake", by, at)?;
                 return write!(self.out, ",\"cat\":\"wake\",\"id\":{id}}}");
             }
-            By::Task(by) => by.to_string(),
-            By::Timers => "a timer".to_string(),
-            By::Reactor => "a socket".to_string(),
-            By::Inbox => "another thread".to_string(),
-            By::Outside => "code outside of tasks".to_string(),
+            Cause::Task(by) => by.to_string(),
+            Cause::Timers => "a timer".to_string(),
+            Cause::Reactor => "a socket".to_string(),
+            Cause::Inbox => "another thread".to_string(),
+            Cause::Outside => "code outside of tasks".to_string(),
         };
-        self.open("i", name, who, at)?;
+        self.open("i", name, task, at)?;
         write!(
             self.out,
             ",\"cat\":\"wake\",\"s\":\"t\",\"args\":{{\"by\":\"{by}\"}}}}"
@@ -175,14 +175,14 @@ impl<W: Write> Chrome<'_, W> {
     fn wait(
         &mut self,
         phase: &str,
-        who: Who,
+        task: TaskRef,
         at: Duration,
-        what: super::For,
+        what: WaitReason,
         id: usize,
     ) -> io::Result<()> {
-        let name = format!("{who} waits for {what}");
-        self.open(phase, &name, who, at)?;
-        let kind = what.kind();
+        let name = format!("{task} waits for {what}");
+        self.open(phase, &name, task, at)?;
+        let kind = what.category();
         // Local to the process: else Perfetto shows it apart from the tasks.
         write!(
             self.out,

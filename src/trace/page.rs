@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Trace;
-use super::event::{By, For, How, Who};
 use super::json::Text;
 use super::rows::{Row, rows};
+use crate::hooks::{Cause, Outcome, TaskRef, WaitReason};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -24,14 +24,14 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
 fn write_data(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
     let (rows, wakes) = rows(trace);
     let numbers = rows.iter().enumerate();
-    let index: HashMap<Who, usize> = numbers.map(|(at, row)| (row.totals.who, at)).collect();
+    let index: HashMap<TaskRef, usize> = numbers.map(|(at, row)| (row.totals.task, at)).collect();
     let mut labels = Labels::default();
     let (end, lost) = (trace.end.as_nanos(), trace.lost);
     write!(out, "{{\"end\":{end},\"lost\":{lost},\n\"tasks\":[")?;
     // Several runtimes have a `main` each, and a `task-1`.
     let several = rows
         .windows(2)
-        .any(|pair| pair[0].totals.who.runtime != pair[1].totals.who.runtime);
+        .any(|pair| pair[0].totals.task.runtime != pair[1].totals.task.runtime);
     for (at, row) in rows.iter().enumerate() {
         out.write_all(if at > 0 { b",\n" } else { b"\n" })?;
         write_row(row, several, &mut labels, out)?;
@@ -39,11 +39,11 @@ fn write_data(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
     out.write_all(b"],\n\"wakes\":")?;
     let wakes = wakes.iter().map(|wake| {
         let by = match wake.by {
-            By::Task(who) => index.get(&who).map_or(-4, |&at| at as i64),
-            By::Timers => -1,
-            By::Reactor => -2,
-            By::Inbox => -3,
-            By::Outside => -4,
+            Cause::Task(task) => index.get(&task).map_or(-4, |&at| at as i64),
+            Cause::Timers => -1,
+            Cause::Reactor => -2,
+            Cause::Inbox => -3,
+            Cause::Outside => -4,
         };
         let at = wake.at.as_nanos();
         format!("{at},{by},{},{}", wake.row, u8::from(wake.is_spawn))
@@ -53,7 +53,7 @@ fn write_data(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
     let labels = labels.list.iter();
     write_list(
         out,
-        labels.map(|what| format!("[{},{}]", Text(what.kind()), Text(&what.to_string()))),
+        labels.map(|what| format!("[{},{}]", Text(what.category()), Text(&what.to_string()))),
     )?;
     out.write_all(b"}")
 }
@@ -66,8 +66,8 @@ fn write_row(
 ) -> io::Result<()> {
     let totals = &row.totals;
     let id = match several {
-        true => format!("{} of runtime {}", totals.who, totals.who.runtime),
-        false => totals.who.to_string(),
+        true => format!("{} of runtime {}", totals.task, totals.task.runtime),
+        false => totals.task.to_string(),
     };
     write!(out, "{{\"id\":{}", Text(&id))?;
     match &totals.name {
@@ -126,24 +126,24 @@ fn write_list(out: &mut impl Write, items: impl Iterator<Item = String>) -> io::
 }
 
 /// As the page numbers them.
-fn number(how: How) -> u8 {
+fn number(how: Outcome) -> u8 {
     match how {
-        How::Pending => 0,
-        How::Done => 1,
-        How::Panicked => 2,
-        How::Cancelled => 3,
+        Outcome::Pending => 0,
+        Outcome::Done => 1,
+        Outcome::Panicked => 2,
+        Outcome::Cancelled => 3,
     }
 }
 
 /// The things that tasks wait for, each once.
 #[derive(Default)]
 struct Labels {
-    list: Vec<For>,
-    index: HashMap<For, usize>,
+    list: Vec<WaitReason>,
+    index: HashMap<WaitReason, usize>,
 }
 
 impl Labels {
-    fn number(&mut self, what: For) -> usize {
+    fn number(&mut self, what: WaitReason) -> usize {
         *self.index.entry(what).or_insert_with(|| {
             self.list.push(what);
             self.list.len() - 1

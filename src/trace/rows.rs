@@ -5,8 +5,8 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::Trace;
-use super::event::{By, Event, For, Happened, How, Who};
 use super::whole::whole;
+use crate::hooks::{Cause, Event, EventKind, Outcome, TaskRef, WaitReason};
 
 /// What a task has done in a [`Trace`].
 ///
@@ -30,7 +30,7 @@ use super::whole::whole;
 #[non_exhaustive]
 pub struct Totals {
     /// Whose these are.
-    pub who: Who,
+    pub task: TaskRef,
     pub(super) name: Option<String>,
     /// Where it was spawned, or where `block_on` was called; the last of these, if there were
     /// several.
@@ -38,7 +38,7 @@ pub struct Totals {
     /// When it was spawned, if that is in the trace.
     pub spawned: Option<Duration>,
     /// When and how it ended, if that is in the trace.
-    pub ended: Option<(Duration, How)>,
+    pub ended: Option<(Duration, Outcome)>,
     /// How often it was polled.
     pub polls: u64,
     /// How long its polls took, all together.
@@ -64,22 +64,22 @@ impl Totals {
     /// assert_eq!(trace::stop().unwrap().totals()[0].name(), "main");
     /// ```
     pub fn name(&self) -> String {
-        self.name.clone().unwrap_or_else(|| self.who.to_string())
+        self.name.clone().unwrap_or_else(|| self.task.to_string())
     }
 }
 
 /// A task with its spans, each with its begin and end.
 pub(super) struct Row {
     pub(super) totals: Totals,
-    pub(super) polls: Vec<(Duration, Duration, How)>,
+    pub(super) polls: Vec<(Duration, Duration, Outcome)>,
     pub(super) queued: Vec<(Duration, Duration)>,
-    pub(super) waits: Vec<(Duration, Duration, For)>,
+    pub(super) waits: Vec<(Duration, Duration, WaitReason)>,
 }
 
 /// Somebody was woken, or spawned.
 pub(super) struct Wake {
     pub(super) at: Duration,
-    pub(super) by: By,
+    pub(super) by: Cause,
     pub(super) row: usize,
     pub(super) is_spawn: bool,
 }
@@ -90,23 +90,23 @@ struct Open {
     poll: Option<Duration>,
     queued: Option<Duration>,
     waiting: Option<Duration>,
-    waits: Vec<(Duration, For)>,
+    waits: Vec<(Duration, WaitReason)>,
 }
 
 /// The tasks in the order in which they appear, and the wakes in theirs.
 pub(super) fn rows(trace: &Trace) -> (Vec<Row>, Vec<Wake>) {
-    let mut index: HashMap<Who, usize> = HashMap::new();
+    let mut index: HashMap<TaskRef, usize> = HashMap::new();
     let mut rows: Vec<(Row, Open)> = Vec::new();
     let mut wakes = Vec::new();
-    for Event { at, who, happened } in whole(&trace.events, trace.end) {
-        let place = *index.entry(who).or_insert_with(|| {
-            rows.push((Row::new(trace, who), Open::default()));
+    for Event { at, task, kind } in whole(&trace.events, trace.end) {
+        let place = *index.entry(task).or_insert_with(|| {
+            rows.push((Row::new(trace, task), Open::default()));
             rows.len() - 1
         });
         let (row, open) = &mut rows[place];
-        match happened {
-            Happened::Spawn(by) | Happened::Wake(by) => {
-                let is_spawn = matches!(happened, Happened::Spawn(_));
+        match kind {
+            EventKind::Spawn(by) | EventKind::Wake(by) => {
+                let is_spawn = matches!(kind, EventKind::Spawn(_));
                 if is_spawn {
                     row.totals.spawned = Some(at);
                 }
@@ -118,18 +118,18 @@ pub(super) fn rows(trace: &Trace) -> (Vec<Row>, Vec<Wake>) {
                     is_spawn,
                 });
             }
-            Happened::PollBegin => {
+            EventKind::PollBegin => {
                 row.leave_queue(open, at);
                 open.poll = Some(at);
             }
-            Happened::PollEnd(how) => {
+            EventKind::PollEnd(how) => {
                 row.end_poll(open, at, how);
             }
-            Happened::WaitBegin(what) => {
+            EventKind::WaitBegin(what) => {
                 open.waiting.get_or_insert(at);
                 open.waits.push((at, what));
             }
-            Happened::WaitEnd(what) => {
+            EventKind::WaitEnd(what) => {
                 let known = open.waits.iter().position(|&(_, known)| known == what);
                 if let Some(known) = known {
                     let (begin, what) = open.waits.remove(known);
@@ -140,9 +140,9 @@ pub(super) fn rows(trace: &Trace) -> (Vec<Row>, Vec<Wake>) {
                     row.totals.waited += at.saturating_sub(begin);
                 }
             }
-            Happened::Cancel => {
+            EventKind::Cancel => {
                 row.leave_queue(open, at);
-                row.totals.ended = Some((at, How::Cancelled));
+                row.totals.ended = Some((at, Outcome::Cancelled));
             }
         }
     }
@@ -153,11 +153,11 @@ pub(super) fn rows(trace: &Trace) -> (Vec<Row>, Vec<Wake>) {
 }
 
 impl Row {
-    fn new(trace: &Trace, who: Who) -> Row {
-        let about = trace.about.get(&who);
+    fn new(trace: &Trace, task: TaskRef) -> Row {
+        let about = trace.about.get(&task);
         Row {
             totals: Totals {
-                who,
+                task,
                 name: about.and_then(|about| about.name.as_deref().map(String::from)),
                 spawned_at: about.map(|about| about.spawned_at),
                 spawned: None,
@@ -181,7 +181,7 @@ impl Row {
         }
     }
 
-    fn end_poll(&mut self, open: &mut Open, at: Duration, how: How) {
+    fn end_poll(&mut self, open: &mut Open, at: Duration, how: Outcome) {
         let Some(begin) = open.poll.take() else {
             return;
         };
@@ -190,7 +190,7 @@ impl Row {
         self.totals.polls += 1;
         self.totals.busy += took;
         self.totals.longest = self.totals.longest.max(took);
-        if how != How::Pending {
+        if how != Outcome::Pending {
             self.totals.ended = Some((at, how));
         }
         if open.queued.is_some() {

@@ -1,4 +1,4 @@
-//! The examples `all_cores`, which distributes connections among its threads, and `event_loop`.
+//! The example `all_cores`, which distributes connections among its threads.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -72,39 +72,5 @@ fn it_ends_after_its_time_and_rejects_wrong_arguments() {
             .unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).starts_with("all_cores: "));
-    });
-}
-
-#[test]
-fn the_example_event_loop_prints_the_same_results_for_the_same_seed() {
-    let run = || {
-        let mut child = example("event_loop");
-        child
-            .args(["--seed", "7", "--tasks", "10"])
-            .spawn()
-            .unwrap()
-    };
-    watchdog(move || {
-        let outputs = [run(), run()].map(|child| {
-            let output = child.wait_with_output().unwrap();
-            assert!(output.status.success());
-            String::from_utf8(output.stdout).unwrap()
-        });
-        let results = outputs.each_ref().map(|text| {
-            let lines: Vec<_> = text.lines().collect();
-            assert_eq!(lines.len(), 12, "{text}");
-            // In the order of the tasks, whatever the order in which they end.
-            let results = lines[10].strip_prefix("results: [").unwrap();
-            let results: Vec<&str> = results.trim_end_matches(']').split(", ").collect();
-            for (index, number) in results.iter().enumerate() {
-                let line = format!("task {} has {number} after ", index + 1);
-                let ended = lines[..10].iter().filter(|text| text.starts_with(&line));
-                assert_eq!(ended.count(), 1, "{text}");
-            }
-            assert!(lines[11].starts_with("10 tasks have waited "), "{text}");
-            results
-        });
-        assert_eq!(results[0], results[1]);
-        assert_eq!(results[0].len(), 10);
     });
 }

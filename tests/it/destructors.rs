@@ -752,13 +752,13 @@ fn a_runtime_that_is_entered_again_still_measures_how_long_it_is_busy() {
 #[cfg(feature = "trace")]
 #[test]
 fn a_poll_goes_on_in_a_trace_when_its_runtime_is_entered_again() {
-    use soloist::trace::{self, How};
+    use soloist::trace::{self, Outcome};
     watchdog(|| {
         trace::start(1000);
         enter_again(&Runtime::new(), || ());
         let totals = trace::stop().unwrap().totals();
         let ends: Vec<_> = totals.iter().filter_map(|of| of.ended).collect();
-        let panicked = ends.iter().filter(|(_, how)| *how == How::Panicked);
+        let panicked = ends.iter().filter(|(_, how)| *how == Outcome::Panicked);
         assert_eq!((panicked.count(), ends.len() > 1), (0, true), "{ends:?}");
     });
 }

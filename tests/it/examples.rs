@@ -505,11 +505,14 @@ fn the_example_event_loop_prints_the_same_results_for_the_same_seed() {
             let results = lines[10].strip_prefix("results: [").unwrap();
             let results: Vec<&str> = results.trim_end_matches(']').split(", ").collect();
             for (index, number) in results.iter().enumerate() {
-                let line = format!("task {} has {number} after ", index + 1);
+                let line = format!("task {}: {number} after ", index + 1);
                 let ended = lines[..10].iter().filter(|text| text.starts_with(&line));
                 assert_eq!(ended.count(), 1, "{text}");
             }
-            assert!(lines[11].starts_with("10 tasks have waited "), "{text}");
+            assert!(
+                lines[11].starts_with("the waits of 10 tasks add up to "),
+                "{text}"
+            );
             results
         });
         assert_eq!(results[0], results[1]);

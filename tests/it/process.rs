@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use fastrand::Rng;
 use futures_lite::future::{try_zip, zip};
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::process::{Child, Command, Stdio};
@@ -515,6 +516,18 @@ fn children_on_several_threads_at_once() {
         });
         for thread in threads.collect::<Vec<_>>() {
             thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn pipes_given_back_to_std_are_in_blocking_mode() {
+    async_test(async || {
+        let mut cat = spawn_piped(&mut Command::new("cat"));
+        let stdin = cat.stdin.take().unwrap().into_std().unwrap();
+        let stdout = cat.stdout.take().unwrap().into_std().unwrap();
+        for mode in [fcntl_getfl(&stdin), fcntl_getfl(&stdout)] {
+            assert!(!mode.unwrap().contains(OFlags::NONBLOCK));
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(soloist_portable)))]
 use std::os::fd::{AsFd, AsRawFd};
 use std::pin::pin;
 

@@ -318,6 +318,7 @@ pub(crate) async fn hold<G>(_guard: G) {
     pending::<()>().await;
 }
 
+/// Spawns a task without a handle.
 #[track_caller]
 pub(crate) fn spawn_detached(runtime: &Runtime, future: impl Future<Output: 'static> + 'static) {
     runtime.spawn(future).detach();
@@ -351,6 +352,7 @@ pub(crate) async fn count_yields(polls: &Cell<usize>) {
     }
 }
 
+/// Awaits the tasks one after the other.
 pub(crate) async fn join_all(tasks: impl IntoIterator<Item = impl Future>) {
     for task in tasks {
         task.await;

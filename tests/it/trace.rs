@@ -1,23 +1,30 @@
-//! The events of a trace of known workloads, and the files that are written of it.
+//! What a trace says of known workloads, event by event, and the files made of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
 
-use serde_json::Value;
-use soloist::future;
 use soloist::promise::promise;
-use soloist::task::{self, TaskGroup};
-use soloist::time::timeout;
-use soloist::trace::{self, By, For, Happened, How, Trace};
+use soloist::task::{self, TaskGroup, yield_now};
+use soloist::time::{sleep, timeout};
+use soloist::trace::{self, Cause, EventKind, Outcome, Trace, WaitReason};
+use soloist::{Handle, Runtime, block_on, future, spawn};
 
 use crate::support::*;
 
-fn by(by: By) -> String {
+const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn by(by: Cause) -> String {
     match by {
-        By::Task(who) => who.to_string(),
-        By::Timers => "timers".into(),
-        By::Reactor => "reactor".into(),
-        By::Inbox => "inbox".into(),
-        By::Outside => "outside".into(),
+        Cause::Task(who) => who.to_string(),
+        Cause::Timers => "timers".into(),
+        Cause::Reactor => "reactor".into(),
+        Cause::Inbox => "inbox".into(),
+        Cause::Outside => "outside".into(),
         other => panic!("{other:?}"),
     }
 }
@@ -25,38 +32,29 @@ fn by(by: By) -> String {
 /// A line for each event.
 fn lines(trace: &Trace) -> Vec<String> {
     let line = |event: &trace::Event| {
-        let who = event.who;
-        match event.happened {
-            Happened::Spawn(source) => format!("{who} spawned by {}", by(source)),
-            Happened::Wake(source) => format!("{who} woken by {}", by(source)),
-            Happened::PollBegin => format!("{who} ["),
-            Happened::PollEnd(how) => format!("{who} ] {how:?}"),
-            Happened::WaitBegin(what) => format!("{who} waits for {what}"),
-            Happened::WaitEnd(what) => format!("{who} has waited for {what}"),
-            Happened::Cancel => format!("{who} cancelled"),
+        let who = event.task;
+        match event.kind {
+            EventKind::Spawn(source) => format!("{who} spawned by {}", by(source)),
+            EventKind::Wake(source) => format!("{who} woken by {}", by(source)),
+            EventKind::PollBegin => format!("{who} ["),
+            EventKind::PollEnd(how) => format!("{who} ] {how:?}"),
+            EventKind::WaitBegin(what) => format!("{who} waits for {what}"),
+            EventKind::WaitEnd(what) => format!("{who} has waited for {what}"),
+            EventKind::Cancel => format!("{who} cancelled"),
             other => panic!("{other:?}"),
         }
     };
     trace.events().iter().map(line).collect()
 }
 
-#[track_caller]
-fn assert_lines(lines: impl AsRef<[String]>, expected: &str) {
-    assert_eq!(lines.as_ref().join("; "), expected);
-}
-
-/// Records `block_on(future)`.
+/// What is recorded of `block_on(future)`.
 fn record<F: Future<Output = ()>>(future: F) -> Trace {
     trace::start(10_000);
     block_on(future);
     trace::stop().unwrap()
 }
 
-fn lines_of(test: impl AsyncFnOnce() + Send + 'static) -> Vec<String> {
-    watchdog(|| lines(&record(test())))
-}
-
-/// The lines of one task.
+/// Those of one task.
 fn of(lines: &[String], who: &str) -> Vec<String> {
     let prefix = format!("{who} ");
     let ours = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
@@ -66,23 +64,35 @@ fn of(lines: &[String], who: &str) -> Vec<String> {
 #[test]
 fn a_task_that_yields_and_one_that_awaits_it() {
     let lines = watchdog(|| lines(&record(async { spawn(yield_now()).await })));
-    // A task that is woken in its own poll waits for nothing.
-    assert_lines(
+    assert_eq!(
         lines,
-        "main [; task-1 spawned by main; main ] Pending; main waits for the end of task-1; \
-         task-1 [; task-1 woken by task-1; task-1 ] Pending; task-1 [; main woken by task-1; \
-         main has waited for the end of task-1; task-1 ] Done; main [; main ] Done",
+        [
+            "main [",
+            "task-1 spawned by main",
+            "main ] Pending",
+            "main waits for the end of task-1",
+            "task-1 [",
+            // In the queue again: it waits for nothing.
+            "task-1 woken by task-1",
+            "task-1 ] Pending",
+            "task-1 [",
+            "main woken by task-1",
+            "main has waited for the end of task-1",
+            "task-1 ] Done",
+            "main [",
+            "main ] Done",
+        ]
     );
 }
 
 #[test]
-fn times_are_monotonic_and_totals_add_up() {
+fn times_do_not_go_back_and_totals_add_up() {
     let trace = watchdog(|| {
         record(async {
             let slow = spawn(async {
                 thread::sleep(3 * MS);
                 sleep(2 * MS).await;
-                // It counts as queued from the end of this poll on, not from its wake.
+                // From the end of this poll on it is in the queue, not from its wake.
                 yield_now().await;
             });
             slow.await;
@@ -99,7 +109,7 @@ fn times_are_monotonic_and_totals_add_up() {
     assert!(slow.waited > Duration::ZERO);
     assert!(main.queued + main.waited + main.busy <= trace.duration());
     let (ended, how) = slow.ended.unwrap();
-    assert_eq!(how, How::Done);
+    assert_eq!(how, Outcome::Done);
     let alive = ended - slow.spawned.unwrap();
     assert_eq!(alive, slow.busy + slow.queued + slow.waited);
     assert!(main.waited >= slow.waited);
@@ -135,15 +145,25 @@ fn a_wait_with_a_timeout_is_two_waits() {
             assert_eq!(waiter.await, Ok(Ok(7)));
         }))
     });
-    assert_lines(
+    assert_eq!(
         of(&lines, "task-1"),
-        "spawned by main; [; ] Pending; waits for a promise; waits for a timer; woken by main; \
-         has waited for a promise; has waited for a timer; [; ] Done",
+        [
+            "spawned by main",
+            "[",
+            "] Pending",
+            "waits for a promise",
+            "waits for a timer",
+            "woken by main",
+            "has waited for a promise",
+            "has waited for a timer",
+            "[",
+            "] Done",
+        ]
     );
 }
 
 #[test]
-fn wakes_by_timers_threads_and_tasks_are_attributed() {
+fn what_others_do_is_named() {
     let lines = watchdog(|| {
         let (promise, promised) = promise();
         lines(&record(async {
@@ -159,7 +179,7 @@ fn wakes_by_timers_threads_and_tasks_are_attributed() {
             let handle = Handle::current();
             let remote = thread::spawn(move || handle.spawn(|| sleep(MS)));
             remote.join().unwrap().await.unwrap();
-            // A waker of another thread.
+            // Something that nobody knows.
             let mut woken = false;
             std::future::poll_fn(|cx| {
                 if woken {
@@ -176,20 +196,40 @@ fn wakes_by_timers_threads_and_tasks_are_attributed() {
             .await;
         }))
     });
-    assert_lines(
+    assert_eq!(
         of(&lines, "main"),
-        "[; ] Pending; waits for a timer; waits for a timer; woken by timers; \
-         has waited for a timer; has waited for a timer; [; ] Pending; waits for a promise; \
-         woken by inbox; has waited for a promise; [; ] Pending; \
-         waits for a task of another runtime; woken by task-1; \
-         has waited for a task of another runtime; [; ] Pending; waits for something outside; \
-         woken by inbox; has waited for something outside; [; ] Done",
+        [
+            "[",
+            "] Pending",
+            "waits for a timer",
+            "waits for a timer",
+            "woken by timers",
+            "has waited for a timer",
+            "has waited for a timer",
+            "[",
+            "] Pending",
+            "waits for a promise",
+            "woken by inbox",
+            "has waited for a promise",
+            "[",
+            "] Pending",
+            "waits for a task of another runtime",
+            "woken by task-1",
+            "has waited for a task of another runtime",
+            "[",
+            "] Pending",
+            "waits for something outside",
+            "woken by inbox",
+            "has waited for something outside",
+            "[",
+            "] Done",
+        ]
     );
     assert_eq!(of(&lines, "task-1")[0], "spawned by inbox");
 }
 
 #[test]
-fn a_spawn_after_a_timer_is_not_attributed_to_it() {
+fn what_comes_after_the_timers_is_not_theirs() {
     let lines = watchdog(|| {
         trace::start(100);
         let runtime = Runtime::new();
@@ -205,25 +245,27 @@ fn a_spawn_after_a_timer_is_not_attributed_to_it() {
 }
 
 #[test]
-fn waits_for_sockets_name_the_fd() {
-    let lines = lines_of(async || {
-        use futures_lite::{AsyncReadExt, AsyncWriteExt};
-        let listener = soloist::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap();
-        let address = listener.local_addr().unwrap();
-        let (promise, accepted) = promise();
-        let reader = spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            promise.set(()).unwrap();
-            stream.read_exact(&mut [0; 4]).await.unwrap();
-        });
-        // The reader is at its accept.
-        yield_now().await;
-        let mut stream = soloist::net::TcpStream::connect(address).await.unwrap();
-        accepted.await.unwrap();
-        stream.write_all(b"ping").await.unwrap();
-        reader.await;
+fn sockets_are_waited_for_by_their_number() {
+    let lines = watchdog(|| {
+        lines(&record(async {
+            use futures_lite::{AsyncReadExt, AsyncWriteExt};
+            let listener = soloist::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .unwrap();
+            let address = listener.local_addr().unwrap();
+            let (promise, accepted) = promise();
+            let reader = spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                promise.set(()).unwrap();
+                stream.read_exact(&mut [0; 4]).await.unwrap();
+            });
+            // The reader is at its accept.
+            yield_now().await;
+            let mut stream = soloist::net::TcpStream::connect(address).await.unwrap();
+            accepted.await.unwrap();
+            stream.write_all(b"ping").await.unwrap();
+            reader.await;
+        }))
     });
     let reader = of(&lines, "task-1");
     let waits: Vec<_> = reader
@@ -239,12 +281,14 @@ fn waits_for_sockets_name_the_fd() {
 
 #[test]
 #[cfg(feature = "blocking")]
-fn waits_for_groups_and_jobs_are_recorded() {
-    let lines = lines_of(async || {
-        let mut group: TaskGroup<(), ()> = TaskGroup::new();
-        group.spawn(async { Ok(()) });
-        group.next().await;
-        soloist::unblock(|| thread::sleep(5 * MS)).await;
+fn groups_and_jobs_are_waited_for() {
+    let lines = watchdog(|| {
+        lines(&record(async {
+            let mut group: TaskGroup<(), ()> = TaskGroup::new();
+            group.spawn(async { Ok(()) });
+            group.next().await;
+            soloist::unblock(|| thread::sleep(5 * MS)).await;
+        }))
     });
     let main = of(&lines, "main");
     for what in ["a task of its group", "a job on the pool of threads"] {
@@ -258,7 +302,7 @@ fn waits_for_groups_and_jobs_are_recorded() {
 }
 
 #[test]
-fn two_waits_for_the_same_promise_are_one() {
+fn to_wait_for_the_same_twice_is_one_wait() {
     let lines = watchdog(|| {
         let (promise, promised) = promise();
         lines(&record(async {
@@ -274,7 +318,7 @@ fn two_waits_for_the_same_promise_are_one() {
 }
 
 #[test]
-fn a_wait_in_an_unrecorded_poll_is_not_attributed_to_the_next() {
+fn what_a_poll_waits_for_that_is_not_recorded_is_not_the_next_one_s() {
     let lines = watchdog(|| {
         block_on(async {
             let sleeps = spawn(async {
@@ -295,53 +339,70 @@ fn a_wait_in_an_unrecorded_poll_is_not_attributed_to_the_next() {
 }
 
 #[test]
-fn a_wait_given_up_in_the_same_poll_is_not_recorded() {
+fn a_wait_that_came_to_nothing_is_none() {
     // The sleep is polled, and given up in the same poll.
-    let lines = lines_of(async || {
-        let mut slept = sleep(HOUR);
-        assert!(poll_once(&mut slept).await.is_pending());
+    let lines = watchdog(|| {
+        lines(&record(async {
+            let mut slept = sleep(HOUR);
+            assert!(poll_once(&mut slept).await.is_pending());
+        }))
     });
     assert_eq!(lines, ["main [", "main ] Done"]);
 }
 
 #[test]
-fn every_end_of_a_task_is_recorded() {
-    let lines = lines_of(async || {
-        // 1: cancelled while it waits.
-        let waits = spawn(pending::<()>());
-        yield_now().await;
-        drop(waits);
-        // 2: cancelled before its first poll.
-        drop(spawn(async {}));
-        // 3: aborted: a wake, and no poll.
-        let aborted = spawn(pending::<()>());
-        yield_now().await;
-        aborted.abort_handle().abort();
-        aborted.join().await.unwrap_err();
-        // 4: aborts itself in a poll that returns pending.
-        let (promise, promised) = promise::<task::AbortHandle>();
-        let itself = spawn(async {
-            promised.await.unwrap().abort();
-            pending::<()>().await;
-        });
-        promise.set(itself.abort_handle()).unwrap();
-        itself.join().await.unwrap_err();
-        // 5: panics.
-        spawn(async { panic!("on purpose") })
-            .join()
-            .await
-            .unwrap_err();
+fn every_end_of_a_task_is_told() {
+    let lines = watchdog(|| {
+        lines(&record(async {
+            // 1: cancelled while it waits.
+            let waits = spawn(pending::<()>());
+            yield_now().await;
+            drop(waits);
+            // 2: cancelled before its first poll.
+            drop(spawn(async {}));
+            // 3: aborted: no poll, but a wake that leads to its end.
+            let aborted = spawn(pending::<()>());
+            yield_now().await;
+            aborted.abort_handle().abort();
+            aborted.join().await.unwrap_err();
+            // 4: aborts itself, in a poll that is not the end otherwise.
+            let (promise, promised) = promise::<task::AbortHandle>();
+            let itself = spawn(async {
+                promised.await.unwrap().abort();
+                pending::<()>().await;
+            });
+            promise.set(itself.abort_handle()).unwrap();
+            itself.join().await.unwrap_err();
+            // 5: panics.
+            spawn(async { panic!("on purpose") })
+                .join()
+                .await
+                .unwrap_err();
+        }))
     });
-    assert_lines(
+    assert_eq!(
         of(&lines, "task-1"),
-        "spawned by main; [; ] Pending; waits for something outside; \
-         has waited for something outside; cancelled",
+        [
+            "spawned by main",
+            "[",
+            "] Pending",
+            "waits for something outside",
+            "has waited for something outside",
+            "cancelled",
+        ]
     );
     assert_eq!(of(&lines, "task-2"), ["spawned by main", "cancelled"]);
-    assert_lines(
+    assert_eq!(
         of(&lines, "task-3"),
-        "spawned by main; [; ] Pending; waits for something outside; woken by main; \
-         has waited for something outside; cancelled",
+        [
+            "spawned by main",
+            "[",
+            "] Pending",
+            "waits for something outside",
+            "woken by main",
+            "has waited for something outside",
+            "cancelled",
+        ]
     );
     assert_eq!(
         of(&lines, "task-4"),
@@ -358,29 +419,36 @@ fn a_panic_of_main_ends_its_poll() {
         Runtime::new().spawn(async {}).detach();
         lines(&trace::stop().unwrap())
     });
-    // Cancelled with its runtime.
-    assert_lines(
+    assert_eq!(
         lines,
-        "main [; main ] Panicked; task-1 spawned by outside; task-1 cancelled",
+        [
+            "main [",
+            "main ] Panicked",
+            "task-1 spawned by outside",
+            // With its runtime.
+            "task-1 cancelled",
+        ]
     );
 }
 
 #[test]
-fn a_panic_of_a_destructor_is_recorded_as_that_of_its_task() {
-    let lines = lines_of(async || {
-        let panics = OnDrop(|| panic!("on purpose"));
-        // It is dropped with the future, not in the poll.
-        let task = spawn(std::future::poll_fn(move |_| {
-            let _panics = &panics;
-            Poll::Ready(())
-        }));
-        task.join().await.unwrap_err();
+fn a_destructor_that_panics_is_the_task_s_panic() {
+    let lines = watchdog(|| {
+        lines(&record(async {
+            let panics = OnDrop(|| panic!("on purpose"));
+            // It goes with the future, not in the poll.
+            let task = spawn(std::future::poll_fn(move |_| {
+                let _panics = &panics;
+                Poll::Ready(())
+            }));
+            task.join().await.unwrap_err();
+        }))
     });
     assert_eq!(of(&lines, "task-1").last().unwrap(), "] Panicked");
 }
 
 #[test]
-fn the_ring_keeps_the_last_events_and_counts_the_lost() {
+fn the_ring_keeps_the_last_and_counts_the_rest() {
     let (all, some) = watchdog(|| {
         let run = |capacity| {
             trace::start(capacity);
@@ -398,7 +466,7 @@ fn the_ring_keeps_the_last_events_and_counts_the_lost() {
     assert_eq!((all.lost(), all.events().len()), (0, 5 * 13));
     assert_eq!((some.lost(), some.events().len()), (5 * 13 - 20, 20));
     assert_eq!(lines(&all)[5 * 13 - 20..], lines(&some));
-    // The names of all tasks in the ring are known, also of one that was spawned before its first event.
+    // The names of those that are in the ring are known, though one was spawned before it.
     let names: Vec<_> = some.totals().iter().map(|task| task.name()).collect();
     assert_eq!(names, ["n3", "main", "n4"]);
     assert_eq!(some.totals()[0].spawned, None);
@@ -406,7 +474,7 @@ fn the_ring_keeps_the_last_events_and_counts_the_lost() {
 }
 
 #[test]
-fn a_ring_with_room_for_one_event_works() {
+fn a_ring_of_one() {
     watchdog(|| {
         trace::start(1);
         block_on(async { spawn(yield_now()).await });
@@ -420,7 +488,7 @@ fn a_ring_with_room_for_one_event_works() {
 #[test]
 fn the_recording_can_begin_and_end_anywhere() {
     watchdog(|| {
-        // Before the recording.
+        // Before it: nothing.
         assert!(trace::snapshot().is_none() && trace::stop().is_none());
         let error = trace::save_json("nowhere").unwrap_err();
         assert!(error.to_string().contains("trace::start"), "{error}");
@@ -431,7 +499,7 @@ fn the_recording_can_begin_and_end_anywhere() {
                 yield_now().await;
             });
             yield_now().await;
-            // The current poll is not recorded, but its spawns and wakes are.
+            // The poll that is under way is not in it, but what it does is.
             trace::start(100);
             let (promise, promised) = promise::<()>();
             let later = spawn(promised);
@@ -444,17 +512,17 @@ fn the_recording_can_begin_and_end_anywhere() {
             assert_eq!(events.last().unwrap(), "main [");
             assert_eq!(trace.totals()[1].name(), "before");
             check_json(&trace);
-            // Nothing is recorded any more, and the record stays as it is.
+            // What happens now is not in it, and the record stays as it is.
             drop((promise, later));
             yield_now().await;
             let again = trace::snapshot().unwrap();
             assert_eq!(lines(&again), events);
             assert_eq!(again.duration(), trace.duration());
-            // A new start discards it.
+            // Starting anew throws it away.
             trace::start(100);
             assert!(trace::snapshot().unwrap().events().is_empty());
         });
-        // The second half of a poll; the recording goes on.
+        // Half of a poll, and not stopped.
         assert_eq!(lines(&trace::snapshot().unwrap()), Vec::<String>::new());
         block_on(async {});
         assert_eq!(lines(&trace::snapshot().unwrap()).len(), 2);
@@ -462,7 +530,7 @@ fn the_recording_can_begin_and_end_anywhere() {
 }
 
 #[test]
-fn the_end_of_an_unrecorded_poll_is_not_attributed_to_the_next() {
+fn how_a_poll_ends_that_is_not_recorded_says_nothing_of_the_next() {
     let lines = watchdog(|| {
         block_on(async {
             let panics = spawn(async {
@@ -480,7 +548,7 @@ fn the_end_of_an_unrecorded_poll_is_not_attributed_to_the_next() {
 }
 
 #[test]
-fn each_thread_records_for_itself() {
+fn a_thread_s_record_is_its_own() {
     watchdog(|| {
         trace::start(100);
         let other = thread::spawn(|| {
@@ -497,7 +565,7 @@ fn each_thread_records_for_itself() {
 }
 
 #[test]
-fn a_trace_can_move_to_another_thread() {
+fn a_trace_is_data_for_any_thread() {
     watchdog(|| {
         let trace = record(async { spawn(yield_now()).await });
         let expected = lines(&trace);
@@ -508,11 +576,11 @@ fn a_trace_can_move_to_another_thread() {
 
 #[test]
 #[should_panic(expected = "trace::start(0)")]
-fn a_capacity_of_zero_panics() {
+fn a_ring_of_none_is_refused() {
     trace::start(0);
 }
 
-/// A workload with all kinds of waits, wakes, ends and names.
+/// Waits, wakes, ends and names of all kinds.
 fn rich_workload() {
     let runtime = Runtime::new();
     let hostile = "a \"quoted\" </script><!-- \\ \u{1} \n \u{2028} näme";
@@ -553,7 +621,7 @@ fn spawn_on<F: Future<Output = ()> + 'static>(
 }
 
 #[test]
-fn the_json_is_well_formed_for_every_capacity() {
+fn the_json_is_well_formed_however_the_ring_cuts() {
     watchdog(|| {
         trace::start(10_000);
         rich_workload();
@@ -567,12 +635,12 @@ fn the_json_is_well_formed_for_every_capacity() {
     });
 }
 
-/// Checks the structure that Perfetto and `chrome://tracing` rely on.
+/// The structure that Perfetto and `chrome://tracing` rely on.
 fn check_json(trace: &Trace) {
     let mut text = Vec::new();
     trace.write_json(&mut text).unwrap();
-    let json: Value = serde_json::from_slice(&text).unwrap();
-    let lost = json["otherData"]["lost"].as_str().unwrap();
+    let json = Json::parse(std::str::from_utf8(&text).unwrap());
+    let lost = json.get("otherData").get("lost").text();
     assert_eq!(lost, trace.lost().to_string());
     let mut named = BTreeSet::new();
     let mut used = BTreeSet::new();
@@ -581,30 +649,27 @@ fn check_json(trace: &Trace) {
     let mut waits = BTreeMap::new();
     let mut flows = BTreeMap::new();
     let (mut polls, mut ended) = (0, 0);
-    for event in json["traceEvents"].as_array().unwrap() {
-        let (name, phase) = (
-            event["name"].as_str().unwrap(),
-            event["ph"].as_str().unwrap(),
-        );
+    for event in json.get("traceEvents").list() {
+        let (name, phase) = (event.get("name").text(), event.get("ph").text());
         let thread = (
-            event["pid"].as_f64().unwrap() as u64,
-            event["tid"].as_f64().unwrap() as u64,
+            event.get("pid").number() as u64,
+            event.get("tid").number() as u64,
         );
         if phase == "M" {
             match name {
                 "process_name" | "thread_name" => {
-                    assert!(!event["args"]["name"].as_str().unwrap().is_empty());
+                    assert!(!event.get("args").get("name").text().is_empty());
                     assert!(named.insert((name.to_string(), thread)), "{name} twice");
                 }
                 "thread_sort_index" => {
-                    event["args"]["sort_index"].as_f64().unwrap();
+                    event.get("args").get("sort_index").number();
                 }
                 other => panic!("{other}"),
             }
             continue;
         }
         used.insert(thread);
-        let at = event["ts"].as_f64().unwrap();
+        let at = event.get("ts").number();
         assert!(at >= last, "sorted by time");
         last = at;
         let stack = open.entry(thread).or_default();
@@ -618,41 +683,37 @@ fn check_json(trace: &Trace) {
             "E" => assert_eq!(stack.pop().as_deref(), Some(name)),
             "b" => {
                 let key = (
-                    event["cat"].as_str().unwrap().to_string(),
-                    event["id2"]["local"].as_str().unwrap().to_string(),
+                    event.get("cat").text().to_string(),
+                    event.get("id2").get("local").text().to_string(),
                 );
                 assert!(waits.insert(key, name.to_string()).is_none());
             }
             "e" => {
                 let key = (
-                    event["cat"].as_str().unwrap().to_string(),
-                    event["id2"]["local"].as_str().unwrap().to_string(),
+                    event.get("cat").text().to_string(),
+                    event.get("id2").get("local").text().to_string(),
                 );
                 assert_eq!(waits.remove(&key).as_deref(), Some(name));
                 ended += 1;
             }
             "s" => {
                 assert_eq!(stack.len(), 1, "a wake comes out of a poll");
-                let id = event["id"].as_f64().unwrap() as u64;
+                let id = event.get("id").number() as u64;
                 assert!(flows.insert(id, ()).is_none());
             }
             "f" => {
                 assert_eq!(stack.len(), 1, "a wake leads into a poll");
-                assert_eq!(event["bp"].as_str().unwrap(), "e");
-                assert!(
-                    flows
-                        .remove(&(event["id"].as_f64().unwrap() as u64))
-                        .is_some()
-                );
+                assert_eq!(event.get("bp").text(), "e");
+                assert!(flows.remove(&(event.get("id").number() as u64)).is_some());
             }
-            "i" => assert_eq!(event["s"].as_str().unwrap(), "t"),
+            "i" => assert_eq!(event.get("s").text(), "t"),
             other => panic!("{other}"),
         }
     }
     assert!(open.values().all(Vec::is_empty), "every poll has an end");
     assert!(waits.is_empty(), "every wait has an end: {waits:?}");
-    let events = trace.events().iter().map(|event| event.happened);
-    let ends = events.filter(|happened| matches!(happened, Happened::WaitEnd(_)));
+    let events = trace.events().iter().map(|event| event.kind);
+    let ends = events.filter(|happened| matches!(happened, EventKind::WaitEnd(_)));
     assert!(ended >= ends.count(), "one that began before the ring did");
     let total: u64 = trace.totals().iter().map(|task| task.polls).sum();
     assert_eq!(polls, total);
@@ -671,57 +732,50 @@ fn the_page_is_one_file_with_the_data_in_it() {
         let mut page = Vec::new();
         trace.write_html(&mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
-        // The page loads nothing, and no name of a task ends the script.
+        // Nothing is loaded, and nothing that a task is called ends the script.
         for outside in ["http:", "https:", "src=", "@import", "url(", "<link"] {
             assert!(!page.contains(outside), "{outside}");
         }
         assert_eq!(page.matches("</script>").count(), 2);
         let start = "<script id=\"data\" type=\"application/json\">";
         let data = page.split_once(start).unwrap().1;
-        let data = data.split_once("</script>").unwrap().0;
-        let data: Value = serde_json::from_str(data).unwrap();
+        let data = Json::parse(data.split_once("</script>").unwrap().0);
         let totals = trace.totals();
-        assert_eq!(data["lost"].as_f64().unwrap(), 0.0);
-        let tasks = data["tasks"].as_array().unwrap();
+        assert_eq!(data.get("lost").number(), 0.0);
+        let tasks = data.get("tasks").list();
         assert_eq!(tasks.len(), totals.len());
         for (task, totals) in tasks.iter().zip(&totals) {
-            assert_eq!(task["count"].as_f64().unwrap(), totals.polls as f64);
-            assert_eq!(
-                task["busy"].as_f64().unwrap(),
-                totals.busy.as_nanos() as f64
-            );
-            assert_eq!(
-                task["wait"].as_f64().unwrap(),
-                totals.waited.as_nanos() as f64
-            );
-            let polls = numbers(&task["polls"]);
+            assert_eq!(task.get("count").number(), totals.polls as f64);
+            assert_eq!(task.get("busy").number(), totals.busy.as_nanos() as f64);
+            assert_eq!(task.get("wait").number(), totals.waited.as_nanos() as f64);
+            let polls = task.get("polls").numbers();
             assert_eq!(polls.len() as u64, 3 * totals.polls);
             let busy: f64 = polls.chunks(3).map(|poll| poll[1] - poll[0]).sum();
             assert_eq!(busy, totals.busy.as_nanos() as f64);
-            // The page searches them by bisection.
+            // The page looks for what is at a place by bisection.
             assert!(polls.chunks(3).map(|poll| poll[1] as u64).is_sorted());
             for (list, step) in [("queued", 2), ("waits", 3)] {
-                let spans = numbers(&task[list]);
+                let spans = task.get(list).numbers();
                 assert!(spans.chunks(step).map(|span| span[0] as u64).is_sorted());
                 assert!(spans.chunks(step).all(|span| span[0] <= span[1]));
             }
             match totals.spawned_at {
-                Some(place) => assert_eq!(task["place"].as_str().unwrap(), place.to_string()),
-                None => assert_eq!(task["place"].as_str().unwrap(), ""),
+                Some(place) => assert_eq!(task.get("place").text(), place.to_string()),
+                None => assert_eq!(task.get("place").text(), ""),
             }
         }
-        let name = tasks.iter().find_map(|task| task["name"].as_str());
+        let name = tasks.iter().find_map(|task| match task.get("name") {
+            Json::Text(name) => Some(name.as_str()),
+            _ => None,
+        });
         assert!(
             name.unwrap()
                 .contains("</script><!-- \\ \u{1} \n \u{2028} näme")
         );
         // Two runtimes: their tasks are told apart.
-        let ids: BTreeSet<_> = tasks
-            .iter()
-            .map(|task| task["id"].as_str().unwrap())
-            .collect();
+        let ids: BTreeSet<_> = tasks.iter().map(|task| task.get("id").text()).collect();
         assert_eq!(ids.len(), tasks.len());
-        let wakes = numbers(&data["wakes"]);
+        let wakes = data.get("wakes").numbers();
         assert_eq!(wakes.len() % 4, 0);
         assert!(wakes.chunks(4).map(|wake| wake[0] as u64).is_sorted());
         assert!(wakes.chunks(4).all(|wake| wake[2] < tasks.len() as f64));
@@ -729,7 +783,7 @@ fn the_page_is_one_file_with_the_data_in_it() {
 }
 
 #[test]
-fn save_json_and_save_html_write_files() {
+fn the_files_are_written_where_they_are_wanted() {
     watchdog(|| {
         let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
         let file = |end: &str| dir.join(format!("trace-{}.{end}", std::process::id()));
@@ -743,8 +797,7 @@ fn save_json_and_save_html_write_files() {
         let page = std::fs::read_to_string(file("html")).unwrap();
         assert!(page.starts_with("<!doctype html>") && page.contains("task-1"));
         let json = std::fs::read_to_string(file("json")).unwrap();
-        let json: Value = serde_json::from_str(&json).unwrap();
-        assert!(json["traceEvents"].is_array());
+        Json::parse(&json).get("traceEvents");
         std::fs::remove_file(file("html")).unwrap();
         std::fs::remove_file(file("json")).unwrap();
         let error = trace::save_json(dir.join("no/such/place")).unwrap_err();
@@ -753,18 +806,152 @@ fn save_json_and_save_html_write_files() {
 }
 
 #[test]
-fn wait_reasons_are_displayed_as_text() {
+fn what_is_waited_for_has_words() {
     for (what, words) in [
-        (For::Read { fd: 3 }, "fd 3, to read"),
-        (For::Write { fd: 3 }, "fd 3, to write"),
-        (For::Timer, "a timer"),
-        (For::Job, "a job on the pool of threads"),
+        (WaitReason::Read { fd: 3 }, "fd 3, to read"),
+        (WaitReason::Write { fd: 3 }, "fd 3, to write"),
+        (
+            WaitReason::Timer {
+                deadline: std::time::Instant::now(),
+            },
+            "a timer",
+        ),
+        (WaitReason::Job, "a job on the pool of threads"),
     ] {
         assert_eq!(what.to_string(), words);
     }
 }
 
-fn numbers(list: &Value) -> Vec<f64> {
-    let list = list.as_array().unwrap().iter();
-    list.map(|number| number.as_f64().unwrap()).collect()
+/// As much of JSON as is needed to look at what was written.
+#[derive(Debug)]
+enum Json {
+    Null,
+    Number(f64),
+    Text(String),
+    List(Vec<Json>),
+    Object(BTreeMap<String, Json>),
+}
+
+impl Json {
+    fn parse(text: &str) -> Json {
+        let mut rest = text;
+        let value = Json::value(&mut rest);
+        assert_eq!(rest.trim(), "", "after the end");
+        value
+    }
+
+    fn value(rest: &mut &str) -> Json {
+        *rest = rest.trim_start();
+        match rest.chars().next().expect("a value") {
+            '{' => {
+                let mut object = BTreeMap::new();
+                Json::items(rest, '}', |rest| {
+                    let Json::Text(key) = Json::value(rest) else {
+                        panic!("a key must be a string");
+                    };
+                    *rest = rest.trim_start().strip_prefix(':').expect("a colon");
+                    let old = object.insert(key, Json::value(rest));
+                    assert!(old.is_none(), "a key twice");
+                });
+                Json::Object(object)
+            }
+            '[' => {
+                let mut list = Vec::new();
+                Json::items(rest, ']', |rest| list.push(Json::value(rest)));
+                Json::List(list)
+            }
+            '"' => Json::string(rest),
+            'n' => {
+                *rest = rest.strip_prefix("null").expect("null");
+                Json::Null
+            }
+            _ => {
+                let end = rest.find(|c: char| !"+-.eE0123456789".contains(c));
+                let (number, left) = rest.split_at(end.unwrap_or(rest.len()));
+                *rest = left;
+                Json::Number(number.parse().expect(number))
+            }
+        }
+    }
+
+    fn items(rest: &mut &str, end: char, mut item: impl FnMut(&mut &str)) {
+        *rest = rest[1..].trim_start();
+        if let Some(left) = rest.strip_prefix(end) {
+            *rest = left;
+            return;
+        }
+        loop {
+            item(rest);
+            *rest = rest.trim_start();
+            if let Some(left) = rest.strip_prefix(end) {
+                *rest = left;
+                return;
+            }
+            *rest = rest.strip_prefix(',').expect("a comma").trim_start();
+        }
+    }
+
+    fn string(rest: &mut &str) -> Json {
+        let mut text = String::new();
+        let mut chars = rest[1..].chars();
+        loop {
+            match chars.next().expect("the end of a string") {
+                '"' => break,
+                '\\' => match chars.next().unwrap() {
+                    'u' => {
+                        let digits: String = chars.by_ref().take(4).collect();
+                        let code = u32::from_str_radix(&digits, 16).unwrap();
+                        text.push(char::from_u32(code).unwrap());
+                    }
+                    c @ ('"' | '\\') => text.push(c),
+                    other => panic!("\\{other}"),
+                },
+                c => {
+                    assert!(c >= ' ', "a control character");
+                    text.push(c);
+                }
+            }
+        }
+        *rest = chars.as_str();
+        Json::Text(text)
+    }
+
+    #[track_caller]
+    fn get(&self, key: &str) -> &Json {
+        match self {
+            Json::Object(object) => object
+                .get(key)
+                .unwrap_or_else(|| panic!("no {key}: {self:?}")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn text(&self) -> &str {
+        match self {
+            Json::Text(text) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn number(&self) -> f64 {
+        match self {
+            Json::Number(number) => *number,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn list(&self) -> &[Json] {
+        match self {
+            Json::List(list) => list,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn numbers(&self) -> Vec<f64> {
+        self.list().iter().map(Json::number).collect()
+    }
 }

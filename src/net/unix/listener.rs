@@ -20,7 +20,7 @@ use crate::net::accept::{ACCEPTING, Acceptor};
 use crate::net::{ErrorContext, IntoStdError};
 use crate::time::Sleep;
 
-/// Waits for connections from programs of the same machine.
+/// Accepts connections from programs of the same machine.
 ///
 /// # Examples
 ///
@@ -47,13 +47,13 @@ pub struct UnixListener {
 }
 
 impl UnixListener {
-    /// Listens at a path, and makes the file there. Nothing removes it.
+    /// Listens at a path, and creates the file there. The file is never removed.
     ///
     /// # Errors
     ///
-    /// If that cannot be done, with the path in its text: `AddrInUse` if there is a file,
-    /// `NotFound` if there is no such directory, `InvalidInput` if the path is too long for
-    /// a socket. Outside of a runtime.
+    /// Returns an error, which names the path, if the socket cannot be bound: `AddrInUse` if
+    /// there is a file, `NotFound` if there is no such directory, `InvalidInput` if the path is
+    /// too long. Returns an error outside of a runtime.
     ///
     /// # Examples
     ///
@@ -62,7 +62,7 @@ impl UnixListener {
         UnixListener::bind_addr(&address_of(LISTENING, path.as_ref())?)
     }
 
-    /// Listens at an address: a path, or on Linux an abstract name.
+    /// Listens at an address: a path or, on Linux, an abstract name.
     ///
     /// # Errors
     ///
@@ -82,10 +82,10 @@ impl UnixListener {
     ///
     /// # Errors
     ///
-    /// When the process or the system is out of file descriptors or memory, and outside
-    /// of a runtime. After an error of the first kind the next call waits a while, so
-    /// that a loop which goes on does not spin: 10 ms, and longer each time, up to a
-    /// second.
+    /// Returns an error if the process or the system is out of file descriptors or memory, and
+    /// outside of a runtime. After an error of the first kind the next call pauses, so a loop
+    /// that continues does not spin. The pause is 10 ms, and doubles with each further error, up
+    /// to one second.
     ///
     /// # Cancel safety
     ///
@@ -98,7 +98,7 @@ impl UnixListener {
         self.socket.accept(convert).await
     }
 
-    /// The connections that come, as a [`Stream`] without an end.
+    /// Returns a [`Stream`] of the connections. It never ends.
     ///
     /// # Examples
     ///
@@ -125,7 +125,7 @@ impl UnixListener {
     }
 
     forward_to_std! {
-        /// The address that it listens at.
+        /// Returns the address that it listens on.
         ///
         /// # Errors
         ///
@@ -148,7 +148,7 @@ impl UnixListener {
         /// ```
         pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-        /// The error that waits for the listener, if there is one; after that it is gone.
+        /// Returns the pending error of the socket, and clears it.
         ///
         /// # Errors
         ///
@@ -188,10 +188,10 @@ fn std_address(address: &SockAddr) -> io::Result<SocketAddr> {
     SocketAddr::from_pathname(address.as_pathname().unwrap_or(Path::new("")))
 }
 
-/// The stream of [`UnixListener::incoming`].
+/// The stream that [`UnixListener::incoming`] returns.
 ///
-/// It never ends. An error does not end it either: it waits a while after one that
-/// comes from a lack of file descriptors or memory, and goes on.
+/// It never ends, not even after an error. After an error that comes from a lack of file
+/// descriptors or memory, it pauses before the next attempt.
 ///
 /// # Cancel safety
 ///

@@ -19,21 +19,21 @@ use crate::socket::Socket;
 
 /// A connection between two programs of one machine.
 ///
-/// It is [`AsyncRead`](crate::io::AsyncRead) and [`AsyncWrite`](crate::io::AsyncWrite),
-/// by value and by shared reference: one task can read `&stream` while another writes.
-/// A clone is another handle to the same connection. Closing it (`close().await`)
-/// shuts the sending direction down; the connection itself ends with the last clone.
+/// It implements [`AsyncRead`](crate::io::AsyncRead) and [`AsyncWrite`](crate::io::AsyncWrite),
+/// by value and by shared reference. So one task can read `&stream` while another writes. A clone
+/// is another handle to the same connection. `close().await` shuts down the write direction. The
+/// connection is closed when the last clone is dropped.
 ///
 /// # Cancel safety
 ///
-/// A read or write that is dropped before it is done has moved no byte. For helpers
-/// that make several, as `read_exact` and `write_all`, that holds for each of them.
+/// A read or write that is dropped before it completes has transferred no bytes. Helpers that
+/// read or write several times, such as `read_exact` and `write_all`, may have completed some of
+/// their operations.
 ///
-/// # Who is on the other side
+/// # Credentials of the peer
 ///
-/// There is no `peer_cred` yet, as std's is not stable. The stream is `AsFd`, so that the
-/// crate `nix` (feature `socket`) can ask, which knows that a process of another container
-/// has no number here:
+/// There is no `peer_cred` yet, since that of std is not stable. The stream is `AsFd`, so the
+/// crate `nix` (feature `socket`) can read them. The pid of a process in another container is 0.
 ///
 /// ```
 /// # #[cfg(target_os = "linux")] {
@@ -75,20 +75,19 @@ pub struct UnixStream {
 impl UnixStream {
     /// Connects to the listener at a path.
     ///
-    /// If more connections wait there than the listener has room for, it tries again
-    /// until one has been accepted: the system does not say when, so it asks after a
-    /// millisecond, and then after pauses that grow to 64 ms. (Systems other than Linux
-    /// refuse the connection instead.)
+    /// If the queue of the listener is full, it tries again: the first time after 1 ms, and then
+    /// after pauses that grow to 64 ms, since the system does not report when there is room.
+    /// (Systems other than Linux refuse the connection instead.)
     ///
     /// # Errors
     ///
-    /// If there is no listener, with the path in its text: `NotFound` if there is no file,
-    /// `ConnectionRefused` if it is no socket or nobody listens, `InvalidInput` if the path
-    /// is too long for a socket. Outside of a runtime.
+    /// Returns an error, which names the path, if there is no listener: `NotFound` if there is no
+    /// file, `ConnectionRefused` if the file is not a socket or nothing listens on it,
+    /// `InvalidInput` if the path is too long. Returns an error outside of a runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has not connected.
+    /// If the future is dropped before it completes, no connection has been made.
     ///
     /// # Examples
     ///
@@ -112,7 +111,7 @@ impl UnixStream {
         UnixStream::connect_addr(&address_of(CONNECTING, path.as_ref())?).await
     }
 
-    /// Connects to the listener at an address: a path, or on Linux an abstract name.
+    /// Connects to the listener at an address: a path or, on Linux, an abstract name.
     ///
     /// # Errors
     ///
@@ -163,7 +162,7 @@ impl UnixStream {
         }
     }
 
-    /// Two streams that are connected to each other.
+    /// Returns two streams that are connected to each other.
     ///
     /// # Errors
     ///
@@ -177,9 +176,9 @@ impl UnixStream {
         Ok((UnixStream::try_from(one)?, UnixStream::try_from(other)?))
     }
 
-    /// The stream in two halves, each with an owner of its own: one task reads while
-    /// another writes. The other side reads the end of the stream when the half that
-    /// writes is dropped.
+    /// Splits the stream into a read half and a write half, each with its own owner. So one task
+    /// can read while another writes. When the write half is dropped, the peer reads the end of
+    /// the stream.
     ///
     /// # Examples
     ///
@@ -203,7 +202,7 @@ impl UnixStream {
     }
 
     forward_to_std! {
-        /// The address of this side: without a name, unless it was accepted.
+        /// Returns the local address. It is unnamed unless the stream was accepted by a listener.
         ///
         /// # Errors
         ///
@@ -220,23 +219,24 @@ impl UnixStream {
         /// ```
         pub fn local_addr(&self) -> io::Result<SocketAddr>;
 
-        /// The address of the other side: that of the listener, for who connected.
+        /// Returns the address of the peer. For the stream that connected, that is the address of
+        /// the listener.
         ///
         /// # Errors
         ///
-        /// If the connection is gone.
+        /// Returns an error if the connection is gone.
         ///
         /// # Examples
         ///
         /// See [`connect`](UnixStream::connect).
         pub fn peer_addr(&self) -> io::Result<SocketAddr>;
 
-        /// Shuts a direction down. After `Write` the other side reads the end of the
-        /// stream; what is on its way arrives.
+        /// Shuts down the read direction, the write direction, or both. After `Write` the peer
+        /// reads the end of the stream, after all bytes that were sent before.
         ///
         /// # Errors
         ///
-        /// If the connection is gone.
+        /// Returns an error if the connection is gone.
         ///
         /// # Examples
         ///
@@ -251,7 +251,7 @@ impl UnixStream {
         /// ```
         pub fn shutdown(&self, how: Shutdown) -> io::Result<()>;
 
-        /// The error that waits for the connection, if there is one; after that it is gone.
+        /// Returns the pending error of the socket, and clears it.
         ///
         /// # Errors
         ///

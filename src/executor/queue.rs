@@ -1,0 +1,187 @@
+//! The ready queue: what runs next, and what other threads have sent.
+
+use std::task::Waker;
+
+use super::state::Executor;
+use crate::hooks::{self, WakeSource};
+use crate::panics::Panics;
+use crate::schedule::Order;
+use crate::sync::atomic::{Ordering, fence};
+use crate::task_cell::{LocalTask, MainTask, Message, WakeTarget};
+
+/// The most messages of other threads that are taken per generation, so that threads that send
+/// without pause do not starve the sockets.
+pub(super) const MESSAGES: usize = 128;
+
+impl Executor {
+    /// Whether a task is ready, or will be at the end of the generation.
+    #[inline]
+    pub(crate) fn is_anything_ready(&self) -> bool {
+        !self.ready.borrow().is_empty()
+            || !self.yielded.borrow().is_empty()
+            || !self.deferred.borrow().is_empty()
+    }
+
+    /// How many tasks are ready, or will be at the end of the generation.
+    pub(crate) fn ready_count(&self) -> usize {
+        self.ready.borrow().len() + self.yielded.borrow().len() + self.deferred.borrow().len()
+    }
+
+    /// How many tasks are in the ready queue.
+    #[inline]
+    pub(crate) fn queue_len(&self) -> usize {
+        self.ready.borrow().len()
+    }
+
+    /// A generation begins: all tasks that are ready now. Returns how many there are.
+    #[inline]
+    pub(crate) fn begin_generation(&self) -> usize {
+        let ready = self.queue_len();
+        self.count_generation(ready);
+        if ready > 0 {
+            if let Some(order) = &self.order {
+                self.shuffle_ready(ready, order);
+            }
+        }
+        ready
+    }
+
+    /// A generation of so many tasks begins.
+    #[inline]
+    pub(crate) fn count_generation(&self, ready: usize) {
+        self.messages_left.set(MESSAGES);
+        if ready > 0 {
+            self.counts.turns.add(1);
+            self.counts.longest_queue.raise_to(ready);
+        }
+    }
+
+    #[cold]
+    pub(super) fn shuffle_ready(&self, count: usize, order: &Order) {
+        let mut ready = self.ready.borrow_mut();
+        let generation = &mut ready.make_contiguous()[..count];
+        order.shuffle(generation);
+        for task in generation {
+            order.note(task.number());
+        }
+    }
+
+    /// The generation has ended: appends the tasks that have yielded in it, and wakes what was
+    /// deferred because the budget of a poll was spent.
+    #[inline]
+    pub(crate) fn append_deferred(&self) {
+        let mut yielded = self.yielded.borrow_mut();
+        if !yielded.is_empty() {
+            self.ready.borrow_mut().extend(yielded.drain(..));
+        }
+        drop(yielded);
+        if !self.deferred.borrow().is_empty() {
+            self.wake_deferred();
+        }
+    }
+
+    #[cold]
+    pub(super) fn wake_deferred(&self) {
+        let mut panics = Panics::default();
+        for target in self.deferred.take() {
+            panics.catch(|| target.wake());
+        }
+        panics.resume();
+    }
+
+    #[cold]
+    pub(super) fn defer(&self, waker: &Waker) {
+        let will_wake = |last: &WakeTarget| last.will_wake(waker);
+        if self.deferred.borrow().last().is_some_and(will_wake) {
+            return;
+        }
+        // While nothing is borrowed: it may clone the waker.
+        let target = WakeTarget::new(waker);
+        self.deferred.borrow_mut().push(target);
+    }
+    /// Whether other threads have sent something.
+    #[inline]
+    pub(crate) fn has_messages(&self) -> bool {
+        self.remote.inbox().is_filled()
+    }
+
+    /// Handles what other threads have sent, in order, as far as this generation may.
+    #[inline]
+    pub(crate) fn read_inbox(&self) {
+        if self.has_messages() {
+            self.read_filled_inbox();
+        }
+    }
+
+    #[cold]
+    pub(super) fn read_filled_inbox(&self) {
+        let mut messages = self.messages.take();
+        let most = self.messages_left.get();
+        self.remote.inbox().take(most, &mut messages);
+        self.messages_left.set(most.saturating_sub(messages.len()));
+        let foreign = self.foreign.as_ref();
+        let foreign = foreign.filter(|foreign| !foreign.take_unknown());
+        let mut panics = Panics::default();
+        hooks::attribute_wakes(WakeSource::Inbox, || {
+            for message in messages.drain(..) {
+                match message {
+                    Message::Wake(task) => {
+                        let task = self.wake_remote(task);
+                        if let (Some(foreign), Some(task)) = (foreign, task) {
+                            foreign.woken(task);
+                        }
+                    }
+                    // User code: it may drop a waker, for example.
+                    Message::Call(call) => {
+                        panics.catch(call);
+                        self.is_panicking.set(!panics.is_empty());
+                    }
+                    Message::Stop => self.stopped.set(true),
+                }
+            }
+        });
+        self.messages.set(messages);
+        self.is_panicking.set(false);
+        panics.resume();
+    }
+
+    /// Whether `stop` was called.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    /// Whether `stop` was called. The call counts no more after this.
+    pub(crate) fn take_stopped(&self) -> bool {
+        self.stopped.take()
+    }
+
+    /// Whether a handle is alive, or a job runs.
+    pub(crate) fn has_external(&self) -> bool {
+        self.external
+            .get()
+            .is_some_and(|count| count.load(Ordering::Acquire) != 0)
+    }
+
+    /// Whether no task can ever run again, as far as that depends on wakers: nothing is ready,
+    /// and no timer is set. Counted, not guessed: a task runs again only if it is woken, and to
+    /// wake it takes a reference to its cell. Local references are held by other tasks, timers
+    /// and sources, which the caller looks at.
+    pub(crate) fn has_no_external_waker(&self) -> bool {
+        let can_be_woken = |task: &LocalTask| task.remote_count() > 0;
+        let main = self.main.borrow();
+        let main = main.as_ref().map(MainTask::task);
+        if main.is_some_and(|main| main.is_idle() && can_be_woken(&main)) {
+            return false;
+        }
+        // If there is such a task, it is nearly always the one that was found the last time.
+        let tasks = self.tasks.borrow();
+        let hint = self.external_waker_hint.get();
+        let found = (hint..tasks.slots())
+            .chain(0..hint)
+            .find(|slot| tasks.get(*slot).is_some_and(can_be_woken));
+        self.external_waker_hint.set(found.unwrap_or_default());
+        // What was sent through a reference was sent before the reference was dropped.
+        fence(Ordering::Acquire);
+        found.is_none() && !self.has_messages()
+    }
+}

@@ -1,0 +1,246 @@
+//! The tasks of an executor: from the spawn to the end.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::time::Instant;
+
+use super::budget;
+use super::state::Executor;
+use crate::hooks;
+use crate::panics::{Payload, discard};
+use crate::stderr;
+use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, SharedTask, TaskSnapshot};
+use crate::watch::{Short, Watch, warn};
+
+/// What came of one entry of the ready queue.
+pub(crate) enum Step {
+    Polled,
+    /// The task was over before.
+    Stale,
+    MainIsDone,
+}
+
+impl Executor {
+    /// Puts the future into a cell and on the ready queue. It is never polled in here.
+    pub(crate) fn spawn<F>(
+        &self,
+        future: F,
+        name: Name,
+        spawned_at: &'static Location<'static>,
+    ) -> JoinRef<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let number = self.spawned.get() + 1;
+        self.spawned.set(number);
+        let slot = self.tasks.borrow().vacant_slot();
+        let (task, handle) = self
+            .owner
+            .new_task::<F, Executor>(slot, number, future, name, spawned_at);
+        self.register(task);
+        handle
+    }
+
+    pub(super) fn register(&self, task: LocalTask) {
+        if self.is_closed.get() {
+            // There is a handle, which keeps what the destructor panics with.
+            let panic = task.cancel();
+            debug_assert!(panic.is_none());
+            return;
+        }
+        hooks::task_spawned(|| task.meta());
+        if let Some(watch) = &self.watch {
+            watch.born(task.slot(), task.number());
+        }
+        self.tasks.borrow_mut().insert(task.clone());
+        self.ready.borrow_mut().push_back(task);
+    }
+
+    /// The cell of a `block_on`. It counts as queued.
+    #[inline]
+    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> MainTask<Executor> {
+        let number = self.main_calls.get() + 1;
+        self.main_calls.set(number);
+        if let Some(watch) = &self.watch {
+            watch.born(None, number);
+        }
+        let mut main = self.main.borrow_mut();
+        if let Some(main) = &mut *main {
+            if main.reuse(number, called_at) {
+                return main.clone();
+            }
+        }
+        main.insert(self.owner.new_main(number, called_at)).clone()
+    }
+
+    /// Puts main on the ready queue before its first poll.
+    pub(crate) fn queue_main(&self, main: &MainTask<Executor>) {
+        self.ready.borrow_mut().push_back(main.task());
+    }
+
+    /// A task of this executor was woken on its thread.
+    #[inline]
+    pub(super) fn wake(&self, task: &SharedTask) {
+        match self.owner.queue(task) {
+            Some(task) => {
+                self.counts.wakes_local.add(1);
+                hooks::task_woken(|| task.meta());
+                self.ready.borrow_mut().push_back(task);
+            }
+            None => self.counts.wakes_redundant.add(1),
+        }
+    }
+
+    /// A task of this executor was woken on another thread, or while it was not entered. Returns
+    /// the task if nothing of this crate was to wake it: then another crate has.
+    pub(super) fn wake_remote(&self, task: SharedTask) -> Option<LocalTask> {
+        match self.owner.queue_remote(&task) {
+            Some(task) => {
+                self.counts.wakes_remote.add(1);
+                hooks::task_woken(|| task.meta());
+                self.ready.borrow_mut().push_back(task.clone());
+                task.waits().are_external().then_some(task)
+            }
+            None => {
+                self.counts.wakes_redundant.add(1);
+                None
+            }
+        }
+    }
+
+    /// Runs the next task of the ready queue. `main` polls the future of a `block_on`, and
+    /// returns whether it is done.
+    #[inline(always)]
+    pub(crate) fn poll_next(&self, main: &mut dyn FnMut() -> bool) -> Step {
+        let Some(task) = self.pop_ready() else {
+            return Step::Stale;
+        };
+        budget::begin_poll();
+        match &self.watch {
+            None => self.run(&task, main),
+            Some(watch) => self.run_timed(watch, &task, main),
+        }
+    }
+
+    #[inline]
+    pub(super) fn pop_ready(&self) -> Option<LocalTask> {
+        self.ready.borrow_mut().pop_front()
+    }
+
+    #[inline(always)]
+    pub(super) fn run(&self, task: &LocalTask, main: &mut dyn FnMut() -> bool) -> Step {
+        let (panic, was_polled) = match task.run() {
+            Ran::Pending => {
+                self.counts.polls.add(1);
+                hooks::poll_ended(false);
+                return Step::Polled;
+            }
+            Ran::Main => {
+                let is_done = main();
+                return if is_done {
+                    Step::MainIsDone
+                } else {
+                    Step::Polled
+                };
+            }
+            Ran::Stale => return Step::Stale,
+            Ran::Over(panic) => (panic, true),
+            Ran::Cancelled(panic) => (panic, false),
+        };
+        self.counts.polls.add(usize::from(was_polled));
+        self.retire(task);
+        hooks::poll_ended(true);
+        if let Some(payload) = panic {
+            self.report_panic(&task.label(), payload);
+        }
+        Step::Polled
+    }
+
+    /// The task is over: removes it from the registry, and wakes what awaits its end.
+    pub(super) fn retire(&self, task: &LocalTask) {
+        let registered = task
+            .slot()
+            .and_then(|slot| self.tasks.borrow_mut().remove(slot));
+        debug_assert!(registered.as_ref().is_none_or(|other| other.is_same(task)));
+        drop(registered);
+        task.wake_joiner();
+    }
+
+    /// Drops the future of a task of this executor, which is entered and idle. Returns a panic
+    /// that no handle can receive.
+    pub(super) fn cancel(&self, task: &LocalTask) -> Option<Payload> {
+        let panic = task.cancel();
+        self.retire(task);
+        panic
+    }
+
+    #[cold]
+    pub(super) fn run_timed(
+        &self,
+        watch: &Watch,
+        task: &LocalTask,
+        main: &mut dyn FnMut() -> bool,
+    ) -> Step {
+        let start = Instant::now();
+        let step = self.run(task, main);
+        let took = start.elapsed();
+        if matches!(step, Step::Stale) {
+            return step;
+        }
+        watch.polled(task.slot(), task.number(), took);
+        if watch.slow.is_some_and(|slow| took >= slow) {
+            watch.has_warned.set(true);
+            let took = Short(took);
+            match task.slot() {
+                Some(_) => warn(format_args!(
+                    "slow poll: {} has kept the thread for {took}",
+                    task.label()
+                )),
+                None => warn(format_args!(
+                    "slow poll: the future of `block_on` has kept the thread for {took}"
+                )),
+            }
+        }
+        step
+    }
+
+    /// How many tasks were spawned.
+    pub(crate) fn spawned(&self) -> u64 {
+        self.spawned.get()
+    }
+
+    /// How many tasks are not over.
+    pub(crate) fn live(&self) -> usize {
+        self.tasks.borrow().len()
+    }
+
+    /// The tasks that are not over, in the order of the registry.
+    pub(crate) fn snapshot(&self) -> Vec<TaskSnapshot> {
+        let tasks = self.tasks.borrow();
+        tasks.iter().filter_map(LocalTask::snapshot).collect()
+    }
+
+    /// The future of the `block_on` that is under way.
+    pub(crate) fn snapshot_main(&self) -> Option<TaskSnapshot> {
+        self.main.borrow().as_ref()?.task().snapshot()
+    }
+
+    /// Handles the panic of a task without a handle: resumes it if that was asked for, or
+    /// reports it. The second panic of a batch is always reported.
+    pub(super) fn report_panic(&self, task: &dyn fmt::Display, payload: Payload) {
+        if self.propagate_panics && !self.is_panicking.get() {
+            std::panic::resume_unwind(payload);
+        }
+        report_panic(task, payload);
+    }
+}
+
+/// Reports the panic of a task without a handle on standard error.
+pub(crate) fn report_panic(task: &dyn fmt::Display, payload: Payload) {
+    stderr::write(format_args!(
+        "soloist: {task} has panicked, and nobody awaits it\n"
+    ));
+    discard(payload);
+}

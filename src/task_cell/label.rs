@@ -1,0 +1,37 @@
+//! How a task is named in messages.
+
+use std::fmt;
+use std::panic::Location;
+
+/// A task's name, if it has one. Boxed twice, so that it is one word in each task without.
+pub(crate) type Name = Option<Box<Box<str>>>;
+
+/// Number, name and place of a task, for messages.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct TaskLabel {
+    pub(crate) number: u64,
+    pub(crate) name: Name,
+    pub(crate) spawned_at: &'static Location<'static>,
+}
+
+impl TaskLabel {
+    /// For a task that its runtime never received.
+    pub(crate) fn not_started(spawned_at: &'static Location<'static>) -> TaskLabel {
+        TaskLabel {
+            number: 0,
+            name: None,
+            spawned_at,
+        }
+    }
+}
+
+impl fmt::Display for TaskLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "task `{name}`")?,
+            None if self.number == 0 => write!(f, "a task that has not started")?,
+            None => write!(f, "task `task-{}`", self.number)?,
+        }
+        write!(f, " (spawned at {})", self.spawned_at)
+    }
+}
