@@ -22,7 +22,7 @@ pub(crate) use self::off::*;
 #[cfg(feature = "trace")]
 pub(crate) use self::ring::*;
 
-/// A task's number: counted from 1 in each runtime.
+/// The number of a task. Each runtime counts its tasks from 1.
 ///
 /// # Examples
 ///

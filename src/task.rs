@@ -498,7 +498,7 @@ impl fmt::Debug for AbortHandle {
 /// });
 /// ```
 pub struct JoinError {
-    about: TaskLabel,
+    label: TaskLabel,
     kind: Kind,
 }
 
@@ -509,20 +509,20 @@ enum Kind {
 }
 
 impl JoinError {
-    pub(crate) fn cancelled(about: TaskLabel) -> JoinError {
+    pub(crate) fn cancelled(label: TaskLabel) -> JoinError {
         JoinError {
-            about,
+            label,
             kind: Kind::Cancelled,
         }
     }
 
-    pub(crate) fn who(&self) -> &TaskLabel {
-        &self.about
+    pub(crate) fn label(&self) -> &TaskLabel {
+        &self.label
     }
 
-    pub(crate) fn panicked(about: TaskLabel, payload: Payload) -> JoinError {
+    pub(crate) fn panicked(label: TaskLabel, payload: Payload) -> JoinError {
         JoinError {
-            about,
+            label,
             kind: Kind::Panicked(Mutex::new(payload)),
         }
     }
@@ -616,14 +616,14 @@ impl JoinError {
     /// });
     /// ```
     pub fn id(&self) -> Option<TaskId> {
-        (self.about.number > 0).then_some(TaskId::new(self.about.number))
+        (self.label.number > 0).then_some(TaskId::new(self.label.number))
     }
 }
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let payload = match &self.kind {
-            Kind::Cancelled => return write!(f, "{} was cancelled", self.about),
+            Kind::Cancelled => return write!(f, "{} was cancelled", self.label),
             Kind::Panicked(payload) => payload,
         };
         let payload = payload
@@ -634,8 +634,8 @@ impl fmt::Display for JoinError {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         match message {
-            Some(message) => write!(f, "{} panicked: {message}", self.about),
-            None => write!(f, "{} panicked", self.about),
+            Some(message) => write!(f, "{} panicked: {message}", self.label),
+            None => write!(f, "{} panicked", self.label),
         }
     }
 }

@@ -119,7 +119,7 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
     }
     impl Drop for Request {
         fn drop(&mut self) {
-            self.clock().leave(self.id);
+            self.clock().remove(self.id);
         }
     }
     let executor = executor::current("`testing::advance`");

@@ -249,7 +249,7 @@ impl Sleep {
                 self.deregister();
                 self.timer = Some(TimerHandle {
                     remote: executor.remote(),
-                    key: executor.add_timer(self.deadline, task, cx.waker()),
+                    key: executor.add_timer(deadline, task, cx.waker()),
                 });
             }
         }

@@ -1,11 +1,11 @@
-//! The clock of the budget between two visits.
+//! The clock that limits the time between two polls of the reactor.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Replaces the clock that tells how long tasks have run since the last visit, for tests that
-/// count polls.
+/// Replaces the clock that measures how long tasks have run since the last poll of the reactor, for
+/// tests that count polls.
 #[derive(Clone)]
 pub(crate) struct BudgetClock(pub(crate) Arc<dyn Fn() -> Instant + Send + Sync>);
 

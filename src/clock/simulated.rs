@@ -208,7 +208,7 @@ impl VirtualClock {
     }
 
     /// Removes a request.
-    pub(crate) fn leave(&self, id: u64) {
+    pub(crate) fn remove(&self, id: u64) {
         let old = {
             let mut wanted = self.wanted.borrow_mut();
             let index = wanted.iter().position(|wanted| wanted.id == id);

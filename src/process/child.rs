@@ -1,4 +1,4 @@
-//! A child process: its pipes, its end.
+//! The handle to a child process.
 
 use std::future::poll_fn;
 use std::io;
@@ -45,7 +45,7 @@ pub struct Child {
     /// Its standard error, if that is piped.
     pub stderr: Option<ChildStderr>,
     kill_on_drop: bool,
-    /// Taken by the drop.
+    /// `None` only while the handle is being dropped.
     process: Option<Process>,
 }
 

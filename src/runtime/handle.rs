@@ -240,7 +240,7 @@ impl<T> RemoteTask<T> {
 
     /// Reports the panic of a task that no handle is left to.
     fn orphaned(&self, error: JoinError) {
-        let name = error.who().to_string();
+        let name = error.label().to_string();
         if let Ok(payload) = error.try_into_panic() {
             executor::orphaned(self.remote, name, payload);
         }
@@ -411,8 +411,8 @@ impl<T> Completion<T> {
             return;
         };
         let result = result.map_err(|payload| {
-            let meta = shared.about(self.spawned_at);
-            JoinError::panicked(meta, payload)
+            let label = shared.about(self.spawned_at);
+            JoinError::panicked(label, payload)
         });
         match shared.complete(result, cancelled) {
             // No handle is left: the runtime reports the panic.
@@ -473,8 +473,8 @@ impl<F: Future<Output = T>, T> Future for Started<F, T> {
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            let meta = shared.about(self.spawned_at);
-            let unwanted = shared.complete(Err(JoinError::cancelled(meta)), false);
+            let label = shared.about(self.spawned_at);
+            let unwanted = shared.complete(Err(JoinError::cancelled(label)), false);
             drop(unwanted);
         }
     }

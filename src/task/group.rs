@@ -267,7 +267,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
             let Err(error) = poll_fn(|cx| task.poll_join(cx)).await else {
                 continue;
             };
-            let name = error.who().to_string();
+            let name = error.label().to_string();
             if let Ok(payload) = error.try_into_panic() {
                 let panic = ReportOnDrop(Some((name, payload)));
                 if first.0.is_none() {
@@ -371,7 +371,7 @@ impl<T, E> Group<T, E> {
                     Err(error) => panic!(
                         "{} of a `TaskGroup` was cancelled, because its runtime is gone: take \
                          the results while it runs",
-                        error.who()
+                        error.label()
                     ),
                 },
                 Poll::Pending => {
