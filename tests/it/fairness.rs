@@ -852,7 +852,9 @@ fn b80_a_busy_socket_does_not_delay_a_timer_of_its_task() {
             }
         };
         assert!(timeout(5 * MS, endless).await.is_err());
-        assert!(late <= 128, "{late} reads");
+        // The rest of one poll, and one more if that was the first, whose `Sleep` goes by the time
+        // of the last visit.
+        assert!(late <= 256, "{late} reads");
         // Another sleep is not affected.
         let start = now();
         sleep(MS).await;
