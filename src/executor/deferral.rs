@@ -4,8 +4,9 @@ use std::task::{Context, Poll, Waker};
 
 use super::budget;
 use super::current::{self, try_current};
+use super::state::Executor;
 use crate::hooks;
-use crate::task_cell::{is_polling, polled_task};
+use crate::task_cell::{WakeTarget, is_polling, polled_task};
 
 /// If the task that is being polled on this thread has this waker, queues it at the end of the
 /// generation. Returns whether it has.
@@ -22,6 +23,19 @@ pub(crate) fn yield_polled(waker: &Waker) -> bool {
         }
     });
     yielded.is_some()
+}
+
+impl Executor {
+    #[cold]
+    pub(super) fn defer(&self, waker: &Waker) {
+        let will_wake = |last: &WakeTarget| last.will_wake(waker);
+        if self.deferred.borrow().last().is_some_and(will_wake) {
+            return;
+        }
+        // While nothing is borrowed: it may clone the waker.
+        let target = WakeTarget::new(waker);
+        self.deferred.borrow_mut().push(target);
+    }
 }
 
 /// Ready if the current poll may use a socket once more. If its budget is spent, the waker is

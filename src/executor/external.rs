@@ -53,4 +53,11 @@ impl Executor {
         let count = self.external.get_or_init(|| Arc::new(AtomicUsize::new(0)));
         ExternalRef::new(self.remote, count)
     }
+
+    /// Whether a handle is alive, or a job runs.
+    pub(crate) fn has_external(&self) -> bool {
+        self.external
+            .get()
+            .is_some_and(|count| count.load(Ordering::Acquire) != 0)
+    }
 }

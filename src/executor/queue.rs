@@ -1,19 +1,52 @@
 //! The ready queue: what runs next, and what other threads have sent.
 
-use std::task::Waker;
-
 use super::state::Executor;
 use crate::hooks::{self, WakeSource};
 use crate::panics::Panics;
 use crate::schedule::Order;
 use crate::sync::atomic::{Ordering, fence};
-use crate::task_cell::{LocalTask, MainTask, Message, WakeTarget};
+use crate::task_cell::{LocalTask, MainTask, Message, SharedTask};
 
 /// The most messages of other threads that are taken per generation, so that threads that send
 /// without pause do not starve the sockets.
 pub(super) const MESSAGES: usize = 128;
 
 impl Executor {
+    /// A task of this executor was woken on its thread.
+    #[inline]
+    pub(super) fn wake(&self, task: &SharedTask) {
+        match self.owner.queue(task) {
+            Some(task) => {
+                self.counts.wakes_local.add(1);
+                hooks::task_woken(|| task.meta());
+                self.ready.borrow_mut().push_back(task);
+            }
+            None => self.counts.wakes_redundant.add(1),
+        }
+    }
+
+    /// A task of this executor was woken on another thread, or while it was not entered. Returns
+    /// the task if nothing of this crate was to wake it: then another crate has.
+    pub(super) fn wake_remote(&self, task: SharedTask) -> Option<LocalTask> {
+        match self.owner.queue_remote(&task) {
+            Some(task) => {
+                self.counts.wakes_remote.add(1);
+                hooks::task_woken(|| task.meta());
+                self.ready.borrow_mut().push_back(task.clone());
+                task.waits().are_external().then_some(task)
+            }
+            None => {
+                self.counts.wakes_redundant.add(1);
+                None
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn pop_ready(&self) -> Option<LocalTask> {
+        self.ready.borrow_mut().pop_front()
+    }
+
     /// Whether a task is ready, or will be at the end of the generation.
     #[inline]
     pub(crate) fn is_anything_ready(&self) -> bool {
@@ -89,16 +122,6 @@ impl Executor {
         panics.resume();
     }
 
-    #[cold]
-    pub(super) fn defer(&self, waker: &Waker) {
-        let will_wake = |last: &WakeTarget| last.will_wake(waker);
-        if self.deferred.borrow().last().is_some_and(will_wake) {
-            return;
-        }
-        // While nothing is borrowed: it may clone the waker.
-        let target = WakeTarget::new(waker);
-        self.deferred.borrow_mut().push(target);
-    }
     /// Whether other threads have sent something.
     #[inline]
     pub(crate) fn has_messages(&self) -> bool {
@@ -153,13 +176,6 @@ impl Executor {
     /// Whether `stop` was called. The call counts no more after this.
     pub(crate) fn take_stopped(&self) -> bool {
         self.stopped.take()
-    }
-
-    /// Whether a handle is alive, or a job runs.
-    pub(crate) fn has_external(&self) -> bool {
-        self.external
-            .get()
-            .is_some_and(|count| count.load(Ordering::Acquire) != 0)
     }
 
     /// Whether no task can ever run again, as far as that depends on wakers: nothing is ready,

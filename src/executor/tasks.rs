@@ -10,7 +10,7 @@ use super::state::Executor;
 use crate::hooks;
 use crate::panics::{Payload, discard};
 use crate::stderr;
-use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, SharedTask, TaskSnapshot};
+use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskSnapshot};
 use crate::watch::{Short, Watch, warn};
 
 /// What came of one entry of the ready queue.
@@ -80,36 +80,6 @@ impl Executor {
         self.ready.borrow_mut().push_back(main.task());
     }
 
-    /// A task of this executor was woken on its thread.
-    #[inline]
-    pub(super) fn wake(&self, task: &SharedTask) {
-        match self.owner.queue(task) {
-            Some(task) => {
-                self.counts.wakes_local.add(1);
-                hooks::task_woken(|| task.meta());
-                self.ready.borrow_mut().push_back(task);
-            }
-            None => self.counts.wakes_redundant.add(1),
-        }
-    }
-
-    /// A task of this executor was woken on another thread, or while it was not entered. Returns
-    /// the task if nothing of this crate was to wake it: then another crate has.
-    pub(super) fn wake_remote(&self, task: SharedTask) -> Option<LocalTask> {
-        match self.owner.queue_remote(&task) {
-            Some(task) => {
-                self.counts.wakes_remote.add(1);
-                hooks::task_woken(|| task.meta());
-                self.ready.borrow_mut().push_back(task.clone());
-                task.waits().are_external().then_some(task)
-            }
-            None => {
-                self.counts.wakes_redundant.add(1);
-                None
-            }
-        }
-    }
-
     /// Runs the next task of the ready queue. `main` polls the future of a `block_on`, and
     /// returns whether it is done.
     #[inline(always)]
@@ -122,11 +92,6 @@ impl Executor {
             None => self.run(&task, main),
             Some(watch) => self.run_timed(watch, &task, main),
         }
-    }
-
-    #[inline]
-    pub(super) fn pop_ready(&self) -> Option<LocalTask> {
-        self.ready.borrow_mut().pop_front()
     }
 
     #[inline(always)]
