@@ -48,7 +48,6 @@
 
 mod chrome;
 mod event;
-mod json;
 mod page;
 mod rows;
 mod whole;
@@ -57,13 +56,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::panic::Location;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::rows::Totals;
-use crate::hooks;
+use crate::hooks::{self, About};
 pub use crate::hooks::{Cause, Event, EventKind, Outcome, TaskRef, WaitReason};
 
 /// Begins to record on this thread: the last `capacity` events are kept. What was recorded
@@ -145,17 +142,7 @@ pub fn is_recording() -> bool {
 pub fn snapshot() -> Option<Trace> {
     hooks::read(|record| Trace {
         events: record.events.iter().copied().collect(),
-        about: record
-            .tasks
-            .iter()
-            .map(|(&task, known)| {
-                let about = About {
-                    name: known.name.clone(),
-                    spawned_at: known.spawned_at,
-                };
-                (task, about)
-            })
-            .collect(),
+        about: record.tasks.clone(),
         lost: record.lost,
         end: record.duration(),
     })
@@ -255,13 +242,6 @@ pub struct Trace {
     about: HashMap<TaskRef, About>,
     lost: u64,
     end: Duration,
-}
-
-/// The description of a task.
-#[derive(Clone)]
-struct About {
-    name: Option<Arc<str>>,
-    spawned_at: &'static Location<'static>,
 }
 
 impl Trace {
