@@ -11,10 +11,8 @@ use socket2::{SockAddr, SockRef};
 use crate::executor::Executor;
 use crate::hooks::{TaskId, WaitReason};
 use crate::reactor::Reactor;
-use crate::source::Direction;
-use crate::source::Registration;
+use crate::source::{Direction, Registration};
 use crate::task_cell::{TaskSnapshot, WaiterId};
-use crate::watch::Short;
 
 /// What a runtime has counted since it was made: [`Runtime::metrics`](crate::Runtime::metrics).
 ///
@@ -261,7 +259,7 @@ impl fmt::Display for WaitsFor {
         match self {
             WaitsFor::Read { fd, peer, local } => address("to read", fd, peer, local),
             WaitsFor::Write { fd, peer, local } => address("to write", fd, peer, local),
-            WaitsFor::Timer { left: Some(left) } => write!(f, "a timer, in {}", Short(*left)),
+            WaitsFor::Timer { left: Some(left) } => write!(f, "a timer, in {left:.1?}"),
             WaitsFor::Timer { left: None } => f.write_str("a timer that never fires"),
             WaitsFor::Task {
                 name: Some(name), ..
@@ -292,8 +290,10 @@ impl fmt::Display for TaskInfo {
         if let (Some(age), Some(total), Some(longest)) =
             (self.age, self.total_poll, self.longest_poll)
         {
-            let [age, total, longest] = [age, total, longest].map(Short);
-            write!(f, ", {age} old, busy for {total}, for {longest} at once")?;
+            write!(
+                f,
+                ", {age:.1?} old, busy for {total:.1?}, for {longest:.1?} at once"
+            )?;
         }
         Ok(())
     }
@@ -328,167 +328,138 @@ pub struct Dump {
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(self.tasks.iter().chain(&self.main).any(|i| i.age.is_some()));
-        if let Some(main) = &self.main {
-            table.add("main".to_string(), main);
+        let mut rows = vec![TITLES.map(String::from).to_vec()];
+        let main = self.main.iter().map(|main| row("main".to_string(), main));
+        rows.extend(main);
+        rows.extend(self.tasks.iter().map(|info| {
+            let name = info.name.as_ref().map(|name| format!(" {name}"));
+            row(format!("{}{}", info.id, name.unwrap_or_default()), info)
+        }));
+        let mut infos = self.tasks.iter().chain(&self.main);
+        if infos.all(|info| info.age.is_none()) {
+            rows.iter_mut().for_each(|row| drop(row.drain(TIMES)));
         }
-        for info in &self.tasks {
-            let who = match &info.name {
-                Some(name) => format!("{} {name}", info.id),
-                None => info.id.to_string(),
-            };
-            table.add(who, info);
-        }
-        table.fmt(f)
-    }
-}
-
-/// Rows of equal length, the titles first.
-struct Table {
-    has_times: bool,
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn new(has_times: bool) -> Table {
-        let titles: &[&str] = match has_times {
-            true => &[
-                "task",
-                "state",
-                "polls",
-                "age",
-                "busy",
-                "longest",
-                "waits for",
-                "spawned at",
-            ],
-            false => &["task", "state", "polls", "waits for", "spawned at"],
-        };
-        let titles = titles.iter().map(|title| title.to_string()).collect();
-        Table {
-            has_times,
-            rows: vec![titles],
-        }
-    }
-
-    fn add(&mut self, who: String, info: &TaskInfo) {
-        let mut row = vec![who, info.state.to_string(), info.polls.to_string()];
-        if self.has_times {
-            let times = [info.age, info.total_poll, info.longest_poll];
-            let text = |time: Option<_>| time.map(|time| Short(time).to_string());
-            row.extend(times.map(|time| text(time).unwrap_or_default()));
-        }
-        let mut waits = String::new();
-        // To a `String`: it does not fail.
-        let _ = write_list(&mut waits, &info.waits_for, "; ");
-        row.extend([waits, info.spawned_at.to_string()]);
-        self.rows.push(row);
-    }
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.rows[0].len();
-        let width = |column: usize| {
-            let cells = self.rows.iter().map(|row| row[column].chars().count());
-            cells.max().unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in &self.rows {
+        let last = rows[0].len() - 1;
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let widths: Vec<usize> = (0..last).filter_map(width).collect();
+        for row in &rows {
             for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                // Numbers to the right; nothing after the last.
-                match column {
-                    _ if column + 1 == columns => writeln!(f, "{cell}")?,
-                    2.. if column + 2 < columns => write!(f, "{cell:>width$}  ")?,
-                    _ => write!(f, "{cell:width$}  ")?,
+                // Numbers are aligned to the right.
+                match (2..last - 1).contains(&column) {
+                    true => write!(f, "{cell:>width$}  ")?,
+                    false => write!(f, "{cell:width$}  ")?,
                 }
             }
+            writeln!(f, "{}", row[last])?;
         }
         Ok(())
     }
 }
 
-/// What all tasks of a runtime are doing, and its main.
+const TITLES: [&str; 8] = [
+    "task",
+    "state",
+    "polls",
+    "age",
+    "busy",
+    "longest",
+    "waits for",
+    "spawned at",
+];
+
+/// The columns that are there only under `Builder::inspect`.
+const TIMES: std::ops::Range<usize> = 3..6;
+
+fn row(task: String, info: &TaskInfo) -> Vec<String> {
+    let time = |time: Option<Duration>| time.map_or(String::new(), |time| format!("{time:.1?}"));
+    let mut waits = String::new();
+    // A `String` accepts everything.
+    let _ = write_list(&mut waits, &info.waits_for, "; ");
+    vec![
+        task,
+        info.state.to_string(),
+        info.polls.to_string(),
+        time(info.age),
+        time(info.total_poll),
+        time(info.longest_poll),
+        waits,
+        info.spawned_at.to_string(),
+    ]
+}
+
+/// Describes all tasks of a runtime, and the future of its `block_on`.
 pub(crate) fn dump(executor: &Executor) -> Dump {
     let mut all = executor.snapshot();
-    let tasks = all.len();
-    all.extend(executor.snapshot_main());
-    let mut waits = waits(executor, &all);
-    let mut info = |at: usize| {
-        let seen = &all[at];
-        let waits = std::mem::take(&mut waits[at]);
-        let times = executor
-            .watch()
-            .and_then(|watch| watch.times(seen.slot, seen.label.number));
-        TaskInfo {
-            waits_for: match state(seen) {
-                TaskState::Waiting => waits_of(seen, waits),
-                _ => Vec::new(),
-            },
-            state: state(seen),
-            id: TaskId::new(if at < tasks { seen.label.number } else { 0 }),
-            name: seen.label.name.as_ref().map(|name| name.to_string()),
-            spawned_at: seen.label.spawned_at,
-            polls: seen.polls,
-            age: times.map(|times| times.born.elapsed()),
-            total_poll: times.map(|times| times.total),
-            longest_poll: times.map(|times| times.longest),
-        }
-    };
-    let mut order: Vec<usize> = (0..tasks).collect();
-    order.sort_by_key(|at| all[*at].label.number);
-    Dump {
-        tasks: order.into_iter().map(&mut info).collect(),
-        main: (tasks < all.len()).then(|| info(tasks)),
-    }
-}
-
-fn state(seen: &TaskSnapshot) -> TaskState {
-    if seen.is_polled {
-        TaskState::Running
-    } else if seen.is_queued {
-        TaskState::Ready
-    } else {
-        TaskState::Waiting
-    }
-}
-
-/// The sockets, timers and tasks for which each of them waits.
-fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
-    let places: HashMap<WaiterId, usize> = all
-        .iter()
-        .enumerate()
-        .map(|(at, seen)| (seen.id, at))
+    let main = executor.snapshot_main();
+    let has_main = main.is_some();
+    all.extend(main);
+    let waits = waits(executor, &all).into_iter();
+    let infos = all.iter().zip(waits);
+    let mut tasks: Vec<_> = infos
+        .map(|(seen, waits)| info(executor, seen, waits))
         .collect();
-    let mut waits: Vec<_> = all.iter().map(|_| Vec::new()).collect();
-    let mut add = |who: WaiterId, wait: WaitsFor| {
-        if let Some(at) = places.get(&who) {
-            waits[*at].push(wait);
+    let main = if has_main { tasks.pop() } else { None };
+    tasks.sort_by_key(|info| info.id);
+    Dump { main, tasks }
+}
+
+fn info(executor: &Executor, seen: &TaskSnapshot, waits: Vec<WaitsFor>) -> TaskInfo {
+    let label = &seen.label;
+    let watch = executor.watch();
+    let times = watch.and_then(|watch| watch.times(seen.slot, label.number));
+    let state = match seen {
+        _ if seen.is_polled => TaskState::Running,
+        _ if seen.is_queued => TaskState::Ready,
+        _ => TaskState::Waiting,
+    };
+    TaskInfo {
+        id: TaskId::new(seen.slot.map_or(0, |_| label.number)),
+        name: label.name.as_deref().map(ToString::to_string),
+        spawned_at: label.spawned_at,
+        polls: seen.polls,
+        age: times.map(|times| times.born.elapsed()),
+        total_poll: times.map(|times| times.total),
+        longest_poll: times.map(|times| times.longest),
+        state,
+        waits_for: match state {
+            TaskState::Waiting => waits_of(seen, waits),
+            _ => Vec::new(),
+        },
+    }
+}
+
+/// The sockets, timers and tasks that each task waits for.
+fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
+    let numbers: HashMap<WaiterId, usize> = all.iter().map(|seen| seen.id).zip(0..).collect();
+    let mut waits = vec![Vec::new(); all.len()];
+    let mut add = |waiter: WaiterId, wait: WaitsFor| {
+        if let Some(number) = numbers.get(&waiter) {
+            waits[*number].push(wait);
         }
     };
     if let Some(reactor) = Reactor::get() {
-        reactor.each_wait(&mut |who, direction, registration| {
+        reactor.each_wait(&mut |waiter, direction, registration| {
             let (fd, [peer, local]) = (registration.number(), addresses(registration));
             let wait = match direction {
                 Direction::Read => WaitsFor::Read { fd, peer, local },
                 Direction::Write => WaitsFor::Write { fd, peer, local },
             };
-            add(who, wait);
+            add(waiter, wait);
         });
     }
     let now = match executor.virtual_clock {
         None => Instant::now(),
         Some(_) => executor.now(),
     };
-    executor.for_each_timer(&mut |who, deadline| {
+    executor.for_each_timer(&mut |waiter, deadline| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        add(who, WaitsFor::Timer { left });
+        add(waiter, WaitsFor::Timer { left });
     });
     for seen in all {
-        if let Some(who) = seen.joined_by {
+        if let Some(waiter) = seen.joined_by {
             let id = TaskId::new(seen.label.number);
-            let name = seen.label.name.as_ref().map(|name| name.to_string());
-            add(who, WaitsFor::Task { id, name });
+            let name = seen.label.name.as_deref().map(ToString::to_string);
+            add(waiter, WaitsFor::Task { id, name });
         }
     }
     waits
@@ -504,17 +475,16 @@ fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
     both.unwrap_or_default()
 }
 
-/// With what is known of the last poll only.
+/// Adds to `waits` what is known only from the last poll.
 fn waits_of(seen: &TaskSnapshot, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
-    let mut add = |kind, wait: fn() -> WaitsFor| {
-        if seen.waits.has(kind) {
-            waits.push(wait());
-        }
-    };
-    add(WaitReason::Group, || WaitsFor::Group);
-    add(WaitReason::RemoteTask, || WaitsFor::RemoteTask);
-    add(WaitReason::Promise, || WaitsFor::Promise);
-    add(WaitReason::Job, || WaitsFor::Unblock);
+    let kinds = [
+        (WaitReason::Group, WaitsFor::Group),
+        (WaitReason::RemoteTask, WaitsFor::RemoteTask),
+        (WaitReason::Promise, WaitsFor::Promise),
+        (WaitReason::Job, WaitsFor::Unblock),
+    ];
+    let kinds = kinds.into_iter().filter(|(kind, _)| seen.waits.has(*kind));
+    waits.extend(kinds.map(|(_, wait)| wait));
     if waits.is_empty() {
         waits.push(if seen.has_waker {
             WaitsFor::Outside
