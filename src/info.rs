@@ -1,4 +1,4 @@
-//! What a runtime tells of itself and its tasks. Users find it in [`crate::inspect`].
+//! The types of [`crate::inspect`], and how they are filled and printed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,11 +14,11 @@ use crate::reactor::Reactor;
 use crate::source::{Direction, Registration};
 use crate::task_cell::{TaskSnapshot, WaiterId};
 
-/// What a runtime has counted since it was made: [`Runtime::metrics`](crate::Runtime::metrics).
+/// The metrics of a runtime since its creation, from
+/// [`Runtime::metrics`](crate::Runtime::metrics).
 ///
-/// To read it costs no more than to copy it, and to count costs next to nothing: plain
-/// numbers of the runtime's own thread. What happens between two readings is their
-/// difference.
+/// Reading them is a copy, and counting is nearly free, because the counters are plain numbers
+/// of the runtime's thread. The difference of two readings is what happened in between.
 ///
 /// # Examples
 ///
@@ -35,10 +35,10 @@ use crate::task_cell::{TaskSnapshot, WaiterId};
 ///     task.await;
 /// });
 /// let metrics = runtime.metrics();
-/// // The future of `block_on` is no task, but it is polled and woken like one.
+/// // The future of `block_on` is not a task, but its polls and wakes count.
 /// assert_eq!((metrics.spawned, metrics.live), (1, 0));
-/// // Main: to spawn and wait, and when the task is done. The task: at its start, after its
-/// // yield, when its time has come.
+/// // Main is polled at its start and after the end of the task. The task is polled at its
+/// // start, after its yield, and after its sleep.
 /// assert_eq!(metrics.polls, 2 + 3);
 /// // The yield, the timer, and the end of the task, which wakes main.
 /// assert_eq!((metrics.wakes_local, metrics.wakes_remote), (3, 0));
@@ -50,32 +50,31 @@ use crate::task_cell::{TaskSnapshot, WaiterId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Tasks that were spawned.
+    /// The number of tasks that were spawned.
     pub spawned: u64,
-    /// Tasks that are there now: not done, not cancelled.
+    /// The number of tasks that are not over: neither done nor cancelled.
     pub live: usize,
-    /// Polls, of tasks and of the future of `block_on`.
+    /// The number of polls of tasks and of the future of `block_on`.
     pub polls: u64,
-    /// Wakes on the runtime's own thread that made a task ready: by its sockets and timers,
-    /// and by other tasks.
+    /// Wakes on the runtime's thread that made a task ready, by sockets, timers and other tasks.
     pub wakes_local: u64,
     /// Wakes from other threads that made a task ready.
     pub wakes_remote: u64,
-    /// Wakes of a task that was ready already, and of one that was over. Not counted are
-    /// those from other threads for which another such wake was still under way: that would
-    /// cost them more than the wake.
+    /// Wakes of tasks that were already ready or over. A wake from another thread does not
+    /// count while an earlier one from there has not arrived: to count it would cost more than
+    /// the wake.
     pub wakes_redundant: u64,
-    /// Generations: times in which all that was ready was polled, each once.
+    /// Generations. In each, every task that was ready at its start is polled once.
     pub turns: u64,
-    /// Times when nothing was ready, and the thread waited for something to happen.
+    /// How often no task was ready and the thread waited for events.
     pub waits: u64,
-    /// What the system has reported of sockets and other file descriptors.
+    /// Events that the system has reported for sockets and other file descriptors.
     pub events: u64,
     /// Timers that are set now.
     pub timers_pending: usize,
-    /// Timers whose time has come.
+    /// Timers that have fired.
     pub timers_fired: u64,
-    /// The most that was ready at the start of a turn.
+    /// The largest number of tasks that were ready at the start of a generation.
     pub longest_queue: usize,
     /// How long the runtime has run without waiting. Only under [`Builder::inspect`].
     ///
@@ -111,7 +110,7 @@ pub(crate) fn metrics(executor: &Executor) -> Metrics {
 /// What a task is doing: from [`Runtime::tasks`](crate::Runtime::tasks) and
 /// [`inspect::dump`](crate::inspect::dump).
 ///
-/// As text it is a line.
+/// It prints as one line.
 ///
 /// # Examples
 ///
@@ -127,36 +126,36 @@ pub(crate) fn metrics(executor: &Executor) -> Metrics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskInfo {
-    /// Its number.
+    /// The number of the task.
     pub id: TaskId,
-    /// The name that it was given.
+    /// The name of the task, if it has one.
     pub name: Option<String>,
     /// Where it was spawned.
     pub spawned_at: &'static Location<'static>,
     /// How often it was polled.
     pub polls: u32,
-    /// How long ago it was spawned. Only under [`Builder::inspect`], as the times below.
+    /// How long ago it was spawned. Like the times below, only under [`Builder::inspect`].
     ///
     /// [`Builder::inspect`]: crate::runtime::Builder::inspect
     pub age: Option<Duration>,
-    /// How long all its polls have taken.
+    /// The sum of the durations of its polls.
     pub total_poll: Option<Duration>,
-    /// How long the longest of them has taken.
+    /// The duration of its longest poll.
     pub longest_poll: Option<Duration>,
-    /// What it is doing.
+    /// Whether it is running, ready or waiting.
     pub state: TaskState,
-    /// What may wake it, while it waits. A task that waits for several things at once has
-    /// several; what it has left without taking its waker back is among them.
+    /// What may wake the task while it waits. This includes things that the task no longer
+    /// waits for, but that still have its waker.
     pub waits_for: Vec<WaitsFor>,
 }
 
-/// Whether a task runs.
+/// Whether a task is running, ready or waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskState {
-    /// It is being polled: it is the one that asks.
+    /// It is being polled: it is the task that asks.
     Running,
-    /// It will be polled in the next turn.
+    /// It is in the queue, and will be polled.
     Ready,
     /// It waits for something.
     Waiting,
@@ -172,11 +171,11 @@ impl fmt::Display for TaskState {
     }
 }
 
-/// For what a task waits.
+/// What a task waits for.
 ///
-/// Sockets, timers and tasks are known exactly. The kinds without details are known from
-/// the task's last poll: a future inside of it that was not polled then (in a
-/// `FuturesUnordered`, say) is not among them.
+/// Sockets, timers and tasks are known exactly. The variants without fields are those of the
+/// task's last poll. They do not include an inner future that was not polled then, as in a
+/// `FuturesUnordered`.
 ///
 /// # Examples
 ///
@@ -207,7 +206,7 @@ pub enum WaitsFor {
         /// This end, of a TCP or UDP socket.
         local: Option<SocketAddr>,
     },
-    /// Room to write, or a connection that is being made.
+    /// Room to write, or the end of a connect.
     #[non_exhaustive]
     Write {
         /// The number of the file descriptor, or of the socket.
@@ -220,7 +219,7 @@ pub enum WaitsFor {
     /// A timer.
     #[non_exhaustive]
     Timer {
-        /// How long still; `None` for one that is too far off to fire.
+        /// The time until it fires, or `None` if it is too far in the future to fire.
         left: Option<Duration>,
     },
     /// The end of another task of this runtime.
@@ -231,18 +230,18 @@ pub enum WaitsFor {
         /// Its name, if it has one.
         name: Option<String>,
     },
-    /// The next end of a task of a `TaskGroup`.
+    /// The end of any task of a `TaskGroup`.
     Group,
-    /// A `RemoteTask`.
+    /// The result of a `RemoteTask`.
     RemoteTask,
     /// A promise.
     Promise,
-    /// A closure on the pool of threads.
+    /// A closure on the thread pool.
     Unblock,
-    /// Something that is not of this crate: a channel, a lock, another thread.
+    /// Something outside of this crate, such as a channel, a lock or another thread.
     Outside,
-    /// Nothing: it has returned `Pending`, and nobody has its waker. It will never be
-    /// polled again, unless its abort handle is used.
+    /// Nothing: the task returned `Pending`, and no clone of its waker exists. It will not be
+    /// polled again, except after an abort.
     Nothing,
 }
 
@@ -299,7 +298,7 @@ impl fmt::Display for TaskInfo {
     }
 }
 
-/// All of them, with `between` in between.
+/// Writes `waits`, separated by `between`.
 pub(crate) fn write_list(
     to: &mut dyn fmt::Write,
     waits: &[WaitsFor],
@@ -314,13 +313,12 @@ pub(crate) fn write_list(
     Ok(())
 }
 
-/// All tasks of a runtime, from [`inspect::dump`](crate::inspect::dump). As text it is a
-/// table.
+/// All tasks of a runtime, from [`inspect::dump`](crate::inspect::dump). It prints as a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dump {
-    /// The future of the `block_on` that is under way. Its number is 0, and its place that
-    /// of the call.
+    /// The future of the current `block_on`. Its number is 0, and `spawned_at` is the place of
+    /// the call.
     pub main: Option<TaskInfo>,
     /// The tasks that are not over, in the order in which they were spawned.
     pub tasks: Vec<TaskInfo>,
@@ -465,7 +463,7 @@ fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
     waits
 }
 
-/// The ends of a socket, as far as there are any.
+/// The peer and local address of a socket, if it has them.
 fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
     let address = |address: std::io::Result<SockAddr>| address.ok()?.as_socket();
     let both = registration.with_fd(|fd| {
