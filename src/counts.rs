@@ -1,8 +1,8 @@
-//! What a runtime counts as it goes: plain numbers of its own thread.
+//! Counters of a runtime. Only its own thread reads and writes them.
 
 use std::cell::Cell;
 
-/// A number that only grows.
+/// A counter that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Count(Cell<u64>);
 
@@ -16,7 +16,7 @@ impl Count {
         self.0.get()
     }
 
-    /// Grows to `n`, if that is more.
+    /// Raises the counter to `n` if `n` is greater.
     #[inline]
     pub(crate) fn raise_to(&self, n: usize) {
         if n as u64 > self.0.get() {
@@ -25,7 +25,7 @@ impl Count {
     }
 }
 
-/// The counts of one runtime. `Metrics`, which shows them, says what they mean.
+/// The counters of one runtime. `Metrics` documents them.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) polls: Count,

@@ -1,4 +1,4 @@
-//! What a runtime tells of itself and its tasks. Users find it in [`crate::inspect`].
+//! The types of [`crate::inspect`], and how they are filled and printed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,16 +11,14 @@ use socket2::{SockAddr, SockRef};
 use crate::executor::Executor;
 use crate::hooks::{TaskId, WaitReason};
 use crate::reactor::Reactor;
-use crate::source::Direction;
-use crate::source::Registration;
+use crate::source::{Direction, Registration};
 use crate::task_cell::{TaskSnapshot, WaiterId};
-use crate::watch::Short;
 
-/// What a runtime has counted since it was made: [`Runtime::metrics`](crate::Runtime::metrics).
+/// The metrics of a runtime since its creation, from
+/// [`Runtime::metrics`](crate::Runtime::metrics).
 ///
-/// To read it costs no more than to copy it, and to count costs next to nothing: plain
-/// numbers of the runtime's own thread. What happens between two readings is their
-/// difference.
+/// Reading them is a copy, and counting is nearly free, because the counters are plain numbers
+/// of the runtime's thread. The difference of two readings is what happened in between.
 ///
 /// # Examples
 ///
@@ -37,10 +35,10 @@ use crate::watch::Short;
 ///     task.await;
 /// });
 /// let metrics = runtime.metrics();
-/// // The future of `block_on` is no task, but it is polled and woken like one.
+/// // The future of `block_on` is not a task, but its polls and wakes count.
 /// assert_eq!((metrics.spawned, metrics.live), (1, 0));
-/// // Main: to spawn and wait, and when the task is done. The task: at its start, after its
-/// // yield, when its time has come.
+/// // Main is polled at its start and after the end of the task. The task is polled at its
+/// // start, after its yield, and after its sleep.
 /// assert_eq!(metrics.polls, 2 + 3);
 /// // The yield, the timer, and the end of the task, which wakes main.
 /// assert_eq!((metrics.wakes_local, metrics.wakes_remote), (3, 0));
@@ -52,32 +50,31 @@ use crate::watch::Short;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Tasks that were spawned.
+    /// The number of tasks that were spawned.
     pub spawned: u64,
-    /// Tasks that are there now: not done, not cancelled.
+    /// The number of tasks that are not over: neither done nor cancelled.
     pub live: usize,
-    /// Polls, of tasks and of the future of `block_on`.
+    /// The number of polls of tasks and of the future of `block_on`.
     pub polls: u64,
-    /// Wakes on the runtime's own thread that made a task ready: by its sockets and timers,
-    /// and by other tasks.
+    /// Wakes on the runtime's thread that made a task ready, by sockets, timers and other tasks.
     pub wakes_local: u64,
     /// Wakes from other threads that made a task ready.
     pub wakes_remote: u64,
-    /// Wakes of a task that was ready already, and of one that was over. Not counted are
-    /// those from other threads for which another such wake was still under way: that would
-    /// cost them more than the wake.
+    /// Wakes of tasks that were already ready or over. A wake from another thread does not
+    /// count while an earlier one from there has not arrived: to count it would cost more than
+    /// the wake.
     pub wakes_redundant: u64,
-    /// Generations: times in which all that was ready was polled, each once.
+    /// Generations. In each, every task that was ready at its start is polled once.
     pub turns: u64,
-    /// Times when nothing was ready, and the thread waited for something to happen.
+    /// How often no task was ready and the thread waited for events.
     pub waits: u64,
-    /// What the system has reported of sockets and other file descriptors.
+    /// Events that the system has reported for sockets and other file descriptors.
     pub events: u64,
     /// Timers that are set now.
     pub timers_pending: usize,
-    /// Timers whose time has come.
+    /// Timers that have fired.
     pub timers_fired: u64,
-    /// The most that was ready at the start of a turn.
+    /// The largest number of tasks that were ready at the start of a generation.
     pub longest_queue: usize,
     /// How long the runtime has run without waiting. Only under [`Builder::inspect`].
     ///
@@ -113,7 +110,7 @@ pub(crate) fn metrics(executor: &Executor) -> Metrics {
 /// What a task is doing: from [`Runtime::tasks`](crate::Runtime::tasks) and
 /// [`inspect::dump`](crate::inspect::dump).
 ///
-/// As text it is a line.
+/// It prints as one line.
 ///
 /// # Examples
 ///
@@ -129,36 +126,36 @@ pub(crate) fn metrics(executor: &Executor) -> Metrics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskInfo {
-    /// Its number.
+    /// The number of the task.
     pub id: TaskId,
-    /// The name that it was given.
+    /// The name of the task, if it has one.
     pub name: Option<String>,
     /// Where it was spawned.
     pub spawned_at: &'static Location<'static>,
     /// How often it was polled.
     pub polls: u32,
-    /// How long ago it was spawned. Only under [`Builder::inspect`], as the times below.
+    /// How long ago it was spawned. Like the times below, only under [`Builder::inspect`].
     ///
     /// [`Builder::inspect`]: crate::runtime::Builder::inspect
     pub age: Option<Duration>,
-    /// How long all its polls have taken.
+    /// The sum of the durations of its polls.
     pub total_poll: Option<Duration>,
-    /// How long the longest of them has taken.
+    /// The duration of its longest poll.
     pub longest_poll: Option<Duration>,
-    /// What it is doing.
+    /// Whether it is running, ready or waiting.
     pub state: TaskState,
-    /// What may wake it, while it waits. A task that waits for several things at once has
-    /// several; what it has left without taking its waker back is among them.
+    /// What may wake the task while it waits. This includes things that the task no longer
+    /// waits for, but that still have its waker.
     pub waits_for: Vec<WaitsFor>,
 }
 
-/// Whether a task runs.
+/// Whether a task is running, ready or waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskState {
-    /// It is being polled: it is the one that asks.
+    /// It is being polled: it is the task that asks.
     Running,
-    /// It will be polled in the next turn.
+    /// It is in the queue, and will be polled.
     Ready,
     /// It waits for something.
     Waiting,
@@ -174,11 +171,11 @@ impl fmt::Display for TaskState {
     }
 }
 
-/// For what a task waits.
+/// What a task waits for.
 ///
-/// Sockets, timers and tasks are known exactly. The kinds without details are known from
-/// the task's last poll: a future inside of it that was not polled then (in a
-/// `FuturesUnordered`, say) is not among them.
+/// Sockets, timers and tasks are known exactly. The variants without fields are those of the
+/// task's last poll. They do not include an inner future that was not polled then, as in a
+/// `FuturesUnordered`.
 ///
 /// # Examples
 ///
@@ -209,7 +206,7 @@ pub enum WaitsFor {
         /// This end, of a TCP or UDP socket.
         local: Option<SocketAddr>,
     },
-    /// Room to write, or a connection that is being made.
+    /// Room to write, or the end of a connect.
     #[non_exhaustive]
     Write {
         /// The number of the file descriptor, or of the socket.
@@ -222,7 +219,7 @@ pub enum WaitsFor {
     /// A timer.
     #[non_exhaustive]
     Timer {
-        /// How long still; `None` for one that is too far off to fire.
+        /// The time until it fires, or `None` if it is too far in the future to fire.
         left: Option<Duration>,
     },
     /// The end of another task of this runtime.
@@ -233,18 +230,18 @@ pub enum WaitsFor {
         /// Its name, if it has one.
         name: Option<String>,
     },
-    /// The next end of a task of a `TaskGroup`.
+    /// The end of any task of a `TaskGroup`.
     Group,
-    /// A `RemoteTask`.
+    /// The result of a `RemoteTask`.
     RemoteTask,
     /// A promise.
     Promise,
-    /// A closure on the pool of threads.
+    /// A closure on the thread pool.
     Unblock,
-    /// Something that is not of this crate: a channel, a lock, another thread.
+    /// Something outside of this crate, such as a channel, a lock or another thread.
     Outside,
-    /// Nothing: it has returned `Pending`, and nobody has its waker. It will never be
-    /// polled again, unless its abort handle is used.
+    /// Nothing: the task returned `Pending`, and no clone of its waker exists. It will not be
+    /// polled again, except after an abort.
     Nothing,
 }
 
@@ -261,7 +258,7 @@ impl fmt::Display for WaitsFor {
         match self {
             WaitsFor::Read { fd, peer, local } => address("to read", fd, peer, local),
             WaitsFor::Write { fd, peer, local } => address("to write", fd, peer, local),
-            WaitsFor::Timer { left: Some(left) } => write!(f, "a timer, in {}", Short(*left)),
+            WaitsFor::Timer { left: Some(left) } => write!(f, "a timer, in {left:.1?}"),
             WaitsFor::Timer { left: None } => f.write_str("a timer that never fires"),
             WaitsFor::Task {
                 name: Some(name), ..
@@ -292,14 +289,16 @@ impl fmt::Display for TaskInfo {
         if let (Some(age), Some(total), Some(longest)) =
             (self.age, self.total_poll, self.longest_poll)
         {
-            let [age, total, longest] = [age, total, longest].map(Short);
-            write!(f, ", {age} old, busy for {total}, for {longest} at once")?;
+            write!(
+                f,
+                ", {age:.1?} old, busy for {total:.1?}, for {longest:.1?} at once"
+            )?;
         }
         Ok(())
     }
 }
 
-/// All of them, with `between` in between.
+/// Writes `waits`, separated by `between`.
 pub(crate) fn write_list(
     to: &mut dyn fmt::Write,
     waits: &[WaitsFor],
@@ -314,13 +313,12 @@ pub(crate) fn write_list(
     Ok(())
 }
 
-/// All tasks of a runtime, from [`inspect::dump`](crate::inspect::dump). As text it is a
-/// table.
+/// All tasks of a runtime, from [`inspect::dump`](crate::inspect::dump). It prints as a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dump {
-    /// The future of the `block_on` that is under way. Its number is 0, and its place that
-    /// of the call.
+    /// The future of the current `block_on`. Its number is 0, and `spawned_at` is the place of
+    /// the call.
     pub main: Option<TaskInfo>,
     /// The tasks that are not over, in the order in which they were spawned.
     pub tasks: Vec<TaskInfo>,
@@ -328,173 +326,144 @@ pub struct Dump {
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(self.tasks.iter().chain(&self.main).any(|i| i.age.is_some()));
-        if let Some(main) = &self.main {
-            table.add("main".to_string(), main);
+        let mut rows = vec![TITLES.map(String::from).to_vec()];
+        let main = self.main.iter().map(|main| row("main".to_string(), main));
+        rows.extend(main);
+        rows.extend(self.tasks.iter().map(|info| {
+            let name = info.name.as_ref().map(|name| format!(" {name}"));
+            row(format!("{}{}", info.id, name.unwrap_or_default()), info)
+        }));
+        let mut infos = self.tasks.iter().chain(&self.main);
+        if infos.all(|info| info.age.is_none()) {
+            rows.iter_mut().for_each(|row| drop(row.drain(TIMES)));
         }
-        for info in &self.tasks {
-            let who = match &info.name {
-                Some(name) => format!("{} {name}", info.id),
-                None => info.id.to_string(),
-            };
-            table.add(who, info);
-        }
-        table.fmt(f)
-    }
-}
-
-/// Rows of equal length, the titles first.
-struct Table {
-    has_times: bool,
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn new(has_times: bool) -> Table {
-        let titles: &[&str] = match has_times {
-            true => &[
-                "task",
-                "state",
-                "polls",
-                "age",
-                "busy",
-                "longest",
-                "waits for",
-                "spawned at",
-            ],
-            false => &["task", "state", "polls", "waits for", "spawned at"],
-        };
-        let titles = titles.iter().map(|title| title.to_string()).collect();
-        Table {
-            has_times,
-            rows: vec![titles],
-        }
-    }
-
-    fn add(&mut self, who: String, info: &TaskInfo) {
-        let mut row = vec![who, info.state.to_string(), info.polls.to_string()];
-        if self.has_times {
-            let times = [info.age, info.total_poll, info.longest_poll];
-            let text = |time: Option<_>| time.map(|time| Short(time).to_string());
-            row.extend(times.map(|time| text(time).unwrap_or_default()));
-        }
-        let mut waits = String::new();
-        // To a `String`: it does not fail.
-        let _ = write_list(&mut waits, &info.waits_for, "; ");
-        row.extend([waits, info.spawned_at.to_string()]);
-        self.rows.push(row);
-    }
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.rows[0].len();
-        let width = |column: usize| {
-            let cells = self.rows.iter().map(|row| row[column].chars().count());
-            cells.max().unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in &self.rows {
+        let last = rows[0].len() - 1;
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let widths: Vec<usize> = (0..last).filter_map(width).collect();
+        for row in &rows {
             for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                // Numbers to the right; nothing after the last.
-                match column {
-                    _ if column + 1 == columns => writeln!(f, "{cell}")?,
-                    2.. if column + 2 < columns => write!(f, "{cell:>width$}  ")?,
-                    _ => write!(f, "{cell:width$}  ")?,
+                // Numbers are aligned to the right.
+                match (2..last - 1).contains(&column) {
+                    true => write!(f, "{cell:>width$}  ")?,
+                    false => write!(f, "{cell:width$}  ")?,
                 }
             }
+            writeln!(f, "{}", row[last])?;
         }
         Ok(())
     }
 }
 
-/// What all tasks of a runtime are doing, and its main.
+const TITLES: [&str; 8] = [
+    "task",
+    "state",
+    "polls",
+    "age",
+    "busy",
+    "longest",
+    "waits for",
+    "spawned at",
+];
+
+/// The columns that are there only under `Builder::inspect`.
+const TIMES: std::ops::Range<usize> = 3..6;
+
+fn row(task: String, info: &TaskInfo) -> Vec<String> {
+    let time = |time: Option<Duration>| time.map_or(String::new(), |time| format!("{time:.1?}"));
+    let mut waits = String::new();
+    // A `String` accepts everything.
+    let _ = write_list(&mut waits, &info.waits_for, "; ");
+    vec![
+        task,
+        info.state.to_string(),
+        info.polls.to_string(),
+        time(info.age),
+        time(info.total_poll),
+        time(info.longest_poll),
+        waits,
+        info.spawned_at.to_string(),
+    ]
+}
+
+/// Describes all tasks of a runtime, and the future of its `block_on`.
 pub(crate) fn dump(executor: &Executor) -> Dump {
     let mut all = executor.snapshot();
-    let tasks = all.len();
-    all.extend(executor.snapshot_main());
-    let mut waits = waits(executor, &all);
-    let mut info = |at: usize| {
-        let seen = &all[at];
-        let waits = std::mem::take(&mut waits[at]);
-        let times = executor
-            .watch()
-            .and_then(|watch| watch.times(seen.slot, seen.label.number));
-        TaskInfo {
-            waits_for: match state(seen) {
-                TaskState::Waiting => waits_of(seen, waits),
-                _ => Vec::new(),
-            },
-            state: state(seen),
-            id: TaskId::new(if at < tasks { seen.label.number } else { 0 }),
-            name: seen.label.name.as_ref().map(|name| name.to_string()),
-            spawned_at: seen.label.spawned_at,
-            polls: seen.polls,
-            age: times.map(|times| times.born.elapsed()),
-            total_poll: times.map(|times| times.total),
-            longest_poll: times.map(|times| times.longest),
-        }
-    };
-    let mut order: Vec<usize> = (0..tasks).collect();
-    order.sort_by_key(|at| all[*at].label.number);
-    Dump {
-        tasks: order.into_iter().map(&mut info).collect(),
-        main: (tasks < all.len()).then(|| info(tasks)),
-    }
-}
-
-fn state(seen: &TaskSnapshot) -> TaskState {
-    if seen.is_polled {
-        TaskState::Running
-    } else if seen.is_queued {
-        TaskState::Ready
-    } else {
-        TaskState::Waiting
-    }
-}
-
-/// The sockets, timers and tasks for which each of them waits.
-fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
-    let places: HashMap<WaiterId, usize> = all
-        .iter()
-        .enumerate()
-        .map(|(at, seen)| (seen.id, at))
+    let main = executor.snapshot_main();
+    let has_main = main.is_some();
+    all.extend(main);
+    let waits = waits(executor, &all).into_iter();
+    let infos = all.iter().zip(waits);
+    let mut tasks: Vec<_> = infos
+        .map(|(seen, waits)| info(executor, seen, waits))
         .collect();
-    let mut waits: Vec<_> = all.iter().map(|_| Vec::new()).collect();
-    let mut add = |who: WaiterId, wait: WaitsFor| {
-        if let Some(at) = places.get(&who) {
-            waits[*at].push(wait);
+    let main = if has_main { tasks.pop() } else { None };
+    tasks.sort_by_key(|info| info.id);
+    Dump { main, tasks }
+}
+
+fn info(executor: &Executor, seen: &TaskSnapshot, waits: Vec<WaitsFor>) -> TaskInfo {
+    let label = &seen.label;
+    let watch = executor.watch();
+    let times = watch.and_then(|watch| watch.times(seen.slot, label.number));
+    let state = match seen {
+        _ if seen.is_polled => TaskState::Running,
+        _ if seen.is_queued => TaskState::Ready,
+        _ => TaskState::Waiting,
+    };
+    TaskInfo {
+        id: TaskId::new(seen.slot.map_or(0, |_| label.number)),
+        name: label.name.as_deref().map(ToString::to_string),
+        spawned_at: label.spawned_at,
+        polls: seen.polls,
+        age: times.map(|times| times.born.elapsed()),
+        total_poll: times.map(|times| times.total),
+        longest_poll: times.map(|times| times.longest),
+        state,
+        waits_for: match state {
+            TaskState::Waiting => waits_of(seen, waits),
+            _ => Vec::new(),
+        },
+    }
+}
+
+/// The sockets, timers and tasks that each task waits for.
+fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
+    let numbers: HashMap<WaiterId, usize> = all.iter().map(|seen| seen.id).zip(0..).collect();
+    let mut waits = vec![Vec::new(); all.len()];
+    let mut add = |waiter: WaiterId, wait: WaitsFor| {
+        if let Some(number) = numbers.get(&waiter) {
+            waits[*number].push(wait);
         }
     };
     if let Some(reactor) = Reactor::get() {
-        reactor.each_wait(&mut |who, direction, registration| {
+        reactor.each_wait(&mut |waiter, direction, registration| {
             let (fd, [peer, local]) = (registration.number(), addresses(registration));
             let wait = match direction {
                 Direction::Read => WaitsFor::Read { fd, peer, local },
                 Direction::Write => WaitsFor::Write { fd, peer, local },
             };
-            add(who, wait);
+            add(waiter, wait);
         });
     }
     let now = match executor.virtual_clock {
         None => Instant::now(),
         Some(_) => executor.now(),
     };
-    executor.for_each_timer(&mut |who, deadline| {
+    executor.for_each_timer(&mut |waiter, deadline| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        add(who, WaitsFor::Timer { left });
+        add(waiter, WaitsFor::Timer { left });
     });
     for seen in all {
-        if let Some(who) = seen.joined_by {
+        if let Some(waiter) = seen.joined_by {
             let id = TaskId::new(seen.label.number);
-            let name = seen.label.name.as_ref().map(|name| name.to_string());
-            add(who, WaitsFor::Task { id, name });
+            let name = seen.label.name.as_deref().map(ToString::to_string);
+            add(waiter, WaitsFor::Task { id, name });
         }
     }
     waits
 }
 
-/// The ends of a socket, as far as there are any.
+/// The peer and local address of a socket, if it has them.
 fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
     let address = |address: std::io::Result<SockAddr>| address.ok()?.as_socket();
     let both = registration.with_fd(|fd| {
@@ -504,17 +473,16 @@ fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
     both.unwrap_or_default()
 }
 
-/// With what is known of the last poll only.
+/// Adds to `waits` what is known only from the last poll.
 fn waits_of(seen: &TaskSnapshot, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
-    let mut add = |kind, wait: fn() -> WaitsFor| {
-        if seen.waits.has(kind) {
-            waits.push(wait());
-        }
-    };
-    add(WaitReason::Group, || WaitsFor::Group);
-    add(WaitReason::RemoteTask, || WaitsFor::RemoteTask);
-    add(WaitReason::Promise, || WaitsFor::Promise);
-    add(WaitReason::Job, || WaitsFor::Unblock);
+    let kinds = [
+        (WaitReason::Group, WaitsFor::Group),
+        (WaitReason::RemoteTask, WaitsFor::RemoteTask),
+        (WaitReason::Promise, WaitsFor::Promise),
+        (WaitReason::Job, WaitsFor::Unblock),
+    ];
+    let kinds = kinds.into_iter().filter(|(kind, _)| seen.waits.has(*kind));
+    waits.extend(kinds.map(|(_, wait)| wait));
     if waits.is_empty() {
         waits.push(if seen.has_waker {
             WaitsFor::Outside

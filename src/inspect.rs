@@ -1,12 +1,11 @@
-//! What is the runtime doing? Its tasks, each with what it waits for, and its counts.
+//! Shows what a runtime is doing: its tasks, what each of them waits for, and its metrics.
 //!
-//! A program that hangs is asked with [`dump`]: every task, where it was spawned, how often
-//! it was polled, and for what it waits: which socket, which timer, which other task. What
-//! the runtime has to note for that costs it a few stores a poll; the rest is looked up when
-//! somebody asks. With the feature `signal`, `dump_on_signal` prints it from outside, on
-//! `kill -USR1`.
+//! For a program that hangs, [`dump`] lists every task: where it was spawned, how often it was
+//! polled, and which socket, timer or other task it waits for. The runtime makes a few stores
+//! per poll for this. The rest is looked up when `dump` is called. With the feature `signal`,
+//! `dump_on_signal` prints the list on `kill -USR1`.
 //!
-//! Times cost two looks at the clock per poll, and are kept only under
+//! Times cost two readings of the clock per poll. They are measured only under
 //! [`Builder::inspect`](crate::runtime::Builder::inspect).
 
 #[cfg(all(unix, feature = "signal"))]
@@ -18,9 +17,9 @@ pub use self::on_signal::dump_on_signal;
 use crate::executor;
 pub use crate::info::{Dump, Metrics, TaskInfo, TaskState, WaitsFor};
 
-/// What all tasks of the runtime that runs on this thread are doing, and its main future.
+/// Returns what the tasks of the current runtime are doing, and the future of its `block_on`.
 ///
-/// It is a table when it is printed. From outside of the runtime there is
+/// The result prints as a table. Outside of the runtime, use
 /// [`Runtime::tasks`](crate::Runtime::tasks).
 ///
 /// # Panics
@@ -50,7 +49,7 @@ pub fn dump() -> Dump {
     crate::info::dump(&executor::current("`inspect::dump`"))
 }
 
-/// The counts of the runtime that runs on this thread. From outside of it there is
+/// Returns the metrics of the current runtime. Outside of the runtime, use
 /// [`Runtime::metrics`](crate::Runtime::metrics).
 ///
 /// # Panics

@@ -1,10 +1,11 @@
 //! What the tasks of a thread do, as data and as a picture (feature `trace`).
 //!
-//! [`start`] begins to record on this thread: who is spawned, polled and woken, by whom, and
-//! for what it waits. [`save_html`] draws it as one page with nothing around it: a row per
-//! task, its polls as bars, its waits as lines, arrows for who wakes whom. [`save_json`]
-//! writes the same for [Perfetto](https://ui.perfetto.dev) and other tools that read Chrome's
-//! trace event format. [`stop`] and [`snapshot`] give it as a [`Trace`].
+//! [`start`] starts a recording on this thread: which tasks are spawned, polled and woken, what
+//! spawns and wakes them, and what they wait for. [`save_html`] writes it as a self-contained
+//! page: a row per task, with its polls as bars and its waits as lines, and an arrow from the
+//! cause of each wake to the task. [`save_json`] writes it for
+//! [Perfetto](https://ui.perfetto.dev) and other tools that read Chrome's trace event format.
+//! [`stop`] and [`snapshot`] return it as a [`Trace`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -26,29 +27,28 @@
 //!
 //! # What belongs to a recording
 //!
-//! Each thread has a recording of its own, as it has its own runtimes. All that run on it
-//! while it is on are in it. What is kept is the last `capacity` events: older ones fall out
-//! of the ring, and are counted ([`Trace::lost`]). So a program may record for as long as it
-//! runs, and write the file when something strange has happened.
+//! A recording belongs to a thread, and contains all runtimes that run on this thread. A ring
+//! buffer keeps the last `capacity` events. Older events are dropped and counted
+//! ([`Trace::lost`]). So a program can record for as long as it runs, and write the file after
+//! something unexpected has happened.
 //!
-//! The times are those of the system's clock, also under a virtual one: a poll takes as long
-//! as it takes.
+//! Times are those of the system's clock, also under a virtual clock, because polls take real
+//! time.
 //!
 //! # What it costs
 //!
-//! Without the feature nothing of it is compiled. With it, while nothing is recorded: a
-//! branch at each spawn, poll and wake. While it records, each event costs a look at the
-//! clock and about 70 bytes of memory, so that very short polls seem longer than they are.
+//! Without the feature, no code for recordings is compiled. With it, each spawn, poll and wake
+//! costs a branch while nothing is recorded. During a recording, each event reads the clock and
+//! takes about 70 bytes of memory. Very short polls therefore appear longer than they are.
 //!
-//! # What it does not know
+//! # Limits
 //!
-//! Of a future of another crate, as the receiver of a channel, the runtime does not know what
-//! it waits for: [`WaitReason::Other`]. And a future that polls only some of its parts, as
-//! `FuturesUnordered` does, says only for what these wait.
+//! The runtime does not know what a future of another crate waits for, such as the receiver of
+//! a channel: [`WaitReason::Other`]. A future that polls only some of its parts, as
+//! `FuturesUnordered` does, reports only what those parts wait for.
 
 mod chrome;
 mod event;
-mod json;
 mod page;
 mod rows;
 mod whole;
@@ -57,20 +57,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::panic::Location;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::rows::Totals;
-use crate::hooks;
+use crate::hooks::{self, About};
 pub use crate::hooks::{Cause, Event, EventKind, Outcome, TaskRef, WaitReason};
 
-/// Begins to record on this thread: the last `capacity` events are kept. What was recorded
-/// before is thrown away.
+/// Starts a recording on this thread, which keeps the last `capacity` events. An earlier
+/// recording is dropped.
 ///
-/// Call it on the thread that runs the runtime: before `block_on`, or in the middle. The
-/// memory is taken at once, about 70 bytes an event.
+/// Call it on the thread that runs the runtime, before `block_on` or inside it. The memory is
+/// allocated at once, about 70 bytes per event.
 ///
 /// # Panics
 ///
@@ -93,10 +91,9 @@ pub fn start(capacity: usize) {
     hooks::start(capacity);
 }
 
-/// Records no more, and returns what was recorded: `None` if nothing was started on this
-/// thread.
+/// Stops the recording and returns it. Returns `None` if none was started on this thread.
 ///
-/// The record stays for [`save_json`] and [`save_html`] until the next [`start`].
+/// The recording stays available to [`save_json`] and [`save_html`] until the next [`start`].
 ///
 /// # Examples
 ///
@@ -113,7 +110,7 @@ pub fn stop() -> Option<Trace> {
     snapshot()
 }
 
-/// Whether this thread records.
+/// Returns whether this thread is recording.
 ///
 /// # Examples
 ///
@@ -128,7 +125,8 @@ pub fn is_recording() -> bool {
     hooks::is_recording()
 }
 
-/// What this thread has recorded so far; it goes on. `None` if nothing was started.
+/// Returns what this thread has recorded so far, without stopping. Returns `None` if no
+/// recording was started.
 ///
 /// # Examples
 ///
@@ -145,17 +143,7 @@ pub fn is_recording() -> bool {
 pub fn snapshot() -> Option<Trace> {
     hooks::read(|record| Trace {
         events: record.events.iter().copied().collect(),
-        about: record
-            .tasks
-            .iter()
-            .map(|(&task, known)| {
-                let about = About {
-                    name: known.name.clone(),
-                    spawned_at: known.spawned_at,
-                };
-                (task, about)
-            })
-            .collect(),
+        about: record.tasks.clone(),
         lost: record.lost,
         end: record.duration(),
     })
@@ -163,10 +151,10 @@ pub fn snapshot() -> Option<Trace> {
 
 /// Writes what this thread has recorded so far as JSON, in Chrome's trace event format.
 ///
-/// Open the file in [Perfetto](https://ui.perfetto.dev). A runtime is a process there, and a
-/// task a thread of it. The waits, which may overlap, are rows of their own.
+/// Open the file in [Perfetto](https://ui.perfetto.dev). It shows a runtime as a process and a
+/// task as a thread of it. Waits may overlap, so each has its own row.
 ///
-/// This writes a file, which keeps the thread from its tasks for that long.
+/// No task runs on this thread while the file is written.
 ///
 /// # Errors
 ///
@@ -190,12 +178,13 @@ pub fn save_json(path: impl AsRef<Path>) -> io::Result<()> {
     save(path.as_ref(), |trace, out| trace.write_json(out))
 }
 
-/// Writes what this thread has recorded so far as one HTML page that needs nothing else.
+/// Writes what this thread has recorded so far as a self-contained HTML page.
 ///
-/// Open it in a browser. The wheel zooms, dragging moves, and what is under the mouse says
-/// what it is and where the task was spawned. Below is a table of what each task has done.
+/// Open it in a browser. The mouse wheel zooms, and dragging moves the view. Hovering over a
+/// poll or wait shows its details and where the task was spawned. Below is a table with the
+/// totals of each task.
 ///
-/// This writes a file, which keeps the thread from its tasks for that long.
+/// No task runs on this thread while the file is written.
 ///
 /// # Errors
 ///
@@ -225,7 +214,7 @@ fn save(
 ) -> io::Result<()> {
     let trace = snapshot().ok_or_else(|| {
         io::Error::other(
-            "there is no trace of this thread: call `soloist::trace::start` first, on the \
+            "nothing was recorded on this thread: call `soloist::trace::start` first, on the \
              thread that runs the runtime",
         )
     })?;
@@ -234,7 +223,7 @@ fn save(
     out.flush()
 }
 
-/// What was recorded: of one thread, from its [`start`] on.
+/// A recording of one thread, from its [`start`] on.
 ///
 /// # Examples
 ///
@@ -257,13 +246,6 @@ pub struct Trace {
     end: Duration,
 }
 
-/// The description of a task.
-#[derive(Clone)]
-struct About {
-    name: Option<Arc<str>>,
-    spawned_at: &'static Location<'static>,
-}
-
 impl Trace {
     /// The events, in the order in which they happened.
     ///
@@ -280,7 +262,7 @@ impl Trace {
         &self.events
     }
 
-    /// How many events have fallen out of the ring: they were before all others.
+    /// The number of events that the ring has dropped. They are older than all that are left.
     ///
     /// # Examples
     ///
@@ -295,14 +277,14 @@ impl Trace {
     /// });
     /// let trace = trace::stop().unwrap();
     /// assert_eq!(trace.events().len(), 4);
-    /// // A begin and an end of each poll, a wake between two.
+    /// // A begin and an end of each poll, and a wake between two polls.
     /// assert_eq!(trace.lost(), 2 * 11 + 10 - 4);
     /// ```
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// How long it was recorded, or has been so far.
+    /// The duration of the recording. If it has not stopped, the duration so far.
     ///
     /// # Examples
     ///
@@ -318,7 +300,7 @@ impl Trace {
         self.end
     }
 
-    /// What each task has done in the trace, in the order in which they appear.
+    /// The totals of each task, in the order in which the tasks appear in the trace.
     ///
     /// # Examples
     ///
@@ -328,7 +310,7 @@ impl Trace {
     /// trace::start(1000);
     /// block_on(async { spawn(async {}).await });
     /// let totals = trace::stop().unwrap().totals();
-    /// // The task, and main: before it, and when it was woken by its end.
+    /// // Main is polled at its start, and after the end of the task. The task is polled once.
     /// assert_eq!(totals.iter().map(|task| task.polls).collect::<Vec<_>>(), [2, 1]);
     /// ```
     pub fn totals(&self) -> Vec<Totals> {
@@ -336,11 +318,11 @@ impl Trace {
         rows.into_iter().map(|row| row.totals).collect()
     }
 
-    /// Writes it as [`save_json`] does.
+    /// Writes the trace in the format of [`save_json`].
     ///
     /// # Errors
     ///
-    /// Those of `out`.
+    /// If `out` returns an error.
     ///
     /// # Examples
     ///
@@ -357,11 +339,11 @@ impl Trace {
         chrome::write(self, &mut out)
     }
 
-    /// Writes it as [`save_html`] does.
+    /// Writes the trace as the page of [`save_html`].
     ///
     /// # Errors
     ///
-    /// Those of `out`.
+    /// If `out` returns an error.
     ///
     /// # Examples
     ///

@@ -1,26 +1,25 @@
-//! What a runtime measures only if it is asked to: how long polls take, and how long it is
-//! busy. And how such times are written.
+//! Times that a runtime measures only on request: how long polls take, how long each task has
+//! been polled, and how long the runtime is busy or idle. Also prints durations and warnings.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// The clock of the system: also where time is virtual, polls take real time.
-#[derive(Debug)]
+/// Measures with the system's clock, because polls take real time under a virtual clock too.
+#[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// Whether times are kept.
+    /// Whether times of tasks and of the runtime are kept.
     pub(crate) keeps: bool,
-    /// From this on a poll, or a turn, is slow.
+    /// A poll or turn that takes this long is slow.
     pub(crate) slow: Option<Duration>,
-    /// By the place in the registry. Those of tasks that are over stay
-    /// until the place is used again.
+    /// The first entry is that of main, and the entry at `slot + 1` that of the task in this
+    /// slot of the registry. Entries of tasks that are over stay until the slot is reused.
     times: RefCell<Vec<Times>>,
-    main: Cell<Times>,
-    /// Since when the runtime runs, if it does.
+    /// When the runtime was entered, if it is entered now.
     entered: Cell<Option<Instant>>,
-    /// How often it is entered: again from inside of another one, for a destructor.
+    /// How many times the runtime is entered. A destructor may enter it while it is entered.
     depth: Cell<u32>,
-    /// How long it has run before that.
+    /// How long the runtime was entered before `entered`.
     inside: Cell<Duration>,
     idle: Cell<Duration>,
     /// Whether a poll of this turn was slow.
@@ -28,42 +27,24 @@ pub(crate) struct Watch {
     turn_began: Cell<Option<Instant>>,
 }
 
-/// Of one task.
+/// The times of one task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
+    /// The number of the task, or 0 for main.
     number: u64,
     pub(crate) born: Instant,
     pub(crate) total: Duration,
     pub(crate) longest: Duration,
 }
 
-impl Times {
-    fn new(number: u64) -> Times {
-        Times {
-            number,
-            born: Instant::now(),
-            total: Duration::ZERO,
-            longest: Duration::ZERO,
-        }
-    }
-}
-
 impl Watch {
     pub(crate) fn new(keeps: bool, slow: Option<Duration>) -> Option<Box<Watch>> {
-        (keeps || slow.is_some()).then(|| {
-            Box::new(Watch {
-                keeps,
-                slow,
-                times: RefCell::new(Vec::new()),
-                main: Cell::new(Times::new(0)),
-                entered: Cell::new(None),
-                depth: Cell::new(0),
-                inside: Cell::new(Duration::ZERO),
-                idle: Cell::new(Duration::ZERO),
-                has_warned: Cell::new(false),
-                turn_began: Cell::new(None),
-            })
-        })
+        let watch = Watch {
+            keeps,
+            slow,
+            ..Watch::default()
+        };
+        (keeps || slow.is_some()).then(|| Box::new(watch))
     }
 
     #[cold]
@@ -72,7 +53,7 @@ impl Watch {
         self.turn_began.set(self.slow.map(|_| Instant::now()));
     }
 
-    /// Warns if all polls of a turn together are slow and none is by itself.
+    /// Warns if the polls of a turn are slow together, and none of them is slow by itself.
     #[cold]
     pub(crate) fn end_turn(&self, polls: usize) {
         let (Some(slow), Some(start)) = (self.slow, self.turn_began.take()) else {
@@ -80,57 +61,47 @@ impl Watch {
         };
         let took = start.elapsed();
         if took >= slow && !self.has_warned.get() {
-            let took = Short(took);
             warn(format_args!(
-                "slow turn: {polls} polls have taken {took}, and each task has waited for as \
+                "slow turn: {polls} polls have taken {took:.1?}, and each task has waited for as \
                  long"
             ));
         }
     }
 
-    /// A task was spawned into this place of the registry; main has none.
+    /// A task was spawned into this slot of the registry. Main has no slot.
     pub(crate) fn born(&self, slot: Option<usize>, number: u64) {
-        let new = Times::new(number);
-        let Some(slot) = slot else {
-            self.main.set(new);
-            return;
+        let (index, number) = key(slot, number);
+        let new = Times {
+            number,
+            born: Instant::now(),
+            total: Duration::ZERO,
+            longest: Duration::ZERO,
         };
         let mut times = self.times.borrow_mut();
-        if slot >= times.len() {
-            // Those in between belong to tasks that were there before.
-            times.resize(slot + 1, Times { number: 0, ..new });
+        if index >= times.len() {
+            // No task has the number 0.
+            times.resize(index + 1, Times { number: 0, ..new });
         }
-        times[slot] = new;
+        times[index] = new;
     }
 
     pub(crate) fn polled(&self, slot: Option<usize>, number: u64, took: Duration) {
-        let add = |times: &mut Times| {
-            if times.number == number || slot.is_none() {
-                times.total += took;
-                times.longest = times.longest.max(took);
-            }
-        };
-        match slot {
-            Some(slot) => {
-                self.times.borrow_mut().get_mut(slot).map(add);
-            }
-            None => {
-                let mut main = self.main.get();
-                add(&mut main);
-                self.main.set(main);
-            }
+        let (index, number) = key(slot, number);
+        let mut times = self.times.borrow_mut();
+        let times = times.get_mut(index);
+        if let Some(times) = times.filter(|times| times.number == number) {
+            times.total += took;
+            times.longest = times.longest.max(took);
         }
     }
 
     pub(crate) fn times(&self, slot: Option<usize>, number: u64) -> Option<Times> {
-        let times = match slot {
-            Some(slot) => self.times.borrow().get(slot).copied()?,
-            None => self.main.get(),
-        };
-        (self.keeps && (times.number == number || slot.is_none())).then_some(times)
+        let (index, number) = key(slot, number);
+        let times = self.times.borrow().get(index).copied();
+        times.filter(|times| self.keeps && times.number == number)
     }
 
-    /// The runtime is entered, or left.
+    /// The runtime is entered or left.
     pub(crate) fn set_entered(&self, entered: bool) {
         let depth = self.depth.get();
         self.depth.set(if entered { depth + 1 } else { depth - 1 });
@@ -150,7 +121,7 @@ impl Watch {
         self.idle.set(self.idle.get() + idle);
     }
 
-    /// How long the runtime has been busy, and idle.
+    /// How long the runtime has been busy, and how long idle.
     pub(crate) fn busy_and_idle(&self) -> Option<(Duration, Duration)> {
         let idle = self.idle.get();
         self.keeps
@@ -158,35 +129,22 @@ impl Watch {
     }
 }
 
-/// A duration, in three digits or so.
+/// The index of a task's times, and the number in them: 0 for main, whose number changes with
+/// each `block_on`.
+fn key(slot: Option<usize>, number: u64) -> (usize, u64) {
+    slot.map_or((0, 0), |slot| (slot + 1, number))
+}
+
+/// Prints a duration with one decimal.
 pub(crate) struct Short(pub(crate) Duration);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
-        // By hand: what std has for floating point would be larger than all else in here,
-        // and every program would carry it.
-        let tenths = |unit: u64| {
-            let tenths = (micros + unit / 20) / (unit / 10);
-            (tenths / 10, tenths % 10)
-        };
-        let text = match micros {
-            0..1_000 => format!("{micros} us"),
-            1_000..1_000_000 => {
-                let (whole, tenth) = tenths(1_000);
-                format!("{whole}.{tenth} ms")
-            }
-            1_000_000..600_000_000 => {
-                let (whole, tenth) = tenths(1_000_000);
-                format!("{whole}.{tenth} s")
-            }
-            _ => format!("{} min", micros / 60_000_000),
-        };
-        f.pad(&text)
+        write!(f, "{:.1?}", self.0)
     }
 }
 
-/// Where warnings go: to the logger with the feature `log`, else to standard error.
+/// Sends a warning to the logger (feature `log`), or to standard error.
 pub(crate) fn warn(what: fmt::Arguments<'_>) {
     #[cfg(feature = "log")]
     log::warn!(target: "soloist", "{what}");

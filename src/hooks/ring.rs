@@ -19,32 +19,31 @@ thread_local! {
 // `trace::start` promises about 70 bytes.
 const _: () = assert!(size_of::<Event>() <= 72);
 
-/// A task that lives, or has an event in the ring.
-#[derive(Debug)]
-pub(crate) struct KnownTask {
+/// The description of a task.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) spawned_at: &'static Location<'static>,
-    waits: Vec<WaitReason>,
 }
 
-/// What is recorded on one thread.
+/// The recording of one thread.
 pub(crate) struct Record {
     started: Instant,
-    /// How long it was recorded, once that is over.
+    /// The duration of the recording, once it has stopped.
     stopped: Option<Duration>,
     capacity: usize,
     pub(crate) events: VecDeque<Event>,
     /// The number of events that no longer fit into the ring.
     pub(crate) lost: u64,
-    pub(crate) tasks: BTreeMap<TaskRef, KnownTask>,
-    /// What the future of `block_on` waits for. It is not kept in `tasks`, since the end of an
-    /// earlier `block_on`, which removes the entry there, may leave the ring meanwhile.
-    main_waits: Vec<WaitReason>,
+    /// The tasks that are alive or have an event in the ring.
+    pub(crate) tasks: BTreeMap<TaskRef, About>,
+    /// What each task waits for. A task that is over has no entry.
+    waits: BTreeMap<TaskRef, Vec<WaitReason>>,
     /// The task that is being polled.
     current: Option<TaskRef>,
-    /// The outcome of that poll, if it is not what the poll returns.
+    /// The outcome of that poll, if it differs from what the poll returns.
     outcome: Option<Outcome>,
-    /// Whether the task was woken in that poll. Then it is in the queue, and does not wait.
+    /// Whether the task was woken during that poll. Then it is in the queue and does not wait.
     woken: bool,
     /// What the task will wait for if the poll returns `Pending`.
     noted: Vec<WaitReason>,
@@ -58,12 +57,12 @@ pub(crate) fn start(capacity: usize) {
         started: Instant::now(),
         stopped: None,
         capacity,
-        // All at once, since growing would show as a slow poll. The limit is for a capacity
-        // that stands for "everything".
+        // Growing the ring later would show as a slow poll. The limit is for a capacity such as
+        // `usize::MAX`.
         events: VecDeque::with_capacity(capacity.min(1 << 20)),
         lost: 0,
         tasks: BTreeMap::new(),
-        main_waits: Vec::new(),
+        waits: BTreeMap::new(),
         current: None,
         outcome: None,
         woken: false,
@@ -75,7 +74,7 @@ pub(crate) fn start(capacity: usize) {
     drop(old);
 }
 
-/// Stops. What was recorded is kept.
+/// Stops the recording, and keeps it.
 pub(crate) fn stop() {
     with(|record| record.stopped = Some(record.duration()));
     RECORDING.set(false);
@@ -101,7 +100,7 @@ fn with(f: impl FnOnce(&mut Record)) {
 #[cold]
 #[inline(never)]
 fn with_record(f: impl FnOnce(&mut Record)) {
-    // The record may be gone already when the end of the thread wakes a waker.
+    // While the thread exits, a waker may be woken after the record was dropped.
     let _ = RECORD.try_with(|record| record.borrow_mut().as_mut().map(f));
 }
 
@@ -119,7 +118,7 @@ pub(crate) fn poll_started<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     with(|record| {
         let (task, at) = (record.register(meta()), record.duration());
         record.end_waits(at, task);
-        // The recording may have begun in the middle of a poll, which has left these.
+        // If the recording started in the middle of a poll, that poll has left reasons here.
         record.noted.clear();
         (record.outcome, record.woken) = (None, false);
         record.current = Some(task);
@@ -127,7 +126,7 @@ pub(crate) fn poll_started<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     });
 }
 
-/// The task that is being polled will wait for this, if the poll returns `Pending`.
+/// The task that is being polled will wait for `reason` if the poll returns `Pending`.
 #[inline(always)]
 pub(crate) fn will_wait(reason: WaitReason) {
     with(|record| {
@@ -137,7 +136,7 @@ pub(crate) fn will_wait(reason: WaitReason) {
     });
 }
 
-/// The poll is over. If the task is over, too, its future has been dropped, and the task that
+/// The poll is over. If the task is over as well, its future has been dropped, and the task that
 /// awaits it has been woken.
 #[inline(always)]
 pub(crate) fn poll_ended(is_over: bool) {
@@ -149,13 +148,13 @@ pub(crate) fn poll_ended(is_over: bool) {
     with(|record| record.finish_poll(outcome));
 }
 
-/// The poll that is under way has panicked.
+/// The current poll has panicked.
 #[inline(always)]
 pub(crate) fn poll_panicked() {
     with(|record| record.outcome = Some(Outcome::Panicked));
 }
 
-/// The task's future is dropped before it is done.
+/// The future of the task is dropped before it is done.
 #[inline(always)]
 pub(crate) fn task_cancelled<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     with(|record| {
@@ -165,6 +164,7 @@ pub(crate) fn task_cancelled<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
         } else {
             let at = record.duration();
             record.end_waits(at, task);
+            record.waits.remove(&task);
             record.push(at, task, EventKind::Cancel);
         }
     });
@@ -181,8 +181,7 @@ pub(crate) fn task_woken<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     });
 }
 
-/// The runtime is left. A poll that is still under way is that of a main future that has
-/// panicked.
+/// The runtime is left. If a poll has not ended, it is that of a main future that panicked.
 #[inline(always)]
 pub(crate) fn runtime_left(id: u64) {
     with(|record| {
@@ -208,7 +207,7 @@ pub(crate) fn attribute_wakes<R>(source: WakeSource, f: impl FnOnce() -> R) -> R
 }
 
 impl Record {
-    /// How long it was recorded, or has been so far.
+    /// The duration of the recording, so far if it has not stopped.
     pub(crate) fn duration(&self) -> Duration {
         self.stopped.unwrap_or_else(|| self.started.elapsed())
     }
@@ -217,27 +216,19 @@ impl Record {
         self.current.map_or(self.source, Cause::Task)
     }
 
-    /// Notes the task's name and where it was spawned.
+    /// Records the task's name and where it was spawned.
     fn register(&mut self, meta: TaskMeta<'_>) -> TaskRef {
-        let known = self.tasks.entry(meta.task).or_insert_with(|| KnownTask {
+        let known = self.tasks.entry(meta.task).or_insert_with(|| About {
             name: meta.name.map(Arc::from),
             spawned_at: meta.spawned_at,
-            waits: Vec::new(),
         });
-        // Each `block_on` of a runtime is called elsewhere.
+        // Each `block_on` of a runtime may be called from a different place.
         known.spawned_at = meta.spawned_at;
         meta.task
     }
 
-    fn waits(&mut self, task: TaskRef) -> Option<&mut Vec<WaitReason>> {
-        match task.id {
-            None => Some(&mut self.main_waits),
-            Some(_) => self.tasks.get_mut(&task).map(|known| &mut known.waits),
-        }
-    }
-
     fn finish_poll(&mut self, outcome: Outcome) {
-        // None: the recording has begun in the middle of this poll.
+        // None: the recording started in the middle of this poll.
         let Some(task) = self.current.take() else {
             return;
         };
@@ -246,30 +237,30 @@ impl Record {
         let at = self.duration();
         self.push(at, task, EventKind::PollEnd(outcome));
         let mut noted = std::mem::take(&mut self.noted);
-        if outcome == Outcome::Pending && !woken {
+        if outcome != Outcome::Pending {
+            self.waits.remove(&task);
+        } else if !woken {
             if noted.is_empty() {
                 noted.push(WaitReason::Other);
             }
             for &reason in &noted {
                 self.push(at, task, EventKind::WaitBegin(reason));
             }
-            if let Some(waits) = self.waits(task) {
-                std::mem::swap(waits, &mut noted);
-            }
+            std::mem::swap(self.waits.entry(task).or_default(), &mut noted);
         }
         noted.clear();
         self.noted = noted;
     }
 
     fn end_waits(&mut self, at: Duration, task: TaskRef) {
-        let mut waits = self.waits(task).map(std::mem::take).unwrap_or_default();
+        let Some(mut waits) = self.waits.get_mut(&task).map(std::mem::take) else {
+            return;
+        };
         for reason in waits.drain(..) {
             self.push(at, task, EventKind::WaitEnd(reason));
         }
         // The next waits use the same allocation.
-        if let Some(empty) = self.waits(task) {
-            *empty = waits;
-        }
+        self.waits.insert(task, waits);
     }
 
     fn push(&mut self, at: Duration, task: TaskRef, kind: EventKind) {
@@ -277,7 +268,7 @@ impl Record {
             let oldest = self.events.pop_front();
             self.lost += 1;
             if let Some(last) = oldest.filter(|oldest| oldest.kind.is_last()) {
-                // The ring has no other event of that task.
+                // That was the last event of the task in the ring.
                 self.tasks.remove(&last.task);
             }
         }

@@ -1,7 +1,7 @@
-//! The table of all tasks, printed when a signal comes.
+//! Prints the table of all tasks when a signal arrives.
 //!
-//! What listens is a waker, not a task: the reactor calls it when the signal comes, and it
-//! prints. (A task would keep [`Runtime::run`](crate::Runtime::run) from returning.)
+//! The listener is a waker that prints when the reactor wakes it. It is not a task, because a
+//! task would keep [`Runtime::run`](crate::Runtime::run) from returning.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,28 +14,28 @@ use crate::signal::unix::{Signal, SignalKind, signal};
 use crate::stderr;
 
 thread_local! {
-    /// They stay: the reactor that they are registered with does.
+    /// The listeners of this thread. They live until the thread exits, as its reactor does.
     static LISTENERS: RefCell<Vec<(SignalKind, Listener)>> = const { RefCell::new(Vec::new()) };
 }
 
 type Listener = Rc<RefCell<Signal>>;
 
-/// Prints the table of [`dump`](super::dump) on standard error whenever this signal comes,
-/// for as long as the thread lives: of the runtime that runs on it then.
+/// Prints the table of [`dump`](super::dump) to standard error whenever this signal arrives,
+/// until the thread exits. The table is that of the runtime that is running at that time.
 ///
-/// It is for a program that hangs while it is idle: `kill -USR1` tells for what everybody
-/// waits. It starts no task and keeps no `run` from returning. **While a task computes and
-/// does not return from its poll, nothing is printed**: the thread has to come back to the
-/// reactor. For that there is [`Builder::warn_slow`](crate::runtime::Builder::warn_slow),
-/// or a debugger.
+/// Use it for a program that hangs while it is idle: `kill -USR1` shows what the tasks wait
+/// for. It spawns no task, and does not keep `run` from returning. **While a task computes and
+/// does not return from its poll, nothing is printed**, because the thread has to return to the
+/// reactor first. To find such a task, use
+/// [`Builder::warn_slow`](crate::runtime::Builder::warn_slow) or a debugger.
 ///
-/// A second call for the same signal on the same thread does nothing. Needs the feature
+/// A second call for the same signal on the same thread does nothing. Requires the feature
 /// `signal`.
 ///
 /// # Errors
 ///
-/// As [`signal`]: outside of a runtime, for signals that cannot be handled, and without file
-/// descriptors.
+/// Those of [`signal`]: outside of a runtime, if the signal cannot be handled, or if no file
+/// descriptor is free.
 ///
 /// # Examples
 ///
@@ -58,12 +58,12 @@ pub fn dump_on_signal(kind: SignalKind) -> io::Result<()> {
         return Ok(());
     }
     let signal = signal(kind)?;
-    // Nobody waits for it who could go on when it comes.
+    // The signal makes no task ready, so it does not count as something to wait for.
     signal.set_background();
     let listener = (kind, Rc::new(RefCell::new(signal)));
-    // A thread that is ending keeps none.
+    // While the thread exits, the list may be gone.
     let _ = LISTENERS.try_with(|listeners| listeners.borrow_mut().push(listener));
-    hear(kind)?;
+    receive(kind)?;
     Ok(())
 }
 
@@ -76,28 +76,28 @@ fn find(kind: SignalKind) -> Option<Listener> {
     found.ok().flatten()
 }
 
-/// Takes the signals that have come, and has the next one call back. Returns whether there
-/// were any.
-fn hear(kind: SignalKind) -> io::Result<bool> {
+/// Receives the signals that have arrived, and registers the waker for the next one. Returns
+/// whether any had arrived.
+fn receive(kind: SignalKind) -> io::Result<bool> {
     let Some(listener) = find(kind) else {
         return Ok(false);
     };
     let waker = Waker::from(Arc::new(Printer(kind)));
     let mut cx = TaskContext::from_waker(&waker);
-    let mut heard = false;
+    let mut received = false;
     while let Poll::Ready(result) = listener.borrow_mut().poll_recv(&mut cx) {
         result?;
-        heard = true;
+        received = true;
     }
-    Ok(heard)
+    Ok(received)
 }
 
 struct Printer(SignalKind);
 
 impl Wake for Printer {
-    /// Called by the reactor that knows it, on its thread, inside of a runtime.
+    /// Called by the reactor, on its thread and inside of a runtime.
     fn wake(self: Arc<Self>) {
-        if let (Ok(true), Some(executor)) = (hear(self.0), executor::try_current()) {
+        if let (Ok(true), Some(executor)) = (receive(self.0), executor::try_current()) {
             let (kind, dump) = (self.0, crate::info::dump(&executor));
             let thread = std::thread::current();
             let name = thread.name().unwrap_or("without a name");

@@ -1,64 +1,60 @@
-//! Chrome's trace event format: what Perfetto and `chrome://tracing` read.
+//! Chrome's trace event format, which Perfetto and `chrome://tracing` read.
 //!
-//! A runtime is a process there and a task a thread of it, polls are slices of that thread,
-//! wakes are flows, and waits, which may overlap, are asynchronous events.
+//! A runtime is written as a process, and a task as a thread of it. Polls are slices of the
+//! thread, and wakes are flows. Waits are asynchronous events, because they may overlap.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::json::{Micros, Text};
+use serde_json::{Value, json};
+
 use super::whole::whole;
 use super::{Trace, rows};
 use crate::hooks::{Cause, Event, EventKind, TaskRef, WaitReason};
 
 struct Chrome<'a, W> {
     out: &'a mut W,
-    /// The number of the thread that stands for a task.
+    /// The thread number of each task.
     threads: HashMap<TaskRef, usize>,
-    /// The number of the last flow, and of the last wait.
-    ids: usize,
-    /// The flow that ends at the next poll.
+    /// The last number that was given to a flow or to a wait.
+    last_id: usize,
+    /// The flows that end at the next poll of the task.
     flows: HashMap<TaskRef, usize>,
     /// The waits that have begun.
     waits: HashMap<(TaskRef, WaitReason), Vec<usize>>,
-    begun: bool,
+    separator: &'static str,
 }
 
 pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
     let (rows, _) = rows::rows(trace);
-    let numbers = rows.iter().enumerate();
-    let threads = numbers.map(|(at, row)| (row.totals.task, at + 1)).collect();
+    let tasks = rows.iter().map(|row| row.totals.task);
+    let lost = trace.lost;
+    write!(
+        out,
+        r#"{{"displayTimeUnit":"ns","otherData":{{"lost":"{lost}"}},"traceEvents":["#
+    )?;
     let mut chrome = Chrome {
         out,
-        threads,
-        ids: 0,
+        threads: tasks.clone().zip(1..).collect(),
+        last_id: 0,
         flows: HashMap::new(),
         waits: HashMap::new(),
-        begun: false,
+        separator: "\n",
     };
-    write!(
-        chrome.out,
-        "{{\"displayTimeUnit\":\"ns\",\"otherData\":{{\"lost\":\"{}\"}},\"traceEvents\":[",
-        trace.lost
-    )?;
-    let mut runtimes: Vec<u64> = rows.iter().map(|row| row.totals.task.runtime).collect();
-    runtimes.sort_unstable();
-    runtimes.dedup();
-    for runtime in runtimes {
+    for runtime in tasks.map(|task| task.runtime).collect::<BTreeSet<_>>() {
         let name = format!("soloist runtime {runtime}");
-        chrome.name("process_name", runtime, 0, &name)?;
+        chrome.metadata("process_name", runtime, 0, json!({ "name": name }))?;
     }
-    for row in &rows {
-        let totals = &row.totals;
-        let name = match &totals.name {
-            Some(name) => format!("{name} ({})", totals.task),
-            None => totals.task.to_string(),
+    for (row, thread) in rows.iter().zip(1..) {
+        let task = row.totals.task;
+        let name = match &row.totals.name {
+            Some(name) => format!("{name} ({task})"),
+            None => task.to_string(),
         };
-        let thread = chrome.threads[&totals.task];
-        chrome.name("thread_name", totals.task.runtime, thread, &name)?;
-        chrome.open("M", "thread_sort_index", totals.task, Duration::ZERO)?;
-        write!(chrome.out, ",\"args\":{{\"sort_index\":{thread}}}}}")?;
+        chrome.metadata("thread_name", task.runtime, thread, json!({ "name": name }))?;
+        let order = json!({ "sort_index": thread });
+        chrome.metadata("thread_sort_index", task.runtime, thread, order)?;
     }
     for event in whole(&trace.events, trace.end) {
         chrome.event(trace, event)?;
@@ -67,97 +63,94 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
 }
 
 impl<W: Write> Chrome<'_, W> {
-    fn next(&mut self) -> io::Result<()> {
-        let comma = if self.begun { "," } else { "" };
-        self.begun = true;
-        writeln!(self.out, "{comma}")
+    fn write(&mut self, event: &Value) -> io::Result<()> {
+        self.out.write_all(self.separator.as_bytes())?;
+        self.separator = ",\n";
+        Ok(serde_json::to_writer(&mut *self.out, event)?)
     }
 
-    fn name(&mut self, what: &str, process: u64, thread: usize, name: &str) -> io::Result<()> {
-        self.next()?;
-        let name = Text(name);
-        write!(
-            self.out,
-            "{{\"ph\":\"M\",\"name\":\"{what}\",\"pid\":{process},\"tid\":{thread},\
-             \"args\":{{\"name\":{name}}}}}"
-        )
+    fn metadata(&mut self, name: &str, pid: u64, tid: usize, args: Value) -> io::Result<()> {
+        self.write(&json!({ "ph": "M", "name": name, "pid": pid, "tid": tid, "args": args }))
     }
 
-    /// An event without its closing brace.
-    fn open(&mut self, phase: &str, name: &str, task: TaskRef, at: Duration) -> io::Result<()> {
-        self.next()?;
-        write!(
-            self.out,
-            "{{\"ph\":\"{phase}\",\"name\":{},\"pid\":{},\"tid\":{},\"ts\":{}",
-            Text(name),
-            task.runtime,
-            self.threads[&task],
-            Micros(at.as_nanos())
-        )
+    /// Writes `event`, an object, with the fields that all events have.
+    fn put(
+        &mut self,
+        phase: &str,
+        name: &str,
+        task: TaskRef,
+        at: Duration,
+        mut event: Value,
+    ) -> io::Result<()> {
+        event["ph"] = phase.into();
+        event["name"] = name.into();
+        event["pid"] = task.runtime.into();
+        event["tid"] = self.threads[&task].into();
+        // Microseconds, exact to the nanosecond for the first 100 days.
+        event["ts"] = (at.as_nanos() as f64 / 1000.0).into();
+        self.write(&event)
     }
 
-    fn close(&mut self) -> io::Result<()> {
-        self.out.write_all(b"}")
-    }
-
-    fn event(&mut self, trace: &Trace, event: Event) -> io::Result<()> {
-        let Event { at, task, kind } = event;
+    fn event(&mut self, trace: &Trace, Event { at, task, kind }: Event) -> io::Result<()> {
         match kind {
-            EventKind::Spawn(by) | EventKind::Wake(by) => {
-                let is_spawn = matches!(kind, EventKind::Spawn(_));
-                self.wake(task, at, by, if is_spawn { "spawn" } else { "wake" })
-            }
+            EventKind::Spawn(cause) => self.wake(task, at, cause, "spawn"),
+            EventKind::Wake(cause) => self.wake(task, at, cause, "wake"),
             EventKind::PollBegin => {
-                self.open("B", "poll", task, at)?;
-                self.out.write_all(b",\"cat\":\"poll\"")?;
+                let mut poll = json!({ "cat": "poll" });
                 if let Some(about) = trace.about.get(&task) {
-                    let place = about.spawned_at.to_string();
-                    let place = Text(&place);
                     let what = task.id.map_or("block_on at", |_| "spawned at");
-                    write!(self.out, ",\"args\":{{\"{what}\":{place}}}")?;
+                    poll["args"] = json!({ what: about.spawned_at.to_string() });
                 }
-                self.close()?;
+                self.put("B", "poll", task, at, poll)?;
                 match self.flows.remove(&task) {
-                    Some(flow) => {
-                        self.open("f", "wake", task, at)?;
-                        write!(self.out, ",\"cat\":\"wake\",\"id\":{flow},\"bp\":\"e\"}}")
+                    Some(id) => {
+                        let flow = json!({ "cat": "wake", "id": id, "bp": "e" });
+                        self.put("f", "wake", task, at, flow)
                     }
                     None => Ok(()),
                 }
             }
-            EventKind::PollEnd(how) => {
-                self.open("E", "poll", task, at)?;
-                write!(
-                    self.out,
-                    ",\"cat\":\"poll\",\"args\":{{\"end\":\"{how:?}\"}}}}"
+            EventKind::PollEnd(outcome) => {
+                let args = json!({ "end": format!("{outcome:?}") });
+                self.put(
+                    "E",
+                    "poll",
+                    task,
+                    at,
+                    json!({ "cat": "poll", "args": args }),
                 )
             }
-            EventKind::WaitBegin(what) => {
-                self.ids += 1;
-                let id = self.ids;
-                self.waits.entry((task, what)).or_default().push(id);
-                self.wait("b", task, at, what, id)
+            EventKind::WaitBegin(reason) => {
+                let id = self.next_id();
+                self.waits.entry((task, reason)).or_default().push(id);
+                self.wait("b", task, at, reason, id)
             }
-            EventKind::WaitEnd(what) => {
-                let begun = self.waits.get_mut(&(task, what)).and_then(Vec::pop);
-                begun.map_or(Ok(()), |id| self.wait("e", task, at, what, id))
+            EventKind::WaitEnd(reason) => {
+                let begun = self.waits.get_mut(&(task, reason)).and_then(Vec::pop);
+                begun.map_or(Ok(()), |id| self.wait("e", task, at, reason, id))
             }
-            EventKind::Cancel => {
-                self.open("i", "cancelled", task, at)?;
-                self.out.write_all(b",\"cat\":\"wake\",\"s\":\"t\"}")
-            }
+            EventKind::Cancel => self.put(
+                "i",
+                "cancelled",
+                task,
+                at,
+                json!({ "cat": "wake", "s": "t" }),
+            ),
         }
     }
 
-    fn wake(&mut self, task: TaskRef, at: Duration, by: Cause, name: &str) -> io::Result<()> {
-        let by = match by {
-            // TaskRef has no row of its own has no slice either that a flow could come from.
+    fn next_id(&mut self) -> usize {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn wake(&mut self, task: TaskRef, at: Duration, cause: Cause, name: &str) -> io::Result<()> {
+        let by = match cause {
+            // A flow starts from a slice. A task without a row has none.
             Cause::Task(by) if self.threads.contains_key(&by) => {
-                self.ids += 1;
-                self.flows.insert(task, self.ids);
-                let id = self.ids;
-                self.open("s", "wake", by, at)?;
-                return write!(self.out, ",\"cat\":\"wake\",\"id\":{id}}}");
+                let id = self.next_id();
+                self.flows.insert(task, id);
+                return self.put("s", "wake", by, at, json!({ "cat": "wake", "id": id }));
             }
             Cause::Task(by) => by.to_string(),
             Cause::Timers => "a timer".to_string(),
@@ -165,11 +158,8 @@ impl<W: Write> Chrome<'_, W> {
             Cause::Inbox => "another thread".to_string(),
             Cause::Outside => "code outside of tasks".to_string(),
         };
-        self.open("i", name, task, at)?;
-        write!(
-            self.out,
-            ",\"cat\":\"wake\",\"s\":\"t\",\"args\":{{\"by\":\"{by}\"}}}}"
-        )
+        let instant = json!({ "cat": "wake", "s": "t", "args": { "by": by } });
+        self.put("i", name, task, at, instant)
     }
 
     fn wait(
@@ -177,16 +167,20 @@ impl<W: Write> Chrome<'_, W> {
         phase: &str,
         task: TaskRef,
         at: Duration,
-        what: WaitReason,
+        reason: WaitReason,
         id: usize,
     ) -> io::Result<()> {
-        let name = format!("{task} waits for {what}");
-        self.open(phase, &name, task, at)?;
-        let kind = what.category();
-        // Local to the process: else Perfetto shows it apart from the tasks.
-        write!(
-            self.out,
-            ",\"cat\":\"wait,{kind}\",\"id2\":{{\"local\":\"{id:#x}\"}}}}"
+        let name = format!("{task} waits for {reason}");
+        let category = format!("wait,{}", reason.category());
+        // The id is local to the process. With a global one, Perfetto shows the waits apart
+        // from the tasks.
+        let id = json!({ "local": format!("{id:#x}") });
+        self.put(
+            phase,
+            &name,
+            task,
+            at,
+            json!({ "cat": category, "id2": id }),
         )
     }
 }

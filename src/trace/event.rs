@@ -1,10 +1,10 @@
-//! Events and their parts as text.
+//! The parts of events as text.
 
 use std::fmt;
 
 use crate::hooks::{TaskRef, WaitReason};
 
-/// `main`, or what stands for the name of a task without one: `task-1`.
+/// `main`, or `task-` with the number of the task.
 impl fmt::Display for TaskRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.id {
@@ -15,7 +15,7 @@ impl fmt::Display for TaskRef {
 }
 
 impl WaitReason {
-    /// One word, for the legend.
+    /// The name of the kind of wait, for the legend of the page.
     pub(super) fn category(self) -> &'static str {
         match self {
             WaitReason::Read { .. } => "read",

@@ -1,11 +1,12 @@
-//! The picture: `page.html`, with the data of a trace in it.
+//! The page for the browser: `page.html`, with the data of a trace in it.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::Trace;
-use super::json::Text;
 use super::rows::{Row, rows};
 use crate::hooks::{Cause, Outcome, TaskRef, WaitReason};
 
@@ -16,118 +17,90 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
         .split_once("@DATA@")
         .expect("the page has a place for the data");
     out.write_all(head.as_bytes())?;
-    write_data(trace, out)?;
+    // The data is in a `<script>`, which `</script>` or `<!--` in a name would end. JSON has a
+    // `<` only in strings.
+    let data = data(trace).to_string().replace('<', "\\u003c");
+    out.write_all(data.as_bytes())?;
     out.write_all(tail.as_bytes())
 }
 
-/// Times are in nanoseconds, spans flat lists of numbers: there may be a million of them.
-fn write_data(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
+/// Times are in nanoseconds. Spans and wakes are flat lists of numbers, because there may be a
+/// million of them.
+fn data(trace: &Trace) -> Value {
     let (rows, wakes) = rows(trace);
-    let numbers = rows.iter().enumerate();
-    let index: HashMap<TaskRef, usize> = numbers.map(|(at, row)| (row.totals.task, at)).collect();
+    let tasks = rows.iter().map(|row| row.totals.task);
+    let index: HashMap<TaskRef, i64> = tasks.clone().zip(0..).collect();
+    // Each runtime has a `main` and a `task-1`.
+    let several = tasks
+        .clone()
+        .any(|task| task.runtime != rows[0].totals.task.runtime);
     let mut labels = Labels::default();
-    let (end, lost) = (trace.end.as_nanos(), trace.lost);
-    write!(out, "{{\"end\":{end},\"lost\":{lost},\n\"tasks\":[")?;
-    // Several runtimes have a `main` each, and a `task-1`.
-    let several = rows
-        .windows(2)
-        .any(|pair| pair[0].totals.task.runtime != pair[1].totals.task.runtime);
-    for (at, row) in rows.iter().enumerate() {
-        out.write_all(if at > 0 { b",\n" } else { b"\n" })?;
-        write_row(row, several, &mut labels, out)?;
-    }
-    out.write_all(b"],\n\"wakes\":")?;
-    let wakes = wakes.iter().map(|wake| {
-        let by = match wake.by {
-            Cause::Task(task) => index.get(&task).map_or(-4, |&at| at as i64),
+    let tasks: Vec<Value> = rows
+        .iter()
+        .map(|row| row_data(row, several, &mut labels))
+        .collect();
+    let mut flat = Vec::with_capacity(4 * wakes.len());
+    for wake in wakes {
+        let cause = match wake.cause {
+            Cause::Task(task) => index.get(&task).copied().unwrap_or(-4),
             Cause::Timers => -1,
             Cause::Reactor => -2,
             Cause::Inbox => -3,
             Cause::Outside => -4,
         };
-        let at = wake.at.as_nanos();
-        format!("{at},{by},{},{}", wake.row, u8::from(wake.is_spawn))
-    });
-    write_list(out, wakes)?;
-    out.write_all(b",\n\"labels\":")?;
-    let labels = labels.list.iter();
-    write_list(
-        out,
-        labels.map(|what| format!("[{},{}]", Text(what.category()), Text(&what.to_string()))),
-    )?;
-    out.write_all(b"}")
+        let (at, row) = (nanos(wake.at) as i64, wake.row as i64);
+        flat.extend([at, cause, row, wake.is_spawn.into()]);
+    }
+    json!({
+        "end": nanos(trace.end),
+        "lost": trace.lost,
+        "tasks": tasks,
+        "wakes": flat,
+        "labels": labels.list,
+    })
 }
 
-fn write_row(
-    row: &Row,
-    several: bool,
-    labels: &mut Labels,
-    out: &mut impl Write,
-) -> io::Result<()> {
+fn row_data(row: &Row, several: bool, labels: &mut Labels) -> Value {
     let totals = &row.totals;
     let id = match several {
         true => format!("{} of runtime {}", totals.task, totals.task.runtime),
         false => totals.task.to_string(),
     };
-    write!(out, "{{\"id\":{}", Text(&id))?;
-    match &totals.name {
-        Some(name) => write!(out, ",\"name\":{}", Text(name))?,
-        None => write!(out, ",\"name\":null")?,
-    }
-    let place = totals.spawned_at.map(ToString::to_string);
-    write!(out, ",\"place\":{}", Text(&place.unwrap_or_default()))?;
-    let time = |time: Option<Duration>| match time {
-        Some(time) => time.as_nanos().to_string(),
-        None => "null".to_string(),
-    };
-    let how = totals.ended.map(|(_, how)| number(how).to_string());
-    write!(
-        out,
-        ",\"spawned\":{},\"ended\":{},\"how\":{},\"count\":{},\"busy\":{},\"longest\":{},\"queue\":{},\"wait\":{}",
-        time(totals.spawned),
-        time(totals.ended.map(|(at, _)| at)),
-        how.as_deref().unwrap_or("null"),
-        totals.polls,
-        totals.busy.as_nanos(),
-        totals.longest.as_nanos(),
-        totals.queued.as_nanos(),
-        totals.waited.as_nanos(),
-    )?;
-    let span =
-        |begin: &Duration, end: &Duration| format!("{},{}", begin.as_nanos(), end.as_nanos());
-    out.write_all(b",\n\"polls\":")?;
     let polls = row.polls.iter();
-    write_list(
-        out,
-        polls.map(|(begin, end, how)| format!("{},{}", span(begin, end), number(*how))),
-    )?;
-    out.write_all(b",\"queued\":")?;
-    write_list(out, row.queued.iter().map(|(begin, end)| span(begin, end)))?;
-    out.write_all(b",\"waits\":")?;
-    let mut waits: Vec<_> = row.waits.iter().collect();
-    waits.sort_by_key(|(begin, ..)| *begin);
+    let polls =
+        polls.flat_map(|&(begin, end, outcome)| [nanos(begin), nanos(end), number(outcome)]);
+    let queued = row.queued.iter();
+    let queued = queued.flat_map(|&(begin, end)| [nanos(begin), nanos(end)]);
+    let mut waits = row.waits.clone();
+    waits.sort_by_key(|&(begin, ..)| begin);
     let waits = waits.into_iter();
-    write_list(
-        out,
-        waits.map(|(begin, end, what)| format!("{},{}", span(begin, end), labels.number(*what))),
-    )?;
-    out.write_all(b"}")
+    let waits =
+        waits.flat_map(|(begin, end, reason)| [nanos(begin), nanos(end), labels.number(reason)]);
+    json!({
+        "id": id,
+        "name": totals.name,
+        "place": totals.spawned_at.map(ToString::to_string).unwrap_or_default(),
+        "spawned": totals.spawned.map(nanos),
+        "ended": totals.ended.map(|(at, _)| nanos(at)),
+        "how": totals.ended.map(|(_, outcome)| number(outcome)),
+        "count": totals.polls,
+        "busy": nanos(totals.busy),
+        "longest": nanos(totals.longest),
+        "queue": nanos(totals.queued),
+        "wait": nanos(totals.waited),
+        "polls": polls.collect::<Vec<_>>(),
+        "queued": queued.collect::<Vec<_>>(),
+        "waits": waits.collect::<Vec<_>>(),
+    })
 }
 
-fn write_list(out: &mut impl Write, items: impl Iterator<Item = String>) -> io::Result<()> {
-    out.write_all(b"[")?;
-    for (at, item) in items.enumerate() {
-        if at > 0 {
-            out.write_all(b",")?;
-        }
-        out.write_all(item.as_bytes())?;
-    }
-    out.write_all(b"]")
+fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }
 
-/// As the page numbers them.
-fn number(how: Outcome) -> u8 {
-    match how {
+/// The number of an outcome in the page.
+fn number(outcome: Outcome) -> u64 {
+    match outcome {
         Outcome::Pending => 0,
         Outcome::Done => 1,
         Outcome::Panicked => 2,
@@ -135,18 +108,20 @@ fn number(how: Outcome) -> u8 {
     }
 }
 
-/// The things that tasks wait for, each once.
+/// The categories and texts of what tasks wait for, each pair once. (All timers have the same
+/// text.)
 #[derive(Default)]
 struct Labels {
-    list: Vec<WaitReason>,
-    index: HashMap<WaitReason, usize>,
+    list: Vec<(&'static str, String)>,
+    index: HashMap<(&'static str, String), u64>,
 }
 
 impl Labels {
-    fn number(&mut self, what: WaitReason) -> usize {
-        *self.index.entry(what).or_insert_with(|| {
-            self.list.push(what);
-            self.list.len() - 1
+    fn number(&mut self, reason: WaitReason) -> u64 {
+        let label = (reason.category(), reason.to_string());
+        *self.index.entry(label).or_insert_with_key(|label| {
+            self.list.push(label.clone());
+            self.list.len() as u64 - 1
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The events of each task, as spans of time, and what they add up to.
+//! The events of each task as spans of time, and their totals.
 
 use std::collections::HashMap;
 use std::panic::Location;
@@ -29,30 +29,29 @@ use crate::hooks::{Cause, Event, EventKind, Outcome, TaskRef, WaitReason};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
-    /// Whose these are.
+    /// The task.
     pub task: TaskRef,
     pub(super) name: Option<String>,
-    /// Where it was spawned, or where `block_on` was called; the last of these, if there were
-    /// several.
+    /// Where it was spawned. For the future of a `block_on`, the place of the last call.
     pub spawned_at: Option<&'static Location<'static>>,
-    /// When it was spawned, if that is in the trace.
+    /// When it was spawned, if that event is in the trace.
     pub spawned: Option<Duration>,
-    /// When and how it ended, if that is in the trace.
+    /// When and how it ended, if that event is in the trace.
     pub ended: Option<(Duration, Outcome)>,
     /// How often it was polled.
     pub polls: u64,
-    /// How long its polls took, all together.
+    /// The sum of the durations of its polls.
     pub busy: Duration,
-    /// How long the longest poll took.
+    /// The duration of the longest poll.
     pub longest: Duration,
-    /// How long it was ready, and in the queue.
+    /// How long it was ready and waited in the queue to be polled.
     pub queued: Duration,
-    /// How long it waited.
+    /// How long it waited to be woken.
     pub waited: Duration,
 }
 
 impl Totals {
-    /// The name of the task: its own, or `task-1` with its number, or `main`.
+    /// The name of the task. Without one, `task-1` with its number, or `main`.
     ///
     /// # Examples
     ///
@@ -68,27 +67,29 @@ impl Totals {
     }
 }
 
-/// A task with its spans, each with its begin and end.
+/// A task with its spans. Each has a begin and an end.
 pub(super) struct Row {
     pub(super) totals: Totals,
     pub(super) polls: Vec<(Duration, Duration, Outcome)>,
     pub(super) queued: Vec<(Duration, Duration)>,
     pub(super) waits: Vec<(Duration, Duration, WaitReason)>,
+    open: Open,
 }
 
-/// Somebody was woken, or spawned.
+/// A task was woken or spawned.
 pub(super) struct Wake {
     pub(super) at: Duration,
-    pub(super) by: Cause,
+    pub(super) cause: Cause,
     pub(super) row: usize,
     pub(super) is_spawn: bool,
 }
 
-/// What is open while the events are gone through.
+/// The begins of the spans that have not ended.
 #[derive(Default)]
 struct Open {
     poll: Option<Duration>,
     queued: Option<Duration>,
+    /// Since when the task waits for anything at all.
     waiting: Option<Duration>,
     waits: Vec<(Duration, WaitReason)>,
 }
@@ -96,60 +97,48 @@ struct Open {
 /// The tasks in the order in which they appear, and the wakes in theirs.
 pub(super) fn rows(trace: &Trace) -> (Vec<Row>, Vec<Wake>) {
     let mut index: HashMap<TaskRef, usize> = HashMap::new();
-    let mut rows: Vec<(Row, Open)> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     let mut wakes = Vec::new();
     for Event { at, task, kind } in whole(&trace.events, trace.end) {
-        let place = *index.entry(task).or_insert_with(|| {
-            rows.push((Row::new(trace, task), Open::default()));
+        let number = *index.entry(task).or_insert_with(|| {
+            rows.push(Row::new(trace, task));
             rows.len() - 1
         });
-        let (row, open) = &mut rows[place];
+        let row = &mut rows[number];
         match kind {
-            EventKind::Spawn(by) | EventKind::Wake(by) => {
+            EventKind::Spawn(cause) | EventKind::Wake(cause) => {
                 let is_spawn = matches!(kind, EventKind::Spawn(_));
                 if is_spawn {
                     row.totals.spawned = Some(at);
                 }
-                open.queued = Some(at);
+                row.open.queued = Some(at);
                 wakes.push(Wake {
                     at,
-                    by,
-                    row: place,
+                    cause,
+                    row: number,
                     is_spawn,
                 });
             }
             EventKind::PollBegin => {
-                row.leave_queue(open, at);
-                open.poll = Some(at);
+                row.leave_queue(at);
+                row.open.poll = Some(at);
             }
-            EventKind::PollEnd(how) => {
-                row.end_poll(open, at, how);
+            EventKind::PollEnd(outcome) => row.end_poll(at, outcome),
+            EventKind::WaitBegin(reason) => {
+                row.open.waiting.get_or_insert(at);
+                row.open.waits.push((at, reason));
             }
-            EventKind::WaitBegin(what) => {
-                open.waiting.get_or_insert(at);
-                open.waits.push((at, what));
-            }
-            EventKind::WaitEnd(what) => {
-                let known = open.waits.iter().position(|&(_, known)| known == what);
-                if let Some(known) = known {
-                    let (begin, what) = open.waits.remove(known);
-                    row.waits.push((begin, at, what));
-                }
-                if open.waits.is_empty() {
-                    let begin = open.waiting.take().unwrap_or(at);
-                    row.totals.waited += at.saturating_sub(begin);
-                }
-            }
+            EventKind::WaitEnd(reason) => row.end_wait(at, reason),
             EventKind::Cancel => {
-                row.leave_queue(open, at);
+                row.leave_queue(at);
                 row.totals.ended = Some((at, Outcome::Cancelled));
             }
         }
     }
-    for (row, open) in &mut rows {
-        row.leave_queue(open, trace.end);
+    for row in &mut rows {
+        row.leave_queue(trace.end);
     }
-    (rows.into_iter().map(|(row, _)| row).collect(), wakes)
+    (rows, wakes)
 }
 
 impl Row {
@@ -171,31 +160,44 @@ impl Row {
             polls: Vec::new(),
             queued: Vec::new(),
             waits: Vec::new(),
+            open: Open::default(),
         }
     }
 
-    fn leave_queue(&mut self, open: &mut Open, at: Duration) {
-        if let Some(since) = open.queued.take() {
-            self.queued.push((since, at));
-            self.totals.queued += at.saturating_sub(since);
+    fn leave_queue(&mut self, at: Duration) {
+        if let Some(begin) = self.open.queued.take() {
+            self.queued.push((begin, at));
+            self.totals.queued += at.saturating_sub(begin);
         }
     }
 
-    fn end_poll(&mut self, open: &mut Open, at: Duration, how: Outcome) {
-        let Some(begin) = open.poll.take() else {
+    fn end_wait(&mut self, at: Duration, reason: WaitReason) {
+        let waits = &mut self.open.waits;
+        if let Some(found) = waits.iter().position(|&(_, known)| known == reason) {
+            let (begin, _) = waits.remove(found);
+            self.waits.push((begin, at, reason));
+        }
+        if waits.is_empty() {
+            let begin = self.open.waiting.take().unwrap_or(at);
+            self.totals.waited += at.saturating_sub(begin);
+        }
+    }
+
+    fn end_poll(&mut self, at: Duration, outcome: Outcome) {
+        let Some(begin) = self.open.poll.take() else {
             return;
         };
         let took = at.saturating_sub(begin);
-        self.polls.push((begin, at, how));
+        self.polls.push((begin, at, outcome));
         self.totals.polls += 1;
         self.totals.busy += took;
         self.totals.longest = self.totals.longest.max(took);
-        if how != Outcome::Pending {
-            self.totals.ended = Some((at, how));
+        if outcome != Outcome::Pending {
+            self.totals.ended = Some((at, outcome));
         }
-        if open.queued.is_some() {
-            // It has woken itself while it was polled: it waits for its turn from here on.
-            open.queued = Some(at);
+        // A task that was woken during its poll is in the queue from the end of the poll.
+        if self.open.queued.is_some() {
+            self.open.queued = Some(at);
         }
     }
 }

@@ -1,57 +1,46 @@
-//! A trace made whole: each begin with its end. The ring cuts off the beginning, and the
-//! recording may stop, or be looked at, in the middle of something.
+//! Completes a trace, so that each begin has its end. The ring may have lost a begin, and the
+//! recording may have stopped, or be read, before an end.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::hooks::{Event, EventKind, Outcome, TaskRef, WaitReason};
+use crate::hooks::{Event, EventKind, Outcome, TaskRef};
 
-/// What has begun and not ended.
-#[derive(Default)]
-struct Open {
-    poll: bool,
-    waits: Vec<WaitReason>,
-}
-
-/// The events, in their order, with what is missing: begins at the time of the first event,
-/// ends at `end`.
+/// The events in their order. Missing begins are added at the time of the first event, and
+/// missing ends at `end`.
 pub(super) fn whole(events: &[Event], end: Duration) -> Vec<Event> {
-    let mut open: HashMap<TaskRef, Open> = HashMap::new();
-    let mut order = Vec::new();
-    let mut missing = Vec::new();
-    for event in events {
-        let known = open.entry(event.task).or_insert_with(|| {
-            order.push(event.task);
-            Open::default()
-        });
-        match event.kind {
-            EventKind::PollBegin => known.poll = true,
-            EventKind::PollEnd(_) if known.poll => known.poll = false,
-            EventKind::PollEnd(_) => missing.push((event.task, EventKind::PollBegin)),
-            EventKind::WaitBegin(what) => known.waits.push(what),
-            EventKind::WaitEnd(what) => match known.waits.iter().position(|&known| known == what) {
-                Some(at) => drop(known.waits.remove(at)),
-                None => missing.push((event.task, EventKind::WaitBegin(what))),
-            },
-            EventKind::Spawn(_) | EventKind::Wake(_) | EventKind::Cancel => {}
+    let mut open: HashMap<TaskRef, Vec<EventKind>> = HashMap::new();
+    let start = events.first().map_or(Duration::ZERO, |first| first.at);
+    let mut whole = Vec::new();
+    for &Event { task, kind, .. } in events {
+        let begun = open.entry(task).or_default();
+        let begin = match kind {
+            EventKind::PollBegin | EventKind::WaitBegin(_) => {
+                begun.push(kind);
+                continue;
+            }
+            EventKind::PollEnd(_) => EventKind::PollBegin,
+            EventKind::WaitEnd(reason) => EventKind::WaitBegin(reason),
+            EventKind::Spawn(_) | EventKind::Wake(_) | EventKind::Cancel => continue,
+        };
+        if let Some(found) = begun.iter().position(|&known| known == begin) {
+            begun.remove(found);
+        } else {
+            let (at, kind) = (start, begin);
+            whole.push(Event { at, task, kind });
         }
     }
-    let start = events.first().map_or(Duration::ZERO, |first| first.at);
-    let begins = missing.into_iter().map(|(task, kind)| Event {
-        at: start,
-        task,
-        kind,
-    });
-    let mut whole: Vec<Event> = begins.collect();
     whole.extend(events);
-    for task in order {
-        let left = open.remove(&task).unwrap_or_default();
-        let poll = left.poll.then_some(EventKind::PollEnd(Outcome::Pending));
-        let waits = left.waits.into_iter().map(EventKind::WaitEnd);
-        whole.extend(poll.into_iter().chain(waits).map(|kind| Event {
-            at: end,
-            task,
-            kind,
+    let mut open: Vec<_> = open.into_iter().collect();
+    open.sort_unstable_by_key(|&(task, _)| task);
+    for (task, begun) in open {
+        whole.extend(begun.into_iter().map(|begin| {
+            let kind = match begin {
+                EventKind::WaitBegin(reason) => EventKind::WaitEnd(reason),
+                _ => EventKind::PollEnd(Outcome::Pending),
+            };
+            let at = end;
+            Event { at, task, kind }
         }));
     }
     whole

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
 use soloist::promise::promise;
 use soloist::task::{self, TaskGroup, yield_now};
 use soloist::time::{sleep, timeout};
@@ -637,10 +638,10 @@ fn the_json_is_well_formed_however_the_ring_cuts() {
 
 /// The structure that Perfetto and `chrome://tracing` rely on.
 fn check_json(trace: &Trace) {
-    let mut text = Vec::new();
-    trace.write_json(&mut text).unwrap();
-    let json = Json::parse(std::str::from_utf8(&text).unwrap());
-    let lost = json.get("otherData").get("lost").text();
+    let mut json = Vec::new();
+    trace.write_json(&mut json).unwrap();
+    let json = parse(&json);
+    let lost = text(&json["otherData"]["lost"]);
     assert_eq!(lost, trace.lost().to_string());
     let mut named = BTreeSet::new();
     let mut used = BTreeSet::new();
@@ -649,27 +650,24 @@ fn check_json(trace: &Trace) {
     let mut waits = BTreeMap::new();
     let mut flows = BTreeMap::new();
     let (mut polls, mut ended) = (0, 0);
-    for event in json.get("traceEvents").list() {
-        let (name, phase) = (event.get("name").text(), event.get("ph").text());
-        let thread = (
-            event.get("pid").number() as u64,
-            event.get("tid").number() as u64,
-        );
+    for event in list(&json["traceEvents"]) {
+        let (name, phase) = (text(&event["name"]), text(&event["ph"]));
+        let thread = (number(&event["pid"]) as u64, number(&event["tid"]) as u64);
         if phase == "M" {
             match name {
                 "process_name" | "thread_name" => {
-                    assert!(!event.get("args").get("name").text().is_empty());
+                    assert!(!text(&event["args"]["name"]).is_empty());
                     assert!(named.insert((name.to_string(), thread)), "{name} twice");
                 }
                 "thread_sort_index" => {
-                    event.get("args").get("sort_index").number();
+                    number(&event["args"]["sort_index"]);
                 }
                 other => panic!("{other}"),
             }
             continue;
         }
         used.insert(thread);
-        let at = event.get("ts").number();
+        let at = number(&event["ts"]);
         assert!(at >= last, "sorted by time");
         last = at;
         let stack = open.entry(thread).or_default();
@@ -683,30 +681,30 @@ fn check_json(trace: &Trace) {
             "E" => assert_eq!(stack.pop().as_deref(), Some(name)),
             "b" => {
                 let key = (
-                    event.get("cat").text().to_string(),
-                    event.get("id2").get("local").text().to_string(),
+                    text(&event["cat"]).to_string(),
+                    text(&event["id2"]["local"]).to_string(),
                 );
                 assert!(waits.insert(key, name.to_string()).is_none());
             }
             "e" => {
                 let key = (
-                    event.get("cat").text().to_string(),
-                    event.get("id2").get("local").text().to_string(),
+                    text(&event["cat"]).to_string(),
+                    text(&event["id2"]["local"]).to_string(),
                 );
                 assert_eq!(waits.remove(&key).as_deref(), Some(name));
                 ended += 1;
             }
             "s" => {
                 assert_eq!(stack.len(), 1, "a wake comes out of a poll");
-                let id = event.get("id").number() as u64;
+                let id = number(&event["id"]) as u64;
                 assert!(flows.insert(id, ()).is_none());
             }
             "f" => {
                 assert_eq!(stack.len(), 1, "a wake leads into a poll");
-                assert_eq!(event.get("bp").text(), "e");
-                assert!(flows.remove(&(event.get("id").number() as u64)).is_some());
+                assert_eq!(text(&event["bp"]), "e");
+                assert!(flows.remove(&(number(&event["id"]) as u64)).is_some());
             }
-            "i" => assert_eq!(event.get("s").text(), "t"),
+            "i" => assert_eq!(text(&event["s"]), "t"),
             other => panic!("{other}"),
         }
     }
@@ -739,47 +737,59 @@ fn the_page_is_one_file_with_the_data_in_it() {
         assert_eq!(page.matches("</script>").count(), 2);
         let start = "<script id=\"data\" type=\"application/json\">";
         let data = page.split_once(start).unwrap().1;
-        let data = Json::parse(data.split_once("</script>").unwrap().0);
+        let data = parse(data.split_once("</script>").unwrap().0.as_bytes());
         let totals = trace.totals();
-        assert_eq!(data.get("lost").number(), 0.0);
-        let tasks = data.get("tasks").list();
+        assert_eq!(number(&data["lost"]), 0.0);
+        let tasks = list(&data["tasks"]);
         assert_eq!(tasks.len(), totals.len());
         for (task, totals) in tasks.iter().zip(&totals) {
-            assert_eq!(task.get("count").number(), totals.polls as f64);
-            assert_eq!(task.get("busy").number(), totals.busy.as_nanos() as f64);
-            assert_eq!(task.get("wait").number(), totals.waited.as_nanos() as f64);
-            let polls = task.get("polls").numbers();
+            assert_eq!(number(&task["count"]), totals.polls as f64);
+            assert_eq!(number(&task["busy"]), totals.busy.as_nanos() as f64);
+            assert_eq!(number(&task["wait"]), totals.waited.as_nanos() as f64);
+            let polls = numbers(&task["polls"]);
             assert_eq!(polls.len() as u64, 3 * totals.polls);
             let busy: f64 = polls.chunks(3).map(|poll| poll[1] - poll[0]).sum();
             assert_eq!(busy, totals.busy.as_nanos() as f64);
             // The page looks for what is at a place by bisection.
             assert!(polls.chunks(3).map(|poll| poll[1] as u64).is_sorted());
-            for (list, step) in [("queued", 2), ("waits", 3)] {
-                let spans = task.get(list).numbers();
+            for (spans, step) in [("queued", 2), ("waits", 3)] {
+                let spans = numbers(&task[spans]);
                 assert!(spans.chunks(step).map(|span| span[0] as u64).is_sorted());
                 assert!(spans.chunks(step).all(|span| span[0] <= span[1]));
             }
             match totals.spawned_at {
-                Some(place) => assert_eq!(task.get("place").text(), place.to_string()),
-                None => assert_eq!(task.get("place").text(), ""),
+                Some(place) => assert_eq!(text(&task["place"]), place.to_string()),
+                None => assert_eq!(text(&task["place"]), ""),
             }
         }
-        let name = tasks.iter().find_map(|task| match task.get("name") {
-            Json::Text(name) => Some(name.as_str()),
-            _ => None,
-        });
+        let name = tasks.iter().find_map(|task| task["name"].as_str());
         assert!(
             name.unwrap()
                 .contains("</script><!-- \\ \u{1} \n \u{2028} näme")
         );
         // Two runtimes: their tasks are told apart.
-        let ids: BTreeSet<_> = tasks.iter().map(|task| task.get("id").text()).collect();
+        let ids: BTreeSet<_> = tasks.iter().map(|task| text(&task["id"])).collect();
         assert_eq!(ids.len(), tasks.len());
-        let wakes = data.get("wakes").numbers();
+        let wakes = numbers(&data["wakes"]);
         assert_eq!(wakes.len() % 4, 0);
         assert!(wakes.chunks(4).map(|wake| wake[0] as u64).is_sorted());
         assert!(wakes.chunks(4).all(|wake| wake[2] < tasks.len() as f64));
     });
+}
+
+#[test]
+fn timers_share_one_label_in_the_page() {
+    let trace = watchdog(|| {
+        record(async {
+            for _ in 0..5 {
+                sleep(MS).await;
+            }
+        })
+    });
+    let mut page = Vec::new();
+    trace.write_html(&mut page).unwrap();
+    let page = String::from_utf8(page).unwrap();
+    assert_eq!(page.matches(r#"["timer","a timer"]"#).count(), 1);
 }
 
 #[test]
@@ -796,8 +806,8 @@ fn the_files_are_written_where_they_are_wanted() {
         trace::save_json(file("json")).unwrap();
         let page = std::fs::read_to_string(file("html")).unwrap();
         assert!(page.starts_with("<!doctype html>") && page.contains("task-1"));
-        let json = std::fs::read_to_string(file("json")).unwrap();
-        Json::parse(&json).get("traceEvents");
+        let json = std::fs::read(file("json")).unwrap();
+        assert!(parse(&json)["traceEvents"].is_array());
         std::fs::remove_file(file("html")).unwrap();
         std::fs::remove_file(file("json")).unwrap();
         let error = trace::save_json(dir.join("no/such/place")).unwrap_err();
@@ -822,136 +832,26 @@ fn what_is_waited_for_has_words() {
     }
 }
 
-/// As much of JSON as is needed to look at what was written.
-#[derive(Debug)]
-enum Json {
-    Null,
-    Number(f64),
-    Text(String),
-    List(Vec<Json>),
-    Object(BTreeMap<String, Json>),
+fn parse(text: &[u8]) -> Value {
+    serde_json::from_slice(text).unwrap()
 }
 
-impl Json {
-    fn parse(text: &str) -> Json {
-        let mut rest = text;
-        let value = Json::value(&mut rest);
-        assert_eq!(rest.trim(), "", "after the end");
-        value
-    }
+#[track_caller]
+fn text(json: &Value) -> &str {
+    json.as_str().expect("a string")
+}
 
-    fn value(rest: &mut &str) -> Json {
-        *rest = rest.trim_start();
-        match rest.chars().next().expect("a value") {
-            '{' => {
-                let mut object = BTreeMap::new();
-                Json::items(rest, '}', |rest| {
-                    let Json::Text(key) = Json::value(rest) else {
-                        panic!("a key must be a string");
-                    };
-                    *rest = rest.trim_start().strip_prefix(':').expect("a colon");
-                    let old = object.insert(key, Json::value(rest));
-                    assert!(old.is_none(), "a key twice");
-                });
-                Json::Object(object)
-            }
-            '[' => {
-                let mut list = Vec::new();
-                Json::items(rest, ']', |rest| list.push(Json::value(rest)));
-                Json::List(list)
-            }
-            '"' => Json::string(rest),
-            'n' => {
-                *rest = rest.strip_prefix("null").expect("null");
-                Json::Null
-            }
-            _ => {
-                let end = rest.find(|c: char| !"+-.eE0123456789".contains(c));
-                let (number, left) = rest.split_at(end.unwrap_or(rest.len()));
-                *rest = left;
-                Json::Number(number.parse().expect(number))
-            }
-        }
-    }
+#[track_caller]
+fn number(json: &Value) -> f64 {
+    json.as_f64().expect("a number")
+}
 
-    fn items(rest: &mut &str, end: char, mut item: impl FnMut(&mut &str)) {
-        *rest = rest[1..].trim_start();
-        if let Some(left) = rest.strip_prefix(end) {
-            *rest = left;
-            return;
-        }
-        loop {
-            item(rest);
-            *rest = rest.trim_start();
-            if let Some(left) = rest.strip_prefix(end) {
-                *rest = left;
-                return;
-            }
-            *rest = rest.strip_prefix(',').expect("a comma").trim_start();
-        }
-    }
+#[track_caller]
+fn list(json: &Value) -> &[Value] {
+    json.as_array().expect("a list")
+}
 
-    fn string(rest: &mut &str) -> Json {
-        let mut text = String::new();
-        let mut chars = rest[1..].chars();
-        loop {
-            match chars.next().expect("the end of a string") {
-                '"' => break,
-                '\\' => match chars.next().unwrap() {
-                    'u' => {
-                        let digits: String = chars.by_ref().take(4).collect();
-                        let code = u32::from_str_radix(&digits, 16).unwrap();
-                        text.push(char::from_u32(code).unwrap());
-                    }
-                    c @ ('"' | '\\') => text.push(c),
-                    other => panic!("\\{other}"),
-                },
-                c => {
-                    assert!(c >= ' ', "a control character");
-                    text.push(c);
-                }
-            }
-        }
-        *rest = chars.as_str();
-        Json::Text(text)
-    }
-
-    #[track_caller]
-    fn get(&self, key: &str) -> &Json {
-        match self {
-            Json::Object(object) => object
-                .get(key)
-                .unwrap_or_else(|| panic!("no {key}: {self:?}")),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn text(&self) -> &str {
-        match self {
-            Json::Text(text) => text,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn number(&self) -> f64 {
-        match self {
-            Json::Number(number) => *number,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn list(&self) -> &[Json] {
-        match self {
-            Json::List(list) => list,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn numbers(&self) -> Vec<f64> {
-        self.list().iter().map(Json::number).collect()
-    }
+#[track_caller]
+fn numbers(json: &Value) -> Vec<f64> {
+    list(json).iter().map(number).collect()
 }
