@@ -10,9 +10,7 @@ use socket2::{SockAddr, SockRef};
 
 use crate::executor::Executor;
 use crate::hooks::{TaskId, WaitReason};
-use crate::reactor::Reactor;
-use crate::source::Direction;
-use crate::source::Registration;
+use crate::reactor::{Direction, Reactor, Registration};
 use crate::task_cell::{TaskSnapshot, WaiterId};
 use crate::watch::Short;
 

@@ -23,8 +23,8 @@ pub use self::block_on::BlockOn;
 pub use self::copy::copy_bidirectional;
 #[cfg(unix)]
 pub use self::stdin::{Stdin, stdin};
+use crate::reactor::{AsRaw, Direction};
 use crate::socket::{Socket, set_nonblocking};
-use crate::source::{AsRaw, Direction};
 
 /// An I/O object that tells when it is ready: a pipe, a socket, a terminal, an
 /// inotify or perf fd, whatever the system can poll.

@@ -11,8 +11,7 @@ use socket2::SockRef;
 use crate::executor;
 use crate::executor::budget;
 use crate::hooks::WaitReason;
-use crate::reactor::{Reactor, Source};
-use crate::source::{AsRaw, Direction, Registration};
+use crate::reactor::{AsRaw, Direction, Reactor, Registration, Source};
 use crate::sync::atomic::Ordering;
 use crate::task_cell::{note, polled_id};
 

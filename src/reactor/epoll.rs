@@ -16,9 +16,9 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::Event;
-use super::slots::SLOT_KEYS;
-use crate::source::{PollerHandle, add_own};
+use super::event::{Event, MAX_KEY};
+use super::platform::add_own;
+use super::registration::PollerHandle;
 
 /// The key of the timer. Those after it are the poller's own and the notification's.
 const TIMER: usize = usize::MAX - 2;
@@ -101,7 +101,7 @@ impl Wait {
     /// Whether the last wait has consumed the notification or the timer, which may have been
     /// meant for a guest runtime.
     pub(super) fn took_word(&mut self) -> bool {
-        let own = |event: &epoll::Event| event.data.u64() as usize > SLOT_KEYS;
+        let own = |event: &epoll::Event| event.data.u64() as usize > MAX_KEY;
         std::mem::take(&mut self.took_timer) || self.events.iter().any(own)
     }
 
@@ -113,7 +113,7 @@ impl Wait {
             use epoll::EventFlags as Flags;
             let failed = flags.intersects(Flags::HUP | Flags::ERR);
             let ended = failed || flags.intersects(Flags::RDHUP | Flags::PRI);
-            (key <= SLOT_KEYS).then_some(Event {
+            (key <= MAX_KEY).then_some(Event {
                 key,
                 readable: ended || flags.contains(Flags::IN),
                 writable: failed || flags.contains(Flags::OUT),
@@ -129,10 +129,11 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::source::{Interest, RawSource};
+    use crate::reactor::event::Interest;
+    use crate::reactor::registration::RawSource;
     use crate::sync::atomic::Ordering;
 
-    /// This file and `source/platform.rs` rely on two things: polling stores its keys in the
+    /// This file and `platform.rs` rely on two things: polling stores its keys in the
     /// epoll data, and it deletes what was added without it.
     #[test]
     fn a_source_is_reported_under_its_key_once_until_it_changes() {
@@ -140,7 +141,7 @@ mod tests {
         let mut wait = Wait::new(&poller).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = RawSource::new(ours);
-        let key = SLOT_KEYS - 12_345;
+        let key = MAX_KEY - 12_345;
         let interest = Interest {
             readable: true,
             writable: false,

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::slots::INDEX_BITS;
-use super::{Event, Reactor, real};
-use crate::source::PollerHandle;
+use super::event::{Event, INDEX_BITS};
+use super::real;
+use super::registration::PollerHandle;
 
 thread_local! {
     static SEED: Cell<u64> = const { Cell::new(0) };
@@ -61,11 +61,6 @@ pub fn lies() -> [usize; KINDS] {
 pub fn lie(seed: u64, waits_may_fail: bool) {
     SEED.set(seed);
     WAITS_MAY_FAIL.set(waits_may_fail);
-}
-
-/// How many sources this thread's reactor knows.
-pub fn slots() -> usize {
-    Reactor::get().map_or(0, |reactor| reactor.slots.borrow().len())
 }
 
 /// splitmix64.

@@ -3,9 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Direction, ID, Reactor};
+use super::driver::{ID, Reactor};
+use super::event::Direction;
+use super::platform::AsRaw;
+use super::readiness::Readiness;
+use super::registration::{RawSource, Registration, elsewhere};
 use crate::panics::Panics;
-use crate::source::{AsRaw, RawSource, Readiness, Registration, elsewhere};
 use crate::sync::atomic::Ordering;
 
 /// A registered I/O object: what sockets and `Async` are made of.

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Event;
-use crate::source::PollerHandle;
+use super::event::Event;
+use super::registration::PollerHandle;
 
 pub(super) struct Wait {
     events: polling::Events,

@@ -1,18 +1,18 @@
 //! The sources of a reactor, by the keys that the poller reports.
 
+use std::io;
 use std::sync::Arc;
 
 use slab::Slab;
 
+use super::event::{Direction, INDEX_BITS, Interest, MAX_KEY};
+#[cfg(soloist_liar)]
+use super::liar;
+use super::registration::{PollerHandle, Registration};
 use super::waiters::DirectionState;
-use crate::source::Registration;
 use crate::sync::atomic::Ordering;
 
-/// A key holds the index of a slot, and a number that tells its owners apart.
-pub(super) const INDEX_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
-/// Keys beyond this are for the reactor's own fds.
-pub(super) const SLOT_KEYS: usize = usize::MAX >> 1;
-pub(super) const OWNERS: usize = SLOT_KEYS >> INDEX_BITS;
+pub(super) const OWNERS: usize = MAX_KEY >> INDEX_BITS;
 
 pub(super) struct Slot {
     pub(super) key: usize,
@@ -52,5 +52,25 @@ impl Slot {
     pub(super) fn note_waiting(&self) {
         let waiting = self.directions.iter().any(|one| !one.is_empty());
         self.registration.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Has the poller report `direction`, beside what it reports already.
+    pub(super) fn arm(
+        &mut self,
+        poller: &Arc<PollerHandle>,
+        direction: Direction,
+    ) -> io::Result<()> {
+        if self.directions[direction as usize].armed {
+            return Ok(());
+        }
+        #[cfg(soloist_liar)]
+        liar::may_register()?;
+        let interest = Interest {
+            readable: self.directions[0].armed || direction == Direction::Read,
+            writable: self.directions[1].armed || direction == Direction::Write,
+        };
+        self.registration.modify(poller, self.key, interest)?;
+        self.directions[direction as usize].armed = true;
+        Ok(())
     }
 }

@@ -18,12 +18,30 @@ use std::io;
 
 use polling::Poller;
 
-/// The directions that the poller is to report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Interest {
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
+use super::event::Interest;
+
+#[cfg(unix)]
+mod raw {
+    pub(crate) use std::os::fd::{AsFd as AsRaw, BorrowedFd as Borrowed, RawFd as Raw};
+
+    pub(in super::super) fn number(io: &impl AsRaw) -> Raw {
+        std::os::fd::AsRawFd::as_raw_fd(&io.as_fd())
+    }
 }
+
+#[cfg(windows)]
+mod raw {
+    pub(crate) use std::os::windows::io::{
+        AsSocket as AsRaw, BorrowedSocket as Borrowed, RawSocket as Raw,
+    };
+
+    pub(in super::super) fn number(io: &impl AsRaw) -> Raw {
+        std::os::windows::io::AsRawSocket::as_raw_socket(&io.as_socket())
+    }
+}
+
+pub(crate) use self::raw::{AsRaw, Borrowed};
+pub(super) use self::raw::{Raw, number};
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 mod edge {
@@ -35,7 +53,7 @@ mod edge {
     use super::{Interest, Poller, io};
 
     /// Whether a report ends a registration's interest.
-    pub(crate) const ONE_SHOT: bool = false;
+    pub(in super::super) const ONE_SHOT: bool = false;
 
     /// The key of the eventfd. `usize::MAX` is the poller's own.
     const NOTIFICATION: usize = usize::MAX - 1;
@@ -77,7 +95,7 @@ mod edge {
     }
 
     /// Adds an fd of the reactor's own, which reports every change once and is never read.
-    pub(crate) fn add_own(poller: &Poller, fd: &OwnedFd, key: usize) -> io::Result<()> {
+    pub(in super::super) fn add_own(poller: &Poller, fd: &OwnedFd, key: usize) -> io::Result<()> {
         let data = EventData::new_u64(key as u64);
         epoll::add(poller.as_fd(), fd, data, EventFlags::IN | EventFlags::ET)?;
         Ok(())
@@ -104,18 +122,17 @@ mod edge {
 mod one_shot {
     use polling::{Event, PollMode};
 
-    use super::super::raw;
-    use super::{Interest, Poller, io};
+    use super::{Borrowed, Interest, Poller, io};
 
     /// Whether a report ends a registration's interest.
-    pub(crate) const ONE_SHOT: bool = true;
+    pub(in super::super) const ONE_SHOT: bool = true;
 
     /// # Safety
     ///
     /// The fd must be deleted from the poller before it is closed.
     pub(in super::super) unsafe fn add(
         poller: &Poller,
-        fd: raw::Borrowed<'_>,
+        fd: Borrowed<'_>,
         key: usize,
         interest: Interest,
     ) -> io::Result<()> {
@@ -126,7 +143,7 @@ mod one_shot {
 
     pub(in super::super) fn modify(
         poller: &Poller,
-        fd: raw::Borrowed<'_>,
+        fd: Borrowed<'_>,
         key: usize,
         interest: Interest,
     ) -> io::Result<()> {
@@ -149,10 +166,6 @@ mod one_shot {
 }
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
-pub(super) use edge::{Notification, add, modify};
-#[cfg(all(target_os = "linux", not(soloist_portable)))]
-pub(crate) use edge::{ONE_SHOT, add_own};
+pub(super) use self::edge::{Notification, ONE_SHOT, add, add_own, modify};
 #[cfg(not(all(target_os = "linux", not(soloist_portable))))]
-pub(crate) use one_shot::ONE_SHOT;
-#[cfg(not(all(target_os = "linux", not(soloist_portable))))]
-pub(super) use one_shot::{Notification, add, modify};
+pub(super) use self::one_shot::{Notification, ONE_SHOT, add, modify};

@@ -4,7 +4,7 @@
 //! a read that shows that a stream is empty. A report of the reactor sets it again. All accesses
 //! are relaxed: a source belongs to one thread.
 
-use super::Direction;
+use super::event::Direction;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 #[derive(Debug)]

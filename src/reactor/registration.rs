@@ -19,10 +19,6 @@
     reason = "room 2: polling asks for a promise that a source is deleted before it is closed"
 )]
 
-mod fork;
-mod platform;
-mod readiness;
-
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -30,56 +26,19 @@ use std::sync::Arc;
 
 use polling::Poller;
 
-use self::fork::Process;
-use self::platform::Notification;
-#[cfg(all(target_os = "linux", not(soloist_portable)))]
-pub(crate) use self::platform::add_own;
-pub(crate) use self::platform::{Interest, ONE_SHOT};
-pub(crate) use self::readiness::Readiness;
+use super::event::Interest;
+use super::fork::Process;
+use super::platform::{self, AsRaw, Borrowed, Notification, Raw};
+use super::readiness::Readiness;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
-#[cfg(unix)]
-mod raw {
-    pub(crate) use std::os::fd::{AsFd as AsRaw, BorrowedFd as Borrowed, RawFd as Raw};
-
-    pub(super) fn number(io: &impl AsRaw) -> Raw {
-        std::os::fd::AsRawFd::as_raw_fd(&io.as_fd())
-    }
-}
-
-#[cfg(windows)]
-mod raw {
-    pub(crate) use std::os::windows::io::{
-        AsSocket as AsRaw, BorrowedSocket as Borrowed, RawSocket as Raw,
-    };
-
-    pub(super) fn number(io: &impl AsRaw) -> Raw {
-        std::os::windows::io::AsRawSocket::as_raw_socket(&io.as_socket())
-    }
-}
-
-pub(crate) use raw::AsRaw;
-
-/// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Read,
-    Write,
-}
-
-impl Direction {
-    const fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
 /// The poller of one reactor, which knows the process that made it.
-pub(crate) struct PollerHandle {
+pub(super) struct PollerHandle {
     poller: ManuallyDrop<Poller>,
     notification: Notification,
     /// Never 0, never reused.
-    pub(crate) id: u64,
+    pub(super) id: u64,
     process: Process,
     /// Keys of sources that other threads have dropped or taken over: their slots
     /// are left to the reactor.
@@ -89,7 +48,7 @@ pub(crate) struct PollerHandle {
 }
 
 impl PollerHandle {
-    pub(crate) fn new(id: u64) -> io::Result<PollerHandle> {
+    pub(super) fn new(id: u64) -> io::Result<PollerHandle> {
         let poller = Poller::new()?;
         Ok(PollerHandle {
             notification: Notification::new(&poller)?,
@@ -101,17 +60,17 @@ impl PollerHandle {
         })
     }
 
-    pub(crate) fn poller(&self) -> &Poller {
+    pub(super) fn poller(&self) -> &Poller {
         &self.poller
     }
 
     /// Ends the wait, from any thread.
-    pub(crate) fn notify(&self) -> io::Result<()> {
+    pub(super) fn notify(&self) -> io::Result<()> {
         self.notification.notify(&self.poller)
     }
 
     /// False in the child of a fork: the kernel's half is still the parent's.
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(super) fn is_ours(&self) -> bool {
         self.process.is_current()
     }
 
@@ -122,7 +81,7 @@ impl PollerHandle {
     }
 
     /// The slots that were left to the reactor since it last asked.
-    pub(crate) fn take_orphans(&self) -> Vec<usize> {
+    pub(super) fn take_orphans(&self) -> Vec<usize> {
         if self.orphaned.swap(false, Ordering::Acquire) {
             std::mem::take(&mut *lock(&self.orphans))
         } else {
@@ -164,23 +123,23 @@ enum Place {
 /// What a reactor needs to know of a source, apart from the I/O object itself.
 #[derive(Debug)]
 pub(crate) struct Registration {
-    fd: raw::Raw,
+    fd: Raw,
     place: Mutex<Place>,
     /// The reactor that the source belongs to. It is written under the lock of `place`, when a
     /// source moves to another thread.
-    pub(crate) reactor: AtomicU64,
+    pub(super) reactor: AtomicU64,
     /// Its key there; 0 while it is registered nowhere. It is written under the lock of
     /// `place`. Keys of different reactors can be equal.
     pub(crate) key: AtomicUsize,
     /// Whether a task waits for it in that reactor.
-    pub(crate) waiting: AtomicBool,
-    pub(crate) readiness: Readiness,
+    pub(super) waiting: AtomicBool,
+    pub(super) readiness: Readiness,
     /// Set if no task ever waits for it, so that it keeps no runtime from being stuck.
     pub(crate) background: AtomicBool,
 }
 
 impl Registration {
-    fn new(fd: raw::Raw) -> Registration {
+    fn new(fd: Raw) -> Registration {
         Registration {
             fd,
             place: Mutex::new(Place::Nowhere),
@@ -198,17 +157,17 @@ impl Registration {
     }
 
     /// Shows the fd, unless its owner has let go of it. `f` must not use the reactor.
-    pub(crate) fn with_fd<R>(&self, f: impl FnOnce(raw::Borrowed<'_>) -> R) -> Option<R> {
+    pub(crate) fn with_fd<R>(&self, f: impl FnOnce(Borrowed<'_>) -> R) -> Option<R> {
         let place = lock(&self.place);
         if matches!(*place, Place::Closed) {
             return None;
         }
         // SAFETY: not `Closed`, which is decided under this lock: open [OPEN].
-        Some(f(unsafe { raw::Borrowed::borrow_raw(self.fd) }))
+        Some(f(unsafe { Borrowed::borrow_raw(self.fd) }))
     }
 
     /// Registers the source with the poller of the reactor that it belongs to, under `key`.
-    pub(crate) fn add(
+    pub(super) fn add(
         &self,
         poller: &Arc<PollerHandle>,
         key: usize,
@@ -225,7 +184,7 @@ impl Registration {
         // SAFETY: the fd is open, since the place is not `Closed` [OPEN]. `Closing` deletes
         // it under this lock before it is closed [GONE].
         unsafe {
-            let fd = raw::Borrowed::borrow_raw(self.fd);
+            let fd = Borrowed::borrow_raw(self.fd);
             platform::add(poller.poller(), fd, key, interest).map_err(registered_already)?;
         }
         self.key.store(key, Ordering::Relaxed);
@@ -234,7 +193,7 @@ impl Registration {
     }
 
     /// Has the poller report `interest` from now on. What is ready already is reported, too.
-    pub(crate) fn modify(
+    pub(super) fn modify(
         &self,
         poller: &PollerHandle,
         key: usize,
@@ -245,7 +204,7 @@ impl Registration {
             Place::Closed => Err(closed()),
             Place::In(now) if now.id == poller.id && self.key.load(Ordering::Relaxed) == key => {
                 // SAFETY: the place is `In`, and the lock is held: open [OPEN].
-                let fd = unsafe { raw::Borrowed::borrow_raw(self.fd) };
+                let fd = unsafe { Borrowed::borrow_raw(self.fd) };
                 platform::modify(poller.poller(), fd, key, interest)
             }
             Place::In(_) | Place::Nowhere => Err(elsewhere()),
@@ -254,7 +213,7 @@ impl Registration {
 
     /// Makes it a source of another reactor. Its slot is left to the old one, which is
     /// returned.
-    pub(crate) fn move_to(&self, reactor: u64) -> io::Result<Option<Arc<PollerHandle>>> {
+    pub(super) fn move_to(&self, reactor: u64) -> io::Result<Option<Arc<PollerHandle>>> {
         let mut place = lock(&self.place);
         if let Place::In(poller) = &*place {
             if !poller.is_ours() {
@@ -277,7 +236,7 @@ impl Registration {
     }
 
     /// Leaves the slot to the reactor that it belongs to.
-    pub(crate) fn orphan(&self) {
+    pub(super) fn orphan(&self) {
         if let Place::In(poller) = &*lock(&self.place) {
             poller.orphan(self.key.load(Ordering::Relaxed));
         }
@@ -286,7 +245,7 @@ impl Registration {
     /// The caller holds the lock and has seen `Place::In`.
     fn delete(&self, poller: &PollerHandle) -> io::Result<()> {
         // SAFETY: the place is `In`, and the lock is held: open [OPEN].
-        let fd = unsafe { raw::Borrowed::borrow_raw(self.fd) };
+        let fd = unsafe { Borrowed::borrow_raw(self.fd) };
         poller.poller().delete(fd)
     }
 }
@@ -307,7 +266,7 @@ fn registered_already(error: io::Error) -> io::Error {
     )
 }
 
-pub(crate) fn elsewhere() -> io::Error {
+pub(super) fn elsewhere() -> io::Error {
     io::Error::other(
         "the socket belongs to another thread: only a socket without clones, for which \
          nobody waits there, moves to the thread that uses it",
@@ -336,15 +295,15 @@ impl Drop for Closing {
 
 /// An I/O object and its registration.
 #[derive(Debug)]
-pub(crate) struct RawSource<T> {
+pub(super) struct RawSource<T> {
     // Dropped first: deleted, then closed. [OPEN]
     closing: Closing,
     io: T,
 }
 
 impl<T: AsRaw + 'static> RawSource<T> {
-    pub(crate) fn new(io: T) -> RawSource<T> {
-        let registration = Registration::new(raw::number(&io));
+    pub(super) fn new(io: T) -> RawSource<T> {
+        let registration = Registration::new(platform::number(&io));
         RawSource {
             closing: Closing(Arc::new(registration)),
             io,
@@ -353,16 +312,16 @@ impl<T: AsRaw + 'static> RawSource<T> {
 }
 
 impl<T> RawSource<T> {
-    pub(crate) fn get_ref(&self) -> &T {
+    pub(super) fn get_ref(&self) -> &T {
         &self.io
     }
 
-    pub(crate) fn registration(&self) -> &Arc<Registration> {
+    pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.closing.0
     }
 
     /// Ends the registration and gives the I/O object back.
-    pub(crate) fn into_inner(self) -> T {
+    pub(super) fn into_inner(self) -> T {
         let RawSource { closing, io } = self;
         drop(closing);
         io

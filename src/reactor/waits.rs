@@ -1,0 +1,232 @@
+//! How tasks wait for a source: arms a direction, and adds or removes a waiter.
+
+use std::io;
+use std::sync::Arc;
+use std::task::Waker;
+
+use slab::Slab;
+
+use super::driver::{REACTOR, Reactor};
+use super::event::{Direction, INDEX_BITS, Interest};
+#[cfg(soloist_liar)]
+use super::liar;
+use super::registration::Registration;
+use super::slots::{OWNERS, Slot, slot, slot_of};
+use super::waiters::By;
+use crate::panics::Panics;
+use crate::sync::atomic::Ordering;
+
+impl Reactor {
+    /// Calls `f` with the slot of a source of this reactor, if it has one.
+    #[inline]
+    fn with_slot<R>(
+        &self,
+        registration: &Registration,
+        f: impl FnOnce(&mut Slot) -> R,
+    ) -> Option<R> {
+        let mut slots = self.slots.borrow_mut();
+        slot_of(&mut slots, registration).map(f)
+    }
+
+    /// Arms `direction` of a source of this reactor, and calls `f` with its slot. The first time
+    /// it adds the source to the poller. Wakers may be called before that, but nothing is
+    /// borrowed then.
+    pub(super) fn with_armed_slot<R>(
+        &self,
+        registration: &Arc<Registration>,
+        direction: Direction,
+        f: impl FnOnce(&mut Slot) -> R,
+    ) -> io::Result<R> {
+        {
+            let mut slots = self.slots.borrow_mut();
+            if let Some(slot) = slot_of(&mut slots, registration) {
+                slot.arm(self.poller(), direction)?;
+                return Ok(f(slot));
+            }
+        }
+        // A thread that never waits in its reactor frees here what others have left to it.
+        let mut panics = Panics::default();
+        self.free_orphans(&mut panics);
+        panics.resume();
+        let mut slots = self.slots.borrow_mut();
+        // A waker that was woken may have come first.
+        if let Some(slot) = slot_of(&mut slots, registration) {
+            slot.arm(self.poller(), direction)?;
+            return Ok(f(slot));
+        }
+        let slot = self.add_slot(&mut slots, registration, direction)?;
+        Ok(f(slot))
+    }
+
+    /// Adds a source to the poller, and makes a slot for it.
+    #[cold]
+    fn add_slot<'a>(
+        &self,
+        slots: &'a mut Slab<Slot>,
+        registration: &Arc<Registration>,
+        direction: Direction,
+    ) -> io::Result<&'a mut Slot> {
+        #[cfg(soloist_liar)]
+        liar::may_register()?;
+        let entry = slots.vacant_entry();
+        let owner = self.next_owner.get();
+        let key = (owner << INDEX_BITS) | entry.key();
+        let mut slot = Slot {
+            key,
+            registration: registration.clone(),
+            directions: Default::default(),
+        };
+        slot.directions[direction as usize].armed = true;
+        let interest = Interest {
+            readable: direction == Direction::Read,
+            writable: direction == Direction::Write,
+        };
+        registration.add(self.poller(), key, interest)?;
+        self.next_owner
+            .set(if owner < OWNERS { owner + 1 } else { 1 });
+        Ok(entry.insert(slot))
+    }
+
+    /// The usual case of [`Reactor::wait_polled`]: a task waits with its own waker, nothing else
+    /// waits, and the direction is armed. Returns whether that was so. No user code
+    /// runs in here, so the thread-local may be borrowed. The source belongs to this thread.
+    #[inline]
+    pub(crate) fn wait_alone(
+        registration: &Registration,
+        direction: Direction,
+        waker: &Waker,
+    ) -> bool {
+        let waits = REACTOR.try_with(|reactor| {
+            let reactor = reactor.borrow();
+            let mut slots = reactor.as_ref()?.slots.borrow_mut();
+            let slot = slot_of(&mut slots, registration)?;
+            let state = &mut slot.directions[direction as usize];
+            if !state.armed || !state.push_alone(waker) {
+                return None;
+            }
+            state.fired = false;
+            registration.waiting.store(true, Ordering::Relaxed);
+            Some(())
+        });
+        waits.is_ok_and(|waits| waits.is_some())
+    }
+
+    /// Leaves `waker` behind for a `poll_*` call.
+    pub(crate) fn wait_polled(
+        &self,
+        registration: &Arc<Registration>,
+        direction: Direction,
+        who: u32,
+        waker: &Waker,
+    ) -> io::Result<()> {
+        // If this waker waits already, it need not be cloned.
+        if registration.waiting.load(Ordering::Relaxed)
+            && self.waits_again(registration, direction, waker)
+        {
+            return Ok(());
+        }
+        // Cloned before the borrow; woken and dropped after it.
+        let mut new = Some(By::new(who, waker));
+        let mut crowd = Vec::new();
+        let result = self.with_armed_slot(registration, direction, |slot| {
+            let state = &mut slot.directions[direction as usize];
+            state.fired = false;
+            // An equal waker may be there already, left by an earlier wait.
+            if !state.knows(waker) {
+                crowd = state.split_crowd(self.waits.get());
+                state.push(0, new.take().expect("it was made above"));
+            }
+            slot.note_waiting();
+        });
+        drop(new);
+        let mut panics = Panics::default();
+        for waiter in crowd {
+            waiter.by.wake(&mut panics);
+        }
+        panics.resume();
+        result
+    }
+
+    /// Whether `waker` waits already, and need not be left again.
+    fn waits_again(
+        &self,
+        registration: &Arc<Registration>,
+        direction: Direction,
+        waker: &Waker,
+    ) -> bool {
+        let waits = self.with_slot(registration, |slot| {
+            let state = &mut slot.directions[direction as usize];
+            state.fired = false;
+            state.armed && state.knows(waker)
+        });
+        waits.unwrap_or(false)
+    }
+
+    /// Whether a `poll_*` waiter was woken since the last one was told so.
+    pub(crate) fn take_fired(
+        &self,
+        registration: &Arc<Registration>,
+        direction: Direction,
+    ) -> bool {
+        let fired = self.with_slot(registration, |slot| {
+            std::mem::take(&mut slot.directions[direction as usize].fired)
+        });
+        fired.unwrap_or(false)
+    }
+
+    /// Waits with an entry of its own: `id` names it, and is set by the first call.
+    /// Returns false once the direction has been reported.
+    pub(crate) fn wait_entry(
+        &self,
+        registration: &Arc<Registration>,
+        direction: Direction,
+        id: &mut Option<u32>,
+        who: u32,
+        waker: &Waker,
+    ) -> io::Result<bool> {
+        if let Some(known) = *id {
+            let same = self.with_slot(registration, |slot| {
+                slot.directions[direction as usize].waits_as(known, waker)
+            });
+            match same.flatten() {
+                Some(true) => return Ok(true),
+                Some(false) => {}
+                None => return Ok(false),
+            }
+        }
+        // Cloned before the borrow, and what it replaces is dropped after it. The old
+        // waker is not woken.
+        let mut new = Some(By::new(who, waker));
+        let mut old = None;
+        let result = self.with_armed_slot(registration, direction, |slot| {
+            let state = &mut slot.directions[direction as usize];
+            old = id.and_then(|known| state.remove(known));
+            let id = *id.get_or_insert_with(|| self.new_entry());
+            state.push(id, new.take().expect("it was made above"));
+            slot.note_waiting();
+        });
+        drop((old, new));
+        result.map(|()| true)
+    }
+
+    fn new_entry(&self) -> u32 {
+        let id = self.next_entry.get();
+        self.next_entry.set(id.checked_add(1).unwrap_or(1));
+        id
+    }
+
+    /// Takes an entry back.
+    pub(crate) fn leave_entry(&self, key: usize, direction: Direction, id: u32) {
+        let by = {
+            let mut slots = self.slots.borrow_mut();
+            slot(&mut slots, key).and_then(|slot| {
+                let by = slot.directions[direction as usize].remove(id);
+                if slot.registration.reactor.load(Ordering::Relaxed) == self.id {
+                    slot.note_waiting();
+                }
+                by
+            })
+        };
+        drop(by);
+    }
+}
