@@ -465,7 +465,7 @@ fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
         }
     };
     if let Some(reactor) = Reactor::get() {
-        reactor.each_wait(&mut |who, direction, registration| {
+        reactor.for_each_wait(&mut |who, direction, registration| {
             let (fd, [peer, local]) = (registration.number(), addresses(registration));
             let wait = match direction {
                 Direction::Read => WaitsFor::Read { fd, peer, local },

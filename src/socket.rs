@@ -13,7 +13,7 @@ use crate::executor::budget;
 use crate::hooks::WaitReason;
 use crate::reactor::{AsRaw, Direction, Reactor, Registration, Source};
 use crate::sync::atomic::Ordering;
-use crate::task_cell::{note, polled_id};
+use crate::task_cell::{WaiterId, note, polled_id};
 
 /// A registered I/O object that its clones share.
 #[derive(Debug)]
@@ -291,11 +291,11 @@ fn wait_polled(
     direction: Direction,
     waker: &Waker,
 ) -> io::Result<()> {
-    note_wait(registration, direction);
-    if Reactor::wait_alone(registration, direction, waker) {
+    let waiter = note_wait(registration, direction);
+    if Reactor::wait_only(registration, direction, waiter, waker) {
         return Ok(());
     }
-    wait_beside_others(registration, direction, waker)
+    wait_beside_others(registration, direction, waiter, waker)
 }
 
 /// As `wait_polled`, in whatever case.
@@ -303,19 +303,20 @@ fn wait_polled(
 fn wait_beside_others(
     registration: &Arc<Registration>,
     direction: Direction,
+    waiter: WaiterId,
     waker: &Waker,
 ) -> io::Result<()> {
     executor::inside_or_error("waiting for a socket")?;
     let reactor = Reactor::get_or_new()?;
-    reactor.wait_polled(registration, direction, polled_id(), waker)
+    reactor.wait_polled(registration, direction, waiter, waker)
 }
 
-fn note_wait(registration: &Registration, direction: Direction) {
+fn note_wait(registration: &Registration, direction: Direction) -> WaiterId {
     let fd = registration.number();
     note(match direction {
         Direction::Read => WaitReason::Read { fd },
         Direction::Write => WaitReason::Write { fd },
-    });
+    })
 }
 
 /// Waits until a direction is reported. It has an entry of its own, which leaves
@@ -374,7 +375,7 @@ impl<T> Drop for Ready<'_, T> {
         let Some(entry) = self.entry else { return };
         // On another thread it stays, until the next report takes it along.
         if let Some(here) = Reactor::get().filter(|here| here.id() == entry.reactor) {
-            here.leave_entry(entry.key, self.direction, entry.id);
+            here.remove_entry(entry.key, self.direction, entry.id);
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::inbox::Notify;
 use crate::panics::Panics;
 use crate::schedule::Order;
 use crate::sync::atomic::Ordering;
+use crate::task_cell::WaiterId;
 
 thread_local! {
     /// The id of this thread's reactor, 0 for none. Const and without a destructor.
@@ -70,12 +71,12 @@ pub(crate) struct Reactor {
     pub(super) waits: Cell<u32>,
     pub(super) next_owner: Cell<usize>,
     /// Names an entry of a waiter. 0 stands for `poll_*` calls.
-    pub(super) next_entry: Cell<u32>,
+    pub(super) next_entry_id: Cell<u32>,
     /// Used again by every report.
     woken: Cell<Vec<Waiter>>,
-    /// Whether a visit has consumed the wakeup of a foreign loop since [`Reactor::take_word`].
+    /// Whether a visit has consumed the wakeup of a foreign loop since [`Reactor::take_consumed_wakeup`].
     #[cfg(unix)]
-    took_word: Cell<bool>,
+    consumed_wakeup: Cell<bool>,
 }
 
 impl Reactor {
@@ -164,10 +165,10 @@ impl Reactor {
             slots: RefCell::new(Slab::new()),
             waits: Cell::new(1),
             next_owner: Cell::new(1),
-            next_entry: Cell::new(1),
+            next_entry_id: Cell::new(1),
             woken: Cell::new(Vec::new()),
             #[cfg(unix)]
-            took_word: Cell::new(false),
+            consumed_wakeup: Cell::new(false),
         })
     }
 
@@ -219,8 +220,8 @@ impl Reactor {
         self.waits.set(self.waits.get().wrapping_add(1));
         let result = wait.wait(self.poller(), timeout);
         #[cfg(unix)]
-        if wait.took_word() {
-            self.took_word.set(true);
+        if wait.consumed_wakeup() {
+            self.consumed_wakeup.set(true);
         }
         self.has_events.set(result.is_ok());
         self.wait.set(Some(wait));
@@ -303,11 +304,11 @@ impl Reactor {
                 slot.note_waiting();
             }
         }
-        if let Some(task) = reader {
-            task.wake(panics);
+        if let Some(waiter) = reader {
+            waiter.wake(panics);
         }
-        if let Some(task) = writer {
-            task.wake(panics);
+        if let Some(waiter) = writer {
+            waiter.wake(panics);
         }
         // Before the next event: in the order of the reports.
         if !others.is_empty() {
@@ -316,13 +317,13 @@ impl Reactor {
     }
 
     /// Calls `f` for each task that waits, with what it waits for.
-    pub(crate) fn each_wait(&self, f: &mut dyn FnMut(u32, Direction, &Registration)) {
+    pub(crate) fn for_each_wait(&self, f: &mut dyn FnMut(WaiterId, Direction, &Registration)) {
         let slots = self.slots.borrow();
         let slots = slots.iter().map(|(_, slot)| slot);
         for slot in slots.filter(|slot| !slot.is_background()) {
             for direction in Direction::BOTH {
                 let state = &slot.directions[direction as usize];
-                state.each(&mut |who| f(who, direction, &slot.registration));
+                state.for_each(&mut |waiter| f(waiter, direction, &slot.registration));
             }
         }
     }
@@ -367,12 +368,12 @@ impl Reactor {
 
     /// Whether a visit since the last call of this may have consumed the wakeup of the foreign
     /// loop: the notification or the timer that makes the poller's own fd readable.
-    pub(crate) fn take_word(&self) -> bool {
-        self.took_word.take()
+    pub(crate) fn take_consumed_wakeup(&self) -> bool {
+        self.consumed_wakeup.take()
     }
 
     /// Makes the poller's own fd readable, for the loop that watches it.
-    pub(crate) fn tell_guest(&self) {
+    pub(crate) fn notify_host(&self) {
         if let Err(error) = self.notifier.notify() {
             panic!("soloist: the loop around the runtime cannot be told: {error}");
         }
@@ -391,7 +392,7 @@ impl Reactor {
 #[cold]
 fn wake_others(others: &mut Vec<Waiter>, panics: &mut Panics) {
     for waiter in others.drain(..) {
-        waiter.by.wake(panics);
+        waiter.wake(panics);
     }
 }
 

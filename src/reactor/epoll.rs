@@ -42,7 +42,7 @@ pub(super) struct Wait {
     /// Made at once: when it is needed, no fd may be free.
     timer: OwnedFd,
     /// Whether a wait has set the timer.
-    took_timer: bool,
+    used_timer: bool,
 }
 
 impl Wait {
@@ -53,7 +53,7 @@ impl Wait {
         Ok(Wait {
             events: Vec::with_capacity(CAPACITY),
             timer,
-            took_timer: false,
+            used_timer: false,
         })
     }
 
@@ -69,7 +69,7 @@ impl Wait {
             Some(timeout) if timeout.is_zero() || timeout >= MILLISECOND => Some(millis(timeout)),
             Some(timeout) => {
                 self.arm_timer(Some(timeout))?;
-                self.took_timer = true;
+                self.used_timer = true;
                 None
             }
         };
@@ -100,9 +100,9 @@ impl Wait {
 
     /// Whether the last wait has consumed the notification or the timer, which may have been
     /// meant for a guest runtime.
-    pub(super) fn took_word(&mut self) -> bool {
+    pub(super) fn consumed_wakeup(&mut self) -> bool {
         let own = |event: &epoll::Event| event.data.u64() as usize > MAX_KEY;
-        std::mem::take(&mut self.took_timer) || self.events.iter().any(own)
+        std::mem::take(&mut self.used_timer) || self.events.iter().any(own)
     }
 
     /// What the last wait has reported of sources.

@@ -261,8 +261,8 @@ impl Wait {
     }
 
     #[cfg(unix)]
-    pub(super) fn took_word(&mut self) -> bool {
-        self.real.took_word()
+    pub(super) fn consumed_wakeup(&mut self) -> bool {
+        self.real.consumed_wakeup()
     }
 
     pub(super) fn events(&self) -> impl Iterator<Item = Event> + '_ {

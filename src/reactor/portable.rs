@@ -37,7 +37,7 @@ impl Wait {
     /// Whether the last wait may have consumed the notification, which may have been meant for
     /// a guest runtime. The poller does not say, so: yes.
     #[cfg(unix)]
-    pub(super) fn took_word(&mut self) -> bool {
+    pub(super) fn consumed_wakeup(&mut self) -> bool {
         true
     }
 

@@ -12,9 +12,10 @@ use super::event::{Direction, INDEX_BITS, Interest};
 use super::liar;
 use super::registration::Registration;
 use super::slots::{OWNERS, Slot, slot, slot_of};
-use super::waiters::By;
+use super::waiters::{POLL_ENTRY, Waiter};
 use crate::panics::Panics;
 use crate::sync::atomic::Ordering;
+use crate::task_cell::WaiterId;
 
 impl Reactor {
     /// Calls `f` with the slot of a source of this reactor, if it has one.
@@ -91,9 +92,10 @@ impl Reactor {
     /// waits, and the direction is armed. Returns whether that was so. No user code
     /// runs in here, so the thread-local may be borrowed. The source belongs to this thread.
     #[inline]
-    pub(crate) fn wait_alone(
+    pub(crate) fn wait_only(
         registration: &Registration,
         direction: Direction,
+        waiter: WaiterId,
         waker: &Waker,
     ) -> bool {
         let waits = REACTOR.try_with(|reactor| {
@@ -101,7 +103,7 @@ impl Reactor {
             let mut slots = reactor.as_ref()?.slots.borrow_mut();
             let slot = slot_of(&mut slots, registration)?;
             let state = &mut slot.directions[direction as usize];
-            if !state.armed || !state.push_alone(waker) {
+            if !state.armed || !state.push_only(waiter, waker) {
                 return None;
             }
             state.fired = false;
@@ -116,7 +118,7 @@ impl Reactor {
         &self,
         registration: &Arc<Registration>,
         direction: Direction,
-        who: u32,
+        waiter: WaiterId,
         waker: &Waker,
     ) -> io::Result<()> {
         // If this waker waits already, it need not be cloned.
@@ -126,22 +128,22 @@ impl Reactor {
             return Ok(());
         }
         // Cloned before the borrow; woken and dropped after it.
-        let mut new = Some(By::new(who, waker));
+        let mut new = Some(Waiter::new(POLL_ENTRY, waiter, waker));
         let mut crowd = Vec::new();
         let result = self.with_armed_slot(registration, direction, |slot| {
             let state = &mut slot.directions[direction as usize];
             state.fired = false;
             // An equal waker may be there already, left by an earlier wait.
-            if !state.knows(waker) {
-                crowd = state.split_crowd(self.waits.get());
-                state.push(0, new.take().expect("it was made above"));
+            if !state.has_poll_waker(waker) {
+                crowd = state.take_crowd(self.waits.get());
+                state.push(new.take().expect("it was made above"));
             }
             slot.note_waiting();
         });
         drop(new);
         let mut panics = Panics::default();
         for waiter in crowd {
-            waiter.by.wake(&mut panics);
+            waiter.wake(&mut panics);
         }
         panics.resume();
         result
@@ -157,7 +159,7 @@ impl Reactor {
         let waits = self.with_slot(registration, |slot| {
             let state = &mut slot.directions[direction as usize];
             state.fired = false;
-            state.armed && state.knows(waker)
+            state.armed && state.has_poll_waker(waker)
         });
         waits.unwrap_or(false)
     }
@@ -180,13 +182,13 @@ impl Reactor {
         &self,
         registration: &Arc<Registration>,
         direction: Direction,
-        id: &mut Option<u32>,
-        who: u32,
+        entry_id: &mut Option<u32>,
+        waiter: WaiterId,
         waker: &Waker,
     ) -> io::Result<bool> {
-        if let Some(known) = *id {
+        if let Some(known) = *entry_id {
             let same = self.with_slot(registration, |slot| {
-                slot.directions[direction as usize].waits_as(known, waker)
+                slot.directions[direction as usize].has_waker(known, waker)
             });
             match same.flatten() {
                 Some(true) => return Ok(true),
@@ -196,37 +198,40 @@ impl Reactor {
         }
         // Cloned before the borrow, and what it replaces is dropped after it. The old
         // waker is not woken.
-        let mut new = Some(By::new(who, waker));
+        let id = entry_id.unwrap_or_else(|| self.next_entry_id());
+        let mut new = Some(Waiter::new(id, waiter, waker));
         let mut old = None;
         let result = self.with_armed_slot(registration, direction, |slot| {
             let state = &mut slot.directions[direction as usize];
-            old = id.and_then(|known| state.remove(known));
-            let id = *id.get_or_insert_with(|| self.new_entry());
-            state.push(id, new.take().expect("it was made above"));
+            old = entry_id.and_then(|known| state.remove(known));
+            state.push(new.take().expect("it was made above"));
             slot.note_waiting();
         });
         drop((old, new));
-        result.map(|()| true)
+        result?;
+        *entry_id = Some(id);
+        Ok(true)
     }
 
-    fn new_entry(&self) -> u32 {
-        let id = self.next_entry.get();
-        self.next_entry.set(id.checked_add(1).unwrap_or(1));
+    fn next_entry_id(&self) -> u32 {
+        let id = self.next_entry_id.get();
+        self.next_entry_id
+            .set(id.checked_add(1).unwrap_or(POLL_ENTRY + 1));
         id
     }
 
     /// Takes an entry back.
-    pub(crate) fn leave_entry(&self, key: usize, direction: Direction, id: u32) {
-        let by = {
+    pub(crate) fn remove_entry(&self, key: usize, direction: Direction, id: u32) {
+        let waiter = {
             let mut slots = self.slots.borrow_mut();
             slot(&mut slots, key).and_then(|slot| {
-                let by = slot.directions[direction as usize].remove(id);
+                let waiter = slot.directions[direction as usize].remove(id);
                 if slot.registration.reactor.load(Ordering::Relaxed) == self.id {
                     slot.note_waiting();
                 }
-                by
+                waiter
             })
         };
-        drop(by);
+        drop(waiter);
     }
 }
