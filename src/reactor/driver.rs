@@ -34,20 +34,20 @@ thread_local! {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// Ends the wait of a reactor, from any thread.
+/// Ends the wait of a reactor. It works on any thread.
 #[derive(Debug)]
 pub(crate) struct ReactorNotifier {
     poller: Arc<PollerHandle>,
     #[cfg(soloist_liar)]
     lies: Notifications,
-    /// Whether a runtime of this thread is a guest in a foreign loop.
+    /// Whether a runtime of this thread is a guest in a host loop.
     guest: AtomicBool,
 }
 
 impl Notify for ReactorNotifier {
     fn notify(&self) -> io::Result<()> {
-        // A guest is parked while it does not run, also in the child of a fork: it must not
-        // wake the parent.
+        // A guest runtime is parked while it does not run, also in the child of a fork. The
+        // child must not wake the parent.
         if self.guest.load(Ordering::Relaxed) && !self.poller.is_ours() {
             return Ok(());
         }
@@ -62,19 +62,20 @@ pub(crate) struct Reactor {
     /// Never 0, never reused.
     pub(super) id: u64,
     notifier: Arc<ReactorNotifier>,
-    /// Taken out while it is used.
+    /// `None` while it is in use.
     wait: Cell<Option<Wait>>,
-    /// Whether the last wait has reported something that is still to be delivered.
+    /// Whether the events of the last wait have not been delivered yet.
     has_events: Cell<bool>,
     pub(super) slots: RefCell<Slab<Slot>>,
-    /// Counts the waits.
-    pub(super) waits: Cell<u32>,
-    pub(super) next_owner: Cell<usize>,
-    /// Names an entry of a waiter. 0 stands for `poll_*` calls.
+    /// How many waits there have been.
+    pub(super) wait_count: Cell<u32>,
+    pub(super) next_generation: Cell<usize>,
+    /// Of the next waiter that is not of a `poll_*` call.
     pub(super) next_entry_id: Cell<u32>,
-    /// Used again by every report.
+    /// Memory for [`Reactor::deliver`], reused by every call.
     woken: Cell<Vec<Waiter>>,
-    /// Whether a visit has consumed the wakeup of a foreign loop since [`Reactor::take_consumed_wakeup`].
+    /// Whether a wait has consumed the wakeup of the host loop since
+    /// [`Reactor::take_consumed_wakeup`].
     #[cfg(unix)]
     consumed_wakeup: Cell<bool>,
 }
@@ -89,7 +90,7 @@ impl Reactor {
             .flatten()
     }
 
-    /// The reactor of this thread, made now if need be.
+    /// The reactor of this thread. Makes one if there is none.
     #[inline]
     pub(crate) fn get_or_new() -> io::Result<Rc<Reactor>> {
         match Reactor::get() {
@@ -111,9 +112,9 @@ impl Reactor {
         Ok(reactor)
     }
 
-    /// In the child of a fork: forgets the parent's reactor, and wakes the tasks that wait
-    /// there. They find out that their sockets cannot be waited for in the child. Called
-    /// where a runtime starts to run, and before it waits.
+    /// In the child of a fork: forgets the parent's reactor, and wakes the tasks that wait in it.
+    /// When they are polled, they get an error: their sockets cannot be waited for in the child.
+    /// Called when a runtime starts to run, and before it waits.
     #[inline]
     pub(crate) fn check_fork() {
         if Reactor::is_made() {
@@ -142,7 +143,7 @@ impl Reactor {
         panics.resume();
     }
 
-    /// Whether this thread has ever made one.
+    /// Whether this thread has a reactor.
     #[inline]
     pub(crate) fn is_made() -> bool {
         ID.get() != 0
@@ -163,8 +164,8 @@ impl Reactor {
             wait: Cell::new(Some(wait)),
             has_events: Cell::new(false),
             slots: RefCell::new(Slab::new()),
-            waits: Cell::new(1),
-            next_owner: Cell::new(1),
+            wait_count: Cell::new(1),
+            next_generation: Cell::new(1),
             next_entry_id: Cell::new(1),
             woken: Cell::new(Vec::new()),
             #[cfg(unix)]
@@ -184,8 +185,8 @@ impl Reactor {
         &self.notifier.poller
     }
 
-    /// Whether a visit can find anything. A guest's visit must also consume the wakeup that made
-    /// the foreign loop call.
+    /// Whether a visit can find anything. In guest mode a visit must also consume the wakeup that
+    /// made the host loop call.
     pub(crate) fn is_worth_a_visit(&self) -> bool {
         self.has_guest() || !self.slots.borrow().is_empty()
     }
@@ -203,21 +204,21 @@ impl Reactor {
         self.notifier.guest.load(Ordering::Relaxed)
     }
 
-    /// Waits until something is reported, or the thread is notified, or `timeout`
-    /// has passed (it may return a little early: the caller looks at the clock). What is
-    /// reported is there for [`Reactor::deliver`].
+    /// Waits until there is an event or a notification, or until `timeout` has passed. It may
+    /// return a little early, so the caller checks the clock. [`Reactor::deliver`] handles the
+    /// events.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut panics = Panics::default();
         self.free_orphans(&mut panics);
         panics.resume();
         if self.has_events.get() {
-            // User code has panicked between the last wait and the delivery.
+            // User code has panicked after the last wait, so its events were not delivered.
             return Ok(());
         }
         let Some(mut wait) = self.wait.take() else {
             return Err(io::Error::other("the reactor is being visited already"));
         };
-        self.waits.set(self.waits.get().wrapping_add(1));
+        self.wait_count.set(self.wait_count.get().wrapping_add(1));
         let result = wait.wait(self.poller(), timeout);
         #[cfg(unix)]
         if wait.consumed_wakeup() {
@@ -228,8 +229,8 @@ impl Reactor {
         result
     }
 
-    /// Wakes the tasks that wait for what the last wait has reported. Returns how many events
-    /// there were.
+    /// Wakes the tasks that wait for the events of the last wait. Returns how many events there
+    /// were.
     pub(crate) fn deliver(&self, order: Option<&Order>) -> usize {
         if !self.has_events.take() {
             return 0;
@@ -270,8 +271,8 @@ impl Reactor {
                 return;
             };
             let registration = &*slot.registration;
-            // If the source has moved to another thread, its readiness belongs to the reactor
-            // there. A move right after this check does no harm: it costs one operation that
+            // If the source has moved to another thread, its readiness belongs to the reactor of
+            // that thread. A move right after this check is harmless: it costs one operation that
             // would block.
             let is_ours = registration.reactor.load(Ordering::Relaxed) == self.id;
             if is_ours {
@@ -289,19 +290,19 @@ impl Reactor {
                 write.armed &= !is_disarmed;
             }
             if ONE_SHOT {
-                // The report has ended the interest in both directions.
+                // The event has ended the interest in both directions.
                 read.armed = false;
                 write.armed = false;
                 for direction in Direction::BOTH {
                     if !slot.directions[direction as usize].is_empty() {
-                        // It fails only if the fd was closed by other code; then nothing is
-                        // reported any more.
+                        // It fails only if other code has closed the fd. Then there are no
+                        // more events.
                         let _ = slot.arm(self.poller(), direction);
                     }
                 }
             }
             if is_ours {
-                slot.note_waiting();
+                slot.update_waiting();
             }
         }
         if let Some(waiter) = reader {
@@ -310,7 +311,7 @@ impl Reactor {
         if let Some(waiter) = writer {
             waiter.wake(panics);
         }
-        // Before the next event: in the order of the reports.
+        // Before the next event, so that tasks are woken in the order of the events.
         if !others.is_empty() {
             wake_others(others, panics);
         }
@@ -328,13 +329,15 @@ impl Reactor {
         }
     }
 
+    /// Frees the slots that other threads have left.
     pub(super) fn free_orphans(&self, panics: &mut Panics) {
         for key in self.poller().take_orphans() {
             self.free(key, panics);
         }
     }
 
-    /// Frees a slot. Tasks that still wait there are woken, and find that the source is gone.
+    /// Frees a slot, and wakes the tasks that still wait for the source. The caller may not borrow
+    /// anything.
     pub(super) fn free(&self, key: usize, panics: &mut Panics) {
         let slot = {
             let mut slots = self.slots.borrow_mut();
@@ -349,7 +352,7 @@ impl Reactor {
     }
 }
 
-/// What guest mode needs.
+/// Guest mode.
 #[cfg(unix)]
 impl Reactor {
     /// The poller's own fd.
@@ -366,23 +369,23 @@ impl Reactor {
         self.notifier.guest.store(guest, Ordering::Relaxed);
     }
 
-    /// Whether a visit since the last call of this may have consumed the wakeup of the foreign
-    /// loop: the notification or the timer that makes the poller's own fd readable.
+    /// Whether a wait since the last call may have consumed the wakeup of the host loop: the
+    /// notification or the timer that makes the poller's own fd readable.
     pub(crate) fn take_consumed_wakeup(&self) -> bool {
         self.consumed_wakeup.take()
     }
 
-    /// Makes the poller's own fd readable, for the loop that watches it.
+    /// Makes the poller's own fd readable, which wakes the host loop.
     pub(crate) fn notify_host(&self) {
         if let Err(error) = self.notifier.notify() {
             panic!("soloist: the loop around the runtime cannot be told: {error}");
         }
     }
 
-    /// Makes the poller's own fd readable when this has passed, where that is possible.
+    /// Makes the poller's own fd readable after a time, on systems where that is possible.
     pub(crate) fn arm_timer(&self, after: Option<Duration>) {
         if let Some(wait) = self.wait.take() {
-            // If it fails, the foreign loop turns late, at the next deadline that it knows of.
+            // If it fails, the host loop is late: it turns at the next deadline that it knows.
             let _ = wait.arm_timer(after);
             self.wait.set(Some(wait));
         }
@@ -412,7 +415,7 @@ impl fmt::Debug for Reactor {
     }
 }
 
-/// How many sources this thread's reactor knows.
+/// The number of slots of this thread's reactor.
 #[cfg(soloist_liar)]
 pub fn slots() -> usize {
     Reactor::get().map_or(0, |reactor| reactor.slots.borrow().len())

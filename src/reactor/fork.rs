@@ -1,14 +1,14 @@
-//! How many forks lie between the process that the program began in and this one. It costs a
-//! load, where the process id costs a system call.
+//! Tells a process from its parent, by the number of forks since the program started. To compare
+//! it is one load. `getpid` would be a system call.
 //!
-//! The C library tells of them. A child that was made past it, by the system call itself, is
-//! not noticed: in such a child not even malloc need work.
+//! The C library counts the forks (`pthread_atfork`). A child that was made by the system call
+//! itself is not noticed. In such a child not even malloc has to work.
 
 #![cfg_attr(
     unix,
     expect(
         unsafe_code,
-        reason = "room 2: who drops a source must know whose it is"
+        reason = "room 2: the drop of a source must know the process that made it"
     )
 )]
 
@@ -30,14 +30,14 @@ mod forks {
         FORKS.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// From now on they are counted. Not under a lock: the child of a fork would find it
-    /// locked. Two threads that come at once have each fork counted twice, which does no harm.
+    /// Starts to count forks. There is no lock, since it could stay locked in the child of a fork.
+    /// If two threads call this at once, each fork counts twice, which is harmless.
     pub(super) fn count() -> io::Result<()> {
         if COUNTED.load(Ordering::Acquire) {
             return Ok(());
         }
-        // SAFETY: the function can be called at any time: it does no more than an atomic
-        // addition, and it does not unwind.
+        // SAFETY: the function may run at any time: it is one atomic addition, and does not
+        // unwind.
         let error = unsafe { libc::pthread_atfork(None, None, Some(count_one)) };
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
@@ -52,14 +52,14 @@ mod forks {
 }
 
 impl Process {
-    /// This one. From now on its children are told apart from it.
+    /// The current process. Forks are counted from now on.
     pub(super) fn current() -> io::Result<Process> {
         #[cfg(unix)]
         forks::count()?;
         Ok(Process::now())
     }
 
-    /// Whether it is the one that asks.
+    /// Whether this is the current process.
     #[inline]
     pub(super) fn is_current(self) -> bool {
         self == Process::now()
@@ -70,7 +70,7 @@ impl Process {
         Process(forks::counted())
     }
 
-    /// There are no forks.
+    /// This system has no forks.
     #[cfg(not(unix))]
     fn now() -> Process {
         Process(0)

@@ -1,13 +1,13 @@
-//! What differs between systems: how a source is registered with the poller, and how another
-//! thread ends the poller's wait.
+//! What depends on the system: how a source is registered with the poller, and how another thread
+//! ends the wait.
 //!
-//! On Linux sources are edge-triggered: a report leaves the registration as it is, so that the
-//! steady state makes no system call. polling does not ask for `RDHUP`, without which a short
-//! read could not be told from the end of the stream. So sources are added with rustix, on the
-//! poller's own fd; polling deletes them. The wait is rustix's, too. polling's notifier would work
-//! only once there, since only polling's own wait renews it. So there is an eventfd.
+//! On Linux sources are edge-triggered: an event leaves the registration as it is, so the steady
+//! state makes no system call. polling does not ask for `RDHUP`, and without that a short read
+//! cannot be distinguished from the end of the stream. So sources are added with rustix, on the
+//! poller's own fd, and deleted by polling. The wait is that of rustix, too. The notifier of
+//! polling would work only once, since only the wait of polling resets it. So there is an eventfd.
 //!
-//! Elsewhere sources are one-shot: a report ends the registration's interest.
+//! On other systems sources are one-shot: an event ends the registration's interest.
 
 #![expect(
     unsafe_code,
@@ -52,7 +52,7 @@ mod edge {
 
     use super::{Interest, Poller, io};
 
-    /// Whether a report ends a registration's interest.
+    /// Whether an event ends the interest of a registration.
     pub(in super::super) const ONE_SHOT: bool = false;
 
     /// The key of the eventfd. `usize::MAX` is the poller's own.
@@ -94,14 +94,14 @@ mod edge {
         Ok(())
     }
 
-    /// Adds an fd of the reactor's own, which reports every change once and is never read.
+    /// Adds an fd of the reactor itself. It reports each change once, and is never read.
     pub(in super::super) fn add_own(poller: &Poller, fd: &OwnedFd, key: usize) -> io::Result<()> {
         let data = EventData::new_u64(key as u64);
         epoll::add(poller.as_fd(), fd, data, EventFlags::IN | EventFlags::ET)?;
         Ok(())
     }
 
-    /// Ends the wait of the poller, from any thread.
+    /// Ends the wait of the poller. It works on any thread.
     pub(in super::super) struct Notification(OwnedFd);
 
     impl Notification {
@@ -124,7 +124,7 @@ mod one_shot {
 
     use super::{Borrowed, Interest, Poller, io};
 
-    /// Whether a report ends a registration's interest.
+    /// Whether an event ends the interest of a registration.
     pub(in super::super) const ONE_SHOT: bool = true;
 
     /// # Safety
@@ -137,7 +137,7 @@ mod one_shot {
         interest: Interest,
     ) -> io::Result<()> {
         let event = Event::new(key, interest.readable, interest.writable);
-        // SAFETY: the caller promises what polling asks for.
+        // SAFETY: the caller promises that the fd is deleted before it is closed.
         unsafe { poller.add_with_mode(&fd, event, PollMode::Oneshot) }
     }
 
@@ -151,7 +151,7 @@ mod one_shot {
         poller.modify_with_mode(fd, event, PollMode::Oneshot)
     }
 
-    /// Ends the wait of the poller, from any thread.
+    /// Ends the wait of the poller. It works on any thread.
     pub(in super::super) struct Notification;
 
     impl Notification {

@@ -1,16 +1,15 @@
-//! An fd that is registered with a poller exactly as long as its owner holds it
-//! open. Unsafe room 2 of 2.
+//! An fd that is registered with a poller only while its owner holds it open.
 //!
 //! # Invariants
 //!
 //! * **\[OPEN\]** `Registration::fd` is open, and the same open file, from
-//!   [`RawSource::new`] until its `Closing` guard has been dropped: the `RawSource`
+//!   [`RawSource::new`] until its `DeregisterGuard` has been dropped: the `RawSource`
 //!   holds the I/O object, hands out only `&T`, and drops the guard first. The object's type
 //!   is `'static`, so an object that is forgotten stays open for ever.
-//! * **\[GONE\]** After the guard has been dropped (`Place::Closed`) the fd is
-//!   registered nowhere, and no method of `Registration` uses the number again. It is
-//!   decided under the lock of `place`, so a late request about an old event cannot
-//!   hit the number's next owner.
+//! * **\[GONE\]** After the guard has been dropped (`RegistrationState::Closed`) the fd is
+//!   registered nowhere, and no method of `Registration` uses the number again. The lock of
+//!   `state` decides this, so a late request about an old event cannot affect the next owner of
+//!   the number.
 //! * Modifying and deleting use the number that was registered, never a later
 //!   `as_fd()`, which a type may answer differently.
 
@@ -33,15 +32,15 @@ use super::readiness::Readiness;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
-/// The poller of one reactor, which knows the process that made it.
+/// The poller of one reactor, and the process that made it.
 pub(super) struct PollerHandle {
     poller: ManuallyDrop<Poller>,
     notification: Notification,
     /// Never 0, never reused.
     pub(super) id: u64,
     process: Process,
-    /// Keys of sources that other threads have dropped or taken over: their slots
-    /// are left to the reactor.
+    /// Keys of sources that other threads have dropped or taken over. The reactor frees their
+    /// slots.
     orphans: Mutex<Vec<usize>>,
     /// Set after a push, cleared before the orphans are taken.
     orphaned: AtomicBool,
@@ -64,23 +63,23 @@ impl PollerHandle {
         &self.poller
     }
 
-    /// Ends the wait, from any thread.
+    /// Ends the wait. It works on any thread.
     pub(super) fn notify(&self) -> io::Result<()> {
         self.notification.notify(&self.poller)
     }
 
-    /// False in the child of a fork: the kernel's half is still the parent's.
+    /// False in the child of a fork: the epoll instance is still the parent's.
     pub(super) fn is_ours(&self) -> bool {
         self.process.is_current()
     }
 
-    /// Leaves a slot to the reactor.
+    /// Leaves the key of a slot for the reactor, which frees it.
     fn orphan(&self, key: usize) {
         lock(&self.orphans).push(key);
         self.orphaned.store(true, Ordering::Release);
     }
 
-    /// The slots that were left to the reactor since it last asked.
+    /// The keys that were left since the last call.
     pub(super) fn take_orphans(&self) -> Vec<usize> {
         if self.orphaned.swap(false, Ordering::Acquire) {
             std::mem::take(&mut *lock(&self.orphans))
@@ -92,10 +91,10 @@ impl PollerHandle {
 
 impl Drop for PollerHandle {
     fn drop(&mut self) {
-        // Elsewhere polling would deregister its own fds from the parent's epoll:
-        // they are left open instead.
+        // In the child of a fork, polling would deregister its own fds from the parent's epoll
+        // instance. They are left open instead.
         if self.is_ours() {
-            // SAFETY: dropped here and nowhere else, and not used after this.
+            // SAFETY: it is dropped only here, and not used after this.
             unsafe { ManuallyDrop::drop(&mut self.poller) }
         }
     }
@@ -111,30 +110,30 @@ impl fmt::Debug for PollerHandle {
 
 /// Where a source is registered.
 #[derive(Debug)]
-enum Place {
-    /// Nowhere yet.
-    Nowhere,
+enum RegistrationState {
+    /// Not registered yet.
+    Unregistered,
     /// With this poller, under the key of the registration.
-    In(Arc<PollerHandle>),
-    /// The owner lets go of the fd. [GONE]
+    Registered(Arc<PollerHandle>),
+    /// The owner has given the fd up. [GONE]
     Closed,
 }
 
-/// What a reactor needs to know of a source, apart from the I/O object itself.
+/// The reactor's view of a source: all of it but the I/O object.
 #[derive(Debug)]
 pub(crate) struct Registration {
     fd: Raw,
-    place: Mutex<Place>,
-    /// The reactor that the source belongs to. It is written under the lock of `place`, when a
+    state: Mutex<RegistrationState>,
+    /// The reactor that the source belongs to. It is written under the lock of `state`, when a
     /// source moves to another thread.
     pub(super) reactor: AtomicU64,
-    /// Its key there; 0 while it is registered nowhere. It is written under the lock of
-    /// `place`. Keys of different reactors can be equal.
+    /// Its key there; 0 while it is not registered. It is written under the lock of
+    /// `state`. Keys of different reactors can be equal.
     pub(crate) key: AtomicUsize,
     /// Whether a task waits for it in that reactor.
     pub(super) waiting: AtomicBool,
     pub(super) readiness: Readiness,
-    /// Set if no task ever waits for it, so that it keeps no runtime from being stuck.
+    /// Set for internal sources. A runtime in which tasks wait for nothing else is deadlocked.
     pub(crate) background: AtomicBool,
 }
 
@@ -142,7 +141,7 @@ impl Registration {
     fn new(fd: Raw) -> Registration {
         Registration {
             fd,
-            place: Mutex::new(Place::Nowhere),
+            state: Mutex::new(RegistrationState::Unregistered),
             reactor: AtomicU64::new(0),
             key: AtomicUsize::new(0),
             waiting: AtomicBool::new(false),
@@ -151,18 +150,18 @@ impl Registration {
         }
     }
 
-    /// The number of the fd, for people to read: it may be another's by now.
+    /// The number of the fd, for dumps. Another object may have that number by now.
     pub(crate) fn number(&self) -> i64 {
         self.fd as i64
     }
 
-    /// Shows the fd, unless its owner has let go of it. `f` must not use the reactor.
+    /// Calls `f` with the fd, unless its owner has given it up. `f` must not use the reactor.
     pub(crate) fn with_fd<R>(&self, f: impl FnOnce(Borrowed<'_>) -> R) -> Option<R> {
-        let place = lock(&self.place);
-        if matches!(*place, Place::Closed) {
+        let state = lock(&self.state);
+        if matches!(*state, RegistrationState::Closed) {
             return None;
         }
-        // SAFETY: not `Closed`, which is decided under this lock: open [OPEN].
+        // SAFETY: the state is not `Closed`, and the lock is held: open [OPEN].
         Some(f(unsafe { Borrowed::borrow_raw(self.fd) }))
     }
 
@@ -173,49 +172,53 @@ impl Registration {
         key: usize,
         interest: Interest,
     ) -> io::Result<()> {
-        let mut place = lock(&self.place);
-        match &*place {
-            Place::Closed => return Err(closed()),
+        let mut state = lock(&self.state);
+        match &*state {
+            RegistrationState::Closed => return Err(closed()),
             // Another thread has taken it over.
-            _ if self.reactor.load(Ordering::Relaxed) != poller.id => return Err(elsewhere()),
-            Place::In(_) => return Err(elsewhere()),
-            Place::Nowhere => {}
+            _ if self.reactor.load(Ordering::Relaxed) != poller.id => return Err(wrong_thread()),
+            RegistrationState::Registered(_) => return Err(wrong_thread()),
+            RegistrationState::Unregistered => {}
         }
-        // SAFETY: the fd is open, since the place is not `Closed` [OPEN]. `Closing` deletes
+        // SAFETY: the fd is open, since the state is not `Closed` [OPEN]. `DeregisterGuard` deletes
         // it under this lock before it is closed [GONE].
         unsafe {
             let fd = Borrowed::borrow_raw(self.fd);
             platform::add(poller.poller(), fd, key, interest).map_err(registered_already)?;
         }
         self.key.store(key, Ordering::Relaxed);
-        *place = Place::In(poller.clone());
+        *state = RegistrationState::Registered(poller.clone());
         Ok(())
     }
 
-    /// Has the poller report `interest` from now on. What is ready already is reported, too.
+    /// Makes the poller report `interest` from now on. It also reports what is ready already.
     pub(super) fn modify(
         &self,
         poller: &PollerHandle,
         key: usize,
         interest: Interest,
     ) -> io::Result<()> {
-        let place = lock(&self.place);
-        match &*place {
-            Place::Closed => Err(closed()),
-            Place::In(now) if now.id == poller.id && self.key.load(Ordering::Relaxed) == key => {
-                // SAFETY: the place is `In`, and the lock is held: open [OPEN].
+        let state = lock(&self.state);
+        match &*state {
+            RegistrationState::Closed => Err(closed()),
+            RegistrationState::Registered(now)
+                if now.id == poller.id && self.key.load(Ordering::Relaxed) == key =>
+            {
+                // SAFETY: the state is `Registered`, and the lock is held: open [OPEN].
                 let fd = unsafe { Borrowed::borrow_raw(self.fd) };
                 platform::modify(poller.poller(), fd, key, interest)
             }
-            Place::In(_) | Place::Nowhere => Err(elsewhere()),
+            RegistrationState::Registered(_) | RegistrationState::Unregistered => {
+                Err(wrong_thread())
+            }
         }
     }
 
-    /// Makes it a source of another reactor. Its slot is left to the old one, which is
-    /// returned.
+    /// Makes it a source of another reactor. Returns the poller of the old one, which has to free
+    /// the slot.
     pub(super) fn move_to(&self, reactor: u64) -> io::Result<Option<Arc<PollerHandle>>> {
-        let mut place = lock(&self.place);
-        if let Place::In(poller) = &*place {
+        let mut state = lock(&self.state);
+        if let RegistrationState::Registered(poller) = &*state {
             if !poller.is_ours() {
                 return Err(io::Error::other(
                     "the socket was registered before a fork: it cannot be waited for in the \
@@ -229,22 +232,22 @@ impl Registration {
         self.waiting.store(false, Ordering::Relaxed);
         self.readiness.reset();
         self.reactor.store(reactor, Ordering::Relaxed);
-        match std::mem::replace(&mut *place, Place::Nowhere) {
-            Place::In(old) => Ok(Some(old)),
-            Place::Nowhere | Place::Closed => Ok(None),
+        match std::mem::replace(&mut *state, RegistrationState::Unregistered) {
+            RegistrationState::Registered(old) => Ok(Some(old)),
+            RegistrationState::Unregistered | RegistrationState::Closed => Ok(None),
         }
     }
 
-    /// Leaves the slot to the reactor that it belongs to.
+    /// Leaves the slot for its reactor, which frees it.
     pub(super) fn orphan(&self) {
-        if let Place::In(poller) = &*lock(&self.place) {
+        if let RegistrationState::Registered(poller) = &*lock(&self.state) {
             poller.orphan(self.key.load(Ordering::Relaxed));
         }
     }
 
-    /// The caller holds the lock and has seen `Place::In`.
+    /// The caller holds the lock and has seen `RegistrationState::Registered`.
     fn delete(&self, poller: &PollerHandle) -> io::Result<()> {
-        // SAFETY: the place is `In`, and the lock is held: open [OPEN].
+        // SAFETY: the state is `Registered`, and the lock is held: open [OPEN].
         let fd = unsafe { Borrowed::borrow_raw(self.fd) };
         poller.poller().delete(fd)
     }
@@ -254,7 +257,7 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the socket has been closed")
 }
 
-/// Says what to do if it is that.
+/// Adds advice to the error of a second registration.
 fn registered_already(error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::AlreadyExists {
         return error;
@@ -266,30 +269,30 @@ fn registered_already(error: io::Error) -> io::Error {
     )
 }
 
-pub(super) fn elsewhere() -> io::Error {
+pub(super) fn wrong_thread() -> io::Error {
     io::Error::other(
         "the socket belongs to another thread: only a socket without clones, for which \
          nobody waits there, moves to the thread that uses it",
     )
 }
 
-/// Ends the registration when the owner lets go of the fd.
+/// Ends the registration when the owner gives the fd up.
 #[derive(Debug)]
-struct Closing(Arc<Registration>);
+struct DeregisterGuard(Arc<Registration>);
 
-impl Drop for Closing {
+impl Drop for DeregisterGuard {
     fn drop(&mut self) {
-        let mut place = lock(&self.0.place);
-        // Also where the close would do it: a duplicate keeps the entry alive. In the child of
-        // a fork it would take the parent's entry away.
-        match &*place {
-            Place::In(poller) if poller.is_ours() => {
-                // It can fail only if the entry is not there: then all is well.
+        let mut state = lock(&self.0.state);
+        // The close alone is not enough, since a duplicate of the fd keeps the entry alive. In the
+        // child of a fork the entry is the parent's, and stays.
+        match &*state {
+            RegistrationState::Registered(poller) if poller.is_ours() => {
+                // It fails only if there is no entry, which is harmless.
                 let _ = self.0.delete(poller);
             }
             _ => {}
         }
-        *place = Place::Closed;
+        *state = RegistrationState::Closed;
     }
 }
 
@@ -297,7 +300,7 @@ impl Drop for Closing {
 #[derive(Debug)]
 pub(super) struct RawSource<T> {
     // Dropped first: deleted, then closed. [OPEN]
-    closing: Closing,
+    guard: DeregisterGuard,
     io: T,
 }
 
@@ -305,7 +308,7 @@ impl<T: AsRaw + 'static> RawSource<T> {
     pub(super) fn new(io: T) -> RawSource<T> {
         let registration = Registration::new(platform::number(&io));
         RawSource {
-            closing: Closing(Arc::new(registration)),
+            guard: DeregisterGuard(Arc::new(registration)),
             io,
         }
     }
@@ -317,13 +320,13 @@ impl<T> RawSource<T> {
     }
 
     pub(super) fn registration(&self) -> &Arc<Registration> {
-        &self.closing.0
+        &self.guard.0
     }
 
     /// Ends the registration and gives the I/O object back.
     pub(super) fn into_inner(self) -> T {
-        let RawSource { closing, io } = self;
-        drop(closing);
+        let RawSource { guard, io } = self;
+        drop(guard);
         io
     }
 }

@@ -1,4 +1,4 @@
-//! The sources of a reactor, by the keys that the poller reports.
+//! Slots: the reactor's data about a source, found by the key of an event.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::registration::{PollerHandle, Registration};
 use super::waiters::DirectionState;
 use crate::sync::atomic::Ordering;
 
-pub(super) const OWNERS: usize = MAX_KEY >> INDEX_BITS;
+pub(super) const MAX_GENERATION: usize = MAX_KEY >> INDEX_BITS;
 
 pub(super) struct Slot {
     pub(super) key: usize,
@@ -24,14 +24,14 @@ pub(super) fn index(key: usize) -> usize {
     key & ((1 << INDEX_BITS) - 1)
 }
 
-/// The slot with this key, if its owner is still the same.
+/// The slot with this key. `None` if the slot was freed, even if its index is in use again.
 #[inline]
 pub(super) fn slot(slots: &mut Slab<Slot>, key: usize) -> Option<&mut Slot> {
     let slot = slots.get_mut(index(key))?;
     (slot.key == key).then_some(slot)
 }
 
-/// The slot of this source. The key alone does not prove that: the source may just have moved to
+/// The slot of this source. To compare keys is not enough: the source may just have moved to
 /// another reactor, and keys of different reactors can be equal.
 #[inline]
 pub(super) fn slot_of<'a>(
@@ -47,14 +47,14 @@ impl Slot {
         self.registration.background.load(Ordering::Relaxed)
     }
 
-    /// Only for a source that still belongs to this reactor.
+    /// Stores whether a task waits. Only for a source that still belongs to this reactor.
     #[inline]
-    pub(super) fn note_waiting(&self) {
+    pub(super) fn update_waiting(&self) {
         let waiting = self.directions.iter().any(|one| !one.is_empty());
         self.registration.waiting.store(waiting, Ordering::Relaxed);
     }
 
-    /// Has the poller report `direction`, beside what it reports already.
+    /// Makes the poller report `direction`, in addition to what it reports already.
     pub(super) fn arm(
         &mut self,
         poller: &Arc<PollerHandle>,

@@ -11,7 +11,7 @@ use super::event::{Direction, INDEX_BITS, Interest};
 #[cfg(soloist_liar)]
 use super::liar;
 use super::registration::Registration;
-use super::slots::{OWNERS, Slot, slot, slot_of};
+use super::slots::{MAX_GENERATION, Slot, slot, slot_of};
 use super::waiters::{POLL_ENTRY, Waiter};
 use crate::panics::Panics;
 use crate::sync::atomic::Ordering;
@@ -29,9 +29,9 @@ impl Reactor {
         slot_of(&mut slots, registration).map(f)
     }
 
-    /// Arms `direction` of a source of this reactor, and calls `f` with its slot. The first time
-    /// it adds the source to the poller. Wakers may be called before that, but nothing is
-    /// borrowed then.
+    /// Arms `direction` of a source of this reactor, and calls `f` with its slot. The first time,
+    /// it adds the source to the poller. Before that, it may wake tasks while nothing is
+    /// borrowed.
     pub(super) fn with_armed_slot<R>(
         &self,
         registration: &Arc<Registration>,
@@ -45,12 +45,12 @@ impl Reactor {
                 return Ok(f(slot));
             }
         }
-        // A thread that never waits in its reactor frees here what others have left to it.
+        // A thread that never waits in its reactor frees here what other threads have left.
         let mut panics = Panics::default();
         self.free_orphans(&mut panics);
         panics.resume();
         let mut slots = self.slots.borrow_mut();
-        // A waker that was woken may have come first.
+        // A waker that was woken may have made the slot.
         if let Some(slot) = slot_of(&mut slots, registration) {
             slot.arm(self.poller(), direction)?;
             return Ok(f(slot));
@@ -70,8 +70,8 @@ impl Reactor {
         #[cfg(soloist_liar)]
         liar::may_register()?;
         let entry = slots.vacant_entry();
-        let owner = self.next_owner.get();
-        let key = (owner << INDEX_BITS) | entry.key();
+        let generation = self.next_generation.get();
+        let key = (generation << INDEX_BITS) | entry.key();
         let mut slot = Slot {
             key,
             registration: registration.clone(),
@@ -83,14 +83,17 @@ impl Reactor {
             writable: direction == Direction::Write,
         };
         registration.add(self.poller(), key, interest)?;
-        self.next_owner
-            .set(if owner < OWNERS { owner + 1 } else { 1 });
+        self.next_generation.set(if generation < MAX_GENERATION {
+            generation + 1
+        } else {
+            1
+        });
         Ok(entry.insert(slot))
     }
 
     /// The usual case of [`Reactor::wait_polled`]: a task waits with its own waker, nothing else
-    /// waits, and the direction is armed. Returns whether that was so. No user code
-    /// runs in here, so the thread-local may be borrowed. The source belongs to this thread.
+    /// waits, and the direction is armed. Returns whether that is the case. It runs no user code,
+    /// so it may borrow the thread-local. The source must belong to this thread.
     #[inline]
     pub(crate) fn wait_only(
         registration: &Registration,
@@ -113,7 +116,7 @@ impl Reactor {
         waits.is_ok_and(|waits| waits.is_some())
     }
 
-    /// Leaves `waker` behind for a `poll_*` call.
+    /// Adds a waiter of a `poll_*` call.
     pub(crate) fn wait_polled(
         &self,
         registration: &Arc<Registration>,
@@ -121,7 +124,7 @@ impl Reactor {
         waiter: WaiterId,
         waker: &Waker,
     ) -> io::Result<()> {
-        // If this waker waits already, it need not be cloned.
+        // If this waker waits already, it is not cloned.
         if registration.waiting.load(Ordering::Relaxed)
             && self.waits_again(registration, direction, waker)
         {
@@ -133,12 +136,12 @@ impl Reactor {
         let result = self.with_armed_slot(registration, direction, |slot| {
             let state = &mut slot.directions[direction as usize];
             state.fired = false;
-            // An equal waker may be there already, left by an earlier wait.
+            // An earlier call may have added the same waker.
             if !state.has_poll_waker(waker) {
-                crowd = state.take_crowd(self.waits.get());
+                crowd = state.take_crowd(self.wait_count.get());
                 state.push(new.take().expect("it was made above"));
             }
-            slot.note_waiting();
+            slot.update_waiting();
         });
         drop(new);
         let mut panics = Panics::default();
@@ -149,7 +152,7 @@ impl Reactor {
         result
     }
 
-    /// Whether `waker` waits already, and need not be left again.
+    /// Whether an earlier `poll_*` call has added `waker`, and the direction is armed.
     fn waits_again(
         &self,
         registration: &Arc<Registration>,
@@ -164,7 +167,7 @@ impl Reactor {
         waits.unwrap_or(false)
     }
 
-    /// Whether a `poll_*` waiter was woken since the last one was told so.
+    /// Whether a waiter of a `poll_*` call was woken since the last call.
     pub(crate) fn take_fired(
         &self,
         registration: &Arc<Registration>,
@@ -176,8 +179,8 @@ impl Reactor {
         fired.unwrap_or(false)
     }
 
-    /// Waits with an entry of its own: `id` names it, and is set by the first call.
-    /// Returns false once the direction has been reported.
+    /// Waits with an entry id that belongs to this waiter. The first call sets it. Returns false
+    /// once the direction has been reported.
     pub(crate) fn wait_entry(
         &self,
         registration: &Arc<Registration>,
@@ -196,8 +199,8 @@ impl Reactor {
                 None => return Ok(false),
             }
         }
-        // Cloned before the borrow, and what it replaces is dropped after it. The old
-        // waker is not woken.
+        // Cloned before the borrow. The waiter that it replaces is dropped after it, and not
+        // woken.
         let id = entry_id.unwrap_or_else(|| self.next_entry_id());
         let mut new = Some(Waiter::new(id, waiter, waker));
         let mut old = None;
@@ -205,7 +208,7 @@ impl Reactor {
             let state = &mut slot.directions[direction as usize];
             old = entry_id.and_then(|known| state.remove(known));
             state.push(new.take().expect("it was made above"));
-            slot.note_waiting();
+            slot.update_waiting();
         });
         drop((old, new));
         result?;
@@ -220,14 +223,14 @@ impl Reactor {
         id
     }
 
-    /// Takes an entry back.
+    /// Removes a waiter.
     pub(crate) fn remove_entry(&self, key: usize, direction: Direction, id: u32) {
         let waiter = {
             let mut slots = self.slots.borrow_mut();
             slot(&mut slots, key).and_then(|slot| {
                 let waiter = slot.directions[direction as usize].remove(id);
                 if slot.registration.reactor.load(Ordering::Relaxed) == self.id {
-                    slot.note_waiting();
+                    slot.update_waiting();
                 }
                 waiter
             })
