@@ -10,8 +10,7 @@ use socket2::{SockAddr, SockRef};
 
 use crate::executor::Executor;
 use crate::hooks::{TaskId, WaitReason};
-use crate::reactor::Reactor;
-use crate::source::{Direction, Registration};
+use crate::reactor::{Direction, Reactor, Registration};
 use crate::task_cell::{TaskSnapshot, WaiterId};
 
 /// The metrics of a runtime since its creation, from
@@ -436,13 +435,13 @@ fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
         }
     };
     if let Some(reactor) = Reactor::get() {
-        reactor.each_wait(&mut |waiter, direction, registration| {
+        reactor.for_each_wait(&mut |who, direction, registration| {
             let (fd, [peer, local]) = (registration.number(), addresses(registration));
             let wait = match direction {
                 Direction::Read => WaitsFor::Read { fd, peer, local },
                 Direction::Write => WaitsFor::Write { fd, peer, local },
             };
-            add(waiter, wait);
+            add(who, wait);
         });
     }
     let now = match executor.virtual_clock {

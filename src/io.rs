@@ -24,8 +24,8 @@ pub use self::block_on::BlockOn;
 pub use self::copy::copy_bidirectional;
 #[cfg(unix)]
 pub use self::stdin::{Stdin, stdin};
+use crate::reactor::{AsRaw, Direction};
 use crate::socket::{Socket, set_nonblocking};
-use crate::source::{AsRaw, Direction};
 
 /// An async adapter for an I/O object that the system can poll: a pipe, a socket, a terminal, an
 /// inotify or perf fd.

@@ -62,7 +62,6 @@ mod schedule;
 #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
 pub mod signal;
 mod socket;
-mod source;
 mod stderr;
 pub mod stream;
 mod sync;
@@ -81,6 +80,6 @@ mod watch;
 pub use blocking::unblock;
 #[cfg(soloist_liar)]
 #[doc(hidden)]
-pub use reactor::liar;
+pub use reactor::lies as liar;
 pub use runtime::{Handle, Runtime, block_on};
 pub use task::{Task, spawn};

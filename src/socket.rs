@@ -1,4 +1,4 @@
-//! What all sockets have in common: try, wait until the reactor reports readiness, try again.
+//! What all sockets have in common: try an operation, wait for readiness, try again.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -11,12 +11,11 @@ use socket2::SockRef;
 use crate::executor;
 use crate::executor::budget;
 use crate::hooks::WaitReason;
-use crate::reactor::{Reactor, Source};
-use crate::source::{AsRaw, Direction, Registration};
+use crate::reactor::{AsRaw, Direction, Reactor, Registration, Source};
 use crate::sync::atomic::Ordering;
-use crate::task_cell::{note, polled_id};
+use crate::task_cell::{WaiterId, note, polled_id};
 
-/// A registered I/O object that its clones share.
+/// A registered I/O object. Clones share it.
 #[derive(Debug)]
 pub(crate) struct Socket<T> {
     source: Arc<Source<T>>,
@@ -31,8 +30,8 @@ impl<T> Clone for Socket<T> {
 }
 
 impl<T: AsRaw + 'static> Socket<T> {
-    /// Takes over an object that is in nonblocking mode already. `what` is for the
-    /// error outside of a runtime.
+    /// Registers an object that is in nonblocking mode already. `what` names the operation in the
+    /// error that is returned outside of a runtime.
     pub(crate) fn new(io: T, what: &str) -> io::Result<Socket<T>> {
         executor::inside_or_error(what)?;
         Ok(Socket {
@@ -40,47 +39,46 @@ impl<T: AsRaw + 'static> Socket<T> {
         })
     }
 
-    /// Adds it to the poller now, and not at the first wait.
+    /// Adds it to the poller now instead of at the first wait.
     pub(crate) fn add(&self) -> io::Result<()> {
         self.source.add()
     }
 }
 
-/// What is known of the reads of an object.
+/// What is known about the reads of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bytes {
-    /// Nothing: the object can be of any type.
+    /// Nothing: the object may be of any type.
     Opaque,
-    /// They have no boundaries.
+    /// They read a stream of bytes.
     #[cfg(unix)]
     Stream,
-    /// They have no boundaries, and a read that returns less than there was room for shows that
-    /// nothing is left.
+    /// They read a stream of bytes, and a read that does not fill the buffer shows that the stream
+    /// is empty.
     DrainedByShortRead,
 }
 
-/// Puts it into nonblocking mode.
+/// Sets nonblocking mode.
 #[cfg(unix)]
 pub(crate) fn set_nonblocking(io: &impl std::os::fd::AsFd) -> io::Result<()> {
     SockRef::from(io).set_nonblocking(true)
 }
 
-/// Puts it into nonblocking mode.
+/// Sets nonblocking mode.
 #[cfg(windows)]
 pub(crate) fn set_nonblocking(io: &impl std::os::windows::io::AsSocket) -> io::Result<()> {
     SockRef::from(io).set_nonblocking(true)
 }
 
 impl<T> Socket<T> {
-    /// Marks it as one for which no task waits.
+    /// Marks it as internal: waits for it do not count when deadlocks are detected.
     #[cfg(all(unix, feature = "signal"))]
     pub(crate) fn set_background(&self) {
         let background = &self.source.registration().background;
         background.store(true, Ordering::Relaxed);
     }
 
-    /// Marks it as shared: other code may use the object, so what was reported of it proves
-    /// nothing.
+    /// Marks it as shared: other code may use the object, so its readiness is not known.
     pub(crate) fn set_shared(&self) {
         self.source.readiness().set_shared();
     }
@@ -89,7 +87,7 @@ impl<T> Socket<T> {
         self.source.get_ref()
     }
 
-    /// Whether both are handles of the same object.
+    /// Whether both are clones of the same socket.
     pub(crate) fn is_same(&self, other: &Socket<T>) -> bool {
         Arc::ptr_eq(&self.source, &other.source)
     }
@@ -102,23 +100,23 @@ impl<T> Socket<T> {
         }
     }
 
-    /// Makes sure that it belongs to this thread. `exclusive`: the caller has it by
-    /// `&mut`, so that a waker which an earlier poll left elsewhere does not count.
+    /// Makes sure that the source belongs to this thread. `exclusive`: the caller has `&mut`
+    /// access, so a waker that an earlier poll has left on another thread does not count.
     fn claim(&self, exclusive: bool) -> io::Result<()> {
         self.source
             .claim(|| Arc::strong_count(&self.source) == 1, exclusive)
     }
 
-    /// After a poll that went through, which may have been pending before: with that its
-    /// wait is over, and does not keep the socket on this thread.
+    /// Called after a poll that has completed. If an earlier poll was pending, its wait is over,
+    /// and no longer keeps the socket on this thread.
     fn settle(&self, exclusive: bool) {
         if exclusive && self.source.is_waited_for() && Arc::strong_count(&self.source) == 1 {
             self.source.note_settled();
         }
     }
 
-    /// Reads bytes into a buffer with so much `room`, or has the task woken if that would
-    /// block.
+    /// Reads into a buffer of `room` bytes. If that would block, the task is woken when the socket
+    /// is readable.
     #[inline]
     pub(crate) fn poll_read(
         &self,
@@ -129,7 +127,7 @@ impl<T> Socket<T> {
         read: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         if bytes != Bytes::Opaque && room == 0 {
-            // The system would wait for a byte that is not read.
+            // The system would wait until there is a byte, without reading it.
             return Poll::Ready(Ok(0));
         }
         let result = ready!(self.poll_io(Direction::Read, cx, exclusive, read));
@@ -142,7 +140,7 @@ impl<T> Socket<T> {
         Poll::Ready(result)
     }
 
-    /// Writes `len` bytes, or has the task woken if that would block.
+    /// Writes `len` bytes. If that would block, the task is woken when the socket is writable.
     #[inline]
     pub(crate) fn poll_write(
         &self,
@@ -152,7 +150,7 @@ impl<T> Socket<T> {
         write: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         if len == 0 {
-            // An empty write never blocks, but it can report an error: always try it.
+            // An empty write never blocks, but it can return an error: always try it.
             self.source.readiness().report(false, true, false);
         }
         let result = ready!(self.poll_io(Direction::Write, cx, exclusive, write));
@@ -162,7 +160,7 @@ impl<T> Socket<T> {
         Poll::Ready(result)
     }
 
-    /// Flushes the object, or has the task woken if that would block.
+    /// Flushes the object. If that would block, the task is woken when the socket is writable.
     #[inline]
     pub(crate) fn poll_flush(
         &self,
@@ -170,13 +168,13 @@ impl<T> Socket<T> {
         exclusive: bool,
         flush: impl FnMut(&T) -> io::Result<()>,
     ) -> Poll<io::Result<()>> {
-        // A socket has nothing to flush, whether or not there is room for a write.
+        // A flush never blocks on a full socket buffer: always try it.
         self.source.readiness().report(false, true, false);
         self.poll_io(Direction::Write, cx, exclusive, flush)
     }
 
-    /// Tries an operation, and has the task woken if it would block. The caller charges the
-    /// budget of the poll for it.
+    /// Tries an operation. If it would block, the task is woken when the direction is ready. The
+    /// caller charges the budget of the poll.
     #[inline]
     pub(crate) fn poll_io<R>(
         &self,
@@ -227,7 +225,7 @@ impl<T> Socket<T> {
         Poll::Pending
     }
 
-    /// Ready once after each report for which a call of this waited.
+    /// Ready once after each event for which a call of this has waited.
     pub(crate) fn poll_ready(
         &self,
         direction: Direction,
@@ -241,16 +239,16 @@ impl<T> Socket<T> {
         self.wait_polled(direction, cx)
     }
 
-    /// Waits until the reactor reports the direction.
-    pub(crate) fn ready(&self, direction: Direction) -> Ready<'_, T> {
-        Ready {
+    /// Waits until the poller reports the direction.
+    pub(crate) fn ready(&self, direction: Direction) -> ReadinessFuture<'_, T> {
+        ReadinessFuture {
             socket: self,
             direction,
             entry: None,
         }
     }
 
-    /// Tries a read or an accept until it does not block.
+    /// Reads or accepts, as soon as that does not block.
     pub(crate) async fn read_with<R>(
         &self,
         read: impl FnMut(&T) -> io::Result<R>,
@@ -258,7 +256,7 @@ impl<T> Socket<T> {
         self.operate(Direction::Read, read).await
     }
 
-    /// Tries a write until it does not block.
+    /// Writes, as soon as that does not block.
     pub(crate) async fn write_with<R>(
         &self,
         write: impl FnMut(&T) -> io::Result<R>,
@@ -284,60 +282,60 @@ impl<T> Socket<T> {
     }
 }
 
-/// Leaves the waker behind, which cannot be taken back. Not generic: one function for all types
-/// of sockets.
+/// Adds a waiter of a `poll_*` call, which cannot be removed. It is not generic, so that all types
+/// of sockets share the code.
 #[inline]
 fn wait_polled(
     registration: &Arc<Registration>,
     direction: Direction,
     waker: &Waker,
 ) -> io::Result<()> {
-    note_wait(registration, direction);
-    if Reactor::wait_alone(registration, direction, waker) {
+    let waiter = note_wait(registration, direction);
+    if Reactor::wait_only(registration, direction, waiter, waker) {
         return Ok(());
     }
-    wait_beside_others(registration, direction, waker)
+    wait_general(registration, direction, waiter, waker)
 }
 
-/// As `wait_polled`, in whatever case.
+/// `wait_polled` in all other cases.
 #[cold]
-fn wait_beside_others(
+fn wait_general(
     registration: &Arc<Registration>,
     direction: Direction,
+    waiter: WaiterId,
     waker: &Waker,
 ) -> io::Result<()> {
     executor::inside_or_error("waiting for a socket")?;
     let reactor = Reactor::get_or_new()?;
-    reactor.wait_polled(registration, direction, polled_id(), waker)
+    reactor.wait_polled(registration, direction, waiter, waker)
 }
 
-fn note_wait(registration: &Registration, direction: Direction) {
+fn note_wait(registration: &Registration, direction: Direction) -> WaiterId {
     let fd = registration.number();
     note(match direction {
         Direction::Read => WaitReason::Read { fd },
         Direction::Write => WaitReason::Write { fd },
-    });
+    })
 }
 
-/// Waits until a direction is reported. It has an entry of its own, which leaves
-/// with it.
+/// Waits until a direction is reported. Its waiter has an entry id of its own, and is removed when
+/// the future is dropped.
 #[derive(Debug)]
-pub(crate) struct Ready<'a, T> {
+pub(crate) struct ReadinessFuture<'a, T> {
     socket: &'a Socket<T>,
     direction: Direction,
-    entry: Option<Entry>,
+    entry: Option<WaitEntry>,
 }
 
-/// Where a wait is written down. Keys are the reactor's own: the same one means another
-/// source elsewhere.
+/// Identifies the waiter of a `ReadinessFuture`. A key is valid only in its reactor.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct WaitEntry {
     reactor: u64,
     key: usize,
-    id: u32,
+    entry_id: u32,
 }
 
-impl<T> Future for Ready<'_, T> {
+impl<T> Future for ReadinessFuture<'_, T> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
@@ -346,20 +344,26 @@ impl<T> Future for Ready<'_, T> {
         let reactor = Reactor::get_or_new()?;
         let registration = self.socket.source.registration();
         let key = registration.key.load(Ordering::Relaxed);
-        let is_here = |entry: Entry| entry.reactor == reactor.id() && entry.key == key;
-        if self.entry.is_some_and(|entry| !is_here(entry)) {
-            // The socket has moved to another reactor, which ends the wait: the caller tries
-            // again.
+        let is_current = |entry: WaitEntry| entry.reactor == reactor.id() && entry.key == key;
+        if self.entry.is_some_and(|entry| !is_current(entry)) {
+            // The socket has moved to another reactor, which ends the wait. The caller tries the
+            // operation again.
             self.entry = None;
             return Poll::Ready(Ok(()));
         }
-        let mut id = self.entry.map(|entry| entry.id);
+        let mut entry_id = self.entry.map(|entry| entry.entry_id);
         let direction = self.direction;
-        let waits = reactor.wait_entry(registration, direction, &mut id, polled_id(), cx.waker());
-        self.entry = id.map(|id| Entry {
+        let waits = reactor.wait_entry(
+            registration,
+            direction,
+            &mut entry_id,
+            polled_id(),
+            cx.waker(),
+        );
+        self.entry = entry_id.map(|entry_id| WaitEntry {
             reactor: reactor.id(),
             key: registration.key.load(Ordering::Relaxed),
-            id,
+            entry_id,
         });
         if waits? {
             note_wait(registration, direction);
@@ -370,12 +374,12 @@ impl<T> Future for Ready<'_, T> {
     }
 }
 
-impl<T> Drop for Ready<'_, T> {
+impl<T> Drop for ReadinessFuture<'_, T> {
     fn drop(&mut self) {
         let Some(entry) = self.entry else { return };
-        // On another thread it stays, until the next report takes it along.
+        // On another thread the waiter stays until the next event removes it.
         if let Some(here) = Reactor::get().filter(|here| here.id() == entry.reactor) {
-            here.leave_entry(entry.key, self.direction, entry.id);
+            here.remove_entry(entry.key, self.direction, entry.entry_id);
         }
     }
 }

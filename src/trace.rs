@@ -53,7 +53,7 @@ mod page;
 mod rows;
 mod whole;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -241,7 +241,7 @@ fn save(
 #[derive(Clone)]
 pub struct Trace {
     events: Vec<Event>,
-    about: HashMap<TaskRef, About>,
+    about: BTreeMap<TaskRef, About>,
     lost: u64,
     end: Duration,
 }

@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use super::AsyncRead;
+use crate::reactor::Direction;
 use crate::socket::Socket;
-use crate::source::Direction;
 
 /// Returns a handle to standard input.
 ///

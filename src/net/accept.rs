@@ -12,8 +12,8 @@ use socket2::{SockAddr, SockRef};
 
 use crate::executor;
 use crate::executor::budget;
+use crate::reactor::{AsRaw, Direction};
 use crate::socket::Socket;
-use crate::source::{AsRaw, Direction};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::time::{Sleep, now, sleep_until};

@@ -5,8 +5,8 @@ use std::ops::Deref;
 
 use socket2::SockRef;
 
+use crate::reactor::AsRaw;
 use crate::socket::Socket;
-use crate::source::AsRaw;
 
 /// A connected socket whose writes fail with `BrokenPipe` when the peer is gone, and raise no
 /// signal.

@@ -14,8 +14,8 @@ use super::resolve::{ToSocketAddrs, resolve};
 use super::sigpipe::NoSigpipe;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf};
 use super::{ErrorContext, IntoStdError};
+use crate::reactor::Direction;
 use crate::socket::Socket;
-use crate::source::Direction;
 
 /// A TCP connection.
 ///

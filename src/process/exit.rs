@@ -6,8 +6,8 @@ use std::process::{Child, ExitStatus};
 use std::task::{Context as TaskContext, Poll, ready};
 
 use super::sigchld::SigchldWait;
+use crate::reactor::Direction;
 use crate::socket::Socket;
-use crate::source::Direction;
 
 /// A child process without its pipes. `Child::try_wait` reaps it, and remembers the status.
 #[derive(Debug)]

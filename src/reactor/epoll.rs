@@ -1,8 +1,7 @@
-//! The Linux wait: one system call on the poller's own epoll, where
-//! `Poller::wait` makes five.
+//! The wait on Linux: one system call on the poller's epoll instance. `Poller::wait` makes five.
 //!
-//! The last millisecond of a timeout, which rustix's wait cannot express, is a timerfd's. It
-//! is edge-triggered and never read.
+//! `epoll_wait` takes whole milliseconds. A timerfd ends the wait for less than one. It is
+//! edge-triggered and never read.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,19 +15,19 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::Event;
-use super::slots::SLOT_KEYS;
-use crate::source::{PollerHandle, add_own};
+use super::event::{Event, MAX_KEY};
+use super::platform::add_own;
+use super::registration::PollerHandle;
 
-/// The key of the timer. Those after it are the poller's own and the notification's.
+/// The key of the timer. The two larger ones are those of the notification and of the poller.
 const TIMER: usize = usize::MAX - 2;
 
-/// As many as are fetched at once; more wait for the next visit.
+/// How many events one wait fetches. The next wait fetches the others.
 const CAPACITY: usize = 1024;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Whole milliseconds, which is what the wait can express.
+/// Rounds down to whole milliseconds.
 fn millis(timeout: Duration) -> Timespec {
     let millis = timeout.as_millis().min(i32::MAX as u128) as i64;
     Timespec {
@@ -39,10 +38,10 @@ fn millis(timeout: Duration) -> Timespec {
 
 pub(super) struct Wait {
     events: Vec<epoll::Event>,
-    /// Made at once: when it is needed, no fd may be free.
+    /// Made in advance: later there may be no free fd.
     timer: OwnedFd,
     /// Whether a wait has set the timer.
-    took_timer: bool,
+    used_timer: bool,
 }
 
 impl Wait {
@@ -53,7 +52,7 @@ impl Wait {
         Ok(Wait {
             events: Vec::with_capacity(CAPACITY),
             timer,
-            took_timer: false,
+            used_timer: false,
         })
     }
 
@@ -65,17 +64,17 @@ impl Wait {
         self.events.clear();
         let timeout = match timeout {
             None => None,
-            // Rounded down: what is left is waited for the next time, with the timer.
+            // Rounded down. The next wait waits for the rest, with the timer.
             Some(timeout) if timeout.is_zero() || timeout >= MILLISECOND => Some(millis(timeout)),
             Some(timeout) => {
                 self.arm_timer(Some(timeout))?;
-                self.took_timer = true;
+                self.used_timer = true;
                 None
             }
         };
         let epoll = poller.poller().as_fd();
         match epoll::wait(epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
-            // A signal: the caller looks at the clock and comes back.
+            // A signal: the caller checks the clock and calls again.
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -98,14 +97,14 @@ impl Wait {
         Ok(())
     }
 
-    /// Whether the last wait has consumed the notification or the timer, which may have been
-    /// meant for a guest runtime.
-    pub(super) fn took_word(&mut self) -> bool {
-        let own = |event: &epoll::Event| event.data.u64() as usize > SLOT_KEYS;
-        std::mem::take(&mut self.took_timer) || self.events.iter().any(own)
+    /// Whether the last wait has consumed the notification or the timer. They may have been meant
+    /// for the host loop of a guest runtime.
+    pub(super) fn consumed_wakeup(&mut self) -> bool {
+        let own = |event: &epoll::Event| event.data.u64() as usize > MAX_KEY;
+        std::mem::take(&mut self.used_timer) || self.events.iter().any(own)
     }
 
-    /// What the last wait has reported of sources.
+    /// The events of sources in the last wait.
     pub(super) fn events(&self) -> impl Iterator<Item = Event> + '_ {
         self.events.iter().filter_map(|event| {
             let key = event.data.u64() as usize;
@@ -113,7 +112,7 @@ impl Wait {
             use epoll::EventFlags as Flags;
             let failed = flags.intersects(Flags::HUP | Flags::ERR);
             let ended = failed || flags.intersects(Flags::RDHUP | Flags::PRI);
-            (key <= SLOT_KEYS).then_some(Event {
+            (key <= MAX_KEY).then_some(Event {
                 key,
                 readable: ended || flags.contains(Flags::IN),
                 writable: failed || flags.contains(Flags::OUT),
@@ -129,10 +128,11 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::source::{Interest, RawSource};
+    use crate::reactor::event::Interest;
+    use crate::reactor::registration::RawSource;
     use crate::sync::atomic::Ordering;
 
-    /// This file and `source/platform.rs` rely on two things: polling stores its keys in the
+    /// This file and `platform.rs` rely on two things: polling stores its keys in the
     /// epoll data, and it deletes what was added without it.
     #[test]
     fn a_source_is_reported_under_its_key_once_until_it_changes() {
@@ -140,7 +140,7 @@ mod tests {
         let mut wait = Wait::new(&poller).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = RawSource::new(ours);
-        let key = SLOT_KEYS - 12_345;
+        let key = MAX_KEY - 12_345;
         let interest = Interest {
             readable: true,
             writable: false,

@@ -1,9 +1,9 @@
-//! A wait that lies, by seed: for the tests, under `cfg(soloist_liar)`.
+//! A wait that injects faults, by seed: for the tests, under `cfg(soloist_liar)`.
 //!
-//! It stands in front of the real one. What it does is what a kernel may do, or a broken
-//! one might: waits that end for nothing, that fail, events that nobody asked for, that
-//! come twice, late, in another order, for a source that is long gone; notifications that
-//! fail, and registrations. It never forgets: what is held back comes later.
+//! It wraps the real wait, and does what a kernel may do, or a broken one might. Waits end without
+//! a reason, or fail. Events are spurious, or arrive twice, late, in another order, or for a source
+//! that has been closed. Notifications and registrations fail. No event is lost: one that is held
+//! back arrives later.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::slots::INDEX_BITS;
-use super::{Event, Reactor, real};
-use crate::source::PollerHandle;
+use super::event::{Event, INDEX_BITS};
+use super::real;
+use super::registration::PollerHandle;
 
 thread_local! {
     static SEED: Cell<u64> = const { Cell::new(0) };
@@ -24,10 +24,10 @@ thread_local! {
 /// A wait is never longer while something is held back.
 const SHORT: Duration = Duration::from_millis(1);
 
-/// Keys that are remembered, to be used when their source is gone.
+/// How many keys are remembered, for events of sources that have been closed.
 const PAST: usize = 16;
 
-/// The kinds of lies.
+/// The kinds of faults.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "hidden")]
 pub enum Lie {
@@ -51,21 +51,16 @@ fn told(lie: Lie) {
     TOLD[lie as usize].fetch_add(1, Ordering::Relaxed);
 }
 
-/// How many lies of each kind have been told so far.
+/// How many faults of each kind there have been.
 pub fn lies() -> [usize; KINDS] {
     TOLD.each_ref().map(|count| count.load(Ordering::Relaxed))
 }
 
-/// The reactor that this thread makes next will lie, if the seed is not 0. Its waits fail
-/// only if they may: a `block_on` panics then, a `turn` returns the error.
+/// The reactor that this thread makes next injects faults, unless the seed is 0. Its waits fail
+/// only if `waits_may_fail`: then a `block_on` panics, and a `turn` returns the error.
 pub fn lie(seed: u64, waits_may_fail: bool) {
     SEED.set(seed);
     WAITS_MAY_FAIL.set(waits_may_fail);
-}
-
-/// How many sources this thread's reactor knows.
-pub fn slots() -> usize {
-    Reactor::get().map_or(0, |reactor| reactor.slots.borrow().len())
 }
 
 /// splitmix64.
@@ -82,7 +77,7 @@ impl Random {
         (self.next() % limit as u64) as usize
     }
 
-    /// Whether to lie this time. An honest one never does.
+    /// True once in `often` calls, and never with the state 0.
     fn one_in(&mut self, often: usize) -> bool {
         self.0 != 0 && self.below(often) == 0
     }
@@ -98,7 +93,7 @@ fn failure(what: &str) -> io::Error {
     io::Error::other(format!("a lie: {what}"))
 }
 
-/// Called before an interest is armed.
+/// Called before a direction is armed.
 pub(super) fn may_register() -> io::Result<()> {
     if REGISTRATIONS.with_borrow_mut(|random| random.one_in(24)) {
         told(Lie::RegistrationFails);
@@ -110,7 +105,7 @@ pub(super) fn may_register() -> io::Result<()> {
 /// The notifications of a reactor, some of which fail.
 #[derive(Debug)]
 pub(super) struct Notifications {
-    /// 0 for honest ones.
+    /// 0 for no faults.
     seed: u64,
     calls: AtomicU64,
 }
@@ -139,10 +134,10 @@ pub(super) struct Wait {
     real: real::Wait,
     random: Random,
     may_fail: bool,
-    /// One lie of a kind in so many.
+    /// The mean number of chances per fault of a kind.
     rarely: usize,
     events: Vec<Event>,
-    /// With the number of waits for which it is held back.
+    /// Events, and for how many waits each is held back.
     held: Vec<(usize, Event)>,
     past: Vec<usize>,
 }
@@ -175,7 +170,7 @@ impl Wait {
             return Err(failure("the wait has failed"));
         }
         if self.random.one_in(self.rarely) {
-            // EINTR is just that: a wait that ends for nothing.
+            // As with EINTR: the wait ends without an event.
             told(Lie::Interrupted);
             return Ok(());
         }
@@ -195,22 +190,22 @@ impl Wait {
         Ok(())
     }
 
-    /// Makes what is reported out of what is true.
+    /// Makes the reported events from the real ones.
     fn report(&mut self) {
         let (random, rarely) = (&mut self.random, self.rarely);
         if random.0 == 0 {
-            // The next number would make it a liar.
+            // Seed 0 injects no faults, and the next number would not be 0.
             self.events.extend(self.real.events());
             return;
         }
-        // What is held back now was so before this wait.
+        // The events that were held back before this wait.
         let mut held = std::mem::take(&mut self.held);
         for event in self.real.events() {
             if !self.past.contains(&event.key) {
                 self.past.push(event.key);
             }
             if let Some((_, late)) = held.iter_mut().find(|(_, late)| late.key == event.key) {
-                // Nothing is forgotten: it comes with what is held back.
+                // It is reported together with the one that is held back.
                 late.readable |= event.readable;
                 late.writable |= event.writable;
                 late.ended |= event.ended;
@@ -240,13 +235,13 @@ impl Wait {
         });
         self.held.append(&mut held);
         if !self.past.is_empty() && random.one_in(rarely) {
-            // Of a source that is there, or was.
+            // For a source that exists, or did.
             told(Lie::Spurious);
             let key = self.past[random.below(self.past.len())];
             self.events.push(made_up(key, random));
         }
         if !self.past.is_empty() && random.one_in(rarely) {
-            // Of another owner of the same slot.
+            // For another generation of the same slot.
             told(Lie::Stale);
             let key = self.past[random.below(self.past.len())];
             let key = key ^ ((1 + random.below(3)) << INDEX_BITS);
@@ -266,8 +261,8 @@ impl Wait {
     }
 
     #[cfg(unix)]
-    pub(super) fn took_word(&mut self) -> bool {
-        self.real.took_word()
+    pub(super) fn consumed_wakeup(&mut self) -> bool {
+        self.real.consumed_wakeup()
     }
 
     pub(super) fn events(&self) -> impl Iterator<Item = Event> + '_ {

@@ -1,17 +1,20 @@
-//! An I/O object of the reactor: its registration, its slot, the thread it belongs to.
+//! An I/O object with its registration, its slot, and the thread that it belongs to.
 
 use std::io;
 use std::sync::Arc;
 
-use super::{Direction, ID, Reactor};
+use super::driver::{ID, Reactor};
+use super::event::Direction;
+use super::platform::AsRaw;
+use super::readiness::Readiness;
+use super::registration::{RawSource, Registration, wrong_thread};
 use crate::panics::Panics;
-use crate::source::{AsRaw, RawSource, Readiness, Registration, elsewhere};
 use crate::sync::atomic::Ordering;
 
-/// A registered I/O object: what sockets and `Async` are made of.
+/// An I/O object and its registration. Sockets and `Async` consist of it.
 #[derive(Debug)]
 pub(crate) struct Source<T> {
-    // Dropped first: the slot goes before the registration that tells where it is.
+    // Dropped first: the slot is freed while the registration still has its key.
     slot: SlotGuard,
     raw: RawSource<T>,
 }
@@ -37,8 +40,8 @@ impl Drop for SlotGuard {
 }
 
 impl<T: AsRaw + 'static> Source<T> {
-    /// A source of this thread's reactor, which is made now if need be. The fd is
-    /// added to the poller when a task first waits for it.
+    /// A source of this thread's reactor. Makes the reactor if there is none. The fd is added to
+    /// the poller when a task first waits for it.
     pub(crate) fn new(io: T) -> io::Result<Source<T>> {
         let reactor = Reactor::get_or_new()?;
         let raw = RawSource::new(io);
@@ -50,7 +53,7 @@ impl<T: AsRaw + 'static> Source<T> {
         })
     }
 
-    /// Adds the fd to the poller now, so that one which cannot be polled is refused.
+    /// Adds the fd to the poller now, which fails if it cannot be polled.
     pub(crate) fn add(&self) -> io::Result<()> {
         let reactor = Reactor::get_or_new()?;
         reactor.with_armed_slot(&self.slot.0, Direction::Read, |_| ())
@@ -72,26 +75,26 @@ impl<T> Source<T> {
         raw.into_inner()
     }
 
-    /// Makes sure that the source belongs to this thread: a look-up and a compare
-    /// in the usual case. A source that does not, and that nothing else uses, moves here;
-    /// `exclusive` says that the caller has proven that by a `&mut`.
+    /// Makes sure that the source belongs to this thread. In the usual case that is a lookup and a
+    /// comparison. A source of another thread moves to this one if nothing else uses it.
+    /// `exclusive`: a `&mut` of the caller proves that.
     #[inline]
     pub(crate) fn claim(&self, unique: impl Fn() -> bool, exclusive: bool) -> io::Result<()> {
-        // A source's reactor has an id, a thread without one has 0.
+        // The reactor of a source is never 0. `ID` is 0 on a thread without a reactor.
         if self.slot.0.reactor.load(Ordering::Relaxed) == ID.get() {
             return Ok(());
         }
         adopt(&self.slot.0, unique(), exclusive)
     }
 
-    /// Notes that the caller, which has the only handle by `&mut`, waits no longer: wakers
-    /// that its earlier polls have left behind no longer count. They stay where they are, for
-    /// a waker alone does not tell whether something else in its task waits, too.
+    /// Notes that the caller, which has `&mut` to the only handle, has stopped waiting. Wakers of
+    /// its earlier polls no longer keep the source on this thread. They are not removed, since
+    /// something else in the same task may wait with the same waker.
     pub(crate) fn note_settled(&self) {
         self.slot.0.waiting.store(false, Ordering::Relaxed);
     }
 
-    /// Whether a task may be waiting for it.
+    /// Whether a task may be waiting for the source.
     pub(crate) fn is_waited_for(&self) -> bool {
         self.slot.0.waiting.load(Ordering::Relaxed)
     }
@@ -102,21 +105,21 @@ impl<T> Source<T> {
     }
 }
 
-/// A source that was elsewhere belongs to this thread from now on.
+/// Moves a source of another thread to this one.
 #[cold]
 fn adopt(registration: &Registration, unique: bool, exclusive: bool) -> io::Result<()> {
     if !unique || (!exclusive && registration.waiting.load(Ordering::Relaxed)) {
-        return Err(elsewhere());
+        return Err(wrong_thread());
     }
     let here = Reactor::get_or_new()?;
     if !exclusive {
-        // Its old thread can be in the middle of an operation, which may clear a readiness
-        // that this thread's reactor has reported.
+        // Its old thread may be in the middle of an operation, which may clear a readiness that
+        // this thread's reactor has set.
         registration.readiness.set_shared();
     }
     if let Some(old) = registration.move_to(here.id())? {
-        // A task may have begun to wait there meanwhile. It is woken when the old reactor
-        // frees the slot.
+        // A task of the old thread may have begun to wait meanwhile. It is woken when the old
+        // reactor frees the slot.
         old.notify()?;
     }
     Ok(())

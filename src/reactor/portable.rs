@@ -1,11 +1,11 @@
-//! The wait everywhere but on Linux: the poller's own.
+//! The wait on systems other than Linux: that of the crate polling.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Event;
-use crate::source::PollerHandle;
+use super::event::Event;
+use super::registration::PollerHandle;
 
 pub(super) struct Wait {
     events: polling::Events,
@@ -28,20 +28,20 @@ impl Wait {
         Ok(())
     }
 
-    /// There is no timer: the foreign loop watches `next_deadline`.
+    /// There is no timer: the host loop uses `next_deadline`.
     #[cfg(unix)]
     pub(super) fn arm_timer(&self, _: Option<Duration>) -> io::Result<()> {
         Ok(())
     }
 
-    /// Whether the last wait may have consumed the notification, which may have been meant for
-    /// a guest runtime. The poller does not say, so: yes.
+    /// Whether the last wait may have consumed the notification, which may have been meant for the
+    /// host loop of a guest runtime. The poller does not tell, so this is always true.
     #[cfg(unix)]
-    pub(super) fn took_word(&mut self) -> bool {
+    pub(super) fn consumed_wakeup(&mut self) -> bool {
         true
     }
 
-    /// What the last wait has reported of sources.
+    /// The events of sources in the last wait.
     pub(super) fn events(&self) -> impl Iterator<Item = Event> + '_ {
         self.events.iter().map(|event| Event {
             key: event.key,

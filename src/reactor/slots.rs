@@ -1,18 +1,18 @@
-//! The sources of a reactor, by the keys that the poller reports.
+//! Slots: the reactor's data about a source, found by the key of an event.
 
+use std::io;
 use std::sync::Arc;
 
 use slab::Slab;
 
+use super::event::{Direction, INDEX_BITS, Interest, MAX_KEY};
+#[cfg(soloist_liar)]
+use super::liar;
+use super::registration::{PollerHandle, Registration};
 use super::waiters::DirectionState;
-use crate::source::Registration;
 use crate::sync::atomic::Ordering;
 
-/// A key holds the index of a slot, and a number that tells its owners apart.
-pub(super) const INDEX_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
-/// Keys beyond this are for the reactor's own fds.
-pub(super) const SLOT_KEYS: usize = usize::MAX >> 1;
-pub(super) const OWNERS: usize = SLOT_KEYS >> INDEX_BITS;
+pub(super) const MAX_GENERATION: usize = MAX_KEY >> INDEX_BITS;
 
 pub(super) struct Slot {
     pub(super) key: usize,
@@ -24,14 +24,14 @@ pub(super) fn index(key: usize) -> usize {
     key & ((1 << INDEX_BITS) - 1)
 }
 
-/// The slot with this key, if its owner is still the same.
+/// The slot with this key. `None` if the slot was freed, even if its index is in use again.
 #[inline]
 pub(super) fn slot(slots: &mut Slab<Slot>, key: usize) -> Option<&mut Slot> {
     let slot = slots.get_mut(index(key))?;
     (slot.key == key).then_some(slot)
 }
 
-/// The slot of this source. The key alone does not prove that: the source may just have moved to
+/// The slot of this source. To compare keys is not enough: the source may just have moved to
 /// another reactor, and keys of different reactors can be equal.
 #[inline]
 pub(super) fn slot_of<'a>(
@@ -47,10 +47,30 @@ impl Slot {
         self.registration.background.load(Ordering::Relaxed)
     }
 
-    /// Only for a source that still belongs to this reactor.
+    /// Stores whether a task waits. Only for a source that still belongs to this reactor.
     #[inline]
-    pub(super) fn note_waiting(&self) {
+    pub(super) fn update_waiting(&self) {
         let waiting = self.directions.iter().any(|one| !one.is_empty());
         self.registration.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Makes the poller report `direction`, in addition to what it reports already.
+    pub(super) fn arm(
+        &mut self,
+        poller: &Arc<PollerHandle>,
+        direction: Direction,
+    ) -> io::Result<()> {
+        if self.directions[direction as usize].armed {
+            return Ok(());
+        }
+        #[cfg(soloist_liar)]
+        liar::may_register()?;
+        let interest = Interest {
+            readable: self.directions[0].armed || direction == Direction::Read,
+            writable: self.directions[1].armed || direction == Direction::Write,
+        };
+        self.registration.modify(poller, self.key, interest)?;
+        self.directions[direction as usize].armed = true;
+        Ok(())
     }
 }

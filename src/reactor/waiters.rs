@@ -2,107 +2,69 @@
 
 use std::task::Waker;
 
-use crate::task_cell::{LocalTask, WaiterId as Who, WakeTarget, polled_task};
-
-pub(super) struct OwnTask(WakeTarget);
-
-impl OwnTask {
-    fn polled(waker: &Waker) -> Option<OwnTask> {
-        polled_task(waker).map(|task| OwnTask(WakeTarget::task(task)))
-    }
-
-    fn is(&self, waker: &Waker) -> bool {
-        self.0.will_wake(waker)
-    }
-
-    fn who(&self) -> Who {
-        self.0.as_task().map_or(0, LocalTask::waiter_id)
-    }
-
-    pub(super) fn wake(self, panics: &mut Panics) {
-        panics.catch(|| self.0.wake());
-    }
-}
 use crate::panics::Panics;
+use crate::task_cell::{WaiterId, WakeTarget, polled_task};
 
-/// Wakers that `poll_*` calls leave behind: beyond this all are woken, and those that
-/// still wait come again. If they are as many again at once, the limit doubles: so many
-/// do wait.
-const POLLED: usize = 32;
+/// The entry id of `poll_*` calls. They share it, since a `poll_*` call cannot take its waiter
+/// back. Other ids belong to one waiter each.
+pub(super) const POLL_ENTRY: u32 = 0;
 
-/// What is to be woken.
-pub(super) enum By {
-    /// A task that waits with its own waker.
-    Task(OwnTask),
-    /// Another waker, and which task has left it, for people to read.
-    Waker(Who, Waker),
+/// How many waiters `poll_*` calls may leave. Then all of them are woken, and those that still
+/// wait come back. If as many are there again at once, the limit doubles, since so many do wait.
+const MAX_POLL_WAITERS: usize = 32;
+
+/// An entry in the list of a direction.
+pub(super) struct Waiter {
+    pub(super) entry_id: u32,
+    /// The task that waits, for dumps. `target` may be the waker of a combinator.
+    pub(super) waiter: WaiterId,
+    pub(super) target: WakeTarget,
 }
 
-impl By {
+impl Waiter {
     /// This may clone the waker, which is user code.
-    pub(super) fn new(who: Who, waker: &Waker) -> By {
-        match OwnTask::polled(waker) {
-            Some(task) => By::Task(task),
-            None => By::Waker(who, waker.clone()),
+    pub(super) fn new(entry_id: u32, waiter: WaiterId, waker: &Waker) -> Waiter {
+        Waiter {
+            entry_id,
+            waiter,
+            target: WakeTarget::new(waker),
         }
     }
 
-    pub(super) fn is(&self, waker: &Waker) -> bool {
-        match self {
-            By::Task(task) => task.is(waker),
-            By::Waker(_, own) => own.will_wake(waker),
-        }
-    }
-
-    fn who(&self) -> Who {
-        match self {
-            By::Task(task) => task.who(),
-            By::Waker(who, _) => *who,
-        }
-    }
-
+    /// This may be user code. A panic in it is caught.
     pub(super) fn wake(self, panics: &mut Panics) {
-        match self {
-            By::Task(task) => task.wake(panics),
-            By::Waker(_, waker) => panics.catch(|| waker.wake()),
-        }
+        panics.catch(|| self.target.wake());
     }
 }
 
 /// A direction: its waiters, and whether the poller reports it.
 #[derive(Default)]
 pub(super) struct DirectionState {
-    /// Mostly the only one: it costs no allocation, and no locked instruction.
-    own: Option<OwnTask>,
+    /// In most cases the only waiter. It needs no allocation.
+    first: Option<Waiter>,
     rest: Option<Box<Rest>>,
-    /// The name of `own`'s entry; 0 for a `poll_*` call.
-    own_id: u32,
-    /// Whether the poller will report this direction as soon as it is, or becomes, ready.
+    /// Whether the poller reports this direction as soon as it is, or becomes, ready.
     pub(super) armed: bool,
-    /// Set when a `poll_*` waiter has been woken, until one of them is told.
+    /// Set when a waiter of a `poll_*` call is woken, until [`Reactor::take_fired`].
+    ///
+    /// [`Reactor::take_fired`]: super::driver::Reactor::take_fired
     pub(super) fired: bool,
 }
 
-/// Kept when it is empty: a direction with several waiters will have several again.
+/// Kept while it is empty: a direction that had several waiters is likely to have several again.
 #[derive(Default)]
 struct Rest {
     list: Vec<Waiter>,
-    /// The reactor's wait before which there were too many `poll_*` waiters.
-    crowded: u32,
-    /// How often `POLLED` has been doubled.
-    doubled: u8,
-}
-
-pub(super) struct Waiter {
-    /// 0 for a `poll_*` call, which cannot take it back.
-    id: u32,
-    pub(super) by: By,
+    /// The number of the reactor's wait before which there were too many `poll_*` waiters.
+    crowded_at: u32,
+    /// How often `MAX_POLL_WAITERS` has been doubled.
+    doublings: u8,
 }
 
 impl DirectionState {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.own.is_none() && self.rest().is_empty()
+        self.first.is_none() && self.rest().is_empty()
     }
 
     #[inline]
@@ -110,106 +72,106 @@ impl DirectionState {
         self.rest.as_ref().map_or(&[], |rest| &rest.list)
     }
 
-    /// Calls `f` for each task that waits, for people to read.
-    pub(super) fn each(&self, f: &mut dyn FnMut(Who)) {
-        self.own.iter().for_each(|own| f(own.who()));
-        self.rest().iter().for_each(|waiter| f(waiter.by.who()));
+    fn iter(&self) -> impl Iterator<Item = &Waiter> {
+        self.first.iter().chain(self.rest())
+    }
+
+    /// Calls `f` for each task that waits, for dumps.
+    pub(super) fn for_each(&self, f: &mut dyn FnMut(WaiterId)) {
+        self.iter().for_each(|waiter| f(waiter.waiter));
+    }
+
+    /// Whether a waiter with this entry id wakes the same task as `waker`. `None` if there is no
+    /// waiter with this id.
+    pub(super) fn has_waker(&self, entry_id: u32, waker: &Waker) -> Option<bool> {
+        let mut same = self
+            .iter()
+            .filter(|waiter| waiter.entry_id == entry_id)
+            .map(|waiter| waiter.target.will_wake(waker));
+        same.next()
+            .map(|first| first || same.any(|is_same| is_same))
     }
 
     /// Whether a `poll_*` call has left this waker.
-    pub(super) fn knows(&self, waker: &Waker) -> bool {
-        self.waits_as(0, waker) == Some(true)
+    pub(super) fn has_poll_waker(&self, waker: &Waker) -> bool {
+        self.has_waker(POLL_ENTRY, waker) == Some(true)
     }
 
-    /// Whether the waiter with this id waits with this waker; `None` if there is none with this
-    /// id. For the id of `poll_*` calls: whether one of them does.
-    pub(super) fn waits_as(&self, id: u32, waker: &Waker) -> Option<bool> {
-        let own = self.own.iter().filter(|_| self.own_id == id);
-        let rest = self.rest().iter().filter(|waiter| waiter.id == id);
-        let mut all = (own.map(|own| own.is(waker))).chain(rest.map(|one| one.by.is(waker)));
-        all.next().map(|first| first || all.any(|is| is))
-    }
-
-    /// Adds the task that is being polled, for a `poll_*` call, if this is its own waker and
-    /// nothing else waits. Returns whether that was so.
+    /// Adds the task that is being polled, for a `poll_*` call, if `waker` is its own and nothing
+    /// else waits. Returns whether that was the case. This runs no user code.
     #[inline]
-    pub(super) fn push_alone(&mut self, waker: &Waker) -> bool {
+    pub(super) fn push_only(&mut self, waiter: WaiterId, waker: &Waker) -> bool {
         if !self.is_empty() {
             return false;
         }
-        self.own = OwnTask::polled(waker);
-        self.own_id = 0;
-        self.own.is_some()
+        self.first = polled_task(waker).map(|task| Waiter {
+            entry_id: POLL_ENTRY,
+            waiter,
+            target: WakeTarget::task(task),
+        });
+        self.first.is_some()
     }
 
-    pub(super) fn push(&mut self, id: u32, by: By) {
-        match by {
-            By::Task(task) if self.own.is_none() => {
-                self.own = Some(task);
-                self.own_id = id;
-            }
-            by => self
-                .rest
-                .get_or_insert_default()
-                .list
-                .push(Waiter { id, by }),
+    pub(super) fn push(&mut self, waiter: Waiter) {
+        if self.first.is_none() {
+            self.first = Some(waiter);
+        } else {
+            self.rest.get_or_insert_default().list.push(waiter);
         }
     }
 
-    pub(super) fn remove(&mut self, id: u32) -> Option<By> {
-        if let Some(own) = self.own.take_if(|_| self.own_id == id) {
-            return Some(By::Task(own));
+    pub(super) fn remove(&mut self, entry_id: u32) -> Option<Waiter> {
+        let is_it = |waiter: &Waiter| waiter.entry_id == entry_id;
+        if let Some(first) = self.first.take_if(|first| is_it(first)) {
+            return Some(first);
         }
         let list = &mut self.rest.as_mut()?.list;
-        let index = list.iter().position(|waiter| waiter.id == id)?;
-        Some(list.swap_remove(index).by)
+        let index = list.iter().position(is_it)?;
+        Some(list.swap_remove(index))
     }
 
-    /// The poller has reported it: returns the task that waits, and moves other waiters to
+    /// The poller has reported the direction. Returns the first waiter, and moves the others to
     /// `others`.
     #[inline]
-    pub(super) fn report(&mut self, others: &mut Vec<Waiter>) -> Option<OwnTask> {
-        let own = self.own.take();
-        self.fired |= own.is_some() && self.own_id == 0;
+    pub(super) fn report(&mut self, others: &mut Vec<Waiter>) -> Option<Waiter> {
+        let is_poll = |waiter: &Waiter| waiter.entry_id == POLL_ENTRY;
+        let first = self.first.take();
+        self.fired |= first.as_ref().is_some_and(is_poll);
         if let Some(rest) = &mut self.rest {
-            self.fired |= rest.list.iter().any(|waiter| waiter.id == 0);
+            self.fired |= rest.list.iter().any(is_poll);
             others.append(&mut rest.list);
         }
-        own
+        first
     }
 
-    /// Takes out what `poll_*` calls have left, if that is too much.
-    pub(super) fn split_crowd(&mut self, waits: u32) -> Vec<Waiter> {
+    /// Takes out the waiters of `poll_*` calls if there are too many. `wait_count` is the number
+    /// of the reactor's last wait.
+    pub(super) fn take_crowd(&mut self, wait_count: u32) -> Vec<Waiter> {
         let Some(rest) = &mut self.rest else {
             return Vec::new();
         };
-        let most = POLLED << rest.doubled;
-        // Mostly there are few of any kind.
-        if rest.list.len() < most || rest.list.iter().filter(|one| one.id == 0).count() < most {
+        let is_poll = |waiter: &Waiter| waiter.entry_id == POLL_ENTRY;
+        let max = MAX_POLL_WAITERS << rest.doublings;
+        // In most cases there are few waiters of any kind.
+        if rest.list.len() < max || rest.list.iter().filter(|one| is_poll(one)).count() < max {
             return Vec::new();
         }
-        if waits.wrapping_sub(rest.crowded) <= 2 {
-            rest.doubled += 1;
+        if wait_count.wrapping_sub(rest.crowded_at) <= 2 {
+            rest.doublings += 1;
         }
-        rest.crowded = waits;
+        rest.crowded_at = wait_count;
         let all = std::mem::take(&mut rest.list).into_iter();
-        let (mut crowd, stay): (Vec<_>, _) = all.partition(|waiter| waiter.id == 0);
-        rest.list = stay;
-        let own = self.own.take_if(|_| self.own_id == 0);
-        crowd.extend(own.map(|task| Waiter {
-            id: 0,
-            by: By::Task(task),
-        }));
+        let (mut crowd, others): (Vec<_>, _) = all.partition(is_poll);
+        rest.list = others;
+        crowd.extend(self.first.take_if(|first| is_poll(first)));
         crowd
     }
 
-    /// Wakes all, for the source is gone.
+    /// Wakes all waiters, since the source is gone.
     pub(super) fn wake_all(self, panics: &mut Panics) {
-        if let Some(own) = self.own {
-            own.wake(panics);
-        }
-        for waiter in self.rest.into_iter().flat_map(|rest| rest.list) {
-            waiter.by.wake(panics);
+        let rest = self.rest.into_iter().flat_map(|rest| rest.list);
+        for waiter in self.first.into_iter().chain(rest) {
+            waiter.wake(panics);
         }
     }
 }

@@ -64,17 +64,17 @@ impl Guest {
                     // Zero would disarm the timer.
                     wait.max(Duration::from_nanos(1))
                 });
-                reactor.take_word();
+                reactor.take_consumed_wakeup();
                 reactor.arm_timer(wait);
                 if executor.is_anything_ready() || executor.has_messages() || is_readable(reactor) {
-                    reactor.tell_guest();
+                    reactor.notify_host();
                 }
             }
             None => {
                 // This runtime's wait may have consumed the guest's wakeup: forward it.
                 let host = Reactor::get().filter(|reactor| reactor.has_guest());
-                if let Some(reactor) = host.filter(|reactor| reactor.take_word()) {
-                    reactor.tell_guest();
+                if let Some(reactor) = host.filter(|reactor| reactor.take_consumed_wakeup()) {
+                    reactor.notify_host();
                 }
             }
         }

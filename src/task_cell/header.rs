@@ -443,10 +443,6 @@ impl LocalTask {
         self.header().remote
     }
 
-    pub(crate) fn waiter_id(&self) -> WaiterId {
-        self.header().waiter_id()
-    }
-
     /// Its key in the registry. Main has none.
     #[inline]
     pub(crate) fn slot(&self) -> Option<usize> {
@@ -745,15 +741,6 @@ impl WakeTarget {
             Target::Task(Some(task)) => task.wake(),
             Target::Task(None) => {}
             Target::Waker(waker) => waker.wake(),
-        }
-    }
-
-    /// The task, if it is one without a waker.
-    #[inline]
-    pub(crate) fn as_task(&self) -> Option<&LocalTask> {
-        match &self.0 {
-            Target::Task(task) => task.as_ref(),
-            Target::Waker(_) => None,
         }
     }
 }

@@ -1,13 +1,13 @@
-//! What differs between systems: how a source is registered with the poller, and how another
-//! thread ends the poller's wait.
+//! What depends on the system: how a source is registered with the poller, and how another thread
+//! ends the wait.
 //!
-//! On Linux sources are edge-triggered: a report leaves the registration as it is, so that the
-//! steady state makes no system call. polling does not ask for `RDHUP`, without which a short
-//! read could not be told from the end of the stream. So sources are added with rustix, on the
-//! poller's own fd; polling deletes them. The wait is rustix's, too. polling's notifier would work
-//! only once there, since only polling's own wait renews it. So there is an eventfd.
+//! On Linux sources are edge-triggered: an event leaves the registration as it is, so the steady
+//! state makes no system call. polling does not ask for `RDHUP`, and without that a short read
+//! cannot be distinguished from the end of the stream. So sources are added with rustix, on the
+//! poller's own fd, and deleted by polling. The wait is that of rustix, too. The notifier of
+//! polling would work only once, since only the wait of polling resets it. So there is an eventfd.
 //!
-//! Elsewhere sources are one-shot: a report ends the registration's interest.
+//! On other systems sources are one-shot: an event ends the registration's interest.
 
 #![expect(
     unsafe_code,
@@ -18,12 +18,30 @@ use std::io;
 
 use polling::Poller;
 
-/// The directions that the poller is to report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Interest {
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
+use super::event::Interest;
+
+#[cfg(unix)]
+mod raw {
+    pub(crate) use std::os::fd::{AsFd as AsRaw, BorrowedFd as Borrowed, RawFd as Raw};
+
+    pub(in super::super) fn number(io: &impl AsRaw) -> Raw {
+        std::os::fd::AsRawFd::as_raw_fd(&io.as_fd())
+    }
 }
+
+#[cfg(windows)]
+mod raw {
+    pub(crate) use std::os::windows::io::{
+        AsSocket as AsRaw, BorrowedSocket as Borrowed, RawSocket as Raw,
+    };
+
+    pub(in super::super) fn number(io: &impl AsRaw) -> Raw {
+        std::os::windows::io::AsRawSocket::as_raw_socket(&io.as_socket())
+    }
+}
+
+pub(crate) use self::raw::{AsRaw, Borrowed};
+pub(super) use self::raw::{Raw, number};
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
 mod edge {
@@ -34,8 +52,8 @@ mod edge {
 
     use super::{Interest, Poller, io};
 
-    /// Whether a report ends a registration's interest.
-    pub(crate) const ONE_SHOT: bool = false;
+    /// Whether an event ends the interest of a registration.
+    pub(in super::super) const ONE_SHOT: bool = false;
 
     /// The key of the eventfd. `usize::MAX` is the poller's own.
     const NOTIFICATION: usize = usize::MAX - 1;
@@ -76,14 +94,14 @@ mod edge {
         Ok(())
     }
 
-    /// Adds an fd of the reactor's own, which reports every change once and is never read.
-    pub(crate) fn add_own(poller: &Poller, fd: &OwnedFd, key: usize) -> io::Result<()> {
+    /// Adds an fd of the reactor itself. It reports each change once, and is never read.
+    pub(in super::super) fn add_own(poller: &Poller, fd: &OwnedFd, key: usize) -> io::Result<()> {
         let data = EventData::new_u64(key as u64);
         epoll::add(poller.as_fd(), fd, data, EventFlags::IN | EventFlags::ET)?;
         Ok(())
     }
 
-    /// Ends the wait of the poller, from any thread.
+    /// Ends the wait of the poller. It works on any thread.
     pub(in super::super) struct Notification(OwnedFd);
 
     impl Notification {
@@ -104,29 +122,28 @@ mod edge {
 mod one_shot {
     use polling::{Event, PollMode};
 
-    use super::super::raw;
-    use super::{Interest, Poller, io};
+    use super::{Borrowed, Interest, Poller, io};
 
-    /// Whether a report ends a registration's interest.
-    pub(crate) const ONE_SHOT: bool = true;
+    /// Whether an event ends the interest of a registration.
+    pub(in super::super) const ONE_SHOT: bool = true;
 
     /// # Safety
     ///
     /// The fd must be deleted from the poller before it is closed.
     pub(in super::super) unsafe fn add(
         poller: &Poller,
-        fd: raw::Borrowed<'_>,
+        fd: Borrowed<'_>,
         key: usize,
         interest: Interest,
     ) -> io::Result<()> {
         let event = Event::new(key, interest.readable, interest.writable);
-        // SAFETY: the caller promises what polling asks for.
+        // SAFETY: the caller promises that the fd is deleted before it is closed.
         unsafe { poller.add_with_mode(&fd, event, PollMode::Oneshot) }
     }
 
     pub(in super::super) fn modify(
         poller: &Poller,
-        fd: raw::Borrowed<'_>,
+        fd: Borrowed<'_>,
         key: usize,
         interest: Interest,
     ) -> io::Result<()> {
@@ -134,7 +151,7 @@ mod one_shot {
         poller.modify_with_mode(fd, event, PollMode::Oneshot)
     }
 
-    /// Ends the wait of the poller, from any thread.
+    /// Ends the wait of the poller. It works on any thread.
     pub(in super::super) struct Notification;
 
     impl Notification {
@@ -149,10 +166,6 @@ mod one_shot {
 }
 
 #[cfg(all(target_os = "linux", not(soloist_portable)))]
-pub(super) use edge::{Notification, add, modify};
-#[cfg(all(target_os = "linux", not(soloist_portable)))]
-pub(crate) use edge::{ONE_SHOT, add_own};
+pub(super) use self::edge::{Notification, ONE_SHOT, add, add_own, modify};
 #[cfg(not(all(target_os = "linux", not(soloist_portable))))]
-pub(crate) use one_shot::ONE_SHOT;
-#[cfg(not(all(target_os = "linux", not(soloist_portable))))]
-pub(super) use one_shot::{Notification, add, modify};
+pub(super) use self::one_shot::{Notification, ONE_SHOT, add, modify};

@@ -1,25 +1,25 @@
 //! Whether an operation of a source is worth a system call.
 //!
-//! Each direction is ready from the start. An operation that would block clears it, and so does
-//! a read that shows that a stream is empty. A report of the reactor sets it again. All accesses
-//! are relaxed: a source belongs to one thread.
+//! Both directions are ready at first. An operation that would block clears its direction, and so
+//! does a read that shows that a stream is empty. An event of the poller sets it again. All
+//! accesses are relaxed, since a source belongs to one thread.
 
-use super::Direction;
+use super::event::Direction;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 #[derive(Debug)]
 pub(crate) struct Readiness {
     /// The directions that are ready, and `ENDED`.
     bits: AtomicU8,
-    /// Set if other code may use the source, too: then the bits prove nothing. An operation is
-    /// always tried, and each wait arms the direction anew. Never cleared. It is not one of the
+    /// Set if other code may use the source, too. Then the bits prove nothing: an operation is
+    /// always tried, and each wait arms its direction anew. Never cleared. It is not one of the
     /// bits, since a thread that takes the source over sets it while the old thread may still
     /// change those.
     shared: AtomicBool,
 }
 
 /// Set when the end of a stream, an error or urgent data was reported. From then on a short
-/// read does not show that the stream is empty. Never cleared, except when the source moves.
+/// read does not show that the stream is empty. Cleared only when the source moves.
 const ENDED: u8 = 1 << 2;
 
 const BOTH: u8 = Direction::Read.bit() | Direction::Write.bit();
@@ -32,7 +32,7 @@ impl Readiness {
         }
     }
 
-    /// The source moves to another reactor, which has reported nothing of it.
+    /// The source moves to another reactor, which has not reported anything yet.
     pub(super) fn reset(&self) {
         self.bits.store(BOTH, Relaxed);
     }
@@ -54,8 +54,8 @@ impl Readiness {
         self.bits.load(Relaxed) & direction.bit() != 0 || self.is_shared()
     }
 
-    /// The reactor has reported these directions. `ended`: with the end of the stream, an
-    /// error, or urgent data.
+    /// The poller has reported these directions. `ended`: with the end of the stream, an error,
+    /// or urgent data.
     #[inline]
     pub(crate) fn report(&self, readable: bool, writable: bool, ended: bool) {
         let mut bits = self.bits.load(Relaxed);
@@ -78,11 +78,11 @@ impl Readiness {
             .store(self.bits.load(Relaxed) & !direction.bit(), Relaxed);
     }
 
-    /// A read of a stream has returned `n` bytes of the `room` that there was. If it could
-    /// have returned more, the stream is empty.
+    /// A read of a stream has returned `n` bytes into a buffer of `room` bytes. If `n` is less,
+    /// the stream is empty.
     ///
-    /// What arrives later is reported. After a report of the end, a short read proves nothing:
-    /// the end is there, and is not reported again.
+    /// Data that arrives later causes an event. Once the end was reported, a short read proves
+    /// nothing, since the end is not reported again.
     #[inline]
     pub(crate) fn note_read(&self, n: usize, room: usize) {
         if n > 0 && n < room && self.bits.load(Relaxed) & ENDED == 0 {

@@ -1,0 +1,332 @@
+//! An fd that is registered with a poller only while its owner holds it open.
+//!
+//! # Invariants
+//!
+//! * **\[OPEN\]** `Registration::fd` is open, and the same open file, from
+//!   [`RawSource::new`] until its `DeregisterGuard` has been dropped: the `RawSource`
+//!   holds the I/O object, hands out only `&T`, and drops the guard first. The object's type
+//!   is `'static`, so an object that is forgotten stays open for ever.
+//! * **\[GONE\]** After the guard has been dropped (`RegistrationState::Closed`) the fd is
+//!   registered nowhere, and no method of `Registration` uses the number again. The lock of
+//!   `state` decides this, so a late request about an old event cannot affect the next owner of
+//!   the number.
+//! * Modifying and deleting use the number that was registered, never a later
+//!   `as_fd()`, which a type may answer differently.
+
+#![expect(
+    unsafe_code,
+    reason = "room 2: polling asks for a promise that a source is deleted before it is closed"
+)]
+
+use std::fmt;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
+use polling::Poller;
+
+use super::event::Interest;
+use super::fork::Process;
+use super::platform::{self, AsRaw, Borrowed, Notification, Raw};
+use super::readiness::Readiness;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, lock};
+
+/// The poller of one reactor, and the process that made it.
+pub(super) struct PollerHandle {
+    poller: ManuallyDrop<Poller>,
+    notification: Notification,
+    /// Never 0, never reused.
+    pub(super) id: u64,
+    process: Process,
+    /// Keys of sources that other threads have dropped or taken over. The reactor frees their
+    /// slots.
+    orphans: Mutex<Vec<usize>>,
+    /// Set after a push, cleared before the orphans are taken.
+    orphaned: AtomicBool,
+}
+
+impl PollerHandle {
+    pub(super) fn new(id: u64) -> io::Result<PollerHandle> {
+        let poller = Poller::new()?;
+        Ok(PollerHandle {
+            notification: Notification::new(&poller)?,
+            poller: ManuallyDrop::new(poller),
+            id,
+            process: Process::current()?,
+            orphans: Mutex::new(Vec::new()),
+            orphaned: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn poller(&self) -> &Poller {
+        &self.poller
+    }
+
+    /// Ends the wait. It works on any thread.
+    pub(super) fn notify(&self) -> io::Result<()> {
+        self.notification.notify(&self.poller)
+    }
+
+    /// False in the child of a fork: the epoll instance is still the parent's.
+    pub(super) fn is_ours(&self) -> bool {
+        self.process.is_current()
+    }
+
+    /// Leaves the key of a slot for the reactor, which frees it.
+    fn orphan(&self, key: usize) {
+        lock(&self.orphans).push(key);
+        self.orphaned.store(true, Ordering::Release);
+    }
+
+    /// The keys that were left since the last call.
+    pub(super) fn take_orphans(&self) -> Vec<usize> {
+        if self.orphaned.swap(false, Ordering::Acquire) {
+            std::mem::take(&mut *lock(&self.orphans))
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+impl Drop for PollerHandle {
+    fn drop(&mut self) {
+        // In the child of a fork, polling would deregister its own fds from the parent's epoll
+        // instance. They are left open instead.
+        if self.is_ours() {
+            // SAFETY: it is dropped only here, and not used after this.
+            unsafe { ManuallyDrop::drop(&mut self.poller) }
+        }
+    }
+}
+
+impl fmt::Debug for PollerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PollerHandle")
+            .field("id", &self.id)
+            .finish()
+    }
+}
+
+/// Where a source is registered.
+#[derive(Debug)]
+enum RegistrationState {
+    /// Not registered yet.
+    Unregistered,
+    /// With this poller, under the key of the registration.
+    Registered(Arc<PollerHandle>),
+    /// The owner has given the fd up. [GONE]
+    Closed,
+}
+
+/// The reactor's view of a source: all of it but the I/O object.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    fd: Raw,
+    state: Mutex<RegistrationState>,
+    /// The reactor that the source belongs to. It is written under the lock of `state`, when a
+    /// source moves to another thread.
+    pub(super) reactor: AtomicU64,
+    /// Its key there; 0 while it is not registered. It is written under the lock of
+    /// `state`. Keys of different reactors can be equal.
+    pub(crate) key: AtomicUsize,
+    /// Whether a task waits for it in that reactor.
+    pub(super) waiting: AtomicBool,
+    pub(super) readiness: Readiness,
+    /// Set for internal sources. A runtime in which tasks wait for nothing else is deadlocked.
+    pub(crate) background: AtomicBool,
+}
+
+impl Registration {
+    fn new(fd: Raw) -> Registration {
+        Registration {
+            fd,
+            state: Mutex::new(RegistrationState::Unregistered),
+            reactor: AtomicU64::new(0),
+            key: AtomicUsize::new(0),
+            waiting: AtomicBool::new(false),
+            readiness: Readiness::new(),
+            background: AtomicBool::new(false),
+        }
+    }
+
+    /// The number of the fd, for dumps. Another object may have that number by now.
+    pub(crate) fn number(&self) -> i64 {
+        self.fd as i64
+    }
+
+    /// Calls `f` with the fd, unless its owner has given it up. `f` must not use the reactor.
+    pub(crate) fn with_fd<R>(&self, f: impl FnOnce(Borrowed<'_>) -> R) -> Option<R> {
+        let state = lock(&self.state);
+        if matches!(*state, RegistrationState::Closed) {
+            return None;
+        }
+        // SAFETY: the state is not `Closed`, and the lock is held: open [OPEN].
+        Some(f(unsafe { Borrowed::borrow_raw(self.fd) }))
+    }
+
+    /// Registers the source with the poller of the reactor that it belongs to, under `key`.
+    pub(super) fn add(
+        &self,
+        poller: &Arc<PollerHandle>,
+        key: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        match &*state {
+            RegistrationState::Closed => return Err(closed()),
+            // Another thread has taken it over.
+            _ if self.reactor.load(Ordering::Relaxed) != poller.id => return Err(wrong_thread()),
+            RegistrationState::Registered(_) => return Err(wrong_thread()),
+            RegistrationState::Unregistered => {}
+        }
+        // SAFETY: the fd is open, since the state is not `Closed` [OPEN]. `DeregisterGuard` deletes
+        // it under this lock before it is closed [GONE].
+        unsafe {
+            let fd = Borrowed::borrow_raw(self.fd);
+            platform::add(poller.poller(), fd, key, interest).map_err(registered_already)?;
+        }
+        self.key.store(key, Ordering::Relaxed);
+        *state = RegistrationState::Registered(poller.clone());
+        Ok(())
+    }
+
+    /// Makes the poller report `interest` from now on. It also reports what is ready already.
+    pub(super) fn modify(
+        &self,
+        poller: &PollerHandle,
+        key: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let state = lock(&self.state);
+        match &*state {
+            RegistrationState::Closed => Err(closed()),
+            RegistrationState::Registered(now)
+                if now.id == poller.id && self.key.load(Ordering::Relaxed) == key =>
+            {
+                // SAFETY: the state is `Registered`, and the lock is held: open [OPEN].
+                let fd = unsafe { Borrowed::borrow_raw(self.fd) };
+                platform::modify(poller.poller(), fd, key, interest)
+            }
+            RegistrationState::Registered(_) | RegistrationState::Unregistered => {
+                Err(wrong_thread())
+            }
+        }
+    }
+
+    /// Makes it a source of another reactor. Returns the poller of the old one, which has to free
+    /// the slot.
+    pub(super) fn move_to(&self, reactor: u64) -> io::Result<Option<Arc<PollerHandle>>> {
+        let mut state = lock(&self.state);
+        if let RegistrationState::Registered(poller) = &*state {
+            if !poller.is_ours() {
+                return Err(io::Error::other(
+                    "the socket was registered before a fork: it cannot be waited for in the \
+                     child process",
+                ));
+            }
+            self.delete(poller)?;
+            poller.orphan(self.key.load(Ordering::Relaxed));
+        }
+        self.key.store(0, Ordering::Relaxed);
+        self.waiting.store(false, Ordering::Relaxed);
+        self.readiness.reset();
+        self.reactor.store(reactor, Ordering::Relaxed);
+        match std::mem::replace(&mut *state, RegistrationState::Unregistered) {
+            RegistrationState::Registered(old) => Ok(Some(old)),
+            RegistrationState::Unregistered | RegistrationState::Closed => Ok(None),
+        }
+    }
+
+    /// Leaves the slot for its reactor, which frees it.
+    pub(super) fn orphan(&self) {
+        if let RegistrationState::Registered(poller) = &*lock(&self.state) {
+            poller.orphan(self.key.load(Ordering::Relaxed));
+        }
+    }
+
+    /// The caller holds the lock and has seen `RegistrationState::Registered`.
+    fn delete(&self, poller: &PollerHandle) -> io::Result<()> {
+        // SAFETY: the state is `Registered`, and the lock is held: open [OPEN].
+        let fd = unsafe { Borrowed::borrow_raw(self.fd) };
+        poller.poller().delete(fd)
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the socket has been closed")
+}
+
+/// Adds advice to the error of a second registration.
+fn registered_already(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::AlreadyExists {
+        return error;
+    }
+    io::Error::new(
+        error.kind(),
+        "the file descriptor is registered already, by another object of this thread: use that \
+         one, or a duplicate (`try_clone`)",
+    )
+}
+
+pub(super) fn wrong_thread() -> io::Error {
+    io::Error::other(
+        "the socket belongs to another thread: only a socket without clones, for which \
+         nobody waits there, moves to the thread that uses it",
+    )
+}
+
+/// Ends the registration when the owner gives the fd up.
+#[derive(Debug)]
+struct DeregisterGuard(Arc<Registration>);
+
+impl Drop for DeregisterGuard {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        // The close alone is not enough, since a duplicate of the fd keeps the entry alive. In the
+        // child of a fork the entry is the parent's, and stays.
+        match &*state {
+            RegistrationState::Registered(poller) if poller.is_ours() => {
+                // It fails only if there is no entry, which is harmless.
+                let _ = self.0.delete(poller);
+            }
+            _ => {}
+        }
+        *state = RegistrationState::Closed;
+    }
+}
+
+/// An I/O object and its registration.
+#[derive(Debug)]
+pub(super) struct RawSource<T> {
+    // Dropped first: deleted, then closed. [OPEN]
+    guard: DeregisterGuard,
+    io: T,
+}
+
+impl<T: AsRaw + 'static> RawSource<T> {
+    pub(super) fn new(io: T) -> RawSource<T> {
+        let registration = Registration::new(platform::number(&io));
+        RawSource {
+            guard: DeregisterGuard(Arc::new(registration)),
+            io,
+        }
+    }
+}
+
+impl<T> RawSource<T> {
+    pub(super) fn get_ref(&self) -> &T {
+        &self.io
+    }
+
+    pub(super) fn registration(&self) -> &Arc<Registration> {
+        &self.guard.0
+    }
+
+    /// Ends the registration and gives the I/O object back.
+    pub(super) fn into_inner(self) -> T {
+        let RawSource { guard, io } = self;
+        drop(guard);
+        io
+    }
+}
