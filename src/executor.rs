@@ -1,4 +1,4 @@
-//! The executor of one thread: its tasks, its ready queue, its timers.
+//! The executor of one runtime: its tasks, its ready queue, its timers. A thread may have several.
 //!
 //! [`Runtime`](crate::Runtime) runs the loop; this room holds what the loop works on, and
 //! everything that a task needs of the runtime in which it runs.
@@ -15,6 +15,7 @@
 //! * `deadlines.rs`: timers, the clock, and the wait.
 //! * `state.rs`: [`Executor`], what all of these work on.
 //! * `registry.rs`: the tasks that have a future in place.
+//! * `foreign.rs`: tasks that wait for another crate's reactor, which hold a virtual clock.
 //! * `park.rs`: going idle, on the thread or in the reactor.
 //! * `timers.rs`: the deadline heap.
 //! * `budget.rs`: how much a poll may complete, and how long tasks run between two visits.

@@ -435,13 +435,13 @@ fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
         }
     };
     if let Some(reactor) = Reactor::get() {
-        reactor.for_each_wait(&mut |who, direction, registration| {
+        reactor.for_each_wait(&mut |waiter, direction, registration| {
             let (fd, [peer, local]) = (registration.number(), addresses(registration));
             let wait = match direction {
                 Direction::Read => WaitsFor::Read { fd, peer, local },
                 Direction::Write => WaitsFor::Write { fd, peer, local },
             };
-            add(who, wait);
+            add(waiter, wait);
         });
     }
     let now = match executor.virtual_clock {

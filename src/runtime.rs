@@ -111,7 +111,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     Runtime::new().block_on(future)
 }
 
-/// One thread's executor: its tasks, its clock, its queue.
+/// A runtime: tasks, a clock, and a ready queue, on one thread.
 ///
 /// It stays on its thread (`!Send`); a [`Handle`] reaches it from others. Dropping it
 /// drops all its tasks, inside of it: their destructors may use it, but what they

@@ -9,6 +9,8 @@
 //! * `cell.rs`: the stage with the future or the output, and the transitions below.
 //! * `handle.rs`: [`JoinRef`], what a task's handle holds.
 //! * `owner.rs`: [`Owner`], the proof of being on the executor's thread.
+//! * `state.rs`, `label.rs`, `wait_kinds.rs`: the states, a task's name, what a task waits for.
+//! * `snapshot.rs`: what a task is doing at this moment.
 //!
 //! The room knows no executor. A cell reaches one through [`Schedule`] and [`Remote`].
 //!

@@ -8,7 +8,7 @@
     unix,
     expect(
         unsafe_code,
-        reason = "room 2: the drop of a source must know the process that made it"
+        reason = "the drop of a source must know the process that made it"
     )
 )]
 

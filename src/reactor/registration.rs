@@ -15,7 +15,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "room 2: polling asks for a promise that a source is deleted before it is closed"
+    reason = "polling asks for a promise that a source is deleted before it is closed"
 )]
 
 use std::fmt;

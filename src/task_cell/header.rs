@@ -113,7 +113,7 @@ pub(super) struct Header {
     pub(super) refs: RefCounts,
     /// [THREAD]
     pub(super) state: Cell<State>,
-    /// Set while the task is in the ready queue, and for ever once it is over. [THREAD]
+    /// Set while the task is queued or has yielded, and for ever once it is over. [THREAD]
     pub(super) queued: Cell<bool>,
     /// Cleared when the handle detaches or is dropped: nothing will take the output. [THREAD]
     pub(super) held: Cell<bool>,
