@@ -13,34 +13,31 @@ use crate::panics::Payload;
 use crate::sync::thread_local;
 use crate::task_cell::{LocalTask, Message, Schedule, SharedTask};
 
-/// The executors of a thread. Without a destructor: so it is there in the destructors of other
-/// thread-locals, too, and an access is cheap. What is entered when the thread ends (in
-/// `process::exit`) stays, and the list is empty when the last executor is closed.
-struct Executors {
-    /// The one that is entered.
-    current: RefCell<ManuallyDrop<Option<Rc<Executor>>>>,
-    /// All that have not been closed.
-    all: RefCell<ManuallyDrop<Vec<Weak<Executor>>>>,
+/// The executor that is entered on a thread.
+type Current = RefCell<ManuallyDrop<Option<Rc<Executor>>>>;
+
+thread_local! {
+    /// Without a destructor: so it is there in the destructors of other thread-locals, too, and an
+    /// access is cheap. What is entered when the thread ends, in `process::exit`, stays.
+    static CURRENT: Current = const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
 thread_local! {
-    static EXECUTORS: Executors = const { Executors {
-        current: RefCell::new(ManuallyDrop::new(None)),
-        all: RefCell::new(ManuallyDrop::new(Vec::new())),
-    } };
+    /// All executors of the thread that have not been closed, for [`cancel`].
+    static ALL: RefCell<Vec<Weak<Executor>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `f` with the executor that is entered on this thread, if one is. It calls no user code:
 /// the place is borrowed meanwhile.
-#[inline]
+#[inline(always)]
 pub(super) fn with<R>(f: impl FnOnce(&Executor) -> R) -> Option<R> {
-    EXECUTORS.with(|executors| executors.current.borrow().as_deref().map(f))
+    CURRENT.with(|current| current.borrow().as_deref().map(f))
 }
 
 /// The executor that is entered on this thread.
 #[inline]
 pub(crate) fn try_current() -> Option<Rc<Executor>> {
-    EXECUTORS.with(|executors| Option::clone(&executors.current.borrow()))
+    CURRENT.with(|current| Option::clone(&current.borrow()))
 }
 
 /// As [`try_current`]. Panics outside of a runtime.
@@ -100,29 +97,27 @@ fn outside(what: &str) -> String {
     )
 }
 
-/// From now on [`cancel`] finds the executor.
+/// From now on [`cancel`] finds the executor, unless the thread is ending.
 pub(super) fn register(executor: &Rc<Executor>) {
     let executor = Rc::downgrade(executor);
-    EXECUTORS.with(|executors| executors.all.borrow_mut().push(executor));
+    let _ = ALL.try_with(|all| all.borrow_mut().push(executor));
 }
 
 pub(super) fn unregister(executor: &Rc<Executor>) {
     let is_other = |other: &Weak<Executor>| other.as_ptr() != Rc::as_ptr(executor);
-    EXECUTORS.with(|executors| {
-        let mut all = executors.all.borrow_mut();
-        all.retain(is_other);
-        if all.is_empty() {
-            **all = Vec::new();
-        }
-    });
+    let _ = ALL.try_with(|all| all.borrow_mut().retain(is_other));
 }
 
 /// The executor of this thread with this id, unless it is closed.
 fn find(id: u64) -> Option<Rc<Executor>> {
-    EXECUTORS.with(|executors| {
-        let all = executors.all.borrow();
-        let mut all = all.iter().filter_map(Weak::upgrade);
-        all.find(|executor| executor.id() == id)
+    let current = try_current().filter(|executor| executor.id() == id);
+    current.or_else(|| {
+        let find = |all: &RefCell<Vec<Weak<Executor>>>| {
+            let all = all.borrow();
+            let mut all = all.iter().filter_map(Weak::upgrade);
+            all.find(|executor| executor.id() == id)
+        };
+        ALL.try_with(find).ok().flatten()
     })
 }
 
@@ -137,7 +132,7 @@ pub(crate) fn cancel(task: &LocalTask) -> Option<Payload> {
     match find(task.executor()) {
         Some(executor) if is_current(task.executor()) => executor.cancel(task),
         Some(executor) => executor.cancel_from_outside(task),
-        // It is closed, so there is no registry any more.
+        // It is closed, or the thread is ending.
         None => {
             let panic = task.cancel();
             task.wake_joiner();
@@ -231,6 +226,6 @@ impl Drop for Leave {
 #[inline]
 fn replace(executor: Option<Rc<Executor>>) -> Option<Rc<Executor>> {
     let executor = ManuallyDrop::new(executor);
-    let outer = EXECUTORS.with(|executors| executors.current.replace(executor));
+    let outer = CURRENT.with(|current| current.replace(executor));
     ManuallyDrop::into_inner(outer)
 }

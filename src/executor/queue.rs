@@ -105,7 +105,10 @@ impl Executor {
     pub(crate) fn append_deferred(&self) {
         let mut yielded = self.yielded.borrow_mut();
         if !yielded.is_empty() {
-            self.ready.borrow_mut().extend(yielded.drain(..));
+            let mut ready = self.ready.borrow_mut();
+            for task in yielded.drain(..) {
+                ready.push_back(task);
+            }
         }
         drop(yielded);
         if !self.deferred.borrow().is_empty() {
