@@ -68,7 +68,8 @@ thread() {
         ln -s "$runtime" /usr/lib/$library || impossible "cannot write to /usr/lib/rustlib"
     fi
     export RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTFLAGS="-Zsanitizer=thread --cfg soloist_liar"
-    export TSAN_OPTIONS="suppressions=$root/.ci/tsan.supp halt_on_error=1"
+    # die_after_fork: a test forks, and its child starts threads.
+    export TSAN_OPTIONS="suppressions=$root/.ci/tsan.supp halt_on_error=1 die_after_fork=0"
     (cd .ci/engine && SOLOIST_LIES=1..201 /usr/bin/cargo test \
         -Z build-std=std,panic_abort,panic_unwind,test \
         --target $target --target-dir "$out/thread" -- "${tests[@]}")
