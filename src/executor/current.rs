@@ -17,18 +17,18 @@ use crate::task_cell::{LocalTask, Message, Schedule, SharedTask};
 type Current = RefCell<ManuallyDrop<Option<Rc<Executor>>>>;
 
 thread_local! {
-    /// Without a destructor: so it is there in the destructors of other thread-locals, too, and an
-    /// access is cheap. What is entered when the thread ends, in `process::exit`, stays.
+    /// It has no destructor, so the destructors of other thread-locals can use it, and an access is
+    /// cheap. An executor that is entered when the thread ends, in `process::exit`, is leaked.
     static CURRENT: Current = const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
 thread_local! {
-    /// All executors of the thread that have not been closed, for [`cancel`].
+    /// The executors of the thread that have not been closed, for [`cancel`].
     static ALL: RefCell<Vec<Weak<Executor>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `f` with the executor that is entered on this thread, if one is. It calls no user code:
-/// the place is borrowed meanwhile.
+/// Calls `f` with the executor that is entered on this thread, if one is. `f` must call no user
+/// code, since `CURRENT` is borrowed meanwhile.
 #[inline(always)]
 pub(super) fn with<R>(f: impl FnOnce(&Executor) -> R) -> Option<R> {
     CURRENT.with(|current| current.borrow().as_deref().map(f))
@@ -110,15 +110,15 @@ pub(super) fn unregister(executor: &Rc<Executor>) {
 
 /// The executor of this thread with this id, unless it is closed.
 fn find(id: u64) -> Option<Rc<Executor>> {
-    let current = try_current().filter(|executor| executor.id() == id);
-    current.or_else(|| {
-        let find = |all: &RefCell<Vec<Weak<Executor>>>| {
-            let all = all.borrow();
-            let mut all = all.iter().filter_map(Weak::upgrade);
-            all.find(|executor| executor.id() == id)
-        };
-        ALL.try_with(find).ok().flatten()
-    })
+    if let Some(current) = try_current().filter(|executor| executor.id() == id) {
+        return Some(current);
+    }
+    let find = |all: &RefCell<Vec<Weak<Executor>>>| {
+        let all = all.borrow();
+        let mut all = all.iter().filter_map(Weak::upgrade);
+        all.find(|executor| executor.id() == id)
+    };
+    ALL.try_with(find).ok().flatten()
 }
 
 /// Drops the future of a task of this thread now, inside of its executor, or at the end of the
@@ -130,7 +130,7 @@ pub(crate) fn cancel(task: &LocalTask) -> Option<Payload> {
         return task.cancel();
     }
     match find(task.executor()) {
-        Some(executor) if is_current(task.executor()) => executor.cancel(task),
+        Some(executor) if executor.is_current() => executor.cancel(task),
         Some(executor) => executor.cancel_from_outside(task),
         // It is closed, or the thread is ending.
         None => {

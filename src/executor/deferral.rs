@@ -26,8 +26,9 @@ pub(crate) fn yield_polled(waker: &Waker) -> bool {
 }
 
 impl Executor {
+    /// Has `waker` woken at the end of the generation.
     #[cold]
-    pub(super) fn defer(&self, waker: &Waker) {
+    fn defer(&self, waker: &Waker) {
         let will_wake = |last: &WakeTarget| last.will_wake(waker);
         if self.deferred.borrow().last().is_some_and(will_wake) {
             return;

@@ -27,7 +27,7 @@ impl Executor {
 
     /// A task of this executor was woken on another thread, or while it was not entered. Returns
     /// the task if nothing of this crate was to wake it: then another crate has.
-    pub(super) fn wake_remote(&self, task: SharedTask) -> Option<LocalTask> {
+    fn wake_remote(&self, task: SharedTask) -> Option<LocalTask> {
         match self.owner.queue_remote(&task) {
             Some(task) => {
                 self.counts.wakes_remote.add(1);
@@ -90,7 +90,7 @@ impl Executor {
     }
 
     #[cold]
-    pub(super) fn shuffle_ready(&self, count: usize, order: &Order) {
+    fn shuffle_ready(&self, count: usize, order: &Order) {
         let mut ready = self.ready.borrow_mut();
         let generation = &mut ready.make_contiguous()[..count];
         order.shuffle(generation);
@@ -117,7 +117,7 @@ impl Executor {
     }
 
     #[cold]
-    pub(super) fn wake_deferred(&self) {
+    fn wake_deferred(&self) {
         let mut panics = Panics::default();
         for target in self.deferred.take() {
             panics.catch(|| target.wake());
@@ -140,7 +140,7 @@ impl Executor {
     }
 
     #[cold]
-    pub(super) fn read_filled_inbox(&self) {
+    fn read_filled_inbox(&self) {
         let mut messages = self.messages.take();
         let most = self.messages_left.get();
         self.remote.inbox().take(most, &mut messages);

@@ -43,7 +43,7 @@ impl Executor {
         handle
     }
 
-    pub(super) fn register(&self, task: LocalTask) {
+    fn register(&self, task: LocalTask) {
         if self.is_closed.get() {
             // There is a handle, which keeps what the destructor panics with.
             let panic = task.cancel();
@@ -95,7 +95,7 @@ impl Executor {
     }
 
     #[inline(always)]
-    pub(super) fn run(&self, task: &LocalTask, main: &mut dyn FnMut() -> bool) -> Step {
+    fn run(&self, task: &LocalTask, main: &mut dyn FnMut() -> bool) -> Step {
         let (panic, was_polled) = match task.run() {
             Ran::Pending => {
                 self.counts.polls.add(1);
@@ -124,7 +124,7 @@ impl Executor {
     }
 
     /// The task is over: removes it from the registry, and wakes what awaits its end.
-    pub(super) fn retire(&self, task: &LocalTask) {
+    fn retire(&self, task: &LocalTask) {
         let registered = task
             .slot()
             .and_then(|slot| self.tasks.borrow_mut().remove(slot));
@@ -142,12 +142,7 @@ impl Executor {
     }
 
     #[cold]
-    pub(super) fn run_timed(
-        &self,
-        watch: &Watch,
-        task: &LocalTask,
-        main: &mut dyn FnMut() -> bool,
-    ) -> Step {
+    fn run_timed(&self, watch: &Watch, task: &LocalTask, main: &mut dyn FnMut() -> bool) -> Step {
         let start = Instant::now();
         let step = self.run(task, main);
         let took = start.elapsed();

@@ -199,7 +199,7 @@ impl<F: Future, S> TaskCell<F, S> {
             // SAFETY: on the executor's thread, since a cell is reached only through a
             // `LocalRef` [THREAD]; DROPPING, so the future is in place [STAGE] and nothing else
             // touches it [PINNED]. Both callers have just set DROPPING, and set a state without
-            // a future right after this, also if the destructor panics: so it is dropped once.
+            // a future right after this, even if the destructor panics. So the drop happens once.
             unsafe { ManuallyDrop::drop(&mut (*self.stage.get()).future) }
         }))
         .err()

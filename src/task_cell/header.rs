@@ -22,9 +22,9 @@ use crate::panics::Payload;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread_local;
 
-/// Identifies a task in what is shown to people, in the wait lists of timers and sources; 0 for
-/// none. A thread may have several runtimes, so it is made of both numbers. Nothing else depends
-/// on it.
+/// Identifies a task in the wait lists of timers and sources, for the task dump; 0 for none. It is
+/// computed from the task's number and the id of its runtime, since a thread may have several
+/// runtimes. Nothing but the dump depends on it.
 pub(crate) type WaiterId = u32;
 
 /// What other threads send to an executor.

@@ -108,6 +108,6 @@ fn read_to_end(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Strin
 /// Fails a test that needs a program that is not installed: a test that checked nothing must not
 /// pass.
 #[track_caller]
-pub(crate) fn skip_without(program: &str) {
+pub(crate) fn fail_without(program: &str) {
     panic!("there is no {program}: install it, or leave this test out with `--skip`");
 }

@@ -19,7 +19,7 @@ use smol_hyper::rt::FuturesIo;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::{spawn, testing, time};
 
-use crate::programs::{KillOnDrop, Output, WATCHDOG, example, run, skip_without};
+use crate::programs::{KillOnDrop, Output, WATCHDOG, example, fail_without, run};
 use crate::support::watchdog;
 
 /// The example, for its timers.
@@ -173,7 +173,7 @@ fn random_bytes(length: usize) -> Vec<u8> {
 fn curl(args: &[&str]) -> Option<Output> {
     let found = Command::new("curl").arg("--version").output();
     if found.is_err() {
-        skip_without("curl");
+        fail_without("curl");
         return None;
     }
     let mut command = Command::new("curl");
@@ -265,7 +265,7 @@ fn wrk_gets_an_answer_to_each_request() {
         let mut command = Command::new("wrk");
         command.args(["-t1", "-c50", "-d1s", "--timeout", "20s", &url]);
         let Ok(output) = command.output() else {
-            skip_without("wrk");
+            fail_without("wrk");
             return;
         };
         let text = String::from_utf8(output.stdout).unwrap();

@@ -11,7 +11,7 @@ use rcgen::{
 };
 use socket2::{Domain, Socket, Type};
 
-use crate::programs::{KillOnDrop, Output, example, run, skip_without};
+use crate::programs::{KillOnDrop, Output, example, fail_without, run};
 use crate::support::watchdog;
 
 /// Starts a server for each certificate and prints their ports. All serve the same pages.
@@ -116,7 +116,7 @@ impl Servers {
         python.args(["-c", SERVER]).arg(&dir).args(names);
         python.stdin(Stdio::piped()).stdout(Stdio::piped());
         let Ok(python) = python.spawn() else {
-            skip_without("python3");
+            fail_without("python3");
             let _ = fs::remove_dir_all(dir);
             return None;
         };

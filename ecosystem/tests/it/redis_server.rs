@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 
-use crate::programs::{KillOnDrop, example, skip_without};
+use crate::programs::{KillOnDrop, example, fail_without};
 use crate::support::watchdog;
 
 /// A Redis server for one test, on a loopback port, without files.
@@ -24,7 +24,7 @@ impl RedisServer {
             .output()
             .is_err()
         {
-            skip_without("redis-server");
+            fail_without("redis-server");
             return None;
         }
         // Another program may take the port before the server does.

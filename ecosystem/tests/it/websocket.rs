@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use crate::programs::{KillOnDrop, example, skip_without};
+use crate::programs::{KillOnDrop, example, fail_without};
 use crate::support::watchdog;
 
 /// Starts a chat server and runs a script with its address in `URL`. Skips the test if Python or its
@@ -15,7 +15,7 @@ fn with_chat(script: &'static str) {
             .args(["-c", "import websockets.asyncio.client"])
             .output();
         if !probe.is_ok_and(|probe| probe.status.success()) {
-            skip_without("python3 with websockets");
+            fail_without("python3 with websockets");
             return;
         }
         let mut server = example("websocket_chat");
