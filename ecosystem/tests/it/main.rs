@@ -18,6 +18,8 @@ mod https;
 mod hyper_in_memory;
 #[cfg(unix)]
 mod redis_server;
+#[cfg(unix)]
+mod servers;
 mod virtual_time;
 #[cfg(unix)]
 mod websocket;
