@@ -13,3 +13,7 @@ pub mod testing {}
 
 #[doc = include_str!("../docs/when-one-thread-is-not-enough.md")]
 pub mod when_one_thread_is_not_enough {}
+
+// Its code uses other crates. ecosystem/clients compiles it.
+#[cfg_attr(not(doctest), doc = include_str!("../docs/ecosystem.md"))]
+pub mod ecosystem {}

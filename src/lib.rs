@@ -23,6 +23,7 @@
 //! [`process`]: https://docs.rs/soloist/latest/soloist/process/
 //! [guide]: mod@guide
 //! [when one thread is not enough]: guide::when_one_thread_is_not_enough
+//! [other crates]: guide::ecosystem
 //! [come from Python's asyncio]: guide::coming_from_asyncio
 //! [a wake-up]: guide::a_wake_up
 //! [docs/benchmarks.md]: https://docs.rs/crate/soloist/latest/source/docs/benchmarks.md
