@@ -55,6 +55,8 @@ mod slow;
 mod sources;
 #[cfg(unix)]
 mod stdin;
+#[cfg(unix)]
+mod stdout;
 mod streams;
 mod stress;
 mod stuck;
