@@ -39,7 +39,7 @@ pub use self::abort::AbortHandle;
 pub(crate) use self::abort::RemoteControl;
 pub use self::group::{Spawner, TaskGroup};
 pub use self::join_set::JoinSet;
-pub use self::local::LocalKey;
+pub use self::local::{AccessError, LocalKey};
 pub use self::tracker::{TaskTracker, TrackerSpawner};
 use crate::executor;
 pub use crate::hooks::TaskId;

@@ -42,6 +42,7 @@ use crate::task_cell::{WakeTarget, note};
 ///     }
 /// });
 /// ```
+#[derive(Default)]
 pub struct TaskTracker {
     tracker: Rc<Tracker>,
 }
@@ -220,7 +221,9 @@ impl Tracker {
     fn forget(&self, number: u64) {
         let task = self.running.tasks.borrow_mut().remove(&number);
         // What it panicked with is reported.
-        task.map(Task::detach);
+        if let Some(task) = task {
+            task.detach();
+        }
         if !self.running.is_empty() {
             return;
         }
@@ -282,14 +285,6 @@ impl Drop for WaitIdle<'_> {
             .key
             .map(|key| self.tracker.waiters.borrow_mut().remove(key));
         drop(waiter);
-    }
-}
-
-impl Default for TaskTracker {
-    fn default() -> Self {
-        TaskTracker {
-            tracker: Rc::default(),
-        }
     }
 }
 
