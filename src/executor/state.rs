@@ -16,7 +16,7 @@ use super::timers::Timers;
 use crate::clock::{OwnedClock, Simulation};
 use crate::counts::Counts;
 use crate::schedule::SharedOrder;
-use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::task_cell::{LocalTask, MainTask, Message, Owner, Remote, WakeTarget};
 use crate::watch::Watch;
 
@@ -27,6 +27,15 @@ pub(crate) struct Settings {
     pub(crate) simulation: Simulation,
     pub(crate) inspect: bool,
     pub(crate) warn_slow: Option<Duration>,
+}
+
+/// What can act on an executor from outside.
+#[derive(Debug)]
+pub(super) struct ExternalCounts {
+    /// How many `ExternalRef`s there are.
+    pub(super) refs: AtomicUsize,
+    /// How many tasks handles have spawned.
+    pub(super) spawned: AtomicU64,
 }
 
 /// Everything of a runtime that its own thread uses.
@@ -66,7 +75,7 @@ pub(crate) struct Executor {
     /// If times are measured.
     pub(super) watch: Option<Box<Watch>>,
     /// Handles and jobs: made for the first.
-    pub(super) external: OnceCell<Arc<AtomicUsize>>,
+    pub(super) external: OnceCell<Arc<ExternalCounts>>,
     /// Where in the registry the last search for a task that can still be woken ended.
     pub(super) external_waker_hint: Cell<usize>,
     pub(crate) virtual_clock: Option<OwnedClock>,

@@ -17,6 +17,7 @@ mod connect;
 mod copy;
 mod destructors;
 mod echo;
+mod either;
 mod examples;
 #[cfg(feature = "testing")]
 mod explore;
@@ -28,6 +29,7 @@ mod group;
 mod guest;
 mod hostile;
 mod inspect;
+mod join_set;
 #[cfg(soloist_liar)]
 mod liar;
 mod listeners;
@@ -53,6 +55,8 @@ mod slow;
 mod sources;
 #[cfg(unix)]
 mod stdin;
+#[cfg(unix)]
+mod stdout;
 mod streams;
 mod stress;
 mod stuck;
@@ -69,6 +73,7 @@ mod threads;
 mod timers;
 #[cfg(feature = "trace")]
 mod trace;
+mod tracker;
 mod udp;
 #[cfg(unix)]
 mod unix;

@@ -18,6 +18,7 @@ mod https;
 mod hyper_in_memory;
 #[cfg(unix)]
 mod redis_server;
+mod select;
 #[cfg(unix)]
 mod servers;
 mod virtual_time;
