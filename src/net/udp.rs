@@ -1,9 +1,9 @@
 //! UDP sockets.
 
-use std::convert::identity;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::inner;
 use super::resolve::{ToSocketAddrs, resolve};
 use super::{ErrorContext, IntoStdError, try_each};
 use crate::socket::Socket;
@@ -55,7 +55,7 @@ use crate::socket::Socket;
 /// ```
 #[derive(Clone)]
 pub struct UdpSocket {
-    socket: Socket<std::net::UdpSocket>,
+    socket: Socket<inner::UdpSocket>,
 }
 
 impl UdpSocket {
@@ -190,7 +190,7 @@ impl UdpSocket {
     ///
     /// See [`UdpSocket`].
     pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let receive = |io: &std::net::UdpSocket| ignore_reset(io.recv_from(buf));
+        let receive = |io: &inner::UdpSocket| ignore_reset(io.recv_from(buf));
         self.socket.read_with(receive).await
     }
 
@@ -245,7 +245,7 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let peek = |io: &std::net::UdpSocket| ignore_reset(io.peek_from(buf));
+        let peek = |io: &inner::UdpSocket| ignore_reset(io.peek_from(buf));
         self.socket.read_with(peek).await
     }
 
@@ -537,8 +537,9 @@ impl UdpSocket {
 }
 
 impl_socket!(
-    UdpSocket, std::net::UdpSocket, "`UdpSocket::bind`",
-    from_std: Socket::new, into_std: identity
+    UdpSocket(inner::UdpSocket), std::net::UdpSocket, "`UdpSocket::bind`",
+    from_std: |socket, what| inner::new_socket(inner::system(socket), what),
+    into_std: inner::into_system
 );
 
 /// Tries a receive again that failed because an earlier datagram found no receiver.

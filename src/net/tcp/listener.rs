@@ -1,6 +1,5 @@
 //! TCP listeners.
 
-use std::convert::identity;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,6 +10,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::TcpStream;
 use crate::net::accept::{ACCEPTING, Acceptor};
+use crate::net::inner;
 use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
 use crate::time::Sleep;
 
@@ -32,7 +32,7 @@ use crate::time::Sleep;
 /// ```
 #[derive(Clone)]
 pub struct TcpListener {
-    socket: Acceptor<std::net::TcpListener>,
+    socket: Acceptor<inner::TcpListener>,
 }
 
 impl TcpListener {
@@ -102,7 +102,7 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.socket.accept(convert).await
+        self.socket.accept(accept).await
     }
 
     /// Returns a [`Stream`] of the connections. It never ends.
@@ -199,15 +199,17 @@ impl TcpListener {
 }
 
 impl_socket!(
-    TcpListener, std::net::TcpListener, "`TcpListener::bind`",
-    from_std: Acceptor::new, into_std: identity
+    TcpListener(inner::TcpListener), std::net::TcpListener, "`TcpListener::bind`",
+    from_std: |listener, what| {
+        inner::new_socket(inner::system(listener), what).map(Acceptor::new)
+    },
+    into_std: inner::into_system
 );
 
-fn convert(stream: socket2::Socket, peer: SockAddr) -> io::Result<(TcpStream, SocketAddr)> {
-    // Some systems return no address if the connection is gone already.
-    let peer = peer.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
-    let stream = TcpStream::from_nonblocking(stream.into(), ACCEPTING)?;
-    Ok((stream, peer))
+fn accept(listener: &inner::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = inner::accept(listener)?;
+    let socket = inner::new_socket(stream, ACCEPTING)?;
+    Ok((TcpStream { socket }, peer))
 }
 
 /// The stream that [`TcpListener::incoming`] returns.
@@ -234,7 +236,7 @@ impl Stream for Incoming<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let listener = &self.listener.socket;
-        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, convert));
+        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, accept));
         Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
     }
 }
