@@ -6,8 +6,6 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Type};
-
 pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
 use super::connect::first_to_connect;
 use super::inner;
@@ -91,14 +89,10 @@ impl TcpStream {
     }
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = socket2::Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        socket.set_nonblocking(true)?;
+        let stream = inner::open_stream(address)?;
         // Fails outside of a runtime, before anything is sent to the peer.
-        let stream = TcpStream::from_nonblocking(socket.into(), "`TcpStream::connect`")?;
+        let socket = inner::new_socket(stream, "`TcpStream::connect`")?;
+        let stream = TcpStream { socket };
         match stream.get_ref().start_to_connect(address) {
             Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
             result => result?,
@@ -430,7 +424,7 @@ impl TcpStream {
 
 impl_socket!(
     TcpStream(inner::TcpStream), std::net::TcpStream, "`TcpStream::try_from`",
-    from_std: |stream, what| inner::new_socket(inner::system(NoSigpipe::new(stream)), what),
+    from_std: |stream, what| inner::adopt(NoSigpipe::new(stream), what),
     into_std: |stream: inner::TcpStream| inner::into_system(stream).into_inner()
 );
 

@@ -200,9 +200,7 @@ impl TcpListener {
 
 impl_socket!(
     TcpListener(inner::TcpListener), std::net::TcpListener, "`TcpListener::bind`",
-    from_std: |listener, what| {
-        inner::new_socket(inner::system(listener), what).map(Acceptor::new)
-    },
+    from_std: |listener, what| inner::adopt(listener, what).map(Acceptor::new),
     into_std: inner::into_system
 );
 
@@ -344,10 +342,17 @@ impl TcpListenerBuilder {
     /// See [`TcpListenerBuilder`].
     pub async fn bind(self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         let listen = |address| self.listen(address);
-        TcpListener::try_from(try_each(resolve(address).await?, "listening at", listen)?)
+        let listener = try_each(resolve(address).await?, "listening at", listen)?;
+        let socket = Acceptor::new(inner::new_socket(listener, "`TcpListener::bind`")?);
+        Ok(TcpListener { socket })
     }
 
-    fn listen(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    fn listen(&self, address: SocketAddr) -> io::Result<inner::TcpListener> {
+        let only_v6 = self.only_v6 == Some(true);
+        let simulated = inner::listen(address, self.backlog, only_v6, self.reuse_port);
+        if let Some(listener) = simulated {
+            return listener;
+        }
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         // Like std. On Windows the option would let another process take over the port.
@@ -361,7 +366,8 @@ impl TcpListenerBuilder {
         }
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
-        Ok(socket.into())
+        socket.set_nonblocking(true)?;
+        Ok(inner::system(socket.into()))
     }
 }
 
