@@ -16,7 +16,7 @@
 //! * `state.rs`: [`Executor`], what all of these work on.
 //! * `registry.rs`: the tasks that have a future in place.
 //! * `foreign.rs`: tasks that wait for another crate's reactor, which hold a virtual clock.
-//! * `hosts.rs`: the simulated hosts that tasks belong to.
+//! * `processes.rs`, `hosts.rs`: the simulated hosts that tasks belong to.
 //! * `park.rs`: going idle, on the thread or in the reactor.
 //! * `timers.rs`: the deadline heap.
 //! * `budget.rs`: how much a poll may complete, and how long tasks run between two visits.
@@ -43,11 +43,13 @@ mod foreign;
 mod foreign_off;
 #[cfg(feature = "testing")]
 mod hosts;
-#[cfg(not(feature = "testing"))]
-mod hosts_off;
 mod lifecycle;
 mod orphan;
 mod park;
+#[cfg(feature = "testing")]
+mod processes;
+#[cfg(not(feature = "testing"))]
+mod processes_off;
 mod queue;
 mod registry;
 mod state;
@@ -63,8 +65,8 @@ pub(crate) use self::deferral::{poll_socket_budget, poll_timer_budget, yield_pol
 pub(crate) use self::external::ExternalRef;
 #[cfg(feature = "testing")]
 pub(crate) use self::hosts::ProcessId;
-#[cfg(not(feature = "testing"))]
-pub(crate) use self::hosts_off::ProcessId;
 pub(crate) use self::orphan::orphaned;
+#[cfg(not(feature = "testing"))]
+pub(crate) use self::processes_off::ProcessId;
 pub(crate) use self::state::{Executor, Settings};
 pub(crate) use self::tasks::{Step, report_panic};
