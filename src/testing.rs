@@ -12,7 +12,9 @@
 //! The guide has a page on how to use them together: [testing](crate::guide::testing).
 
 mod explore;
+mod faults;
 pub mod net;
+mod transcript;
 
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
