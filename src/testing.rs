@@ -14,7 +14,10 @@
 mod explore;
 mod faults;
 pub mod net;
+mod shrink;
+mod simulate;
 mod transcript;
+mod world;
 
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
@@ -22,6 +25,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 pub use self::explore::{Explored, Outcome, explore};
+pub use self::simulate::simulate;
+pub use self::world::World;
 use crate::clock::{self, PATIENCE, VirtualClock};
 use crate::executor::timers::saturating_add;
 use crate::executor::{self, Executor};

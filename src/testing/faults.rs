@@ -37,7 +37,7 @@ const KINDS: [(FaultKind, &str); 7] = [
 pub(crate) struct Place {
     pub(crate) from: IpAddr,
     pub(crate) to: IpAddr,
-    /// The number of the connection, 0 for datagrams.
+    /// The number of the connection between the two hosts, from 1 on. 0 for datagrams.
     pub(crate) connection: u64,
     /// The number of the message from `from` to `to`.
     pub(crate) message: u64,

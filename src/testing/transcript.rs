@@ -38,12 +38,22 @@ impl Transcript {
 
     /// Returns a line for each event.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        for index in 0..lock(&self.events).len() {
-            // Writing to a `String` does not fail.
-            let _ = writeln!(text, "{}", self.line(index).unwrap_or_default());
-        }
-        text
+        self.lines(0)
+    }
+
+    /// Returns the lines of the last events, and how many there are before them.
+    pub(crate) fn end(&self, most: usize) -> String {
+        let first = lock(&self.events).len().saturating_sub(most);
+        let before = match first {
+            0 => String::new(),
+            _ => format!("(after {first} other events)\n"),
+        };
+        before + &self.lines(first)
+    }
+
+    fn lines(&self, first: usize) -> String {
+        let lines = (first..).map_while(|index| self.line(index));
+        lines.map(|line| line + "\n").collect()
     }
 
     /// Returns the line of an event, if there are so many.

@@ -49,6 +49,8 @@ mod runtime;
 mod send;
 #[cfg(all(unix, feature = "signal"))]
 mod signal;
+#[cfg(feature = "testing")]
+mod simulate;
 mod slow;
 mod sources;
 #[cfg(unix)]
