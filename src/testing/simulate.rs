@@ -109,7 +109,7 @@ struct Simulation {
 
 impl Plan {
     fn faults(&self) -> Faults {
-        Faults::with(self.seed, self.allowed.as_ref())
+        Faults::new(self.seed, self.allowed.as_ref())
     }
 
     fn runtime(&self, patience: Duration) -> Runtime {

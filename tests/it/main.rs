@@ -35,7 +35,6 @@ mod metrics;
 mod moves;
 mod net;
 #[cfg(feature = "testing")]
-mod net_in_memory;
 mod order;
 mod panics;
 #[cfg(all(unix, feature = "process"))]
