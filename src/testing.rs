@@ -7,12 +7,13 @@
 //!
 //! * [`block_on`] runs a test with a virtual clock, which [`advance`] moves manually.
 //! * [`explore`] runs a test with many schedules, and stops at the first seed that fails.
-//! * [`net`] is an in-memory network, with latency, partitions and resets.
+//! * [`simulate`] runs a test in a simulated world: hosts and a network, with faults by seed.
 //!
 //! The guide has a page on how to use them together: [testing](crate::guide::testing).
 
 mod explore;
 mod faults;
+mod shrink;
 mod simulate;
 mod transcript;
 pub(crate) mod world;

@@ -184,6 +184,8 @@ pub(crate) struct Simulation {
     /// could still happen.
     pub(crate) patience: Option<Duration>,
     pub(crate) budget_clock: Option<BudgetClock>,
+    /// The seed of a simulated world, outside of which nothing can wake a task.
+    pub(crate) world: Option<u64>,
 }
 
 /// How long a test waits in real time when the runtime knows of no event that could still happen.
@@ -202,14 +204,21 @@ impl Simulation {
 
     pub(crate) fn clock(&self) -> Option<OwnedClock> {
         let is_virtual = self.clock == Clock::Virtual;
-        is_virtual.then(|| Box::new(VirtualClock::new(self.auto_advance, self.patience)))
+        is_virtual.then(|| {
+            let is_closed = self.world.is_some();
+            Box::new(VirtualClock::new(
+                self.auto_advance,
+                self.patience,
+                is_closed,
+            ))
+        })
     }
 
     pub(crate) fn order(&self) -> Option<SharedOrder> {
         // A virtual clock is for tests, so the order of their polls is recorded.
         let is_virtual = self.clock == Clock::Virtual;
         let schedule = self.schedule.or(is_virtual.then_some(Schedule::Fifo));
-        schedule.map(|schedule| Rc::new(Order::new(schedule)))
+        schedule.map(|schedule| Rc::new(Order::new(schedule, self.world)))
     }
 }
 
@@ -222,6 +231,8 @@ pub(crate) struct VirtualClock {
     pub(crate) auto_advance: AutoAdvance,
     /// How long to wait in real time when the runtime knows of no event that could still happen.
     pub(crate) patience: Option<Duration>,
+    /// Whether a [`Handle`](crate::Handle) is known to stay on this thread.
+    pub(crate) is_closed: bool,
     /// The calls of `advance` that have not completed.
     wanted: RefCell<Vec<Wanted>>,
     next_id: Cell<u64>,
@@ -235,10 +246,11 @@ struct Wanted {
 }
 
 impl VirtualClock {
-    pub(crate) fn new(auto_advance: AutoAdvance, patience: Option<Duration>) -> VirtualClock {
+    fn new(auto_advance: AutoAdvance, patience: Option<Duration>, is_closed: bool) -> VirtualClock {
         VirtualClock {
             auto_advance,
             patience,
+            is_closed,
             wanted: RefCell::new(Vec::new()),
             next_id: Cell::new(1),
         }

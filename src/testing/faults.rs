@@ -119,12 +119,8 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn new(seed: u64) -> Faults {
-        Faults::with(seed, None)
-    }
-
     /// Allows only these faults, or all of them.
-    pub(crate) fn with(seed: u64, allowed: Option<&Allowed>) -> Faults {
+    pub(crate) fn new(seed: u64, allowed: Option<&Allowed>) -> Faults {
         Faults {
             seed,
             allowed: allowed.map(|allowed| allowed.0.iter().copied().collect()),

@@ -48,6 +48,8 @@ mod runtime;
 mod send;
 #[cfg(all(unix, feature = "signal"))]
 mod signal;
+#[cfg(feature = "testing")]
+mod simulate;
 mod slow;
 mod sources;
 #[cfg(unix)]
