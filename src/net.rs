@@ -24,9 +24,15 @@
 ///
 /// `from_std` makes the field `socket` from std's type, in nonblocking mode. `into_std` turns the
 /// object in that field into std's type. `$what` names the conversion from std's type in the error
-/// outside of a runtime.
+/// outside of a runtime. `$inner` is the type in that field, if it is not std's.
 macro_rules! impl_socket {
-    ($socket:ident, $std:ty, $what:literal, from_std: $from_std:expr, into_std: $into_std:expr) => {
+    ($socket:ident, $std:ty, $what:literal, $($conversions:tt)*) => {
+        impl_socket!($socket($std), $std, $what, $($conversions)*);
+    };
+    (
+        $socket:ident($inner:ty), $std:ty, $what:literal,
+        from_std: $from_std:expr, into_std: $into_std:expr
+    ) => {
         impl $socket {
             /// Returns the std type. It stays in nonblocking mode.
             ///
@@ -46,7 +52,7 @@ macro_rules! impl_socket {
                 }
             }
 
-            fn get_ref(&self) -> &$std {
+            fn get_ref(&self) -> &$inner {
                 self.socket.get_ref()
             }
 
@@ -134,6 +140,7 @@ macro_rules! forward_to_std {
 
 mod accept;
 mod connect;
+mod inner;
 mod resolve;
 mod sigpipe;
 mod split;
@@ -147,13 +154,10 @@ use std::io;
 use std::net::SocketAddr;
 
 pub use self::resolve::{ToSocketAddrs, resolve};
+use self::split::Stream;
 pub use self::split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 pub use self::tcp::{Incoming, TcpListener, TcpListenerBuilder, TcpStream};
 pub use self::udp::UdpSocket;
-// The network in memory uses these, too.
-pub(crate) use self::split::Stream;
-#[cfg(feature = "testing")]
-pub(crate) use self::{connect::first_to_connect, resolve::Target, split::halves};
 
 /// The error of a conversion into a std type that failed because the socket has clones. It
 /// carries the socket.

@@ -1,9 +1,9 @@
 //! UDP sockets.
 
-use std::convert::identity;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::inner;
 use super::resolve::{ToSocketAddrs, resolve};
 use super::{ErrorContext, IntoStdError, try_each};
 use crate::socket::Socket;
@@ -55,7 +55,7 @@ use crate::socket::Socket;
 /// ```
 #[derive(Clone)]
 pub struct UdpSocket {
-    socket: Socket<std::net::UdpSocket>,
+    socket: Socket<inner::UdpSocket>,
 }
 
 impl UdpSocket {
@@ -81,8 +81,9 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        let bind = |address: SocketAddr| std::net::UdpSocket::bind(address);
-        UdpSocket::try_from(try_each(resolve(address).await?, "binding to", bind)?)
+        let socket = try_each(resolve(address).await?, "binding to", inner::bind_udp)?;
+        let socket = inner::new_socket(socket, "`UdpSocket::bind`")?;
+        Ok(UdpSocket { socket })
     }
 
     /// Connects the socket: [`send`](Self::send) sends to this address, and [`recv`](Self::recv)
@@ -190,7 +191,7 @@ impl UdpSocket {
     ///
     /// See [`UdpSocket`].
     pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let receive = |io: &std::net::UdpSocket| ignore_reset(io.recv_from(buf));
+        let receive = |io: &inner::UdpSocket| ignore_reset(io.recv_from(buf));
         self.socket.read_with(receive).await
     }
 
@@ -245,7 +246,7 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let peek = |io: &std::net::UdpSocket| ignore_reset(io.peek_from(buf));
+        let peek = |io: &inner::UdpSocket| ignore_reset(io.peek_from(buf));
         self.socket.read_with(peek).await
     }
 
@@ -537,8 +538,9 @@ impl UdpSocket {
 }
 
 impl_socket!(
-    UdpSocket, std::net::UdpSocket, "`UdpSocket::bind`",
-    from_std: Socket::new, into_std: identity
+    UdpSocket(inner::UdpSocket), std::net::UdpSocket, "`UdpSocket::bind`",
+    from_std: inner::adopt,
+    into_std: inner::into_system
 );
 
 /// Tries a receive again that failed because an earlier datagram found no receiver.

@@ -9,7 +9,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use crate::executor::{self, Executor, ExternalRef};
+use crate::executor::{self, Executor, ExternalRef, ProcessId};
 use crate::hooks::{TaskId, WaitReason};
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::thread::{self, ThreadId};
@@ -40,6 +40,7 @@ pub struct Handle {
     /// The thread of the runtime.
     thread: ThreadId,
     external: ExternalRef,
+    process: ProcessId,
 }
 
 impl Handle {
@@ -49,6 +50,7 @@ impl Handle {
             remote: executor.remote(),
             thread: thread::current().id(),
             external: executor.external(),
+            process: executor.current_process(),
         }
     }
 
@@ -126,7 +128,8 @@ impl Handle {
             spawned_at,
         };
         let there = control.clone();
-        let start = move || completion.start(&there, make);
+        let process = self.process;
+        let start = move || completion.start(&there, make, process);
         // A closed inbox returns the message, and dropping it cancels the task.
         self.remote.send(Message::Call(Box::new(start)));
         RemoteTask {
@@ -410,7 +413,7 @@ struct Completion<T> {
 impl<T: Send + 'static> Completion<T> {
     /// Spawns the task. Called on the runtime's thread, inside of the runtime. `make` is called by
     /// the task, so that a panic of `make` is a panic of the task.
-    fn start<F, Fut>(self, control: &RemoteControl, make: F)
+    fn start<F, Fut>(self, control: &RemoteControl, make: F, process: ProcessId)
     where
         F: FnOnce() -> Fut + 'static,
         Fut: Future<Output = T> + 'static,
@@ -421,7 +424,8 @@ impl<T: Send + 'static> Completion<T> {
             future: Some(async move { make().await }),
             completion: Some(self),
         };
-        let task = executor.spawn_remote(control.id(), future, spawned_at);
+        let spawn = || executor.spawn_remote(control.id(), future, spawned_at);
+        let task = executor.in_process(process, spawn);
         let is_aborted = control.begin(task.remote());
         let mut panic = task.release();
         if is_aborted {

@@ -1,6 +1,5 @@
 //! TCP listeners.
 
-use std::convert::identity;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,6 +10,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::TcpStream;
 use crate::net::accept::{ACCEPTING, Acceptor};
+use crate::net::inner;
 use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
 use crate::time::Sleep;
 
@@ -32,7 +32,7 @@ use crate::time::Sleep;
 /// ```
 #[derive(Clone)]
 pub struct TcpListener {
-    socket: Acceptor<std::net::TcpListener>,
+    socket: Acceptor<inner::TcpListener>,
 }
 
 impl TcpListener {
@@ -102,7 +102,7 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.socket.accept(convert).await
+        self.socket.accept(accept).await
     }
 
     /// Returns a [`Stream`] of the connections. It never ends.
@@ -199,15 +199,15 @@ impl TcpListener {
 }
 
 impl_socket!(
-    TcpListener, std::net::TcpListener, "`TcpListener::bind`",
-    from_std: Acceptor::new, into_std: identity
+    TcpListener(inner::TcpListener), std::net::TcpListener, "`TcpListener::bind`",
+    from_std: |listener, what| inner::adopt(listener, what).map(Acceptor::new),
+    into_std: inner::into_system
 );
 
-fn convert(stream: socket2::Socket, peer: SockAddr) -> io::Result<(TcpStream, SocketAddr)> {
-    // Some systems return no address if the connection is gone already.
-    let peer = peer.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
-    let stream = TcpStream::from_nonblocking(stream.into(), ACCEPTING)?;
-    Ok((stream, peer))
+fn accept(listener: &inner::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = inner::accept(listener)?;
+    let socket = inner::new_socket(stream, ACCEPTING)?;
+    Ok((TcpStream { socket }, peer))
 }
 
 /// The stream that [`TcpListener::incoming`] returns.
@@ -234,7 +234,7 @@ impl Stream for Incoming<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let listener = &self.listener.socket;
-        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, convert));
+        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, accept));
         Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
     }
 }
@@ -342,10 +342,22 @@ impl TcpListenerBuilder {
     /// See [`TcpListenerBuilder`].
     pub async fn bind(self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         let listen = |address| self.listen(address);
-        TcpListener::try_from(try_each(resolve(address).await?, "listening at", listen)?)
+        let listener = try_each(resolve(address).await?, "listening at", listen)?;
+        let socket = Acceptor::new(inner::new_socket(listener, "`TcpListener::bind`")?);
+        Ok(TcpListener { socket })
     }
 
-    fn listen(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    fn listen(&self, address: SocketAddr) -> io::Result<inner::TcpListener> {
+        Ok(inner::make!(
+            |process| {
+                let only_v6 = self.only_v6 == Some(true);
+                process.listen(address, self.backlog, only_v6, self.reuse_port)?
+            },
+            self.listen_on_system(address)?
+        ))
+    }
+
+    fn listen_on_system(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         // Like std. On Windows the option would let another process take over the port.
@@ -359,6 +371,7 @@ impl TcpListenerBuilder {
         }
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        socket.set_nonblocking(true)?;
         Ok(socket.into())
     }
 }

@@ -16,8 +16,9 @@ use socket2::SockAddr;
 
 use super::{UnixStream, address_of, display};
 use crate::executor;
-use crate::net::accept::{ACCEPTING, Acceptor};
+use crate::net::accept::{ACCEPTING, Acceptor, accept_nonblocking};
 use crate::net::{ErrorContext, IntoStdError};
+use crate::socket::Socket;
 use crate::time::Sleep;
 
 /// Accepts connections from programs of the same machine.
@@ -95,7 +96,7 @@ impl UnixListener {
     ///
     /// See [`UnixListener`].
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        self.socket.accept(convert).await
+        self.socket.accept(accept).await
     }
 
     /// Returns a [`Stream`] of the connections. It never ends.
@@ -171,10 +172,12 @@ const LISTENING: &str = "listening at";
 
 impl_socket!(
     UnixListener, std::os::unix::net::UnixListener, "`UnixListener::try_from`",
-    from_std: Acceptor::new, into_std: identity
+    from_std: |listener, what| Socket::new(listener, what).map(Acceptor::new),
+    into_std: identity
 );
 
-fn convert(stream: socket2::Socket, peer: SockAddr) -> io::Result<(UnixStream, SocketAddr)> {
+fn accept(listener: &std::os::unix::net::UnixListener) -> io::Result<(UnixStream, SocketAddr)> {
+    let (stream, peer) = accept_nonblocking(listener)?;
     let stream = UnixStream::from_nonblocking(stream.into(), ACCEPTING)?;
     Ok((stream, std_address(&peer)?))
 }
@@ -212,7 +215,7 @@ impl Stream for Incoming<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let listener = &self.listener.socket;
-        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, convert));
+        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, accept));
         Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
     }
 }
