@@ -93,12 +93,13 @@ where
         }
         if let Poll::Ready(served) = http.as_mut().poll(cx) {
             return Poll::Ready(served.or_else(|error| {
-                let quiet = traffic.has_requested.load(Relaxed);
+                let has_requested = traffic.has_requested.load(Relaxed);
+                let kept_alive = has_requested && !traffic.received.load(Relaxed);
                 match error.downcast_ref::<hyper::Error>() {
-                    Some(error) if error.is_timeout() && quiet => Ok(()),
+                    Some(error) if error.is_timeout() && kept_alive => Ok(()),
                     Some(error) if error.is_timeout() => Err(no_request().into()),
                     // How hyper-util reports a shutdown before the first request.
-                    None if stopping && !quiet => Ok(()),
+                    None if stopping && !has_requested => Ok(()),
                     _ => Err(error),
                 }
             }));
@@ -130,6 +131,8 @@ struct Traffic {
     /// A byte was transferred, or a response was computed, since `is_idle` was called. A flag is
     /// cheaper than a timer that each read and write resets.
     moved: AtomicBool,
+    /// A byte was read since the last write.
+    received: AtomicBool,
     /// Responses that are being computed.
     busy: AtomicUsize,
     /// The service was called at least once.
@@ -151,9 +154,10 @@ struct Watched {
 }
 
 impl Watched {
-    fn record<T>(&self, result: Poll<T>) -> Poll<T> {
+    fn record<T>(&self, result: Poll<T>, read: bool) -> Poll<T> {
         if result.is_ready() {
             self.traffic.moved.store(true, Relaxed);
+            self.traffic.received.store(read, Relaxed);
         }
         result
     }
@@ -166,7 +170,7 @@ impl AsyncRead for Watched {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.record(read)
+        self.record(read, true)
     }
 }
 
@@ -177,7 +181,7 @@ impl AsyncWrite for Watched {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.record(written)
+        self.record(written, false)
     }
 
     fn poll_write_vectored(
@@ -186,7 +190,7 @@ impl AsyncWrite for Watched {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.record(written)
+        self.record(written, false)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -126,6 +126,8 @@ fn connections_beyond_the_limit_wait_for_one_to_close() {
 #[test]
 fn a_connection_without_a_complete_request_is_closed_after_the_header_timeout() {
     testing::block_on(async {
+        // Far from the clock of the system.
+        sleep(seconds(24 * 3600)).await;
         let errors = Errors::default();
         let server = serve(Memory::bind().await, Site::default())
             .header_timeout(seconds(10))
@@ -148,6 +150,13 @@ fn a_connection_without_a_complete_request_is_closed_after_the_header_timeout() 
         // A connection that is kept alive ends without an error.
         assert_eq!(client.closed().await, 70.0);
         assert!(errors.borrow().is_empty());
+        // Unless it stops in the middle of a request.
+        let mut client = Raw::connect().await;
+        assert_eq!(client.get("/").await, "hello\n");
+        sleep(seconds(5)).await;
+        client.send("GET / HTT").await;
+        assert_eq!(client.closed().await, 10.0);
+        assert_eq!(errors.take(), [NO_REQUEST]);
     });
 }
 
