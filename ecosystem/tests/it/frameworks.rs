@@ -1,7 +1,9 @@
 //! axum and tonic, as they are, on soloist-hyper.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 
 use crate::programs::{KillOnDrop, example, run};
 use crate::support::watchdog;
@@ -50,4 +52,16 @@ fn a_server_and_a_client_of_grpc_understand_each_other() {
         ];
         assert_eq!(lines, expected);
     });
+}
+
+#[test]
+fn the_readme_contains_the_examples_of_soloist_hyper() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    for example in ["serve.rs", "fetch.rs"] {
+        let example = root.join("crates/soloist-hyper/examples").join(example);
+        let example = fs::read_to_string(example).unwrap();
+        let (_title, example) = example.split_once("\n\n").unwrap();
+        assert!(readme.contains(&format!("\n{example}```\n")));
+    }
 }
