@@ -194,7 +194,7 @@ fn fetch_reports_each_failure_and_fetches_the_other_pages() {
         ("/bad-length", "Content-Length is \"ten\""),
         (
             "/chunked",
-            "Transfer-Encoding \"chunked\" is not part of HTTP/1.0",
+            "\"chunked\" is not part of HTTP/1.0",
         ),
         ("/headers", "not an HTTP reply: too many headers"),
     ]

@@ -6,10 +6,10 @@ use futures_lite::StreamExt;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
-use smol_hyper::rt::FuturesIo;
 use soloist::testing::net::{Link, Network, TcpListener, TcpStream};
 use soloist::time::now;
 use soloist::{spawn, testing};
+use soloist_hyper::Io;
 
 use crate::support::watchdog;
 
@@ -35,7 +35,7 @@ fn hyper_client_and_server_over_the_network_in_memory() {
                         let body = format!("{path} ").repeat(1000);
                         Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(body))))
                     });
-                    let stream = FuturesIo::new(stream.unwrap());
+                    let stream = Io::new(stream.unwrap());
                     spawn(async move {
                         let server = hyper::server::conn::http1::Builder::new();
                         server.serve_connection(stream, service).await
@@ -45,7 +45,7 @@ fn hyper_client_and_server_over_the_network_in_memory() {
             })
             .detach();
             let start = now();
-            let stream = FuturesIo::new(TcpStream::connect(ADDRESS).await.unwrap());
+            let stream = Io::new(TcpStream::connect(ADDRESS).await.unwrap());
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(stream).await.unwrap();
             spawn(connection).detach();

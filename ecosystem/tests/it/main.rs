@@ -12,9 +12,10 @@ mod crawl;
 mod ecosystem;
 #[cfg(unix)]
 mod embed;
+mod fetch_https;
+mod frameworks;
 #[cfg(unix)]
 mod http_server;
-mod https;
 mod hyper_in_memory;
 #[cfg(unix)]
 mod redis_server;
