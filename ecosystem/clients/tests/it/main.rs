@@ -39,7 +39,12 @@ fn run_with_tokio(test: impl AsyncFnOnce() + Send + 'static) {
 #[test]
 fn each_row_of_the_page_names_a_test() {
     let page = include_str!("../../../../docs/ecosystem.md");
-    let directories = ["tests/it", "../tests/it"].map(std::fs::read_dir);
+    let directories = [
+        "tests/it",
+        "../tests/it",
+        "../../crates/soloist-hyper/tests/it",
+    ]
+    .map(std::fs::read_dir);
     let tests: String = directories
         .into_iter()
         .flat_map(Result::unwrap)
@@ -58,5 +63,5 @@ fn each_row_of_the_page_names_a_test() {
             rows += 1;
         }
     }
-    assert_eq!(rows, 23);
+    assert_eq!(rows, 26);
 }
