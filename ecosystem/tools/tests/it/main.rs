@@ -1,6 +1,8 @@
 //! The tools, with real programs and in the simulated world.
 
 #![cfg(unix)]
+// The tools that run in the simulated world share examples/cli.
+#![allow(clippy::duplicate_mod)]
 
 #[path = "../../../../tests/it/programs.rs"]
 mod programs;
