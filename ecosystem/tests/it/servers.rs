@@ -37,7 +37,6 @@ pub(crate) fn nats() -> Server {
 /// A new cluster whose superuser is `postgres`, without a password. It refuses to run as root.
 pub(crate) fn postgres() -> Server {
     let script = r#"
-        PATH="$PATH:$(echo /usr/lib/postgresql/*/bin)"
         as=
         if [ "$(id -u)" = 0 ]; then
             chown postgres "$data"
@@ -83,17 +82,21 @@ fn start(program: &str, script: &str, ready: &str) -> Server {
 /// Starts `script`, in which `$port` is a free port and `$data` an empty directory, and waits for a line
 /// that contains `ready`.
 fn start_with_signal(program: &str, script: &str, ready: &str, signal: &str) -> Server {
-    let mut which = Command::new("sh");
-    which
-        .args(["-c", "command -v $0", program])
-        .stdout(Stdio::null());
-    if !which.status().unwrap().success() {
+    let find = format!("{PATH}; command -v {program}");
+    let found = Command::new("sh")
+        .args(["-c", &find])
+        .stdout(Stdio::null())
+        .status();
+    if !found.unwrap().success() {
         fail_without(program);
     }
     // Another program may take the port before the server does.
     let server = (0..20).find_map(|_| try_start(script, ready, signal));
     server.unwrap_or_else(|| panic!("no {program} that listens"))
 }
+
+/// Where Debian has servers.
+const PATH: &str = r#"PATH="$PATH:/usr/sbin:$(echo /usr/lib/postgresql/*/bin)""#;
 
 /// `setsid` makes a process group of the server and what it starts.
 const RUN: &str = r#"
@@ -112,7 +115,7 @@ fn try_start(script: &str, ready: &str, signal: &str) -> Option<Server> {
     let address = free.local_addr().unwrap();
     drop(free);
     let mut shell = Command::new("sh")
-        .args(["-c", RUN, script, signal])
+        .args(["-c", &format!("{PATH}; {RUN}"), script, signal])
         .env("port", address.port().to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
