@@ -533,8 +533,9 @@ impl Runtime {
 
     /// Turns until `main` returns that it is done.
     fn run_until_done(&self, main: &mut dyn FnMut() -> bool) {
+        let executor = &*self.executor;
         loop {
-            self.executor.read_inbox();
+            executor.read_inbox();
             self.check_not_deadlocked();
             let pass = self.turn_once(None, main);
             if pass.unwrap_or_else(|error| lost(&error)).main_is_done {

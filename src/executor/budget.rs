@@ -99,7 +99,7 @@ const QUICK: u32 = 1000;
 /// end of each generation, until [`QUICK`] generations in a row had no slow stretch.
 #[derive(Debug)]
 pub(crate) struct VisitBudget {
-    /// Polls since the last visit.
+    /// Polls since the last visit, or at least [`POLLS`] if a visit is due because of the time.
     polls: Cell<usize>,
     /// Polls until the clock is read again.
     until_reading: Cell<u32>,
@@ -109,8 +109,6 @@ pub(crate) struct VisitBudget {
     mean: Cell<Duration>,
     read_at: Cell<Instant>,
     visited_at: Cell<Instant>,
-    /// Set when a visit is due at the end of the generation because of the time.
-    is_late: Cell<bool>,
     /// Generations since the last slow stretch, up to [`QUICK`].
     quick: Cell<u32>,
     clock: Option<BudgetClock>,
@@ -126,7 +124,6 @@ impl VisitBudget {
             mean: Cell::new(GENERATION),
             read_at: Cell::new(now),
             visited_at: Cell::new(now),
-            is_late: Cell::new(false),
             quick: Cell::new(0),
             clock,
         }
@@ -135,7 +132,7 @@ impl VisitBudget {
     /// Whether a visit is known to be due at the end of the generation.
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
-        self.polls.get() >= POLLS || self.is_late.get()
+        self.polls.get() >= POLLS
     }
 
     /// A generation has ended. Returns whether a visit is due.
@@ -178,12 +175,11 @@ impl VisitBudget {
             self.quick.set(0);
         }
         let since_visit = now.saturating_duration_since(self.visited_at.get());
-        self.is_late.set(since_visit >= GENERATION);
-        let limit = if self.is_late.get() {
-            INTERRUPTION
-        } else {
-            GENERATION
-        };
+        let mut limit = GENERATION;
+        if since_visit >= GENERATION {
+            self.polls.set(POLLS);
+            limit = INTERRUPTION;
+        }
         let rest = limit.saturating_sub(since_visit);
         self.begin_stretch(now, rest);
         rest.is_zero()
@@ -197,7 +193,6 @@ impl VisitBudget {
         };
         self.polls.set(0);
         self.visited_at.set(now);
-        self.is_late.set(false);
         self.begin_stretch(now, GENERATION);
     }
 

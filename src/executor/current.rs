@@ -31,7 +31,9 @@ thread_local! {
 /// code, since `CURRENT` is borrowed meanwhile.
 #[inline(always)]
 pub(super) fn with<R>(f: impl FnOnce(&Executor) -> R) -> Option<R> {
-    CURRENT.with(|current| current.borrow().as_deref().map(f))
+    // `LocalKey::with` would not be inlined. Access never fails, since there is no destructor.
+    let with = |current: &Current| current.borrow().as_deref().map(f);
+    CURRENT.try_with(with).ok().flatten()
 }
 
 /// The executor that is entered on this thread.
@@ -149,14 +151,7 @@ pub(super) fn is_current(id: u64) -> bool {
 impl Schedule for Executor {
     #[inline]
     fn schedule(task: &SharedTask) -> bool {
-        with(|executor| {
-            let is_own = executor.id() == task.executor();
-            if is_own {
-                executor.wake(task);
-            }
-            is_own
-        })
-        .unwrap_or(false)
+        with(|executor| executor.wake(task)) == Some(true)
     }
 }
 

@@ -10,7 +10,6 @@ use crate::task_cell::{WakeTarget, is_polling, polled_task};
 
 /// If the task that is being polled on this thread has this waker, queues it at the end of the
 /// generation. Returns whether it has.
-#[inline]
 pub(crate) fn yield_polled(waker: &Waker) -> bool {
     let Some(task) = polled_task(waker) else {
         return false;
@@ -19,7 +18,7 @@ pub(crate) fn yield_polled(waker: &Waker) -> bool {
         if executor.id() == task.executor() && task.mark_queued() {
             executor.counts.wakes_local.add(1);
             hooks::task_woken(|| task.meta());
-            executor.yielded.borrow_mut().push(task);
+            executor.deferred.borrow_mut().yielded.push_back(task);
         }
     });
     yielded.is_some()
@@ -30,12 +29,12 @@ impl Executor {
     #[cold]
     fn defer(&self, waker: &Waker) {
         let will_wake = |last: &WakeTarget| last.will_wake(waker);
-        if self.deferred.borrow().last().is_some_and(will_wake) {
+        if self.deferred.borrow().wakes.last().is_some_and(will_wake) {
             return;
         }
         // While nothing is borrowed: it may clone the waker.
         let target = WakeTarget::new(waker);
-        self.deferred.borrow_mut().push(target);
+        self.deferred.borrow_mut().wakes.push(target);
     }
 }
 

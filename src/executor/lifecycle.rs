@@ -30,7 +30,6 @@ impl Executor {
             remote: owner.remote(),
             owner,
             ready: RefCell::default(),
-            yielded: RefCell::default(),
             deferred: RefCell::default(),
             tasks: RefCell::default(),
             main: RefCell::new(None),
@@ -67,13 +66,13 @@ impl Executor {
         let is_empty = messages.is_empty()
             && self.live() == 0
             && self.timers.borrow().is_empty()
-            && self.deferred.borrow().is_empty();
+            && self.deferred.borrow().wakes.is_empty();
         if !is_empty {
             self.enter(|| self.drop_all(messages, panics));
         }
         // No user code: tasks that are over have neither future nor joiner.
         self.ready.take();
-        self.yielded.take();
+        self.deferred.take();
         self.main.take();
         current::unregister(self);
         keep_inbox(self.remote.inbox());
@@ -100,7 +99,7 @@ impl Executor {
             }
         }
         let timers = self.timers.borrow_mut().disarm();
-        for target in timers.into_iter().chain(self.deferred.take()) {
+        for target in timers.into_iter().chain(self.deferred.take().wakes) {
             panics.catch(|| drop(target));
         }
     }

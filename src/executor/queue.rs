@@ -1,20 +1,25 @@
 //! The ready queue: what runs next, and what other threads have sent.
 
+use std::mem::take;
+
 use super::state::Executor;
 use crate::hooks::{self, WakeSource};
 use crate::panics::Panics;
 use crate::schedule::Order;
 use crate::sync::atomic::{Ordering, fence};
-use crate::task_cell::{LocalTask, MainTask, Message, SharedTask};
+use crate::task_cell::{LocalTask, MainTask, Message, SharedTask, WakeTarget};
 
 /// The most messages of other threads that are taken per generation, so that threads that send
 /// without pause do not starve the sockets.
 pub(super) const MESSAGES: usize = 128;
 
 impl Executor {
-    /// A task of this executor was woken on its thread.
-    #[inline]
-    pub(super) fn wake(&self, task: &SharedTask) {
+    /// A task was woken on this executor's thread. Returns false if it is another executor's.
+    #[inline(always)]
+    pub(super) fn wake(&self, task: &SharedTask) -> bool {
+        if task.executor() != self.id() {
+            return false;
+        }
         match self.owner.queue(task) {
             Some(task) => {
                 self.counts.wakes_local.add(1);
@@ -23,6 +28,7 @@ impl Executor {
             }
             None => self.counts.wakes_redundant.add(1),
         }
+        true
     }
 
     /// A task of this executor was woken on another thread, or while it was not entered. Returns
@@ -50,14 +56,12 @@ impl Executor {
     /// Whether a task is ready, or will be at the end of the generation.
     #[inline]
     pub(crate) fn is_anything_ready(&self) -> bool {
-        !self.ready.borrow().is_empty()
-            || !self.yielded.borrow().is_empty()
-            || !self.deferred.borrow().is_empty()
+        !self.ready.borrow().is_empty() || !self.deferred.borrow().is_empty()
     }
 
     /// How many tasks are ready, or will be at the end of the generation.
     pub(crate) fn ready_count(&self) -> usize {
-        self.ready.borrow().len() + self.yielded.borrow().len() + self.deferred.borrow().len()
+        self.ready.borrow().len() + self.deferred.borrow().len()
     }
 
     /// How many tasks are in the ready queue.
@@ -103,26 +107,23 @@ impl Executor {
     /// deferred because the budget of a poll was spent.
     #[inline]
     pub(crate) fn append_deferred(&self) {
-        let mut yielded = self.yielded.borrow_mut();
-        if !yielded.is_empty() {
-            let mut ready = self.ready.borrow_mut();
-            for task in yielded.drain(..) {
-                ready.push_back(task);
-            }
-        }
-        drop(yielded);
         if !self.deferred.borrow().is_empty() {
-            self.wake_deferred();
+            self.append_some();
         }
     }
 
-    #[cold]
-    fn wake_deferred(&self) {
-        let mut panics = Panics::default();
-        for target in self.deferred.take() {
-            panics.catch(|| target.wake());
+    fn append_some(&self) {
+        let mut deferred = self.deferred.borrow_mut();
+        let mut ready = self.ready.borrow_mut();
+        while let Some(task) = deferred.yielded.pop_front() {
+            ready.push_back(task);
         }
-        panics.resume();
+        drop(ready);
+        if !deferred.wakes.is_empty() {
+            let wakes = take(&mut deferred.wakes);
+            drop(deferred);
+            wake_all(wakes);
+        }
     }
 
     /// Whether other threads have sent something.
@@ -203,4 +204,14 @@ impl Executor {
         fence(Ordering::Acquire);
         found.is_none() && !self.has_messages()
     }
+}
+
+/// Wakes all, and then resumes the first panic.
+#[cold]
+fn wake_all(targets: Vec<WakeTarget>) {
+    let mut panics = Panics::default();
+    for target in targets {
+        panics.catch(|| target.wake());
+    }
+    panics.resume();
 }

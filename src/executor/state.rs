@@ -34,10 +34,8 @@ pub(crate) struct Executor {
     pub(super) owner: Owner,
     pub(super) remote: Remote,
     pub(super) ready: RefCell<VecDeque<LocalTask>>,
-    /// Tasks that have yielded in this generation. They count as queued.
-    pub(super) yielded: RefCell<Vec<LocalTask>>,
-    /// What waits for operations that were not tried because the budget of the poll was spent.
-    pub(super) deferred: RefCell<Vec<WakeTarget>>,
+    /// What becomes ready at the end of this generation.
+    pub(super) deferred: RefCell<Deferred>,
     /// The registry: the tasks that have a future in place.
     pub(super) tasks: RefCell<Registry>,
     /// The cell of the `block_on` that is under way, or of the last one.
@@ -77,6 +75,26 @@ pub(crate) struct Executor {
     /// What `testing::net` keeps for this runtime.
     #[cfg(feature = "testing")]
     pub(crate) network: OnceCell<Box<dyn std::any::Any>>,
+}
+
+/// What becomes ready at the end of the generation.
+#[derive(Default)]
+pub(super) struct Deferred {
+    /// Tasks that have yielded. They count as queued.
+    pub(super) yielded: VecDeque<LocalTask>,
+    /// What waits for operations that were not tried because the budget of the poll was spent.
+    pub(super) wakes: Vec<WakeTarget>,
+}
+
+impl Deferred {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.yielded.is_empty() && self.wakes.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.yielded.len() + self.wakes.len()
+    }
 }
 
 impl Executor {

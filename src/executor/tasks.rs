@@ -23,6 +23,7 @@ pub(crate) enum Step {
 
 impl Executor {
     /// Puts the future into a cell and on the ready queue. It is never polled in here.
+    #[inline]
     pub(crate) fn spawn<F>(
         &self,
         future: F,
@@ -43,6 +44,7 @@ impl Executor {
         handle
     }
 
+    #[inline(always)]
     fn register(&self, task: LocalTask) {
         if self.is_closed.get() {
             // There is a handle, which keeps what the destructor panics with.

@@ -177,7 +177,7 @@ impl Header {
     /// A poll begins. The caller holds a reference until it has dropped the guard.
     #[inline]
     pub(super) fn begin_poll(&self) -> Polling {
-        self.polls.set(self.polls.get().saturating_add(1));
+        self.polls.set(self.polls.get().wrapping_add(1));
         self.waits.set(WaitKinds::default());
         POLLED.with(|polled| polled.set(Some(NonNull::from(self))));
         hooks::poll_started(|| self.meta());
@@ -201,6 +201,7 @@ impl Header {
     }
 
     /// Has `waker` woken when the task is over. Returns false if it is over already.
+    #[inline]
     pub(super) fn join(&self, waker: &Waker) -> bool {
         // The slot is empty meanwhile, and the state is read again: to clone or drop a waker
         // may call user code.
@@ -530,6 +531,7 @@ impl SharedTask {
     /// # Safety
     ///
     /// This is the thread of the cell's executor [THREAD].
+    #[inline(always)]
     pub(super) unsafe fn to_local(&self) -> LocalTask {
         self.header().refs.add_local();
         LocalTask(LocalRef { cell: self.0 })
