@@ -625,7 +625,7 @@ struct Pass {
 }
 
 /// Ends the call of a `block_on`: wakers that are left over do nothing from then on.
-struct EndMain(MainTask<Executor>);
+struct EndMain(MainTask);
 
 impl Drop for EndMain {
     #[inline]

@@ -6,7 +6,8 @@
 //! * `header.rs`: the header, and the references to a cell: [`LocalTask`], [`SharedTask`],
 //!   wakers, [`WakeTarget`].
 //! * `counts.rs`: the two reference counts.
-//! * `cell.rs`: the stage with the future or the output, and the transitions below.
+//! * `cell.rs`: the stage with the future or the output, how a cell is made, and the transitions
+//!   below.
 //! * `handle.rs`: [`JoinRef`], what a task's handle holds.
 //! * `owner.rs`: [`Owner`], the proof of being on the executor's thread.
 //! * `state.rs`, `label.rs`, `wait_kinds.rs`: the states, a task's name, what a task waits for.
@@ -73,7 +74,7 @@
 //! * **\[COUNT\]** A cell exists as long as there is a reference: local ones, which together
 //!   hold one of the remote ones, and remote ones. What takes the last one away frees the cell,
 //!   through the vtable that was made for its type. Nothing else does.
-//! * **\[LAYOUT\]** Cells are `repr(C)` and begin with their header. A pointer to a header that
+//! * **\[LAYOUT\]** A cell is `repr(C)` and begins with its header. A pointer to a header that
 //!   stands for a reference comes from a pointer to the whole cell.
 //! * **\[PINNED\]** The future is in its cell from the start, is never moved out, and is
 //!   dropped in place. No reference to the stage exists while user code runs, except the pinned

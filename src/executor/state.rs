@@ -39,7 +39,7 @@ pub(crate) struct Executor {
     /// The registry: the tasks that have a future in place.
     pub(super) tasks: RefCell<Registry>,
     /// The cell of the `block_on` that is under way, or of the last one.
-    pub(super) main: RefCell<Option<MainTask<Executor>>>,
+    pub(super) main: RefCell<Option<MainTask>>,
     pub(super) spawned: Cell<u64>,
     pub(super) main_calls: Cell<u64>,
     /// Set when the runtime is dropped: what is spawned from then on is dropped at once.

@@ -62,7 +62,7 @@ impl Executor {
 
     /// The cell of a `block_on`. It counts as queued.
     #[inline]
-    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> MainTask<Executor> {
+    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> MainTask {
         let number = self.main_calls.get() + 1;
         self.main_calls.set(number);
         if let Some(watch) = &self.watch {
@@ -74,11 +74,12 @@ impl Executor {
                 return main.clone();
             }
         }
-        main.insert(self.owner.new_main(number, called_at)).clone()
+        main.insert(self.owner.new_main::<Executor>(number, called_at))
+            .clone()
     }
 
     /// Puts main on the ready queue before its first poll.
-    pub(crate) fn queue_main(&self, main: &MainTask<Executor>) {
+    pub(crate) fn queue_main(&self, main: &MainTask) {
         self.ready.borrow_mut().push_back(main.task());
     }
 
