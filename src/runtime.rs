@@ -51,6 +51,8 @@ mod watched;
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
 use std::panic::Location;
 use std::pin::pin;
 use std::rc::Rc;
@@ -361,7 +363,11 @@ impl Runtime {
             loop {
                 self.executor.read_inbox();
                 #[cfg(unix)]
-                self.visit_as_guest()?;
+                if self.guest.is_guest() && self.executor.is_anything_ready() {
+                    // Fetches the events that made the foreign loop call. If no task is ready, the
+                    // turn itself does this.
+                    self.visit(false, None)?;
+                }
                 if self.executor.is_stopped() {
                     wait = Some(Duration::ZERO);
                 }
@@ -377,6 +383,62 @@ impl Runtime {
                 }
             }
         })
+    }
+
+    /// Returns a file descriptor for a foreign event loop. It is readable when `turn(Some(ZERO))`
+    /// has work to do:
+    ///
+    /// * a socket is ready;
+    /// * a task has been woken, by this thread or another one;
+    /// * a task has been spawned, or is left over from the last turn;
+    /// * on Linux, a timer is due. On other systems, take account of
+    ///   [`next_deadline`](Runtime::next_deadline), too.
+    ///
+    /// No thread is started. Do not read from the fd, only poll it for readability.
+    ///
+    /// One `turn(Some(ZERO))` per event is enough, whether the loop is level-triggered (like
+    /// `poll`, `calloop` or a `GSource`) or edge-triggered (like `mio`): a turn that leaves work to
+    /// do makes a new event. There can be events for which a turn finds no work.
+    ///
+    /// In the child process of a fork the runtime is no longer a guest, because the fd is that of
+    /// the parent. Call this again, and watch the new fd.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error
+    ///
+    /// * if the system cannot create a poller;
+    /// * if another runtime of this thread is already a guest: they would share one reactor;
+    /// * if the clock is virtual: no other loop can wait for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use polling::{Event, Events, Poller};
+    /// use soloist::{Runtime, time::sleep};
+    ///
+    /// let runtime = Runtime::new();
+    /// let task = runtime.spawn(async { sleep(Duration::from_millis(5)).await });
+    /// // The foreign event loop:
+    /// let poller = Poller::new()?;
+    /// # #[expect(unsafe_code, reason = "required by polling")]
+    /// // SAFETY: the fd is deleted from the poller below, before the runtime is dropped.
+    /// unsafe { poller.add(&runtime.poll_fd()?, Event::readable(1))? };
+    /// let mut events = Events::new();
+    /// while !task.is_finished() {
+    ///     let timeout = runtime.next_deadline().map(|at| at.saturating_duration_since(std::time::Instant::now()));
+    ///     poller.wait(&mut events, timeout)?;
+    ///     events.clear();
+    ///     runtime.turn(Some(Duration::ZERO))?;
+    ///     poller.modify(runtime.poll_fd()?, Event::readable(1))?;
+    /// }
+    /// poller.delete(runtime.poll_fd()?)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn poll_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.guest.poll_fd(&self.executor)
     }
 
     /// When the next timer is due, if any is set.
