@@ -159,12 +159,12 @@ pub(crate) struct VirtualClock {
     /// How long to wait in real time when the runtime knows of no event that could still happen.
     pub(crate) patience: Option<Duration>,
     /// The calls of `advance` that have not completed.
-    wanted: RefCell<Vec<Wanted>>,
+    wanted: RefCell<Vec<ClockTarget>>,
     next_id: Cell<u64>,
 }
 
 #[derive(Debug)]
-struct Wanted {
+struct ClockTarget {
     id: u64,
     until: Instant,
     waker: Option<Waker>,
@@ -184,7 +184,7 @@ impl VirtualClock {
     pub(crate) fn want(&self, until: Instant) -> u64 {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
-        self.wanted.borrow_mut().push(Wanted {
+        self.wanted.borrow_mut().push(ClockTarget {
             id,
             until,
             waker: None,

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use crate::task_cell::LocalTask;
-use crate::watch::{Short, warn};
+use crate::watch::warn;
 
 /// The tasks that another thread has woken while they waited for nothing of ours, as those do
 /// that wait for another crate's reactor. The next time that one of them waits in this way, a
@@ -76,11 +76,11 @@ impl Foreign {
     }
 
     fn warn(&self, task: &LocalTask) {
-        let patience = Short(self.patience);
         let what = format!(
             "waits for something that is not of soloist, and another thread has woken it \
-             before: the virtual clock does not jump for up to {patience} (to hold it for as \
-             long as it takes, keep a `Handle` until the task is woken)"
+             before: the virtual clock does not jump for up to {:.1?} (to hold it for as \
+             long as it takes, keep a `Handle` until the task is woken)",
+            self.patience
         );
         match task.slot() {
             Some(_) => warn(format_args!("{} {what}", task.label())),

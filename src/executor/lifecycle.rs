@@ -56,7 +56,7 @@ impl Executor {
             #[cfg(feature = "testing")]
             network: OnceCell::new(),
         });
-        current::register(&executor);
+        current::add(&executor);
         executor
     }
 
@@ -75,7 +75,7 @@ impl Executor {
         self.ready.take();
         self.yielded.take();
         self.main.take();
-        current::unregister(self);
+        current::remove(self);
         keep_inbox(self.remote.inbox());
     }
 

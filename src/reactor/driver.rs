@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::event::{Direction, Event};
+use super::event::{Direction, SourceEvent};
 #[cfg(soloist_liar)]
 use super::liar::{Notifications, Wait};
 use super::platform::ONE_SHOT;
@@ -243,7 +243,7 @@ impl Reactor {
         let mut others = self.woken.take();
         attribute_wakes(hooks::WakeSource::Reactor, || {
             if let Some(order) = order.filter(|order| order.is_shuffled()) {
-                let mut events: Vec<Event> = wait.events().collect();
+                let mut events: Vec<SourceEvent> = wait.events().collect();
                 order.shuffle(&mut events);
                 for event in events {
                     reported += 1;
@@ -263,7 +263,7 @@ impl Reactor {
     }
 
     #[inline(always)]
-    fn deliver_event(&self, event: Event, others: &mut Vec<Waiter>, panics: &mut Panics) {
+    fn deliver_event(&self, event: SourceEvent, others: &mut Vec<Waiter>, panics: &mut Panics) {
         let (mut reader, mut writer) = (None, None);
         {
             let mut slots = self.slots.borrow_mut();

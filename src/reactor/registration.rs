@@ -26,7 +26,7 @@ use std::sync::Arc;
 use polling::Poller;
 
 use super::event::Interest;
-use super::fork::Process;
+use super::fork::ForkCount;
 use super::platform::{self, AsRaw, Borrowed, Notification, Raw};
 use super::readiness::Readiness;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -38,7 +38,7 @@ pub(super) struct PollerHandle {
     notification: Notification,
     /// Never 0, never reused.
     pub(super) id: u64,
-    process: Process,
+    forks: ForkCount,
     /// Keys of sources that other threads have dropped or taken over. The reactor frees their
     /// slots.
     orphans: Mutex<Vec<usize>>,
@@ -53,7 +53,7 @@ impl PollerHandle {
             notification: Notification::new(&poller)?,
             poller: ManuallyDrop::new(poller),
             id,
-            process: Process::current()?,
+            forks: ForkCount::current()?,
             orphans: Mutex::new(Vec::new()),
             orphaned: AtomicBool::new(false),
         })
@@ -70,7 +70,7 @@ impl PollerHandle {
 
     /// False in the child of a fork: the epoll instance is still the parent's.
     pub(super) fn is_ours(&self) -> bool {
-        self.process.is_current()
+        self.forks.is_current()
     }
 
     /// Leaves the key of a slot for the reactor, which frees it.

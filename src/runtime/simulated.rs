@@ -10,7 +10,6 @@ use super::{AutoAdvance, Builder, Clock, Runtime, Schedule};
 use crate::clock::{BudgetClock, VirtualClock};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
-use crate::watch::Short;
 
 /// Where a virtual clock goes next.
 enum Jump {
@@ -136,8 +135,7 @@ impl Runtime {
                 start.elapsed() < patience,
                 "nothing can happen any more: no task is ready, no timer is set, nobody waits \
                  for a socket, no job runs, no `Handle` is alive, and no other thread has woken \
-                 a task for {} (a thread that will, must hold a `Handle` until it has)",
-                Short(patience)
+                 a task for {patience:.1?} (a thread that will, must hold a `Handle` until it has)"
             );
         }
         if let Some(foreign) = executor.foreign.as_ref().filter(|_| held.is_some()) {

@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 use super::counts::RefCounts;
-use super::header::{Header, LocalRef, LocalTask, NO_SLOT, Remote, Schedule, Vtable};
+use super::header::{Header, LocalRef, LocalTask, NO_SLOT, Remote, TaskScheduler, Vtable};
 use super::label::Name;
 use super::state::{Ran, State};
 use super::wait_kinds::WaitKinds;
@@ -66,7 +66,7 @@ pub(super) trait Joinable<T> {
 ///
 /// The type is `repr(C)`, and its first field is the `Header` [LAYOUT].
 unsafe trait Headed: Run + Sized {
-    type Scheduler: Schedule;
+    type Scheduler: TaskScheduler;
 
     const VTABLE: &'static Vtable = &Vtable {
         free: free::<Self>,
@@ -77,7 +77,7 @@ unsafe trait Headed: Run + Sized {
 }
 
 // SAFETY: `TaskCell` is `repr(C)`, and `header` is its first field [LAYOUT].
-unsafe impl<F: Future + 'static, S: Schedule> Headed for TaskCell<F, S>
+unsafe impl<F: Future + 'static, S: TaskScheduler> Headed for TaskCell<F, S>
 where
     F::Output: 'static,
 {
@@ -85,7 +85,7 @@ where
 }
 
 // SAFETY: `MainCell` is `repr(C)`, and `header` is its first field [LAYOUT].
-unsafe impl<S: Schedule> Headed for MainCell<S> {
+unsafe impl<S: TaskScheduler> Headed for MainCell<S> {
     type Scheduler = S;
 }
 
@@ -166,7 +166,7 @@ fn header<C: Headed>(
 ///
 /// This is the thread of the executor `remote` [THREAD].
 #[inline(always)]
-pub(super) unsafe fn new_task<F, S: Schedule>(
+pub(super) unsafe fn new_task<F, S: TaskScheduler>(
     remote: Remote,
     slot: u32,
     number: u64,
@@ -340,7 +340,7 @@ impl<S> Run for MainCell<S> {
 /// The cell that stands for the future of a `block_on`.
 pub(crate) struct MainTask<S>(LocalRef<MainCell<S>>);
 
-impl<S: Schedule> MainTask<S> {
+impl<S: TaskScheduler> MainTask<S> {
     /// Makes a cell that counts as queued.
     ///
     /// # Safety

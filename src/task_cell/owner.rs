@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::cell::{self, MainTask};
 use super::handle::JoinRef;
 use super::header::Message;
-use super::header::{LocalTask, Remote, Schedule, SharedTask};
+use super::header::{LocalTask, Remote, SharedTask, TaskScheduler};
 use super::label::Name;
 use super::state::State;
 use crate::inbox::{Inbox, Notifier};
@@ -45,7 +45,7 @@ impl Owner {
     /// Makes a task that counts as queued: the executor puts it into its registry, under the
     /// key `slot`, and on its ready queue.
     #[inline(always)]
-    pub(crate) fn new_task<F, S: Schedule>(
+    pub(crate) fn new_task<F, S: TaskScheduler>(
         &self,
         slot: usize,
         number: u64,
@@ -67,7 +67,7 @@ impl Owner {
     }
 
     /// Makes the cell of a `block_on`, which counts as queued.
-    pub(crate) fn new_main<S: Schedule>(
+    pub(crate) fn new_main<S: TaskScheduler>(
         &self,
         number: u64,
         called_at: &'static Location<'static>,
