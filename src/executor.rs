@@ -13,9 +13,8 @@
 //! * `tasks.rs`: the tasks, from the spawn to the end.
 //! * `queue.rs`: the ready queue, and what other threads have sent.
 //! * `deadlines.rs`: timers, the clock, and the wait.
-//! * `state.rs`: [`Executor`], what all of these work on.
+//! * `state.rs`: [`Executor`], what all of these work on, and `Simulation`, what a simulated run changes.
 //! * `registry.rs`: the tasks that have a future in place.
-//! * `foreign.rs`: tasks that wait for another crate's reactor, which hold a virtual clock.
 //! * `park.rs`: going idle, on the thread or in the reactor.
 //! * `timers.rs`: the deadline heap.
 //! * `budget.rs`: how much a poll may complete, and how long tasks run between two visits.
@@ -36,10 +35,6 @@ mod current;
 mod deadlines;
 mod deferral;
 mod external;
-#[cfg(feature = "testing")]
-mod foreign;
-#[cfg(not(feature = "testing"))]
-mod foreign_off;
 mod lifecycle;
 mod orphan;
 mod park;
@@ -58,4 +53,6 @@ pub(crate) use self::deferral::{poll_socket_budget, poll_timer_budget, yield_pol
 pub(crate) use self::external::ExternalRef;
 pub(crate) use self::orphan::orphaned;
 pub(crate) use self::state::{Executor, Settings};
+#[cfg(feature = "testing")]
+pub(crate) use self::state::{Simulation, SimulationSettings};
 pub(crate) use self::tasks::{Step, report_panic};

@@ -42,10 +42,6 @@ mod guest;
 mod handle;
 #[cfg(all(test, soloist_loom))]
 mod models;
-#[cfg(not(feature = "testing"))]
-mod real;
-#[cfg(feature = "testing")]
-mod simulated;
 mod watched;
 
 use std::cell::Cell;
@@ -60,19 +56,19 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
-#[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
-pub use crate::clock::{AutoAdvance, Clock};
 use crate::executor::budget::{self, VisitBudget};
 use crate::executor::{self, Executor, Settings, Step};
-use crate::info::{Metrics, TaskInfo};
+use crate::inspect::info::{Metrics, TaskInfo};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
-#[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
-pub use crate::schedule::Schedule;
 use crate::task::Task;
 use crate::task_cell::MainTask;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use crate::testing::schedule::Schedule;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use crate::testing::virtual_clock::{AutoAdvance, Clock};
 
 /// Runs a future, and all that it spawns, on this thread until it is done.
 ///
@@ -133,7 +129,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// ```
 #[derive(Debug)]
 pub struct Runtime {
-    executor: Rc<Executor>,
+    pub(crate) executor: Rc<Executor>,
     budget: VisitBudget,
     /// Set when a stop was read within a generation, after wakes that must run before it.
     owes_generation: Cell<bool>,
@@ -465,7 +461,7 @@ impl Runtime {
     /// assert_eq!((runtime.metrics().polls, runtime.metrics().live), (1, 0));
     /// ```
     pub fn metrics(&self) -> Metrics {
-        crate::info::metrics(&self.executor)
+        crate::inspect::info::metrics(&self.executor)
     }
 
     /// What its tasks are doing, in the order in which they were spawned.
@@ -483,7 +479,7 @@ impl Runtime {
     /// # drop(task);
     /// ```
     pub fn tasks(&self) -> Vec<TaskInfo> {
-        crate::info::dump(&self.executor).tasks
+        crate::inspect::info::dump(&self.executor).tasks
     }
 
     /// Runs `f` inside of this runtime. All calls that run tasks go through here.
@@ -565,8 +561,12 @@ impl Runtime {
     /// that, but not longer than `wait`.
     fn visit(&self, is_idle: bool, wait: Option<Duration>) -> io::Result<()> {
         let executor = &self.executor;
-        if is_idle && executor.virtual_clock.is_some() {
-            return self.visit_virtual(wait);
+        if let Some(simulation) = executor.simulation() {
+            if is_idle && simulation.has_virtual_clock() {
+                simulation.visit(executor, wait)?;
+                self.budget.visited(Instant::now());
+                return Ok(());
+            }
         }
         executor.wait(if is_idle {
             self.until_next_timer(wait)
@@ -643,7 +643,7 @@ impl Runtime {
             && !self.executor.has_messages()
             && !self.budget.is_due()
             && self.executor.watch().is_none()
-            && self.executor.order.is_none()
+            && self.executor.simulation().is_none()
     }
 
     /// What a turn does when there is nothing else: main need not go through the queue.
@@ -662,9 +662,10 @@ impl Runtime {
 
     /// The time of the last visit, by the system's clock: tasks take real time.
     fn real_now(&self) -> Instant {
-        match self.executor.virtual_clock {
-            None => self.executor.now(),
-            Some(_) => Instant::now(),
+        if self.executor.has_virtual_clock() {
+            Instant::now()
+        } else {
+            self.executor.now()
         }
     }
 
@@ -754,7 +755,7 @@ pub struct Turn {
 #[derive(Debug)]
 #[must_use = "call `build` to make the runtime"]
 pub struct Builder {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl Builder {
@@ -784,7 +785,7 @@ impl Builder {
     /// assert_eq!(runtime.block_on(async { 1 }), 1);
     /// ```
     pub fn build(self) -> Runtime {
-        let budget_clock = self.settings.simulation.budget_clock();
+        let budget_clock = self.settings.budget_clock.clone();
         let executor = Executor::new(self.settings);
         let budget = VisitBudget::new(executor.now(), budget_clock);
         Runtime {

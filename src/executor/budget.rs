@@ -2,10 +2,10 @@
 //! the reactor is visited.
 
 use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
 use std::thread_local;
 use std::time::{Duration, Instant};
-
-use crate::clock::BudgetClock;
 
 /// What one poll of a task may complete.
 ///
@@ -90,6 +90,16 @@ const CAREFUL_STRETCH: u32 = 8;
 
 /// After so many generations in a row without a slow stretch, all polls are taken to be quick.
 const QUICK: u32 = 1000;
+
+/// Replaces the system's clock in a [`VisitBudget`], for tests that count polls.
+#[derive(Clone)]
+pub(crate) struct BudgetClock(pub(crate) Arc<dyn Fn() -> Instant + Send + Sync>);
+
+impl fmt::Debug for BudgetClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BudgetClock")
+    }
+}
 
 /// Says when the reactor is visited while tasks are ready.
 ///

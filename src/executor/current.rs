@@ -174,13 +174,13 @@ impl Executor {
         if let Some(watch) = &self.watch {
             watch.set_entered(true);
         }
-        let time = self.virtual_clock.as_ref().map(|_| self.now.get());
+        let time = self.has_virtual_clock().then(|| self.now.get());
         let _leave = Leave {
             outer,
             outer_time: clock::replace(time),
         };
-        if let Some(foreign) = &self.foreign {
-            foreign.run_begins(self.has_messages());
+        if let Some(simulation) = self.simulation() {
+            simulation.run_begins(self.has_messages());
         }
         f()
     }

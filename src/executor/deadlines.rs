@@ -28,7 +28,7 @@ impl Executor {
     /// Moves a virtual clock on, inside of the runtime. It never goes back.
     #[cfg(feature = "testing")]
     pub(crate) fn advance_to(&self, now: Instant) {
-        debug_assert!(self.virtual_clock.is_some());
+        debug_assert!(self.has_virtual_clock());
         if now > self.now.get() {
             self.now.set(now);
             clock::replace(Some(now));
@@ -108,7 +108,7 @@ impl Executor {
 
     fn expire_some(&self) {
         let mut due = self.due.take();
-        match self.order.as_deref().filter(|order| order.is_shuffled()) {
+        match self.order().filter(|order| order.is_shuffled()) {
             None => self.timers.borrow_mut().expire(self.now.get(), &mut due),
             Some(order) => self.expire_shuffled(order, &mut due),
         }
@@ -127,7 +127,7 @@ impl Executor {
 
     /// Timers that are due at the same instant fire in any order.
     #[cold]
-    fn expire_shuffled(&self, order: &Order, due: &mut Vec<WakeTarget>) {
+    fn expire_shuffled(&self, order: &dyn Order, due: &mut Vec<WakeTarget>) {
         let mut timers = self.timers.borrow_mut();
         while let Some(next) = timers
             .next_deadline()
@@ -155,7 +155,7 @@ impl Executor {
 
     /// Wakes the tasks that wait for what the reactor has reported.
     pub(crate) fn deliver_events(&self) {
-        let events = self.park.deliver(self.order.as_deref());
+        let events = self.park.deliver(self.order());
         self.counts.events.add(events);
     }
 

@@ -75,7 +75,7 @@ impl Park {
 
     /// Wakes the tasks that wait for what the last wait has reported. Returns how many events
     /// there were.
-    pub(super) fn deliver(&self, order: Option<&Order>) -> usize {
+    pub(super) fn deliver(&self, order: Option<&dyn Order>) -> usize {
         match Reactor::get() {
             Some(reactor) => reactor.deliver(order),
             None => 0,

@@ -8,10 +8,10 @@ use std::time::Instant;
 use super::budget;
 use super::state::Executor;
 use crate::hooks;
+use crate::hooks::watch::Watch;
 use crate::panics::{Payload, discard};
-use crate::stderr;
+use crate::stderr::{self, warn};
 use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskSnapshot};
-use crate::watch::{Watch, warn};
 
 /// What came of one entry of the ready queue.
 pub(crate) enum Step {

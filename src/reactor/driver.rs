@@ -231,7 +231,7 @@ impl Reactor {
 
     /// Wakes the tasks that wait for the events of the last wait. Returns how many events there
     /// were.
-    pub(crate) fn deliver(&self, order: Option<&Order>) -> usize {
+    pub(crate) fn deliver(&self, order: Option<&dyn Order>) -> usize {
         if !self.has_events.take() {
             return 0;
         }

@@ -81,7 +81,7 @@ impl Guest {
 
     /// Returns the fd of the reactor that belongs to this process, and makes the runtime a guest.
     pub(super) fn poll_fd(&self, executor: &Executor) -> io::Result<BorrowedFd<'_>> {
-        if executor.virtual_clock.is_some() {
+        if executor.has_virtual_clock() {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "no other loop can wait for a virtual clock: give the runtime the real one",
