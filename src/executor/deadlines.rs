@@ -1,8 +1,7 @@
-//! The timers of an executor, its clock, and its waits.
+//! The timers of an executor, and its clock.
 
-use std::io;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::state::Executor;
 use super::timers::TimerKey;
@@ -137,31 +136,5 @@ impl Executor {
             timers.expire(next, due);
             order.shuffle(&mut due[before..]);
         }
-    }
-
-    /// Waits until something happens, but not longer than `wait`. The events of the reactor are
-    /// kept for [`Executor::deliver_events`].
-    pub(crate) fn wait(&self, wait: Option<Duration>) -> io::Result<()> {
-        if wait != Some(Duration::ZERO) {
-            self.counts.waits.add(1);
-        }
-        let start = self.watch.as_ref().map(|watch| (watch, Instant::now()));
-        let result = self.park.wait(self.remote.inbox(), wait);
-        if let Some((watch, start)) = start {
-            watch.waited(start.elapsed());
-        }
-        result
-    }
-
-    /// Wakes the tasks that wait for what the reactor has reported.
-    pub(crate) fn deliver_events(&self) {
-        let events = self.park.deliver(self.order());
-        self.counts.events.add(events);
-    }
-
-    /// For a guest: whatever comes into the inbox between two turns notifies.
-    #[cfg(unix)]
-    pub(crate) fn stay_parked(&self) {
-        self.park.stay_parked(self.remote.inbox());
     }
 }

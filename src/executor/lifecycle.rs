@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::current;
-use super::park::Park;
 use super::queue::MESSAGES;
 use super::state::{Executor, Settings};
 use super::tasks::report_panic;
@@ -34,7 +33,8 @@ impl Executor {
             is_closed: Cell::new(false),
             timers: RefCell::new(Timers::new(now)),
             now: Cell::new(now),
-            park: Park::new(),
+            parker: OnceCell::new(),
+            notified_reactor: Cell::new(None),
             stopped: Cell::new(false),
             propagate_panics: settings.propagate_panics,
             is_panicking: Cell::new(false),

@@ -8,13 +8,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::budget::BudgetClock;
-use super::park::Park;
 use super::registry::Registry;
 use super::timers::Timers;
 use crate::hooks::counts::Counts;
 use crate::hooks::watch::Watch;
 use crate::schedule::Order;
+use crate::sync::Parker;
 use crate::sync::atomic::AtomicUsize;
 use crate::task_cell::{LocalTask, MainTask, Message, Owner, Remote, WakeTarget};
 
@@ -26,6 +25,16 @@ pub(crate) struct Settings {
     pub(crate) budget_clock: Option<BudgetClock>,
     pub(crate) inspect: bool,
     pub(crate) warn_slow: Option<Duration>,
+}
+
+/// Replaces the system's clock in a `VisitBudget`, for tests that count polls.
+#[derive(Clone)]
+pub(crate) struct BudgetClock(pub(crate) Arc<dyn Fn() -> Instant + Send + Sync>);
+
+impl fmt::Debug for BudgetClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BudgetClock")
+    }
 }
 
 /// Everything of a runtime that its own thread uses.
@@ -49,7 +58,10 @@ pub(crate) struct Executor {
     /// The time of the last visit. The first poll of a `Sleep` goes by it. If the clock is
     /// virtual, this is the time.
     pub(super) now: Cell<Instant>,
-    pub(super) park: Park,
+    /// Made for the first wait without a reactor.
+    pub(super) parker: OnceCell<Parker>,
+    /// The id of the reactor that the inbox notifies, 0 for the thread, `None` at first.
+    pub(super) notified_reactor: Cell<Option<u64>>,
     /// Set by `Handle::stop`, cleared by the `run` that sees it.
     pub(super) stopped: Cell<bool>,
     pub(super) propagate_panics: bool,

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::schedule::{Schedule, SeededOrder};
 use super::virtual_clock::{AutoAdvance, Clock, VirtualClock};
-use crate::executor::budget::BudgetClock;
-use crate::executor::{Executor, Simulation, SimulationSettings};
+use crate::executor::{BudgetClock, Executor, Simulation, SimulationSettings};
 use crate::runtime::Builder;
 use crate::schedule::Order;
 use crate::task_cell::LocalTask;
