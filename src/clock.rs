@@ -1,15 +1,33 @@
-//! The clock of a runtime. With the feature `testing` it is the system's clock or a virtual one
-//! (`clock/simulated.rs`). Without the feature, the same functions only support the system's clock
-//! (`clock/real.rs`).
+//! The current time: that of the system's clock, or the virtual time of a simulated run.
 
-mod budget_clock;
-#[cfg(not(feature = "testing"))]
-mod real;
-#[cfg(feature = "testing")]
-mod simulated;
+use std::cell::Cell;
+use std::time::Instant;
 
-pub(crate) use self::budget_clock::BudgetClock;
-#[cfg(not(feature = "testing"))]
-pub(crate) use self::real::*;
-#[cfg(feature = "testing")]
-pub use self::simulated::*;
+thread_local! {
+    /// The time of the runtime that is entered on this thread, if its clock is virtual.
+    static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Returns the current time of the runtime that is entered on this thread. Outside of a runtime it
+/// is the time of the system's clock.
+#[inline]
+pub(crate) fn now() -> Instant {
+    let virtual_now = if cfg!(feature = "testing") {
+        VIRTUAL.get()
+    } else {
+        None
+    };
+    virtual_now.unwrap_or_else(Instant::now)
+}
+
+/// Sets the virtual time that [`now`] returns, or `None` for the system's clock. Returns the
+/// previous value.
+#[inline]
+pub(crate) fn replace(virtual_now: Option<Instant>) -> Option<Instant> {
+    // The usual case avoids the write: reading it back in parts of another size would stall the
+    // processor.
+    if !cfg!(feature = "testing") || (virtual_now.is_none() && VIRTUAL.get().is_none()) {
+        return None;
+    }
+    VIRTUAL.replace(virtual_now)
+}

@@ -151,9 +151,18 @@ pub use self::split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 pub use self::tcp::{Incoming, TcpListener, TcpListenerBuilder, TcpStream};
 pub use self::udp::UdpSocket;
 // The network in memory uses these, too.
-pub(crate) use self::split::Stream;
 #[cfg(feature = "testing")]
 pub(crate) use self::{connect::first_to_connect, resolve::Target, split::halves};
+
+mod sealed {
+    /// A stream that can be split into halves.
+    pub trait Stream: crate::io::AsyncRead + crate::io::AsyncWrite + Unpin {
+        fn shut_down_writing(&self) -> std::io::Result<()>;
+        fn is_same(&self, other: &Self) -> bool;
+    }
+}
+
+pub(crate) use self::sealed::Stream;
 
 /// The error of a conversion into a std type that failed because the socket has clones. It
 /// carries the socket.

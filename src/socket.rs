@@ -4,16 +4,14 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, Waker, ready};
+use std::task::{Context as TaskContext, Poll, ready};
 
 use socket2::SockRef;
 
 use crate::executor;
 use crate::executor::budget;
-use crate::hooks::WaitReason;
-use crate::reactor::{AsRaw, Direction, Reactor, Registration, Source};
+use crate::reactor::{AsRaw, Direction, Reactor, Source};
 use crate::sync::atomic::Ordering;
-use crate::task_cell::{WaiterId, note, polled_id};
 
 /// A registered I/O object. Clones share it.
 #[derive(Debug)]
@@ -191,7 +189,10 @@ impl<T> Socket<T> {
                 self.settle(exclusive);
                 Poll::Ready(result)
             }
-            None => self.wait_polled(direction, cx),
+            None => {
+                Reactor::wait_polled(self.source.registration(), direction, cx.waker())?;
+                Poll::Pending
+            }
         }
     }
 
@@ -216,27 +217,20 @@ impl<T> Socket<T> {
         None
     }
 
-    fn wait_polled<R>(
-        &self,
-        direction: Direction,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<io::Result<R>> {
-        wait_polled(self.source.registration(), direction, cx.waker())?;
-        Poll::Pending
-    }
-
     /// Ready once after each event for which a call of this has waited.
     pub(crate) fn poll_ready(
         &self,
         direction: Direction,
         cx: &mut TaskContext<'_>,
     ) -> Poll<io::Result<()>> {
+        executor::inside_or_error("waiting for a socket")?;
         self.claim(false)?;
-        let reactor = Reactor::get_or_new()?;
-        if reactor.take_fired(self.source.registration(), direction) {
+        let registration = self.source.registration();
+        if Reactor::get_or_new()?.take_fired(registration, direction) {
             return Poll::Ready(Ok(()));
         }
-        self.wait_polled(direction, cx)
+        Reactor::wait_polled(registration, direction, cx.waker())?;
+        Poll::Pending
     }
 
     /// Waits until the poller reports the direction.
@@ -282,42 +276,6 @@ impl<T> Socket<T> {
     }
 }
 
-/// Adds a waiter of a `poll_*` call, which cannot be removed. It is not generic, so that all types
-/// of sockets share the code.
-#[inline]
-fn wait_polled(
-    registration: &Arc<Registration>,
-    direction: Direction,
-    waker: &Waker,
-) -> io::Result<()> {
-    let waiter = note_wait(registration, direction);
-    if Reactor::wait_only(registration, direction, waiter, waker) {
-        return Ok(());
-    }
-    wait_general(registration, direction, waiter, waker)
-}
-
-/// `wait_polled` in all other cases.
-#[cold]
-fn wait_general(
-    registration: &Arc<Registration>,
-    direction: Direction,
-    waiter: WaiterId,
-    waker: &Waker,
-) -> io::Result<()> {
-    executor::inside_or_error("waiting for a socket")?;
-    let reactor = Reactor::get_or_new()?;
-    reactor.wait_polled(registration, direction, waiter, waker)
-}
-
-fn note_wait(registration: &Registration, direction: Direction) -> WaiterId {
-    let fd = registration.number();
-    note(match direction {
-        Direction::Read => WaitReason::Read { fd },
-        Direction::Write => WaitReason::Write { fd },
-    })
-}
-
 /// Waits until a direction is reported. Its waiter has an entry id of its own, and is removed when
 /// the future is dropped.
 #[derive(Debug)]
@@ -353,20 +311,13 @@ impl<T> Future for ReadinessFuture<'_, T> {
         }
         let mut entry_id = self.entry.map(|entry| entry.entry_id);
         let direction = self.direction;
-        let waits = reactor.wait_entry(
-            registration,
-            direction,
-            &mut entry_id,
-            polled_id(),
-            cx.waker(),
-        );
+        let waits = reactor.wait_entry(registration, direction, &mut entry_id, cx.waker());
         self.entry = entry_id.map(|entry_id| WaitEntry {
             reactor: reactor.id(),
             key: registration.key.load(Ordering::Relaxed),
             entry_id,
         });
         if waits? {
-            note_wait(registration, direction);
             return Poll::Pending;
         }
         self.entry = None;

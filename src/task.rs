@@ -320,7 +320,7 @@ impl<T> Task<T> {
     /// ```
     pub fn abort_handle(&self) -> AbortHandle {
         AbortHandle {
-            raw: self.raw().remote(),
+            raw: self.raw().to_shared(),
         }
     }
 

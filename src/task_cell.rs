@@ -13,7 +13,7 @@
 //! * `state.rs`, `label.rs`, `wait_kinds.rs`: the states, a task's name, what a task waits for.
 //! * `snapshot.rs`: what a task is doing at this moment.
 //!
-//! The room knows no executor. A cell reaches one through [`Schedule`] and [`Remote`].
+//! The room knows no executor. A cell reaches one through [`TaskScheduler`] and [`Remote`].
 //!
 //! # References
 //!
@@ -99,7 +99,7 @@ mod wait_kinds;
 pub(crate) use self::cell::MainTask;
 pub(crate) use self::handle::{Failure, JoinRef};
 pub(crate) use self::header::{
-    LocalTask, Message, Remote, Schedule, SharedTask, WaiterId, WakeTarget, is_polling, note,
+    LocalTask, Message, Remote, SharedTask, TaskScheduler, WaiterId, WakeTarget, is_polling, note,
     polled_id, polled_task,
 };
 pub(crate) use self::label::{Name, TaskLabel};

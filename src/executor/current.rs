@@ -11,7 +11,7 @@ use crate::clock;
 use crate::hooks;
 use crate::panics::Payload;
 use crate::sync::thread_local;
-use crate::task_cell::{LocalTask, Message, Schedule, SharedTask};
+use crate::task_cell::{LocalTask, Message, SharedTask, TaskScheduler};
 
 /// The executor that is entered on a thread.
 type Current = RefCell<ManuallyDrop<Option<Rc<Executor>>>>;
@@ -100,12 +100,12 @@ fn outside(what: &str) -> String {
 }
 
 /// From now on [`cancel`] finds the executor, unless the thread is ending.
-pub(super) fn register(executor: &Rc<Executor>) {
+pub(super) fn add(executor: &Rc<Executor>) {
     let executor = Rc::downgrade(executor);
     let _ = ALL.try_with(|all| all.borrow_mut().push(executor));
 }
 
-pub(super) fn unregister(executor: &Rc<Executor>) {
+pub(super) fn remove(executor: &Rc<Executor>) {
     let is_other = |other: &Weak<Executor>| other.as_ptr() != Rc::as_ptr(executor);
     let _ = ALL.try_with(|all| all.borrow_mut().retain(is_other));
 }
@@ -148,7 +148,7 @@ pub(super) fn is_current(id: u64) -> bool {
     with(Executor::id) == Some(id)
 }
 
-impl Schedule for Executor {
+impl TaskScheduler for Executor {
     #[inline]
     fn schedule(task: &SharedTask) -> bool {
         with(|executor| executor.wake(task)) == Some(true)
@@ -169,13 +169,13 @@ impl Executor {
         if let Some(watch) = &self.watch {
             watch.set_entered(true);
         }
-        let time = self.virtual_clock.as_ref().map(|_| self.now.get());
+        let time = self.has_virtual_clock().then(|| self.now.get());
         let _leave = Leave {
             outer,
             outer_time: clock::replace(time),
         };
-        if let Some(foreign) = &self.foreign {
-            foreign.run_begins(self.has_messages());
+        if let Some(simulation) = self.simulation() {
+            simulation.run_begins(self.has_messages());
         }
         f()
     }

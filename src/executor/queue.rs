@@ -31,20 +31,20 @@ impl Executor {
         true
     }
 
-    /// A task of this executor was woken on another thread, or while it was not entered. Returns
-    /// the task if nothing of this crate was to wake it: then another crate has.
-    fn wake_remote(&self, task: SharedTask) -> Option<LocalTask> {
-        match self.owner.queue_remote(&task) {
+    /// A task of this executor was woken on another thread, or while it was not entered.
+    fn wake_remote(&self, task: &SharedTask) {
+        match self.owner.queue_remote(task) {
             Some(task) => {
                 self.counts.wakes_remote.add(1);
                 hooks::task_woken(|| task.meta());
-                self.ready.borrow_mut().push_back(task.clone());
-                task.waits().are_external().then_some(task)
+                if let Some(simulation) = self.simulation() {
+                    if task.waits().are_external() {
+                        simulation.woken_by_message(&task);
+                    }
+                }
+                self.ready.borrow_mut().push_back(task);
             }
-            None => {
-                self.counts.wakes_redundant.add(1);
-                None
-            }
+            None => self.counts.wakes_redundant.add(1),
         }
     }
 
@@ -76,7 +76,7 @@ impl Executor {
         let ready = self.queue_len();
         self.count_generation(ready);
         if ready > 0 {
-            if let Some(order) = &self.order {
+            if let Some(order) = self.order() {
                 self.shuffle_ready(ready, order);
             }
         }
@@ -94,7 +94,7 @@ impl Executor {
     }
 
     #[cold]
-    fn shuffle_ready(&self, count: usize, order: &Order) {
+    fn shuffle_ready(&self, count: usize, order: &dyn Order) {
         let mut ready = self.ready.borrow_mut();
         let generation = &mut ready.make_contiguous()[..count];
         order.shuffle(generation);
@@ -146,18 +146,14 @@ impl Executor {
         let most = self.messages_left.get();
         self.remote.inbox().take(most, &mut messages);
         self.messages_left.set(most.saturating_sub(messages.len()));
-        let foreign = self.foreign.as_ref();
-        let foreign = foreign.filter(|foreign| !foreign.take_unknown());
+        if let Some(simulation) = self.simulation() {
+            simulation.reads_inbox();
+        }
         let mut panics = Panics::default();
         hooks::attribute_wakes(WakeSource::Inbox, || {
             for message in messages.drain(..) {
                 match message {
-                    Message::Wake(task) => {
-                        let task = self.wake_remote(task);
-                        if let (Some(foreign), Some(task)) = (foreign, task) {
-                            foreign.woken(task);
-                        }
-                    }
+                    Message::Wake(task) => self.wake_remote(&task),
                     // User code: it may drop a waker, for example.
                     Message::Call(call) => {
                         panics.catch(call);

@@ -8,10 +8,10 @@ use std::time::Instant;
 use super::budget;
 use super::state::Executor;
 use crate::hooks;
+use crate::hooks::watch::Watch;
 use crate::panics::{Payload, discard};
-use crate::stderr;
+use crate::stderr::{self, warn};
 use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskSnapshot};
-use crate::watch::{Short, Watch, warn};
 
 /// What came of one entry of the ready queue.
 pub(crate) enum Step {
@@ -40,12 +40,12 @@ impl Executor {
         let (task, handle) = self
             .owner
             .new_task::<F, Executor>(slot, number, future, name, spawned_at);
-        self.register(task);
+        self.enqueue_new(task);
         handle
     }
 
     #[inline(always)]
-    fn register(&self, task: LocalTask) {
+    fn enqueue_new(&self, task: LocalTask) {
         if self.is_closed.get() {
             // There is a handle, which keeps what the destructor panics with.
             let panic = task.cancel();
@@ -155,14 +155,13 @@ impl Executor {
         watch.polled(task.slot(), task.number(), took);
         if watch.slow.is_some_and(|slow| took >= slow) {
             watch.has_warned.set(true);
-            let took = Short(took);
             match task.slot() {
                 Some(_) => warn(format_args!(
-                    "slow poll: {} has kept the thread for {took}",
+                    "slow poll: {} has kept the thread for {took:.1?}",
                     task.label()
                 )),
                 None => warn(format_args!(
-                    "slow poll: the future of `block_on` has kept the thread for {took}"
+                    "slow poll: the future of `block_on` has kept the thread for {took:.1?}"
                 )),
             }
         }

@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::counts::RefCounts;
 use super::handle::{JoinRef, Joinable};
-use super::header::{Header, LocalRef, LocalTask, NO_SLOT, Schedule, Vtable};
+use super::header::{Header, LocalRef, LocalTask, NO_SLOT, TaskScheduler, Vtable};
 use super::label::Name;
 use super::owner::Owner;
 use super::state::{Ran, State};
@@ -59,7 +59,7 @@ pub(super) struct Main;
 /// The vtable of the cells with the body `B` and the scheduler `S`.
 struct VtableOf<B, S>(PhantomData<(B, S)>);
 
-impl<B: Body, S: Schedule> VtableOf<B, S> {
+impl<B: Body, S: TaskScheduler> VtableOf<B, S> {
     const VTABLE: &'static Vtable = &Vtable {
         free: free::<B>,
         run: run::<B>,
@@ -102,7 +102,7 @@ unsafe fn free<B>(header: NonNull<Header>) {
 /// Builds the cell where it stays: built on the stack, it would be read back at once in other
 /// pieces than it was written in, and the processor waits for that.
 #[inline(always)]
-fn allocate<B: Body, S: Schedule>(
+fn allocate<B: Body, S: TaskScheduler>(
     owner: &Owner,
     slot: u32,
     number: u64,
@@ -144,7 +144,7 @@ impl Owner {
     /// Makes a task that counts as queued: the executor puts it into its registry, under the
     /// key `slot`, and on its ready queue.
     #[inline(always)]
-    pub(crate) fn new_task<F, S: Schedule>(
+    pub(crate) fn new_task<F, S: TaskScheduler>(
         &self,
         slot: usize,
         number: u64,
@@ -170,7 +170,7 @@ impl Owner {
     }
 
     /// Makes the cell of a `block_on`, which counts as queued.
-    pub(crate) fn new_main<S: Schedule>(
+    pub(crate) fn new_main<S: TaskScheduler>(
         &self,
         number: u64,
         called_at: &'static Location<'static>,

@@ -57,7 +57,7 @@ impl<T> JoinRef<T> {
         self.cell.task()
     }
 
-    pub(crate) fn remote(&self) -> SharedTask {
+    pub(crate) fn to_shared(&self) -> SharedTask {
         SharedTask::clone(&self.cell.borrow_remote())
     }
 

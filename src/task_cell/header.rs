@@ -77,7 +77,7 @@ impl fmt::Debug for Remote {
 }
 
 /// How a cell reaches the ready queue. Implemented by the executor.
-pub(crate) trait Schedule: 'static {
+pub(crate) trait TaskScheduler: 'static {
     /// Puts the task on the ready queue, if its executor is entered on this thread. Returns
     /// false if it is not.
     fn schedule(task: &SharedTask) -> bool;
@@ -474,7 +474,7 @@ impl LocalTask {
 
     /// How many references may be on other threads: mostly wakers.
     pub(crate) fn remote_count(&self) -> usize {
-        self.header().refs.remote()
+        self.header().refs.remote_count()
     }
 
     /// The kinds of waits that its last poll came to.

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::builder;
+use super::simulation::Simulated;
 use crate::panics::Payload;
 use crate::runtime::Schedule;
 use crate::stderr;
@@ -165,7 +166,7 @@ where
             // `test` is called inside of the runtime, since it may spawn tasks.
             runtime.block_on(async { test().await.failure() })
         }));
-        hash = runtime.schedule_hash();
+        hash = Simulated::hash(&runtime.executor).unwrap_or_default();
         // This drops the tasks, which may panic, too.
         drop(runtime);
         match outcome {

@@ -13,8 +13,8 @@ use std::time::Instant;
 use super::network::{Link, Network, wait_in, wake_all};
 use crate::clock;
 use crate::executor;
-use crate::schedule::Random;
 use crate::sync::{Mutex, lock};
+use crate::testing::schedule::Random;
 use crate::time::{Sleep, sleep_until};
 
 /// The size of the largest packet.

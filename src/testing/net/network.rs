@@ -15,8 +15,9 @@ use crate::clock;
 use crate::executor::{self, Executor};
 use crate::net::{Target, ToSocketAddrs};
 use crate::panics::Panics;
-use crate::schedule::Random;
 use crate::sync::{Mutex, lock};
+use crate::testing::schedule::Random;
+use crate::testing::simulation::Simulated;
 use crate::time::sleep;
 
 /// The properties of the link between two hosts, which are the same in both directions.
@@ -336,7 +337,7 @@ impl Network {
     #[inline]
     fn of(executor: &Executor) -> Network {
         let network = executor.network.get_or_init(|| {
-            let seed = executor.order.as_ref().map_or(0, |order| order.seed);
+            let seed = Simulated::seed(executor);
             let network = Network {
                 state: Arc::new(Mutex::new(State {
                     seed,
