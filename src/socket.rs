@@ -132,12 +132,18 @@ impl<T> Socket<T> {
         }
         let result = ready!(self.poll_io(Direction::Read, cx, exclusive, read));
         if let Ok(n) = result {
-            budget::charge_bytes(n);
-            if bytes == Bytes::DrainedByShortRead {
-                self.source.readiness().note_read(n, room);
-            }
+            self.note_read(bytes, n, room);
         }
         Poll::Ready(result)
+    }
+
+    /// Charges a read of `n` bytes into a buffer of `room` bytes, and notes what it shows.
+    #[inline]
+    fn note_read(&self, bytes: Bytes, n: usize, room: usize) {
+        budget::charge_bytes(n);
+        if bytes == Bytes::DrainedByShortRead {
+            self.source.readiness().note_read(n, room);
+        }
     }
 
     /// Writes `len` bytes. If that would block, the task is woken when the socket is writable.
@@ -151,7 +157,7 @@ impl<T> Socket<T> {
     ) -> Poll<io::Result<usize>> {
         if len == 0 {
             // An empty write never blocks, but it can return an error: always try it.
-            self.source.readiness().report(false, true, false);
+            self.source.readiness().assume(Direction::Write);
         }
         let result = ready!(self.poll_io(Direction::Write, cx, exclusive, write));
         if let Ok(n) = result {
@@ -169,7 +175,7 @@ impl<T> Socket<T> {
         flush: impl FnMut(&T) -> io::Result<()>,
     ) -> Poll<io::Result<()>> {
         // A flush never blocks on a full socket buffer: always try it.
-        self.source.readiness().report(false, true, false);
+        self.source.readiness().assume(Direction::Write);
         self.poll_io(Direction::Write, cx, exclusive, flush)
     }
 
@@ -195,25 +201,99 @@ impl<T> Socket<T> {
         }
     }
 
+    /// Like `poll_io` for an operation that is not a read or write of a stream.
+    pub(crate) fn poll_operate<R>(
+        &self,
+        direction: Direction,
+        cx: &mut TaskContext<'_>,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let result = ready!(self.poll_io(direction, cx, false, operation));
+        budget::charge(1);
+        Poll::Ready(result)
+    }
+
+    /// Tries an operation now, whether or not the direction is ready: the readiness is not known
+    /// while the direction is not armed. The caller charges the budget of the poll.
+    pub(crate) fn try_io<R>(
+        &self,
+        direction: Direction,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        executor::inside_or_error("using a socket")?;
+        self.claim(false)?;
+        self.call(direction, operation)
+    }
+
+    /// Like `try_io` for an operation that is not a read or write of a stream.
+    pub(crate) fn try_operate<R>(
+        &self,
+        direction: Direction,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let result = self.try_io(direction, operation)?;
+        budget::charge(1);
+        Ok(result)
+    }
+
+    /// Like `poll_read`, but returns `WouldBlock` instead of waiting.
+    pub(crate) fn try_read(
+        &self,
+        bytes: Bytes,
+        room: usize,
+        read: impl FnMut(&T) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if bytes != Bytes::Opaque && room == 0 {
+            return Ok(0);
+        }
+        let n = self.try_io(Direction::Read, read)?;
+        self.note_read(bytes, n, room);
+        Ok(n)
+    }
+
+    /// Like `poll_write`, but returns `WouldBlock` instead of waiting.
+    pub(crate) fn try_write(
+        &self,
+        write: impl FnMut(&T) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let n = self.try_io(Direction::Write, write)?;
+        budget::charge_bytes(n);
+        Ok(n)
+    }
+
     /// Tries an operation, if the direction is ready. `None` if it would block.
     #[inline]
     fn attempt<R>(
         &self,
         direction: Direction,
-        mut operation: impl FnMut(&T) -> io::Result<R>,
+        operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Option<io::Result<R>> {
-        let readiness = self.source.readiness();
-        while readiness.is_ready(direction) {
+        if !self.source.readiness().is_ready(direction) {
+            return None;
+        }
+        match self.call(direction, operation) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            result => Some(result),
+        }
+    }
+
+    /// Calls an operation. If it would block, the direction is not ready.
+    #[inline]
+    fn call<R>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {
             match operation(self.source.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    readiness.clear(direction);
-                    break;
+                    self.source.readiness().clear(direction);
+                    return Err(error);
                 }
-                result => return Some(result),
+                result => return result,
             }
         }
-        None
     }
 
     fn wait_polled<R>(
@@ -225,18 +305,41 @@ impl<T> Socket<T> {
         Poll::Pending
     }
 
-    /// Ready once after each event for which a call of this has waited.
+    /// Ready while the direction is known to be ready. For a shared source: ready once after each
+    /// event for which a call of this has waited.
     pub(crate) fn poll_ready(
         &self,
         direction: Direction,
         cx: &mut TaskContext<'_>,
     ) -> Poll<io::Result<()>> {
+        executor::inside_or_error("waiting for a socket")?;
         self.claim(false)?;
-        let reactor = Reactor::get_or_new()?;
-        if reactor.take_fired(self.source.registration(), direction) {
+        ready!(executor::poll_socket_budget(cx));
+        let registration = self.source.registration();
+        if self.source.readiness().is_reported(direction)
+            || self.source.readiness().is_shared()
+                && Reactor::get_or_new()?.take_fired(registration, direction)
+        {
+            budget::charge(1);
             return Poll::Ready(Ok(()));
         }
         self.wait_polled(direction, cx)
+    }
+
+    /// Waits until the direction is known to be ready. For a shared source: until it is reported.
+    pub(crate) async fn wait_ready(&self, direction: Direction) -> io::Result<()> {
+        executor::inside_or_error("waiting for a socket")?;
+        poll_fn(executor::poll_socket_budget).await;
+        self.claim(false)?;
+        let readiness = self.source.readiness();
+        while !readiness.is_reported(direction) {
+            self.ready(direction).await?;
+            if readiness.is_shared() {
+                break;
+            }
+        }
+        budget::charge(1);
+        Ok(())
     }
 
     /// Waits until the poller reports the direction.
@@ -264,7 +367,8 @@ impl<T> Socket<T> {
         self.operate(Direction::Write, write).await
     }
 
-    async fn operate<R>(
+    /// Calls an operation as soon as the direction is ready, and again if it would block.
+    pub(crate) async fn operate<R>(
         &self,
         direction: Direction,
         mut operation: impl FnMut(&T) -> io::Result<R>,

@@ -4,6 +4,7 @@ mod listener;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
@@ -155,6 +156,41 @@ impl TcpStream {
             return Ok(0);
         }
         self.socket.read_with(|io| io.peek(buf)).await
+    }
+
+    /// Like [`peek`](Self::peek), but does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing to read. Otherwise the
+    /// same as for [`peek`](Self::peek).
+    ///
+    /// # Examples
+    ///
+    /// See [Waiting and trying](crate::net#waiting-and-trying).
+    pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.socket.try_operate(Direction::Read, |io| io.peek(buf))
+    }
+
+    /// Like [`peek`](Self::peek), for implementations of [`Future`](std::future::Future). If it
+    /// returns `Pending`, the task is woken when it should call again.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`peek`](Self::peek).
+    ///
+    /// # Examples
+    ///
+    /// See [Waiting and trying](crate::net#waiting-and-trying).
+    pub fn poll_peek(&self, cx: &mut TaskContext<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.socket
+            .poll_operate(Direction::Read, cx, |io| io.peek(buf))
     }
 
     /// Sets the number of hops that the packets of this connection may make (`IP_TTL`).

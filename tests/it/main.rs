@@ -69,6 +69,7 @@ mod threads;
 mod timers;
 #[cfg(feature = "trace")]
 mod trace;
+mod try_io;
 mod udp;
 #[cfg(unix)]
 mod unix;

@@ -3,16 +3,12 @@
 use std::convert::identity;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll, ready};
 
-use futures_lite::Stream;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::TcpStream;
 use crate::net::accept::{ACCEPTING, Acceptor};
 use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
-use crate::time::Sleep;
 
 /// Accepts TCP connections.
 ///
@@ -74,58 +70,6 @@ impl TcpListener {
             reuse_port: false,
             only_v6: None,
             backlog: BACKLOG,
-        }
-    }
-
-    /// Waits for the next connection.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the process or the system is out of file descriptors or memory, and
-    /// outside of a runtime. After an error of the first kind the next call pauses, so a loop
-    /// that continues does not spin. The pause is 10 ms, and doubles with each further error, up
-    /// to one second.
-    ///
-    /// # Cancel safety
-    ///
-    /// No connection is lost.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
-    /// let (stream, from) = listener.accept().await?;
-    /// println!("{from} came, at {}", stream.local_addr()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.socket.accept(convert).await
-    }
-
-    /// Returns a [`Stream`] of the connections. It never ends.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// use soloist::stream::StreamExt;
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
-    /// let mut incoming = listener.incoming();
-    /// while let Some(stream) = incoming.next().await {
-    ///     println!("{} came", stream?.peer_addr()?);
-    /// #   break;
-    /// }
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming {
-            listener: self,
-            pause: None,
         }
     }
 
@@ -210,34 +154,22 @@ fn convert(stream: socket2::Socket, peer: SockAddr) -> io::Result<(TcpStream, So
     Ok((stream, peer))
 }
 
-/// The stream that [`TcpListener::incoming`] returns.
-///
-/// It never ends, not even after an error. After an error that comes from a lack of file
-/// descriptors or memory, it pauses before the next attempt.
-///
-/// # Cancel safety
-///
-/// No connection is lost.
-///
-/// # Examples
-///
-/// See [`TcpListener::incoming`].
-#[derive(Debug)]
-#[must_use = "streams do nothing unless they are polled"]
-pub struct Incoming<'a> {
-    listener: &'a TcpListener,
-    pause: Option<Sleep>,
-}
-
-impl Stream for Incoming<'_> {
-    type Item = io::Result<TcpStream>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let listener = &self.listener.socket;
-        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, convert));
-        Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
-    }
-}
+impl_listener!(
+    TcpListener, TcpStream, SocketAddr,
+    /// ```
+    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+    /// use soloist::stream::StreamExt;
+    /// # block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
+    /// let mut incoming = listener.incoming();
+    /// while let Some(stream) = incoming.next().await {
+    ///     println!("{} came", stream?.peer_addr()?);
+    /// #   break;
+    /// }
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+);
 
 /// The length of the queue. The system reduces a number that it does not support. std's 128 is
 /// too short for a tool that opens a thousand connections at once.
