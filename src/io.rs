@@ -347,7 +347,7 @@ macro_rules! futures_io {
                 cx: &mut std::task::Context<'_>,
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let room = bufs.iter().map(|buf| buf.len()).sum();
+                let room = $crate::socket::room(bufs);
                 let read = |mut io: &_| std::io::Read::read_vectored(&mut io, bufs);
                 let bytes = $crate::socket::Bytes::$bytes;
                 self.socket.poll_read(cx, $exclusive, bytes, room, read)

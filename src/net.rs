@@ -308,7 +308,7 @@ macro_rules! impl_stream {
                 &self,
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::io::Result<usize> {
-                let room = bufs.iter().map(|buf| buf.len()).sum();
+                let room = crate::socket::room(bufs);
                 let read = |mut io: &_| std::io::Read::read_vectored(&mut io, bufs);
                 self.socket.try_read(crate::socket::Bytes::$bytes, room, read)
             }

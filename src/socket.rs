@@ -1,7 +1,7 @@
 //! What all sockets have in common: try an operation, wait for readiness, try again.
 
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
@@ -56,6 +56,15 @@ pub(crate) enum Bytes {
     /// They read a stream of bytes, and a read that does not fill the buffer shows that the stream
     /// is empty.
     DrainedByShortRead,
+}
+
+/// The largest number of buffers that the system takes in one call. It refuses a longer list as a
+/// whole.
+pub(crate) const MAX_BUFFERS: usize = 1024;
+
+/// How many bytes one read into these buffers can return.
+pub(crate) fn room(bufs: &[IoSliceMut<'_>]) -> usize {
+    bufs.iter().take(MAX_BUFFERS).map(|buf| buf.len()).sum()
 }
 
 /// Sets nonblocking mode.

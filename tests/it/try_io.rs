@@ -782,3 +782,30 @@ fn waits_tries_and_reads_share_a_stream() {
         assert_eq!(receive(&ours, &mut [0; 8]).await, 1);
     });
 }
+
+/// A system reads only so many buffers in one call: the rest is not a short read.
+#[test]
+fn a_read_into_more_buffers_than_the_system_takes_does_not_lose_the_rest() {
+    async_test(async || {
+        use futures_lite::AsyncReadExt;
+
+        let (mut one, other) = tcp().await;
+        let mut bytes = vec![[0]; 5000];
+        for round in 0..2 {
+            fails_soon(one.readable()).await;
+            other.try_write(&[7; 5000]).unwrap();
+            let mut all = 0;
+            while all < 5000 {
+                let mut bufs: Vec<_> = bytes.iter_mut().map(|b| IoSliceMut::new(b)).collect();
+                all += if round == 0 {
+                    soon(one.read_vectored(&mut bufs)).await.unwrap()
+                } else {
+                    soon(one.readable()).await.unwrap();
+                    one.try_read_vectored(&mut bufs).unwrap()
+                };
+            }
+            assert_eq!(all, 5000);
+            assert_would_block(one.try_read(&mut [0]));
+        }
+    });
+}
