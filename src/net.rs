@@ -115,9 +115,15 @@
 ///
 /// `from_std` makes the field `socket` from std's type, in nonblocking mode. `into_std` turns the
 /// object in that field into std's type. `$what` names the conversion from std's type in the error
-/// outside of a runtime.
+/// outside of a runtime. `$inner` is the type in that field, if it is not std's.
 macro_rules! impl_socket {
-    ($socket:ident, $std:ty, $what:literal, from_std: $from_std:expr, into_std: $into_std:expr) => {
+    ($socket:ident, $std:ty, $what:literal, $($conversions:tt)*) => {
+        impl_socket!($socket($std), $std, $what, $($conversions)*);
+    };
+    (
+        $socket:ident($inner:ty), $std:ty, $what:literal,
+        from_std: $from_std:expr, into_std: $into_std:expr
+    ) => {
         impl $socket {
             /// Returns the std type. It stays in nonblocking mode.
             ///
@@ -219,7 +225,7 @@ macro_rules! impl_socket {
                 self.socket.poll_ready(crate::reactor::Direction::Write, cx)
             }
 
-            fn get_ref(&self) -> &$std {
+            fn get_ref(&self) -> &$inner {
                 self.socket.get_ref()
             }
 
@@ -441,8 +447,7 @@ macro_rules! operations {
     };
 }
 
-/// The verbs of a listener. `convert` of the calling module makes the result of an accept.
-/// `$example` is an example of `incoming`.
+/// The verbs of a listener. `accept` of the calling module accepts a connection. `$example` is an example of `incoming`.
 macro_rules! impl_listener {
     ($listener:ident, $stream:ident, $address:ty, $(#[$example:meta])*) => {
         impl $listener {
@@ -463,7 +468,7 @@ macro_rules! impl_listener {
             ///
             #[doc = concat!("See [`", stringify!($listener), "`].")]
             pub async fn accept(&self) -> std::io::Result<($stream, $address)> {
-                self.socket.accept(convert).await
+                self.socket.accept(accept).await
             }
 
             /// Accepts a connection without waiting.
@@ -478,7 +483,7 @@ macro_rules! impl_listener {
             ///
             /// See [Waiting and trying](crate::net#waiting-and-trying).
             pub fn try_accept(&self) -> std::io::Result<($stream, $address)> {
-                self.socket.try_accept(convert)
+                self.socket.try_accept(accept)
             }
 
             /// Like [`accept`](Self::accept), for implementations of
@@ -497,7 +502,7 @@ macro_rules! impl_listener {
                 &self,
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<($stream, $address)>> {
-                self.socket.poll_accept(cx, convert)
+                self.socket.poll_accept(cx, accept)
             }
 
             /// Returns a [`Stream`](crate::stream::Stream) of the connections. It never ends.
@@ -540,7 +545,7 @@ macro_rules! impl_listener {
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<Option<Self::Item>> {
                 let socket = &self.listener.socket;
-                let accepted = std::task::ready!(socket.poll_next(cx, &mut self.pause, convert));
+                let accepted = std::task::ready!(socket.poll_next(cx, &mut self.pause, accept));
                 std::task::Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
             }
         }
@@ -549,6 +554,7 @@ macro_rules! impl_listener {
 
 mod accept;
 mod connect;
+mod inner;
 mod resolve;
 mod sigpipe;
 mod split;

@@ -92,6 +92,7 @@ pub(crate) use self::driver::Reactor;
 pub(crate) use self::event::Direction;
 pub(crate) use self::object::Source;
 pub(crate) use self::platform::AsRaw;
+pub(crate) use self::readiness::Readiness;
 pub(crate) use self::registration::Registration;
 
 /// For the tests.

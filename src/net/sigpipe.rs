@@ -23,12 +23,16 @@ const FLAGS: i32 = libc::MSG_NOSIGNAL;
 const FLAGS: i32 = 0;
 
 impl<T: AsRaw + 'static> NoSigpipe<T> {
-    /// `what` is named in the error outside of a runtime.
-    pub(super) fn new_socket(io: T, what: &str) -> io::Result<Socket<NoSigpipe<T>>> {
+    pub(super) fn new(io: T) -> NoSigpipe<T> {
         // This fails if the connection is gone already. Its next write returns an error, too.
         #[cfg(target_vendor = "apple")]
         let _ = SockRef::from(&io).set_nosigpipe(true);
-        Socket::new(NoSigpipe(io), what)
+        NoSigpipe(io)
+    }
+
+    /// `what` is named in the error outside of a runtime.
+    pub(super) fn new_socket(io: T, what: &str) -> io::Result<Socket<NoSigpipe<T>>> {
+        Socket::new(NoSigpipe::new(io), what)
     }
 
     pub(super) fn into_inner(self) -> T {

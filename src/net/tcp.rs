@@ -7,10 +7,11 @@ use std::net::{Shutdown, SocketAddr};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Type};
 
 pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
 use super::connect::first_to_connect;
+use super::inner;
 use super::resolve::{ToSocketAddrs, resolve};
 use super::sigpipe::NoSigpipe;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf};
@@ -53,7 +54,7 @@ use crate::socket::Socket;
 /// ```
 #[derive(Clone)]
 pub struct TcpStream {
-    socket: Socket<NoSigpipe<std::net::TcpStream>>,
+    socket: Socket<inner::TcpStream>,
 }
 
 impl TcpStream {
@@ -99,7 +100,7 @@ impl TcpStream {
         socket.set_nonblocking(true)?;
         // Fails outside of a runtime, before anything is sent to the peer.
         let stream = TcpStream::from_nonblocking(socket.into(), "`TcpStream::connect`")?;
-        match SockRef::from(stream.get_ref()).connect(&SockAddr::from(address)) {
+        match stream.get_ref().start_to_connect(address) {
             Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
             result => result?,
         }
@@ -225,7 +226,7 @@ impl TcpStream {
     ///
     /// See [`set_linger`](TcpStream::set_linger).
     pub fn linger(&self) -> io::Result<Option<Duration>> {
-        SockRef::from(self.get_ref()).linger()
+        self.get_ref().linger()
     }
 
     /// Sets what happens to unsent bytes when the stream is dropped (`SO_LINGER`).
@@ -258,7 +259,7 @@ impl TcpStream {
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         // The system counts whole seconds, and 0 would reset the connection.
         let rounded = linger.map(|linger| round_up(linger, i32::MAX as u64));
-        let result = SockRef::from(self.get_ref()).set_linger(rounded);
+        let result = self.get_ref().set_linger(rounded);
         result.setting("the lingering", linger)
     }
 
@@ -274,11 +275,7 @@ impl TcpStream {
     ///
     /// See [`set_keepalive`](TcpStream::set_keepalive).
     pub fn keepalive(&self) -> io::Result<Option<Duration>> {
-        let socket = SockRef::from(self.get_ref());
-        if !socket.keepalive()? {
-            return Ok(None);
-        }
-        keepalive_time(&socket).map(Some)
+        self.get_ref().keepalive_time()
     }
 
     /// Makes the system probe the peer when the connection has been idle for this time
@@ -306,13 +303,9 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
-        let socket = SockRef::from(self.get_ref());
-        let Some(after) = after else {
-            return socket.set_keepalive(false);
-        };
         // The system refuses 0 seconds.
-        let time = round_up(after, u64::MAX).max(Duration::from_secs(1));
-        let result = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time));
+        let time = after.map(|after| round_up(after, u64::MAX).max(Duration::from_secs(1)));
+        let result = self.get_ref().set_keepalive_time(time);
         result.setting("the time of keepalive", after)
     }
 
@@ -472,8 +465,9 @@ impl TcpStream {
 }
 
 impl_socket!(
-    TcpStream, std::net::TcpStream, "`TcpStream::try_from`",
-    from_std: NoSigpipe::new_socket, into_std: NoSigpipe::into_inner
+    TcpStream(inner::TcpStream), std::net::TcpStream, "`TcpStream::try_from`",
+    from_std: |stream, what| inner::new_socket(inner::system(NoSigpipe::new(stream)), what),
+    into_std: |stream: inner::TcpStream| inner::into_system(stream).into_inner()
 );
 
 impl_stream!(TcpStream, bytes: DrainedByShortRead);
@@ -490,17 +484,4 @@ fn is_in_progress(error: &io::Error) -> bool {
     return rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS);
     #[cfg(not(unix))]
     return error.kind() == io::ErrorKind::WouldBlock;
-}
-
-#[cfg(not(any(windows, target_os = "openbsd")))]
-fn keepalive_time(socket: &socket2::Socket) -> io::Result<Duration> {
-    socket.tcp_keepalive_time()
-}
-
-#[cfg(any(windows, target_os = "openbsd"))]
-fn keepalive_time(_: &socket2::Socket) -> io::Result<Duration> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this system does not report the time of keepalive",
-    ))
 }

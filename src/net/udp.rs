@@ -1,9 +1,9 @@
 //! UDP sockets.
 
-use std::convert::identity;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::inner;
 use super::resolve::{ToSocketAddrs, resolve};
 use super::{ErrorContext, IntoStdError, try_each};
 use crate::socket::Socket;
@@ -55,7 +55,7 @@ use crate::socket::Socket;
 /// ```
 #[derive(Clone)]
 pub struct UdpSocket {
-    socket: Socket<std::net::UdpSocket>,
+    socket: Socket<inner::UdpSocket>,
 }
 
 impl UdpSocket {
@@ -540,8 +540,9 @@ impl UdpSocket {
 }
 
 impl_socket!(
-    UdpSocket, std::net::UdpSocket, "`UdpSocket::bind`",
-    from_std: Socket::new, into_std: identity
+    UdpSocket(inner::UdpSocket), std::net::UdpSocket, "`UdpSocket::bind`",
+    from_std: |socket, what| inner::new_socket(inner::system(socket), what),
+    into_std: inner::into_system
 );
 
 /// Tries a receive again that failed because an earlier datagram found no receiver.

@@ -1,6 +1,5 @@
 //! TCP listeners.
 
-use std::convert::identity;
 use std::io;
 use std::net::SocketAddr;
 
@@ -8,6 +7,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::TcpStream;
 use crate::net::accept::{ACCEPTING, Acceptor};
+use crate::net::inner;
 use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
 
 /// Accepts TCP connections.
@@ -28,7 +28,7 @@ use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
 /// ```
 #[derive(Clone)]
 pub struct TcpListener {
-    socket: Acceptor<std::net::TcpListener>,
+    socket: Acceptor<inner::TcpListener>,
 }
 
 impl TcpListener {
@@ -143,15 +143,17 @@ impl TcpListener {
 }
 
 impl_socket!(
-    TcpListener, std::net::TcpListener, "`TcpListener::bind`",
-    from_std: Acceptor::new, into_std: identity
+    TcpListener(inner::TcpListener), std::net::TcpListener, "`TcpListener::bind`",
+    from_std: |listener, what| {
+        inner::new_socket(inner::system(listener), what).map(Acceptor::new)
+    },
+    into_std: inner::into_system
 );
 
-fn convert(stream: socket2::Socket, peer: SockAddr) -> io::Result<(TcpStream, SocketAddr)> {
-    // Some systems return no address if the connection is gone already.
-    let peer = peer.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
-    let stream = TcpStream::from_nonblocking(stream.into(), ACCEPTING)?;
-    Ok((stream, peer))
+fn accept(listener: &inner::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = inner::accept(listener)?;
+    let socket = inner::new_socket(stream, ACCEPTING)?;
+    Ok((TcpStream { socket }, peer))
 }
 
 impl_listener!(

@@ -13,8 +13,9 @@ use socket2::SockAddr;
 
 use super::{UnixStream, address_of, display};
 use crate::executor;
-use crate::net::accept::{ACCEPTING, Acceptor};
+use crate::net::accept::{ACCEPTING, Acceptor, accept_nonblocking};
 use crate::net::{ErrorContext, IntoStdError};
+use crate::socket::Socket;
 
 /// Accepts connections from programs of the same machine.
 ///
@@ -121,10 +122,12 @@ const LISTENING: &str = "listening at";
 
 impl_socket!(
     UnixListener, std::os::unix::net::UnixListener, "`UnixListener::try_from`",
-    from_std: Acceptor::new, into_std: identity
+    from_std: |listener, what| Socket::new(listener, what).map(Acceptor::new),
+    into_std: identity
 );
 
-fn convert(stream: socket2::Socket, peer: SockAddr) -> io::Result<(UnixStream, SocketAddr)> {
+fn accept(listener: &std::os::unix::net::UnixListener) -> io::Result<(UnixStream, SocketAddr)> {
+    let (stream, peer) = accept_nonblocking(listener)?;
     let stream = UnixStream::from_nonblocking(stream.into(), ACCEPTING)?;
     Ok((stream, std_address(&peer)?))
 }
