@@ -1,7 +1,7 @@
 //! Sockets: TCP, UDP and Unix sockets, and host names.
 //!
-//! * TCP: [`TcpStream`], [`TcpListener`], and [`TcpListenerBuilder`] for options that must be set
-//!   before the listener exists.
+//! * TCP: [`TcpStream`] and [`TcpListener`], with [`TcpStreamBuilder`] and [`TcpListenerBuilder`] for
+//!   options that must be set before.
 //! * UDP: [`UdpSocket`].
 //! * Unix sockets, at paths and abstract names: `unix`, on systems that have them.
 //! * Host names: [`resolve`], and every function that takes [`ToSocketAddrs`].
@@ -552,6 +552,30 @@ macro_rules! impl_listener {
     };
 }
 
+/// A builder: its options, which are not set at first, and the methods that set them.
+macro_rules! builder {
+    (
+        $(#[$doc:meta])*
+        pub struct $builder:ident {
+            $($(#[$option_doc:meta])* pub fn $option:ident($type:ty);)*
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default)]
+        pub struct $builder {
+            $($option: Option<$type>,)*
+        }
+
+        impl $builder {$(
+            $(#[$option_doc])*
+            pub fn $option(mut self, $option: $type) -> $builder {
+                self.$option = Some($option);
+                self
+            }
+        )*}
+    };
+}
+
 mod accept;
 mod connect;
 mod inner;
@@ -569,7 +593,7 @@ use std::net::SocketAddr;
 
 pub use self::resolve::{ToSocketAddrs, resolve};
 pub use self::split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
-pub use self::tcp::{Incoming, TcpListener, TcpListenerBuilder, TcpStream};
+pub use self::tcp::{Incoming, TcpListener, TcpListenerBuilder, TcpStream, TcpStreamBuilder};
 pub use self::udp::UdpSocket;
 // The network in memory uses these, too.
 pub(crate) use self::split::Stream;
@@ -645,6 +669,13 @@ fn try_each<R>(
         }
     }
     Err(last.expect("there is at least one address"))
+}
+
+/// The error of an option that this system does not have.
+#[allow(dead_code, reason = "most systems have all options")]
+fn unsupported<T>(option: &str) -> io::Result<T> {
+    let text = format!("this system has no `{option}`");
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }
 
 /// Adds to an error what was attempted.

@@ -1,5 +1,6 @@
 //! TCP streams and listeners.
 
+mod builder;
 mod listener;
 
 use std::io;
@@ -9,10 +10,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Type};
 
+pub use self::builder::TcpStreamBuilder;
 pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
-use super::connect::first_to_connect;
 use super::inner;
-use super::resolve::{ToSocketAddrs, resolve};
+use super::resolve::ToSocketAddrs;
 use super::sigpipe::NoSigpipe;
 use super::split::{self, OwnedReadHalf, OwnedWriteHalf};
 use super::{ErrorContext, IntoStdError};
@@ -68,7 +69,7 @@ impl TcpStream {
     /// # Errors
     ///
     /// Returns one error that lists every attempt if none of them succeeds. Returns an error if
-    /// the host name is not known (see [`resolve`]), and outside of a runtime.
+    /// the host name is not known (see [`resolve`](crate::net::resolve)), and outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -88,18 +89,24 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        first_to_connect(resolve(address).await?, TcpStream::connect_to).await
+        TcpStream::builder().connect(address).await
     }
 
-    async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = socket2::Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        socket.set_nonblocking(true)?;
+    /// Returns a builder, for options that must be set before the connection is opened: the local
+    /// address, and the sizes of its buffers.
+    ///
+    /// # Examples
+    ///
+    /// See [`TcpStreamBuilder`].
+    pub fn builder() -> TcpStreamBuilder {
+        TcpStreamBuilder::default()
+    }
+
+    async fn connect_to(address: SocketAddr, options: &TcpStreamBuilder) -> io::Result<TcpStream> {
+        let socket = options.new_socket(address)?;
         // Fails outside of a runtime, before anything is sent to the peer.
         let stream = TcpStream::from_nonblocking(socket.into(), "`TcpStream::connect`")?;
+        options.set(&stream)?;
         match stream.get_ref().start_to_connect(address) {
             Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
             result => result?,
@@ -471,6 +478,25 @@ impl_socket!(
 );
 
 impl_stream!(TcpStream, bytes: DrainedByShortRead);
+
+/// A TCP socket for an address of this family. The sizes are those of its buffers.
+fn new_socket(
+    address: SocketAddr,
+    recv: Option<usize>,
+    send: Option<usize>,
+) -> io::Result<socket2::Socket> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(size) = recv {
+        let result = socket.set_recv_buffer_size(size);
+        result.setting("the size of the receive buffer", size)?;
+    }
+    if let Some(size) = send {
+        let result = socket.set_send_buffer_size(size);
+        result.setting("the size of the send buffer", size)?;
+    }
+    Ok(socket)
+}
 
 /// Rounds up to whole seconds, and down to `max` seconds.
 fn round_up(time: Duration, max: u64) -> Duration {
