@@ -16,6 +16,7 @@
 //! * `state.rs`: [`Executor`], what all of these work on.
 //! * `registry.rs`: the tasks that have a future in place.
 //! * `foreign.rs`: tasks that wait for another crate's reactor, which hold a virtual clock.
+//! * `processes.rs`, `hosts.rs`: the simulated hosts that tasks belong to.
 //! * `park.rs`: going idle, on the thread or in the reactor.
 //! * `timers.rs`: the deadline heap.
 //! * `budget.rs`: how much a poll may complete, and how long tasks run between two visits.
@@ -40,22 +41,32 @@ mod external;
 mod foreign;
 #[cfg(not(feature = "testing"))]
 mod foreign_off;
+#[cfg(feature = "testing")]
+mod hosts;
 mod lifecycle;
 mod orphan;
 mod park;
+#[cfg(feature = "testing")]
+mod processes;
+#[cfg(not(feature = "testing"))]
+mod processes_off;
 mod queue;
 mod registry;
 mod state;
 mod tasks;
 pub(crate) mod timers;
 
-#[cfg(feature = "testing")]
-pub(crate) use self::current::current_or_error;
 pub(crate) use self::current::{
     cancel, check_inside, current, inside_or_error, is_inside, try_current,
 };
+#[cfg(feature = "blocking")]
+pub(crate) use self::current::{is_simulated, leave};
 pub(crate) use self::deferral::{poll_socket_budget, poll_timer_budget, yield_polled};
 pub(crate) use self::external::ExternalRef;
+#[cfg(feature = "testing")]
+pub(crate) use self::hosts::ProcessId;
 pub(crate) use self::orphan::orphaned;
+#[cfg(not(feature = "testing"))]
+pub(crate) use self::processes_off::ProcessId;
 pub(crate) use self::state::{Executor, Settings};
 pub(crate) use self::tasks::{Step, report_panic};

@@ -592,13 +592,10 @@ use std::io;
 use std::net::SocketAddr;
 
 pub use self::resolve::{ToSocketAddrs, resolve};
+use self::split::Stream;
 pub use self::split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 pub use self::tcp::{Incoming, TcpListener, TcpListenerBuilder, TcpStream, TcpStreamBuilder};
 pub use self::udp::UdpSocket;
-// The network in memory uses these, too.
-pub(crate) use self::split::Stream;
-#[cfg(feature = "testing")]
-pub(crate) use self::{connect::first_to_connect, resolve::Target, split::halves};
 
 /// The error of a conversion into a std type that failed because the socket has clones. It
 /// carries the socket.

@@ -23,12 +23,6 @@ const UNSAFE_ROOMS: [&str; 7] = [
 const KNOWN: &[(&str, &str)] = &[
     ("net/split.rs", "net/tcp.rs"),
     ("runtime/guest.rs", "runtime.rs"),
-    ("testing/net/connection.rs", "testing/net/network.rs"),
-    ("testing/net/listener.rs", "testing/net/stream.rs"),
-    ("testing/net/listener.rs", "testing/net/network.rs"),
-    ("testing/net/stream.rs", "testing/net/connection.rs"),
-    ("testing/net/stream.rs", "testing/net.rs"),
-    ("testing/net/stream.rs", "testing/net/network.rs"),
     ("trace/chrome.rs", "trace.rs"),
     ("trace/page.rs", "trace.rs"),
     ("trace/rows.rs", "trace.rs"),

@@ -11,6 +11,24 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// The same: no host has a clock of its own.
+#[inline]
+pub(crate) fn runtime_now() -> Instant {
+    Instant::now()
+}
+
+/// Does nothing: no host has a clock of its own.
+#[inline]
+pub(crate) fn to_host(time: Instant) -> Instant {
+    time
+}
+
+/// Does nothing: no host has a clock of its own.
+#[inline]
+pub(crate) fn to_runtime(time: Instant) -> Instant {
+    time
+}
+
 /// Does nothing: there is no virtual clock.
 #[inline]
 pub(crate) fn replace(_: Option<Instant>) -> Option<Instant> {

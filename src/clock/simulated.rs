@@ -11,16 +11,80 @@ use crate::schedule::{Order, Schedule, SharedOrder};
 thread_local! {
     /// The time of the runtime that is entered on this thread, if its clock is virtual.
     static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The clock of the simulated host whose task runs, if it differs from that of the runtime.
+    static HOST: Cell<Option<HostClock>> = const { Cell::new(None) };
 }
 
-/// Returns the current time of the runtime that is entered on this thread. Outside of a runtime it
-/// is the time of the system's clock.
+/// Returns the current time of the runtime that is entered on this thread, by the clock of the
+/// simulated host whose task runs. Outside of a runtime it is the time of the system's clock.
 #[inline]
 pub(crate) fn now() -> Instant {
     match VIRTUAL.get() {
         None => Instant::now(),
-        Some(now) => now,
+        Some(now) => to_host(now),
     }
+}
+
+/// As [`now`], by the clock of the runtime.
+#[inline]
+pub(crate) fn runtime_now() -> Instant {
+    VIRTUAL.get().unwrap_or_else(Instant::now)
+}
+
+/// Converts a time of the runtime into one of the host whose task runs.
+#[inline]
+pub(crate) fn to_host(time: Instant) -> Instant {
+    HOST.get().map_or(time, |clock| clock.local(time))
+}
+
+/// Converts a time of the host whose task runs into one of the runtime.
+#[inline]
+pub(crate) fn to_runtime(time: Instant) -> Instant {
+    HOST.get().map_or(time, |clock| clock.global(time))
+}
+
+/// Sets the clock of the host whose task runs. Returns the previous one.
+#[inline]
+pub(crate) fn replace_host(clock: Option<HostClock>) -> Option<HostClock> {
+    HOST.replace(clock)
+}
+
+/// The clock of a simulated host, which runs at a rate of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostClock {
+    /// A time of the runtime, and that of the host at that time.
+    global: Instant,
+    local: Instant,
+    /// In units of 2^-32, so that conversions are exact.
+    rate: u64,
+}
+
+impl HostClock {
+    pub(crate) fn new(global: Instant, local: Instant, rate: f64) -> HostClock {
+        let rate = (rate * (1_u64 << 32) as f64) as u64;
+        HostClock {
+            global,
+            local,
+            rate: rate.max(1),
+        }
+    }
+
+    pub(crate) fn local(self, global: Instant) -> Instant {
+        let nanos = global.saturating_duration_since(self.global).as_nanos();
+        let nanos = nanos.saturating_mul(self.rate.into()) >> 32;
+        later(self.local, nanos).unwrap_or(global)
+    }
+
+    /// The first time at which the host's is `local`.
+    pub(crate) fn global(self, local: Instant) -> Instant {
+        let nanos = local.saturating_duration_since(self.local).as_nanos();
+        let nanos = (nanos << 32).div_ceil(self.rate.into());
+        later(self.global, nanos).unwrap_or(local)
+    }
+}
+
+fn later(time: Instant, nanos: u128) -> Option<Instant> {
+    time.checked_add(Duration::from_nanos(nanos.try_into().ok()?))
 }
 
 /// Sets the virtual time that [`now`] returns, or `None` for the system's clock. Returns the
@@ -120,6 +184,8 @@ pub(crate) struct Simulation {
     /// could still happen.
     pub(crate) patience: Option<Duration>,
     pub(crate) budget_clock: Option<BudgetClock>,
+    /// The seed of a simulated world, outside of which nothing can wake a task.
+    pub(crate) world: Option<u64>,
 }
 
 /// How long a test waits in real time when the runtime knows of no event that could still happen.
@@ -138,14 +204,21 @@ impl Simulation {
 
     pub(crate) fn clock(&self) -> Option<OwnedClock> {
         let is_virtual = self.clock == Clock::Virtual;
-        is_virtual.then(|| Box::new(VirtualClock::new(self.auto_advance, self.patience)))
+        is_virtual.then(|| {
+            let is_closed = self.world.is_some();
+            Box::new(VirtualClock::new(
+                self.auto_advance,
+                self.patience,
+                is_closed,
+            ))
+        })
     }
 
     pub(crate) fn order(&self) -> Option<SharedOrder> {
         // A virtual clock is for tests, so the order of their polls is recorded.
         let is_virtual = self.clock == Clock::Virtual;
         let schedule = self.schedule.or(is_virtual.then_some(Schedule::Fifo));
-        schedule.map(|schedule| Rc::new(Order::new(schedule)))
+        schedule.map(|schedule| Rc::new(Order::new(schedule, self.world)))
     }
 }
 
@@ -158,6 +231,8 @@ pub(crate) struct VirtualClock {
     pub(crate) auto_advance: AutoAdvance,
     /// How long to wait in real time when the runtime knows of no event that could still happen.
     pub(crate) patience: Option<Duration>,
+    /// Whether a [`Handle`](crate::Handle) is known to stay on this thread.
+    pub(crate) is_closed: bool,
     /// The calls of `advance` that have not completed.
     wanted: RefCell<Vec<Wanted>>,
     next_id: Cell<u64>,
@@ -171,10 +246,11 @@ struct Wanted {
 }
 
 impl VirtualClock {
-    pub(crate) fn new(auto_advance: AutoAdvance, patience: Option<Duration>) -> VirtualClock {
+    fn new(auto_advance: AutoAdvance, patience: Option<Duration>, is_closed: bool) -> VirtualClock {
         VirtualClock {
             auto_advance,
             patience,
+            is_closed,
             wanted: RefCell::new(Vec::new()),
             next_id: Cell::new(1),
         }

@@ -54,7 +54,7 @@ impl Executor {
             foreign: patience.map(|patience| Box::new(Foreign::new(patience))),
             order: settings.simulation.order(),
             #[cfg(feature = "testing")]
-            network: OnceCell::new(),
+            hosts: OnceCell::new(),
         });
         current::register(&executor);
         executor

@@ -74,9 +74,9 @@ pub(crate) struct Executor {
     pub(crate) foreign: Option<Box<Foreign>>,
     /// If runs are to be repeated.
     pub(crate) order: Option<SharedOrder>,
-    /// What `testing::net` keeps for this runtime.
+    /// If it runs a simulated world.
     #[cfg(feature = "testing")]
-    pub(crate) network: OnceCell<Box<dyn std::any::Any>>,
+    pub(super) hosts: OnceCell<Box<super::hosts::Hosts>>,
 }
 
 impl Executor {

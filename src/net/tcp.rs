@@ -103,9 +103,10 @@ impl TcpStream {
     }
 
     async fn connect_to(address: SocketAddr, options: &TcpStreamBuilder) -> io::Result<TcpStream> {
-        let socket = options.new_socket(address)?;
+        let stream = options.open(address)?;
         // Fails outside of a runtime, before anything is sent to the peer.
-        let stream = TcpStream::from_nonblocking(socket.into(), "`TcpStream::connect`")?;
+        let socket = inner::new_socket(stream, "`TcpStream::connect`")?;
+        let stream = TcpStream { socket };
         options.set(&stream)?;
         match stream.get_ref().start_to_connect(address) {
             Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
@@ -473,7 +474,7 @@ impl TcpStream {
 
 impl_socket!(
     TcpStream(inner::TcpStream), std::net::TcpStream, "`TcpStream::try_from`",
-    from_std: |stream, what| inner::new_socket(inner::system(NoSigpipe::new(stream)), what),
+    from_std: |stream, what| inner::adopt(NoSigpipe::new(stream), what),
     into_std: |stream: inner::TcpStream| inner::into_system(stream).into_inner()
 );
 

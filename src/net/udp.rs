@@ -81,8 +81,9 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        let bind = |address: SocketAddr| std::net::UdpSocket::bind(address);
-        UdpSocket::try_from(try_each(resolve(address).await?, "binding to", bind)?)
+        let socket = try_each(resolve(address).await?, "binding to", inner::bind_udp)?;
+        let socket = inner::new_socket(socket, "`UdpSocket::bind`")?;
+        Ok(UdpSocket { socket })
     }
 
     /// Connects the socket: [`send`](Self::send) sends to this address, and [`recv`](Self::recv)
@@ -541,7 +542,7 @@ impl UdpSocket {
 
 impl_socket!(
     UdpSocket(inner::UdpSocket), std::net::UdpSocket, "`UdpSocket::bind`",
-    from_std: |socket, what| inner::new_socket(inner::system(socket), what),
+    from_std: inner::adopt,
     into_std: inner::into_system
 );
 

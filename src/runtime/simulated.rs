@@ -58,7 +58,10 @@ impl Runtime {
     }
 
     fn is_anything_outside(&self) -> bool {
-        self.executor.has_external() || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
+        let clock = self.executor.virtual_clock.as_ref();
+        let is_closed = clock.is_some_and(|clock| clock.is_closed);
+        self.executor.has_external() && !is_closed
+            || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
     }
 
     /// For how long the clock, which would jump, is held by a task that waits for
@@ -263,6 +266,12 @@ impl Builder {
     /// ```
     pub fn budget_clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Builder {
         self.settings.simulation.budget_clock = Some(BudgetClock(Arc::new(clock)));
+        self
+    }
+
+    /// For [`testing::simulate`](crate::testing::simulate): the seed of the world.
+    pub(crate) fn world(mut self, seed: u64) -> Builder {
+        self.settings.simulation.world = Some(seed);
         self
     }
 

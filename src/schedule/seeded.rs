@@ -91,9 +91,10 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    pub(crate) fn new(schedule: Schedule) -> Order {
+    /// Makes an order. `world` is the seed of the simulated world, if there is one.
+    pub(crate) fn new(schedule: Schedule, world: Option<u64>) -> Order {
         let (seed, random) = match schedule {
-            Schedule::Fifo => (0, None),
+            Schedule::Fifo => (world.unwrap_or(0), None),
             Schedule::Shuffled(seed) => (seed, Some(Random::new(seed))),
         };
         Order {

@@ -8,6 +8,8 @@ use socket2::SockAddr;
 
 use super::{TcpStream, new_socket};
 use crate::net::connect::first_to_connect;
+use crate::net::inner;
+use crate::net::sigpipe::NoSigpipe;
 use crate::net::{ErrorContext, ToSocketAddrs, resolve};
 
 builder! {
@@ -178,8 +180,15 @@ impl TcpStreamBuilder {
         first_to_connect(resolve(address).await?, connect).await
     }
 
-    /// A socket in nonblocking mode, with the options that only sockets of the system have.
-    pub(super) fn new_socket(&self, address: SocketAddr) -> io::Result<socket2::Socket> {
+    /// A stream that is not connected yet. A simulated one has only the option `bind`.
+    pub(super) fn open(&self, address: SocketAddr) -> io::Result<inner::TcpStream> {
+        Ok(inner::make!(
+            |process| process.open_stream(address, self.bind)?,
+            NoSigpipe::new(self.open_on_system(address)?.into())
+        ))
+    }
+
+    fn open_on_system(&self, address: SocketAddr) -> io::Result<socket2::Socket> {
         let socket = new_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
         socket.set_nonblocking(true)?;
         if let (Some(tos), SocketAddr::V4(_)) = (self.tos, address) {
@@ -195,7 +204,7 @@ impl TcpStreamBuilder {
         Ok(socket)
     }
 
-    /// Sets the other options.
+    /// Sets the options that can also be set later.
     pub(super) fn set(&self, stream: &TcpStream) -> io::Result<()> {
         if let Some(nodelay) = self.nodelay {
             stream.set_nodelay(nodelay)?;

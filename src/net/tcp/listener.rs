@@ -140,9 +140,7 @@ impl TcpListener {
 
 impl_socket!(
     TcpListener(inner::TcpListener), std::net::TcpListener, "`TcpListener::bind`",
-    from_std: |listener, what| {
-        inner::new_socket(inner::system(listener), what).map(Acceptor::new)
-    },
+    from_std: |listener, what| inner::adopt(listener, what).map(Acceptor::new),
     into_std: inner::into_system
 );
 
@@ -282,10 +280,28 @@ impl TcpListenerBuilder {
     /// See [`TcpListenerBuilder`].
     pub async fn bind(self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         let listen = |address| self.listen(address);
-        TcpListener::try_from(try_each(resolve(address).await?, "listening at", listen)?)
+        let listener = try_each(resolve(address).await?, "listening at", listen)?;
+        let socket = Acceptor::new(inner::new_socket(listener, "`TcpListener::bind`")?);
+        Ok(TcpListener { socket })
     }
 
-    fn listen(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    fn listen(&self, address: SocketAddr) -> io::Result<inner::TcpListener> {
+        Ok(inner::make!(
+            |process| {
+                let (only_v6, reuse_port) =
+                    (self.only_v6 == Some(true), self.reuse_port == Some(true));
+                process.listen(
+                    address,
+                    self.backlog.unwrap_or(BACKLOG),
+                    only_v6,
+                    reuse_port,
+                )?
+            },
+            self.listen_on_system(address)?
+        ))
+    }
+
+    fn listen_on_system(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
         let socket = new_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
         // Like std. On Windows the option would let another process take over the port.
         #[cfg(unix)]
@@ -299,6 +315,7 @@ impl TcpListenerBuilder {
         socket.bind(&SockAddr::from(address))?;
         let backlog = self.backlog.unwrap_or(BACKLOG);
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        socket.set_nonblocking(true)?;
         Ok(socket.into())
     }
 }
