@@ -1,23 +1,55 @@
 //! The current time: that of the system's clock, or the virtual time of a simulated run.
 
+#[cfg(feature = "testing")]
+mod host;
+
 use std::cell::Cell;
 use std::time::Instant;
+
+#[cfg(feature = "testing")]
+pub(crate) use self::host::{HostClock, replace_host};
 
 thread_local! {
     /// The time of the runtime that is entered on this thread, if its clock is virtual.
     static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Returns the current time of the runtime that is entered on this thread. Outside of a runtime it
-/// is the time of the system's clock.
+/// Returns the current time of the runtime that is entered on this thread, by the clock of the
+/// simulated host whose task runs. Outside of a runtime it is the time of the system's clock.
 #[inline]
 pub(crate) fn now() -> Instant {
-    let virtual_now = if cfg!(feature = "testing") {
+    virtual_now().map_or_else(Instant::now, to_host)
+}
+
+/// As [`now`], by the clock of the runtime.
+#[inline]
+pub(crate) fn runtime_now() -> Instant {
+    virtual_now().unwrap_or_else(Instant::now)
+}
+
+#[inline]
+fn virtual_now() -> Option<Instant> {
+    if cfg!(feature = "testing") {
         VIRTUAL.get()
     } else {
         None
-    };
-    virtual_now.unwrap_or_else(Instant::now)
+    }
+}
+
+/// Converts a time of the runtime into one of the simulated host whose task runs.
+#[inline]
+pub(crate) fn to_host(time: Instant) -> Instant {
+    #[cfg(feature = "testing")]
+    let time = host::current().map_or(time, |clock| clock.local(time));
+    time
+}
+
+/// Converts a time of the simulated host whose task runs into one of the runtime.
+#[inline]
+pub(crate) fn to_runtime(time: Instant) -> Instant {
+    #[cfg(feature = "testing")]
+    let time = host::current().map_or(time, |clock| clock.global(time));
+    time
 }
 
 /// Sets the virtual time that [`now`] returns, or `None` for the system's clock. Returns the

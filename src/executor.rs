@@ -14,6 +14,7 @@
 //! * `deadlines.rs`: timers, and the clock.
 //! * `state.rs`: [`Executor`], what all of these work on, and `Simulation`, what a simulated run changes.
 //! * `registry.rs`: the tasks that have a future in place.
+//! * `processes.rs`, `hosts.rs`: the simulated hosts that tasks belong to.
 //! * `park.rs`: going idle, on the thread or in the reactor.
 //! * `timers.rs`: the deadline heap.
 //! * `budget.rs`: how much a poll may complete, and how long tasks run between two visits; yields.
@@ -33,9 +34,15 @@ pub(crate) mod budget;
 mod current;
 mod deadlines;
 mod external;
+#[cfg(feature = "testing")]
+mod hosts;
 mod lifecycle;
 mod orphan;
 mod park;
+#[cfg(feature = "testing")]
+mod processes;
+#[cfg(not(feature = "testing"))]
+mod processes_off;
 mod queue;
 mod registry;
 mod state;
@@ -43,13 +50,17 @@ mod tasks;
 pub(crate) mod timers;
 
 pub(crate) use self::budget::{poll_socket_budget, poll_timer_budget, yield_polled};
-#[cfg(feature = "testing")]
-pub(crate) use self::current::current_or_error;
 pub(crate) use self::current::{
     cancel, check_inside, current, inside_or_error, is_inside, try_current,
 };
+#[cfg(feature = "blocking")]
+pub(crate) use self::current::{is_simulated, leave};
 pub(crate) use self::external::ExternalRef;
+#[cfg(feature = "testing")]
+pub(crate) use self::hosts::ProcessId;
 pub(crate) use self::orphan::orphaned;
+#[cfg(not(feature = "testing"))]
+pub(crate) use self::processes_off::ProcessId;
 #[cfg(feature = "testing")]
 pub(crate) use self::state::{BudgetClock, Simulation, SimulationSettings};
 pub(crate) use self::state::{Executor, Settings};

@@ -7,16 +7,20 @@
 //!
 //! * [`block_on`] runs a test with a virtual clock, which [`advance`] moves manually.
 //! * [`explore`] runs a test with many schedules, and stops at the first seed that fails.
-//! * [`net`] is an in-memory network, with latency, partitions and resets.
+//! * [`simulate`] runs a test in a simulated world: hosts and a network, with faults by seed.
 //!
 //! The guide has a page on how to use them together: [testing](crate::guide::testing).
 
 mod explore;
+mod faults;
 mod foreign;
-pub mod net;
 pub(crate) mod schedule;
+mod shrink;
+mod simulate;
 mod simulation;
+mod transcript;
 pub(crate) mod virtual_clock;
+pub(crate) mod world;
 
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
@@ -24,8 +28,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 pub use self::explore::{Explored, Outcome, explore};
+pub use self::simulate::simulate;
 use self::simulation::Simulated;
 use self::virtual_clock::{PATIENCE, VirtualClock};
+pub use self::world::{Host, Link, LinkHandle, World};
 use crate::clock;
 use crate::executor::timers::saturating_add;
 use crate::executor::{self, Executor};
@@ -129,7 +135,7 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
         }
     }
     let executor = executor::current("`testing::advance`");
-    let until = saturating_add(clock::now(), duration);
+    let until = saturating_add(clock::runtime_now(), duration);
     let id = clock_of(&executor).want(until);
     let request = Request { executor, id };
     poll_fn(move |cx| {

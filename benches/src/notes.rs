@@ -65,6 +65,13 @@ const ABOUT: &[(&str, &str)] = &[
          echo 64 bytes. 27,000 connections are three servers of 9,000 at once on one core. The \
          rise on the right is memory that no longer fits the processor's caches.\n\n",
     ),
+    (
+        "worlds",
+        "One network in a test: each client sends 64 bytes over TCP to a server of its own, and \
+         waits until they are back. The latency is 1 ms (madsim: 1 to 2 ms). \"1,000 hosts\" are \
+         500 clients and 500 servers. Time is the CPU time of the thread. turmoil does not jump to \
+         the next event: it takes steps of 1 ms, in each of which it looks at each pair of hosts.\n\n",
+    ),
 ];
 
 const WHY: &[(&str, &str)] = &[

@@ -52,12 +52,6 @@ pub(crate) fn current(what: &str) -> Rc<Executor> {
     }
 }
 
-/// As [`try_current`], where there is an `io::Result` to return.
-#[cfg(feature = "testing")]
-pub(crate) fn current_or_error(what: &str) -> io::Result<Rc<Executor>> {
-    try_current().ok_or_else(|| error_outside(what))
-}
-
 /// Whether an executor is entered on this thread.
 #[inline]
 pub(crate) fn is_inside() -> bool {
@@ -191,6 +185,22 @@ impl Executor {
         }
         panic
     }
+}
+
+/// Whether the executor that is entered on this thread runs a simulated world.
+#[cfg(feature = "blocking")]
+pub(crate) fn is_simulated() -> bool {
+    with(Executor::has_world) == Some(true)
+}
+
+/// Calls `f` as if no executor were entered on this thread.
+#[cfg(feature = "blocking")]
+pub(crate) fn leave<R>(f: impl FnOnce() -> R) -> R {
+    let _back = Leave {
+        outer: replace(None),
+        outer_time: clock::replace(None),
+    };
+    f()
 }
 
 /// Restores what was entered before.

@@ -19,7 +19,7 @@ impl Executor {
 
     /// Reads the clock.
     pub(crate) fn update_now(&self) -> Instant {
-        let now = clock::now();
+        let now = clock::runtime_now();
         self.now.set(now);
         now
     }

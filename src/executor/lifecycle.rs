@@ -46,7 +46,7 @@ impl Executor {
             external_waker_hint: Cell::new(0),
             simulation: settings.simulation.map(|settings| settings.build()),
             #[cfg(feature = "testing")]
-            network: OnceCell::new(),
+            hosts: OnceCell::new(),
         });
         current::add(&executor);
         executor

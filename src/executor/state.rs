@@ -79,9 +79,9 @@ pub(crate) struct Executor {
     /// Where in the registry the last search for a task that can still be woken ended.
     pub(super) external_waker_hint: Cell<usize>,
     pub(super) simulation: Option<Box<dyn Simulation>>,
-    /// What `testing::net` keeps for this runtime.
+    /// If it runs a simulated world.
     #[cfg(feature = "testing")]
-    pub(crate) network: OnceCell<Box<dyn std::any::Any>>,
+    pub(super) hosts: OnceCell<Box<super::hosts::Hosts>>,
 }
 
 /// What becomes ready at the end of the generation.

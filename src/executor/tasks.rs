@@ -46,7 +46,7 @@ impl Executor {
 
     #[inline(always)]
     fn enqueue_new(&self, task: LocalTask) {
-        if self.is_closed.get() {
+        if !self.join_process(task.slot()) || self.is_closed.get() {
             // There is a handle, which keeps what the destructor panics with.
             let panic = task.cancel();
             debug_assert!(panic.is_none());
@@ -99,6 +99,9 @@ impl Executor {
 
     #[inline(always)]
     fn run(&self, task: &LocalTask, main: &mut dyn FnMut() -> bool) -> Step {
+        let Some(_process) = self.begin_run(task) else {
+            return Step::Stale;
+        };
         let (panic, was_polled) = match task.run() {
             Ran::Pending => {
                 self.counts.polls.add(1);
@@ -139,6 +142,7 @@ impl Executor {
     /// Drops the future of a task of this executor, which is entered and idle. Returns a panic
     /// that no handle can receive.
     pub(super) fn cancel(&self, task: &LocalTask) -> Option<Payload> {
+        let _process = self.begin_drop(task);
         let panic = task.cancel();
         self.retire(task);
         panic

@@ -255,8 +255,8 @@ fn registered_already(error: io::Error) -> io::Error {
     }
     io::Error::new(
         error.kind(),
-        "the file descriptor is registered already, by another object of this thread: use that \
-         one, or a duplicate (`try_clone`)",
+        "the file descriptor is registered already, by another `Async` or socket of this thread: \
+         use that one, or a duplicate of the file descriptor (`try_clone`)",
     )
 }
 

@@ -9,7 +9,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use crate::executor::{self, Executor, ExternalRef};
+use crate::executor::{self, Executor, ExternalRef, ProcessId};
 use crate::hooks::WaitReason;
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::thread::{self, ThreadId};
@@ -40,6 +40,7 @@ pub struct Handle {
     /// The thread of the runtime.
     thread: ThreadId,
     external: ExternalRef,
+    process: ProcessId,
 }
 
 impl Handle {
@@ -49,6 +50,7 @@ impl Handle {
             remote: executor.remote(),
             thread: thread::current().id(),
             external: executor.external(),
+            process: executor.current_process(),
         }
     }
 
@@ -125,7 +127,8 @@ impl Handle {
             shared: Some(shared.clone()),
             spawned_at,
         };
-        let start = move || completion.start(make);
+        let process = self.process;
+        let start = move || completion.start(make, process);
         // A closed inbox returns the message, and dropping it cancels the task.
         self.remote.send(Message::Call(Box::new(start)));
         RemoteTask {
@@ -370,7 +373,7 @@ struct Completion<T> {
 impl<T: Send + 'static> Completion<T> {
     /// Spawns the task. Called on the runtime's thread, inside of the runtime. `make` is called by
     /// the task, so that a panic of `make` is a panic of the task.
-    fn start<F, Fut>(self, make: F)
+    fn start<F, Fut>(self, make: F, process: ProcessId)
     where
         F: FnOnce() -> Fut + 'static,
         Fut: Future<Output = T> + 'static,
@@ -384,7 +387,8 @@ impl<T: Send + 'static> Completion<T> {
             future: Some(async move { make().await }),
             completion: Some(self),
         };
-        let task = executor.spawn(future, None, spawned_at);
+        let spawn = || executor.spawn(future, None, spawned_at);
+        let task = executor.in_process(process, spawn);
         let abandoned = {
             let mut state = lock(&shared.state);
             // A detached task cannot be aborted. It must not refer to itself, since it would then

@@ -81,9 +81,10 @@ pub(super) struct SeededOrder {
 }
 
 impl SeededOrder {
-    pub(super) fn new(schedule: Schedule) -> SeededOrder {
+    /// Makes an order. `world` is the seed of the simulated world, if there is one.
+    pub(super) fn new(schedule: Schedule, world: Option<u64>) -> SeededOrder {
         let (seed, random) = match schedule {
-            Schedule::Fifo => (0, None),
+            Schedule::Fifo => (world.unwrap_or(0), None),
             Schedule::Shuffled(seed) => (seed, Some(Random::new(seed))),
         };
         SeededOrder {

@@ -21,6 +21,8 @@ struct SimulatedSettings {
     /// With a virtual clock: how long to wait in real time when the runtime knows of no event that
     /// could still happen.
     patience: Option<Duration>,
+    /// The seed of a simulated world, outside of which nothing can wake a task.
+    world: Option<u64>,
 }
 
 impl SimulationSettings for SimulatedSettings {
@@ -29,8 +31,9 @@ impl SimulationSettings for SimulatedSettings {
         // A virtual clock is for tests, so the order of their polls is recorded.
         let schedule = self.schedule.or(is_virtual.then_some(Schedule::Fifo));
         Box::new(Simulated {
-            clock: is_virtual.then(|| VirtualClock::new(self.auto_advance, self.patience)),
-            order: schedule.map(SeededOrder::new),
+            clock: is_virtual
+                .then(|| VirtualClock::new(self.auto_advance, self.patience, self.world.is_some())),
+            order: schedule.map(|schedule| SeededOrder::new(schedule, self.world)),
         })
     }
 
@@ -218,6 +221,12 @@ impl Builder {
     /// For tests: panics when nothing can happen any more, after so long in real time.
     pub(super) fn patience(mut self, patience: Duration) -> Builder {
         simulated(&mut self).patience = Some(patience);
+        self
+    }
+
+    /// For [`testing::simulate`](crate::testing::simulate): the seed of the world.
+    pub(super) fn world(mut self, seed: u64) -> Builder {
+        simulated(&mut self).world = Some(seed);
         self
     }
 }

@@ -93,6 +93,8 @@ pub(super) struct VirtualClock {
     pub(super) auto_advance: AutoAdvance,
     /// How long to wait in real time when the runtime knows of no event that could still happen.
     pub(super) patience: Option<Duration>,
+    /// Whether a [`Handle`](crate::Handle) is known to stay on this thread.
+    is_closed: bool,
     pub(super) foreign: Foreign,
     /// The calls of `advance` that have not completed.
     wanted: RefCell<Vec<ClockTarget>>,
@@ -107,10 +109,15 @@ struct ClockTarget {
 }
 
 impl VirtualClock {
-    pub(super) fn new(auto_advance: AutoAdvance, patience: Option<Duration>) -> VirtualClock {
+    pub(super) fn new(
+        auto_advance: AutoAdvance,
+        patience: Option<Duration>,
+        is_closed: bool,
+    ) -> VirtualClock {
         VirtualClock {
             auto_advance,
             patience,
+            is_closed,
             foreign: Foreign::new(patience.unwrap_or(PATIENCE)),
             wanted: RefCell::new(Vec::new()),
             next_id: Cell::new(1),
@@ -182,10 +189,15 @@ enum Jump {
 
 /// The visits of a runtime with a virtual clock.
 impl VirtualClock {
+    fn is_anything_outside(&self, executor: &Executor) -> bool {
+        executor.has_external() && !self.is_closed
+            || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
+    }
+
     /// Nothing is ready: moves the clock, or waits in real time.
     pub(super) fn visit(&self, executor: &Executor, wait: Option<Duration>) -> io::Result<()> {
         // Asked before the inbox is read: a handle that is gone by now has left a message there.
-        let outside = is_anything_outside(executor);
+        let outside = self.is_anything_outside(executor);
         executor.wait(Some(Duration::ZERO))?;
         executor.read_inbox();
         // A `Sleep` may have been set to a time that has passed.
@@ -273,7 +285,7 @@ impl VirtualClock {
                 break;
             };
             // The messages may have made something that acts from outside.
-            if is_anything_outside(executor) {
+            if self.is_anything_outside(executor) {
                 break;
             }
             assert!(
@@ -293,10 +305,6 @@ impl VirtualClock {
         }
         Ok(())
     }
-}
-
-fn is_anything_outside(executor: &Executor) -> bool {
-    executor.has_external() || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
 }
 
 /// Wakes them all.

@@ -35,7 +35,6 @@ mod metrics;
 mod moves;
 mod net;
 #[cfg(feature = "testing")]
-mod net_in_memory;
 mod order;
 mod panics;
 #[cfg(all(unix, feature = "process"))]
@@ -49,6 +48,8 @@ mod runtime;
 mod send;
 #[cfg(all(unix, feature = "signal"))]
 mod signal;
+#[cfg(feature = "testing")]
+mod simulate;
 mod slow;
 mod sources;
 #[cfg(unix)]
@@ -69,6 +70,7 @@ mod threads;
 mod timers;
 #[cfg(feature = "trace")]
 mod trace;
+mod try_io;
 mod udp;
 #[cfg(unix)]
 mod unix;
