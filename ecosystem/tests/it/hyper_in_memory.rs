@@ -8,9 +8,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
 use smol_hyper::rt::FuturesIo;
 use soloist::net::{TcpListener, TcpStream};
+use soloist::spawn;
 use soloist::testing::{self, Link, World};
 use soloist::time::now;
-use soloist::spawn;
 
 use crate::support::watchdog;
 
