@@ -1,26 +1,8 @@
-//! The clocks of simulated hosts.
+//! The clock of a simulated host.
 
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-thread_local! {
-    /// The clock of the simulated host whose task runs, if it differs from that of the runtime.
-    static HOST: Cell<Option<HostClock>> = const { Cell::new(None) };
-}
-
-/// The clock of the host whose task runs, if it differs from that of the runtime.
-#[inline]
-pub(super) fn current() -> Option<HostClock> {
-    HOST.get()
-}
-
-/// Sets the clock of the host whose task runs. Returns the previous one.
-#[inline]
-pub(crate) fn replace_host(clock: Option<HostClock>) -> Option<HostClock> {
-    HOST.replace(clock)
-}
-
-/// The clock of a simulated host, which runs at a rate of its own.
+/// A clock that runs at a rate of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostClock {
     /// A time of the runtime, and that of the host at that time.

@@ -21,7 +21,7 @@ struct SimulatedSettings {
     /// With a virtual clock: how long to wait in real time when the runtime knows of no event that
     /// could still happen.
     patience: Option<Duration>,
-    /// The seed of a simulated world, outside of which nothing can wake a task.
+    /// The seed of a simulated world.
     world: Option<u64>,
 }
 
@@ -215,6 +215,12 @@ impl Builder {
     /// ```
     pub fn budget_clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Builder {
         self.settings.budget_clock = Some(BudgetClock(Arc::new(clock)));
+        self
+    }
+
+    /// For [`simulate`](super::simulate()): the seed of the world.
+    pub(super) fn world(mut self, seed: u64) -> Builder {
+        simulated(&mut self).world = Some(seed);
         self
     }
 

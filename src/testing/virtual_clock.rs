@@ -220,6 +220,11 @@ impl VirtualClock {
         Ok(())
     }
 
+    fn is_anything_outside(&self, executor: &Executor) -> bool {
+        executor.has_external() && !self.is_closed
+            || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
+    }
+
     /// For how long the clock, which would jump, is held by a task that waits for
     /// something that is not of this crate.
     fn held_by_others(
@@ -306,7 +311,6 @@ impl VirtualClock {
         Ok(())
     }
 }
-
 /// Wakes them all.
 fn wake(wakers: Vec<Waker>) {
     let mut panics = Panics::default();
