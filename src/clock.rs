@@ -34,23 +34,8 @@ pub(crate) fn runtime_now() -> Instant {
         VIRTUAL.get()
     } else {
         None
-    }
-}
-
-/// Converts a time of the runtime into one of the simulated host whose task runs.
-#[inline]
-pub(crate) fn to_host(time: Instant) -> Instant {
-    #[cfg(feature = "testing")]
-    let time = host::current().map_or(time, |clock| clock.local(time));
-    time
-}
-
-/// Converts a time of the simulated host whose task runs into one of the runtime.
-#[inline]
-pub(crate) fn to_runtime(time: Instant) -> Instant {
-    #[cfg(feature = "testing")]
-    let time = host::current().map_or(time, |clock| clock.global(time));
-    time
+    };
+    virtual_now.unwrap_or_else(Instant::now)
 }
 
 /// Sets the virtual time that [`now`] returns, or `None` for the system's clock. Returns the

@@ -394,7 +394,8 @@ impl<T> Socket<T> {
         }
     }
 
-    /// Ready once after each event for which a call of this has waited.
+    /// Ready while the direction is known to be ready. For a shared source: ready once after each
+    /// event for which a call of this has waited.
     pub(crate) fn poll_ready(
         &self,
         direction: Direction,
@@ -402,12 +403,36 @@ impl<T> Socket<T> {
     ) -> Poll<io::Result<()>> {
         executor::inside_or_error("waiting for a socket")?;
         self.claim(false)?;
-        if let Some(source) = self.source() {
-            if Reactor::get_or_new()?.take_fired(source.registration(), direction) {
-                return Poll::Ready(Ok(()));
+        ready!(executor::poll_socket_budget(cx));
+        let is_known = match self.source() {
+            Some(source) if source.readiness().is_shared() => {
+                Reactor::get_or_new()?.take_fired(source.registration(), direction)
+            }
+            Some(source) => source.readiness().is_reported(direction),
+            None => false,
+        };
+        if !is_known {
+            ready!(self.wait_polled(direction, cx))?;
+        }
+        budget::charge(1);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until the direction is known to be ready. For a shared source: until it is reported.
+    pub(crate) async fn wait_ready(&self, direction: Direction) -> io::Result<()> {
+        executor::inside_or_error("waiting for a socket")?;
+        poll_fn(executor::poll_socket_budget).await;
+        self.claim(false)?;
+        let is_reported = |known: &Readiness| known.is_reported(direction);
+        while !self.readiness().is_some_and(is_reported) {
+            self.ready(direction).await?;
+            // There is no record of the readiness of a shared or simulated object.
+            if self.readiness().is_none_or(Readiness::is_shared) {
+                break;
             }
         }
-        self.wait_polled(direction, cx)
+        budget::charge(1);
+        Ok(())
     }
 
     /// Waits until the poller reports the direction.
@@ -454,7 +479,7 @@ impl<T> Socket<T> {
     }
 }
 
-/// Waits for an object of a simulated network. Dumps show it as fd -1.
+/// Waits for an object of a simulated network.
 #[cold]
 fn wait_simulated(
     simulated: &dyn Simulated,
@@ -463,6 +488,7 @@ fn wait_simulated(
 ) -> Poll<io::Result<()>> {
     let polled = simulated.poll_ready(direction, waker);
     if polled.is_pending() {
+        // It has no fd.
         note(match direction {
             Direction::Read => WaitReason::Read { fd: -1 },
             Direction::Write => WaitReason::Write { fd: -1 },

@@ -229,10 +229,4 @@ impl Builder {
         simulated(&mut self).patience = Some(patience);
         self
     }
-
-    /// For [`testing::simulate`](crate::testing::simulate): the seed of the world.
-    pub(super) fn world(mut self, seed: u64) -> Builder {
-        simulated(&mut self).world = Some(seed);
-        self
-    }
 }

@@ -189,11 +189,6 @@ enum Jump {
 
 /// The visits of a runtime with a virtual clock.
 impl VirtualClock {
-    fn is_anything_outside(&self, executor: &Executor) -> bool {
-        executor.has_external() && !self.is_closed
-            || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
-    }
-
     /// Nothing is ready: moves the clock, or waits in real time.
     pub(super) fn visit(&self, executor: &Executor, wait: Option<Duration>) -> io::Result<()> {
         // Asked before the inbox is read: a handle that is gone by now has left a message there.
