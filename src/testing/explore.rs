@@ -89,7 +89,7 @@ pub struct Explored {
 /// # Panics
 ///
 /// Panics with the panic of the test that has failed. Also panics if `SOLOIST_SEED` is not a seed,
-/// and inside of a running runtime.
+/// and inside a running runtime.
 ///
 /// # Examples
 ///
@@ -163,7 +163,7 @@ where
     let mut hash = 0;
     let result = catch_unwind(AssertUnwindSafe(|| {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            // `test` is called inside of the runtime, since it may spawn tasks.
+            // `test` is called inside the runtime, since it may spawn tasks.
             runtime.block_on(async { test().await.failure() })
         }));
         hash = Simulated::hash(&runtime.executor).unwrap_or_default();
@@ -197,8 +197,8 @@ impl Wanted {
         match (seed, hash) {
             (Some(seed), Some(hash)) => Wanted { seed, hash },
             _ => panic!(
-                "`{VARIABLE}={text}` is no seed: write a number, or the number, `@` and the hash \
-                 that were printed"
+                "`{VARIABLE}={text}` is not a seed: set it to a number, or to the `number@hash` \
+                 that was printed"
             ),
         }
     }
