@@ -19,7 +19,8 @@ use std::task::{Context as TaskContext, Poll};
 
 pub use futures_lite::io::*;
 
-// An explicit import takes precedence over the glob: that `BlockOn` hangs inside of a task.
+// An explicit import takes precedence over the glob. The `BlockOn` of futures-lite would hang
+// inside a task.
 pub use self::block_on::BlockOn;
 pub use self::copy::copy_bidirectional;
 #[cfg(unix)]
@@ -134,7 +135,7 @@ impl<T> Async<T> {
         self.socket.get_ref()
     }
 
-    /// Deregisters the object, and returns it. It stays in nonblocking mode.
+    /// Deregisters the object, and returns it. The object stays in nonblocking mode.
     ///
     /// # Examples
     ///

@@ -161,11 +161,11 @@ impl Executor {
             watch.has_warned.set(true);
             match task.slot() {
                 Some(_) => warn(format_args!(
-                    "slow poll: {} has kept the thread for {took:.1?}",
+                    "slow poll: {} has blocked the thread for {took:.1?}",
                     task.label()
                 )),
                 None => warn(format_args!(
-                    "slow poll: the future of `block_on` has kept the thread for {took:.1?}"
+                    "slow poll: the future of `block_on` has blocked the thread for {took:.1?}"
                 )),
             }
         }
@@ -206,7 +206,7 @@ impl Executor {
 /// Reports the panic of a task without a handle on standard error.
 pub(crate) fn report_panic(task: &dyn fmt::Display, payload: Payload) {
     stderr::write(format_args!(
-        "soloist: {task} has panicked, and nobody awaits it\n"
+        "soloist: {task} has panicked, and no handle receives the panic\n"
     ));
     discard(payload);
 }

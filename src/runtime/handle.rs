@@ -225,7 +225,7 @@ impl<T> RemoteTask<T> {
     ///
     /// ```
     /// let runtime = soloist::Runtime::new();
-    /// runtime.handle().spawn(|| async { println!("on my own") }).detach();
+    /// runtime.handle().spawn(|| async { println!("in the background") }).detach();
     /// runtime.run();
     /// ```
     pub fn detach(self) {
@@ -241,7 +241,7 @@ impl<T> RemoteTask<T> {
         }
     }
 
-    /// Reports the panic of a task that no handle is left to.
+    /// Reports the panic of a task whose handle is gone.
     fn orphaned(&self, error: JoinError) {
         let name = error.label().to_string();
         if let Ok(payload) = error.try_into_panic() {
@@ -314,7 +314,10 @@ impl<T> Future for RemoteTask<T> {
             let mut state = lock(&self.shared.state);
             let result = state.result.take();
             if result.is_none() {
-                assert!(!state.over, "a `RemoteTask` was polled after it was done");
+                assert!(
+                    !state.over,
+                    "a `RemoteTask` was polled after it had completed"
+                );
                 std::mem::swap(&mut state.waker, &mut waker);
             }
             result
@@ -334,7 +337,7 @@ impl<T> Drop for RemoteTask<T> {
     fn drop(&mut self) {
         let (result, waker, abort, cancelled) = {
             let mut state = lock(&self.shared.state);
-            // A detached task runs on.
+            // A detached task keeps running.
             let abort = !state.over && state.wanted;
             state.wanted = false;
             let result = state.result.take();
@@ -371,7 +374,7 @@ struct Completion<T> {
 }
 
 impl<T: Send + 'static> Completion<T> {
-    /// Spawns the task. Called on the runtime's thread, inside of the runtime. `make` is called by
+    /// Spawns the task. Called on the runtime's thread, inside the runtime. `make` is called by
     /// the task, so that a panic of `make` is a panic of the task.
     fn start<F, Fut>(self, make: F, process: ProcessId)
     where

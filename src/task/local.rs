@@ -216,12 +216,12 @@ impl<T: 'static, F: Future> Future for Scope<T, F> {
         let is_free = |held: &RefCell<Option<T>>| held.try_borrow_mut().is_ok();
         assert!(
             this.key.value.try_with(is_free).unwrap_or(true),
-            "a scope was polled inside of `with` of the same key: let go of the value first"
+            "a scope was polled inside `with` of the same key: return from `with` first"
         );
         this.key.enter(this.value, || {
             let future = this.future.as_mut().as_pin_mut();
             let output = future
-                .expect("a scope was polled after it was done")
+                .expect("a scope was polled after it had completed")
                 .poll(cx);
             if output.is_ready() {
                 this.future.set(None);

@@ -31,7 +31,7 @@ pub(crate) type WaiterId = u32;
 pub(crate) enum Message {
     /// The task (or main) is to be polled.
     Wake(SharedTask),
-    /// A closure to call on the executor's thread, inside of the executor.
+    /// A closure to call on the executor's thread, inside the executor.
     Call(Box<dyn FnOnce() + Send>),
     /// `run` is to return.
     Stop,

@@ -61,6 +61,7 @@ mod stress;
 mod stuck;
 mod support;
 #[cfg(unix)]
+#[cfg_attr(not(feature = "blocking"), allow(dead_code))]
 mod sys;
 mod task_local;
 mod tasks;
