@@ -1,6 +1,7 @@
 //! What the engine reports while it runs: tasks that are spawned, polled and woken, the causes
 //! of wakes, and what tasks wait for. With the feature `trace`, `hooks/ring.rs` records it.
-//! Without the feature, the same functions are empty (`hooks/off.rs`).
+//! Without the feature, the same functions are empty (`hooks/off.rs`). The feature `tracing` has a
+//! hook of its own: `hooks/span.rs`.
 //!
 //! All state is per thread, as a runtime is: no locks, no atomics. No user code runs in here.
 
@@ -10,6 +11,7 @@ mod event;
 mod off;
 #[cfg(feature = "trace")]
 mod ring;
+mod span;
 
 use std::fmt;
 use std::panic::Location;
@@ -21,6 +23,7 @@ pub use self::event::{Cause, Event, EventKind, Outcome};
 pub(crate) use self::off::*;
 #[cfg(feature = "trace")]
 pub(crate) use self::ring::*;
+pub(crate) use self::span::in_span;
 
 /// The number of a task. Each runtime counts its tasks from 1. Tasks that are spawned through a
 /// [`Handle`](crate::Handle) have numbers of their own, which are printed as `r1`, `r2` and so on.

@@ -19,6 +19,14 @@
 //! A panic of a destructor counts as a panic of the task: [`join`](Task::join) returns it as an
 //! error, `.await` and `cancel().await` resume it. If no handle is left, the panic is reported like
 //! that of a [detached](Task::detach) task.
+//!
+//! # Spans
+//!
+//! With the feature `tracing`, each task has a span of the [`tracing`](https://docs.rs/tracing) crate:
+//! `task`, at level `INFO` and with the target `soloist`. Its fields are the `id` of the task, its
+//! `name` if it has one, and `spawned_at`, the place in the source. It is entered in each poll and
+//! while the future is dropped, and closed after that. It has no parent: to keep the span of the
+//! task that spawns, spawn `future.in_current_span()`. Without the feature this costs nothing.
 
 mod abort;
 mod group;

@@ -64,10 +64,13 @@ impl Executor {
         F::Output: 'static,
     {
         self.spawned.set(self.spawned.get() + 1);
+        let task_name = name.as_deref().map(|name| &**name);
+        // It calls the user's subscriber, which may spawn.
+        let future = hooks::in_span(future, TaskId::new(number), task_name, spawned_at);
         let slot = self.tasks.borrow().vacant_slot();
         let (task, handle) = self
             .owner
-            .new_task::<F, Executor>(slot, number, future, name, spawned_at);
+            .new_task::<_, Executor>(slot, number, future, name, spawned_at);
         self.register(task);
         handle
     }

@@ -38,8 +38,9 @@ impl Builder {
     /// Warns of polls that take this long or longer, with the task and where it was spawned:
     /// all others wait meanwhile. And of turns in which many short polls come to as much.
     ///
-    /// The warnings go to the [`log`](https://docs.rs/log) crate with the feature `log`, and
-    /// to standard error without it. It costs two looks at the clock per poll. What asyncio
+    /// The warnings go to the [`log`](https://docs.rs/log) crate with the feature `log`, are events
+    /// of the [`tracing`](https://docs.rs/tracing) crate with the feature `tracing`, and go to
+    /// standard error without both. It costs two looks at the clock per poll. What asyncio
     /// calls its debug mode warns from 100 ms on.
     ///
     /// # Examples

@@ -53,6 +53,8 @@ mod send;
 mod signal;
 mod slow;
 mod sources;
+#[cfg(feature = "tracing")]
+mod spans;
 #[cfg(unix)]
 mod stdin;
 #[cfg(unix)]
