@@ -229,7 +229,7 @@ pub enum WaitsFor {
         /// Its name, if it has one.
         name: Option<String>,
     },
-    /// The end of any task of a `TaskGroup`.
+    /// The end of a task of a `TaskGroup`, `JoinSet` or `TaskTracker`.
     Group,
     /// The result of a `RemoteTask`.
     RemoteTask,
