@@ -154,10 +154,19 @@ use std::io;
 use std::net::SocketAddr;
 
 pub use self::resolve::{ToSocketAddrs, resolve};
-use self::split::Stream;
 pub use self::split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 pub use self::tcp::{Incoming, TcpListener, TcpListenerBuilder, TcpStream};
 pub use self::udp::UdpSocket;
+
+mod sealed {
+    /// A stream that can be split into halves.
+    pub trait Stream: crate::io::AsyncRead + crate::io::AsyncWrite + Unpin {
+        fn shut_down_writing(&self) -> std::io::Result<()>;
+        fn is_same(&self, other: &Self) -> bool;
+    }
+}
+
+pub(crate) use self::sealed::Stream;
 
 /// The error of a conversion into a std type that failed because the socket has clones. It
 /// carries the socket.

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
-use super::sigpipe::NoSigpipe;
-use crate::reactor::AsRaw;
-use crate::socket::Socket;
-
 #[cfg(feature = "testing")]
 pub(super) use self::either::*;
 #[cfg(not(feature = "testing"))]
 pub(super) use self::system::*;
+use super::accept::accept_nonblocking;
+use super::sigpipe::NoSigpipe;
+use crate::reactor::AsRaw;
+use crate::socket::Socket;
 
-/// Only the system's.
+/// Without the feature there is only the system.
 #[cfg(not(feature = "testing"))]
 mod system {
     use super::*;
@@ -25,45 +25,28 @@ mod system {
     pub(in crate::net) type TcpListener = std::net::TcpListener;
     pub(in crate::net) type UdpSocket = std::net::UdpSocket;
 
-    /// Something of the system.
-    pub(in crate::net) fn system<S>(io: S) -> S {
-        io
+    /// Makes the object for the simulated host of the current task, or for the system.
+    macro_rules! make {
+        (|$process:ident| $simulated:expr, $system:expr) => {
+            $system
+        };
     }
 
-    /// Back from [`system`].
+    pub(in crate::net) use make;
+
     pub(in crate::net) fn into_system<S>(io: S) -> S {
         io
     }
 
-    /// `what` is named in the error outside of a runtime.
-    pub(in crate::net) fn new_socket<T: AsRaw + 'static>(
-        io: T,
-        what: &str,
-    ) -> io::Result<Socket<T>> {
-        Socket::new(io, what)
-    }
-
     /// A socket from std's type.
-    pub(in crate::net) fn adopt<T: AsRaw + 'static>(io: T, what: &str) -> io::Result<Socket<T>> {
+    pub(in crate::net) fn adopt<S: AsRaw + 'static>(io: S, what: &str) -> io::Result<Socket<S>> {
         Socket::new(io, what)
     }
 
-    pub(in crate::net) use super::{
-        accept_system as accept, bind_udp_system as bind_udp, open_system as open_stream,
-    };
-
-    /// There is no simulated network.
-    pub(in crate::net) fn listen(
-        _: SocketAddr,
-        _: u32,
-        _: bool,
-        _: bool,
-    ) -> Option<io::Result<TcpListener>> {
-        None
-    }
+    pub(in crate::net) use self::adopt as new_socket;
 }
 
-/// The system's, or those of a simulated host.
+/// Objects of the system, or of a simulated host.
 #[cfg(feature = "testing")]
 mod either {
     use std::fmt;
@@ -72,7 +55,7 @@ mod either {
 
     use super::*;
     use crate::socket::Simulated;
-    use crate::testing::world::{self, Process};
+    use crate::testing::world::{self, Placeholder, Process};
 
     pub(in crate::net) type TcpStream = Either<NoSigpipe<std::net::TcpStream>, world::TcpStream>;
     pub(in crate::net) type TcpListener = Either<std::net::TcpListener, world::TcpListener>;
@@ -83,208 +66,144 @@ mod either {
         World(W),
     }
 
-    /// Something of the system.
-    pub(in crate::net) fn system<S, W>(io: S) -> Either<S, W> {
-        Either::System(io)
+    /// Makes the object for the simulated host of the current task, or for the system.
+    macro_rules! make {
+        (|$process:ident| $simulated:expr, $system:expr) => {
+            match $crate::testing::world::Process::current()? {
+                Some($process) => $crate::net::inner::Either::World($simulated),
+                None => $crate::net::inner::Either::System($system),
+            }
+        };
     }
 
-    /// Back from [`system`].
+    /// Does the same with either object.
+    macro_rules! with {
+        ($object:expr, |$io:ident| $operation:expr) => {
+            with!($object, |$io| $operation, |$io| $operation)
+        };
+        ($object:expr, |$io:ident| $operation:expr, |$simulated:ident| $other:expr) => {
+            match $object {
+                Either::System($io) => $operation,
+                Either::World($simulated) => $other,
+            }
+        };
+    }
+
+    pub(in crate::net) use make;
+
     pub(in crate::net) fn into_system<S, W>(io: Either<S, W>) -> S {
-        match io {
-            Either::System(io) => io,
-            Either::World(_) => unreachable!("`Socket::into_inner` refuses it"),
-        }
+        with!(io, |io| io, |_io| unreachable!(
+            "`Socket::into_inner` refuses it"
+        ))
     }
 
-    /// `what` is named in the error outside of a runtime.
-    pub(in crate::net) fn new_socket<S: AsRaw + 'static, W: Placeholder + 'static>(
-        io: Either<S, W>,
-        what: &str,
-    ) -> io::Result<Socket<Either<S, W>>> {
-        match io {
-            Either::System(_) => Socket::new(io, what),
-            Either::World(_) => Ok(Socket::simulated(io, |io| match io {
-                Either::World(io) => io,
-                Either::System(_) => unreachable!("it was matched above"),
-            })),
-        }
-    }
-
-    /// A socket from std's type. There is none inside of a simulated world.
-    pub(in crate::net) fn adopt<S: AsRaw + 'static, W: Placeholder + 'static>(
+    /// A socket from std's type. A simulated host has none.
+    pub(in crate::net) fn adopt<S: AsRaw + 'static, W: Placeholder>(
         io: S,
         what: &str,
     ) -> io::Result<Socket<Either<S, W>>> {
         if Process::current()?.is_some() {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "a simulated host has no sockets of the system",
-            ));
+            let text = "a simulated host has no sockets of the system";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         new_socket(Either::System(io), what)
     }
 
-    /// A stream that is not connected yet.
-    pub(in crate::net) fn open_stream(to: SocketAddr) -> io::Result<TcpStream> {
-        match Process::current()? {
-            Some(process) => Ok(Either::World(process.open_stream(to))),
-            None => open_system(to),
+    /// `what` is named in the error outside of a runtime.
+    pub(in crate::net) fn new_socket<S: AsRaw + 'static, W: Placeholder>(
+        io: Either<S, W>,
+        what: &str,
+    ) -> io::Result<Socket<Either<S, W>>> {
+        fn simulated<S, W: Placeholder>(io: &Either<S, W>) -> &dyn Simulated {
+            with!(io, |_io| unreachable!("it is simulated"), |io| io)
+        }
+        match io {
+            Either::System(_) => Socket::new(io, what),
+            Either::World(_) => Ok(Socket::simulated(io, simulated)),
         }
     }
 
-    pub(in crate::net) fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-        match Process::current()? {
-            Some(process) => process.bind_udp(address).map(Either::World),
-            None => bind_udp_system(address),
-        }
-    }
-
-    /// A listener of a simulated host. `None` outside of one.
-    pub(in crate::net) fn listen(
-        address: SocketAddr,
-        backlog: u32,
-        only_v6: bool,
-        reuse_port: bool,
-    ) -> Option<io::Result<TcpListener>> {
-        let process = match Process::current().transpose()? {
-            Ok(_) if reuse_port => {
-                let text = "a simulated network has no `SO_REUSEPORT`";
-                return Some(Err(io::Error::new(io::ErrorKind::Unsupported, text)));
-            }
-            Ok(process) => process,
-            Err(error) => return Some(Err(error)),
-        };
-        let listener = process.listen(address, backlog, only_v6);
-        Some(listener.map(Either::World))
-    }
-
-    pub(in crate::net) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-        match listener {
-            Either::System(listener) => accept_system(listener),
-            Either::World(listener) => {
-                let (stream, peer) = listener.accept()?;
-                Ok((Either::World(stream), peer))
-            }
-        }
-    }
-
-    /// A simulated socket, in whose place there is one of the system for `as_fd`.
-    pub(in crate::net) trait Placeholder: Simulated {
-        fn placeholder(&self) -> &socket2::Socket;
-    }
-
-    macro_rules! placeholders {
-        ($($type:ty),*) => {$(
-            impl Placeholder for $type {
-                fn placeholder(&self) -> &socket2::Socket {
-                    self.placeholder()
-                }
-            }
-        )*};
-    }
-
-    placeholders!(world::TcpStream, world::TcpListener, world::UdpSocket);
-
-    /// Methods that both have.
     macro_rules! forward {
-        ($type:ty { $(fn $name:ident(&self $(, $arg:ident: $argument:ty)*) -> $output:ty;)* }) => {
+        ($type:ty: $(fn $name:ident(&self $(, $arg:ident: $argument:ty)*) -> $output:ty;)*) => {
             impl $type {
                 $(pub(in crate::net) fn $name(&self $(, $arg: $argument)*) -> io::Result<$output> {
-                    match self {
-                        Either::System(io) => io.$name($($arg),*),
-                        Either::World(io) => io.$name($($arg),*),
-                    }
+                    with!(self, |io| io.$name($($arg),*))
                 })*
             }
         };
     }
 
     forward! {
-        TcpStream {
-            fn start_to_connect(&self, address: SocketAddr) -> ();
-            fn local_addr(&self) -> SocketAddr;
-            fn peer_addr(&self) -> SocketAddr;
-            fn shutdown(&self, how: Shutdown) -> ();
-            fn peek(&self, buf: &mut [u8]) -> usize;
-            fn nodelay(&self) -> bool;
-            fn set_nodelay(&self, on: bool) -> ();
-            fn ttl(&self) -> u32;
-            fn set_ttl(&self, ttl: u32) -> ();
-            fn linger(&self) -> Option<Duration>;
-            fn set_linger(&self, linger: Option<Duration>) -> ();
-            fn keepalive_time(&self) -> Option<Duration>;
-            fn set_keepalive_time(&self, time: Option<Duration>) -> ();
-            fn take_error(&self) -> Option<io::Error>;
-        }
+        TcpStream:
+        fn start_to_connect(&self, address: SocketAddr) -> ();
+        fn local_addr(&self) -> SocketAddr;
+        fn peer_addr(&self) -> SocketAddr;
+        fn shutdown(&self, how: Shutdown) -> ();
+        fn peek(&self, buf: &mut [u8]) -> usize;
+        fn nodelay(&self) -> bool;
+        fn set_nodelay(&self, on: bool) -> ();
+        fn ttl(&self) -> u32;
+        fn set_ttl(&self, ttl: u32) -> ();
+        fn linger(&self) -> Option<Duration>;
+        fn set_linger(&self, linger: Option<Duration>) -> ();
+        fn keepalive_time(&self) -> Option<Duration>;
+        fn set_keepalive_time(&self, time: Option<Duration>) -> ();
+        fn take_error(&self) -> Option<io::Error>;
     }
 
     forward! {
-        TcpListener {
-            fn local_addr(&self) -> SocketAddr;
-            fn ttl(&self) -> u32;
-            fn set_ttl(&self, ttl: u32) -> ();
-            fn take_error(&self) -> Option<io::Error>;
-        }
+        TcpListener:
+        fn local_addr(&self) -> SocketAddr;
+        fn ttl(&self) -> u32;
+        fn set_ttl(&self, ttl: u32) -> ();
+        fn take_error(&self) -> Option<io::Error>;
     }
 
     forward! {
-        UdpSocket {
-            fn connect(&self, address: SocketAddr) -> ();
-            fn local_addr(&self) -> SocketAddr;
-            fn peer_addr(&self) -> SocketAddr;
-            fn send(&self, buf: &[u8]) -> usize;
-            fn send_to(&self, buf: &[u8], to: SocketAddr) -> usize;
-            fn recv(&self, buf: &mut [u8]) -> usize;
-            fn recv_from(&self, buf: &mut [u8]) -> (usize, SocketAddr);
-            fn peek(&self, buf: &mut [u8]) -> usize;
-            fn peek_from(&self, buf: &mut [u8]) -> (usize, SocketAddr);
-            fn broadcast(&self) -> bool;
-            fn set_broadcast(&self, on: bool) -> ();
-            fn ttl(&self) -> u32;
-            fn set_ttl(&self, ttl: u32) -> ();
-            fn take_error(&self) -> Option<io::Error>;
-            fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> ();
-            fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> ();
-            fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> ();
-            fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> ();
-            fn multicast_loop_v4(&self) -> bool;
-            fn set_multicast_loop_v4(&self, on: bool) -> ();
-            fn multicast_ttl_v4(&self) -> u32;
-            fn set_multicast_ttl_v4(&self, ttl: u32) -> ();
-            fn multicast_loop_v6(&self) -> bool;
-            fn set_multicast_loop_v6(&self, on: bool) -> ();
-        }
+        UdpSocket:
+        fn connect(&self, address: SocketAddr) -> ();
+        fn local_addr(&self) -> SocketAddr;
+        fn peer_addr(&self) -> SocketAddr;
+        fn send(&self, buf: &[u8]) -> usize;
+        fn send_to(&self, buf: &[u8], to: SocketAddr) -> usize;
+        fn recv(&self, buf: &mut [u8]) -> usize;
+        fn recv_from(&self, buf: &mut [u8]) -> (usize, SocketAddr);
+        fn peek(&self, buf: &mut [u8]) -> usize;
+        fn peek_from(&self, buf: &mut [u8]) -> (usize, SocketAddr);
+        fn broadcast(&self) -> bool;
+        fn set_broadcast(&self, on: bool) -> ();
+        fn ttl(&self) -> u32;
+        fn set_ttl(&self, ttl: u32) -> ();
+        fn take_error(&self) -> Option<io::Error>;
+        fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> ();
+        fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> ();
+        fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> ();
+        fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> ();
+        fn multicast_loop_v4(&self) -> bool;
+        fn set_multicast_loop_v4(&self, on: bool) -> ();
+        fn multicast_ttl_v4(&self) -> u32;
+        fn set_multicast_ttl_v4(&self, ttl: u32) -> ();
+        fn multicast_loop_v6(&self) -> bool;
+        fn set_multicast_loop_v6(&self, on: bool) -> ();
     }
 
     impl Read for &TcpStream {
         fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-            match self {
-                Either::System(io) => (&mut &*io).read(buf),
-                Either::World(io) => (&mut &*io).read(buf),
-            }
+            with!(self, |io| (&mut &*io).read(buf))
         }
 
         fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-            match self {
-                Either::System(io) => (&mut &*io).read_vectored(bufs),
-                Either::World(io) => (&mut &*io).read_vectored(bufs),
-            }
+            with!(self, |io| (&mut &*io).read_vectored(bufs))
         }
     }
 
     impl Write for &TcpStream {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-            match self {
-                Either::System(io) => (&mut &*io).write(buf),
-                Either::World(io) => (&mut &*io).write(buf),
-            }
+            with!(self, |io| (&mut &*io).write(buf))
         }
 
         fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-            match self {
-                Either::System(io) => (&mut &*io).write_vectored(bufs),
-                Either::World(io) => (&mut &*io).write_vectored(bufs),
-            }
+            with!(self, |io| (&mut &*io).write_vectored(bufs))
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -294,54 +213,59 @@ mod either {
 
     impl<S: fmt::Debug, W: fmt::Debug> fmt::Debug for Either<S, W> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            match self {
-                Either::System(io) => io.fmt(f),
-                Either::World(io) => io.fmt(f),
-            }
+            with!(self, |io| io.fmt(f))
         }
     }
 
     #[cfg(unix)]
     impl<S: AsRaw, W: Placeholder> std::os::fd::AsFd for Either<S, W> {
         fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-            match self {
-                Either::System(io) => io.as_fd(),
-                Either::World(io) => io.placeholder().as_fd(),
-            }
+            with!(self, |io| io.as_fd(), |io| io.placeholder().as_fd())
         }
     }
 
     #[cfg(windows)]
     impl<S: AsRaw, W: Placeholder> std::os::windows::io::AsSocket for Either<S, W> {
         fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
-            match self {
-                Either::System(io) => io.as_socket(),
-                Either::World(io) => io.placeholder().as_socket(),
-            }
+            with!(self, |io| io.as_socket(), |io| io.placeholder().as_socket())
         }
     }
 }
 
-pub(super) fn accept_system(
-    listener: &std::net::TcpListener,
-) -> io::Result<(TcpStream, SocketAddr)> {
-    let (stream, peer) = super::accept::accept_nonblocking(listener)?;
+/// A stream that is not connected yet.
+pub(super) fn open_stream(to: SocketAddr) -> io::Result<TcpStream> {
+    Ok(make!(|process| process.open_stream(to), {
+        let domain = Domain::for_address(to);
+        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        NoSigpipe::new(socket.into())
+    }))
+}
+
+pub(super) fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    Ok(make!(|process| process.bind_udp(address)?, {
+        let socket = std::net::UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        socket
+    }))
+}
+
+pub(super) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    #[cfg(feature = "testing")]
+    let listener = match listener {
+        Either::System(listener) => listener,
+        Either::World(listener) => {
+            let (stream, peer) = listener.accept()?;
+            return Ok((Either::World(stream), peer));
+        }
+    };
+    let (stream, peer) = accept_nonblocking(listener)?;
     // Some systems return no address if the connection is gone already.
     let peer = peer.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
-    Ok((system(NoSigpipe::new(stream.into())), peer))
-}
-
-pub(super) fn open_system(to: SocketAddr) -> io::Result<TcpStream> {
-    let domain = Domain::for_address(to);
-    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    Ok(system(NoSigpipe::new(socket.into())))
-}
-
-pub(super) fn bind_udp_system(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind(address)?;
-    socket.set_nonblocking(true)?;
-    Ok(system(socket))
+    let stream = NoSigpipe::new(stream.into());
+    #[cfg(feature = "testing")]
+    let stream = Either::System(stream);
+    Ok((stream, peer))
 }
 
 /// What std's stream has no methods for.
@@ -364,7 +288,13 @@ impl NoSigpipe<std::net::TcpStream> {
         if !socket.keepalive()? {
             return Ok(None);
         }
-        keepalive_time(&socket).map(Some)
+        #[cfg(not(any(windows, target_os = "openbsd")))]
+        return socket.tcp_keepalive_time().map(Some);
+        #[cfg(any(windows, target_os = "openbsd"))]
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this system does not report the time of keepalive",
+        ))
     }
 
     pub(super) fn set_keepalive_time(&self, time: Option<Duration>) -> io::Result<()> {
@@ -374,17 +304,4 @@ impl NoSigpipe<std::net::TcpStream> {
             None => socket.set_keepalive(false),
         }
     }
-}
-
-#[cfg(not(any(windows, target_os = "openbsd")))]
-fn keepalive_time(socket: &socket2::Socket) -> io::Result<Duration> {
-    socket.tcp_keepalive_time()
-}
-
-#[cfg(any(windows, target_os = "openbsd"))]
-fn keepalive_time(_: &socket2::Socket) -> io::Result<Duration> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this system does not report the time of keepalive",
-    ))
 }

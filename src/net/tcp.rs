@@ -11,7 +11,6 @@ use super::connect::first_to_connect;
 use super::inner;
 use super::resolve::{ToSocketAddrs, resolve};
 use super::sigpipe::NoSigpipe;
-use super::split::{self, OwnedReadHalf, OwnedWriteHalf};
 use super::{ErrorContext, IntoStdError};
 use crate::reactor::Direction;
 use crate::socket::Socket;
@@ -265,33 +264,6 @@ impl TcpStream {
         let time = after.map(|after| round_up(after, u64::MAX).max(Duration::from_secs(1)));
         let result = self.get_ref().set_keepalive_time(time);
         result.setting("the time of keepalive", after)
-    }
-
-    /// Splits the stream into a read half and a write half, each with its own owner. So one task
-    /// can read while another writes. When the write half is dropped, the peer reads the end of
-    /// the stream.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, spawn, net::{TcpListener, TcpStream}};
-    /// # use soloist::io::{AsyncReadExt, AsyncWriteExt};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// # let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// # let (other, _) = listener.accept().await?;
-    /// let (mut read, mut write) = stream.into_split();
-    /// let writer = spawn(async move { write.write_all(b"hello").await });
-    /// let echo = spawn(async move { soloist::io::copy(&other, &other).await });
-    /// let mut text = String::new();
-    /// read.read_to_string(&mut text).await?;
-    /// assert_eq!(text, "hello");
-    /// # writer.await?;
-    /// # echo.await?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        split::halves(self)
     }
 
     forward_to_std! {

@@ -1,8 +1,11 @@
 //! A simulated world: hosts with tasks of their own, and a network between them.
 
-mod link;
+mod endpoints;
+mod links;
 mod network;
 mod sockets;
+mod state;
+mod streams;
 mod tcp;
 mod udp;
 
@@ -13,9 +16,10 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use self::link::Link;
-use self::network::{Network, State};
-pub(crate) use self::sockets::{Process, TcpListener, TcpStream, UdpSocket};
+pub use self::links::Link;
+use self::network::Network;
+pub(crate) use self::sockets::{Placeholder, Process, TcpListener, TcpStream, UdpSocket};
+use self::state::State;
 use super::faults::Faults;
 use super::transcript::Transcript;
 use crate::executor::{self, Executor};

@@ -27,6 +27,8 @@ mod group;
 #[cfg(unix)]
 mod guest;
 mod hostile;
+#[cfg(all(unix, feature = "testing"))]
+mod hosts;
 mod inspect;
 #[cfg(soloist_liar)]
 mod liar;
@@ -71,8 +73,12 @@ mod timers;
 #[cfg(feature = "trace")]
 mod trace;
 mod udp;
+#[cfg(feature = "testing")]
+mod udp_behaviours;
 #[cfg(unix)]
 mod unix;
 #[cfg(feature = "testing")]
 mod virtual_time;
 mod wakes;
+#[cfg(feature = "testing")]
+mod worlds;

@@ -348,11 +348,16 @@ impl TcpListenerBuilder {
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<inner::TcpListener> {
-        let only_v6 = self.only_v6 == Some(true);
-        let simulated = inner::listen(address, self.backlog, only_v6, self.reuse_port);
-        if let Some(listener) = simulated {
-            return listener;
-        }
+        Ok(inner::make!(
+            |process| {
+                let only_v6 = self.only_v6 == Some(true);
+                process.listen(address, self.backlog, only_v6, self.reuse_port)?
+            },
+            self.listen_on_system(address)?
+        ))
+    }
+
+    fn listen_on_system(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         // Like std. On Windows the option would let another process take over the port.
@@ -367,7 +372,7 @@ impl TcpListenerBuilder {
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
         socket.set_nonblocking(true)?;
-        Ok(inner::system(socket.into()))
+        Ok(socket.into())
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Type};
 
-use super::network::{Network, SocketId, State, wait_in};
-use super::tcp::{Connection, End};
-use super::udp::Udp;
+use super::endpoints::{Connection, End, SocketId, Udp};
+use super::network::Network;
+use super::state::State;
 use crate::executor::{self, ProcessId};
 use crate::reactor::Direction;
 use crate::socket::Simulated;
@@ -72,7 +72,11 @@ impl Process {
         address: SocketAddr,
         backlog: u32,
         only_v6: bool,
+        reuse_port: bool,
     ) -> io::Result<TcpListener> {
+        if reuse_port {
+            return Err(unsupported("`SO_REUSEPORT`"));
+        }
         let listen =
             |state: &mut State| state.listen(self.id, self.host, address, backlog, only_v6);
         let socket = SimulatedSocket::new(self, self.network.with(listen)?);
@@ -169,10 +173,6 @@ impl TcpStream {
         self.with(|connection, end| f(&mut connection.ends[end]))
     }
 
-    pub(crate) fn placeholder(&self) -> &socket2::Socket {
-        self.socket.placeholder(Type::STREAM)
-    }
-
     /// The error says that it is in progress.
     pub(crate) fn start_to_connect(&self, address: SocketAddr) -> io::Result<()> {
         let id = self.socket.id;
@@ -266,6 +266,29 @@ impl Write for &TcpStream {
     }
 }
 
+/// A simulated socket, in whose place there is one of the system for `as_fd`.
+pub(crate) trait Placeholder: Simulated + 'static {
+    fn placeholder(&self) -> &socket2::Socket;
+}
+
+impl Placeholder for TcpStream {
+    fn placeholder(&self) -> &socket2::Socket {
+        self.socket.placeholder(Type::STREAM)
+    }
+}
+
+impl Placeholder for TcpListener {
+    fn placeholder(&self) -> &socket2::Socket {
+        self.socket.placeholder(Type::STREAM)
+    }
+}
+
+impl Placeholder for UdpSocket {
+    fn placeholder(&self) -> &socket2::Socket {
+        self.socket.placeholder(Type::DGRAM)
+    }
+}
+
 impl Simulated for TcpStream {
     fn poll_ready(&self, direction: Direction, waker: &Waker) -> Poll<()> {
         let (id, end) = (self.socket.id, self.end);
@@ -306,10 +329,6 @@ pub(crate) struct TcpListener {
 }
 
 impl TcpListener {
-    pub(crate) fn placeholder(&self) -> &socket2::Socket {
-        self.socket.placeholder(Type::STREAM)
-    }
-
     pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let SimulatedSocket {
             network, host, id, ..
@@ -389,10 +408,6 @@ impl UdpSocket {
         self.socket.network.with(|state| f(&mut state.udp[key]))
     }
 
-    pub(crate) fn placeholder(&self) -> &socket2::Socket {
-        self.socket.placeholder(Type::DGRAM)
-    }
-
     pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<()> {
         let id = self.socket.id;
         self.socket
@@ -461,35 +476,33 @@ impl UdpSocket {
     }
 
     pub(crate) fn join_multicast_v4(&self, _: &Ipv4Addr, _: &Ipv4Addr) -> io::Result<()> {
-        Err(no_multicast())
+        Err(unsupported("multicast"))
     }
 
     pub(crate) fn leave_multicast_v4(&self, _: &Ipv4Addr, _: &Ipv4Addr) -> io::Result<()> {
-        Err(no_multicast())
+        Err(unsupported("multicast"))
     }
 
     pub(crate) fn join_multicast_v6(&self, _: &Ipv6Addr, _: u32) -> io::Result<()> {
-        Err(no_multicast())
+        Err(unsupported("multicast"))
     }
 
     pub(crate) fn leave_multicast_v6(&self, _: &Ipv6Addr, _: u32) -> io::Result<()> {
-        Err(no_multicast())
+        Err(unsupported("multicast"))
     }
 
     pub(crate) fn multicast_loop_v6(&self) -> io::Result<bool> {
-        Err(no_multicast())
+        Err(unsupported("multicast"))
     }
 
     pub(crate) fn set_multicast_loop_v6(&self, _: bool) -> io::Result<()> {
-        Err(no_multicast())
+        Err(unsupported("multicast"))
     }
 }
 
-fn no_multicast() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "a simulated network has no multicast",
-    )
+fn unsupported(what: &str) -> io::Error {
+    let text = format!("a simulated network has no {what}");
+    io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
 impl Simulated for UdpSocket {
@@ -528,6 +541,15 @@ fn check_ttl(ttl: u32) -> io::Result<()> {
         1..=255 => Ok(()),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
+}
+
+/// Adds a waker to a list, without duplicates.
+fn wait_in(list: &mut Vec<Waker>, waker: &mut Option<Waker>) -> Poll<()> {
+    let is_known = |waker: &Waker| list.iter().any(|known| known.will_wake(waker));
+    if let Some(waker) = waker.take_if(|waker| !is_known(waker)) {
+        list.push(waker);
+    }
+    Poll::Pending
 }
 
 #[cfg(unix)]

@@ -1,82 +1,22 @@
-//! UDP sockets, and their datagrams under way.
+//! The operations of UDP sockets, and how datagrams reach their receivers.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::task::Waker;
 use std::time::Duration;
 
-use super::network::{Later, SocketId, State, address_in_use, as_seen_by, collide, receives};
+use super::endpoints::{
+    Datagram, OVERHEAD, SocketId, Udp, address_in_use, as_seen_by, collide, receives,
+};
+use super::state::{Later, State};
 use crate::executor::ProcessId;
 use crate::testing::faults::FaultKind;
 
 /// The largest datagram.
 const LARGEST: usize = 65_507;
 
-/// How many bytes wait in a socket, with what Linux keeps beside each datagram. More are lost.
+/// How many bytes wait in a socket. More are lost.
 const BUFFER: usize = 212_992;
-const OVERHEAD: usize = 256;
-
-pub(super) struct Udp {
-    id: SocketId,
-    owner: ProcessId,
-    host: usize,
-    pub(super) local: SocketAddr,
-    pub(super) peer: Option<SocketAddr>,
-    waiting: VecDeque<(SocketAddr, Vec<u8>)>,
-    bytes: usize,
-    error: Option<io::ErrorKind>,
-    pub(super) broadcast: bool,
-    pub(super) ttl: u32,
-    pub(super) multicast_loop_v4: bool,
-    pub(super) multicast_ttl_v4: u32,
-    pub(super) readers: Vec<Waker>,
-    is_dead: bool,
-}
-
-/// A datagram under way. Compared only to order what happens at the same time, by a number.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Clone)]
-pub(super) struct Datagram {
-    sender: SocketId,
-    hosts: (usize, usize),
-    from: SocketAddr,
-    to: SocketAddr,
-    bytes: Vec<u8>,
-}
-
-impl Udp {
-    pub(super) fn take_error(&mut self) -> Option<io::Error> {
-        self.error.take().map(io::Error::from)
-    }
-
-    pub(super) fn can_receive(&self) -> bool {
-        !self.waiting.is_empty() || self.error.is_some() || self.is_dead
-    }
-
-    /// Takes the next datagram, or copies it if `peek`. What does not fit in the buffer is lost.
-    pub(super) fn receive(
-        &mut self,
-        buf: &mut [u8],
-        peek: bool,
-    ) -> io::Result<(usize, SocketAddr)> {
-        if let Some(error) = self.take_error() {
-            return Err(error);
-        }
-        let Some((from, bytes)) = self.waiting.front() else {
-            return Err(match self.is_dead {
-                true => io::ErrorKind::ConnectionAborted.into(),
-                false => io::ErrorKind::WouldBlock.into(),
-            });
-        };
-        let (from, count) = (as_seen_by(self.local, *from), bytes.len().min(buf.len()));
-        buf[..count].copy_from_slice(&bytes[..count]);
-        if !peek {
-            self.bytes -= bytes.len() + OVERHEAD;
-            self.waiting.pop_front();
-        }
-        Ok((count, from))
-    }
-}
 
 impl State {
     pub(super) fn bind_udp(

@@ -1,4 +1,4 @@
-//! `hosts.rs` without the feature `testing`: no task belongs to a simulated host.
+//! `processes.rs` without the feature `testing`: no task belongs to a simulated host.
 
 use super::state::Executor;
 use crate::task_cell::LocalTask;
