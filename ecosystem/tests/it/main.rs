@@ -15,9 +15,9 @@ mod embed;
 #[cfg(unix)]
 mod http_server;
 mod https;
-mod hyper_in_memory;
 #[cfg(unix)]
 mod redis_server;
 mod virtual_time;
 #[cfg(unix)]
 mod websocket;
+mod worlds;
