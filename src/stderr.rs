@@ -9,3 +9,9 @@ use std::io::{self, Write};
 pub(crate) fn write(text: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
+
+/// The stream, for its descriptor.
+#[cfg(unix)]
+pub(crate) fn stream() -> io::Stderr {
+    io::stderr()
+}
