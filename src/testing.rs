@@ -80,7 +80,7 @@ use crate::runtime::{Builder, Clock, Runtime};
 ///
 /// Panics on a deadlock, so that the test fails instead of hanging: no task is ready, no timer is
 /// set, no task waits for a socket, no job runs, no [`Handle`](crate::Handle) is alive, and no other
-/// thread has woken a task for three seconds. Also panics inside of a running runtime.
+/// thread has woken a task for three seconds. Also panics inside a running runtime.
 ///
 /// # Examples
 ///
@@ -217,7 +217,7 @@ fn clock_of(executor: &Executor) -> &VirtualClock {
 pub fn schedule_hash() -> u64 {
     let executor = executor::current("`testing::schedule_hash`");
     Simulated::hash(&executor).expect(
-        "this runtime does not write down the order of its polls: build it with \
+        "this runtime does not record the order of its polls: build it with \
          `clock(Clock::Virtual)` or `schedule(...)`, or use `testing::block_on`",
     )
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
+use socket2::{SockAddr, SockRef, TcpKeepalive};
 
 #[cfg(feature = "testing")]
 pub(super) use self::either::*;
@@ -236,16 +236,6 @@ mod either {
                 .as_socket())
         }
     }
-}
-
-/// A stream that is not connected yet.
-pub(super) fn open_stream(to: SocketAddr) -> io::Result<TcpStream> {
-    Ok(make!(|process| process.open_stream(to), {
-        let domain = Domain::for_address(to);
-        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        NoSigpipe::new(socket.into())
-    }))
 }
 
 pub(super) fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {

@@ -18,6 +18,7 @@ mod https;
 mod hyper_in_memory;
 #[cfg(unix)]
 mod redis_server;
+mod select;
 mod virtual_time;
 #[cfg(unix)]
 mod websocket;

@@ -63,12 +63,23 @@ impl Process {
         SimulatedSocket::new(&self.network, self.host, id, kind)
     }
 
-    pub(crate) fn open_stream(&self, to: SocketAddr) -> TcpStream {
-        let open = |state: &mut State| state.new_connection(self.id, self.host, to.is_ipv6());
-        TcpStream {
-            socket: self.socket(self.network.with(open), Type::STREAM),
-            end: 0,
+    /// `local` is the address to connect from.
+    pub(crate) fn open_stream(
+        &self,
+        to: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> io::Result<TcpStream> {
+        let nowhere: IpAddr = match to.is_ipv6() {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        let local = local.unwrap_or(SocketAddr::new(nowhere, 0));
+        if local.is_ipv6() != to.is_ipv6() {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
+        let open = |state: &mut State| state.new_connection(self.id, self.host, local);
+        let socket = self.socket(self.network.with(open)?, Type::STREAM);
+        Ok(TcpStream { socket, end: 0 })
     }
 
     pub(crate) fn listen(

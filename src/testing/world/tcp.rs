@@ -1,7 +1,7 @@
 //! How connections are made, and how segments reach the other end.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::endpoints::{Connection, End, Phase, Segment, SocketId, as_seen_by};
@@ -26,13 +26,15 @@ impl State {
 
     // ---- Connecting ----------------------------------------------------------------------
 
-    /// A socket that is not connected yet.
-    pub(super) fn new_connection(&mut self, owner: ProcessId, host: usize, v6: bool) -> SocketId {
-        let nowhere: IpAddr = match v6 {
-            true => Ipv6Addr::UNSPECIFIED.into(),
-            false => Ipv4Addr::UNSPECIFIED.into(),
-        };
-        let end = || End::new(owner, host, SocketAddr::new(nowhere, 0));
+    /// A socket that is not connected yet. Its address may be unspecified.
+    pub(super) fn new_connection(
+        &mut self,
+        owner: ProcessId,
+        host: usize,
+        local: SocketAddr,
+    ) -> io::Result<SocketId> {
+        self.check_local(host, local.ip())?;
+        let end = || End::new(owner, host, local);
         let id = SocketId {
             key: self.connections.vacant_key(),
             number: self.next_number(),
@@ -46,7 +48,7 @@ impl State {
             ends,
             pipes: Default::default(),
         });
-        id
+        Ok(id)
     }
 
     pub(super) fn connect(&mut self, id: SocketId, to: SocketAddr) -> io::Result<()> {
