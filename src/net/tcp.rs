@@ -290,7 +290,7 @@ impl TcpStream {
         // The system refuses 0 seconds.
         let time = after.map(|after| round_up(after, u64::MAX).max(Duration::from_secs(1)));
         let result = self.get_ref().set_keepalive_time(time);
-        result.setting("the time of keepalive", after)
+        result.setting("the time of keepalive", after.unwrap_or_default())
     }
 
     forward_to_std! {
