@@ -190,7 +190,7 @@ async fn work(run: Rc<Run>) {
 }
 
 /// Fetches one page into `file`. Returns the status and the size of the body.
-async fn fetch(url: &str, file: Option<&Path>) -> Result<(u16, u64), String> {
+pub(crate) async fn fetch(url: &str, file: Option<&Path>) -> Result<(u16, u64), String> {
     let target = Target::parse(url)?;
     let connecting = TcpStream::connect(target.address.as_str());
     let mut stream = connecting.await.map_err(|error| error.to_string())?;
@@ -357,7 +357,7 @@ async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-async fn answer(stream: TcpStream) -> io::Result<()> {
+pub(crate) async fn answer(stream: TcpStream) -> io::Result<()> {
     let mut lines = BufReader::new(&stream).lines();
     let request = lines.next().await.transpose()?.unwrap_or_default();
     while !lines

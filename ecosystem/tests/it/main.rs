@@ -15,10 +15,10 @@ mod embed;
 #[cfg(unix)]
 mod http_server;
 mod https;
-mod hyper_in_memory;
 #[cfg(unix)]
 mod redis_server;
 mod select;
 mod virtual_time;
 #[cfg(unix)]
 mod websocket;
+mod worlds;
