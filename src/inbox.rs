@@ -40,7 +40,7 @@ impl Unpark for Notifier {
             Notifier::Reactor(reactor) => {
                 if let Err(error) = reactor.notify() {
                     // Ignored, the runtime would hang without a message.
-                    panic!("soloist: the thread of a runtime cannot be woken: {error}");
+                    panic!("soloist: the thread of a runtime could not be notified: {error}");
                 }
             }
         }

@@ -18,14 +18,14 @@ pub use self::info::{Dump, Metrics, TaskInfo, TaskState, WaitsFor};
 pub use self::on_signal::dump_on_signal;
 use crate::executor;
 
-/// Returns what the tasks of the current runtime are doing, and the future of its `block_on`.
+/// Returns the state of the tasks of the current runtime, and of the future of its `block_on`.
 ///
 /// The result prints as a table. Outside of the runtime, use
 /// [`Runtime::tasks`](crate::Runtime::tasks).
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// If it is called outside of a runtime.
 ///
 /// # Examples
 ///
@@ -55,7 +55,7 @@ pub fn dump() -> Dump {
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// If it is called outside of a runtime.
 ///
 /// # Examples
 ///

@@ -158,9 +158,9 @@ impl<T> PromiseState<T> {
     }
 }
 
-/// Receives the result for the receiver with this id. `Ready(None)` if it has received the result
-/// before. If it is pending, `waiter` is notified of the result; the waiter that it replaces is
-/// put in its place, for the caller to drop.
+/// Returns the result for the receiver with this id, or `Ready(None)` if it has received the result
+/// before. If it is pending, `waiter` is stored and will be notified. The previous waiter is put
+/// into `waiter`, and the caller drops it.
 ///
 /// Cloning the value, and dropping a value or waiter, is user code, which may use this promise. So
 /// it happens without the lock.
@@ -176,7 +176,8 @@ fn receive<T>(
     };
     if matches!(state.value, Value::Awaited | Value::Taken) {
         if waiter.is_some() {
-            // To the end: they are notified in the order in which they began to wait.
+            // Moved to the end, since receivers are notified in the order in which they began to
+            // wait.
             let mut receiver = state.receivers.remove(index);
             std::mem::swap(&mut receiver.waiter, waiter);
             state.receivers.push(receiver);
@@ -203,7 +204,7 @@ fn receive<T>(
     Poll::Ready(cloned)
 }
 
-/// Notifies receivers of the result. Panics with the first of `panics` and of theirs.
+/// Notifies receivers of the result. Resumes the first of `panics` and of their panics.
 fn notify<T>(shared: &Mutex<PromiseState<T>>, waiters: PromiseWaiters<T>, mut panics: Panics) {
     for (id, waiter) in waiters {
         panics.catch(|| match waiter {
@@ -214,7 +215,7 @@ fn notify<T>(shared: &Mutex<PromiseState<T>>, waiters: PromiseWaiters<T>, mut pa
     panics.resume();
 }
 
-/// Calls `callback` with the result, now or when there is one.
+/// Calls `callback` with the result, now or when the promise is completed.
 fn call<T>(shared: &Mutex<PromiseState<T>>, id: u64, callback: Callback<T>) {
     let mut waiter = Some(PromiseWaiter::Callback(callback));
     let received = receive(shared, id, &mut waiter);
@@ -338,7 +339,7 @@ impl<T> Future for Promised<T> {
             note(WaitReason::Promise);
         }
         let result = ready!(received);
-        Poll::Ready(result.expect("a `Promised` was polled after its result was taken"))
+        Poll::Ready(result.expect("a `Promised` was polled after it had returned its result"))
     }
 }
 
@@ -348,7 +349,7 @@ impl<T: Clone> Clone for Promised<T> {
         state.clone = Some(T::clone);
         let id = state.next_id;
         state.next_id += 1;
-        // The clone of one that has received the result does not receive it, either.
+        // A clone of a `Promised` that has received the result does not receive it, either.
         if state.position(self.id).is_some() {
             state.receivers.push(Receiver { id, waiter: None });
         }

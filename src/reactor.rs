@@ -32,6 +32,9 @@
 //! directions are ready. An operation that would block clears that, and so does a short read of a
 //! TCP stream. An event sets it again. So the steady state makes no system call but the wait.
 //!
+//! A direction that an event has set is *reported*, which is what `readable` waits for. A new source
+//! is ready without a report: its operations are tried, and `readable` waits for the first event.
+//!
 //! A direction is *armed* if the poller reports it as soon as it is, or becomes, ready. The first
 //! wait arms it. An event leaves it armed, with two exceptions: a one-shot registration, and a
 //! shared source. Other code may leave some data of a shared source unread, which an armed

@@ -155,7 +155,9 @@ fn nothing_is_printed_but_what_may_fail() {
                 });
                 assert!(!found, "src/{file}: {line}");
             }
-            let allowed = file == "stderr.rs" || !line.contains("io::stderr()");
+            // `io::stderr` is the stream for users, which returns its errors.
+            let may = ["stderr.rs", "io/stdio.rs"].contains(&file.as_str());
+            let allowed = may || !line.contains("io::stderr()");
             assert!(allowed, "src/{file}: use `stderr::write`: {line}");
         }
     }

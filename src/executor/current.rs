@@ -88,8 +88,8 @@ pub(crate) fn panic_outside(what: &str) -> ! {
 
 fn outside(what: &str) -> String {
     format!(
-        "{what} outside of a soloist runtime: call it inside of a future that \
-         `soloist::block_on` runs"
+        "{what} outside of a soloist runtime: call it inside a future that `soloist::block_on` \
+         runs"
     )
 }
 
@@ -220,7 +220,7 @@ impl Drop for Leave {
         if let Some(watch) = &left.watch {
             watch.set_entered(false);
         }
-        // Inside of another runtime no main is polled.
+        // Inside another runtime no main is polled.
         if is_outermost {
             hooks::runtime_left(left.id());
         }

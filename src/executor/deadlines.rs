@@ -24,7 +24,7 @@ impl Executor {
         now
     }
 
-    /// Moves a virtual clock on, inside of the runtime. It never goes back.
+    /// Moves a virtual clock on, inside the runtime. It never goes back.
     #[cfg(feature = "testing")]
     pub(crate) fn advance_to(&self, now: Instant) {
         debug_assert!(self.has_virtual_clock());

@@ -52,7 +52,7 @@ impl Executor {
         executor
     }
 
-    /// The runtime is dropped: drops all tasks, inside of it.
+    /// The runtime is dropped: drops all tasks, inside it.
     pub(crate) fn close(self: &Rc<Self>, panics: &mut Panics) {
         self.is_closed.set(true);
         let messages = self.remote.inbox().close();

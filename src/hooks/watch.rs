@@ -63,8 +63,8 @@ impl Watch {
         let took = start.elapsed();
         if took >= slow && !self.has_warned.get() {
             warn(format_args!(
-                "slow turn: {polls} polls have taken {took:.1?}, and each task has waited for as \
-                 long"
+                "slow turn: {polls} polls have taken {took:.1?}, during which every other task \
+                 has waited"
             ));
         }
     }

@@ -51,7 +51,7 @@ use crate::task_cell::{TaskSnapshot, WaiterId};
 pub struct Metrics {
     /// The number of tasks that were spawned.
     pub spawned: u64,
-    /// The number of tasks that are not over: neither done nor cancelled.
+    /// The number of tasks that have neither completed nor been cancelled.
     pub live: usize,
     /// The number of polls of tasks and of the future of `block_on`.
     pub polls: u64,
@@ -59,9 +59,9 @@ pub struct Metrics {
     pub wakes_local: u64,
     /// Wakes from other threads that made a task ready.
     pub wakes_remote: u64,
-    /// Wakes of tasks that were already ready or over. A wake from another thread does not
-    /// count while an earlier one from there has not arrived: to count it would cost more than
-    /// the wake.
+    /// Wakes of tasks that were already ready, or had ended. A wake from another thread is not
+    /// counted while an earlier one of the same task has not arrived, since counting it would cost
+    /// more than the wake.
     pub wakes_redundant: u64,
     /// Generations. In each, every task that was ready at its start is polled once.
     pub turns: u64,
@@ -106,7 +106,7 @@ pub(crate) fn metrics(executor: &Executor) -> Metrics {
     }
 }
 
-/// What a task is doing: from [`Runtime::tasks`](crate::Runtime::tasks) and
+/// The state of a task, from [`Runtime::tasks`](crate::Runtime::tasks) and
 /// [`inspect::dump`](crate::inspect::dump).
 ///
 /// It prints as one line.
@@ -152,7 +152,7 @@ pub struct TaskInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskState {
-    /// It is being polled: it is the task that asks.
+    /// It is being polled: it is the task that called `dump`.
     Running,
     /// It is in the queue, and will be polled.
     Ready,
@@ -229,7 +229,7 @@ pub enum WaitsFor {
         /// Its name, if it has one.
         name: Option<String>,
     },
-    /// The end of any task of a `TaskGroup`.
+    /// The end of a task of a `TaskGroup`, `JoinSet` or `TaskTracker`.
     Group,
     /// The result of a `RemoteTask`.
     RemoteTask,
@@ -268,7 +268,7 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Promise => f.write_str("a promise"),
             WaitsFor::Unblock => f.write_str("a job of `unblock`"),
             WaitsFor::Outside => f.write_str("something outside"),
-            WaitsFor::Nothing => f.write_str("nothing: its waker is gone"),
+            WaitsFor::Nothing => f.write_str("nothing: its waker was dropped"),
         }
     }
 }
@@ -319,7 +319,7 @@ pub struct Dump {
     /// The future of the current `block_on`. Its number is 0, and `spawned_at` is the place of
     /// the call.
     pub main: Option<TaskInfo>,
-    /// The tasks that are not over, in the order in which they were spawned.
+    /// The tasks that have not ended, in the order in which they were spawned.
     pub tasks: Vec<TaskInfo>,
 }
 
@@ -364,7 +364,7 @@ const TITLES: [&str; 8] = [
     "spawned at",
 ];
 
-/// The columns that are there only under `Builder::inspect`.
+/// The columns that are only printed under `Builder::inspect`.
 const TIMES: std::ops::Range<usize> = 3..6;
 
 fn row(task: String, info: &TaskInfo) -> Vec<String> {

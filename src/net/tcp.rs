@@ -1,15 +1,19 @@
 //! TCP streams and listeners.
 
+mod builder;
 mod listener;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Type};
+
+pub use self::builder::TcpStreamBuilder;
 pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
-use super::connect::first_to_connect;
 use super::inner;
-use super::resolve::{ToSocketAddrs, resolve};
+use super::resolve::ToSocketAddrs;
 use super::sigpipe::NoSigpipe;
 use super::{ErrorContext, IntoStdError};
 use crate::reactor::Direction;
@@ -64,7 +68,7 @@ impl TcpStream {
     /// # Errors
     ///
     /// Returns one error that lists every attempt if none of them succeeds. Returns an error if
-    /// the host name is not known (see [`resolve`]), and outside of a runtime.
+    /// the host name is not known (see [`resolve`](crate::net::resolve)), and outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -84,19 +88,7 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        first_to_connect(resolve(address).await?, TcpStream::connect_to).await
-    }
-
-    async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-        let stream = inner::open_stream(address)?;
-        // Fails outside of a runtime, before anything is sent to the peer.
-        let socket = inner::new_socket(stream, "`TcpStream::connect`")?;
-        let stream = TcpStream { socket };
-        match stream.get_ref().start_to_connect(address) {
-            Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
-            result => result?,
-        }
-        Ok(stream)
+        TcpStream::builder().connect(address).await
     }
 
     /// Waits until the connection is established or has failed.
@@ -149,6 +141,41 @@ impl TcpStream {
             return Ok(0);
         }
         self.socket.read_with(|io| io.peek(buf)).await
+    }
+
+    /// Like [`peek`](Self::peek), but does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing to read. Otherwise the
+    /// same as for [`peek`](Self::peek).
+    ///
+    /// # Examples
+    ///
+    /// See [Waiting and trying](crate::net#waiting-and-trying).
+    pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.socket.try_operate(Direction::Read, |io| io.peek(buf))
+    }
+
+    /// Like [`peek`](Self::peek), for implementations of [`Future`](std::future::Future). If it
+    /// returns `Pending`, the task is woken when it should call again.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`peek`](Self::peek).
+    ///
+    /// # Examples
+    ///
+    /// See [Waiting and trying](crate::net#waiting-and-trying).
+    pub fn poll_peek(&self, cx: &mut TaskContext<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.socket
+            .poll_operate(Direction::Read, cx, |io| io.peek(buf))
     }
 
     /// Sets the number of hops that the packets of this connection may make (`IP_TTL`).
@@ -401,6 +428,25 @@ impl_socket!(
 );
 
 impl_stream!(TcpStream, bytes: DrainedByShortRead);
+
+/// A TCP socket for an address of this family. The sizes are those of its buffers.
+fn new_socket(
+    address: SocketAddr,
+    recv: Option<usize>,
+    send: Option<usize>,
+) -> io::Result<socket2::Socket> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(size) = recv {
+        let result = socket.set_recv_buffer_size(size);
+        result.setting("the size of the receive buffer", size)?;
+    }
+    if let Some(size) = send {
+        let result = socket.set_send_buffer_size(size);
+        result.setting("the size of the send buffer", size)?;
+    }
+    Ok(socket)
+}
 
 /// Rounds up to whole seconds, and down to `max` seconds.
 fn round_up(time: Duration, max: u64) -> Duration {

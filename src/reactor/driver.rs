@@ -102,7 +102,7 @@ impl Reactor {
         let made = REACTOR.try_with(|slot| *slot.borrow_mut() = Some(reactor.clone()));
         if made.is_err() {
             return Err(io::Error::other(
-                "no socket can be used any more: this thread is ending",
+                "sockets cannot be used while the thread exits",
             ));
         }
         ID.set(reactor.id());
@@ -212,7 +212,9 @@ impl Reactor {
             return Ok(());
         }
         let Some(mut wait) = self.wait.take() else {
-            return Err(io::Error::other("the reactor is being visited already"));
+            return Err(io::Error::other(
+                "the reactor is already waiting for events",
+            ));
         };
         self.wait_count.set(self.wait_count.get().wrapping_add(1));
         let result = wait.wait(self.poller(), timeout);
@@ -375,7 +377,7 @@ impl Reactor {
     /// Makes the poller's own fd readable, which wakes the host loop.
     pub(crate) fn notify_host(&self) {
         if let Err(error) = self.notifier.notify() {
-            panic!("soloist: the loop around the runtime cannot be told: {error}");
+            panic!("soloist: the foreign event loop could not be notified: {error}");
         }
     }
 

@@ -255,15 +255,15 @@ fn registered_already(error: io::Error) -> io::Error {
     }
     io::Error::new(
         error.kind(),
-        "the file descriptor is registered already, by another object of this thread: use that \
-         one, or a duplicate (`try_clone`)",
+        "another object of this thread has already registered the file descriptor: use that \
+         object, or a duplicate of the descriptor (`try_clone`)",
     )
 }
 
 pub(super) fn wrong_thread() -> io::Error {
     io::Error::other(
-        "the socket belongs to another thread: only a socket without clones, for which \
-         nobody waits there, moves to the thread that uses it",
+        "the socket belongs to another thread: it moves to this thread only if it has no clones \
+         and no task waits for it there",
     )
 }
 

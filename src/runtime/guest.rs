@@ -1,4 +1,4 @@
-//! Guest mode: the runtime inside of a foreign event loop.
+//! Guest mode: the runtime inside a foreign event loop.
 //!
 //! The foreign loop watches one fd, and calls `Runtime::turn` when it is readable. Between
 //! two turns no thread waits in the reactor, but the runtime stays marked as parked. So everything
@@ -57,7 +57,7 @@ impl Guest {
             Some(reactor) => {
                 executor.stay_parked();
                 let wait = executor.next_deadline().map(|deadline| {
-                    // The system's clock, even if this is called inside of a runtime with a
+                    // The system's clock, even if this is called inside a runtime with a
                     // virtual one.
                     let wait = deadline.saturating_duration_since(Instant::now());
                     // Zero would disarm the timer.
@@ -84,7 +84,7 @@ impl Guest {
         if executor.has_virtual_clock() {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "no other loop can wait for a virtual clock: give the runtime the real one",
+                "a foreign event loop cannot wait for a virtual clock: use `Clock::Real`",
             ));
         }
         Reactor::check_fork();
@@ -95,7 +95,7 @@ impl Guest {
                 let reactor = Reactor::get_or_new()?;
                 if reactor.has_guest() {
                     return Err(io::Error::other(
-                        "another runtime of this thread is a guest already: use one runtime, or \
+                        "another runtime of this thread is already a guest: use one runtime, or \
                          another thread",
                     ));
                 }

@@ -93,7 +93,7 @@ pub struct Explored {
 /// # Panics
 ///
 /// Panics with the panic of the test that has failed. Also panics if `SOLOIST_SEED` is not a seed,
-/// and inside of a running runtime.
+/// and inside a running runtime.
 ///
 /// # Examples
 ///
@@ -221,8 +221,8 @@ impl Wanted {
         match (seed, hash) {
             (Some(seed), Some(hash)) => Some(Wanted { seed, hash }),
             _ => panic!(
-                "`{SEED}={text}` is no seed: write a number, or the number, `@` and the hash \
-                 that were printed"
+                "`{SEED}={text}` is not a seed: set it to a number, or to the `number@hash` \
+                 that was printed"
             ),
         }
     }

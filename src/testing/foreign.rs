@@ -6,21 +6,21 @@ use std::time::Duration;
 use crate::stderr::warn;
 use crate::task_cell::LocalTask;
 
-/// The tasks that another thread has woken while they waited for nothing of ours, as those do
-/// that wait for another crate's reactor. The next time that one of them waits in this way, a
-/// virtual clock should not jump past the answer.
+/// The tasks that another thread has woken while they waited for something outside of this crate,
+/// such as another crate's reactor. When one of them waits in this way again, a virtual clock
+/// should not jump past the answer.
 ///
-/// A task that waits for a message of another task looks the same, but for that wake.
-/// So the clock is held for a limited time after each wake, and not for such a task alone.
+/// A task that waits for a message of another task looks the same, except for that wake. So the
+/// clock is held for a limited time after each wake.
 #[derive(Debug)]
 pub(super) struct Foreign {
     tasks: RefCell<Vec<LocalTask>>,
     /// How long the clock is held after a wake.
     patience: Duration,
-    /// What is left of that.
+    /// The rest of that time.
     left: Cell<Duration>,
-    /// Set while what is in the inbox may have come from the runtime's own thread, before it
-    /// ran.
+    /// Set while the inbox may contain messages that the runtime's own thread sent before the
+    /// runtime was entered.
     unknown: Cell<bool>,
     /// Whether the wakes that are taken out of the inbox now may be those of the runtime's own
     /// thread.
@@ -40,8 +40,8 @@ impl Foreign {
         }
     }
 
-    /// The runtime begins to run. `filled`: something has come into its inbox before that,
-    /// also from its own thread, which then takes the same way as any other.
+    /// The runtime is entered. `filled`: there are messages in its inbox, which may be from its own
+    /// thread.
     pub(super) fn run_begins(&self, filled: bool) {
         self.unknown.set(filled);
     }
@@ -51,7 +51,7 @@ impl Foreign {
         self.is_reading_unknown.set(self.unknown.take());
     }
 
-    /// A message has woken this task, which waited for nothing of ours.
+    /// A message has woken this task, which waited for something outside of this crate.
     pub(super) fn woken(&self, task: &LocalTask) {
         if self.is_reading_unknown.get() {
             return;
@@ -63,7 +63,7 @@ impl Foreign {
         }
     }
 
-    /// For how long a virtual clock is to be held, if it is. Nothing is ready.
+    /// Returns how long a virtual clock must be held, if it must. Called when no task is ready.
     pub(super) fn holds(&self) -> Option<Duration> {
         let left = self.left.get();
         if left.is_zero() {
@@ -83,9 +83,9 @@ impl Foreign {
 
     fn warn(&self, task: &LocalTask) {
         let what = format!(
-            "waits for something that is not of soloist, and another thread has woken it \
-             before: the virtual clock does not jump for up to {:.1?} (to hold it for as \
-             long as it takes, keep a `Handle` until the task is woken)",
+            "waits for something outside of soloist, and another thread has woken it before: the \
+             virtual clock does not advance for up to {:.1?} (to hold the clock for longer, keep \
+             a `Handle` until the task is woken)",
             self.patience
         );
         match task.slot() {
@@ -94,13 +94,13 @@ impl Foreign {
         }
     }
 
-    /// The clock was held for so long.
+    /// Notes that the clock was held for this time.
     pub(super) fn waited(&self, time: Duration) {
         self.left.set(self.left.get().saturating_sub(time));
     }
 }
 
-/// Whether this task waits for something that is not of this crate, and has left a waker there.
+/// Whether this task waits for something outside of this crate that holds its waker.
 fn waits_for_others(task: &LocalTask) -> bool {
     task.is_idle() && task.remote_count() > 0 && task.waits().are_external()
 }

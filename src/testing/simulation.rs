@@ -114,12 +114,12 @@ fn simulated(builder: &mut Builder) -> &mut SimulatedSettings {
 }
 
 impl Builder {
-    /// Which clock [`time`](crate::time) runs on. Under [`Clock::Virtual`] a test of a
-    /// schedule of 24 hours takes milliseconds. Needs the feature `testing`.
+    /// Sets the clock that the functions of [`time`](crate::time) use. Under [`Clock::Virtual`], a
+    /// test of a schedule of 24 hours takes milliseconds. Needs the feature `testing`.
     ///
-    /// Whatever else measures time, such as `Instant::now()`, the time that tasks take to
-    /// run, and `max_wait` of [`Runtime::turn`], stays with the system's clock. Instants of
-    /// the two are not to be mixed. `turn(Some(Duration::ZERO))` never moves the clock.
+    /// `Instant::now()`, the durations of polls, and `max_wait` of
+    /// [`Runtime::turn`](crate::Runtime::turn) always use the system's clock. Do not compare instants
+    /// of the two clocks. `turn(Some(Duration::ZERO))` never advances a virtual clock.
     ///
     /// # Examples
     ///
@@ -145,8 +145,8 @@ impl Builder {
         self
     }
 
-    /// When a virtual clock jumps to the next deadline by itself; by default
-    /// [`AutoAdvance::WhenNoIo`]. It means nothing to the system's clock. Needs the feature
+    /// Sets when a virtual clock jumps to the next deadline by itself. The default is
+    /// [`AutoAdvance::WhenNoIo`]. It has no effect on the system's clock. Needs the feature
     /// `testing`.
     ///
     /// # Examples
@@ -172,9 +172,9 @@ impl Builder {
         self
     }
 
-    /// In which order tasks run that are ready at the same time; by default first come,
-    /// first served. A seed finds the races that this order hides, and shows them again:
-    /// see [`testing::explore`](crate::testing::explore). Needs the feature `testing`.
+    /// Sets the order of tasks that are ready at the same time. The default is first in, first out.
+    /// A seeded order finds races that the default order hides, and reproduces them: see
+    /// [`testing::explore`](crate::testing::explore). Needs the feature `testing`.
     ///
     /// # Examples
     ///
@@ -185,8 +185,8 @@ impl Builder {
         self
     }
 
-    /// The clock that tells how long tasks have run since the last visit to the reactor, for
-    /// tests that count polls. By default it is the system's, also under [`Clock::Virtual`].
+    /// Sets the clock that measures how long tasks have run since the reactor was last polled, for
+    /// tests that count polls. The default is the system's clock, even under [`Clock::Virtual`].
     ///
     /// # Examples
     ///
@@ -208,7 +208,7 @@ impl Builder {
     ///         yield_now().await;
     ///     }
     /// });
-    /// // A timer that is due is seen at the end of a generation, not after 128 polls.
+    /// // An expired timer is noticed at the end of a generation, not after 128 polls.
     /// runtime.block_on(async { sleep(Duration::from_nanos(1)).await });
     /// assert!(polls.load(Relaxed) <= 3);
     /// # drop(busy);
@@ -224,7 +224,8 @@ impl Builder {
         self
     }
 
-    /// For tests: panics when nothing can happen any more, after so long in real time.
+    /// Sets how long a runtime with a virtual clock waits in real time before it panics because it
+    /// is stuck.
     pub(super) fn patience(mut self, patience: Duration) -> Builder {
         simulated(&mut self).patience = Some(patience);
         self

@@ -180,18 +180,18 @@ impl VirtualClock {
     }
 }
 
-/// Where a virtual clock goes next.
+/// The next time of a virtual clock.
 enum Jump {
     ToTimer(Instant),
-    /// As far as `advance` was asked to go, if no timer is due before.
+    /// The time that `advance` was asked for, if no timer is due before.
     AsAsked(Instant),
 }
 
 /// The visits of a runtime with a virtual clock.
 impl VirtualClock {
-    /// Nothing is ready: moves the clock, or waits in real time.
+    /// Called when no task is ready. Advances the clock, or waits in real time.
     pub(super) fn visit(&self, executor: &Executor, wait: Option<Duration>) -> io::Result<()> {
-        // Asked before the inbox is read: a handle that is gone by now has left a message there.
+        // Read before the inbox: a handle that has been dropped may have left a message there.
         let outside = self.is_anything_outside(executor);
         executor.wait(Some(Duration::ZERO))?;
         executor.read_inbox();
@@ -220,8 +220,8 @@ impl VirtualClock {
             || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
     }
 
-    /// For how long the clock, which would jump, is held by a task that waits for
-    /// something that is not of this crate.
+    /// Returns how long a task that waits for another crate holds the clock. `None` if the clock
+    /// would not jump anyway.
     fn held_by_others(
         &self,
         executor: &Executor,
@@ -247,12 +247,13 @@ impl VirtualClock {
             AutoAdvance::WhenNoIo => !outside,
             AutoAdvance::Manual => false,
         };
-        // A turn that does not wait lets no time pass.
+        // Time does not advance in a turn that does not wait.
         let may = may && wait != Some(Duration::ZERO);
         next.filter(|_| may).map(Jump::ToTimer)
     }
 
-    /// The clock runs along, and not past the next deadline: so timers are never late.
+    /// Waits in real time, and advances the clock by that time, but not past the next deadline. So
+    /// timers are never late.
     fn wait_in_real_time(
         &self,
         executor: &Executor,
@@ -280,19 +281,20 @@ impl VirtualClock {
             if executor.is_anything_ready() || executor.is_stopped() != stopped {
                 break;
             }
-            // Out of patience, and of nothing else.
+            // Without another limit, only the patience ends the wait.
             let Some(patience) = patience.filter(|_| wait.is_none()) else {
                 break;
             };
-            // The messages may have made something that acts from outside.
+            // A message may have created a handle or a job.
             if self.is_anything_outside(executor) {
                 break;
             }
             assert!(
                 start.elapsed() < patience,
-                "nothing can happen any more: no task is ready, no timer is set, nobody waits \
-                 for a socket, no job runs, no `Handle` is alive, and no other thread has woken \
-                 a task for {patience:.1?} (a thread that will, must hold a `Handle` until it has)"
+                "the runtime is stuck: no task is ready, no timer is set, no task waits for a \
+                 socket, no job runs, no `Handle` is alive, and no other thread has woken a task \
+                 for {patience:.1?} (a thread that will wake a task later must hold a `Handle` \
+                 until then)"
             );
         }
         if held.is_some() {
@@ -306,7 +308,8 @@ impl VirtualClock {
         Ok(())
     }
 }
-/// Wakes them all.
+
+/// Wakes all of them, and then resumes the first panic.
 fn wake(wakers: Vec<Waker>) {
     let mut panics = Panics::default();
     for waker in wakers {

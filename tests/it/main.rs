@@ -17,6 +17,7 @@ mod connect;
 mod copy;
 mod destructors;
 mod echo;
+mod either;
 mod examples;
 #[cfg(feature = "testing")]
 mod explore;
@@ -30,6 +31,7 @@ mod hostile;
 #[cfg(all(unix, feature = "testing"))]
 mod hosts;
 mod inspect;
+mod join_set;
 #[cfg(soloist_liar)]
 mod liar;
 mod listeners;
@@ -54,13 +56,18 @@ mod signal;
 mod simulate;
 mod slow;
 mod sources;
+#[cfg(feature = "tracing")]
+mod spans;
 #[cfg(unix)]
 mod stdin;
+#[cfg(unix)]
+mod stdout;
 mod streams;
 mod stress;
 mod stuck;
 mod support;
 #[cfg(unix)]
+#[cfg_attr(not(feature = "blocking"), allow(dead_code))]
 mod sys;
 mod task_local;
 mod tasks;
@@ -72,6 +79,8 @@ mod threads;
 mod timers;
 #[cfg(feature = "trace")]
 mod trace;
+mod tracker;
+mod try_io;
 mod udp;
 #[cfg(feature = "testing")]
 mod udp_behaviours;

@@ -17,7 +17,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use smol_hyper::rt::FuturesIo;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
-use soloist::{spawn, testing, time};
+use soloist::testing::{self, World};
+use soloist::time;
 
 use crate::programs::{KillOnDrop, Output, WATCHDOG, example, fail_without, run};
 use crate::support::watchdog;
@@ -559,8 +560,11 @@ fn in_virtual_time_the_header_timeout_is_exact() {
             // Moves the virtual clock far ahead of the system's.
             time::sleep(24 * 60 * MINUTE).await;
             let server = world.host("server");
-            let listener = server.spawn(TcpListener::bind("0.0.0.0:80")).await.unwrap();
-            spawn(async move {
+            let listener = server
+                .spawn(soloist::net::TcpListener::bind("0.0.0.0:80"))
+                .await
+                .unwrap();
+            let serve = async move {
                 let stream = listener.incoming().next().await.unwrap().unwrap();
                 let service = service_fn(async |_: Request<Incoming>| {
                     Ok::<_, std::convert::Infallible>(hyper::Response::new(Empty::<Bytes>::new()))
@@ -570,9 +574,11 @@ fn in_virtual_time_the_header_timeout_is_exact() {
                     .header_read_timeout(MINUTE)
                     .serve_connection(FuturesIo::new(stream), service)
                     .await;
-            })
-            .detach();
-            let client = world.host("client").spawn(TcpStream::connect("server:80"));
+            };
+            server.spawn(serve).detach();
+            let client = world
+                .host("client")
+                .spawn(soloist::net::TcpStream::connect("server:80"));
             let mut client = client.await.unwrap();
             client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
             time::sleep(MINUTE / 2).await;

@@ -17,6 +17,7 @@ mod http_server;
 mod https;
 #[cfg(unix)]
 mod redis_server;
+mod select;
 mod virtual_time;
 #[cfg(unix)]
 mod websocket;
