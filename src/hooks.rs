@@ -38,7 +38,7 @@ pub(crate) use self::ring::*;
 pub struct TaskId(u64);
 
 impl TaskId {
-    pub(crate) fn new(number: u64) -> TaskId {
+    pub(crate) const fn new(number: u64) -> TaskId {
         TaskId(number)
     }
 }
