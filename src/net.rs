@@ -136,7 +136,7 @@ macro_rules! impl_socket {
             /// See [`IntoStdError`].
             pub fn into_std(self) -> Result<$std, IntoStdError<$socket>> {
                 match self.socket.into_inner() {
-                    Ok(inner) => Ok($into_std(inner)),
+                    Ok(io) => Ok($into_std(io)),
                     Err(socket) => Err(IntoStdError {
                         socket: $socket { socket },
                     }),
@@ -592,10 +592,19 @@ use std::io;
 use std::net::SocketAddr;
 
 pub use self::resolve::{ToSocketAddrs, resolve};
-use self::split::Stream;
 pub use self::split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 pub use self::tcp::{Incoming, TcpListener, TcpListenerBuilder, TcpStream, TcpStreamBuilder};
 pub use self::udp::UdpSocket;
+
+mod sealed {
+    /// A stream that can be split into halves.
+    pub trait Stream: crate::io::AsyncRead + crate::io::AsyncWrite + Unpin {
+        fn shut_down_writing(&self) -> std::io::Result<()>;
+        fn is_same(&self, other: &Self) -> bool;
+    }
+}
+
+pub(crate) use self::sealed::Stream;
 
 /// The error of a conversion into a std type that failed because the socket has clones. It
 /// carries the socket.

@@ -51,7 +51,7 @@ pub fn promise<T>() -> (Promise<T>, Promised<T>) {
         id: 1,
         waiter: None,
     };
-    let shared = Arc::new(Mutex::new(State {
+    let shared = Arc::new(Mutex::new(PromiseState {
         value: Value::Awaited,
         receivers: vec![first],
         clone: None,
@@ -76,7 +76,7 @@ pub fn promise<T>() -> (Promise<T>, Promised<T>) {
 /// ```
 #[must_use = "dropping a promise cancels it"]
 pub struct Promise<T> {
-    shared: Arc<Mutex<State<T>>>,
+    shared: Arc<Mutex<PromiseState<T>>>,
 }
 
 /// The half that waits.
@@ -104,12 +104,12 @@ pub struct Promise<T> {
 /// ```
 #[must_use = "dropping it abandons the promise: await it, or call `on_done`"]
 pub struct Promised<T> {
-    shared: Arc<Mutex<State<T>>>,
-    /// Finds its entry in `State::receivers`.
+    shared: Arc<Mutex<PromiseState<T>>>,
+    /// Finds its entry in `PromiseState::receivers`.
     id: u64,
 }
 
-struct State<T> {
+struct PromiseState<T> {
     value: Value<T>,
     /// The `Promised`s and callbacks that have not received the result.
     receivers: Vec<Receiver<T>>,
@@ -130,25 +130,25 @@ enum Value<T> {
 struct Receiver<T> {
     id: u64,
     /// `None` until it waits.
-    waiter: Option<Waiter<T>>,
+    waiter: Option<PromiseWaiter<T>>,
 }
 
-enum Waiter<T> {
+enum PromiseWaiter<T> {
     Task(Waker),
     Callback(Callback<T>),
 }
 
-type Waiters<T> = Vec<(u64, Waiter<T>)>;
+type PromiseWaiters<T> = Vec<(u64, PromiseWaiter<T>)>;
 
 type Callback<T> = Box<dyn FnOnce(Result<T, Cancelled>) + Send>;
 
-impl<T> State<T> {
+impl<T> PromiseState<T> {
     fn position(&self, id: u64) -> Option<usize> {
         self.receivers.iter().position(|receiver| receiver.id == id)
     }
 
     /// Sets the value. Returns the waiters, to be passed to [`notify`] without the lock.
-    fn complete(&mut self, value: Value<T>) -> Waiters<T> {
+    fn complete(&mut self, value: Value<T>) -> PromiseWaiters<T> {
         // The old value is `Awaited` or `Taken`: no user code is dropped here.
         self.value = value;
         let receivers = self.receivers.iter_mut();
@@ -165,9 +165,9 @@ impl<T> State<T> {
 /// Cloning the value, and dropping a value or waiter, is user code, which may use this promise. So
 /// it happens without the lock.
 fn receive<T>(
-    shared: &Mutex<State<T>>,
+    shared: &Mutex<PromiseState<T>>,
     id: u64,
-    waiter: &mut Option<Waiter<T>>,
+    waiter: &mut Option<PromiseWaiter<T>>,
 ) -> Poll<Option<Result<T, Cancelled>>> {
     let receiver;
     let mut state = lock(shared);
@@ -204,21 +204,22 @@ fn receive<T>(
 }
 
 /// Notifies receivers of the result. Panics with the first of `panics` and of theirs.
-fn notify<T>(shared: &Mutex<State<T>>, waiters: Waiters<T>, mut panics: Panics) {
+fn notify<T>(shared: &Mutex<PromiseState<T>>, waiters: PromiseWaiters<T>, mut panics: Panics) {
     for (id, waiter) in waiters {
         panics.catch(|| match waiter {
-            Waiter::Task(waker) => waker.wake(),
-            Waiter::Callback(callback) => call(shared, id, callback),
+            PromiseWaiter::Task(waker) => waker.wake(),
+            PromiseWaiter::Callback(callback) => call(shared, id, callback),
         });
     }
     panics.resume();
 }
 
 /// Calls `callback` with the result, now or when there is one.
-fn call<T>(shared: &Mutex<State<T>>, id: u64, callback: Callback<T>) {
-    let mut waiter = Some(Waiter::Callback(callback));
+fn call<T>(shared: &Mutex<PromiseState<T>>, id: u64, callback: Callback<T>) {
+    let mut waiter = Some(PromiseWaiter::Callback(callback));
     let received = receive(shared, id, &mut waiter);
-    if let (Poll::Ready(Some(result)), Some(Waiter::Callback(callback))) = (received, waiter) {
+    if let (Poll::Ready(Some(result)), Some(PromiseWaiter::Callback(callback))) = (received, waiter)
+    {
         callback(result);
     }
 }
@@ -331,7 +332,7 @@ impl<T> Future for Promised<T> {
     type Output = Result<T, Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let mut waiter = Some(Waiter::Task(cx.waker().clone()));
+        let mut waiter = Some(PromiseWaiter::Task(cx.waker().clone()));
         let received = receive(&self.shared, self.id, &mut waiter);
         if received.is_pending() {
             note(WaitReason::Promise);

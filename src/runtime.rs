@@ -42,15 +42,13 @@ mod guest;
 mod handle;
 #[cfg(all(test, soloist_loom))]
 mod models;
-#[cfg(not(feature = "testing"))]
-mod real;
-#[cfg(feature = "testing")]
-mod simulated;
 mod watched;
 
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
 use std::panic::Location;
 use std::pin::pin;
 use std::rc::Rc;
@@ -58,19 +56,19 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
-#[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
-pub use crate::clock::{AutoAdvance, Clock};
 use crate::executor::budget::{self, VisitBudget};
 use crate::executor::{self, Executor, Settings, Step};
-use crate::info::{Metrics, TaskInfo};
+use crate::inspect::info::{Metrics, TaskInfo};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
-#[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
-pub use crate::schedule::Schedule;
 use crate::task::Task;
 use crate::task_cell::MainTask;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use crate::testing::schedule::Schedule;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use crate::testing::virtual_clock::{AutoAdvance, Clock};
 
 /// Runs a future, and all that it spawns, on this thread until it is done.
 ///
@@ -131,7 +129,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// ```
 #[derive(Debug)]
 pub struct Runtime {
-    executor: Rc<Executor>,
+    pub(crate) executor: Rc<Executor>,
     budget: VisitBudget,
     /// Set when a stop was read within a generation, after wakes that must run before it.
     owes_generation: Cell<bool>,
@@ -361,7 +359,11 @@ impl Runtime {
             loop {
                 self.executor.read_inbox();
                 #[cfg(unix)]
-                self.visit_as_guest()?;
+                if self.guest.is_guest() && self.executor.is_anything_ready() {
+                    // Fetches the events that made the foreign loop call. If no task is ready, the
+                    // turn itself does this.
+                    self.visit(false, None)?;
+                }
                 if self.executor.is_stopped() {
                     wait = Some(Duration::ZERO);
                 }
@@ -377,6 +379,62 @@ impl Runtime {
                 }
             }
         })
+    }
+
+    /// Returns a file descriptor for a foreign event loop. It is readable when `turn(Some(ZERO))`
+    /// has work to do:
+    ///
+    /// * a socket is ready;
+    /// * a task has been woken, by this thread or another one;
+    /// * a task has been spawned, or is left over from the last turn;
+    /// * on Linux, a timer is due. On other systems, take account of
+    ///   [`next_deadline`](Runtime::next_deadline), too.
+    ///
+    /// No thread is started. Do not read from the fd, only poll it for readability.
+    ///
+    /// One `turn(Some(ZERO))` per event is enough, whether the loop is level-triggered (like
+    /// `poll`, `calloop` or a `GSource`) or edge-triggered (like `mio`): a turn that leaves work to
+    /// do makes a new event. There can be events for which a turn finds no work.
+    ///
+    /// In the child process of a fork the runtime is no longer a guest, because the fd is that of
+    /// the parent. Call this again, and watch the new fd.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error
+    ///
+    /// * if the system cannot create a poller;
+    /// * if another runtime of this thread is already a guest: they would share one reactor;
+    /// * if the clock is virtual: no other loop can wait for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use polling::{Event, Events, Poller};
+    /// use soloist::{Runtime, time::sleep};
+    ///
+    /// let runtime = Runtime::new();
+    /// let task = runtime.spawn(async { sleep(Duration::from_millis(5)).await });
+    /// // The foreign event loop:
+    /// let poller = Poller::new()?;
+    /// # #[expect(unsafe_code, reason = "required by polling")]
+    /// // SAFETY: the fd is deleted from the poller below, before the runtime is dropped.
+    /// unsafe { poller.add(&runtime.poll_fd()?, Event::readable(1))? };
+    /// let mut events = Events::new();
+    /// while !task.is_finished() {
+    ///     let timeout = runtime.next_deadline().map(|at| at.saturating_duration_since(std::time::Instant::now()));
+    ///     poller.wait(&mut events, timeout)?;
+    ///     events.clear();
+    ///     runtime.turn(Some(Duration::ZERO))?;
+    ///     poller.modify(runtime.poll_fd()?, Event::readable(1))?;
+    /// }
+    /// poller.delete(runtime.poll_fd()?)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn poll_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.guest.poll_fd(&self.executor)
     }
 
     /// When the next timer is due, if any is set.
@@ -403,7 +461,7 @@ impl Runtime {
     /// assert_eq!((runtime.metrics().polls, runtime.metrics().live), (1, 0));
     /// ```
     pub fn metrics(&self) -> Metrics {
-        crate::info::metrics(&self.executor)
+        crate::inspect::info::metrics(&self.executor)
     }
 
     /// What its tasks are doing, in the order in which they were spawned.
@@ -421,7 +479,7 @@ impl Runtime {
     /// # drop(task);
     /// ```
     pub fn tasks(&self) -> Vec<TaskInfo> {
-        crate::info::dump(&self.executor).tasks
+        crate::inspect::info::dump(&self.executor).tasks
     }
 
     /// Runs `f` inside of this runtime. All calls that run tasks go through here.
@@ -503,8 +561,12 @@ impl Runtime {
     /// that, but not longer than `wait`.
     fn visit(&self, is_idle: bool, wait: Option<Duration>) -> io::Result<()> {
         let executor = &self.executor;
-        if is_idle && executor.virtual_clock.is_some() {
-            return self.visit_virtual(wait);
+        if let Some(simulation) = executor.simulation() {
+            if is_idle && simulation.has_virtual_clock() {
+                simulation.visit(executor, wait)?;
+                self.budget.visited(Instant::now());
+                return Ok(());
+            }
         }
         executor.wait(if is_idle {
             self.until_next_timer(wait)
@@ -533,8 +595,9 @@ impl Runtime {
 
     /// Turns until `main` returns that it is done.
     fn run_until_done(&self, main: &mut dyn FnMut() -> bool) {
+        let executor = &*self.executor;
         loop {
-            self.executor.read_inbox();
+            executor.read_inbox();
             self.check_not_deadlocked();
             let pass = self.turn_once(None, main);
             if pass.unwrap_or_else(|error| lost(&error)).main_is_done {
@@ -581,7 +644,7 @@ impl Runtime {
             && !self.executor.has_messages()
             && !self.budget.is_due()
             && self.executor.watch().is_none()
-            && self.executor.order.is_none()
+            && self.executor.simulation().is_none()
     }
 
     /// What a turn does when there is nothing else: main need not go through the queue.
@@ -600,9 +663,10 @@ impl Runtime {
 
     /// The time of the last visit, by the system's clock: tasks take real time.
     fn real_now(&self) -> Instant {
-        match self.executor.virtual_clock {
-            None => self.executor.now(),
-            Some(_) => Instant::now(),
+        if self.executor.has_virtual_clock() {
+            Instant::now()
+        } else {
+            self.executor.now()
         }
     }
 
@@ -624,7 +688,7 @@ struct Pass {
 }
 
 /// Ends the call of a `block_on`: wakers that are left over do nothing from then on.
-struct EndMain(MainTask<Executor>);
+struct EndMain(MainTask);
 
 impl Drop for EndMain {
     #[inline]
@@ -692,7 +756,7 @@ pub struct Turn {
 #[derive(Debug)]
 #[must_use = "call `build` to make the runtime"]
 pub struct Builder {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl Builder {
@@ -722,7 +786,7 @@ impl Builder {
     /// assert_eq!(runtime.block_on(async { 1 }), 1);
     /// ```
     pub fn build(self) -> Runtime {
-        let budget_clock = self.settings.simulation.budget_clock();
+        let budget_clock = self.settings.budget_clock.clone();
         let executor = Executor::new(self.settings);
         let budget = VisitBudget::new(executor.now(), budget_clock);
         Runtime {

@@ -12,9 +12,9 @@ use socket2::SockRef;
 use crate::executor;
 use crate::executor::budget;
 use crate::hooks::WaitReason;
-use crate::reactor::{AsRaw, Direction, Reactor, Readiness, Registration, Source};
+use crate::reactor::{AsRaw, Direction, Reactor, Readiness, Source};
 use crate::sync::atomic::Ordering;
-use crate::task_cell::{WaiterId, note, polled_id};
+use crate::task_cell::note;
 
 /// A registered I/O object. Clones share it.
 pub(crate) struct Socket<T> {
@@ -387,7 +387,7 @@ impl<T> Socket<T> {
     fn wait_polled(&self, direction: Direction, cx: &TaskContext<'_>) -> Poll<io::Result<()>> {
         match self.place() {
             Ok(source) => {
-                wait_polled(source.registration(), direction, cx.waker())?;
+                Reactor::wait_polled(source.registration(), direction, cx.waker())?;
                 Poll::Pending
             }
             Err(simulated) => wait_simulated(simulated, direction, cx.waker()),
@@ -479,35 +479,7 @@ impl<T> Socket<T> {
     }
 }
 
-/// Adds a waiter of a `poll_*` call, which cannot be removed. It is not generic, so that all types
-/// of sockets share the code.
-#[inline]
-fn wait_polled(
-    registration: &Arc<Registration>,
-    direction: Direction,
-    waker: &Waker,
-) -> io::Result<()> {
-    let waiter = note_wait(registration.number(), direction);
-    if Reactor::wait_only(registration, direction, waiter, waker) {
-        return Ok(());
-    }
-    wait_general(registration, direction, waiter, waker)
-}
-
-/// `wait_polled` in all other cases.
-#[cold]
-fn wait_general(
-    registration: &Arc<Registration>,
-    direction: Direction,
-    waiter: WaiterId,
-    waker: &Waker,
-) -> io::Result<()> {
-    executor::inside_or_error("waiting for a socket")?;
-    let reactor = Reactor::get_or_new()?;
-    reactor.wait_polled(registration, direction, waiter, waker)
-}
-
-/// Waits for an object of a simulated network.
+/// Waits for an object of a simulated network. Dumps show it as fd -1.
 #[cold]
 fn wait_simulated(
     simulated: &dyn Simulated,
@@ -516,17 +488,12 @@ fn wait_simulated(
 ) -> Poll<io::Result<()>> {
     let polled = simulated.poll_ready(direction, waker);
     if polled.is_pending() {
-        note_wait(-1, direction);
+        note(match direction {
+            Direction::Read => WaitReason::Read { fd: -1 },
+            Direction::Write => WaitReason::Write { fd: -1 },
+        });
     }
     polled.map(Ok)
-}
-
-/// Notes that the task waits for an fd, or for a simulated socket as fd -1.
-fn note_wait(fd: i64, direction: Direction) -> WaiterId {
-    note(match direction {
-        Direction::Read => WaitReason::Read { fd },
-        Direction::Write => WaitReason::Write { fd },
-    })
 }
 
 /// Waits until a direction is reported. Its waiter has an entry id of its own, and is removed when
@@ -568,20 +535,13 @@ impl<T> Future for ReadinessFuture<'_, T> {
         }
         let mut entry_id = self.entry.map(|entry| entry.entry_id);
         let direction = self.direction;
-        let waits = reactor.wait_entry(
-            registration,
-            direction,
-            &mut entry_id,
-            polled_id(),
-            cx.waker(),
-        );
+        let waits = reactor.wait_entry(registration, direction, &mut entry_id, cx.waker());
         self.entry = entry_id.map(|entry_id| WaitEntry {
             reactor: reactor.id(),
             key: registration.key.load(Ordering::Relaxed),
             entry_id,
         });
         if waits? {
-            note_wait(registration.number(), direction);
             return Poll::Pending;
         }
         self.entry = None;

@@ -320,7 +320,7 @@ impl<T> Task<T> {
     /// ```
     pub fn abort_handle(&self) -> AbortHandle {
         AbortHandle {
-            raw: self.raw().remote(),
+            raw: self.raw().to_shared(),
         }
     }
 
@@ -686,6 +686,7 @@ struct YieldNow {
 impl Future for YieldNow {
     type Output = ();
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         if self.yielded {
             return Poll::Ready(());

@@ -13,9 +13,13 @@
 
 mod explore;
 mod faults;
+mod foreign;
+pub(crate) mod schedule;
 mod shrink;
 mod simulate;
+mod simulation;
 mod transcript;
+pub(crate) mod virtual_clock;
 pub(crate) mod world;
 
 use std::future::{Future, poll_fn};
@@ -25,8 +29,10 @@ use std::time::Duration;
 
 pub use self::explore::{Explored, Outcome, explore};
 pub use self::simulate::simulate;
+use self::simulation::Simulated;
+use self::virtual_clock::{PATIENCE, VirtualClock};
 pub use self::world::{Host, Link, LinkHandle, World};
-use crate::clock::{self, PATIENCE, VirtualClock};
+use crate::clock;
 use crate::executor::timers::saturating_add;
 use crate::executor::{self, Executor};
 use crate::runtime::{Builder, Clock, Runtime};
@@ -120,7 +126,7 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
     }
     impl Request {
         fn clock(&self) -> &VirtualClock {
-            virtual_clock(&self.executor)
+            clock_of(&self.executor)
         }
     }
     impl Drop for Request {
@@ -130,7 +136,7 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
     }
     let executor = executor::current("`testing::advance`");
     let until = saturating_add(clock::runtime_now(), duration);
-    let id = virtual_clock(&executor).want(until);
+    let id = clock_of(&executor).want(until);
     let request = Request { executor, id };
     poll_fn(move |cx| {
         if request.clock().wait(request.id, cx.waker()) {
@@ -142,8 +148,9 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
 }
 
 #[track_caller]
-fn virtual_clock(executor: &Executor) -> &VirtualClock {
-    executor.virtual_clock.as_ref().expect(
+fn clock_of(executor: &Executor) -> &VirtualClock {
+    let clock = Simulated::of(executor).and_then(|simulated| simulated.clock.as_ref());
+    clock.expect(
         "the clock of this runtime cannot be moved: build it with `clock(Clock::Virtual)`, or \
          use `testing::block_on`",
     )
@@ -176,16 +183,11 @@ fn virtual_clock(executor: &Executor) -> &VirtualClock {
 /// ```
 #[track_caller]
 pub fn schedule_hash() -> u64 {
-    order_of(&executor::current("`testing::schedule_hash`"))
-}
-
-#[track_caller]
-fn order_of(executor: &Executor) -> u64 {
-    let order = executor.order.as_ref().expect(
+    let executor = executor::current("`testing::schedule_hash`");
+    Simulated::hash(&executor).expect(
         "this runtime does not write down the order of its polls: build it with \
          `clock(Clock::Virtual)` or `schedule(...)`, or use `testing::block_on`",
-    );
-    order.hash()
+    )
 }
 
 /// Returns the seed of this runtime's schedule, or 0 if the order is first in, first out. A test can
@@ -209,5 +211,5 @@ fn order_of(executor: &Executor) -> u64 {
 #[track_caller]
 pub fn seed() -> u64 {
     let executor = executor::current("`testing::seed`");
-    executor.order.as_ref().map_or(0, |order| order.seed)
+    Simulated::seed(&executor)
 }

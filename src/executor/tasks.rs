@@ -8,10 +8,10 @@ use std::time::Instant;
 use super::budget;
 use super::state::Executor;
 use crate::hooks;
+use crate::hooks::watch::Watch;
 use crate::panics::{Payload, discard};
-use crate::stderr;
+use crate::stderr::{self, warn};
 use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskSnapshot};
-use crate::watch::{Short, Watch, warn};
 
 /// What came of one entry of the ready queue.
 pub(crate) enum Step {
@@ -23,6 +23,7 @@ pub(crate) enum Step {
 
 impl Executor {
     /// Puts the future into a cell and on the ready queue. It is never polled in here.
+    #[inline]
     pub(crate) fn spawn<F>(
         &self,
         future: F,
@@ -39,11 +40,12 @@ impl Executor {
         let (task, handle) = self
             .owner
             .new_task::<F, Executor>(slot, number, future, name, spawned_at);
-        self.register(task);
+        self.enqueue_new(task);
         handle
     }
 
-    fn register(&self, task: LocalTask) {
+    #[inline(always)]
+    fn enqueue_new(&self, task: LocalTask) {
         if !self.join_process(task.slot()) || self.is_closed.get() {
             // There is a handle, which keeps what the destructor panics with.
             let panic = task.cancel();
@@ -60,7 +62,7 @@ impl Executor {
 
     /// The cell of a `block_on`. It counts as queued.
     #[inline]
-    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> MainTask<Executor> {
+    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> MainTask {
         let number = self.main_calls.get() + 1;
         self.main_calls.set(number);
         if let Some(watch) = &self.watch {
@@ -72,11 +74,12 @@ impl Executor {
                 return main.clone();
             }
         }
-        main.insert(self.owner.new_main(number, called_at)).clone()
+        main.insert(self.owner.new_main::<Executor>(number, called_at))
+            .clone()
     }
 
     /// Puts main on the ready queue before its first poll.
-    pub(crate) fn queue_main(&self, main: &MainTask<Executor>) {
+    pub(crate) fn queue_main(&self, main: &MainTask) {
         self.ready.borrow_mut().push_back(main.task());
     }
 
@@ -156,14 +159,13 @@ impl Executor {
         watch.polled(task.slot(), task.number(), took);
         if watch.slow.is_some_and(|slow| took >= slow) {
             watch.has_warned.set(true);
-            let took = Short(took);
             match task.slot() {
                 Some(_) => warn(format_args!(
-                    "slow poll: {} has kept the thread for {took}",
+                    "slow poll: {} has kept the thread for {took:.1?}",
                     task.label()
                 )),
                 None => warn(format_args!(
-                    "slow poll: the future of `block_on` has kept the thread for {took}"
+                    "slow poll: the future of `block_on` has kept the thread for {took:.1?}"
                 )),
             }
         }

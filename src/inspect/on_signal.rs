@@ -98,7 +98,7 @@ impl Wake for Printer {
     /// Called by the reactor, on its thread and inside of a runtime.
     fn wake(self: Arc<Self>) {
         if let (Ok(true), Some(executor)) = (receive(self.0), executor::try_current()) {
-            let (kind, dump) = (self.0, crate::info::dump(&executor));
+            let (kind, dump) = (self.0, crate::inspect::info::dump(&executor));
             let thread = std::thread::current();
             let name = thread.name().unwrap_or("without a name");
             stderr::write(format_args!(

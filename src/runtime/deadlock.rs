@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Runtime;
-use crate::info::{TaskInfo, WaitsFor, dump, write_list};
+use crate::inspect::info::{TaskInfo, WaitsFor, dump, write_list};
 use crate::reactor::Reactor;
 
 /// More tasks than this are only counted.

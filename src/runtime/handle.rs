@@ -112,8 +112,8 @@ impl Handle {
         T: Send + 'static,
     {
         let spawned_at = Location::caller();
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(RemoteTaskShared {
+            state: Mutex::new(RemoteTaskState {
                 result: None,
                 over: false,
                 cancelled: false,
@@ -188,18 +188,18 @@ impl fmt::Debug for Handle {
 /// ```
 #[must_use = "dropping a task cancels it: await it, or call `detach`"]
 pub struct RemoteTask<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<RemoteTaskShared<T>>,
     remote: Remote,
     /// The thread of the runtime.
     thread: ThreadId,
     _external: ExternalRef,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct RemoteTaskShared<T> {
+    state: Mutex<RemoteTaskState<T>>,
 }
 
-struct State<T> {
+struct RemoteTaskState<T> {
     /// Set when the future has been dropped, if `wanted` is set. Taken by the handle.
     result: Option<Result<T, JoinError>>,
     /// Set when the future has been dropped, under the same lock in which `wanted` is read. So
@@ -366,7 +366,7 @@ impl<T> fmt::Debug for RemoteTask<T> {
 
 /// Completes the `RemoteTask`. If it is dropped before that, the task counts as cancelled.
 struct Completion<T> {
-    shared: Option<Arc<Shared<T>>>,
+    shared: Option<Arc<RemoteTaskShared<T>>>,
     spawned_at: &'static Location<'static>,
 }
 
@@ -394,7 +394,7 @@ impl<T: Send + 'static> Completion<T> {
             // A detached task cannot be aborted. It must not refer to itself, since it would then
             // seem that something could still wake it.
             if state.wanted {
-                state.task = Some(task.remote());
+                state.task = Some(task.to_shared());
             }
             state.abandoned
         };
@@ -484,7 +484,7 @@ impl<T> Drop for Completion<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> RemoteTaskShared<T> {
     fn about(&self, spawned_at: &'static Location<'static>) -> TaskLabel {
         let task = lock(&self.state).task.clone();
         task.map_or(TaskLabel::not_started(spawned_at), |task| task.label())

@@ -158,16 +158,16 @@ impl<T: 'static> LocalKey<T> {
     /// Runs `f` with `value` set, and restores the previous value after that. Inside of `with` the
     /// value cannot be replaced, so `f` runs with the current one.
     fn enter<R>(&'static self, value: &mut Option<T>, f: impl FnOnce() -> R) -> R {
-        struct Leave<'a, T: 'static> {
+        struct Restore<'a, T: 'static> {
             key: &'static LocalKey<T>,
             value: &'a mut Option<T>,
         }
-        impl<T> Drop for Leave<'_, T> {
+        impl<T> Drop for Restore<'_, T> {
             fn drop(&mut self) {
                 self.key.swap(self.value);
             }
         }
-        let _leave = self.swap(value).then(|| Leave { key: self, value });
+        let _restore = self.swap(value).then(|| Restore { key: self, value });
         f()
     }
 

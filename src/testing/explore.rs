@@ -6,6 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::builder;
+use super::simulation::Simulated;
 use crate::panics::Payload;
 use crate::runtime::{Runtime, Schedule};
 use crate::stderr;
@@ -187,7 +188,7 @@ pub(super) fn run(runtime: Runtime, test: impl Future<Output = Option<String>>) 
     let mut hash = 0;
     let result = catch_unwind(AssertUnwindSafe(|| {
         let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test)));
-        hash = runtime.schedule_hash();
+        hash = Simulated::hash(&runtime.executor).unwrap_or_default();
         // This drops the tasks, which may panic, too.
         drop(runtime);
         match outcome {

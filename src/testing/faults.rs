@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::schedule::Random;
 use crate::sync::{Mutex, lock};
+use crate::testing::schedule::Random;
 
 /// What can happen to a message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

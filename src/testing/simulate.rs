@@ -11,8 +11,8 @@ use super::explore::{CAUSES, Explored, Outcome, Run, SEED, Wanted, command, each
 use super::faults::{Allowed, Faults};
 use super::shrink::{Plan, Shrink};
 use super::transcript::Transcript;
+use super::virtual_clock::PATIENCE;
 use super::world::World;
-use crate::clock::PATIENCE;
 use crate::panics::Payload;
 use crate::runtime::{Runtime, Schedule};
 use crate::stderr;

@@ -27,6 +27,8 @@ mod group;
 #[cfg(unix)]
 mod guest;
 mod hostile;
+#[cfg(all(unix, feature = "testing"))]
+mod hosts;
 mod inspect;
 #[cfg(soloist_liar)]
 mod liar;
@@ -72,8 +74,12 @@ mod timers;
 mod trace;
 mod try_io;
 mod udp;
+#[cfg(feature = "testing")]
+mod udp_behaviours;
 #[cfg(unix)]
 mod unix;
 #[cfg(feature = "testing")]
 mod virtual_time;
 mod wakes;
+#[cfg(feature = "testing")]
+mod worlds;

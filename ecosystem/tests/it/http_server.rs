@@ -555,12 +555,11 @@ fn wrong_arguments_get_the_usage() {
 fn in_virtual_time_the_header_timeout_is_exact() {
     const MINUTE: Duration = Duration::from_secs(60);
     watchdog(|| {
-        testing::block_on(async {
+        testing::simulate(0..1, async |world: World| {
             // Moves the virtual clock far ahead of the system's.
             time::sleep(24 * 60 * MINUTE).await;
-            let listener = testing::net::TcpListener::bind("10.0.0.1:80")
-                .await
-                .unwrap();
+            let server = world.host("server");
+            let listener = server.spawn(TcpListener::bind("0.0.0.0:80")).await.unwrap();
             spawn(async move {
                 let stream = listener.incoming().next().await.unwrap().unwrap();
                 let service = service_fn(async |_: Request<Incoming>| {
@@ -573,8 +572,8 @@ fn in_virtual_time_the_header_timeout_is_exact() {
                     .await;
             })
             .detach();
-            let client = testing::net::TcpStream::connect("10.0.0.1:80").await;
-            let mut client = client.unwrap();
+            let client = world.host("client").spawn(TcpStream::connect("server:80"));
+            let mut client = client.await.unwrap();
             client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
             time::sleep(MINUTE / 2).await;
             client.write_all(b"Host: test\r\n\r\n").await.unwrap();

@@ -1,4 +1,4 @@
-//! The options of a TCP connection that is to be opened.
+//! Opening a TCP connection, and the options that it has from the beginning.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,11 +6,88 @@ use std::time::Duration;
 
 use socket2::SockAddr;
 
-use super::{TcpStream, new_socket};
+use super::{TcpStream, system_socket};
 use crate::net::connect::first_to_connect;
 use crate::net::inner;
 use crate::net::sigpipe::NoSigpipe;
 use crate::net::{ErrorContext, ToSocketAddrs, resolve};
+use crate::reactor::Direction;
+
+impl TcpStream {
+    /// Opens a connection.
+    ///
+    /// If there are several addresses, they are tried concurrently (Happy Eyeballs, RFC 8305).
+    /// The address families alternate. The next attempt starts 250 ms after the last one, or at
+    /// once when an attempt fails. The first connection is used, and the other attempts are
+    /// closed.
+    ///
+    /// # Errors
+    ///
+    /// Returns one error that lists every attempt if none of them succeeds. Returns an error if
+    /// the host name is not known (see [`resolve`]), and outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it completes, all attempts are closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{block_on, net::{TcpListener, TcpStream}};
+    ///
+    /// block_on(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let stream = TcpStream::connect(listener.local_addr()?).await?;
+    ///     assert_eq!(stream.peer_addr()?, listener.local_addr()?);
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        TcpStream::builder().connect(address).await
+    }
+
+    /// Returns a builder, for options that must be set before the connection is opened: the local
+    /// address, and the sizes of its buffers.
+    ///
+    /// # Examples
+    ///
+    /// See [`TcpStreamBuilder`].
+    pub fn builder() -> TcpStreamBuilder {
+        TcpStreamBuilder::default()
+    }
+
+    async fn connect_to(address: SocketAddr, options: &TcpStreamBuilder) -> io::Result<TcpStream> {
+        let stream = options.open(address)?;
+        // Fails outside of a runtime, before anything is sent to the peer.
+        let socket = inner::new_socket(stream, "`TcpStream::connect`")?;
+        let stream = TcpStream { socket };
+        options.set(&stream)?;
+        match stream.get_ref().start_to_connect(address) {
+            Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
+            result => result?,
+        }
+        Ok(stream)
+    }
+
+    /// Waits until the connection is established or has failed.
+    ///
+    /// A readiness event can be spurious. So the socket is asked: if it has a peer, it is
+    /// connected, and if it has neither a peer nor an error, the wait goes on.
+    async fn wait_until_connected(&self) -> io::Result<()> {
+        loop {
+            self.socket.ready(Direction::Write).await?;
+            match self.peer_addr() {
+                Ok(_) => return Ok(()),
+                Err(no_peer) => match self.get_ref().take_error()? {
+                    Some(error) => return Err(error),
+                    None if no_peer.kind() == io::ErrorKind::NotConnected => {}
+                    None => return Err(no_peer),
+                },
+            }
+        }
+    }
+}
 
 builder! {
     /// Options of a [`TcpStream`] that are set before the connection is opened.
@@ -181,7 +258,7 @@ impl TcpStreamBuilder {
     }
 
     /// A stream that is not connected yet. A simulated one has only the option `bind`.
-    pub(super) fn open(&self, address: SocketAddr) -> io::Result<inner::TcpStream> {
+    fn open(&self, address: SocketAddr) -> io::Result<inner::TcpStream> {
         Ok(inner::make!(
             |process| process.open_stream(address, self.bind)?,
             NoSigpipe::new(self.open_on_system(address)?.into())
@@ -189,7 +266,7 @@ impl TcpStreamBuilder {
     }
 
     fn open_on_system(&self, address: SocketAddr) -> io::Result<socket2::Socket> {
-        let socket = new_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
+        let socket = system_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
         socket.set_nonblocking(true)?;
         if let (Some(tos), SocketAddr::V4(_)) = (self.tos, address) {
             set_tos(&socket, tos).setting("the type of service", tos)?;
@@ -205,7 +282,7 @@ impl TcpStreamBuilder {
     }
 
     /// Sets the options that can also be set later.
-    pub(super) fn set(&self, stream: &TcpStream) -> io::Result<()> {
+    fn set(&self, stream: &TcpStream) -> io::Result<()> {
         if let Some(nodelay) = self.nodelay {
             stream.set_nodelay(nodelay)?;
         }
@@ -227,4 +304,12 @@ fn set_tos(_socket: &socket2::Socket, _tos: u32) -> io::Result<()> {
     return _socket.set_tos_v4(_tos);
     #[cfg(any(target_os = "haiku", target_os = "redox", target_os = "solaris"))]
     return crate::net::unsupported("IP_TOS");
+}
+
+/// Whether a nonblocking connect has been started and goes on in the background.
+fn is_in_progress(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS);
+    #[cfg(not(unix))]
+    return error.kind() == io::ErrorKind::WouldBlock;
 }

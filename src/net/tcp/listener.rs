@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use socket2::SockAddr;
 
-use super::{TcpStream, new_socket};
+use super::{TcpStream, system_socket};
 use crate::net::accept::{ACCEPTING, Acceptor};
 use crate::net::inner;
 use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
@@ -302,7 +302,7 @@ impl TcpListenerBuilder {
     }
 
     fn listen_on_system(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
-        let socket = new_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
+        let socket = system_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
         // Like std. On Windows the option would let another process take over the port.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;

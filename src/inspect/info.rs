@@ -444,9 +444,10 @@ fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
             add(waiter, wait);
         });
     }
-    let now = match executor.virtual_clock {
-        None => Instant::now(),
-        Some(_) => executor.now(),
+    let now = if executor.has_virtual_clock() {
+        executor.now()
+    } else {
+        Instant::now()
     };
     executor.for_each_timer(&mut |waiter, deadline| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
