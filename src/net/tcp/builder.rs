@@ -120,7 +120,7 @@ builder! {
         /// # Examples
         ///
         /// See [`TcpStreamBuilder`].
-        pub fn bind(SocketAddr);
+        pub fn bind(local: SocketAddr);
 
         /// Sets whether the local address may be one that an earlier connection has used shortly
         /// before (`SO_REUSEADDR`). The default is `false`. On Windows it may even be one that
@@ -135,7 +135,7 @@ builder! {
         /// let stream = builder.connect("example.com:513").await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn reuse_address(bool);
+        pub fn reuse_address(reuse: bool);
 
         /// Sets whether small writes are sent at once. See
         /// [`TcpStream::set_nodelay`](TcpStream::set_nodelay).
@@ -143,7 +143,7 @@ builder! {
         /// # Examples
         ///
         /// See [`TcpStreamBuilder`].
-        pub fn nodelay(bool);
+        pub fn nodelay(nodelay: bool);
 
         /// Sets the size of the buffer for received bytes (`SO_RCVBUF`). Linux doubles the number.
         /// By default the system adapts the size. It limits how many bytes the peer sends ahead,
@@ -152,7 +152,7 @@ builder! {
         /// # Examples
         ///
         /// See [`TcpStreamBuilder`].
-        pub fn recv_buffer_size(usize);
+        pub fn recv_buffer_size(size: usize);
 
         /// Sets the size of the buffer for bytes to be sent (`SO_SNDBUF`). Linux doubles the
         /// number. By default the system adapts the size.
@@ -167,7 +167,7 @@ builder! {
         /// let stream = TcpStream::builder().send_buffer_size(1 << 16).connect(address).await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn send_buffer_size(usize);
+        pub fn send_buffer_size(size: usize);
 
         /// Sets the number of hops that the packets may make, also those that open the connection
         /// (`IP_TTL`).
@@ -182,7 +182,7 @@ builder! {
         /// assert_eq!(stream.ttl()?, 4);
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn ttl(u32);
+        pub fn ttl(ttl: u32);
 
         /// Sets the type of service of the packets (`IP_TOS`). It has no effect on a connection to
         /// an IPv6 address. On systems without this option,
@@ -198,7 +198,7 @@ builder! {
         /// let stream = TcpStream::builder().tos(0x10).connect(listener.local_addr()?).await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn tos(u32);
+        pub fn tos(tos: u32);
 
         /// Makes the system probe the peer when the connection has been idle for this time. See
         /// [`TcpStream::set_keepalive`](TcpStream::set_keepalive).
@@ -215,7 +215,7 @@ builder! {
         /// let stream = TcpStream::builder().keepalive(minute).connect(address).await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn keepalive(Duration);
+        pub fn keepalive(after: Duration);
 
         /// Sets how long a drop waits for unsent bytes. **It blocks the thread**, or resets the
         /// connection: see [`TcpStream::set_linger`](TcpStream::set_linger).
@@ -232,7 +232,7 @@ builder! {
         /// let stream = TcpStream::builder().linger(Duration::ZERO).connect(address).await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn linger(Duration);
+        pub fn linger(linger: Duration);
     }
 }
 
