@@ -16,6 +16,9 @@ use crate::executor;
 /// The closure is queued at once, before the future is polled. The pool starts threads as needed,
 /// and idle threads exit after a while. For files and other blocking streams, see [`Unblock`].
 ///
+/// In a simulated world (`testing::simulate`) the closure runs on this thread, outside of the
+/// runtime, when the future is polled.
+///
 /// # Panics
 ///
 /// If the closure panics, awaiting the future resumes that panic.
@@ -35,6 +38,23 @@ use crate::executor;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn unblock<T, F>(f: F) -> impl Future<Output = T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let job = match executor::is_simulated() {
+        true => Err(f),
+        false => Ok(queue(f)),
+    };
+    async move {
+        match job {
+            Ok(job) => job.await,
+            Err(f) => executor::leave(f),
+        }
+    }
+}
+
+fn queue<T, F>(f: F) -> impl Future<Output = T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,

@@ -4,12 +4,14 @@
 //!
 //! All state is per thread, as a runtime is: no locks, no atomics. No user code runs in here.
 
+pub(crate) mod counts;
 #[cfg(feature = "trace")]
 mod event;
 #[cfg(not(feature = "trace"))]
 mod off;
 #[cfg(feature = "trace")]
 mod ring;
+pub(crate) mod watch;
 
 use std::fmt;
 use std::panic::Location;

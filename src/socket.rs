@@ -1,7 +1,8 @@
 //! What all sockets have in common: try an operation, wait for readiness, try again.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
@@ -11,21 +12,42 @@ use socket2::SockRef;
 use crate::executor;
 use crate::executor::budget;
 use crate::hooks::WaitReason;
-use crate::reactor::{AsRaw, Direction, Reactor, Registration, Source};
+use crate::reactor::{AsRaw, Direction, Reactor, Readiness, Source};
 use crate::sync::atomic::Ordering;
-use crate::task_cell::{WaiterId, note, polled_id};
+use crate::task_cell::note;
 
 /// A registered I/O object. Clones share it.
-#[derive(Debug)]
 pub(crate) struct Socket<T> {
-    source: Arc<Source<T>>,
+    backend: Arc<Backend<T>>,
+}
+
+/// Where an object waits until it is ready.
+enum Backend<T> {
+    /// In the reactor.
+    System(Source<T>),
+    /// In the simulated network that it belongs to.
+    #[cfg(feature = "testing")]
+    World(T, fn(&T) -> &dyn Simulated),
+}
+
+/// A socket of a simulated network, which keeps the wakers of what waits for it.
+pub(crate) trait Simulated {
+    /// Returns `Ready` if an operation in this direction would not block. Otherwise `waker` is
+    /// woken when that changes.
+    fn poll_ready(&self, direction: Direction, waker: &Waker) -> Poll<()>;
 }
 
 impl<T> Clone for Socket<T> {
     fn clone(&self) -> Self {
         Socket {
-            source: self.source.clone(),
+            backend: self.backend.clone(),
         }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Socket<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Socket").field(self.get_ref()).finish()
     }
 }
 
@@ -35,13 +57,13 @@ impl<T: AsRaw + 'static> Socket<T> {
     pub(crate) fn new(io: T, what: &str) -> io::Result<Socket<T>> {
         executor::inside_or_error(what)?;
         Ok(Socket {
-            source: Arc::new(Source::new(io)?),
+            backend: Arc::new(Backend::System(Source::new(io)?)),
         })
     }
 
     /// Adds it to the poller now instead of at the first wait.
     pub(crate) fn add(&self) -> io::Result<()> {
-        self.source.add()
+        self.source().map_or(Ok(()), Source::add)
     }
 }
 
@@ -58,6 +80,15 @@ pub(crate) enum Bytes {
     DrainedByShortRead,
 }
 
+/// The largest number of buffers that the system takes in one call. It refuses a longer list as a
+/// whole.
+pub(crate) const MAX_BUFFERS: usize = 1024;
+
+/// How many bytes one read into these buffers can return.
+pub(crate) fn room(bufs: &[IoSliceMut<'_>]) -> usize {
+    bufs.iter().take(MAX_BUFFERS).map(|buf| buf.len()).sum()
+}
+
 /// Sets nonblocking mode.
 #[cfg(unix)]
 pub(crate) fn set_nonblocking(io: &impl std::os::fd::AsFd) -> io::Result<()> {
@@ -71,47 +102,95 @@ pub(crate) fn set_nonblocking(io: &impl std::os::windows::io::AsSocket) -> io::R
 }
 
 impl<T> Socket<T> {
+    /// An object of a simulated network. It needs no runtime.
+    #[cfg(feature = "testing")]
+    pub(crate) fn simulated(io: T, as_simulated: fn(&T) -> &dyn Simulated) -> Socket<T> {
+        Socket {
+            backend: Arc::new(Backend::World(io, as_simulated)),
+        }
+    }
+
+    /// Its place in the reactor, or the object of a simulated network.
+    #[inline(always)]
+    fn place(&self) -> Result<&Source<T>, &dyn Simulated> {
+        match &*self.backend {
+            Backend::System(source) => Ok(source),
+            #[cfg(feature = "testing")]
+            Backend::World(io, as_simulated) => Err(as_simulated(io)),
+        }
+    }
+
+    #[inline(always)]
+    fn source(&self) -> Option<&Source<T>> {
+        self.place().ok()
+    }
+
+    /// What is known of the readiness, unless it is simulated: then each operation is tried.
+    #[inline(always)]
+    fn readiness(&self) -> Option<&Readiness> {
+        self.source().map(Source::readiness)
+    }
+
     /// Marks it as internal: waits for it do not count when deadlocks are detected.
     #[cfg(all(unix, feature = "signal"))]
     pub(crate) fn set_background(&self) {
-        let background = &self.source.registration().background;
-        background.store(true, Ordering::Relaxed);
+        if let Some(source) = self.source() {
+            let background = &source.registration().background;
+            background.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Marks it as shared: other code may use the object, so its readiness is not known.
     pub(crate) fn set_shared(&self) {
-        self.source.readiness().set_shared();
+        if let Some(readiness) = self.readiness() {
+            readiness.set_shared();
+        }
     }
 
+    #[inline]
     pub(crate) fn get_ref(&self) -> &T {
-        self.source.get_ref()
+        match &*self.backend {
+            Backend::System(source) => source.get_ref(),
+            #[cfg(feature = "testing")]
+            Backend::World(io, _) => io,
+        }
     }
 
     /// Whether both are clones of the same socket.
     pub(crate) fn is_same(&self, other: &Socket<T>) -> bool {
-        Arc::ptr_eq(&self.source, &other.source)
+        Arc::ptr_eq(&self.backend, &other.backend)
     }
 
-    /// The object itself, if this is the only clone.
+    /// The object itself, if it is one of the system and this is the only clone.
     pub(crate) fn into_inner(self) -> Result<T, Socket<T>> {
-        match Arc::try_unwrap(self.source) {
-            Ok(source) => Ok(source.into_inner()),
-            Err(source) => Err(Socket { source }),
+        if self.source().is_none() {
+            return Err(self);
+        }
+        match Arc::try_unwrap(self.backend) {
+            Ok(Backend::System(source)) => Ok(source.into_inner()),
+            #[cfg(feature = "testing")]
+            Ok(Backend::World(io, _)) => Ok(io),
+            Err(backend) => Err(Socket { backend }),
         }
     }
 
     /// Makes sure that the source belongs to this thread. `exclusive`: the caller has `&mut`
     /// access, so a waker that an earlier poll has left on another thread does not count.
+    #[inline]
     fn claim(&self, exclusive: bool) -> io::Result<()> {
-        self.source
-            .claim(|| Arc::strong_count(&self.source) == 1, exclusive)
+        match self.source() {
+            Some(source) => source.claim(|| Arc::strong_count(&self.backend) == 1, exclusive),
+            None => Ok(()),
+        }
     }
 
     /// Called after a poll that has completed. If an earlier poll was pending, its wait is over,
     /// and no longer keeps the socket on this thread.
+    #[inline]
     fn settle(&self, exclusive: bool) {
-        if exclusive && self.source.is_waited_for() && Arc::strong_count(&self.source) == 1 {
-            self.source.note_settled();
+        let Some(source) = self.source() else { return };
+        if exclusive && source.is_waited_for() && Arc::strong_count(&self.backend) == 1 {
+            source.note_settled();
         }
     }
 
@@ -132,12 +211,18 @@ impl<T> Socket<T> {
         }
         let result = ready!(self.poll_io(Direction::Read, cx, exclusive, read));
         if let Ok(n) = result {
-            budget::charge_bytes(n);
-            if bytes == Bytes::DrainedByShortRead {
-                self.source.readiness().note_read(n, room);
-            }
+            self.note_read(bytes, n, room);
         }
         Poll::Ready(result)
+    }
+
+    /// Charges a read of `n` bytes into a buffer of `room` bytes, and notes what it shows.
+    #[inline]
+    fn note_read(&self, bytes: Bytes, n: usize, room: usize) {
+        budget::charge_bytes(n);
+        if let (Bytes::DrainedByShortRead, Some(readiness)) = (bytes, self.readiness()) {
+            readiness.note_read(n, room);
+        }
     }
 
     /// Writes `len` bytes. If that would block, the task is woken when the socket is writable.
@@ -149,9 +234,9 @@ impl<T> Socket<T> {
         len: usize,
         write: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        if len == 0 {
+        if let (0, Some(readiness)) = (len, self.readiness()) {
             // An empty write never blocks, but it can return an error: always try it.
-            self.source.readiness().report(false, true, false);
+            readiness.assume(Direction::Write);
         }
         let result = ready!(self.poll_io(Direction::Write, cx, exclusive, write));
         if let Ok(n) = result {
@@ -169,7 +254,9 @@ impl<T> Socket<T> {
         flush: impl FnMut(&T) -> io::Result<()>,
     ) -> Poll<io::Result<()>> {
         // A flush never blocks on a full socket buffer: always try it.
-        self.source.readiness().report(false, true, false);
+        if let Some(readiness) = self.readiness() {
+            readiness.assume(Direction::Write);
+        }
         self.poll_io(Direction::Write, cx, exclusive, flush)
     }
 
@@ -181,18 +268,79 @@ impl<T> Socket<T> {
         direction: Direction,
         cx: &mut TaskContext<'_>,
         exclusive: bool,
-        operation: impl FnMut(&T) -> io::Result<R>,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         executor::inside_or_error("using a socket")?;
         self.claim(exclusive)?;
         ready!(executor::poll_socket_budget(cx));
-        match self.attempt(direction, operation) {
-            Some(result) => {
+        loop {
+            if let Some(result) = self.attempt(direction, &mut operation) {
                 self.settle(exclusive);
-                Poll::Ready(result)
+                return Poll::Ready(result);
             }
-            None => self.wait_polled(direction, cx),
+            // Ready if it is simulated and another thread has made it ready meanwhile.
+            ready!(self.wait_polled(direction, cx))?;
         }
+    }
+
+    /// Like `poll_io` for an operation that is not a read or write of a stream.
+    pub(crate) fn poll_operate<R>(
+        &self,
+        direction: Direction,
+        cx: &mut TaskContext<'_>,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let result = ready!(self.poll_io(direction, cx, false, operation));
+        budget::charge(1);
+        Poll::Ready(result)
+    }
+
+    /// Tries an operation now, whether or not the direction is ready: the readiness is not known
+    /// while the direction is not armed. The caller charges the budget of the poll.
+    pub(crate) fn try_io<R>(
+        &self,
+        direction: Direction,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        executor::inside_or_error("using a socket")?;
+        self.claim(false)?;
+        self.call(direction, operation)
+    }
+
+    /// Like `try_io` for an operation that is not a read or write of a stream.
+    pub(crate) fn try_operate<R>(
+        &self,
+        direction: Direction,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let result = self.try_io(direction, operation)?;
+        budget::charge(1);
+        Ok(result)
+    }
+
+    /// Like `poll_read`, but returns `WouldBlock` instead of waiting.
+    pub(crate) fn try_read(
+        &self,
+        bytes: Bytes,
+        room: usize,
+        read: impl FnMut(&T) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if bytes != Bytes::Opaque && room == 0 {
+            return Ok(0);
+        }
+        let n = self.try_io(Direction::Read, read)?;
+        self.note_read(bytes, n, room);
+        Ok(n)
+    }
+
+    /// Like `poll_write`, but returns `WouldBlock` instead of waiting.
+    pub(crate) fn try_write(
+        &self,
+        write: impl FnMut(&T) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let n = self.try_io(Direction::Write, write)?;
+        budget::charge_bytes(n);
+        Ok(n)
     }
 
     /// Tries an operation, if the direction is ready. `None` if it would block.
@@ -200,43 +348,91 @@ impl<T> Socket<T> {
     fn attempt<R>(
         &self,
         direction: Direction,
-        mut operation: impl FnMut(&T) -> io::Result<R>,
+        operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Option<io::Result<R>> {
-        let readiness = self.source.readiness();
-        while readiness.is_ready(direction) {
-            match operation(self.source.get_ref()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    readiness.clear(direction);
-                    break;
-                }
-                result => return Some(result),
-            }
+        if self
+            .readiness()
+            .is_some_and(|known| !known.is_ready(direction))
+        {
+            return None;
         }
-        None
+        match self.call(direction, operation) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            result => Some(result),
+        }
     }
 
-    fn wait_polled<R>(
+    /// Calls an operation. If it would block, the direction is not ready.
+    #[inline]
+    fn call<R>(
         &self,
         direction: Direction,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<io::Result<R>> {
-        wait_polled(self.source.registration(), direction, cx.waker())?;
-        Poll::Pending
+        mut operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {
+            match operation(self.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Some(readiness) = self.readiness() {
+                        readiness.clear(direction);
+                    }
+                    return Err(error);
+                }
+                result => return result,
+            }
+        }
     }
 
-    /// Ready once after each event for which a call of this has waited.
+    #[inline]
+    fn wait_polled(&self, direction: Direction, cx: &TaskContext<'_>) -> Poll<io::Result<()>> {
+        match self.place() {
+            Ok(source) => {
+                Reactor::wait_polled(source.registration(), direction, cx.waker())?;
+                Poll::Pending
+            }
+            Err(simulated) => wait_simulated(simulated, direction, cx.waker()),
+        }
+    }
+
+    /// Ready while the direction is known to be ready. For a shared source: ready once after each
+    /// event for which a call of this has waited.
     pub(crate) fn poll_ready(
         &self,
         direction: Direction,
         cx: &mut TaskContext<'_>,
     ) -> Poll<io::Result<()>> {
+        executor::inside_or_error("waiting for a socket")?;
         self.claim(false)?;
-        let reactor = Reactor::get_or_new()?;
-        if reactor.take_fired(self.source.registration(), direction) {
-            return Poll::Ready(Ok(()));
+        ready!(executor::poll_socket_budget(cx));
+        let is_known = match self.source() {
+            Some(source) if source.readiness().is_shared() => {
+                Reactor::get_or_new()?.take_fired(source.registration(), direction)
+            }
+            Some(source) => source.readiness().is_reported(direction),
+            None => false,
+        };
+        if !is_known {
+            ready!(self.wait_polled(direction, cx))?;
         }
-        self.wait_polled(direction, cx)
+        budget::charge(1);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until the direction is known to be ready. For a shared source: until it is reported.
+    pub(crate) async fn wait_ready(&self, direction: Direction) -> io::Result<()> {
+        executor::inside_or_error("waiting for a socket")?;
+        poll_fn(executor::poll_socket_budget).await;
+        self.claim(false)?;
+        let is_reported = |known: &Readiness| known.is_reported(direction);
+        while !self.readiness().is_some_and(is_reported) {
+            self.ready(direction).await?;
+            // There is no record of the readiness of a shared or simulated object.
+            if self.readiness().is_none_or(Readiness::is_shared) {
+                break;
+            }
+        }
+        budget::charge(1);
+        Ok(())
     }
 
     /// Waits until the poller reports the direction.
@@ -264,7 +460,8 @@ impl<T> Socket<T> {
         self.operate(Direction::Write, write).await
     }
 
-    async fn operate<R>(
+    /// Calls an operation as soon as the direction is ready, and again if it would block.
+    pub(crate) async fn operate<R>(
         &self,
         direction: Direction,
         mut operation: impl FnMut(&T) -> io::Result<R>,
@@ -282,40 +479,22 @@ impl<T> Socket<T> {
     }
 }
 
-/// Adds a waiter of a `poll_*` call, which cannot be removed. It is not generic, so that all types
-/// of sockets share the code.
-#[inline]
-fn wait_polled(
-    registration: &Arc<Registration>,
-    direction: Direction,
-    waker: &Waker,
-) -> io::Result<()> {
-    let waiter = note_wait(registration, direction);
-    if Reactor::wait_only(registration, direction, waiter, waker) {
-        return Ok(());
-    }
-    wait_general(registration, direction, waiter, waker)
-}
-
-/// `wait_polled` in all other cases.
+/// Waits for an object of a simulated network.
 #[cold]
-fn wait_general(
-    registration: &Arc<Registration>,
+fn wait_simulated(
+    simulated: &dyn Simulated,
     direction: Direction,
-    waiter: WaiterId,
     waker: &Waker,
-) -> io::Result<()> {
-    executor::inside_or_error("waiting for a socket")?;
-    let reactor = Reactor::get_or_new()?;
-    reactor.wait_polled(registration, direction, waiter, waker)
-}
-
-fn note_wait(registration: &Registration, direction: Direction) -> WaiterId {
-    let fd = registration.number();
-    note(match direction {
-        Direction::Read => WaitReason::Read { fd },
-        Direction::Write => WaitReason::Write { fd },
-    })
+) -> Poll<io::Result<()>> {
+    let polled = simulated.poll_ready(direction, waker);
+    if polled.is_pending() {
+        // It has no fd.
+        note(match direction {
+            Direction::Read => WaitReason::Read { fd: -1 },
+            Direction::Write => WaitReason::Write { fd: -1 },
+        });
+    }
+    polled.map(Ok)
 }
 
 /// Waits until a direction is reported. Its waiter has an entry id of its own, and is removed when
@@ -341,8 +520,12 @@ impl<T> Future for ReadinessFuture<'_, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
         executor::inside_or_error("waiting for a socket")?;
         self.socket.claim(false)?;
+        let source = match self.socket.place() {
+            Ok(source) => source,
+            Err(simulated) => return wait_simulated(simulated, self.direction, cx.waker()),
+        };
         let reactor = Reactor::get_or_new()?;
-        let registration = self.socket.source.registration();
+        let registration = source.registration();
         let key = registration.key.load(Ordering::Relaxed);
         let is_current = |entry: WaitEntry| entry.reactor == reactor.id() && entry.key == key;
         if self.entry.is_some_and(|entry| !is_current(entry)) {
@@ -353,20 +536,13 @@ impl<T> Future for ReadinessFuture<'_, T> {
         }
         let mut entry_id = self.entry.map(|entry| entry.entry_id);
         let direction = self.direction;
-        let waits = reactor.wait_entry(
-            registration,
-            direction,
-            &mut entry_id,
-            polled_id(),
-            cx.waker(),
-        );
+        let waits = reactor.wait_entry(registration, direction, &mut entry_id, cx.waker());
         self.entry = entry_id.map(|entry_id| WaitEntry {
             reactor: reactor.id(),
             key: registration.key.load(Ordering::Relaxed),
             entry_id,
         });
         if waits? {
-            note_wait(registration, direction);
             return Poll::Pending;
         }
         self.entry = None;

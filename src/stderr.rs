@@ -9,3 +9,11 @@ use std::io::{self, Write};
 pub(crate) fn write(text: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
+
+/// Sends a warning to the logger (feature `log`), or to standard error.
+pub(crate) fn warn(what: fmt::Arguments<'_>) {
+    #[cfg(feature = "log")]
+    log::warn!(target: "soloist", "{what}");
+    #[cfg(not(feature = "log"))]
+    write(format_args!("soloist: {what}\n"));
+}

@@ -13,7 +13,7 @@
 //! | [`AbortHandle::abort`] | in the next turn of the runtime | any | [`join`](Task::join) returns an error, `.await` panics |
 //!
 //! In each case the future is dropped at the `.await` at which it is suspended, and its destructors
-//! run. They run inside of the task's runtime, even if the handle is dropped outside of it. So they
+//! run. They run inside the task's runtime, even if the handle is dropped outside of it. So they
 //! can spawn, and use sockets and timers.
 //!
 //! A panic of a destructor counts as a panic of the task: [`join`](Task::join) returns it as an
@@ -145,7 +145,7 @@ impl Builder {
 /// If the task panicked, `.await` resumes that panic. [`join`](Task::join) returns it as an error
 /// instead.
 ///
-/// Dropping the handle drops the task's future, inside of the task's runtime. If the future's
+/// Dropping the handle drops the task's future, inside the task's runtime. If the future's
 /// destructor panics, the panic does not reach the code that drops the handle. It is reported like
 /// that of a [detached](Task::detach) task.
 ///
@@ -216,7 +216,7 @@ impl<T> Task<T> {
     /// Cancels the task: its future is dropped now, or at the end of its poll if it is running.
     /// The returned future completes after the drop, with the output if the task had finished.
     ///
-    /// The task's future is dropped inside of the task's runtime, even if `cancel` is called
+    /// The task's future is dropped inside the task's runtime, even if `cancel` is called
     /// outside of it.
     ///
     /// # Panics
@@ -320,7 +320,7 @@ impl<T> Task<T> {
     /// ```
     pub fn abort_handle(&self) -> AbortHandle {
         AbortHandle {
-            raw: self.raw().remote(),
+            raw: self.raw().to_shared(),
         }
     }
 
@@ -686,6 +686,7 @@ struct YieldNow {
 impl Future for YieldNow {
     type Output = ();
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         if self.yielded {
             return Poll::Ready(());

@@ -7,12 +7,20 @@
 //!
 //! * [`block_on`] runs a test with a virtual clock, which [`advance`] moves manually.
 //! * [`explore`] runs a test with many schedules, and stops at the first seed that fails.
-//! * [`net`] is an in-memory network, with latency, partitions and resets.
+//! * [`simulate`] runs a test in a simulated world: hosts and a network, with faults by seed.
 //!
 //! The guide has a page on how to use them together: [testing](crate::guide::testing).
 
 mod explore;
-pub mod net;
+mod faults;
+mod foreign;
+pub(crate) mod schedule;
+mod shrink;
+mod simulate;
+mod simulation;
+mod transcript;
+pub(crate) mod virtual_clock;
+pub(crate) mod world;
 
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
@@ -20,7 +28,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 pub use self::explore::{Explored, Outcome, explore};
-use crate::clock::{self, PATIENCE, VirtualClock};
+pub use self::simulate::simulate;
+use self::simulation::Simulated;
+use self::virtual_clock::{PATIENCE, VirtualClock};
+pub use self::world::{Host, Link, LinkHandle, World};
+use crate::clock;
 use crate::executor::timers::saturating_add;
 use crate::executor::{self, Executor};
 use crate::runtime::{Builder, Clock, Runtime};
@@ -36,7 +48,7 @@ use crate::runtime::{Builder, Clock, Runtime};
 ///
 /// Panics on a deadlock, so that the test fails instead of hanging: no task is ready, no timer is
 /// set, no task waits for a socket, no job runs, no [`Handle`](crate::Handle) is alive, and no other
-/// thread has woken a task for three seconds. Also panics inside of a running runtime.
+/// thread has woken a task for three seconds. Also panics inside a running runtime.
 ///
 /// # Examples
 ///
@@ -114,7 +126,7 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
     }
     impl Request {
         fn clock(&self) -> &VirtualClock {
-            virtual_clock(&self.executor)
+            clock_of(&self.executor)
         }
     }
     impl Drop for Request {
@@ -123,8 +135,8 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
         }
     }
     let executor = executor::current("`testing::advance`");
-    let until = saturating_add(clock::now(), duration);
-    let id = virtual_clock(&executor).want(until);
+    let until = saturating_add(clock::runtime_now(), duration);
+    let id = clock_of(&executor).want(until);
     let request = Request { executor, id };
     poll_fn(move |cx| {
         if request.clock().wait(request.id, cx.waker()) {
@@ -136,8 +148,9 @@ pub fn advance(duration: Duration) -> impl Future<Output = ()> {
 }
 
 #[track_caller]
-fn virtual_clock(executor: &Executor) -> &VirtualClock {
-    executor.virtual_clock.as_ref().expect(
+fn clock_of(executor: &Executor) -> &VirtualClock {
+    let clock = Simulated::of(executor).and_then(|simulated| simulated.clock.as_ref());
+    clock.expect(
         "the clock of this runtime cannot be moved: build it with `clock(Clock::Virtual)`, or \
          use `testing::block_on`",
     )
@@ -170,16 +183,11 @@ fn virtual_clock(executor: &Executor) -> &VirtualClock {
 /// ```
 #[track_caller]
 pub fn schedule_hash() -> u64 {
-    order_of(&executor::current("`testing::schedule_hash`"))
-}
-
-#[track_caller]
-fn order_of(executor: &Executor) -> u64 {
-    let order = executor.order.as_ref().expect(
-        "this runtime does not write down the order of its polls: build it with \
+    let executor = executor::current("`testing::schedule_hash`");
+    Simulated::hash(&executor).expect(
+        "this runtime does not record the order of its polls: build it with \
          `clock(Clock::Virtual)` or `schedule(...)`, or use `testing::block_on`",
-    );
-    order.hash()
+    )
 }
 
 /// Returns the seed of this runtime's schedule, or 0 if the order is first in, first out. A test can
@@ -203,5 +211,5 @@ fn order_of(executor: &Executor) -> u64 {
 #[track_caller]
 pub fn seed() -> u64 {
     let executor = executor::current("`testing::seed`");
-    executor.order.as_ref().map_or(0, |order| order.seed)
+    Simulated::seed(&executor)
 }

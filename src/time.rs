@@ -217,7 +217,7 @@ impl Sleep {
         match executor::try_current() {
             // The waiting task is woken at the new time, without another poll.
             Some(executor) if timer.belongs_to(&executor) => {
-                let key = executor.reset_timer(timer.key, deadline);
+                let key = executor.reset_timer(timer.key, clock::to_runtime(deadline));
                 self.timer = key.map(|key| TimerHandle { key, ..timer });
             }
             // The waiting task is woken now, and sees the new deadline when it polls.
@@ -230,7 +230,7 @@ impl Sleep {
         let now = if self.polled {
             clock::now()
         } else {
-            executor.now()
+            clock::to_host(executor.now())
         };
         self.polled = true;
         if self.deadline <= now {
@@ -249,7 +249,7 @@ impl Sleep {
                 self.deregister();
                 self.timer = Some(TimerHandle {
                     remote: executor.remote(),
-                    key: executor.add_timer(deadline, task, cx.waker()),
+                    key: executor.add_timer(clock::to_runtime(deadline), task, cx.waker()),
                 });
             }
         }
@@ -399,7 +399,7 @@ pub struct Elapsed(());
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the time was up before the operation was done")
+        f.write_str("the time was up before the operation completed")
     }
 }
 

@@ -20,19 +20,7 @@ const UNSAFE_ROOMS: [&str; 7] = [
 
 /// Imports that break the rules today, each as (from, to). One that is gone must leave the list,
 /// and no new one may enter.
-const KNOWN: &[(&str, &str)] = &[
-    ("net/split.rs", "net/tcp.rs"),
-    ("runtime/guest.rs", "runtime.rs"),
-    ("testing/net/connection.rs", "testing/net/network.rs"),
-    ("testing/net/listener.rs", "testing/net/stream.rs"),
-    ("testing/net/listener.rs", "testing/net/network.rs"),
-    ("testing/net/stream.rs", "testing/net/connection.rs"),
-    ("testing/net/stream.rs", "testing/net.rs"),
-    ("testing/net/stream.rs", "testing/net/network.rs"),
-    ("trace/chrome.rs", "trace.rs"),
-    ("trace/page.rs", "trace.rs"),
-    ("trace/rows.rs", "trace.rs"),
-];
+const KNOWN: &[(&str, &str)] = &[];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

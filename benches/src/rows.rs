@@ -97,6 +97,12 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             rows.push(row("mixed", &name, unit, targets));
         }
     }
+    #[rustfmt::skip]
+    rows.extend([
+        row("worlds", "empty world", "ns", &[(1_000_000.0, Absolute)]),
+        row("worlds", "message, 2 hosts", "ns", &[(10_000.0, Absolute)]),
+        row("worlds", "message, 1,000 hosts", "ns", &[(10_000.0, Absolute)]),
+    ]);
     let curves = [
         ("tasks", loads::TASKS),
         ("timers", loads::TIMERS),
@@ -138,6 +144,7 @@ pub const SUITES: &[(&str, &str)] = &[
         "scale",
         "what one item costs when there are more of them, beside tokio",
     ),
+    ("worlds", "simulated networks, beside turmoil and madsim"),
 ];
 
 pub fn of(suite: &str) -> impl Iterator<Item = &'static Row> {

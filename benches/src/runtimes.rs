@@ -31,6 +31,7 @@ const COMPUTE: &[&str] = &["tasks", "wakes"];
 const PYTHON: &[&str] = &["tasks", "wakes", "timers", "sockets"];
 const ALL: &[&str] = &["tasks", "wakes", "timers", "sockets", "footprint"];
 const MIXED: &[&str] = &["tasks", "wakes", "timers", "sockets", "mixed", "footprint"];
+const WORLDS: &[&str] = &["worlds"];
 const CURVES: &[&str] = &[
     "tasks",
     "wakes",
@@ -58,12 +59,21 @@ const fn binary(
 /// soloist first, since the tables show them in this order.
 pub const RUNTIMES: &[Runtime] = &[
     binary("soloist", "bench-soloist", "bench-soloist", CURVES),
+    // With the feature `testing`.
+    binary(
+        "soloist",
+        "bench-soloist-world",
+        "bench-soloist-world",
+        WORLDS,
+    ),
     Runtime {
         name: "soloist-other",
         package: "",
         program: Program::Other,
         suites: CURVES,
     },
+    binary("turmoil", "bench-turmoil", "bench-turmoil", WORLDS),
+    binary("madsim", MADSIM, "bench-madsim", WORLDS),
     binary("tokio", "bench-tokio", "bench-tokio", CURVES),
     binary("tokio-local", "bench-tokio", "bench-tokio-local", ALL),
     binary("smol", "bench-smol", "bench-smol", MIXED),
@@ -197,10 +207,18 @@ impl Outcome {
     }
 }
 
+const MADSIM: &str = "bench-madsim";
+
 /// Builds a package of this workspace.
 pub fn build(package: &str) -> Result<(), String> {
+    let flags: &[&str] = match package {
+        // Without this flag madsim uses the system's network.
+        MADSIM => &["--config", "build.rustflags=['--cfg','madsim']"],
+        _ => &[],
+    };
     let done = Command::new(cargo())
         .args(["build", "--release", "--quiet", "--package", package])
+        .args(flags)
         .arg("--manifest-path")
         .arg(here().join("Cargo.toml"))
         .status();

@@ -8,10 +8,10 @@ use std::time::Instant;
 use super::budget;
 use super::state::Executor;
 use crate::hooks;
+use crate::hooks::watch::Watch;
 use crate::panics::{Payload, discard};
-use crate::stderr;
+use crate::stderr::{self, warn};
 use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskSnapshot};
-use crate::watch::{Short, Watch, warn};
 
 /// What came of one entry of the ready queue.
 pub(crate) enum Step {
@@ -23,6 +23,7 @@ pub(crate) enum Step {
 
 impl Executor {
     /// Puts the future into a cell and on the ready queue. It is never polled in here.
+    #[inline]
     pub(crate) fn spawn<F>(
         &self,
         future: F,
@@ -39,12 +40,13 @@ impl Executor {
         let (task, handle) = self
             .owner
             .new_task::<F, Executor>(slot, number, future, name, spawned_at);
-        self.register(task);
+        self.enqueue_new(task);
         handle
     }
 
-    fn register(&self, task: LocalTask) {
-        if self.is_closed.get() {
+    #[inline(always)]
+    fn enqueue_new(&self, task: LocalTask) {
+        if !self.join_process(task.slot()) || self.is_closed.get() {
             // There is a handle, which keeps what the destructor panics with.
             let panic = task.cancel();
             debug_assert!(panic.is_none());
@@ -60,7 +62,7 @@ impl Executor {
 
     /// The cell of a `block_on`. It counts as queued.
     #[inline]
-    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> MainTask<Executor> {
+    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> MainTask {
         let number = self.main_calls.get() + 1;
         self.main_calls.set(number);
         if let Some(watch) = &self.watch {
@@ -72,11 +74,12 @@ impl Executor {
                 return main.clone();
             }
         }
-        main.insert(self.owner.new_main(number, called_at)).clone()
+        main.insert(self.owner.new_main::<Executor>(number, called_at))
+            .clone()
     }
 
     /// Puts main on the ready queue before its first poll.
-    pub(crate) fn queue_main(&self, main: &MainTask<Executor>) {
+    pub(crate) fn queue_main(&self, main: &MainTask) {
         self.ready.borrow_mut().push_back(main.task());
     }
 
@@ -96,6 +99,9 @@ impl Executor {
 
     #[inline(always)]
     fn run(&self, task: &LocalTask, main: &mut dyn FnMut() -> bool) -> Step {
+        let Some(_process) = self.begin_run(task) else {
+            return Step::Stale;
+        };
         let (panic, was_polled) = match task.run() {
             Ran::Pending => {
                 self.counts.polls.add(1);
@@ -136,6 +142,7 @@ impl Executor {
     /// Drops the future of a task of this executor, which is entered and idle. Returns a panic
     /// that no handle can receive.
     pub(super) fn cancel(&self, task: &LocalTask) -> Option<Payload> {
+        let _process = self.begin_drop(task);
         let panic = task.cancel();
         self.retire(task);
         panic
@@ -152,14 +159,13 @@ impl Executor {
         watch.polled(task.slot(), task.number(), took);
         if watch.slow.is_some_and(|slow| took >= slow) {
             watch.has_warned.set(true);
-            let took = Short(took);
             match task.slot() {
                 Some(_) => warn(format_args!(
-                    "slow poll: {} has kept the thread for {took}",
+                    "slow poll: {} has blocked the thread for {took:.1?}",
                     task.label()
                 )),
                 None => warn(format_args!(
-                    "slow poll: the future of `block_on` has kept the thread for {took}"
+                    "slow poll: the future of `block_on` has blocked the thread for {took:.1?}"
                 )),
             }
         }
@@ -200,7 +206,7 @@ impl Executor {
 /// Reports the panic of a task without a handle on standard error.
 pub(crate) fn report_panic(task: &dyn fmt::Display, payload: Payload) {
     stderr::write(format_args!(
-        "soloist: {task} has panicked, and nobody awaits it\n"
+        "soloist: {task} has panicked, and no handle receives the panic\n"
     ));
     discard(payload);
 }

@@ -15,8 +15,8 @@ use crate::socket::Socket;
 /// A terminal, a pipe or a socket is polled. No thread blocks in a read, so the program can exit
 /// without waiting for input. A regular file is read directly.
 ///
-/// It is not put into nonblocking mode, which would also apply to the shell and to the other
-/// standard streams. Instead, it is read once each time it is reported readable. If another
+/// Standard input is not put into nonblocking mode, which would also apply to the shell and to the
+/// other standard streams. Instead, it is read once each time it is reported readable. If another
 /// process reads from the same terminal or pipe at the same time, a read can block.
 ///
 /// Do not use it together with [`std::io::stdin`], which reads ahead.

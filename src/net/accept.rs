@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -41,20 +42,25 @@ impl<L> Clone for Acceptor<L> {
     }
 }
 
+/// What does not depend on accepting, such as waiting for readiness.
+impl<L> Deref for Acceptor<L> {
+    type Target = Socket<L>;
+
+    fn deref(&self) -> &Socket<L> {
+        &self.socket
+    }
+}
+
 /// `convert` makes the result of an accept from the connection, which is in nonblocking mode, and
 /// the address of the peer.
 impl<L: AsRaw + 'static> Acceptor<L> {
     /// Takes over a listener that is in nonblocking mode. `what` is named in the error outside
     /// of a runtime.
-    pub(super) fn new(listener: L, what: &str) -> io::Result<Acceptor<L>> {
-        Ok(Acceptor {
-            socket: Socket::new(listener, what)?,
+    pub(super) fn new(socket: Socket<L>) -> Acceptor<L> {
+        Acceptor {
+            socket,
             backoff: Arc::default(),
-        })
-    }
-
-    pub(super) fn get_ref(&self) -> &L {
-        self.socket.get_ref()
+        }
     }
 
     /// The listener itself, if there are no clones.
@@ -64,27 +70,44 @@ impl<L: AsRaw + 'static> Acceptor<L> {
         listener.map_err(|socket| Acceptor { socket, backoff })
     }
 
-    pub(super) async fn accept<R>(
-        &self,
-        convert: impl Fn(socket2::Socket, SockAddr) -> io::Result<R>,
-    ) -> io::Result<R> {
+    pub(super) async fn accept<R>(&self, accept: impl Fn(&L) -> io::Result<R>) -> io::Result<R> {
         if let Some(pause) = self.backoff.pause()? {
             pause.await;
         }
         let accepted = self
             .socket
-            .read_with(|io| self.try_accept(io, &convert))
+            .read_with(|io| self.call_accept(io, &accept))
             .await;
         budget::charge(budget::ACCEPT - 1);
         accepted
     }
 
-    /// Like `accept`. The caller keeps `pause` between the polls.
+    /// Like `accept`, but does not wait.
+    pub(super) fn try_accept<R>(&self, accept: impl Fn(&L) -> io::Result<R>) -> io::Result<R> {
+        let accept = |io: &L| self.call_accept(io, &accept);
+        let accepted = self.socket.try_io(Direction::Read, accept)?;
+        budget::charge(budget::ACCEPT);
+        Ok(accepted)
+    }
+
+    /// Like `accept`, but does not pause.
     pub(super) fn poll_accept<R>(
         &self,
         cx: &mut TaskContext<'_>,
+        accept: impl Fn(&L) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let accept = |io: &L| self.call_accept(io, &accept);
+        let accepted = ready!(self.socket.poll_io(Direction::Read, cx, false, accept));
+        budget::charge(budget::ACCEPT);
+        Poll::Ready(accepted)
+    }
+
+    /// Like `accept`. The caller keeps `pause` between the polls.
+    pub(super) fn poll_next<R>(
+        &self,
+        cx: &mut TaskContext<'_>,
         pause: &mut Option<Sleep>,
-        convert: impl Fn(socket2::Socket, SockAddr) -> io::Result<R>,
+        accept: impl Fn(&L) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         if pause.is_none() {
             *pause = self.backoff.pause()?;
@@ -93,22 +116,14 @@ impl<L: AsRaw + 'static> Acceptor<L> {
             ready!(Pin::new(sleep).poll(cx));
             *pause = None;
         }
-        let accept = |io: &L| self.try_accept(io, &convert);
-        let accepted = ready!(self.socket.poll_io(Direction::Read, cx, false, accept));
-        budget::charge(budget::ACCEPT);
-        Poll::Ready(accepted)
+        self.poll_accept(cx, accept)
     }
 
-    fn try_accept<R>(
-        &self,
-        listener: &L,
-        convert: impl Fn(socket2::Socket, SockAddr) -> io::Result<R>,
-    ) -> io::Result<R> {
+    fn call_accept<R>(&self, listener: &L, accept: impl Fn(&L) -> io::Result<R>) -> io::Result<R> {
         // Checked first: a connection that cannot be registered would be lost.
         executor::inside_or_error(ACCEPTING)?;
         loop {
-            let accepted = accept_nonblocking(listener);
-            match accepted.and_then(|(stream, peer)| convert(stream, peer)) {
+            match accept(listener) {
                 Ok(accepted) => {
                     self.backoff.succeeded();
                     return Ok(accepted);
@@ -159,7 +174,7 @@ impl AcceptBackoff {
 }
 
 /// Accepts a connection in nonblocking mode, in one system call where there is one for that.
-fn accept_nonblocking(listener: &impl AsRaw) -> io::Result<(socket2::Socket, SockAddr)> {
+pub(super) fn accept_nonblocking(listener: &impl AsRaw) -> io::Result<(socket2::Socket, SockAddr)> {
     let listener = SockRef::from(listener);
     #[cfg(any(
         target_os = "android",

@@ -81,12 +81,7 @@ pub async fn resolve(address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>>
 }
 
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let name = host.clone();
-    #[cfg(feature = "blocking")]
-    let found = crate::blocking::unblock(move || ask_system(&name, port)).await;
-    #[cfg(not(feature = "blocking"))]
-    let found = ask_system(&name, port);
-    let found = found.map_err(|error| {
+    let found = ask(host.clone(), port).await.map_err(|error| {
         let text = format!("the host name `{host}` could not be resolved: {error}");
         io::Error::new(error.kind(), text)
     })?;
@@ -96,6 +91,17 @@ async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
         )));
     }
     Ok(found)
+}
+
+async fn ask(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    #[cfg(feature = "testing")]
+    if let Some(process) = crate::testing::world::Process::current()? {
+        return Ok(vec![SocketAddr::new(process.look_up(&host)?, port)]);
+    }
+    #[cfg(feature = "blocking")]
+    return crate::blocking::unblock(move || ask_system(&host, port)).await;
+    #[cfg(not(feature = "blocking"))]
+    ask_system(&host, port)
 }
 
 fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -1,18 +1,20 @@
 //! TCP streams and listeners.
 
+mod builder;
 mod listener;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Type};
 
+pub use self::builder::TcpStreamBuilder;
 pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
-use super::connect::first_to_connect;
-use super::resolve::{ToSocketAddrs, resolve};
+use super::inner;
+use super::resolve::ToSocketAddrs;
 use super::sigpipe::NoSigpipe;
-use super::split::{self, OwnedReadHalf, OwnedWriteHalf};
 use super::{ErrorContext, IntoStdError};
 use crate::reactor::Direction;
 use crate::socket::Socket;
@@ -52,7 +54,7 @@ use crate::socket::Socket;
 /// ```
 #[derive(Clone)]
 pub struct TcpStream {
-    socket: Socket<NoSigpipe<std::net::TcpStream>>,
+    socket: Socket<inner::TcpStream>,
 }
 
 impl TcpStream {
@@ -66,7 +68,7 @@ impl TcpStream {
     /// # Errors
     ///
     /// Returns one error that lists every attempt if none of them succeeds. Returns an error if
-    /// the host name is not known (see [`resolve`]), and outside of a runtime.
+    /// the host name is not known (see [`resolve`](crate::net::resolve)), and outside of a runtime.
     ///
     /// # Cancel safety
     ///
@@ -86,23 +88,7 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        first_to_connect(resolve(address).await?, TcpStream::connect_to).await
-    }
-
-    async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = socket2::Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        socket.set_nonblocking(true)?;
-        // Fails outside of a runtime, before anything is sent to the peer.
-        let stream = TcpStream::from_nonblocking(socket.into(), "`TcpStream::connect`")?;
-        match SockRef::from(stream.get_ref()).connect(&SockAddr::from(address)) {
-            Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
-            result => result?,
-        }
-        Ok(stream)
+        TcpStream::builder().connect(address).await
     }
 
     /// Waits until the connection is established or has failed.
@@ -157,6 +143,41 @@ impl TcpStream {
         self.socket.read_with(|io| io.peek(buf)).await
     }
 
+    /// Like [`peek`](Self::peek), but does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing to read. Otherwise the
+    /// same as for [`peek`](Self::peek).
+    ///
+    /// # Examples
+    ///
+    /// See [Waiting and trying](crate::net#waiting-and-trying).
+    pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.socket.try_operate(Direction::Read, |io| io.peek(buf))
+    }
+
+    /// Like [`peek`](Self::peek), for implementations of [`Future`](std::future::Future). If it
+    /// returns `Pending`, the task is woken when it should call again.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`peek`](Self::peek).
+    ///
+    /// # Examples
+    ///
+    /// See [Waiting and trying](crate::net#waiting-and-trying).
+    pub fn poll_peek(&self, cx: &mut TaskContext<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.socket
+            .poll_operate(Direction::Read, cx, |io| io.peek(buf))
+    }
+
     /// Sets the number of hops that the packets of this connection may make (`IP_TTL`).
     ///
     /// # Errors
@@ -189,7 +210,7 @@ impl TcpStream {
     ///
     /// See [`set_linger`](TcpStream::set_linger).
     pub fn linger(&self) -> io::Result<Option<Duration>> {
-        SockRef::from(self.get_ref()).linger()
+        self.get_ref().linger()
     }
 
     /// Sets what happens to unsent bytes when the stream is dropped (`SO_LINGER`).
@@ -222,7 +243,7 @@ impl TcpStream {
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         // The system counts whole seconds, and 0 would reset the connection.
         let rounded = linger.map(|linger| round_up(linger, i32::MAX as u64));
-        let result = SockRef::from(self.get_ref()).set_linger(rounded);
+        let result = self.get_ref().set_linger(rounded);
         result.setting("the lingering", linger)
     }
 
@@ -238,11 +259,7 @@ impl TcpStream {
     ///
     /// See [`set_keepalive`](TcpStream::set_keepalive).
     pub fn keepalive(&self) -> io::Result<Option<Duration>> {
-        let socket = SockRef::from(self.get_ref());
-        if !socket.keepalive()? {
-            return Ok(None);
-        }
-        keepalive_time(&socket).map(Some)
+        self.get_ref().keepalive_time()
     }
 
     /// Makes the system probe the peer when the connection has been idle for this time
@@ -270,41 +287,10 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn set_keepalive(&self, after: Option<Duration>) -> io::Result<()> {
-        let socket = SockRef::from(self.get_ref());
-        let Some(after) = after else {
-            return socket.set_keepalive(false);
-        };
         // The system refuses 0 seconds.
-        let time = round_up(after, u64::MAX).max(Duration::from_secs(1));
-        let result = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time));
+        let time = after.map(|after| round_up(after, u64::MAX).max(Duration::from_secs(1)));
+        let result = self.get_ref().set_keepalive_time(time);
         result.setting("the time of keepalive", after)
-    }
-
-    /// Splits the stream into a read half and a write half, each with its own owner. So one task
-    /// can read while another writes. When the write half is dropped, the peer reads the end of
-    /// the stream.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, spawn, net::{TcpListener, TcpStream}};
-    /// # use soloist::io::{AsyncReadExt, AsyncWriteExt};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// # let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// # let (other, _) = listener.accept().await?;
-    /// let (mut read, mut write) = stream.into_split();
-    /// let writer = spawn(async move { write.write_all(b"hello").await });
-    /// let echo = spawn(async move { soloist::io::copy(&other, &other).await });
-    /// let mut text = String::new();
-    /// read.read_to_string(&mut text).await?;
-    /// assert_eq!(text, "hello");
-    /// # writer.await?;
-    /// # echo.await?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        split::halves(self)
     }
 
     forward_to_std! {
@@ -436,11 +422,31 @@ impl TcpStream {
 }
 
 impl_socket!(
-    TcpStream, std::net::TcpStream, "`TcpStream::try_from`",
-    from_std: NoSigpipe::new_socket, into_std: NoSigpipe::into_inner
+    TcpStream(inner::TcpStream), std::net::TcpStream, "`TcpStream::try_from`",
+    from_std: |stream, what| inner::adopt(NoSigpipe::new(stream), what),
+    into_std: |stream: inner::TcpStream| inner::into_system(stream).into_inner()
 );
 
 impl_stream!(TcpStream, bytes: DrainedByShortRead);
+
+/// A TCP socket for an address of this family. The sizes are those of its buffers.
+fn new_socket(
+    address: SocketAddr,
+    recv: Option<usize>,
+    send: Option<usize>,
+) -> io::Result<socket2::Socket> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(size) = recv {
+        let result = socket.set_recv_buffer_size(size);
+        result.setting("the size of the receive buffer", size)?;
+    }
+    if let Some(size) = send {
+        let result = socket.set_send_buffer_size(size);
+        result.setting("the size of the send buffer", size)?;
+    }
+    Ok(socket)
+}
 
 /// Rounds up to whole seconds, and down to `max` seconds.
 fn round_up(time: Duration, max: u64) -> Duration {
@@ -454,17 +460,4 @@ fn is_in_progress(error: &io::Error) -> bool {
     return rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS);
     #[cfg(not(unix))]
     return error.kind() == io::ErrorKind::WouldBlock;
-}
-
-#[cfg(not(any(windows, target_os = "openbsd")))]
-fn keepalive_time(socket: &socket2::Socket) -> io::Result<Duration> {
-    socket.tcp_keepalive_time()
-}
-
-#[cfg(any(windows, target_os = "openbsd"))]
-fn keepalive_time(_: &socket2::Socket) -> io::Result<Duration> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this system does not report the time of keepalive",
-    ))
 }

@@ -9,7 +9,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use crate::executor::{self, Executor, ExternalRef};
+use crate::executor::{self, Executor, ExternalRef, ProcessId};
 use crate::hooks::WaitReason;
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::thread::{self, ThreadId};
@@ -40,6 +40,7 @@ pub struct Handle {
     /// The thread of the runtime.
     thread: ThreadId,
     external: ExternalRef,
+    process: ProcessId,
 }
 
 impl Handle {
@@ -49,6 +50,7 @@ impl Handle {
             remote: executor.remote(),
             thread: thread::current().id(),
             external: executor.external(),
+            process: executor.current_process(),
         }
     }
 
@@ -110,8 +112,8 @@ impl Handle {
         T: Send + 'static,
     {
         let spawned_at = Location::caller();
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(RemoteTaskShared {
+            state: Mutex::new(RemoteTaskState {
                 result: None,
                 over: false,
                 cancelled: false,
@@ -125,7 +127,8 @@ impl Handle {
             shared: Some(shared.clone()),
             spawned_at,
         };
-        let start = move || completion.start(make);
+        let process = self.process;
+        let start = move || completion.start(make, process);
         // A closed inbox returns the message, and dropping it cancels the task.
         self.remote.send(Message::Call(Box::new(start)));
         RemoteTask {
@@ -185,18 +188,18 @@ impl fmt::Debug for Handle {
 /// ```
 #[must_use = "dropping a task cancels it: await it, or call `detach`"]
 pub struct RemoteTask<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<RemoteTaskShared<T>>,
     remote: Remote,
     /// The thread of the runtime.
     thread: ThreadId,
     _external: ExternalRef,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct RemoteTaskShared<T> {
+    state: Mutex<RemoteTaskState<T>>,
 }
 
-struct State<T> {
+struct RemoteTaskState<T> {
     /// Set when the future has been dropped, if `wanted` is set. Taken by the handle.
     result: Option<Result<T, JoinError>>,
     /// Set when the future has been dropped, under the same lock in which `wanted` is read. So
@@ -222,7 +225,7 @@ impl<T> RemoteTask<T> {
     ///
     /// ```
     /// let runtime = soloist::Runtime::new();
-    /// runtime.handle().spawn(|| async { println!("on my own") }).detach();
+    /// runtime.handle().spawn(|| async { println!("in the background") }).detach();
     /// runtime.run();
     /// ```
     pub fn detach(self) {
@@ -238,7 +241,7 @@ impl<T> RemoteTask<T> {
         }
     }
 
-    /// Reports the panic of a task that no handle is left to.
+    /// Reports the panic of a task whose handle is gone.
     fn orphaned(&self, error: JoinError) {
         let name = error.label().to_string();
         if let Ok(payload) = error.try_into_panic() {
@@ -311,7 +314,10 @@ impl<T> Future for RemoteTask<T> {
             let mut state = lock(&self.shared.state);
             let result = state.result.take();
             if result.is_none() {
-                assert!(!state.over, "a `RemoteTask` was polled after it was done");
+                assert!(
+                    !state.over,
+                    "a `RemoteTask` was polled after it had completed"
+                );
                 std::mem::swap(&mut state.waker, &mut waker);
             }
             result
@@ -331,7 +337,7 @@ impl<T> Drop for RemoteTask<T> {
     fn drop(&mut self) {
         let (result, waker, abort, cancelled) = {
             let mut state = lock(&self.shared.state);
-            // A detached task runs on.
+            // A detached task keeps running.
             let abort = !state.over && state.wanted;
             state.wanted = false;
             let result = state.result.take();
@@ -363,14 +369,14 @@ impl<T> fmt::Debug for RemoteTask<T> {
 
 /// Completes the `RemoteTask`. If it is dropped before that, the task counts as cancelled.
 struct Completion<T> {
-    shared: Option<Arc<Shared<T>>>,
+    shared: Option<Arc<RemoteTaskShared<T>>>,
     spawned_at: &'static Location<'static>,
 }
 
 impl<T: Send + 'static> Completion<T> {
-    /// Spawns the task. Called on the runtime's thread, inside of the runtime. `make` is called by
+    /// Spawns the task. Called on the runtime's thread, inside the runtime. `make` is called by
     /// the task, so that a panic of `make` is a panic of the task.
-    fn start<F, Fut>(self, make: F)
+    fn start<F, Fut>(self, make: F, process: ProcessId)
     where
         F: FnOnce() -> Fut + 'static,
         Fut: Future<Output = T> + 'static,
@@ -384,13 +390,14 @@ impl<T: Send + 'static> Completion<T> {
             future: Some(async move { make().await }),
             completion: Some(self),
         };
-        let task = executor.spawn(future, None, spawned_at);
+        let spawn = || executor.spawn(future, None, spawned_at);
+        let task = executor.in_process(process, spawn);
         let abandoned = {
             let mut state = lock(&shared.state);
             // A detached task cannot be aborted. It must not refer to itself, since it would then
             // seem that something could still wake it.
             if state.wanted {
-                state.task = Some(task.remote());
+                state.task = Some(task.to_shared());
             }
             state.abandoned
         };
@@ -480,7 +487,7 @@ impl<T> Drop for Completion<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> RemoteTaskShared<T> {
     fn about(&self, spawned_at: &'static Location<'static>) -> TaskLabel {
         let task = lock(&self.state).task.clone();
         task.map_or(TaskLabel::not_started(spawned_at), |task| task.label())

@@ -341,7 +341,7 @@ impl<T: 'static, E: 'static> Group<T, E> {
         }
         let number = self.spawned.get();
         self.spawned.set(number + 1);
-        let child = Child {
+        let child = Member {
             future: Some(future),
             group: Rc::downgrade(self),
             notify: NotifyOnDrop {
@@ -419,7 +419,7 @@ fn cancel<T, E>(tasks: BTreeMap<u64, Task<Result<T, E>>>, panics: &mut Panics) {
 pin_project! {
     /// The future of a task of the group. It reports that the task has finished, for whatever
     /// reason.
-    struct Child<F, T, E> {
+    struct Member<F, T, E> {
         // `None` once it is dropped.
         #[pin]
         future: Option<F>,
@@ -428,7 +428,7 @@ pin_project! {
         notify: NotifyOnDrop,
     }
 
-    impl<F, T, E> PinnedDrop for Child<F, T, E> {
+    impl<F, T, E> PinnedDrop for Member<F, T, E> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let mut panics = Panics::default();
@@ -447,7 +447,7 @@ fn fail<T, E>(group: &Weak<Group<T, E>>, failed: u64, panics: &mut Panics) {
     }
 }
 
-impl<F, T, E> Future for Child<F, T, E>
+impl<F, T, E> Future for Member<F, T, E>
 where
     F: Future<Output = Result<T, E>>,
 {

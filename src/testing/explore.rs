@@ -6,12 +6,17 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::builder;
+use super::simulation::Simulated;
 use crate::panics::Payload;
-use crate::runtime::Schedule;
+use crate::runtime::{Runtime, Schedule};
 use crate::stderr;
 
 /// The environment variable with the only seed to run: `17`, or `17@` and the schedule's hash.
-const VARIABLE: &str = "SOLOIST_SEED";
+pub(super) const SEED: &str = "SOLOIST_SEED";
+
+/// Why two runs of a seed can differ.
+pub(super) const CAUSES: &str = "something besides the seed decides what the test does, such as \
+     the order of a `HashMap`, another thread, a real socket, the system's clock";
 
 /// The return type of a test that [`explore`] runs: `()` or a `Result`.
 ///
@@ -88,7 +93,7 @@ pub struct Explored {
 /// # Panics
 ///
 /// Panics with the panic of the test that has failed. Also panics if `SOLOIST_SEED` is not a seed,
-/// and inside of a running runtime.
+/// and inside a running runtime.
 ///
 /// # Examples
 ///
@@ -127,21 +132,40 @@ where
     Fut: Future,
     Fut::Output: Outcome,
 {
-    if let Some(text) = std::env::var_os(VARIABLE) {
-        replay(Wanted::parse(&text.to_string_lossy()), &mut test);
-        return Explored {
-            seeds: 1,
-            schedules: 1,
-        };
+    let mut run = |seed| {
+        let runtime = builder().schedule(Schedule::Shuffled(seed)).build();
+        // `test` is called inside of the runtime, since it may spawn tasks.
+        run(runtime, async { test().await.failure() })
+    };
+    if let Some(wanted) = Wanted::from_environment() {
+        return wanted.replayed(run(wanted.seed));
     }
+    each(seeds, |seed, passed| {
+        let run = run(seed);
+        let hash = run.hash;
+        run.result.map_err(|payload| {
+            stderr::write(format_args!(
+                "soloist: seed {seed} fails, after {passed} that passed. It alone, and the same polls \
+                 in the same order:\n\n    {}\n\n{SEED}={seed}@{hash:016x} also checks that they are \
+                 the same.\n",
+                command(seed, "")
+            ));
+            payload
+        })?;
+        Ok(hash)
+    })
+}
+
+/// Calls `run` with each seed and the number of seeds that have passed. Stops at the first that
+/// fails. `run` returns the hash of the schedule.
+pub(super) fn each(
+    seeds: impl IntoIterator<Item = u64>,
+    mut run: impl FnMut(u64, usize) -> Result<u64, Payload>,
+) -> Explored {
     let mut passed = 0;
     let mut schedules = HashSet::new();
     for seed in seeds {
-        let (result, hash) = run(seed, &mut test);
-        if let Err(payload) = result {
-            stderr::write(format_args!("{}\n", failed(seed, hash, passed)));
-            resume_unwind(payload);
-        }
+        let hash = run(seed, passed).unwrap_or_else(|payload| resume_unwind(payload));
         passed += 1;
         schedules.insert(hash);
     }
@@ -151,21 +175,20 @@ where
     }
 }
 
-/// Runs the test once. Returns its panic, and the hash of its schedule.
-fn run<F, Fut>(seed: u64, test: &mut F) -> (Result<(), Payload>, u64)
-where
-    F: FnMut() -> Fut,
-    Fut: Future,
-    Fut::Output: Outcome,
-{
-    let runtime = builder().schedule(Schedule::Shuffled(seed)).build();
+/// A run of a test.
+pub(super) struct Run {
+    /// The panic of the test if it has failed.
+    pub(super) result: Result<(), Payload>,
+    /// The hash of its schedule.
+    pub(super) hash: u64,
+}
+
+/// Runs a test once. Its output is a description of the failure.
+pub(super) fn run(runtime: Runtime, test: impl Future<Output = Option<String>>) -> Run {
     let mut hash = 0;
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            // `test` is called inside of the runtime, since it may spawn tasks.
-            runtime.block_on(async { test().await.failure() })
-        }));
-        hash = runtime.schedule_hash();
+        let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test)));
+        hash = Simulated::hash(&runtime.executor).unwrap_or_default();
         // This drops the tasks, which may panic, too.
         drop(runtime);
         match outcome {
@@ -174,18 +197,20 @@ where
             Err(payload) => resume_unwind(payload),
         }
     }));
-    (result, hash)
+    Run { result, hash }
 }
 
 /// The only seed to run.
-struct Wanted {
-    seed: u64,
+pub(super) struct Wanted {
+    pub(super) seed: u64,
     hash: Option<u64>,
 }
 
 impl Wanted {
     #[track_caller]
-    fn parse(text: &str) -> Wanted {
+    pub(super) fn from_environment() -> Option<Wanted> {
+        let text = std::env::var_os(SEED)?;
+        let text = text.to_string_lossy();
         let (seed, hash) = match text.split_once('@') {
             Some((seed, hash)) => (
                 seed.parse().ok(),
@@ -194,60 +219,49 @@ impl Wanted {
             None => (text.parse().ok(), Some(None)),
         };
         match (seed, hash) {
-            (Some(seed), Some(hash)) => Wanted { seed, hash },
+            (Some(seed), Some(hash)) => Some(Wanted { seed, hash }),
             _ => panic!(
-                "`{VARIABLE}={text}` is no seed: write a number, or the number, `@` and the hash \
-                 that were printed"
+                "`{SEED}={text}` is not a seed: set it to a number, or to the `number@hash` \
+                 that was printed"
             ),
         }
     }
-}
 
-#[track_caller]
-fn replay<F, Fut>(wanted: Wanted, test: &mut F)
-where
-    F: FnMut() -> Fut,
-    Fut: Future,
-    Fut::Output: Outcome,
-{
-    let seed = wanted.seed;
-    let (result, hash) = run(seed, test);
-    let expected = wanted.hash.unwrap_or(hash);
-    let other_path = (hash != expected).then(|| {
-        format!(
-            "seed {seed} has taken another path this time (its schedule is {hash:016x}, and not \
-             {expected:016x}): something besides the seed decides what the test does, such as \
-             the order of a `HashMap`, another thread, a real socket, the system's clock; or \
-             the program is another one"
-        )
-    });
-    match (result, other_path) {
-        (Ok(()), None) => stderr::write(format_args!(
-            "soloist: seed {seed} passes: {VARIABLE}={seed}@{hash:016x}\n"
-        )),
-        (Ok(()), Some(text)) => panic!("{text}"),
-        (Err(payload), text) => {
-            match text {
-                Some(text) => stderr::write(format_args!("soloist: {text}\n")),
-                None => stderr::write(format_args!(
-                    "soloist: seed {seed} fails: {VARIABLE}={seed}@{hash:016x}\n"
-                )),
+    /// Reports the run of this seed, and resumes its panic.
+    #[track_caller]
+    pub(super) fn replayed(&self, run: Run) -> Explored {
+        let Run { result, hash } = run;
+        let seed = self.seed;
+        let expected = self.hash.unwrap_or(hash);
+        if hash != expected {
+            let text = format!(
+                "seed {seed} has taken another path this time (its schedule is {hash:016x}, and \
+                 not {expected:016x}): {CAUSES}; or the program is another one"
+            );
+            match result {
+                Ok(()) => panic!("{text}"),
+                Err(_) => stderr::write(format_args!("soloist: {text}\n")),
             }
-            resume_unwind(payload);
+        } else {
+            let what = if result.is_ok() { "passes" } else { "fails" };
+            stderr::write(format_args!(
+                "soloist: seed {seed} {what}: {SEED}={seed}@{hash:016x}\n"
+            ));
+        }
+        result.unwrap_or_else(|payload| resume_unwind(payload));
+        Explored {
+            seeds: 1,
+            schedules: 1,
         }
     }
 }
 
-/// Returns the message about a seed that fails.
-fn failed(seed: u64, hash: u64, passed: usize) -> String {
+/// Returns the command that runs only this seed. `more` are other variables.
+pub(super) fn command(seed: u64, more: &str) -> String {
     let thread = std::thread::current();
     let test = thread.name().filter(|name| *name != "main");
     let test = test.map_or(String::new(), |name| {
         format!(" cargo test {name} -- --exact")
     });
-    format!(
-        "soloist: seed {seed} fails, after {passed} that passed. It alone, and the same polls \
-         in the same order:\n\n    {VARIABLE}={seed}{test}\n\n{VARIABLE}={seed}@{hash:016x} \
-         also checks that they are the same."
-    )
+    format!("{SEED}={seed}{more}{test}")
 }

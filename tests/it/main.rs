@@ -27,6 +27,8 @@ mod group;
 #[cfg(unix)]
 mod guest;
 mod hostile;
+#[cfg(all(unix, feature = "testing"))]
+mod hosts;
 mod inspect;
 #[cfg(soloist_liar)]
 mod liar;
@@ -35,7 +37,6 @@ mod metrics;
 mod moves;
 mod net;
 #[cfg(feature = "testing")]
-mod net_in_memory;
 mod order;
 mod panics;
 #[cfg(all(unix, feature = "process"))]
@@ -49,6 +50,8 @@ mod runtime;
 mod send;
 #[cfg(all(unix, feature = "signal"))]
 mod signal;
+#[cfg(feature = "testing")]
+mod simulate;
 mod slow;
 mod sources;
 #[cfg(unix)]
@@ -58,6 +61,7 @@ mod stress;
 mod stuck;
 mod support;
 #[cfg(unix)]
+#[cfg_attr(not(feature = "blocking"), allow(dead_code))]
 mod sys;
 mod task_local;
 mod tasks;
@@ -69,9 +73,14 @@ mod threads;
 mod timers;
 #[cfg(feature = "trace")]
 mod trace;
+mod try_io;
 mod udp;
+#[cfg(feature = "testing")]
+mod udp_behaviours;
 #[cfg(unix)]
 mod unix;
 #[cfg(feature = "testing")]
 mod virtual_time;
 mod wakes;
+#[cfg(feature = "testing")]
+mod worlds;

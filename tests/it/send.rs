@@ -93,24 +93,13 @@ mod unix {
 }
 
 #[cfg(feature = "testing")]
-mod memory {
-    use soloist::testing::net::{TcpListener, TcpStream};
+mod worlds {
+    use soloist::testing::{Host, Link, LinkHandle, World};
 
-    use super::*;
-
-    assert_is!(Send: TcpStream);
-    assert_is!(Sync: TcpStream);
-    assert_is!(Unpin: TcpStream);
-    assert_is!(Clone: TcpStream);
-    assert_is!(std::fmt::Debug: TcpStream);
-    assert_is!(AsyncRead: TcpStream, &TcpStream);
-    assert_is!(AsyncWrite: TcpStream, &TcpStream);
-
-    #[expect(dead_code, reason = "it is there to be compiled")]
-    fn futures_are_send() {
-        is_send(TcpStream::connect("10.0.0.1:80"));
-        is_send(TcpListener::bind("10.0.0.1:80"));
-    }
+    assert_is!(Send: World, Host, Link, LinkHandle);
+    assert_is!(Sync: World, Host, Link, LinkHandle);
+    assert_is!(Clone: World, Host, Link, LinkHandle);
+    assert_is!(std::fmt::Debug: World, Host, Link, LinkHandle);
 }
 
 fn is_send<T: Send>(_: T) {}

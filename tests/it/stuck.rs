@@ -1,4 +1,4 @@
-//! `block_on` and `run` panic when it is certain that nothing can happen any more, and only
+//! `block_on` and `run` panic when it is certain that no task can ever run again, and only
 //! then.
 
 use futures_lite::future::{or, zip};
@@ -13,7 +13,10 @@ use crate::support::*;
 /// The message with which `block_on` panics.
 fn stuck<F: Future>(future: F) -> String {
     let text = panic_of(|| block_on(future));
-    assert!(text.starts_with("stuck for certain, "), "{text}");
+    assert!(
+        text.starts_with("the runtime is stuck for certain: "),
+        "{text}"
+    );
     text
 }
 
@@ -121,7 +124,10 @@ fn run_panics_when_it_is_stuck() {
     runtime_test(|runtime| {
         let task = runtime.spawn(pending::<()>());
         let text = panic_of(|| runtime.run());
-        assert!(text.starts_with("stuck for certain, "), "{text}");
+        assert!(
+            text.starts_with("the runtime is stuck for certain: "),
+            "{text}"
+        );
         assert_eq!(lines(&text).len(), 1);
         // The runtime still works.
         assert_eq!(runtime.block_on(async { 5 }), 5);
@@ -287,7 +293,10 @@ fn a_handle_on_another_thread_keeps_a_runtime_from_being_stuck() {
                 Poll::<()>::Pending
             }))
         });
-        assert!(text.starts_with("stuck for certain, "), "{text}");
+        assert!(
+            text.starts_with("the runtime is stuck for certain: "),
+            "{text}"
+        );
         assert_eq!(joined.get(), 7);
         assert_eq!(thread.join().unwrap(), 5);
     });
@@ -348,7 +357,10 @@ fn sockets_and_timers_keep_a_runtime_from_being_stuck() {
         });
         let text = wait.recv().unwrap();
         // After the end of the server.
-        assert!(text.starts_with("stuck for certain, "), "{text}");
+        assert!(
+            text.starts_with("the runtime is stuck for certain: "),
+            "{text}"
+        );
         assert_eq!(lines(&text).len(), 1);
     });
 }

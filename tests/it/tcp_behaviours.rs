@@ -1,7 +1,7 @@
-//! One table of how TCP behaves, run against the system's network and the network in memory.
+//! One table of how TCP behaves, run on the system's network and in a simulated world.
 //!
-//! The system is the reference: both networks must give what the table says. What differs between the types of the two
-//! networks is in the traits `Net` and `Stream`.
+//! The system is the reference: both networks must give what the table says. `udp_behaviours.rs` has
+//! the same for UDP.
 //!
 //! # Scripts
 //!
@@ -10,119 +10,84 @@
 //! and after `=` its result: the value in the form of `Debug`, or the kind of the error. A step without a result
 //! must succeed. [`Script::step`] lists the operations, [`SHORTHANDS`] names some sequences.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
+use std::future::Future;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 
 use soloist::future::poll_once;
-use soloist::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use soloist::testing;
+use soloist::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use soloist::net::{OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream};
+use soloist::testing::{self, Host, Link, World};
 use soloist::time::timeout;
 
 use crate::support::*;
 
-/// A network: its two types, and how to make them.
-trait Net: Sized + 'static {
-    type Stream: Stream;
-    type Listener: Clone + 'static;
-    /// More bytes than fit between a writer and a reader.
-    const TOO_MANY: usize;
-    async fn bind(address: &str) -> io::Result<Self::Listener>;
-    async fn bind_with_backlog(backlog: u32) -> io::Result<Self::Listener>;
-    async fn connect(address: SocketAddr) -> io::Result<Self::Stream>;
-    async fn accept(listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
-    fn local_addr(listener: &Self::Listener) -> SocketAddr;
-    fn listener_error(listener: &Self::Listener) -> io::Result<Option<io::Error>>;
-    fn set_ttl(listener: &Self::Listener, ttl: u32) -> io::Result<()>;
+/// Where the steps are made.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// On the system's network, over loopback.
+    System,
+    /// In a simulated world: from the first host to the second, which may be the same.
+    World(Host, Host),
 }
 
-/// Makes the trait `Stream` of these methods, and implements it for the streams of the networks.
-macro_rules! streams {
-    (@impl $net:path; $(fn $name:ident($($arg:ident: $type:ty)?) -> $output:ty;)*) => {
-        const _: () = {
-            use $net as net;
-            impl Stream for net::TcpStream {
-                type ReadHalf = net::OwnedReadHalf<Self>;
-                type WriteHalf = net::OwnedWriteHalf<Self>;
-                async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-                    Self::peek(self, buf).await
-                }
-                fn into_split(self) -> (Self::ReadHalf, Self::WriteHalf) {
-                    Self::into_split(self)
-                }
-                $(fn $name(&self, $($arg: $type)?) -> io::Result<$output> {
-                    Self::$name(self, $($arg)?)
-                })*
+impl Place {
+    /// The address that the servers are bound to.
+    pub(crate) fn ip(&self) -> IpAddr {
+        match self {
+            Place::World(client, server) if client.address() != server.address() => {
+                server.address()
             }
-        };
-    };
-    ($(fn $name:ident($($arg:ident: $type:ty)?) -> $output:ty;)*) => {
-        trait Stream: AsyncRead + AsyncWrite + Clone + Debug + Unpin + Sized + 'static {
-            type ReadHalf: AsyncRead + Unpin + 'static;
-            type WriteHalf: AsyncWrite + Unpin + 'static;
-            async fn peek(&self, buf: &mut [u8]) -> io::Result<usize>;
-            fn into_split(self) -> (Self::ReadHalf, Self::WriteHalf);
-            $(fn $name(&self, $($arg: $type)?) -> io::Result<$output>;)*
+            _ => [127, 0, 0, 1].into(),
         }
-        streams!(@impl soloist::testing::net; $(fn $name($($arg: $type)?) -> $output;)*);
-        #[cfg(target_os = "linux")]
-        streams!(@impl soloist::net; $(fn $name($($arg: $type)?) -> $output;)*);
-    };
-}
+    }
 
-streams! {
-    fn shutdown(how: Shutdown) -> ();
-    fn peer_addr() -> SocketAddr;
-    fn local_addr() -> SocketAddr;
-    fn take_error() -> Option<io::Error>;
-    fn set_linger(linger: Option<Duration>) -> ();
-    fn linger() -> Option<Duration>;
-    fn set_nodelay(nodelay: bool) -> ();
-    fn nodelay() -> bool;
-    fn set_ttl(ttl: u32) -> ();
-    fn ttl() -> u32;
-    fn set_keepalive(keepalive: Option<Duration>) -> ();
-    fn keepalive() -> Option<Duration>;
-}
-
-macro_rules! network {
-    ($name:ident, $too_many:expr, $($net:tt)+) => {
-        struct $name;
-
-        impl Net for $name {
-            type Stream = $($net)+::TcpStream;
-            type Listener = $($net)+::TcpListener;
-            const TOO_MANY: usize = $too_many;
-            async fn bind(address: &str) -> io::Result<Self::Listener> {
-                Self::Listener::bind(address).await
-            }
-            async fn bind_with_backlog(backlog: u32) -> io::Result<Self::Listener> {
-                let builder = Self::Listener::builder().backlog(backlog);
-                builder.bind("127.0.0.1:0").await
-            }
-            async fn connect(address: SocketAddr) -> io::Result<Self::Stream> {
-                Self::Stream::connect(address).await
-            }
-            async fn accept(listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {
-                listener.accept().await
-            }
-            fn local_addr(listener: &Self::Listener) -> SocketAddr {
-                listener.local_addr().unwrap()
-            }
-            fn listener_error(listener: &Self::Listener) -> io::Result<Option<io::Error>> {
-                listener.take_error()
-            }
-            fn set_ttl(listener: &Self::Listener, ttl: u32) -> io::Result<()> {
-                listener.set_ttl(ttl)
-            }
+    pub(crate) fn on_server<T: 'static>(
+        &self,
+        future: impl Future<Output = T> + 'static,
+    ) -> Task<T> {
+        match self {
+            Place::System => spawn(future),
+            Place::World(_, server) => server.spawn(future),
         }
-    };
-}
+    }
 
-network!(Memory, 200_000, soloist::testing::net);
-#[cfg(target_os = "linux")]
-network!(System, 20_000_000, soloist::net);
+    pub(crate) fn on_client<T: 'static>(
+        &self,
+        future: impl Future<Output = T> + 'static,
+    ) -> Task<T> {
+        match self {
+            Place::System => spawn(future),
+            Place::World(client, _) => client.spawn(future),
+        }
+    }
+
+    async fn bind(&self, address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
+        let mut builder = TcpListener::builder();
+        if let Some(backlog) = backlog {
+            builder = builder.backlog(backlog);
+        }
+        self.on_server(builder.bind(address)).await
+    }
+
+    async fn listen(&self) -> TcpListener {
+        self.bind((self.ip(), 0).into(), None).await.unwrap()
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        self.on_client(TcpStream::connect(address)).await
+    }
+
+    async fn pair(&self) -> (TcpStream, TcpStream) {
+        let listener = self.listen().await;
+        let client = self.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (client, server)
+    }
+}
 
 /// Sequences of steps that several scripts have.
 #[rustfmt::skip]
@@ -289,27 +254,16 @@ fn scripts() -> Vec<(String, String)> {
 }
 
 /// How long packets take at most.
-type Settle = Duration;
+pub(crate) type Settle = Duration;
 
-async fn pair<N: Net>() -> (N::Stream, N::Stream) {
-    let listener = listen::<N>().await;
-    let client = N::connect(N::local_addr(&listener)).await.unwrap();
-    let (server, _) = N::accept(&listener).await.unwrap();
-    (client, server)
-}
-
-async fn listen<N: Net>() -> N::Listener {
-    N::bind("127.0.0.1:0").await.unwrap()
-}
-
-fn show<T: Debug>(result: io::Result<T>) -> String {
+pub(crate) fn show<T: Debug>(result: io::Result<T>) -> String {
     match result {
         Ok(value) => format!("{value:?}"),
         Err(error) => format!("{:?}", error.kind()),
     }
 }
 
-fn show_polled<T: Debug>(result: Option<io::Result<T>>) -> String {
+pub(crate) fn show_polled<T: Debug>(result: Option<io::Result<T>>) -> String {
     result.map_or_else(|| "pending".to_string(), show)
 }
 
@@ -321,18 +275,19 @@ async fn fill(mut stream: impl AsyncWrite + Unpin) -> io::Result<usize> {
 }
 
 /// A script that is being run.
-struct Script<N: Net> {
+struct Script {
+    place: Place,
     settle: Settle,
-    ends: BTreeMap<String, N::Stream>,
-    listeners: BTreeMap<String, N::Listener>,
+    ends: BTreeMap<String, TcpStream>,
+    listeners: BTreeMap<String, TcpListener>,
     /// Those of all listeners that there have been.
     addresses: BTreeMap<String, SocketAddr>,
-    read_half: Option<<N::Stream as Stream>::ReadHalf>,
-    write_half: Option<<N::Stream as Stream>::WriteHalf>,
+    read_half: Option<OwnedReadHalf>,
+    write_half: Option<OwnedWriteHalf>,
     tasks: VecDeque<Task<io::Result<usize>>>,
 }
 
-impl<N: Net> Script<N> {
+impl Script {
     /// Runs the steps. Returns the first that does not give its result.
     async fn run(&mut self, steps: &str) -> Result<(), String> {
         for step in steps.split(';').map(str::trim) {
@@ -356,9 +311,9 @@ impl<N: Net> Script<N> {
         Ok(())
     }
 
-    fn listen(&mut self, name: &str, listener: io::Result<N::Listener>) -> String {
+    fn listen(&mut self, name: &str, listener: io::Result<TcpListener>) -> String {
         let bound = listener.map(|listener| {
-            let address = N::local_addr(&listener);
+            let address = listener.local_addr().unwrap();
             self.addresses.insert(name.to_string(), address);
             self.listeners.insert(name.to_string(), listener);
         });
@@ -379,17 +334,22 @@ impl<N: Net> Script<N> {
         let millis = || (argument != "none").then(|| number() as u32 * MS);
         let mut buf = [0; 64];
         match operation {
-            "listen" => return self.listen(end, N::bind("127.0.0.1:0").await),
+            "listen" => {
+                let address = (self.place.ip(), 0).into();
+                return self.listen(end, self.place.bind(address, None).await);
+            }
             "listen_with_backlog" => {
-                return self.listen(end, N::bind_with_backlog(number() as u32).await);
+                let address = (self.place.ip(), 0).into();
+                let backlog = Some(number() as u32);
+                return self.listen(end, self.place.bind(address, backlog).await);
             }
             "bind" => {
-                let address = self.addresses[argument].to_string();
-                return self.listen(end, N::bind(&address).await);
+                let address = self.addresses[argument];
+                return self.listen(end, self.place.bind(address, None).await);
             }
             "bind_all" => {
-                let address = format!("0.0.0.0:{}", self.addresses[argument].port());
-                return self.listen(end, N::bind(&address).await);
+                let address = ([0, 0, 0, 0], self.addresses[argument].port()).into();
+                return self.listen(end, self.place.bind(address, None).await);
             }
             "clone_listener" => {
                 let clone = self.listeners[end].clone();
@@ -397,28 +357,29 @@ impl<N: Net> Script<N> {
             }
             "close" if self.listeners.contains_key(end) => drop(self.listeners.remove(end)),
             "listener_error" => {
-                let error = N::listener_error(&self.listeners[end]);
+                let error = self.listeners[end].take_error();
                 return show(error.map(|error| error.map(|error| error.kind())));
             }
             "set_listener_ttl" => {
-                return show(N::set_ttl(&self.listeners[end], number() as u32));
+                return show(self.listeners[end].set_ttl(number() as u32));
             }
-            "connect" => match N::connect(self.addresses[argument]).await {
+            "connect" => match self.place.connect(self.addresses[argument]).await {
                 Ok(stream) => drop(self.ends.insert(end.to_string(), stream)),
                 Err(error) => return format!("{:?}", error.kind()),
             },
             // It gets a while to connect.
             "poll_connect" => {
-                let connecting = spawn(N::connect(self.addresses[argument]));
+                let connect = TcpStream::connect(self.addresses[argument]);
+                let connecting = self.place.on_client(connect);
                 sleep(self.settle).await;
                 return show_polled(poll_once(connecting).await);
             }
             "accept" => {
-                let (stream, _) = N::accept(&self.listeners[argument]).await.unwrap();
+                let (stream, _) = self.listeners[argument].accept().await.unwrap();
                 self.ends.insert(end.to_string(), stream);
             }
             "poll_accept" => {
-                return show_polled(poll_once(N::accept(&self.listeners[argument])).await);
+                return show_polled(poll_once(self.listeners[argument].accept()).await);
             }
             "drop" => drop(self.ends.remove(end)),
             "abort" => {
@@ -506,7 +467,7 @@ impl<N: Net> Script<N> {
 }
 
 /// Printed without quotes.
-struct Word(&'static str);
+pub(crate) struct Word(pub(crate) &'static str);
 
 impl Debug for Word {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -514,28 +475,29 @@ impl Debug for Word {
     }
 }
 
-/// What a script cannot express.
-async fn check_addresses_and_order<N: Net>() {
+/// What a script cannot express. `too_many` bytes do not fit between a writer and a reader.
+async fn check_addresses_and_order(place: &Place, too_many: u32) {
     // Ephemeral ports differ.
-    let (listener, other) = (listen::<N>().await, listen::<N>().await);
-    assert_ne!(N::local_addr(&listener), N::local_addr(&other));
+    let (listener, other) = (place.listen().await, place.listen().await);
+    let address = listener.local_addr().unwrap();
+    assert_ne!(address, other.local_addr().unwrap());
     let mut clients = Vec::new();
     for _ in 0..2 {
-        clients.push(N::connect(N::local_addr(&listener)).await.unwrap());
+        clients.push(place.connect(address).await.unwrap());
     }
     let ours = clients.iter().map(|client| client.local_addr().unwrap());
     let ours: Vec<SocketAddr> = ours.collect();
     assert!(ours[0] != ours[1] && ours[0].port() != 0);
     // Connections are accepted in their order, and the addresses of the ends mirror each other.
     for client in clients {
-        let (server, from) = N::accept(&listener).await.unwrap();
+        let (server, from) = listener.accept().await.unwrap();
         assert_eq!(from, client.local_addr().unwrap());
         assert_eq!(server.peer_addr().unwrap(), from);
         assert_eq!(client.peer_addr().unwrap(), server.local_addr().unwrap());
     }
     // A write waits until the peer reads, and bytes keep their order.
-    let (mut client, mut server) = pair::<N>().await;
-    let bytes = || (0..N::TOO_MANY as u32).map(|n| (n % 251) as u8);
+    let (mut client, mut server) = place.pair().await;
+    let bytes = move || (0..too_many).map(|n| (n % 251) as u8);
     let sent: Vec<u8> = bytes().collect();
     let writer = spawn(async move { client.write_all(&sent).await });
     sleep(100 * MS).await;
@@ -547,10 +509,11 @@ async fn check_addresses_and_order<N: Net>() {
 }
 
 /// Runs the script with this number, if there is one.
-async fn check<N: Net>(number: usize, settle: Settle) -> Option<Result<(), String>> {
+async fn check(place: Place, number: usize, settle: Settle) -> Option<Result<(), String>> {
     let (name, steps) = scripts().into_iter().nth(number)?;
-    let (client, server) = pair::<N>().await;
-    let mut script = Script::<N> {
+    let (client, server) = place.pair().await;
+    let mut script = Script {
+        place,
         settle,
         ends: BTreeMap::from([("c".to_string(), client), ("s".to_string(), server)]),
         listeners: BTreeMap::new(),
@@ -559,63 +522,99 @@ async fn check<N: Net>(number: usize, settle: Settle) -> Option<Result<(), Strin
         write_half: None,
         tasks: VecDeque::new(),
     };
-    // In virtual time as well.
-    let run = timeout(10 * SECOND, script.run(&steps)).await;
+    Some(in_time(&name, script.run(&steps)).await)
+}
+
+/// Adds the name of the script to its error. In virtual time as well, a script does not hang.
+pub(crate) async fn in_time(
+    name: &str,
+    script: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    let run = timeout(10 * SECOND, script).await;
     let checked = run.unwrap_or_else(|_| Err("it hangs".to_string()));
-    Some(checked.map_err(|what| format!("{name}: {what}")))
+    checked.map_err(|what| format!("{name}: {what}"))
+}
+
+/// Runs all scripts on the system's network.
+#[cfg(target_os = "linux")]
+pub(crate) async fn check_system(
+    check: impl AsyncFn(Place, usize, Settle) -> Option<Result<(), String>>,
+) {
+    let mut wrong = Vec::new();
+    for number in 0.. {
+        // On a busy machine a packet can be late: then with more time.
+        let mut checked = Ok(());
+        for settle in [2 * MS, 50 * MS, 500 * MS] {
+            match check(Place::System, number, settle).await {
+                Some(result) => checked = result,
+                None => return assert!(wrong.is_empty(), "{wrong:#?}"),
+            }
+            if checked.is_ok() {
+                break;
+            }
+        }
+        wrong.extend(checked.err());
+    }
+}
+
+/// Runs each script in a world of its own: on one host, or from one to another, whose link has a
+/// latency and a jitter.
+pub(crate) fn check_world(
+    latency: Option<Duration>,
+    check: impl AsyncFn(Place, usize, Settle) -> Option<Result<(), String>>,
+) {
+    let (mut wrong, mut is_over) = (Vec::new(), false);
+    for number in 0.. {
+        let result = RefCell::new(None);
+        testing::simulate(0..1, async |world: World| {
+            let server = world.host("server");
+            let (client, settle) = match latency {
+                Some(_) => (world.host("client"), 100 * MS),
+                None => (server.clone(), 2 * MS),
+            };
+            let latency = latency.unwrap_or_default();
+            world.set_default(Link::new().latency(latency).jitter(latency / 2));
+            let place = Place::World(client, server);
+            *result.borrow_mut() = check(place, number, settle).await;
+        });
+        match result.into_inner() {
+            Some(result) => wrong.extend(result.err()),
+            None => is_over = true,
+        }
+        if is_over {
+            return assert!(wrong.is_empty(), "{wrong:#?}");
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn the_system_behaves_as_the_table_says() {
     async_test(async || {
-        check_addresses_and_order::<System>().await;
-        let mut wrong = Vec::new();
-        for number in 0.. {
-            // On a busy machine a packet can be late: then with more time.
-            let mut checked = Ok(());
-            for settle in [2 * MS, 50 * MS, 500 * MS] {
-                match check::<System>(number, settle).await {
-                    Some(result) => checked = result,
-                    None => return assert!(wrong.is_empty(), "{wrong:#?}"),
-                }
-                if checked.is_ok() {
-                    break;
-                }
-            }
-            wrong.extend(checked.err());
-        }
+        check_addresses_and_order(&Place::System, 20_000_000).await;
+        check_system(check).await;
     });
 }
 
-/// Checks each row in a network of its own, whose packets take up to `latency` and `jitter`.
-fn check_memory(settle: Settle, latency: Duration, jitter: Duration) {
-    use soloist::testing::net::{Link, Network};
-
-    watchdog(move || {
-        let link = Link::new().latency(latency).jitter(jitter);
-        testing::block_on(async {
-            Network::current().set_default(link);
-            check_addresses_and_order::<Memory>().await;
+#[test]
+fn b117_a_simulated_host_behaves_as_the_table_says() {
+    watchdog(|| {
+        testing::simulate(0..1, async |world: World| {
+            let host = world.host("host");
+            check_addresses_and_order(&Place::World(host.clone(), host), 200_000).await;
         });
-        let check = |number| {
-            testing::block_on(async {
-                Network::current().set_default(link);
-                check::<Memory>(number, settle).await
-            })
-        };
-        let results = (0..).map_while(check);
-        let wrong: Vec<String> = results.filter_map(Result::err).collect();
-        assert!(wrong.is_empty(), "{wrong:#?}");
+        check_world(None, check);
     });
 }
 
 #[test]
-fn b117_the_network_in_memory_behaves_as_the_table_says() {
-    check_memory(2 * MS, Duration::ZERO, Duration::ZERO);
-}
-
-#[test]
-fn the_network_in_memory_behaves_as_the_table_says_with_latency() {
-    check_memory(100 * MS, 10 * MS, 5 * MS);
+fn simulated_hosts_behave_as_the_table_says_with_latency() {
+    watchdog(|| {
+        testing::simulate(0..1, async |world: World| {
+            world.set_default(Link::new().latency(10 * MS).jitter(5 * MS));
+            let (client, server) = (world.host("client"), world.host("server"));
+            check_addresses_and_order(&Place::World(client, server), 200_000).await;
+        });
+        check_world(Some(10 * MS), check);
+    });
 }

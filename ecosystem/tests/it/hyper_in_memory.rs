@@ -1,4 +1,4 @@
-//! hyper over the network in memory.
+//! hyper in a simulated world.
 
 use std::time::Duration;
 
@@ -6,14 +6,13 @@ use futures_lite::StreamExt;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
-use soloist::testing::net::{Link, Network, TcpListener, TcpStream};
+use soloist::net::{TcpListener, TcpStream};
+use soloist::spawn;
+use soloist::testing::{self, Link, World};
 use soloist::time::now;
-use soloist::{spawn, testing};
 use soloist_hyper::Io;
 
 use crate::support::watchdog;
-
-const ADDRESS: &str = "10.0.0.1:80";
 
 fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -21,13 +20,14 @@ fn millis(n: u64) -> Duration {
 
 /// A client and a server of hyper in one test.
 #[test]
-fn hyper_client_and_server_over_the_network_in_memory() {
+fn hyper_client_and_server_in_a_simulated_world() {
     watchdog(|| {
-        testing::block_on(async {
+        testing::simulate(0..1, async |world: World| {
             let link = Link::new().latency(millis(40)).partial(true);
-            Network::current().set_default(link.bandwidth(100_000));
-            let listener = TcpListener::bind(ADDRESS).await.unwrap();
-            spawn(async move {
+            world.set_default(link.bandwidth(100_000));
+            let (server, client) = (world.host("server"), world.host("client"));
+            let listener = server.spawn(TcpListener::bind("0.0.0.0:80")).await.unwrap();
+            let serve = async move {
                 let mut incoming = listener.incoming();
                 while let Some(stream) = incoming.next().await {
                     let service = hyper::service::service_fn(async |request: Request<Incoming>| {
@@ -42,10 +42,11 @@ fn hyper_client_and_server_over_the_network_in_memory() {
                     })
                     .detach();
                 }
-            })
-            .detach();
+            };
+            server.spawn(serve).detach();
             let start = now();
-            let stream = Io::new(TcpStream::connect(ADDRESS).await.unwrap());
+            let connect = client.spawn(TcpStream::connect("server:80"));
+            let stream = Io::new(connect.await.unwrap());
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(stream).await.unwrap();
             spawn(connection).detach();

@@ -1,0 +1,208 @@
+//! The faults of a simulated network: which happen, and to which message.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::sync::{Mutex, lock};
+use crate::testing::schedule::Random;
+
+/// What can happen to a message.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum FaultKind {
+    Jitter,
+    Loss,
+    Duplicate,
+    Reorder,
+    Reset,
+    PartialRead,
+    PartialWrite,
+}
+
+use FaultKind::*;
+
+/// The kinds with the names that they have in `SOLOIST_FAULTS`.
+const KINDS: [(FaultKind, &str); 7] = [
+    (Jitter, "jitter"),
+    (Loss, "loss"),
+    (Duplicate, "duplicate"),
+    (Reorder, "reorder"),
+    (Reset, "reset"),
+    (PartialRead, "partial-read"),
+    (PartialWrite, "partial-write"),
+];
+
+/// Where a fault can happen. Two decisions of one kind in a run have different places.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Place {
+    pub(crate) from: IpAddr,
+    pub(crate) to: IpAddr,
+    /// The number of the connection between the two hosts, from 1 on. 0 for datagrams.
+    pub(crate) connection: u64,
+    /// The number of the message from `from` to `to`.
+    pub(crate) message: u64,
+}
+
+/// A fault that has happened. Its text is `kind/from/to/connection/message`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Fault {
+    pub(crate) kind: FaultKind,
+    pub(crate) place: Place,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place {
+            from,
+            to,
+            connection,
+            message,
+        } = self.place;
+        let kind = KINDS.iter().find(|(kind, _)| *kind == self.kind);
+        let kind = kind.map_or("", |(_, name)| name);
+        write!(f, "{kind}/{from}/{to}/{connection}/{message}")
+    }
+}
+
+/// The faults that may happen, each with the number of times that its amount is halved.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Allowed(pub(crate) Vec<(Fault, u32)>);
+
+impl Allowed {
+    /// Parses what [`Display`](fmt::Display) has written.
+    pub(crate) fn parse(text: &str) -> Option<Allowed> {
+        let items = text.split(',').filter(|item| !item.is_empty());
+        items.map(parse_fault).collect::<Option<_>>().map(Allowed)
+    }
+}
+
+fn parse_fault(text: &str) -> Option<(Fault, u32)> {
+    let mut parts = text.split('/');
+    let name = parts.next()?;
+    let (kind, _) = KINDS.iter().find(|(_, known)| *known == name)?;
+    let place = Place {
+        from: parts.next()?.parse().ok()?,
+        to: parts.next()?.parse().ok()?,
+        connection: parts.next()?.parse().ok()?,
+        message: parts.next()?.parse().ok()?,
+    };
+    let halvings = parts.next().map_or(Some(0), |part| part.parse().ok())?;
+    parts
+        .next()
+        .is_none()
+        .then_some((Fault { kind: *kind, place }, halvings))
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (fault, halvings)) in self.0.iter().enumerate() {
+            let separator = if index > 0 { "," } else { "" };
+            write!(f, "{separator}{fault}")?;
+            if *halvings > 0 {
+                write!(f, "/{halvings}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decides which faults happen, and records them.
+///
+/// Each decision is a hash of the seed, the kind and the place. So a fault that is not allowed
+/// leaves the others as they were.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    seed: u64,
+    /// `None` if all faults are allowed.
+    allowed: Option<HashMap<Fault, u32>>,
+    happened: Mutex<Vec<Fault>>,
+}
+
+impl Faults {
+    /// Allows only these faults, or all of them.
+    pub(crate) fn new(seed: u64, allowed: Option<&Allowed>) -> Faults {
+        Faults {
+            seed,
+            allowed: allowed.map(|allowed| allowed.0.iter().copied().collect()),
+            happened: Mutex::default(),
+        }
+    }
+
+    /// Returns whether a fault happens, and records it if it does.
+    pub(crate) fn happens(&self, kind: FaultKind, place: Place, probability: f64) -> bool {
+        let fault = Fault { kind, place };
+        // The upper 53 bits: a number from 0 to 1, without 1.
+        let number = (self.hash(fault) >> 11) as f64 / (1_u64 << 53) as f64;
+        let happens = number < probability && self.halvings(fault).is_some();
+        if happens {
+            lock(&self.happened).push(fault);
+        }
+        happens
+    }
+
+    /// Returns a number from 0 to `most`: the nanoseconds of a [`Jitter`], or the bytes of a
+    /// [`PartialRead`] or [`PartialWrite`]. If the fault is not allowed, this is 0 for a jitter, and
+    /// `most` for the others.
+    pub(crate) fn amount(&self, kind: FaultKind, place: Place, most: u64) -> u64 {
+        let fault = Fault { kind, place };
+        let without = if kind == Jitter { 0 } else { most };
+        let Some(halvings) = self.halvings(fault) else {
+            return without;
+        };
+        // The upper half of the product: as uniform as 64 bits allow.
+        let limit = u128::from(most) + 1;
+        let amount = ((u128::from(self.hash(fault)) * limit) >> 64) as u64;
+        let amount = if kind == Jitter {
+            amount.checked_shr(halvings).unwrap_or(0)
+        } else {
+            amount
+        };
+        if amount != without {
+            lock(&self.happened).push(fault);
+        }
+        amount
+    }
+
+    /// Returns the faults that have happened so far, in order.
+    pub(crate) fn happened(&self) -> Allowed {
+        let mut faults = Allowed::default();
+        let mut known = std::collections::HashSet::new();
+        for fault in &*lock(&self.happened) {
+            if known.insert(*fault) {
+                faults.0.push((*fault, self.halvings(*fault).unwrap_or(0)));
+            }
+        }
+        faults
+    }
+
+    /// Returns how often the amount of a fault is halved, or `None` if it is not allowed.
+    fn halvings(&self, fault: Fault) -> Option<u32> {
+        match &self.allowed {
+            None => Some(0),
+            Some(allowed) => allowed.get(&fault).copied(),
+        }
+    }
+
+    fn hash(&self, fault: Fault) -> u64 {
+        let Place {
+            from,
+            to,
+            connection,
+            message,
+        } = fault.place;
+        let parts = [fault.kind as u64, number(from), number(to), connection];
+        let mut hash = Random::new(self.seed).next();
+        for part in parts.into_iter().chain([message]) {
+            hash = Random::new(hash ^ part).next();
+        }
+        hash
+    }
+}
+
+fn number(address: IpAddr) -> u64 {
+    let address = match address {
+        IpAddr::V4(address) => return address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    (address >> 64) as u64 ^ address as u64
+}

@@ -1,0 +1,307 @@
+//! The sockets of the network, each with what has arrived for it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::executor::ProcessId;
+
+/// The key of a socket in its slab, and its number, which is never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct SocketId {
+    pub(super) key: usize,
+    pub(super) number: u64,
+}
+
+/// What Linux keeps beside each datagram that waits in a socket.
+pub(super) const OVERHEAD: usize = 256;
+
+pub(super) struct Listener {
+    pub(super) owner: ProcessId,
+    pub(super) address: SocketAddr,
+    pub(super) only_v6: bool,
+    /// How many connections may wait to be accepted.
+    pub(super) room: usize,
+    pub(super) ttl: u32,
+    pub(super) waiting: VecDeque<SocketId>,
+    pub(super) accepters: Vec<Waker>,
+    /// Its process is over.
+    pub(super) is_dead: bool,
+}
+
+pub(super) struct Connection {
+    pub(super) id: SocketId,
+    /// Its number among those of the two hosts.
+    pub(super) ordinal: u64,
+    /// How often the request was repeated.
+    pub(super) repeats: u32,
+    /// That of the client, and that of the server.
+    pub(super) ends: [End; 2],
+    /// What each end has sent.
+    pub(super) pipes: [Pipe; 2],
+}
+
+#[derive(Default)]
+pub(super) struct Pipe {
+    pub(super) on_the_way: VecDeque<(Instant, Segment)>,
+    pub(super) arrived: VecDeque<u8>,
+    /// How many bytes are in the two.
+    pub(super) bytes: usize,
+    /// The end of the stream has arrived.
+    pub(super) ended: bool,
+    /// When the last segment arrives.
+    pub(super) last: Option<Instant>,
+    /// Since when nothing arrives.
+    pub(super) stuck: Option<Instant>,
+    pub(super) readers: Vec<Waker>,
+    pub(super) writers: Vec<Waker>,
+}
+
+pub(super) enum Segment {
+    Accepted,
+    Bytes(Vec<u8>),
+    End,
+    Reset,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Unconnected,
+    Connecting,
+    Connected,
+}
+
+pub(super) struct End {
+    pub(super) owner: ProcessId,
+    pub(super) host: usize,
+    pub(super) address: SocketAddr,
+    pub(super) phase: Phase,
+    pub(super) reset: bool,
+    /// What the next operation returns.
+    pub(super) error: Option<io::ErrorKind>,
+    pub(super) reads_no_more: bool,
+    pub(super) writes_no_more: bool,
+    /// Its handles have been dropped.
+    pub(super) gone: bool,
+    /// Its host has lost power: it answers whatever arrives with a reset.
+    pub(super) forgotten: bool,
+    /// How many segments it has sent, and how often it was read from and written to.
+    pub(super) sent: u64,
+    pub(super) reads: u64,
+    pub(super) writes: u64,
+    pub(super) nodelay: bool,
+    pub(super) ttl: u32,
+    pub(super) linger: Option<Duration>,
+    pub(super) keepalive: Option<Duration>,
+}
+
+impl End {
+    pub(super) fn new(owner: ProcessId, host: usize, address: SocketAddr) -> End {
+        End {
+            owner,
+            host,
+            address,
+            phase: Phase::Unconnected,
+            reset: false,
+            error: None,
+            reads_no_more: false,
+            writes_no_more: false,
+            gone: false,
+            forgotten: false,
+            sent: 0,
+            reads: 0,
+            writes: 0,
+            nodelay: false,
+            ttl: 64,
+            linger: None,
+            keepalive: None,
+        }
+    }
+
+    pub(super) fn takes_nothing(&self) -> bool {
+        self.gone || (self.reads_no_more && self.writes_no_more)
+    }
+}
+
+impl Connection {
+    /// Whether the connection is gone for an end: it was reset, or both directions have ended.
+    pub(super) fn is_closed(&self, end: usize) -> bool {
+        self.ends[end].reset || self.pipes.iter().all(|pipe| pipe.ended)
+    }
+
+    pub(super) fn local_addr(&self, end: usize) -> SocketAddr {
+        self.ends[end].address
+    }
+
+    pub(super) fn peer(&self, end: usize) -> SocketAddr {
+        as_seen_by(self.ends[end].address, self.ends[1 - end].address)
+    }
+
+    pub(super) fn peer_addr(&self, end: usize) -> io::Result<SocketAddr> {
+        if self.ends[end].phase != Phase::Connected || self.is_closed(end) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        Ok(self.peer(end))
+    }
+
+    pub(super) fn take_error(&mut self, end: usize) -> Option<io::Error> {
+        self.ends[end].error.take().map(io::Error::from)
+    }
+
+    pub(super) fn can_read(&self, end: usize) -> bool {
+        let (side, pipe) = (&self.ends[end], &self.pipes[1 - end]);
+        match side.phase {
+            Phase::Connecting => side.reset,
+            Phase::Unconnected => true,
+            Phase::Connected => {
+                let has_something = !pipe.arrived.is_empty() || pipe.ended;
+                has_something || side.error.is_some() || side.reset || side.reads_no_more
+            }
+        }
+    }
+
+    pub(super) fn can_write(&self, end: usize, window: usize) -> bool {
+        let side = &self.ends[end];
+        match side.phase {
+            Phase::Connecting => side.reset,
+            Phase::Unconnected => true,
+            Phase::Connected => {
+                let is_over = side.error.is_some() || side.reset || side.writes_no_more;
+                is_over || self.pipes[end].bytes < window
+            }
+        }
+    }
+
+    /// The wakers of what waits to read or to write at an end.
+    pub(super) fn waiters(&mut self, end: usize, reads: bool) -> &mut Vec<Waker> {
+        match reads {
+            true => &mut self.pipes[1 - end].readers,
+            false => &mut self.pipes[end].writers,
+        }
+    }
+
+    pub(super) fn wake_end(&mut self, end: usize, woken: &mut Vec<Waker>) {
+        woken.append(self.waiters(end, true));
+        woken.append(self.waiters(end, false));
+    }
+
+    /// The other side has reset the connection, or the network has given it up.
+    pub(super) fn reset(&mut self, end: usize, error: io::ErrorKind, woken: &mut Vec<Waker>) {
+        if self.is_closed(end) {
+            return;
+        }
+        let side = &mut self.ends[end];
+        side.reset = true;
+        side.error = Some(match error {
+            io::ErrorKind::ConnectionReset if side.phase == Phase::Connecting => {
+                io::ErrorKind::ConnectionRefused
+            }
+            // Linux reports a broken pipe if the peer had ended its stream before the reset.
+            io::ErrorKind::ConnectionReset if self.pipes[1 - end].ended => {
+                io::ErrorKind::BrokenPipe
+            }
+            error => error,
+        });
+        self.wake_end(end, woken);
+    }
+}
+
+impl Listener {
+    pub(super) fn can_accept(&self) -> bool {
+        self.is_dead || !self.waiting.is_empty()
+    }
+}
+
+pub(super) struct Udp {
+    pub(super) id: SocketId,
+    pub(super) owner: ProcessId,
+    pub(super) host: usize,
+    pub(super) local: SocketAddr,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) waiting: VecDeque<(SocketAddr, Vec<u8>)>,
+    pub(super) bytes: usize,
+    pub(super) error: Option<io::ErrorKind>,
+    pub(super) broadcast: bool,
+    pub(super) ttl: u32,
+    pub(super) multicast_loop_v4: bool,
+    pub(super) multicast_ttl_v4: u32,
+    pub(super) readers: Vec<Waker>,
+    pub(super) is_dead: bool,
+}
+
+/// A datagram under way. Compared only to order what happens at the same time, by a number.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Clone)]
+pub(super) struct Datagram {
+    pub(super) sender: SocketId,
+    pub(super) hosts: (usize, usize),
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Udp {
+    pub(super) fn take_error(&mut self) -> Option<io::Error> {
+        self.error.take().map(io::Error::from)
+    }
+
+    pub(super) fn can_receive(&self) -> bool {
+        !self.waiting.is_empty() || self.error.is_some() || self.is_dead
+    }
+
+    /// Takes the next datagram, or copies it if `peek`. What does not fit in the buffer is lost.
+    pub(super) fn receive(
+        &mut self,
+        buf: &mut [u8],
+        peek: bool,
+    ) -> io::Result<(usize, SocketAddr)> {
+        if let Some(error) = self.take_error() {
+            return Err(error);
+        }
+        let Some((from, bytes)) = self.waiting.front() else {
+            return Err(match self.is_dead {
+                true => io::ErrorKind::ConnectionAborted.into(),
+                false => io::ErrorKind::WouldBlock.into(),
+            });
+        };
+        let (from, count) = (as_seen_by(self.local, *from), bytes.len().min(buf.len()));
+        buf[..count].copy_from_slice(&bytes[..count]);
+        if !peek {
+            self.bytes -= bytes.len() + OVERHEAD;
+            self.waiting.pop_front();
+        }
+        Ok((count, from))
+    }
+}
+
+/// Whether a socket at `address` receives what is sent to `ip` of its host.
+pub(super) fn receives(address: SocketAddr, only_v6: bool, ip: IpAddr) -> bool {
+    match address.ip() {
+        own if !own.is_unspecified() => own.to_canonical() == ip.to_canonical(),
+        IpAddr::V4(_) => ip.to_canonical().is_ipv4(),
+        IpAddr::V6(_) => ip.is_ipv6() || !only_v6,
+    }
+}
+
+/// Whether two sockets exclude each other.
+pub(super) fn collide(
+    (one, v6): (SocketAddr, bool),
+    (other, other_v6): (SocketAddr, bool),
+) -> bool {
+    receives(one, v6, other.ip()) || receives(other, other_v6, one.ip())
+}
+
+/// An address as a socket for IPv6 shows it, which also has connections of IPv4.
+pub(super) fn as_seen_by(local: SocketAddr, address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if local.is_ipv6() => {
+            SocketAddr::new(ip.to_ipv6_mapped().into(), address.port())
+        }
+        _ => address,
+    }
+}
+
+pub(super) fn address_in_use() -> io::Error {
+    io::Error::new(io::ErrorKind::AddrInUse, "Address already in use")
+}

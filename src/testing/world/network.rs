@@ -1,0 +1,122 @@
+//! The network of a world: its state, and the timer for what happens next.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+use super::state::{Later, State};
+use crate::executor::{self, Executor};
+use crate::panics::Panics;
+use crate::sync::{Mutex, lock};
+use crate::task_cell::{Message, Remote};
+use crate::testing::faults::Faults;
+use crate::testing::transcript::Transcript;
+
+/// A network. Sockets refer to it from any thread.
+pub(super) struct Network {
+    /// The executor of the world, which has the clock.
+    remote: Remote,
+    state: Mutex<State>,
+}
+
+impl Network {
+    pub(super) fn new(
+        executor: &Executor,
+        faults: Arc<Faults>,
+        transcript: Arc<Transcript>,
+    ) -> Arc<Network> {
+        let now = executor.now();
+        Arc::new(Network {
+            remote: executor.remote(),
+            state: Mutex::new(State::new(now, faults, transcript)),
+        })
+    }
+
+    /// Calls `f` with the state, after everything that is due has happened. What `f` causes at once
+    /// has happened afterwards.
+    pub(super) fn with<R>(self: &Arc<Self>, f: impl FnOnce(&mut State) -> R) -> R {
+        let executor = executor::try_current();
+        let executor = executor.filter(|executor| executor.remote().id() == self.remote.id());
+        let (result, woken) = {
+            let mut state = lock(&self.state);
+            if let Some(executor) = &executor {
+                state.now = executor.now();
+            }
+            state.catch_up();
+            let result = f(&mut state);
+            state.catch_up();
+            self.set_timer(executor.as_deref(), &mut state);
+            (result, std::mem::take(&mut state.woken))
+        };
+        wake_all(woken);
+        result
+    }
+
+    /// Sets the timer of the executor to the time at which something happens next.
+    fn set_timer(self: &Arc<Self>, executor: Option<&Executor>, state: &mut State) {
+        let next = state.later.peek().map(|Reverse((at, ..))| *at);
+        if next == state.timer.map(|(at, _)| at) {
+            return;
+        }
+        let Some(executor) = executor else {
+            // Only the executor's own thread can set its timers.
+            let network = self.clone();
+            let call = move || network.with(|_| ());
+            return self.remote.send(Message::Call(Box::new(call)));
+        };
+        let key = state.timer.take().map(|(_, key)| key);
+        let Some(next) = next else {
+            return key.into_iter().for_each(|key| executor.remove_timer(key));
+        };
+        let reset = key.and_then(|key| executor.reset_timer(key, next));
+        // The waker is our own, so no user code runs here.
+        let key = reset.unwrap_or_else(|| {
+            let waker = Waker::from(self.clone());
+            executor.add_timer(next, 0, &waker)
+        });
+        state.timer = Some((next, key));
+    }
+}
+
+impl Wake for Network {
+    fn wake(self: Arc<Self>) {
+        self.with(|_| ());
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Network").field(&self.remote).finish()
+    }
+}
+
+impl State {
+    fn catch_up(&mut self) {
+        while let Some(Reverse((at, ..))) = self.later.peek() {
+            if *at > self.now {
+                return;
+            }
+            let Some(Reverse((_, _, what))) = self.later.pop() else {
+                return;
+            };
+            match what {
+                Later::Request(id) => self.request_arrives(id),
+                Later::Repeat(id) => self.repeat_request(id),
+                Later::Segment(id, from) => self.segments_arrive(id, from),
+                Later::GiveUp(id, from) => self.give_up(id, from),
+                Later::Datagram(datagram) => self.datagram_arrives(datagram),
+                Later::Unreachable(id) => self.datagram_is_refused(id),
+            }
+        }
+    }
+}
+
+/// A panic of a waker does not keep the others from being woken.
+fn wake_all(wakers: Vec<Waker>) {
+    let mut panics = Panics::default();
+    for waker in wakers {
+        panics.catch(|| waker.wake());
+    }
+    panics.resume();
+}

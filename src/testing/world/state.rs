@@ -1,0 +1,324 @@
+//! The state of a network: its hosts, the links between them, and what is under way.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::endpoints::{Connection, Datagram, Listener, SocketId, Udp};
+use super::links::Link;
+use crate::executor::ProcessId;
+use crate::executor::timers::{TimerKey, saturating_add};
+use crate::testing::faults::{FaultKind, Faults, Place};
+use crate::testing::transcript::{Event, Transcript};
+
+pub(super) struct State {
+    pub(super) faults: Arc<Faults>,
+    transcript: Arc<Transcript>,
+    start: Instant,
+    pub(super) now: Instant,
+    pub(super) hosts: Vec<HostState>,
+    by_name: HashMap<String, usize>,
+    by_address: HashMap<IpAddr, usize>,
+    default: Link,
+    lines: HashMap<(usize, usize), Line>,
+    /// What happens later, with a number that keeps the order of what happens at the same time.
+    pub(super) later: BinaryHeap<Reverse<(Instant, u64, Later)>>,
+    scheduled: u64,
+    pub(super) timer: Option<(Instant, TimerKey)>,
+    pub(super) connections: Slab<Connection>,
+    pub(super) listeners: Slab<Listener>,
+    pub(super) udp: Slab<Udp>,
+    /// The next number of a socket.
+    number: u64,
+    /// To be woken when the lock is released.
+    pub(super) woken: Vec<Waker>,
+}
+
+pub(super) struct HostState {
+    name: String,
+    pub(super) address: IpAddr,
+    pub(super) is_off: bool,
+    next_port: u16,
+    /// The keys of the listeners and UDP sockets at each port.
+    pub(super) listeners: HashMap<u16, Vec<usize>>,
+    pub(super) udp: HashMap<u16, Vec<usize>>,
+}
+
+/// One direction of a link.
+#[derive(Default)]
+struct Line {
+    link: Option<Link>,
+    is_cut: bool,
+    /// When the last message has left, if the bandwidth is limited.
+    busy_until: Option<Instant>,
+    datagrams: u64,
+    /// Only in one of the directions.
+    connections: u64,
+}
+
+/// Something that happens later. Sockets that are gone by then are told apart by their number.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Later {
+    /// A request to connect arrives.
+    Request(SocketId),
+    /// A request to connect has had no answer.
+    Repeat(SocketId),
+    /// The first segment that one end of a connection has sent arrives.
+    Segment(SocketId, usize),
+    /// Segments of one end have not arrived for a long time.
+    GiveUp(SocketId, usize),
+    Datagram(Datagram),
+    /// A datagram has found no socket.
+    Unreachable(SocketId),
+}
+
+/// The first port of those that are chosen by the network.
+const FIRST_PORT: u16 = 49152;
+
+impl State {
+    pub(super) fn new(now: Instant, faults: Arc<Faults>, transcript: Arc<Transcript>) -> State {
+        State {
+            faults,
+            transcript,
+            start: now,
+            now,
+            hosts: Vec::new(),
+            by_name: HashMap::new(),
+            by_address: HashMap::new(),
+            default: Link::new(),
+            lines: HashMap::new(),
+            later: BinaryHeap::new(),
+            scheduled: 0,
+            timer: None,
+            connections: Slab::new(),
+            listeners: Slab::new(),
+            udp: Slab::new(),
+            number: 0,
+            woken: Vec::new(),
+        }
+    }
+
+    pub(super) fn schedule(&mut self, at: Instant, what: Later) {
+        self.scheduled += 1;
+        self.later.push(Reverse((at, self.scheduled, what)));
+    }
+
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    pub(super) fn record(&self, kind: &'static str, from: SocketAddr, to: SocketAddr, len: usize) {
+        let time = self.now.saturating_duration_since(self.start);
+        let event = Event {
+            kind,
+            from,
+            to,
+            len,
+        };
+        self.transcript.record(time, event);
+    }
+
+    /// Records something about two hosts, or about one.
+    pub(super) fn record_hosts(&self, kind: &'static str, from: usize, to: usize) {
+        let [from, to] = [from, to].map(|host| SocketAddr::new(self.hosts[host].address, 0));
+        self.record(kind, from, to, 0);
+    }
+
+    // ---- Hosts ---------------------------------------------------------------------------
+
+    /// The host with this name, if there is one.
+    pub(super) fn find_host(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn add_host(&mut self, name: &str) {
+        let index = self.hosts.len();
+        // 10.0.0.1 and so on.
+        let number = u32::try_from(index + 1).expect("fewer hosts than addresses");
+        let address = IpAddr::V4(Ipv4Addr::from_bits((10 << 24) + number));
+        self.hosts.push(HostState {
+            name: name.to_string(),
+            address,
+            is_off: false,
+            next_port: FIRST_PORT,
+            listeners: HashMap::new(),
+            udp: HashMap::new(),
+        });
+        self.by_name.insert(name.to_string(), index);
+        self.by_address.insert(address, index);
+        self.transcript.set_name(address, name);
+    }
+
+    pub(super) fn name(&self, host: usize) -> &str {
+        &self.hosts[host].name
+    }
+
+    /// What a name stands for on a host.
+    pub(super) fn look_up(&self, name: &str) -> Option<IpAddr> {
+        match self.by_name.get(name) {
+            Some(host) => Some(self.hosts[*host].address),
+            None if name == "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+            None => None,
+        }
+    }
+
+    /// The host that an address leads to from a host. `None` if no host has it.
+    pub(super) fn route(&self, from: usize, to: IpAddr) -> Option<usize> {
+        let to = to.to_canonical();
+        if to.is_loopback() || to.is_unspecified() {
+            return Some(from);
+        }
+        self.by_address.get(&to).copied()
+    }
+
+    /// The address with which a host reaches another.
+    pub(super) fn source(&self, from: usize, to: IpAddr) -> IpAddr {
+        match to.to_canonical() {
+            IpAddr::V4(to) if to.is_loopback() || to.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            IpAddr::V4(_) => self.hosts[from].address,
+        }
+    }
+
+    /// Checks that a socket of the host can be bound to an address.
+    pub(super) fn check_local(&self, host: usize, ip: IpAddr) -> io::Result<()> {
+        let ip = ip.to_canonical();
+        if ip.is_loopback() || ip.is_unspecified() || ip == self.hosts[host].address {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::AddrNotAvailable,
+            format!("the host `{}` does not have this address", self.name(host)),
+        ))
+    }
+
+    /// A port that nothing listens on and no UDP socket has.
+    pub(super) fn free_port(&mut self, host: usize) -> u16 {
+        let host = &mut self.hosts[host];
+        loop {
+            let port = host.next_port;
+            host.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
+            if !host.listeners.contains_key(&port) && !host.udp.contains_key(&port) {
+                return port;
+            }
+        }
+    }
+
+    /// Closes the sockets of a process that is over. `silently`: the other sides do not notice.
+    pub(super) fn end_process(&mut self, process: ProcessId, silently: bool) {
+        let Some(host) = process.host() else { return };
+        self.record_hosts(if silently { "power off" } else { "crash" }, host, host);
+        self.hosts[host].is_off |= silently;
+        self.hosts[host].listeners.clear();
+        self.hosts[host].udp.clear();
+        self.end_udp(process);
+        self.end_tcp(process, silently);
+    }
+
+    /// A host that was off is on again.
+    pub(super) fn power_on(&mut self, host: usize) {
+        if std::mem::take(&mut self.hosts[host].is_off) {
+            self.record_hosts("power on", host, host);
+            self.resend_held();
+        }
+    }
+
+    // ---- Links ---------------------------------------------------------------------------
+
+    fn line(&mut self, from: usize, to: usize) -> &mut Line {
+        self.lines.entry((from, to)).or_default()
+    }
+
+    pub(super) fn set_default(&mut self, link: Link) {
+        self.default = link;
+    }
+
+    pub(super) fn set_link(&mut self, one: usize, other: usize, link: Link) {
+        self.line(one, other).link = Some(link);
+        self.line(other, one).link = Some(link);
+    }
+
+    /// A host reaches itself without faults.
+    pub(super) fn link(&self, from: usize, to: usize) -> Link {
+        if from == to {
+            return Link::new();
+        }
+        let line = self.lines.get(&(from, to));
+        line.and_then(|line| line.link).unwrap_or(self.default)
+    }
+
+    pub(super) fn cut(&mut self, from: usize, to: usize) {
+        self.line(from, to).is_cut = true;
+    }
+
+    pub(super) fn heal(&mut self, one: usize, other: usize) {
+        self.line(one, other).is_cut = false;
+        self.line(other, one).is_cut = false;
+        self.record_hosts("heal", one, other);
+        self.resend_held();
+    }
+
+    /// Whether nothing gets from one host to another.
+    pub(super) fn is_blocked(&self, from: usize, to: usize) -> bool {
+        self.hosts[from].is_off
+            || self.hosts[to].is_off
+            || self.lines.get(&(from, to)).is_some_and(|line| line.is_cut)
+    }
+
+    /// The number of a new connection between two hosts.
+    pub(super) fn number_connection(&mut self, one: usize, other: usize) -> u64 {
+        let line = self.line(one.min(other), one.max(other));
+        line.connections += 1;
+        line.connections
+    }
+
+    /// The place of a new datagram.
+    pub(super) fn datagram_place(&mut self, from: usize, to: usize) -> Place {
+        let line = self.line(from, to);
+        line.datagrams += 1;
+        let message = line.datagrams;
+        self.place(from, to, 0, message)
+    }
+
+    pub(super) fn place(&self, from: usize, to: usize, connection: u64, message: u64) -> Place {
+        Place {
+            from: self.hosts[from].address,
+            to: self.hosts[to].address,
+            connection,
+            message,
+        }
+    }
+
+    /// When a message of so many bytes arrives that is sent now, if it is not lost.
+    pub(super) fn arrival(&mut self, from: usize, to: usize, size: usize, place: Place) -> Instant {
+        let link = self.link(from, to);
+        let mut sent = self.now;
+        if link.bandwidth > 0 {
+            let nanos = size as u128 * 1_000_000_000 / u128::from(link.bandwidth);
+            let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+            let line = self.line(from, to);
+            let free = line.busy_until.map_or(sent, |until| until.max(sent));
+            sent = saturating_add(free, takes);
+            line.busy_until = Some(sent);
+        }
+        let mut takes = link.latency;
+        if !link.jitter.is_zero() {
+            let most = u64::try_from(link.jitter.as_nanos()).unwrap_or(u64::MAX);
+            let jitter = self.faults.amount(FaultKind::Jitter, place, most);
+            takes += Duration::from_nanos(jitter);
+        }
+        saturating_add(sent, takes)
+    }
+
+    pub(super) fn is_lost(&self, from: usize, to: usize, place: Place) -> bool {
+        let loss = self.link(from, to).loss;
+        loss > 0.0 && self.faults.happens(FaultKind::Loss, place, loss)
+    }
+}
