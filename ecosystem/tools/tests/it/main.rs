@@ -9,6 +9,8 @@ mod servers;
 
 mod links;
 mod proxy;
+mod statsd;
+mod supervisor;
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{ChildStdout, Command, Stdio};
