@@ -7,6 +7,9 @@ pub mod coming_from_asyncio {}
 #[doc = include_str!("../docs/a-wake-up.md")]
 pub mod a_wake_up {}
 
+#[doc = include_str!("../docs/select.md")]
+pub mod select {}
+
 #[cfg(feature = "testing")]
 #[doc = include_str!("../docs/testing.md")]
 pub mod testing {}

@@ -1,6 +1,7 @@
 //! What the engine reports while it runs: tasks that are spawned, polled and woken, the causes
 //! of wakes, and what tasks wait for. With the feature `trace`, `hooks/ring.rs` records it.
-//! Without the feature, the same functions are empty (`hooks/off.rs`).
+//! Without the feature, the same functions are empty (`hooks/off.rs`). The feature `tracing` has a
+//! hook of its own: `hooks/span.rs`.
 //!
 //! All state is per thread, as a runtime is: no locks, no atomics. No user code runs in here.
 
@@ -11,6 +12,7 @@ mod event;
 mod off;
 #[cfg(feature = "trace")]
 mod ring;
+mod span;
 pub(crate) mod watch;
 
 use std::fmt;
@@ -23,8 +25,10 @@ pub use self::event::{Cause, Event, EventKind, Outcome};
 pub(crate) use self::off::*;
 #[cfg(feature = "trace")]
 pub(crate) use self::ring::*;
+pub(crate) use self::span::in_span;
 
-/// The number of a task. Each runtime counts its tasks from 1.
+/// The number of a task. Each runtime counts its tasks from 1. Tasks that are spawned through a
+/// [`Handle`](crate::Handle) have numbers of their own, which are printed as `r1`, `r2` and so on.
 ///
 /// # Examples
 ///
@@ -34,18 +38,39 @@ pub(crate) use self::ring::*;
 ///     assert!(a.id() < b.id());
 /// });
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(u64);
 
 impl TaskId {
-    pub(crate) fn new(number: u64) -> TaskId {
+    /// Set in the number of a task that a handle has spawned. The handle chooses it, on any thread,
+    /// before the runtime learns of the task.
+    const REMOTE: u64 = 1 << 63;
+
+    pub(crate) const fn new(number: u64) -> TaskId {
         TaskId(number)
+    }
+
+    pub(crate) fn remote(number: u64) -> TaskId {
+        TaskId(number | TaskId::REMOTE)
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
     }
 }
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        if self.0 & TaskId::REMOTE != 0 {
+            f.write_str("r")?;
+        }
+        (self.0 & !TaskId::REMOTE).fmt(f)
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskId({self})")
     }
 }
 
@@ -120,7 +145,7 @@ pub enum WaitReason {
     },
     /// The end of another task.
     Task(TaskRef),
-    /// The end of any task of a `TaskGroup`.
+    /// The end of a task of a `TaskGroup`, `JoinSet` or `TaskTracker`.
     Group,
     /// The result of a `RemoteTask`.
     RemoteTask,

@@ -11,7 +11,7 @@
 mod block_on;
 mod copy;
 #[cfg(unix)]
-mod stdin;
+mod stdio;
 
 use std::fmt;
 use std::io;
@@ -22,9 +22,9 @@ pub use futures_lite::io::*;
 // An explicit import takes precedence over the glob. The `BlockOn` of futures-lite would hang
 // inside a task.
 pub use self::block_on::BlockOn;
-pub use self::copy::copy_bidirectional;
+pub use self::copy::{CopyBidirectional, copy_bidirectional};
 #[cfg(unix)]
-pub use self::stdin::{Stdin, stdin};
+pub use self::stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};
 use crate::reactor::{AsRaw, Direction};
 use crate::socket::{Socket, set_nonblocking};
 

@@ -25,6 +25,7 @@
 //! [when one thread is not enough]: guide::when_one_thread_is_not_enough
 //! [come from Python's asyncio]: guide::coming_from_asyncio
 //! [a wake-up]: guide::a_wake_up
+//! [`select!`]: guide::select
 //! [docs/benchmarks.md]: https://docs.rs/crate/soloist/latest/source/docs/benchmarks.md
 //! [docs/reliability.md]: https://docs.rs/crate/soloist/latest/source/docs/reliability.md
 //! [docs/api.txt]: https://docs.rs/crate/soloist/latest/source/docs/api.txt

@@ -817,8 +817,9 @@ impl Builder {
     /// The warning names the task, and where it was spawned. It also warns about turns in which
     /// many short polls take that long together.
     ///
-    /// With the feature `log`, the warnings go to the [`log`](https://docs.rs/log) crate, and
-    /// otherwise to standard error. Measuring reads the clock twice per poll. (The debug mode of
+    /// With the feature `log`, the warnings go to the [`log`](https://docs.rs/log) crate. With the
+    /// feature `tracing`, they are events of the [`tracing`](https://docs.rs/tracing) crate. Without
+    /// both, they go to standard error. Measuring reads the clock twice per poll. (The debug mode of
     /// asyncio warns from 100 ms on.)
     ///
     /// # Examples

@@ -10,10 +10,19 @@ pub(crate) fn write(text: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
 
-/// Sends a warning to the logger (feature `log`), or to standard error.
+/// Sends a warning to the logger (feature `log`), to the subscriber (feature `tracing`), or else to
+/// standard error.
 pub(crate) fn warn(what: fmt::Arguments<'_>) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "soloist", "{what}");
     #[cfg(feature = "log")]
     log::warn!(target: "soloist", "{what}");
-    #[cfg(not(feature = "log"))]
+    #[cfg(not(any(feature = "log", feature = "tracing")))]
     write(format_args!("soloist: {what}\n"));
+}
+
+/// The stream, for its descriptor.
+#[cfg(unix)]
+pub(crate) fn stream() -> io::Stderr {
+    io::stderr()
 }

@@ -10,7 +10,7 @@
 //! |---|---|---|---|
 //! | dropping the [`Task`] | at once; at the end of its poll if it is running | its own | none |
 //! | [`cancel().await`](Task::cancel) | the same | its own | completes after the drop, with the output if the task had finished |
-//! | [`AbortHandle::abort`] | in the next turn of the runtime | any | [`join`](Task::join) returns an error, `.await` panics |
+//! | [`abort`](Task::abort) | in the next turn of the runtime | its own; through an [`AbortHandle`] any | [`join`](Task::join) returns an error, `.await` panics |
 //!
 //! In each case the future is dropped at the `.await` at which it is suspended, and its destructors
 //! run. They run inside the task's runtime, even if the handle is dropped outside of it. So they
@@ -19,24 +19,40 @@
 //! A panic of a destructor counts as a panic of the task: [`join`](Task::join) returns it as an
 //! error, `.await` and `cancel().await` resume it. If no handle is left, the panic is reported like
 //! that of a [detached](Task::detach) task.
+//!
+//! # Spans
+//!
+//! With the feature `tracing`, each task has a span of the [`tracing`](https://docs.rs/tracing) crate:
+//! `task`, at level `INFO` and with the target `soloist`. Its fields are the `id` of the task, its
+//! `name` if it has one, and `spawned_at`, the place in the source. It is entered in each poll and
+//! while the future is dropped, and closed after that. It has no parent: to keep the span of the
+//! task that spawns, spawn `future.in_current_span()`. Without the feature this costs nothing.
 
+mod abort;
 mod group;
+mod join_set;
 mod local;
+mod tracker;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::marker::PhantomData;
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context as TaskContext, Poll};
 
+pub use self::abort::AbortHandle;
+pub(crate) use self::abort::RemoteControl;
 pub use self::group::{Spawner, TaskGroup};
-pub use self::local::LocalKey;
+pub use self::join_set::JoinSet;
+pub use self::local::{AccessError, LocalKey};
+pub use self::tracker::{TaskTracker, TrackerSpawner};
 use crate::executor;
 pub use crate::hooks::TaskId;
 use crate::panics::{Panics, Payload, discard};
-use crate::task_cell::{Failure, JoinRef, Name, SharedTask, TaskLabel};
+use crate::task_cell::{Failure, JoinRef, Name, TaskLabel};
 
 /// Spawns a task: a future that runs concurrently with the current one, on the same thread.
 ///
@@ -46,6 +62,18 @@ use crate::task_cell::{Failure, JoinRef, Name, SharedTask, TaskLabel};
 /// # Panics
 ///
 /// Panics outside of a runtime. Use [`Runtime::spawn`](crate::Runtime::spawn) there.
+///
+/// # Forgotten handles
+///
+/// A task whose handle is not used never runs, also not with `let _ = spawn(..)`, which drops the
+/// handle at once. [`detach`](Task::detach) lets it run in the background.
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// soloist::block_on(async {
+///     soloist::spawn(async { println!("never printed") });
+/// });
+/// ```
 ///
 /// # Examples
 ///
@@ -149,14 +177,36 @@ impl Builder {
 /// destructor panics, the panic does not reach the code that drops the handle. It is reported like
 /// that of a [detached](Task::detach) task.
 ///
+/// # The output is not a `Result`
+///
+/// Unlike tokio's `JoinHandle`, the handle returns the output itself, so there is nothing to unwrap:
+/// write `spawn(future).await`, not `spawn(future).await.unwrap()`. The counterpart of tokio's
+/// `.await` is `.join().await`, whose error is a [`JoinError`].
+///
+/// # Other threads
+///
+/// The handle is not `Send`, because its task runs and is dropped on its own thread. If the compiler
+/// says that `TaskStaysOnItsThread` cannot be sent between threads, a `Task` is held by something
+/// that has to be `Send`. To spawn from another thread, or to wait there, use
+/// [`Handle::spawn`](crate::Handle::spawn), whose [`RemoteTask`](crate::runtime::RemoteTask) is
+/// `Send`.
+///
+/// ```compile_fail,E0277
+/// soloist::block_on(async {
+///     let task = soloist::spawn(async {});
+///     std::thread::spawn(move || task.detach());
+/// });
+/// ```
+///
 /// # Panics
 ///
-/// Awaiting it panics if the task was aborted, or if its runtime has been dropped.
+/// Awaiting it panics if the task was aborted, or if its runtime has been dropped. To receive an
+/// error instead, use [`join`](Task::join) or [`join_mut`](Task::join_mut).
 ///
 /// # Cancel safety
 ///
-/// Dropping the handle cancels the task. To keep the task running, await `&mut task`: then nothing
-/// is lost.
+/// Dropping the handle cancels the task. To keep the task running, await `&mut task` or
+/// [`task.join_mut()`](Task::join_mut): then nothing is lost.
 ///
 /// # Examples
 ///
@@ -173,15 +223,25 @@ impl Builder {
 /// });
 /// assert_eq!(total, 30);
 /// ```
-#[must_use = "dropping a task cancels it: await it, or call `detach`"]
+#[doc(alias = "JoinHandle")]
+#[must_use = "dropping a task cancels it, and so does `let _ =`: call `.detach()` to let it run in \
+              the background, or await it"]
 pub struct Task<T> {
+    /// Checked for `Send` before the other field, so that the compiler's message names this type.
+    _not_send: PhantomData<*const TaskStaysOnItsThread>,
     /// `None` after `detach`.
     raw: Option<JoinRef<T>>,
 }
 
+/// Named by the compiler when a [`Task`] is sent to another thread.
+struct TaskStaysOnItsThread;
+
 impl<T> Task<T> {
     pub(crate) fn new(raw: JoinRef<T>) -> Task<T> {
-        Task { raw: Some(raw) }
+        Task {
+            _not_send: PhantomData,
+            raw: Some(raw),
+        }
     }
 
     #[inline]
@@ -274,6 +334,48 @@ impl<T> Task<T> {
         Join { task: self }
     }
 
+    /// Waits for the task, and returns its output. Unlike [`join`](Task::join), it keeps the handle.
+    ///
+    /// Once the result has been returned, further joins say that the task was cancelled.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`join`](Task::join).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not cancel the task, and no result is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{future::pending, time::Duration};
+    /// use soloist::{block_on, spawn, time::timeout};
+    ///
+    /// block_on(async {
+    ///     let mut task = spawn(pending::<()>());
+    ///     if timeout(Duration::from_millis(1), task.join_mut()).await.is_err() {
+    ///         task.abort();
+    ///     }
+    ///     assert!(task.join_mut().await.unwrap_err().is_cancelled());
+    /// });
+    /// ```
+    pub fn join_mut(&mut self) -> impl Future<Output = Result<T, JoinError>> {
+        poll_fn(|cx| self.poll_join(cx))
+    }
+
+    /// Aborts the task: its future is dropped in the next turn of the runtime, and
+    /// [`join`](Task::join) returns an error. If the task has already finished, this does nothing.
+    ///
+    /// Awaiting a task that was aborted panics. Use `join` or [`join_mut`](Task::join_mut).
+    ///
+    /// # Examples
+    ///
+    /// See [`join_mut`](Task::join_mut).
+    pub fn abort(&self) {
+        self.raw().abort();
+    }
+
     /// Returns whether the task has finished, panicked or been cancelled.
     ///
     /// # Examples
@@ -319,9 +421,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn abort_handle(&self) -> AbortHandle {
-        AbortHandle {
-            raw: self.raw().to_shared(),
-        }
+        AbortHandle::of_task(self.raw().to_shared())
     }
 
     /// Drops the future now, or at the end of its poll if it is running.
@@ -350,8 +450,13 @@ impl<T> Future for Task<T> {
             Ok(output) => output,
             Err(Failure::Panicked(payload)) => resume_unwind(payload),
             Err(Failure::Cancelled) => panic!(
-                "{} was cancelled, or awaited twice: `join().await` returns an error instead",
-                self.raw().label()
+                "{} was {}: `join().await` and `join_mut().await` return an error instead",
+                self.raw().label(),
+                if self.raw().was_cancelled() {
+                    "cancelled"
+                } else {
+                    "awaited twice"
+                }
             ),
         })
     }
@@ -422,67 +527,6 @@ fn orphaned<T>(raw: &JoinRef<T>, payload: Payload) {
         raw.label().to_string(),
         payload,
     );
-}
-
-/// Aborts a task from any thread. Aborting only marks the task and wakes it.
-///
-/// # Examples
-///
-/// ```
-/// soloist::block_on(async {
-///     let task = soloist::spawn(std::future::pending::<()>());
-///     task.abort_handle().abort();
-///     let error = task.join().await.unwrap_err();
-///     assert!(error.is_cancelled());
-/// });
-/// ```
-#[derive(Clone)]
-pub struct AbortHandle {
-    raw: SharedTask,
-}
-
-impl AbortHandle {
-    /// Aborts the task: its future is dropped on its own thread, in the next turn of the runtime.
-    /// If the task has already ended, this does nothing.
-    ///
-    /// If a destructor of the future panics, the task counts as panicked: [`Task::join`] returns
-    /// an error for which [`is_panic`](JoinError::is_panic) is true.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// soloist::block_on(async {
-    ///     let task = soloist::spawn(async { 1 });
-    ///     let handle = task.abort_handle();
-    ///     assert_eq!(task.await, 1);
-    ///     handle.abort();
-    /// });
-    /// ```
-    pub fn abort(&self) {
-        self.raw.abort();
-    }
-
-    /// Returns the number of the task.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// soloist::block_on(async {
-    ///     let task = soloist::spawn(async {});
-    ///     assert_eq!(task.abort_handle().id(), task.id());
-    /// });
-    /// ```
-    pub fn id(&self) -> TaskId {
-        TaskId::new(self.raw.label().number)
-    }
-}
-
-impl fmt::Debug for AbortHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AbortHandle")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
-    }
 }
 
 /// The error of a task without an output: it panicked, or it was cancelled.

@@ -7,9 +7,41 @@
 //!
 //! * [`block_on`] runs a test with a virtual clock, which [`advance`] moves manually.
 //! * [`explore`] runs a test with many schedules, and stops at the first seed that fails.
-//! * [`simulate`] runs a test in a simulated world: hosts and a network, with faults by seed.
+//! * [`simulate`] does the same in a simulated [`World`], with hosts and a network between them.
 //!
 //! The guide has a page on how to use them together: [testing](crate::guide::testing).
+//!
+//! # The network of a world
+//!
+//! A task that is spawned on a [`Host`] has the network of the world: [`TcpStream`], [`TcpListener`],
+//! [`UdpSocket`], [`resolve`], and everything that is built on them. No system call is made. The
+//! sockets behave like those of Linux: the same kinds of errors in the same order, the same bytes
+//! after a shutdown or a reset, the same limits. A table of about 130 short scripts runs on the
+//! loopback device and in a world. Both must give what the table says. These are the differences:
+//!
+//! * The [window](Link::window) limits the bytes that a stream takes and the other side has not read,
+//!   to 64 KiB by default. The buffers of the system hold megabytes. The window opens as soon as the
+//!   reader reads.
+//! * There is no congestion control. Lost bytes are a delay.
+//! * Small writes are sent at once, independently of `nodelay`. Dropping a stream with a linger time
+//!   does not block. Keepalive is an option without an effect.
+//! * A connection is in the queue of its listener as soon as the request arrives.
+//! * An address that no host has is not reachable: connecting fails at once. A datagram to it is lost.
+//! * A host has one IPv4 address, and the loopback addresses `127.0.0.1` and `::1`, which are its own.
+//! * There is no `SO_REUSEPORT` and no multicast: these are errors of the kind
+//!   [`Unsupported`](std::io::ErrorKind::Unsupported). A broadcast to `255.255.255.255` reaches all hosts.
+//! * A look-up of a name takes no time. Each host has one name. `localhost` is the host itself.
+//! * `into_std` returns an error that carries the socket, and `TryFrom` of a type of std returns an
+//!   error. `as_fd` returns a socket of the system that is not connected.
+//!
+//! Unix sockets, files, child processes, signals and [`Async`](crate::io::Async) stay the system's.
+//! [`unblock`](crate::unblock) runs its closure on the thread of the world, outside of the runtime.
+//! There the network is the system's.
+//!
+//! [`TcpStream`]: crate::net::TcpStream
+//! [`TcpListener`]: crate::net::TcpListener
+//! [`UdpSocket`]: crate::net::UdpSocket
+//! [`resolve`]: crate::net::resolve()
 
 mod explore;
 mod faults;

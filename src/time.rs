@@ -579,7 +579,26 @@ impl Interval {
     /// });
     /// ```
     pub fn reset(&mut self) {
-        self.sleep.reset(saturating_add(clock::now(), self.period));
+        self.reset_at(saturating_add(clock::now(), self.period));
+    }
+
+    /// Restarts the interval: the next tick is at `next`, and the others every period after that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::{block_on, time::{interval, now}};
+    ///
+    /// block_on(async {
+    ///     let mut interval = interval(Duration::from_secs(60));
+    ///     let soon = now() + Duration::from_millis(2);
+    ///     interval.reset_at(soon);
+    ///     assert_eq!(interval.tick().await, soon);
+    /// });
+    /// ```
+    pub fn reset_at(&mut self, next: Instant) {
+        self.sleep.reset(next);
     }
 
     /// Returns the time between two ticks.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use soloist::io::Async;
 use soloist::net::{TcpListener, TcpStream};
-use soloist::task::yield_now;
+use soloist::task::{JoinSet, TaskTracker, yield_now};
 use soloist::time::{interval, sleep, timeout};
 use soloist::{Runtime, block_on, spawn};
 
@@ -454,6 +454,70 @@ fn b83_a_waker_that_goes_after_its_runtime_leaks_nothing() {
 }
 
 #[test]
+fn a_tracker_keeps_nothing_of_tasks_that_have_finished() {
+    watchdog(|| {
+        block_on(async {
+            let tracker = TaskTracker::new();
+            let batch = async || {
+                for _ in 0..1000 {
+                    tracker.spawn(yield_now());
+                }
+                tracker.wait_idle().await;
+            };
+            batch().await;
+            let before = live();
+            for _ in 0..200 {
+                batch().await;
+            }
+            assert_eq!(live(), before, "after 200,000 tasks");
+        });
+    });
+}
+
+#[test]
+fn a_set_keeps_results_until_they_are_taken_and_then_nothing() {
+    watchdog(|| {
+        block_on(async {
+            let mut set = JoinSet::new();
+            let mut batch = async || {
+                for _ in 0..100_000 {
+                    set.spawn(ready([0_u8; 64]));
+                }
+                yield_now().await;
+                let held = live();
+                while set.try_join_next().is_some() {}
+                held
+            };
+            batch().await;
+            let before = live();
+            let held = batch().await;
+            let per_task = (held.0 - before.0) / 100_000;
+            assert!((64..400).contains(&per_task), "{per_task} bytes");
+            assert_eq!(live(), before, "after 200,000 tasks");
+        });
+    });
+}
+
+#[test]
+fn tasks_that_a_set_has_detached_leave_nothing_in_it() {
+    watchdog(|| {
+        block_on(async {
+            let mut set = JoinSet::new();
+            let mut batch = async || {
+                for _ in 0..1000 {
+                    set.spawn(ready([0_u8; 64]));
+                    set.detach_all();
+                    yield_now().await;
+                }
+                live()
+            };
+            let before = batch().await;
+            assert_eq!(batch().await, before);
+        });
+    });
+}
+
+#[test]
 fn b109_a_runtime_that_goes_with_one_of_its_own_futures_leaks_nothing() {
     watchdog(|| {
         assert_flat(1000, || {
@@ -711,7 +775,9 @@ fn the_cell_of_an_empty_future_is_small() {
     let after = (BYTES.get(), BLOCKS.get());
     drop(task);
     assert_eq!(after.1 - before.1, 1);
-    assert!(after.0 - before.0 <= 112, "{} bytes", after.0 - before.0);
+    // With the feature `tracing` the span is beside the future.
+    let most = if cfg!(feature = "tracing") { 144 } else { 112 };
+    assert!(after.0 - before.0 <= most, "{} bytes", after.0 - before.0);
 }
 
 #[test]

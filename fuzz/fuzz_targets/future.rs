@@ -389,7 +389,7 @@ impl Program {
                 if let Some((task, record)) = take(&world.tasks, world.next()) {
                     let mut task = Box::pin(task);
                     let wait = std::future::poll_fn(move |cx| {
-                        let cancelled = "was cancelled, or awaited twice";
+                        let cancelled = "was cancelled";
                         match expect_panic(cancelled, || task.as_mut().poll(cx)) {
                             Ok(polled) => {
                                 if polled.is_ready() {

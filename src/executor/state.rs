@@ -14,7 +14,7 @@ use crate::hooks::counts::Counts;
 use crate::hooks::watch::Watch;
 use crate::schedule::Order;
 use crate::sync::Parker;
-use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::task_cell::{LocalTask, MainTask, Message, Owner, Remote, WakeTarget};
 
 /// The settings of a runtime.
@@ -35,6 +35,15 @@ impl fmt::Debug for BudgetClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BudgetClock")
     }
+}
+
+/// What can act on an executor from outside.
+#[derive(Debug)]
+pub(super) struct ExternalCounts {
+    /// How many `ExternalRef`s there are.
+    pub(super) refs: AtomicUsize,
+    /// How many tasks handles have spawned.
+    pub(super) spawned: AtomicU64,
 }
 
 /// Everything of a runtime that its own thread uses.
@@ -75,7 +84,7 @@ pub(crate) struct Executor {
     /// If times are measured.
     pub(super) watch: Option<Box<Watch>>,
     /// Handles and jobs: made for the first.
-    pub(super) external: OnceCell<Arc<AtomicUsize>>,
+    pub(super) external: OnceCell<Arc<ExternalCounts>>,
     /// Where in the registry the last search for a task that can still be woken ended.
     pub(super) external_waker_hint: Cell<usize>,
     pub(super) simulation: Option<Box<dyn Simulation>>,

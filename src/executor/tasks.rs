@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::budget;
 use super::state::Executor;
-use crate::hooks;
 use crate::hooks::watch::Watch;
+use crate::hooks::{self, TaskId};
 use crate::panics::{Payload, discard};
 use crate::stderr::{self, warn};
 use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskSnapshot};
@@ -35,11 +35,43 @@ impl Executor {
         F::Output: 'static,
     {
         let number = self.spawned.get() + 1;
-        self.spawned.set(number);
+        self.spawn_numbered(number, future, name, spawned_at)
+    }
+
+    /// Spawns a task for a handle, which has chosen its id.
+    pub(crate) fn spawn_remote<F>(
+        &self,
+        id: TaskId,
+        future: F,
+        spawned_at: &'static Location<'static>,
+    ) -> JoinRef<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.spawn_numbered(id.number(), future, None, spawned_at)
+    }
+
+    #[inline(always)]
+    fn spawn_numbered<F>(
+        &self,
+        number: u64,
+        future: F,
+        name: Name,
+        spawned_at: &'static Location<'static>,
+    ) -> JoinRef<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.spawned.set(self.spawned.get() + 1);
+        let task_name = name.as_deref().map(|name| &**name);
+        // It calls the user's subscriber, which may spawn.
+        let future = hooks::in_span(future, TaskId::new(number), task_name, spawned_at);
         let slot = self.tasks.borrow().vacant_slot();
         let (task, handle) = self
             .owner
-            .new_task::<F, Executor>(slot, number, future, name, spawned_at);
+            .new_task::<_, Executor>(slot, number, future, name, spawned_at);
         self.enqueue_new(task);
         handle
     }

@@ -220,14 +220,20 @@ mod either {
     #[cfg(unix)]
     impl<S: AsRaw, W: Placeholder> std::os::fd::AsFd for Either<S, W> {
         fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-            with!(self, |io| io.as_fd(), |io| io.placeholder().as_fd())
+            with!(self, |io| io.as_fd(), |io| io
+                .socket()
+                .placeholder()
+                .as_fd())
         }
     }
 
     #[cfg(windows)]
     impl<S: AsRaw, W: Placeholder> std::os::windows::io::AsSocket for Either<S, W> {
         fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
-            with!(self, |io| io.as_socket(), |io| io.placeholder().as_socket())
+            with!(self, |io| io.as_socket(), |io| io
+                .socket()
+                .placeholder()
+                .as_socket())
         }
     }
 }

@@ -5,11 +5,14 @@ use std::io;
 use std::process::{ExitStatus, Output};
 
 use futures_lite::future::try_zip;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::exit::Process;
 use super::orphans;
 use super::pipe::{ChildStderr, ChildStdin, ChildStdout};
 use crate::io::{AsyncRead, AsyncReadExt};
+use crate::signal::unix::SignalKind;
 
 /// A child process, started by [`Command::spawn`](super::Command::spawn).
 ///
@@ -112,6 +115,76 @@ impl Child {
         self.process().child.kill()
     }
 
+    /// Sends a signal to the child, such as [`SignalKind::terminate`] to ask it to end. If the child
+    /// has exited already, nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for a number that is not that of a signal with a name (a real-time signal,
+    /// for example), if the system refuses, and in the cases that [`wait`](Child::wait) describes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// use std::os::unix::process::ExitStatusExt;
+    /// use soloist::signal::unix::SignalKind;
+    /// # block_on(async {
+    /// let mut child = Command::new("sleep").arg("1000").spawn()?;
+    /// child.signal(SignalKind::terminate())?;
+    /// assert_eq!(child.wait().await?.signal(), Some(15));
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn signal(&mut self, signal: SignalKind) -> io::Result<()> {
+        let signal = to_rustix(signal)?;
+        let child = &mut self.process().child;
+        // Until this has returned a status, no other process can have the pid.
+        if child.try_wait()?.is_none() {
+            kill_process(Pid::from_child(child), signal)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to the process group that the child leads: to the child, and to all that it
+    /// has started and that have not left the group. The child has to be started with
+    /// [`process_group(0)`](super::Command::process_group).
+    ///
+    /// It also reaches processes that are left in the group when the child itself has exited. Once
+    /// the group is empty and [`wait`](Child::wait) has returned, the system may give its number to
+    /// another group. So do not send signals to a group for longer than needed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the child leads no group, or if no process is left in it; and for the
+    /// numbers of signals without a name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, process::Command};
+    /// use std::os::unix::process::ExitStatusExt;
+    /// use soloist::signal::unix::SignalKind;
+    /// # block_on(async {
+    /// let mut shell = Command::new("sh").args(["-c", "sleep 1000; true"]).process_group(0).spawn()?;
+    /// shell.signal_group(SignalKind::terminate())?;
+    /// assert_eq!(shell.wait().await?.signal(), Some(15));
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn signal_group(&mut self, signal: SignalKind) -> io::Result<()> {
+        let signal = to_rustix(signal)?;
+        let group = Pid::from_child(&self.process().child);
+        kill_process_group(group, signal).map_err(|error| match error {
+            Errno::SRCH => io::Error::new(
+                io::ErrorKind::NotFound,
+                format!(
+                    "process {group} leads no process group (start it with `process_group(0)`), \
+                     or no process of the group is left"
+                ),
+            ),
+            error => error.into(),
+        })
+    }
+
     /// Closes the pipe to the standard input of the child, for which it may wait, and waits for
     /// its exit. Further waits return the same status.
     ///
@@ -193,6 +266,13 @@ impl Child {
             stderr,
         })
     }
+}
+
+fn to_rustix(signal: SignalKind) -> io::Result<Signal> {
+    Signal::from_named_raw(signal.as_raw()).ok_or_else(|| {
+        let text = format!("{signal} cannot be sent: it is not a signal with a name");
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })
 }
 
 async fn read_all(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {

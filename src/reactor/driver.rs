@@ -1,7 +1,6 @@
 //! The reactor of a thread: waits in the poller, and wakes the tasks that wait for its sources.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -114,25 +113,18 @@ impl Reactor {
     /// Called when a runtime starts to run, and before it waits.
     #[inline]
     pub(crate) fn check_fork() {
-        if Reactor::is_made() {
+        if Reactor::is_made() && Reactor::get().is_some_and(|reactor| !reactor.poller().is_ours()) {
             Reactor::forget_parents();
         }
     }
 
-    fn forget_parents() {
-        let parents = Reactor::get().filter(|reactor| !reactor.poller().is_ours());
-        if let Some(parents) = parents {
-            let _ = REACTOR.try_with(|slot| slot.borrow_mut().take());
-            ID.set(0);
-            parents.wake_all();
-        }
-    }
-
     #[cold]
-    fn wake_all(&self) {
-        let slots = std::mem::replace(&mut *self.slots.borrow_mut(), Slab::new());
+    fn forget_parents() {
+        let parents = REACTOR.try_with(|slot| slot.borrow_mut().take());
+        ID.set(0);
+        let slots = parents.ok().flatten().map(|parents| parents.slots.take());
         let mut panics = Panics::default();
-        for (_, slot) in slots {
+        for (_, slot) in slots.into_iter().flatten() {
             for direction in slot.directions {
                 direction.wake_all(&mut panics);
             }
@@ -403,14 +395,6 @@ impl Drop for Reactor {
         if ID.get() == self.id() {
             ID.set(0);
         }
-    }
-}
-
-impl fmt::Debug for Reactor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reactor")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
     }
 }
 

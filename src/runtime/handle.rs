@@ -4,18 +4,18 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
 use crate::executor::{self, Executor, ExternalRef, ProcessId};
-use crate::hooks::WaitReason;
+use crate::hooks::{TaskId, WaitReason};
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Mutex, block_on, lock};
-use crate::task::JoinError;
-use crate::task_cell::{Message, Remote, SharedTask, TaskLabel, note};
+use crate::task::{AbortHandle, JoinError, RemoteControl};
+use crate::task_cell::{Message, Remote, TaskLabel, note};
 
 /// A handle to a [`Runtime`](crate::Runtime), for use on any thread.
 ///
@@ -118,21 +118,23 @@ impl Handle {
                 over: false,
                 cancelled: false,
                 wanted: true,
-                abandoned: false,
                 waker: None,
-                task: None,
             }),
         });
+        let control = Arc::new(RemoteControl::new(self.external.next_task_id()));
         let completion = Completion {
             shared: Some(shared.clone()),
+            control: Arc::downgrade(&control),
             spawned_at,
         };
+        let there = control.clone();
         let process = self.process;
-        let start = move || completion.start(make, process);
+        let start = move || completion.start(&there, make, process);
         // A closed inbox returns the message, and dropping it cancels the task.
         self.remote.send(Message::Call(Box::new(start)));
         RemoteTask {
             shared,
+            control,
             remote: self.remote,
             thread: self.thread,
             _external: self.external.clone(),
@@ -186,9 +188,11 @@ impl fmt::Debug for Handle {
 /// let task = runtime.handle().spawn(|| async { "hello" });
 /// assert_eq!(runtime.block_on(task).unwrap(), "hello");
 /// ```
-#[must_use = "dropping a task cancels it: await it, or call `detach`"]
+#[must_use = "dropping a task cancels it, and so does `let _ =`: call `.detach()` to let it run in \
+              the background, or await it"]
 pub struct RemoteTask<T> {
     shared: Arc<RemoteTaskShared<T>>,
+    control: Arc<RemoteControl>,
     remote: Remote,
     /// The thread of the runtime.
     thread: ThreadId,
@@ -210,11 +214,7 @@ struct RemoteTaskState<T> {
     /// Cleared when the handle is detached or dropped. After that the result is not stored, and a
     /// panic is reported to the runtime.
     wanted: bool,
-    /// Set when the task is aborted or the handle dropped: the task must not start any more.
-    abandoned: bool,
     waker: Option<Waker>,
-    /// Set when the task starts.
-    task: Option<SharedTask>,
 }
 
 impl<T> RemoteTask<T> {
@@ -229,12 +229,11 @@ impl<T> RemoteTask<T> {
     /// runtime.run();
     /// ```
     pub fn detach(self) {
-        let (result, task) = {
+        let result = {
             let mut state = lock(&self.shared.state);
             state.wanted = false;
-            (state.result.take(), state.task.take())
+            state.result.take()
         };
-        drop(task);
         match result {
             Some(Err(error)) => self.orphaned(error),
             unwanted => discard(unwanted),
@@ -261,14 +260,55 @@ impl<T> RemoteTask<T> {
     /// assert!(runtime.block_on(task).unwrap_err().is_cancelled());
     /// ```
     pub fn abort(&self) {
-        let task = {
-            let mut state = lock(&self.shared.state);
-            state.abandoned = true;
-            state.task.clone()
-        };
-        if let Some(task) = task {
-            task.abort();
-        }
+        self.control.abort();
+    }
+
+    /// Returns a handle that can abort the task from any thread, also when this handle has been
+    /// detached.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// let task = runtime.handle().spawn(std::future::pending::<()>);
+    /// let handle = task.abort_handle();
+    /// task.detach();
+    /// handle.abort();
+    /// runtime.run();
+    /// ```
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle::of_remote(self.control.clone())
+    }
+
+    /// Returns the number of the task, which it has even before it starts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// let task = runtime.handle().spawn(|| async { panic!("no") });
+    /// let id = task.id();
+    /// assert_eq!(id.to_string(), "r1");
+    /// let error = runtime.block_on(task).map(|()| {}).unwrap_err();
+    /// assert_eq!(error.id(), Some(id));
+    /// ```
+    pub fn id(&self) -> TaskId {
+        self.control.id()
+    }
+
+    /// Returns whether the task has finished, panicked or been cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = soloist::Runtime::new();
+    /// let mut task = runtime.handle().spawn(|| async {});
+    /// assert!(!task.is_finished());
+    /// runtime.block_on(&mut task).unwrap();
+    /// assert!(task.is_finished());
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        lock(&self.shared.state).over
     }
 
     /// Blocks this thread until the task has ended, and returns its output.
@@ -295,9 +335,8 @@ impl<T> RemoteTask<T> {
     /// ```
     #[track_caller]
     pub fn wait(self) -> Result<T, JoinError> {
-        let over = lock(&self.shared.state).over;
         assert!(
-            over || thread::current().id() != self.thread,
+            self.is_finished() || thread::current().id() != self.thread,
             "`RemoteTask::wait` on the runtime's own thread would wait for itself: `.await` it"
         );
         block_on(self)
@@ -360,9 +399,9 @@ impl<T> Drop for RemoteTask<T> {
 
 impl<T> fmt::Debug for RemoteTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let over = lock(&self.shared.state).over;
         f.debug_struct("RemoteTask")
-            .field("is_finished", &over)
+            .field("id", &self.id())
+            .field("is_finished", &self.is_finished())
             .finish_non_exhaustive()
     }
 }
@@ -370,39 +409,29 @@ impl<T> fmt::Debug for RemoteTask<T> {
 /// Completes the `RemoteTask`. If it is dropped before that, the task counts as cancelled.
 struct Completion<T> {
     shared: Option<Arc<RemoteTaskShared<T>>>,
+    control: Weak<RemoteControl>,
     spawned_at: &'static Location<'static>,
 }
 
 impl<T: Send + 'static> Completion<T> {
     /// Spawns the task. Called on the runtime's thread, inside the runtime. `make` is called by
     /// the task, so that a panic of `make` is a panic of the task.
-    fn start<F, Fut>(self, make: F, process: ProcessId)
+    fn start<F, Fut>(self, control: &RemoteControl, make: F, process: ProcessId)
     where
         F: FnOnce() -> Fut + 'static,
         Fut: Future<Output = T> + 'static,
     {
-        let Some(shared) = self.shared.clone() else {
-            return;
-        };
         let spawned_at = self.spawned_at;
         let executor = executor::current("`Handle::spawn`");
         let future = Started {
             future: Some(async move { make().await }),
             completion: Some(self),
         };
-        let spawn = || executor.spawn(future, None, spawned_at);
+        let spawn = || executor.spawn_remote(control.id(), future, spawned_at);
         let task = executor.in_process(process, spawn);
-        let abandoned = {
-            let mut state = lock(&shared.state);
-            // A detached task cannot be aborted. It must not refer to itself, since it would then
-            // seem that something could still wake it.
-            if state.wanted {
-                state.task = Some(task.to_shared());
-            }
-            state.abandoned
-        };
+        let is_aborted = control.begin(task.to_shared());
         let mut panic = task.release();
-        if abandoned {
+        if is_aborted {
             panic = executor::cancel(&task.task());
         }
         if let Some(payload) = panic {
@@ -412,15 +441,27 @@ impl<T: Send + 'static> Completion<T> {
 }
 
 impl<T> Completion<T> {
+    fn label(&self) -> TaskLabel {
+        let task = self.control.upgrade().and_then(|control| control.task());
+        task.map_or(TaskLabel::not_started(self.spawned_at), |task| task.label())
+    }
+
+    fn end(&self) {
+        if let Some(control) = self.control.upgrade() {
+            control.end();
+        }
+    }
+
     /// Called when the future has been dropped, after its completion or by a cancellation.
     fn finish(mut self, result: Result<T, Payload>, cancelled: bool) {
         let Some(shared) = self.shared.take() else {
             return;
         };
         let result = result.map_err(|payload| {
-            let label = shared.about(self.spawned_at);
+            let label = self.label();
             JoinError::panicked(label, payload)
         });
+        self.end();
         match shared.complete(result, cancelled) {
             // No handle is left: the runtime reports the panic.
             Some(Err(error)) => {
@@ -480,7 +521,8 @@ impl<F: Future<Output = T>, T> Future for Started<F, T> {
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            let label = shared.about(self.spawned_at);
+            let label = self.label();
+            self.end();
             let unwanted = shared.complete(Err(JoinError::cancelled(label)), false);
             drop(unwanted);
         }
@@ -488,11 +530,6 @@ impl<T> Drop for Completion<T> {
 }
 
 impl<T> RemoteTaskShared<T> {
-    fn about(&self, spawned_at: &'static Location<'static>) -> TaskLabel {
-        let task = lock(&self.state).task.clone();
-        task.map_or(TaskLabel::not_started(spawned_at), |task| task.label())
-    }
-
     /// Stores the result for the handle, and wakes the task that awaits it. Returns the result if
     /// the handle is gone.
     fn complete(
@@ -500,7 +537,7 @@ impl<T> RemoteTaskShared<T> {
         result: Result<T, JoinError>,
         cancelled: bool,
     ) -> Option<Result<T, JoinError>> {
-        let (unwanted, waker, task) = {
+        let (unwanted, waker) = {
             let mut state = lock(&self.state);
             state.over = true;
             let unwanted = if state.wanted {
@@ -510,9 +547,8 @@ impl<T> RemoteTaskShared<T> {
             } else {
                 Some(result)
             };
-            (unwanted, state.waker.take(), state.task.take())
+            (unwanted, state.waker.take())
         };
-        drop(task);
         if let Some(waker) = waker {
             waker.wake();
         }

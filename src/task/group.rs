@@ -1,21 +1,20 @@
 //! Groups of tasks, in which the first failure cancels the rest.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{Location, resume_unwind};
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::Task;
+use super::join_set::cancel;
+use super::{JoinError, JoinSet, Task};
 use crate::executor;
-use crate::hooks::WaitReason;
 use crate::panics::{Panics, Payload};
-use crate::task_cell::{WakeTarget, note};
 
 /// A group of tasks that succeed or fail together.
 ///
@@ -25,6 +24,10 @@ use crate::task_cell::{WakeTarget, note};
 /// is reported like that of a [detached](Task::detach) task.
 ///
 /// Dropping the group cancels all its tasks, so no task outlives the group.
+///
+/// The results of finished tasks are kept until they are received. For tasks that come and go as
+/// long as a server runs, use a [`TaskTracker`](super::TaskTracker), which keeps none, and for tasks
+/// that do not depend on each other, a [`JoinSet`].
 ///
 /// A task can spawn siblings through a [`Spawner`].
 ///
@@ -68,21 +71,9 @@ pub struct Spawner<T, E> {
 }
 
 struct Group<T, E> {
-    /// The tasks whose result has not been taken, by number. They are numbered in the order in
-    /// which they are spawned.
-    tasks: RefCell<BTreeMap<u64, Task<Result<T, E>>>>,
-    spawned: Cell<u64>,
+    set: JoinSet<Result<T, E>>,
     /// Set by the first failure, and when the group is dropped. No task is spawned after that.
     is_closed: Cell<bool>,
-    finished: Rc<Finished>,
-}
-
-/// The numbers of tasks that have finished, for `Group::poll_next`.
-#[derive(Default)]
-struct Finished {
-    numbers: RefCell<VecDeque<u64>>,
-    /// Waits for the next one.
-    waiter: Cell<WakeTarget>,
 }
 
 impl<T: 'static, E: 'static> TaskGroup<T, E> {
@@ -97,10 +88,8 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     pub fn new() -> TaskGroup<T, E> {
         TaskGroup {
             group: Rc::new(Group {
-                tasks: RefCell::new(BTreeMap::new()),
-                spawned: Cell::new(0),
+                set: JoinSet::new(),
                 is_closed: Cell::new(false),
-                finished: Rc::default(),
             }),
         }
     }
@@ -145,7 +134,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     /// });
     /// ```
     pub fn len(&self) -> usize {
-        self.group.tasks.borrow().len()
+        self.group.set.len()
     }
 
     /// Returns whether the group has no tasks.
@@ -259,7 +248,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     /// ```
     pub async fn cancel(self) {
         self.group.is_closed.set(true);
-        let tasks = self.group.tasks.take();
+        let tasks = self.group.set.tasks.take();
         // All are cancelled before the first wait, since the caller may be one of the tasks.
         tasks.values().for_each(Task::cancel_now);
         let mut first = ReportOnDrop(None);
@@ -302,7 +291,7 @@ impl<T, E> Drop for TaskGroup<T, E> {
     fn drop(&mut self) {
         self.group.is_closed.set(true);
         let mut panics = Panics::default();
-        cancel(self.group.tasks.take(), &mut panics);
+        self.group.set.cancel_all(&mut panics);
         panics.resume();
     }
 }
@@ -339,58 +328,30 @@ impl<T: 'static, E: 'static> Group<T, E> {
             drop(future);
             return;
         }
-        let number = self.spawned.get();
-        self.spawned.set(number + 1);
         let child = Member {
             future: Some(future),
             group: Rc::downgrade(self),
-            notify: NotifyOnDrop {
-                finished: self.finished.clone(),
-                number,
-            },
+            number: self.set.next_number(),
         };
-        let executor = executor::current("`TaskGroup::spawn`");
-        let task = Task::new(executor.spawn(child, None, Location::caller()));
-        let old = self.tasks.borrow_mut().insert(number, task);
-        debug_assert!(old.is_none(), "numbers are not reused");
+        self.set.spawn_numbered("`TaskGroup::spawn`", child);
     }
 }
 
 impl<T, E> Group<T, E> {
     fn poll_next(&self, cx: &mut TaskContext<'_>) -> Poll<Option<(u64, Result<T, E>)>> {
-        loop {
-            let finished = self.finished.numbers.borrow_mut().pop_front();
-            let Some(number) = finished else { break };
-            let task = self.tasks.borrow_mut().remove(&number);
-            let Some(mut task) = task else { continue };
-            match task.poll_join(cx) {
-                Poll::Ready(Ok(result)) => return Poll::Ready(Some((number, result))),
-                Poll::Ready(Err(error)) => match error.try_into_panic() {
-                    Ok(payload) => resume_unwind(payload),
-                    // A task that is cancelled for another reason is not in the group.
-                    Err(error) => panic!(
-                        "{} of a `TaskGroup` was cancelled, because its runtime is gone: take \
-                         the results while it runs",
-                        error.label()
-                    ),
-                },
-                Poll::Pending => {
-                    // Its future is being dropped now. `poll_join` has registered the waker.
-                    self.tasks.borrow_mut().insert(number, task);
-                    self.finished.numbers.borrow_mut().push_back(number);
-                    return Poll::Pending;
-                }
-            }
-        }
-        if self.tasks.borrow().is_empty() {
+        let Some((number, result)) = ready!(self.set.poll_join_next(cx)) else {
             return Poll::Ready(None);
+        };
+        match result.map_err(JoinError::try_into_panic) {
+            Ok(result) => Poll::Ready(Some((number, result))),
+            Err(Ok(payload)) => resume_unwind(payload),
+            // A task that is cancelled for another reason is not in the group.
+            Err(Err(error)) => panic!(
+                "{} of a `TaskGroup` was cancelled, because its runtime is gone: take the results \
+                 while it runs",
+                error.label()
+            ),
         }
-        // The old waker is dropped while the cell is empty, since its destructor may be user code.
-        drop(self.finished.waiter.take());
-        let waiter = WakeTarget::new(cx.waker());
-        drop(self.finished.waiter.replace(waiter));
-        note(WaitReason::Group);
-        Poll::Pending
     }
 
     /// Cancels the tasks that have not finished, except for the one that has failed, which is in
@@ -400,32 +361,24 @@ impl<T, E> Group<T, E> {
             // The task is being cancelled itself.
             return;
         }
-        let tasks = self.tasks.take();
+        let tasks = self.set.tasks.take();
         let (kept, cancelled) = tasks
             .into_iter()
             .partition(|(number, task)| *number == failed || task.is_finished());
-        self.tasks.replace(kept);
+        self.set.tasks.replace(kept);
         cancel(cancelled, panics);
     }
 }
 
-/// Drops futures, which runs user code: the caller must not hold a borrow.
-fn cancel<T, E>(tasks: BTreeMap<u64, Task<Result<T, E>>>, panics: &mut Panics) {
-    for task in tasks.into_values() {
-        panics.catch(|| drop(task));
-    }
-}
-
 pin_project! {
-    /// The future of a task of the group. It reports that the task has finished, for whatever
-    /// reason.
+    /// The future of a task of the group. Its failure cancels the others.
     struct Member<F, T, E> {
         // `None` once it is dropped.
         #[pin]
         future: Option<F>,
         // Weak, since the group owns the task, and with it this future.
         group: Weak<Group<T, E>>,
-        notify: NotifyOnDrop,
+        number: u64,
     }
 
     impl<F, T, E> PinnedDrop for Member<F, T, E> {
@@ -434,7 +387,7 @@ pin_project! {
             let mut panics = Panics::default();
             panics.catch(|| this.future.set(None));
             if !panics.is_empty() {
-                fail(this.group, this.notify.number, &mut panics);
+                fail(this.group, *this.number, &mut panics);
             }
             panics.resume();
         }
@@ -460,35 +413,17 @@ where
         let mut polled = None;
         panics.catch(|| polled = Some(future.poll(cx)));
         if !matches!(polled, Some(Poll::Pending | Poll::Ready(Ok(_)))) {
-            fail(this.group, this.notify.number, &mut panics);
+            fail(this.group, *this.number, &mut panics);
             panics.resume();
         }
         polled.expect("a panic has been resumed")
     }
 }
 
-/// Reports that a task has finished.
-struct NotifyOnDrop {
-    finished: Rc<Finished>,
-    number: u64,
-}
-
-impl Drop for NotifyOnDrop {
-    fn drop(&mut self) {
-        self.finished.numbers.borrow_mut().push_back(self.number);
-        let waiter = self.finished.waiter.take();
-        // The thread may be unwinding from the destructor of the future.
-        let mut panics = Panics::default();
-        panics.catch(|| waiter.wake());
-        panics.resume();
-    }
-}
-
 impl<T, E> fmt::Debug for TaskGroup<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.group.tasks.borrow().len();
         f.debug_struct("TaskGroup")
-            .field("len", &len)
+            .field("len", &self.group.set.len())
             .finish_non_exhaustive()
     }
 }

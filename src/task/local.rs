@@ -117,12 +117,16 @@ impl<T: 'static> LocalKey<T> {
     #[track_caller]
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         match self.try_with(f) {
-            Some(result) => result,
-            None => panic!("a task-local value outside of its scope: run the future in `scope`"),
+            Ok(result) => result,
+            Err(error) => panic!("{error}"),
         }
     }
 
-    /// Calls `f` with the value. Returns `None` outside of a scope.
+    /// Calls `f` with the value.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error outside of a scope.
     ///
     /// # Examples
     ///
@@ -131,11 +135,13 @@ impl<T: 'static> LocalKey<T> {
     ///     static USER: String;
     /// }
     ///
-    /// assert_eq!(USER.try_with(|user| user.len()), None);
+    /// let error = USER.try_with(|user| user.len()).unwrap_err();
+    /// assert!(error.to_string().contains("outside of its scope"));
     /// ```
-    pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Option<R> {
+    pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let call = |value: &RefCell<Option<T>>| value.borrow().as_ref().map(f);
-        self.value.try_with(call).ok().flatten()
+        let result = self.value.try_with(call).ok().flatten();
+        result.ok_or(AccessError(()))
     }
 
     /// Returns a clone of the value.
@@ -181,6 +187,32 @@ impl<T: 'static> LocalKey<T> {
         matches!(self.value.try_with(swap), Ok(Ok(())))
     }
 }
+
+/// The error of [`LocalKey::try_with`]: there is no value, since the code does not run in a scope of
+/// the key.
+///
+/// # Examples
+///
+/// ```
+/// soloist::task_local! {
+///     static USER: String;
+/// }
+///
+/// fn user_len() -> Result<usize, soloist::task::AccessError> {
+///     USER.try_with(|user| user.len())
+/// }
+/// assert!(user_len().is_err());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AccessError(());
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a task-local value outside of its scope: run the future in `scope`")
+    }
+}
+
+impl std::error::Error for AccessError {}
 
 impl<T: 'static> fmt::Debug for LocalKey<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

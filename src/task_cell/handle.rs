@@ -61,6 +61,11 @@ impl<T> JoinRef<T> {
         SharedTask::clone(&self.cell.borrow_remote())
     }
 
+    /// As [`SharedTask::abort`].
+    pub(crate) fn abort(&self) {
+        self.cell.borrow_remote().abort();
+    }
+
     /// Nothing will take the output: drops it if it is there. Returns what the task panicked
     /// with, if it did and nothing has received that.
     #[inline]

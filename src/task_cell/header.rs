@@ -152,8 +152,13 @@ impl Header {
 
     #[inline]
     pub(super) fn waiter_id(&self) -> WaiterId {
-        let number = if self.is_main() { !0 } else { self.number };
-        number as u32 ^ (self.remote.id as u32).rotate_left(20)
+        let number = if self.is_main() {
+            u64::from(u32::MAX)
+        } else {
+            self.number
+        };
+        // The upper half tells the tasks of handles apart.
+        number as u32 ^ (number >> 32) as u32 ^ (self.remote.id as u32).rotate_left(20)
     }
 
     #[inline]
@@ -577,6 +582,10 @@ impl SharedTask {
 
     pub(crate) fn label(&self) -> TaskLabel {
         self.header().label()
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.header().number
     }
 
     /// The id of its executor.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::panic::Location;
 
+use crate::hooks::TaskId;
+
 /// A task's name, if it has one. Boxed twice, so that it is one word in each task without.
 pub(crate) type Name = Option<Box<Box<str>>>;
 
@@ -30,7 +32,7 @@ impl fmt::Display for TaskLabel {
         match &self.name {
             Some(name) => write!(f, "task `{name}`")?,
             None if self.number == 0 => write!(f, "a task that has not started")?,
-            None => write!(f, "task `task-{}`", self.number)?,
+            None => write!(f, "task `task-{}`", TaskId::new(self.number))?,
         }
         write!(f, " (spawned at {})", self.spawned_at)
     }

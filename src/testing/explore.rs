@@ -143,14 +143,13 @@ where
     each(seeds, |seed, passed| {
         let run = run(seed);
         let hash = run.hash;
-        run.result.map_err(|payload| {
+        run.result.inspect_err(|_| {
             stderr::write(format_args!(
                 "soloist: seed {seed} fails, after {passed} that passed. It alone, and the same polls \
                  in the same order:\n\n    {}\n\n{SEED}={seed}@{hash:016x} also checks that they are \
                  the same.\n",
                 command(seed, "")
             ));
-            payload
         })?;
         Ok(hash)
     })

@@ -22,7 +22,7 @@ pub(crate) enum FaultKind {
 use FaultKind::*;
 
 /// The kinds with the names that they have in `SOLOIST_FAULTS`.
-const KINDS: [(FaultKind, &str); 7] = [
+pub(super) const KINDS: [(FaultKind, &str); 7] = [
     (Jitter, "jitter"),
     (Loss, "loss"),
     (Duplicate, "duplicate"),

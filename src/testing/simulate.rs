@@ -46,6 +46,9 @@ const SHOWN: usize = 100;
 /// * `SOLOIST_SEED=17` replaces `seeds` by this one seed, which runs once.
 /// * `SOLOIST_FAULTS=...` together with `SOLOIST_SEED` allows only the faults in this list. It also
 ///   sets the schedule. The report of a failure prints such a list.
+/// * `SOLOIST_TRACE=page.html` draws what the tasks do in the last run of a seed that fails, or in
+///   the run of `SOLOIST_SEED`. This needs the feature `trace`, whose page is described in
+///   [`trace`](https://docs.rs/soloist/latest/soloist/trace/).
 ///
 /// # Panics
 ///
@@ -84,7 +87,7 @@ where
         }
     };
     if let Some((wanted, plan)) = wanted() {
-        let simulation = simulate(&plan, PATIENCE);
+        let simulation = drawn(|| simulate(&plan, PATIENCE));
         if simulation.run.result.is_err() {
             stderr::write(format_args!("{}", simulation.transcript.end(SHOWN)));
         }
@@ -173,7 +176,7 @@ fn investigate(
     shrink.run();
     let is_whole = !shrink.is_out_of_time();
     let (plan, runs) = (shrink.plan, shrink.runs);
-    let last = simulate(&plan, Duration::ZERO);
+    let last = drawn(|| simulate(&plan, Duration::ZERO));
     let needed = plan.allowed.as_ref().map_or(0, |faults| faults.0.len());
     let order = if plan.fifo {
         ", first in, first out"
@@ -192,6 +195,32 @@ fn investigate(
         // It depends on something besides the seed after all.
         Ok(()) => first.run.result.unwrap_err(),
     }
+}
+
+/// Runs a world. If the environment names a file, what the tasks do is written to it as a page.
+#[cfg(feature = "trace")]
+fn drawn(simulate: impl FnOnce() -> Simulation) -> Simulation {
+    use crate::trace;
+    let Some(page) = std::env::var_os("SOLOIST_TRACE") else {
+        return simulate();
+    };
+    trace::start(100_000);
+    let simulation = simulate();
+    trace::stop();
+    let written = trace::save_html(&page);
+    let page = page.to_string_lossy();
+    match written {
+        Ok(()) => stderr::write(format_args!(
+            "soloist: {page} shows the tasks of this run\n"
+        )),
+        Err(error) => stderr::write(format_args!("soloist: cannot write {page}: {error}\n")),
+    }
+    simulation
+}
+
+#[cfg(not(feature = "trace"))]
+fn drawn(simulate: impl FnOnce() -> Simulation) -> Simulation {
+    simulate()
 }
 
 /// Describes the first difference of two runs.

@@ -5,7 +5,8 @@ use std::pin::pin;
 
 use soloist::future::{try_zip, zip};
 use soloist::io::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Cursor, copy_bidirectional, split,
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, CopyBidirectional, Cursor,
+    copy_bidirectional, split,
 };
 use soloist::net::TcpStream;
 use soloist::stream::{self, StreamExt};
@@ -305,5 +306,150 @@ fn helpers_of_futures_lite_are_reexported() {
         assert_eq!(to.into_inner(), b"bytes");
         fn is_future(_: &impl Future) {}
         is_future(&soloist::future::ready(()));
+    });
+}
+
+/// Bytes at certain times, by a virtual clock, and a timeout.
+#[cfg(feature = "testing")]
+mod idle {
+    use soloist::time::{Interval, interval_at, now};
+
+    use super::*;
+    use crate::virtual_time::virtual_test;
+
+    /// A stream from which `left` bytes come, one with each tick. What is written to it is accepted,
+    /// unless it is `stuck`.
+    struct Trickle {
+        ticks: Interval,
+        left: usize,
+        stuck: bool,
+    }
+
+    fn trickle(seconds: u32, left: usize) -> Trickle {
+        let period = seconds * SECOND;
+        Trickle {
+            ticks: interval_at(now() + period, period),
+            left,
+            stuck: false,
+        }
+    }
+
+    impl AsyncRead for Trickle {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            if self.left == 0 || self.ticks.poll_tick(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.left -= 1;
+            buf[0] = b'x';
+            Poll::Ready(Ok(1))
+        }
+    }
+
+    impl AsyncWrite for Trickle {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            if self.stuck {
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The counts when a copy with a timeout of 10 s gave up, and after how many seconds.
+    async fn until_idle(a: Trickle, b: Trickle) -> ((u64, u64), u64) {
+        let mut copy = CopyBidirectional::new(a, b).idle_timeout(10 * SECOND);
+        let start = now();
+        let error = (&mut copy).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), "nothing was copied for 10s");
+        (copy.copied(), (now() - start).as_secs())
+    }
+
+    #[test]
+    fn bytes_in_either_direction_put_the_timeout_off() {
+        virtual_test(async || {
+            assert_eq!(until_idle(trickle(1, 0), trickle(1, 0)).await, ((0, 0), 10));
+            assert_eq!(until_idle(trickle(6, 5), trickle(1, 0)).await, ((5, 0), 40));
+            assert_eq!(until_idle(trickle(1, 0), trickle(9, 5)).await, ((0, 5), 55));
+            // The longest gap is from 18 s to 27 s.
+            assert_eq!(until_idle(trickle(6, 3), trickle(9, 4)).await, ((3, 4), 46));
+            // The byte that comes after 11 s is too late.
+            assert_eq!(
+                until_idle(trickle(11, 9), trickle(1, 0)).await,
+                ((0, 0), 10)
+            );
+        });
+    }
+
+    #[test]
+    fn bytes_that_cannot_be_written_do_not_put_it_off() {
+        virtual_test(async || {
+            let mut stuck = trickle(1, 0);
+            stuck.stuck = true;
+            assert_eq!(until_idle(trickle(1, 100), stuck).await, ((0, 0), 10));
+        });
+    }
+
+    #[test]
+    fn a_copy_that_ends_in_time_returns_the_counts() {
+        virtual_test(async || {
+            let (a, b) = (Cursor::new(vec![1; 5]), Cursor::new(Vec::new()));
+            let copy = CopyBidirectional::new(a, b).idle_timeout(Duration::MAX);
+            assert_eq!(copy.await.unwrap(), (5, 0));
+        });
+    }
+}
+
+#[test]
+fn the_counts_are_known_after_an_error_and_the_streams_are_returned() {
+    async_test(async || {
+        struct Broken;
+        impl AsyncRead for Broken {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                _: &mut [u8],
+            ) -> Poll<io::Result<usize>> {
+                Poll::Pending
+            }
+        }
+        impl AsyncWrite for Broken {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                Poll::Ready(Ok(buf.len()))
+            }
+            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+            fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Err(ErrorKind::BrokenPipe.into()))
+            }
+        }
+        let mut copy = CopyBidirectional::new(Cursor::new(b"hello".to_vec()), Broken);
+        let error = (&mut copy).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), copy.copied()),
+            (ErrorKind::BrokenPipe, (5, 0))
+        );
+        let (a, Broken) = copy.into_inner();
+        assert_eq!(a.position(), 5);
     });
 }

@@ -17,6 +17,7 @@ mod connect;
 mod copy;
 mod destructors;
 mod echo;
+mod either;
 mod examples;
 #[cfg(feature = "testing")]
 mod explore;
@@ -30,6 +31,7 @@ mod hostile;
 #[cfg(all(unix, feature = "testing"))]
 mod hosts;
 mod inspect;
+mod join_set;
 #[cfg(soloist_liar)]
 mod liar;
 mod listeners;
@@ -54,8 +56,12 @@ mod signal;
 mod simulate;
 mod slow;
 mod sources;
+#[cfg(feature = "tracing")]
+mod spans;
 #[cfg(unix)]
 mod stdin;
+#[cfg(unix)]
+mod stdout;
 mod streams;
 mod stress;
 mod stuck;
@@ -73,6 +79,7 @@ mod threads;
 mod timers;
 #[cfg(feature = "trace")]
 mod trace;
+mod tracker;
 mod try_io;
 mod udp;
 #[cfg(feature = "testing")]

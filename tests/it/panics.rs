@@ -132,7 +132,7 @@ fn b23_the_panic_of_a_detached_task_is_reported_with_its_name() {
             let handle = Handle::current();
             let line = line!() + 1;
             let task = handle.spawn(|| async { panic!("far away") });
-            eprintln!("expected {line} task-3");
+            eprintln!("expected {line} task-r1");
             task.detach();
             yield_now().await;
             yield_now().await;

@@ -11,6 +11,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use soloist::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::process::{Child, Command, Stdio};
+use soloist::signal::unix::SignalKind;
 use soloist::time::timeout;
 
 use crate::support::*;
@@ -603,5 +604,114 @@ fn a_child_is_dropped_right_after_its_end() {
                 sleep(Duration::from_micros(100)).await;
             }
         }
+    });
+}
+
+// Signals.
+
+#[test]
+fn a_signal_ends_a_child_or_is_handled_by_it() {
+    async_test(async || {
+        let mut child = sleeper().spawn().unwrap();
+        child.signal(SignalKind::user_defined1()).unwrap();
+        assert_eq!(
+            child.wait().await.unwrap().signal(),
+            Some(SignalKind::user_defined1().as_raw())
+        );
+
+        let mut shell = spawn_piped(&mut sh(
+            "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done",
+        ));
+        let mut lines = BufReader::new(shell.stdout.take().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).await.unwrap();
+        shell.signal(SignalKind::terminate()).unwrap();
+        assert_eq!(shell.wait().await.unwrap().code(), Some(7));
+    });
+}
+
+#[test]
+fn a_signal_to_a_child_that_has_exited_does_nothing() {
+    async_test(async || {
+        let mut child = spawn_piped(&mut sh("exit 3"));
+        // Its output ends when it has exited, or a little before that.
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_to_end(&mut Vec::new()).await.unwrap();
+        while child.try_wait().unwrap().is_none() {
+            sleep(MS).await;
+        }
+        for _ in 0..2 {
+            child.signal(SignalKind::from_raw(SIGKILL)).unwrap();
+            assert_eq!(child.wait().await.unwrap().code(), Some(3));
+        }
+    });
+}
+
+#[test]
+fn a_signal_to_a_group_reaches_the_children_of_the_child() {
+    async_test(async || {
+        let mut shell = spawn_piped(sh("sleep 1000 & echo $!; wait").process_group(0));
+        let mut line = String::new();
+        let mut lines = BufReader::new(shell.stdout.take().unwrap());
+        lines.read_line(&mut line).await.unwrap();
+        let grandchild = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+        assert!(exists(grandchild));
+        shell.signal_group(SignalKind::terminate()).unwrap();
+        assert_eq!(shell.wait().await.unwrap().signal(), Some(15));
+        until_gone(grandchild).await;
+        // The group is empty.
+        let error = shell.signal_group(SignalKind::terminate()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn what_a_child_has_left_in_its_group_can_be_killed_after_its_exit() {
+    async_test(async || {
+        let mut shell = spawn_piped(sh("sleep 1000 > /dev/null & echo $!").process_group(0));
+        let mut text = String::new();
+        let mut stdout = shell.stdout.take().unwrap();
+        stdout.read_to_string(&mut text).await.unwrap();
+        let grandchild = Pid::from_raw(text.trim().parse().unwrap()).unwrap();
+        assert!(shell.wait().await.unwrap().success());
+        assert!(exists(grandchild));
+        shell.signal_group(SignalKind::from_raw(SIGKILL)).unwrap();
+        until_gone(grandchild).await;
+    });
+}
+
+#[test]
+fn a_signal_to_the_group_of_a_child_that_leads_none_is_an_error() {
+    async_test(async || {
+        // It is in the group of this process, which must not be hit.
+        let mut child = sleeper().spawn().unwrap();
+        let error = child
+            .signal_group(SignalKind::from_raw(SIGKILL))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let text = format!(
+            "process {} leads no process group (start it with",
+            child.id()
+        );
+        assert!(error.to_string().starts_with(&text), "{error}");
+        assert_eq!(child.try_wait().unwrap(), None);
+    });
+}
+
+#[test]
+fn a_number_that_is_no_signal_is_refused() {
+    async_test(async || {
+        let mut child = sleeper().process_group(0).spawn().unwrap();
+        for number in [-1, 0, 1000] {
+            let kind = SignalKind::from_raw(number);
+            for result in [child.signal(kind), child.signal_group(kind)] {
+                assert_eq!(
+                    result.unwrap_err().kind(),
+                    ErrorKind::InvalidInput,
+                    "{number}"
+                );
+            }
+        }
+        assert_eq!(child.try_wait().unwrap(), None);
     });
 }

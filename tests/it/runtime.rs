@@ -809,6 +809,97 @@ fn a_remote_task_is_cancelled_by_abort_and_drop_but_not_by_detach() {
 }
 
 #[test]
+fn a_remote_task_has_its_number_before_it_starts() {
+    runtime_test(|runtime| {
+        let handle = runtime.handle();
+        let (first, second) = elsewhere(move || {
+            let first = handle.spawn(|| async { panic!("no") });
+            (first, handle.clone().spawn(|| async {}))
+        });
+        let ids = [first.id(), second.id()];
+        assert_eq!(ids.map(|id| id.to_string()), ["r1", "r2"]);
+        assert_eq!(format!("{:?}", ids[0]), "TaskId(r1)");
+        assert_eq!(second.abort_handle().id(), ids[1]);
+        turn(&runtime);
+        let error = runtime.block_on(first).map(|()| {}).unwrap_err();
+        assert_eq!(error.id(), Some(ids[0]));
+        let text = error.to_string();
+        assert!(text.starts_with("task `task-r1` (spawned at "), "{text}");
+        // They are counted with the others.
+        assert_eq!(runtime.metrics().spawned, 2);
+    });
+}
+
+#[test]
+fn a_remote_task_is_finished_when_its_future_has_been_dropped() {
+    runtime_test(|runtime| {
+        let task = runtime.handle().spawn(|| yields(1));
+        for expected in [false, false, true, true] {
+            assert_eq!(task.is_finished(), expected);
+            turn(&runtime);
+        }
+        let aborted = runtime.handle().spawn(pending::<()>);
+        turn(&runtime);
+        aborted.abort();
+        assert!(!aborted.is_finished());
+        turn(&runtime);
+        assert!(aborted.is_finished());
+        let late = runtime.handle();
+        drop(runtime);
+        assert!(late.spawn(pending::<()>).is_finished());
+    });
+}
+
+#[test]
+fn an_abort_handle_aborts_a_remote_task_before_and_after_its_start() {
+    for started in [false, true] {
+        for detached in [false, true] {
+            runtime_test(move |runtime| {
+                let polls = Arc::new(AtomicUsize::new(0));
+                let counter = polls.clone();
+                let task = runtime.handle().spawn(move || async move {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                    pending::<()>().await;
+                });
+                if started {
+                    turn(&runtime);
+                }
+                let handle = task.abort_handle();
+                let task = if detached {
+                    task.detach();
+                    None
+                } else {
+                    Some(task)
+                };
+                elsewhere(move || handle.abort());
+                match task {
+                    Some(task) => assert!(runtime.block_on(task).unwrap_err().is_cancelled()),
+                    None => runtime.run(),
+                }
+                assert_eq!(polls.load(Ordering::SeqCst), usize::from(started));
+            });
+        }
+    }
+}
+
+#[test]
+fn an_abort_handle_of_a_detached_remote_task_lets_run_wait_for_it() {
+    runtime_test(|runtime| {
+        let task = runtime.handle().spawn(pending::<()>);
+        let handle = task.abort_handle();
+        task.detach();
+        turn(&runtime);
+        // Without the handle this would be a deadlock, since nothing could wake the task.
+        let thread = thread::spawn(move || {
+            thread::sleep(MS);
+            handle.abort();
+        });
+        runtime.run();
+        thread.join().unwrap();
+    });
+}
+
+#[test]
 fn an_abort_does_not_change_a_finished_remote_task() {
     runtime_test(|runtime| {
         let task = runtime.handle().spawn(|| async { String::from("kept") });
@@ -858,7 +949,7 @@ fn wait_returns_an_error_when_the_runtime_is_dropped() {
         drop(runtime);
         let error = thread.join().unwrap().unwrap_err();
         assert!(error.is_cancelled());
-        assert!(error.to_string().starts_with("task `task-1` (spawned at "));
+        assert!(error.to_string().starts_with("task `task-r1` (spawned at "));
     });
 }
 
@@ -881,7 +972,11 @@ fn the_panic_of_a_remote_task_is_returned_to_its_handle() {
         for (number, ((error, line), text)) in thread.join().unwrap().into_iter().enumerate() {
             assert!(error.is_panic());
             let said = error.to_string();
-            let start = format!("task `task-{}` (spawned at {}:{line}:", number + 1, file!());
+            let start = format!(
+                "task `task-r{}` (spawned at {}:{line}:",
+                number + 1,
+                file!()
+            );
             assert!(said.starts_with(&start), "{said}: not {start}");
             assert!(said.ends_with(&format!(") panicked: {text}")), "{said}");
             assert_eq!(error.into_panic().downcast_ref(), Some(&text));

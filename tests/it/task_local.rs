@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 
+use soloist::task::AccessError;
 use soloist::task_local;
 
 use crate::support::*;
@@ -14,7 +15,7 @@ task_local! {
 }
 
 fn depth() -> Option<u32> {
-    DEPTH.try_with(|depth| *depth)
+    DEPTH.try_with(|depth| *depth).ok()
 }
 
 #[test]
@@ -30,7 +31,7 @@ fn scopes_nest() {
                     assert_eq!((depth(), USER.get()), (Some(2), "ada".into()));
                 })
                 .await;
-                assert_eq!(USER.try_with(String::clone), None);
+                assert!(USER.try_with(String::clone).is_err());
                 depth()
             });
             assert_eq!(depth(), Some(1), "it is set when it is polled, not before");
@@ -109,13 +110,15 @@ fn two_scopes_in_one_task_keep_their_values() {
 #[test]
 fn there_is_no_value_outside_a_scope() {
     watchdog(|| {
-        assert_eq!(DEPTH.try_with(|_| panic!("a value")), None::<()>);
+        let error: AccessError = DEPTH.try_with(|_| panic!("a value")).unwrap_err();
         let text = panic_of(|| DEPTH.with(|depth| *depth));
         assert_eq!(
             text,
             "a task-local value outside of its scope: run the future in `scope`"
         );
         assert_eq!(panic_of(|| DEPTH.get()), text);
+        let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+        assert_eq!(error.to_string(), text);
         // After a scope, too.
         block_on(DEPTH.scope(1, async {}));
         assert_eq!(depth(), None);

@@ -164,6 +164,81 @@ fn awaiting_an_aborted_task_panics_and_names_it() {
 }
 
 #[test]
+fn join_mut_returns_the_result_once_and_then_says_cancelled() {
+    async_test(async || {
+        let mut task = spawn(async { 5 });
+        assert_eq!(task.join_mut().await.unwrap(), 5);
+        assert!(task.join_mut().await.unwrap_err().is_cancelled());
+        assert!(task.is_finished());
+        assert!(task.join().await.unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn join_mut_that_is_dropped_leaves_the_task_alone() {
+    async_test(async || {
+        let seen = Seen::new();
+        let mut task = spawn(seen.probe());
+        yield_now().await;
+        for _ in 0..3 {
+            assert_pending(task.join_mut()).await;
+        }
+        assert_eq!(seen.counts(), (1, 0));
+        seen.finish();
+        task.join_mut().await.unwrap();
+        assert_eq!(seen.counts(), (2, 1));
+    });
+}
+
+#[test]
+fn join_mut_of_a_task_that_panicked_returns_the_panic() {
+    async_test(async || {
+        let mut task = spawn(async { panic!("out of ink") });
+        let error = task.join_mut().await.unwrap_err();
+        assert_eq!(error.into_panic().downcast_ref(), Some(&"out of ink"));
+    });
+}
+
+#[test]
+fn abort_drops_the_future_in_the_next_turn_and_join_mut_says_so() {
+    async_test(async || {
+        let seen = Seen::new();
+        let mut task = spawn(seen.probe());
+        yield_now().await;
+        task.abort();
+        assert_eq!((seen.counts(), task.is_finished()), ((1, 0), false));
+        let error = task.join_mut().await.unwrap_err();
+        assert!(error.is_cancelled());
+        assert_eq!(seen.counts(), (1, 1));
+        // Nothing is left to abort.
+        task.abort();
+        let text = panic_of_async(task).await;
+        assert!(
+            text.contains("was cancelled: `join().await` and `join_mut().await`"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn a_task_that_aborts_itself_ends_with_its_poll() {
+    async_test(async || {
+        let handle = Rc::new(RefCell::new(None::<Task<()>>));
+        let (own, log) = (handle.clone(), Log::new());
+        *handle.borrow_mut() = Some(spawn(async move {
+            own.borrow().as_ref().unwrap().abort();
+            log.push("aborted");
+            yield_now().await;
+            log.push("not reached");
+        }));
+        yields(2).await;
+        log.assert(&["aborted"]);
+        let task = handle.take().unwrap();
+        assert!(task.join().await.unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
 fn awaiting_a_task_twice_panics_and_names_it() {
     watchdog(|| {
         let text = block_on(async {

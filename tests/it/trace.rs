@@ -215,7 +215,7 @@ fn what_others_do_is_named() {
             "[",
             "] Pending",
             "waits for a task of another runtime",
-            "woken by task-1",
+            "woken by task-r1",
             "has waited for a task of another runtime",
             "[",
             "] Pending",
@@ -226,7 +226,7 @@ fn what_others_do_is_named() {
             "] Done",
         ]
     );
-    assert_eq!(of(&lines, "task-1")[0], "spawned by inbox");
+    assert_eq!(of(&lines, "task-r1")[0], "spawned by inbox");
 }
 
 #[test]

@@ -52,6 +52,42 @@ fn a_day_takes_no_time_and_is_exact() {
 }
 
 #[test]
+fn an_interval_that_is_reset_goes_on_from_there() {
+    virtual_test(async || {
+        let start = time::now();
+        let mut interval = interval(10 * SECOND);
+        let mut next = async || interval.tick().await - start;
+        assert_eq!([next().await, next().await], [Duration::ZERO, 10 * SECOND]);
+        sleep(3 * SECOND).await;
+        // From 13 s.
+        interval.reset();
+        let mut next = async || interval.tick().await - start;
+        assert_eq!([next().await, next().await], [23 * SECOND, 33 * SECOND]);
+        interval.reset_at(start + 34 * SECOND);
+        let mut next = async || interval.tick().await - start;
+        assert_eq!([next().await, next().await], [34 * SECOND, 44 * SECOND]);
+        // A time that is over: the tick is due at once, and the rest as after a late tick.
+        interval.reset_at(start + 44 * SECOND);
+        sleep(3 * SECOND).await;
+        let mut next = async || interval.tick().await - start;
+        assert_eq!([next().await, next().await], [44 * SECOND, 57 * SECOND]);
+        assert_eq!(time::now() - start, 57 * SECOND);
+    });
+}
+
+#[test]
+fn a_reset_moves_the_tick_that_a_task_waits_for() {
+    virtual_test(async || {
+        let start = time::now();
+        let mut interval = interval_at(start + DAY, DAY);
+        assert_pending(interval.tick()).await;
+        interval.reset_at(start + HOUR);
+        assert_eq!(interval.tick().await, start + HOUR);
+        assert_eq!(time::now(), start + HOUR);
+    });
+}
+
+#[test]
 fn the_clock_stands_still_while_tasks_run() {
     virtual_test(async || {
         let start = time::now();

@@ -16,9 +16,10 @@ mod fetch_https;
 mod frameworks;
 #[cfg(unix)]
 mod http_server;
-mod hyper_in_memory;
 #[cfg(unix)]
 mod redis_server;
+mod select;
 mod virtual_time;
 #[cfg(unix)]
 mod websocket;
+mod worlds;
