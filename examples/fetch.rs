@@ -11,6 +11,7 @@ use cli::{positive, say_or_exit as say, seconds};
 use lexopt::prelude::*;
 use soloist::io::{self, AssertAsync, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::net::{TcpListener, TcpStream};
+use soloist::stream::StreamExt;
 use soloist::time::{now, sleep, timeout};
 use soloist::{block_on, spawn, task};
 use std::path::{Path, PathBuf};
@@ -241,9 +242,10 @@ async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     }
 }
 
-pub(crate) async fn answer(mut stream: TcpStream) -> io::Result<()> {
-    let mut request = String::new();
-    BufReader::new(&mut stream).read_line(&mut request).await?;
+pub(crate) async fn answer(stream: TcpStream) -> io::Result<()> {
+    let mut lines = BufReader::new(&stream).lines();
+    let request = lines.try_next().await?.unwrap_or_default();
+    while lines.try_next().await?.is_some_and(|line| !line.is_empty()) {}
     sleep(Duration::from_millis(100)).await;
     let path = request.split(' ').nth(1).unwrap_or("/");
     let body = format!("<!doctype html><title>{path}</title><p>This is {path}.</p>\n");
@@ -251,5 +253,5 @@ pub(crate) async fn answer(mut stream: TcpStream) -> io::Result<()> {
         "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(reply.as_bytes()).await
+    (&stream).write_all(reply.as_bytes()).await
 }
