@@ -1,10 +1,8 @@
-//! A replicated key-value store, and its test in a simulated world.
+//! A replicated key-value store, and its test in a simulated world, with 1,000 seeds.
 //!
 //! Three replicas keep the log of all writes. One of them is the leader: a majority has promised to
 //! follow no other one until its lease ends. So it can answer reads by itself. It answers a write
-//! when a majority has stored it. Clients retry until a leader answers.
-//!
-//! The test runs 1,000 seeds, each with other lost datagrams and crashes. With --bug, a lease starts
+//! when a majority has stored it. Clients retry until a leader answers. With --bug, the lease starts
 //! when the promises arrive, and not when the leader has asked for them.
 //!
 //! cargo run --release --example kv --features testing
@@ -265,7 +263,8 @@ fn ms(ms: u64) -> Duration {
 
 fn main() {
     let has_bug = std::env::args().any(|arg| arg == "--bug");
-    let explored = testing::simulate(0..1000, |world| async move {
+    let seeds = std::env::args().find_map(|arg| arg.parse().ok());
+    let explored = testing::simulate(0..seeds.unwrap_or(1000), |world| async move {
         let link = Link::new().latency(ms(1));
         world.set_default(link);
         let hosts = REPLICAS.map(|name| world.host(name));

@@ -140,7 +140,7 @@ macro_rules! impl_socket {
             /// See [`IntoStdError`].
             pub fn into_std(self) -> Result<$std, IntoStdError<$socket>> {
                 match self.socket.into_inner() {
-                    Ok(object) => Ok($into_std(object)),
+                    Ok(io) => Ok($into_std(io)),
                     Err(socket) => Err(IntoStdError {
                         socket: $socket { socket },
                     }),
@@ -561,7 +561,7 @@ macro_rules! builder {
     (
         $(#[$doc:meta])*
         pub struct $builder:ident {
-            $($(#[$option_doc:meta])* pub fn $option:ident($type:ty);)*
+            $($(#[$option_doc:meta])* pub fn $option:ident($arg:ident: $type:ty);)*
         }
     ) => {
         $(#[$doc])*
@@ -572,8 +572,8 @@ macro_rules! builder {
 
         impl $builder {$(
             $(#[$option_doc])*
-            pub fn $option(mut self, $option: $type) -> $builder {
-                self.$option = Some($option);
+            pub fn $option(mut self, $arg: $type) -> $builder {
+                self.$option = Some($arg);
                 self
             }
         )*}

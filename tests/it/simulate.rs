@@ -121,6 +121,85 @@ fn errors_and_deadlocks_fail_a_world() {
     });
 }
 
+/// The example, which knows nothing of worlds.
+#[allow(dead_code)]
+#[path = "../../examples/echo_server.rs"]
+mod echo_server;
+
+/// The example, likewise.
+#[allow(dead_code)]
+#[path = "../../examples/fetch.rs"]
+mod fetch;
+
+#[test]
+fn the_example_echo_server_runs_in_a_world_as_it_is() {
+    watchdog(|| {
+        testing::simulate(0..20, |world| async move {
+            let link = Link::new().latency(10 * MS).jitter(10 * MS).loss(0.1);
+            world.set_default(link.partial(true));
+            let server = world.host("server");
+            let serve = || {
+                let serve = server.spawn(echo_server::serve("0.0.0.0:7", true));
+                serve.detach();
+            };
+            serve();
+            sleep(MS).await;
+            let [one, two] = ["one", "two"].map(|name| world.host(name));
+            let asked = [one.spawn(ask()), two.spawn(ask())];
+            for asked in asked {
+                asked.await?;
+            }
+            // The next connection is cut by a crash, and the one after it is not.
+            let interrupted = one.spawn(async {
+                let mut stream = TcpStream::connect("server:7").await?;
+                stream.read(&mut [0]).await
+            });
+            sleep(5 * SECOND).await;
+            server.crash();
+            let error = interrupted.await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            serve();
+            sleep(MS).await;
+            two.spawn(ask()).await
+        });
+    });
+}
+
+#[test]
+fn the_example_fetch_runs_in_a_world_as_it_is() {
+    watchdog(|| {
+        testing::simulate(0..20, |world| async move {
+            let link = Link::new().latency(10 * MS).jitter(10 * MS).loss(0.1);
+            world.set_default(link.partial(true));
+            let serve = world.host("server.example").spawn(async {
+                let listener = TcpListener::bind("0.0.0.0:8080").await?;
+                loop {
+                    let (stream, _) = listener.accept().await?;
+                    spawn(fetch::answer(stream)).detach();
+                }
+                #[allow(unreachable_code)]
+                Ok::<(), io::Error>(())
+            });
+            serve.detach();
+            sleep(MS).await;
+            let client = world.host("client");
+            let pages = ["/", "/one", "/two"].map(|path| {
+                let url = format!("http://server.example:8080{path}");
+                client.spawn(async move { fetch::fetch(&url, None).await })
+            });
+            for (page, path) in pages.into_iter().zip(["/", "/one", "/two"]) {
+                let body = format!("<!doctype html><title>{path}</title><p>This is {path}.</p>\n");
+                assert_eq!(page.await?, (200, body.len() as u64));
+            }
+            let unknown = client.spawn(fetch::fetch("http://nowhere.example/", None));
+            assert!(unknown.await.is_err());
+            let refused = client.spawn(fetch::fetch("http://server.example/", None));
+            assert!(refused.await.unwrap_err().contains("refused"));
+            Ok::<(), String>(())
+        });
+    });
+}
+
 /// Sends 40 datagrams from host 1 to host 2, and returns which of them have arrived, with the time
 /// that they took.
 async fn forty_datagrams(world: World, link: Link) -> Vec<(usize, Duration)> {
