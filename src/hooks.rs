@@ -46,7 +46,7 @@ impl TaskId {
     /// before the runtime learns of the task.
     const REMOTE: u64 = 1 << 63;
 
-    pub(crate) fn new(number: u64) -> TaskId {
+    pub(crate) const fn new(number: u64) -> TaskId {
         TaskId(number)
     }
 

@@ -20,3 +20,9 @@ pub(crate) fn warn(what: fmt::Arguments<'_>) {
     #[cfg(not(any(feature = "log", feature = "tracing")))]
     write(format_args!("soloist: {what}\n"));
 }
+
+/// The stream, for its descriptor.
+#[cfg(unix)]
+pub(crate) fn stream() -> io::Stderr {
+    io::stderr()
+}

@@ -91,6 +91,8 @@ pub fn markdown() {
         }
         out += &figures(suite, results);
     }
+    // The table of http/run.py, which is copied by hand.
+    out += section_before("http", &before);
     fs::write(&path, out).unwrap_or_else(|error| panic!("{path:?}: {error}"));
 }
 

@@ -1,4 +1,4 @@
-//! A web server: HTTP by hyper, sockets, timers and Ctrl-C by soloist.
+//! A web server on `soloist_hyper::serve`: HTTP/1 and HTTP/2, with timeouts and a graceful shutdown.
 //!
 //! cargo run --release -p soloist-ecosystem --example http_server
 //! cargo run --release -p soloist-ecosystem --example http_server -- --dir docs 127.0.0.1:8080
@@ -13,28 +13,24 @@ use futures_lite::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use lexopt::prelude::*;
-use smol_hyper::rt::FuturesIo;
 use soloist::blocking::Unblock;
-use soloist::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use soloist::net::{TcpListener, TcpStream};
-use soloist::promise::{Promised, promise};
-use soloist::{block_on, spawn, time, unblock};
-use std::cell::Cell;
+use soloist::io::AsyncReadExt;
+use soloist::net::TcpListener;
+use soloist::promise::promise;
+use soloist::{block_on, time, unblock};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fs::{self, File};
-use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const USAGE: &str = "\
 usage: http_server [OPTION]... [ADDRESS]
@@ -102,49 +98,39 @@ impl Options {
 
 async fn serve(options: Options) -> io::Result<ExitCode> {
     let mut interrupts = interrupts()?;
+    let (stop, stopping) = promise();
     let listener = TcpListener::bind(options.address.as_str()).await?;
     say(&format!("listening on http://{}", listener.local_addr()?));
+    let quiet = options.quiet;
+    let (header_timeout, idle_timeout) = (options.header_timeout, options.idle_timeout);
     let options = Rc::new(options);
-    let (stop, stopping) = promise();
-    // Every connection has a clone of `open`, which is never set. `closed` completes when the last
-    // clone is dropped.
-    let (open, closed) = promise::<()>();
-    let open = Rc::new(open);
-
-    let accept = async {
-        let mut incoming = listener.incoming();
-        while let Some(connection) = incoming.next().await {
-            match connection {
-                Ok(stream) => {
-                    let (options, stopping) = (options.clone(), stopping.clone());
-                    let open = open.clone();
-                    spawn(async move {
-                        serve_connection(stream, options, stopping).await;
-                        drop(open);
-                    })
-                    .detach();
-                }
-                Err(error) => eprintln!("http_server: cannot accept: {error}"),
-            }
-        }
+    let service = move |&peer: &SocketAddr| {
+        let options = options.clone();
+        service_fn(move |request| respond(request, peer, options.clone()))
     };
-    let interrupted = async {
-        interrupts.next().await;
-    };
-    or(interrupted, accept).await;
-    drop(listener);
-    say("stopping");
-    let _ = stop.set(());
-    drop(open);
+    let server = soloist_hyper::serve_with(listener, service)
+        .header_timeout(header_timeout)
+        .idle_timeout(idle_timeout)
+        .with_graceful_shutdown(async {
+            let _ = stopping.await;
+        })
+        .on_error(move |peer, error| match peer {
+            Some(peer) if !quiet => say(&format!("{peer} failed: {}", explain(error))),
+            Some(_) => {}
+            None => eprintln!("http_server: cannot accept: {error}"),
+        });
     let finished = async {
-        let _ = closed.await;
+        server.await;
         ExitCode::SUCCESS
     };
-    let interrupted_again = async {
+    let interrupted_twice = async {
+        interrupts.next().await;
+        say("stopping");
+        let _ = stop.set(());
         interrupts.next().await;
         ExitCode::FAILURE
     };
-    Ok(or(finished, interrupted_again).await)
+    Ok(or(finished, interrupted_twice).await)
 }
 
 /// Every Ctrl-C, including one that comes while nothing waits for it, which `signal::ctrl_c` would miss.
@@ -160,67 +146,20 @@ fn interrupts() -> io::Result<impl Stream<Item = io::Result<()>>> {
     Ok(stream::pending())
 }
 
-/// Serves the requests of a connection one after the other. Requests that the client sends ahead wait in
-/// the buffers.
-async fn serve_connection(stream: TcpStream, options: Rc<Options>, stopping: Promised<()>) {
-    // This fails if the client has already reset the connection.
-    let peer = stream.peer_addr();
-    let peer = peer.map_or("unknown".into(), |peer| peer.to_string());
-    // Without Nagle's delay, if possible.
-    let _ = stream.set_nodelay(true);
-
-    let traffic = Rc::new(Traffic::default());
-    let service = service_fn(|request: Request<Incoming>| {
-        let (options, peer) = (options.clone(), peer.clone());
-        let busy = Busy::new(traffic.clone());
-        async move {
-            let line = format!("{peer} {} {}", request.method(), request.uri());
-            let response = answer(request, &options).await;
-            if !options.quiet {
-                say(&format!("{line} {}", response.status().as_u16()));
-            }
-            drop(busy);
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let io = FuturesIo::new(Watched {
-        stream,
-        traffic: traffic.clone(),
-    });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(Timer)
-            .header_read_timeout(options.header_timeout)
-            .serve_connection(io, service)
-    );
-
-    let served = async {
-        let ended = async { Some(connection.as_mut().await) };
-        let stopped = async {
-            let _ = stopping.await;
-            None
-        };
-        if let Some(result) = or(ended, stopped).await {
-            return result.map_err(|error| explain(&error));
-        }
-        connection.as_mut().graceful_shutdown();
-        connection.await.map_err(|error| explain(&error))
-    };
-    let idle = async {
-        traffic.stalled(options.idle_timeout).await;
-        Err("idle for too long".into())
-    };
-    if let Err(why) = or(served, idle).await {
-        if !options.quiet {
-            say(&format!("{peer} failed: {why}"));
-        }
+async fn respond(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    options: Rc<Options>,
+) -> Result<Response<AnyBody>, Infallible> {
+    let line = format!("{peer} {} {}", request.method(), request.uri());
+    let response = answer(request, &options).await;
+    if !options.quiet {
+        say(&format!("{line} {}", response.status().as_u16()));
     }
+    Ok(response)
 }
 
-fn explain(error: &hyper::Error) -> String {
-    if error.is_timeout() {
-        return "no complete request within the timeout".into();
-    }
+fn explain(error: &soloist_hyper::Error) -> String {
     let source = error.source().map(|source| format!(": {source}"));
     format!("{error}{}", source.unwrap_or_default())
 }
@@ -341,121 +280,4 @@ fn decode(path: &str) -> Option<String> {
     String::from_utf8(text)
         .ok()
         .filter(|text| !text.contains('\0'))
-}
-
-/// Activity on a connection.
-#[derive(Default)]
-struct Traffic {
-    /// Set when bytes are read or written. `stalled` resets it.
-    moved: Cell<bool>,
-    /// Set while a response is computed, which may take long.
-    busy: Cell<bool>,
-}
-
-impl Traffic {
-    /// Waits until nothing was transferred for `time`. A flag is cheaper than a timer that is reset with
-    /// each read and write.
-    async fn stalled(&self, time: Duration) {
-        loop {
-            time::sleep(time).await;
-            if !self.moved.take() && !self.busy.get() {
-                return;
-            }
-        }
-    }
-}
-
-struct Busy(Rc<Traffic>);
-
-impl Busy {
-    fn new(traffic: Rc<Traffic>) -> Busy {
-        traffic.busy.set(true);
-        Busy(traffic)
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.set(false);
-        self.0.moved.set(true);
-    }
-}
-
-/// A connection that records its activity.
-struct Watched {
-    stream: TcpStream,
-    traffic: Rc<Traffic>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if result.is_ready() {
-            self.traffic.moved.set(true);
-        }
-        result
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if result.is_ready() {
-            self.traffic.moved.set(true);
-        }
-        result
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(cx)
-    }
-}
-
-/// Timers for hyper, on the current runtime.
-pub(crate) struct Timer;
-
-struct Sleep(time::Sleep);
-
-impl hyper::rt::Timer for Timer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(Sleep(time::sleep(duration)))
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(Sleep(time::sleep_until(deadline)))
-    }
-
-    /// The clock of the runtime, which is virtual in tests.
-    fn now(&self) -> Instant {
-        time::now()
-    }
-
-    fn reset(&self, sleep: &mut Pin<Box<dyn hyper::rt::Sleep>>, deadline: Instant) {
-        match sleep.as_mut().downcast_mut_pin::<Sleep>() {
-            Some(sleep) => sleep.get_mut().0.reset(deadline),
-            None => *sleep = self.sleep_until(deadline),
-        }
-    }
-}
-
-impl hyper::rt::Sleep for Sleep {}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx)
-    }
 }

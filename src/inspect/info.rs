@@ -275,14 +275,16 @@ impl fmt::Display for WaitsFor {
 
 impl fmt::Display for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.spawned_at;
         match &self.name {
-            Some(name) => write!(f, "task `{name}`")?,
-            None => write!(f, "task `task-{}`", self.id)?,
+            Some(name) => write!(f, "task `{name}` (spawned at {place})")?,
+            None if self.id == MAIN => write!(f, "the future of `block_on` (called at {place})")?,
+            None => write!(f, "task `task-{}` (spawned at {place})", self.id)?,
         }
-        write!(f, " (spawned at {}): {}", self.spawned_at, self.state)?;
+        write!(f, ": {}", self.state)?;
         if !self.waits_for.is_empty() {
             f.write_str(" for ")?;
-            write_list(f, &self.waits_for, "; ")?;
+            f.write_str(&list(&self.waits_for))?;
         }
         write!(f, ", {} polls", self.polls)?;
         if let (Some(age), Some(total), Some(longest)) =
@@ -297,19 +299,9 @@ impl fmt::Display for TaskInfo {
     }
 }
 
-/// Writes `waits`, separated by `between`.
-pub(crate) fn write_list(
-    to: &mut dyn fmt::Write,
-    waits: &[WaitsFor],
-    between: &str,
-) -> fmt::Result {
-    for (at, wait) in waits.iter().enumerate() {
-        if at > 0 {
-            to.write_str(between)?;
-        }
-        write!(to, "{wait}")?;
-    }
-    Ok(())
+fn list(waits: &[WaitsFor]) -> String {
+    let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
+    waits.join("; ")
 }
 
 /// All tasks of a runtime, from [`inspect::dump`](crate::inspect::dump). It prints as a table.
@@ -364,14 +356,14 @@ const TITLES: [&str; 8] = [
     "spawned at",
 ];
 
+/// The number of the future of a `block_on`.
+const MAIN: TaskId = TaskId::new(0);
+
 /// The columns that are only printed under `Builder::inspect`.
 const TIMES: std::ops::Range<usize> = 3..6;
 
 fn row(task: String, info: &TaskInfo) -> Vec<String> {
     let time = |time: Option<Duration>| time.map_or(String::new(), |time| format!("{time:.1?}"));
-    let mut waits = String::new();
-    // A `String` accepts everything.
-    let _ = write_list(&mut waits, &info.waits_for, "; ");
     vec![
         task,
         info.state.to_string(),
@@ -379,7 +371,7 @@ fn row(task: String, info: &TaskInfo) -> Vec<String> {
         time(info.age),
         time(info.total_poll),
         time(info.longest_poll),
-        waits,
+        list(&info.waits_for),
         info.spawned_at.to_string(),
     ]
 }
@@ -410,11 +402,11 @@ fn info(executor: &Executor, seen: &TaskSnapshot, waits: Vec<WaitsFor>) -> TaskI
         _ => TaskState::Waiting,
     };
     TaskInfo {
-        id: TaskId::new(seen.slot.map_or(0, |_| label.number)),
+        id: seen.slot.map_or(MAIN, |_| TaskId::new(label.number)),
         name: label.name.as_deref().map(ToString::to_string),
         spawned_at: label.spawned_at,
         polls: seen.polls,
-        age: times.map(|times| times.born.elapsed()),
+        age: times.map(|times| times.spawned_at.elapsed()),
         total_poll: times.map(|times| times.total),
         longest_poll: times.map(|times| times.longest),
         state,

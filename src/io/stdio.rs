@@ -117,7 +117,7 @@ pub fn stdout() -> io::Result<Stdout> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn stderr() -> io::Result<Stderr> {
-    StdStream::new(std::io::stderr(), "`io::stderr`").map(Stderr)
+    StdStream::new(crate::stderr::stream(), "`io::stderr`").map(Stderr)
 }
 
 /// A handle to standard output, made by [`stdout`]. Closing or dropping it leaves standard output

@@ -13,7 +13,6 @@ use socket2::{Domain, Protocol, Type};
 pub use self::builder::TcpStreamBuilder;
 pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
 use super::inner;
-use super::resolve::ToSocketAddrs;
 use super::sigpipe::NoSigpipe;
 use super::{ErrorContext, IntoStdError};
 use crate::reactor::Direction;
@@ -58,57 +57,6 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Opens a connection.
-    ///
-    /// If there are several addresses, they are tried concurrently (Happy Eyeballs, RFC 8305).
-    /// The address families alternate. The next attempt starts 250 ms after the last one, or at
-    /// once when an attempt fails. The first connection is used, and the other attempts are
-    /// closed.
-    ///
-    /// # Errors
-    ///
-    /// Returns one error that lists every attempt if none of them succeeds. Returns an error if
-    /// the host name is not known (see [`resolve`](crate::net::resolve)), and outside of a runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped before it completes, all attempts are closed.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use soloist::{block_on, net::{TcpListener, TcpStream}};
-    ///
-    /// block_on(async {
-    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    ///     let stream = TcpStream::connect(listener.local_addr()?).await?;
-    ///     assert_eq!(stream.peer_addr()?, listener.local_addr()?);
-    ///     Ok::<(), std::io::Error>(())
-    /// })?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        TcpStream::builder().connect(address).await
-    }
-
-    /// Waits until the connection is established or has failed.
-    ///
-    /// A readiness event can be spurious. So the socket is asked: if it has a peer, it is
-    /// connected, and if it has neither a peer nor an error, the wait goes on.
-    async fn wait_until_connected(&self) -> io::Result<()> {
-        loop {
-            self.socket.ready(Direction::Write).await?;
-            match self.peer_addr() {
-                Ok(_) => return Ok(()),
-                Err(no_peer) => match self.get_ref().take_error()? {
-                    Some(error) => return Err(error),
-                    None if no_peer.kind() == io::ErrorKind::NotConnected => {}
-                    None => return Err(no_peer),
-                },
-            }
-        }
-    }
-
     /// Reads bytes without consuming them: the next read returns them again.
     ///
     /// # Errors
@@ -290,7 +238,10 @@ impl TcpStream {
         // The system refuses 0 seconds.
         let time = after.map(|after| round_up(after, u64::MAX).max(Duration::from_secs(1)));
         let result = self.get_ref().set_keepalive_time(time);
-        result.setting("the time of keepalive", after)
+        match after {
+            Some(time) => result.setting("the time of keepalive", time),
+            None => result.setting("keepalive", false),
+        }
     }
 
     forward_to_std! {
@@ -430,7 +381,7 @@ impl_socket!(
 impl_stream!(TcpStream, bytes: DrainedByShortRead);
 
 /// A TCP socket for an address of this family. The sizes are those of its buffers.
-fn new_socket(
+fn system_socket(
     address: SocketAddr,
     recv: Option<usize>,
     send: Option<usize>,
@@ -452,12 +403,4 @@ fn new_socket(
 fn round_up(time: Duration, max: u64) -> Duration {
     let has_fraction = time.subsec_nanos() > 0;
     Duration::from_secs(time.as_secs().saturating_add(has_fraction.into()).min(max))
-}
-
-/// Whether a nonblocking connect has been started and goes on in the background.
-fn is_in_progress(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    return rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS);
-    #[cfg(not(unix))]
-    return error.kind() == io::ErrorKind::WouldBlock;
 }

@@ -1,7 +1,6 @@
 //! The reactor of a thread: waits in the poller, and wakes the tasks that wait for its sources.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -120,17 +119,16 @@ impl Reactor {
     }
 
     fn forget_parents() {
-        let parents = Reactor::get().filter(|reactor| !reactor.poller().is_ours());
-        if let Some(parents) = parents {
-            let _ = REACTOR.try_with(|slot| slot.borrow_mut().take());
-            ID.set(0);
-            parents.wake_all();
+        if let Some(parents) = Reactor::get().filter(|reactor| !reactor.poller().is_ours()) {
+            parents.forget();
         }
     }
 
     #[cold]
-    fn wake_all(&self) {
-        let slots = std::mem::replace(&mut *self.slots.borrow_mut(), Slab::new());
+    fn forget(&self) {
+        let _ = REACTOR.try_with(|slot| slot.borrow_mut().take());
+        ID.set(0);
+        let slots = self.slots.take();
         let mut panics = Panics::default();
         for (_, slot) in slots {
             for direction in slot.directions {
@@ -403,14 +401,6 @@ impl Drop for Reactor {
         if ID.get() == self.id() {
             ID.set(0);
         }
-    }
-}
-
-impl fmt::Debug for Reactor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reactor")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
     }
 }
 

@@ -18,7 +18,6 @@
     reason = "polling asks for a promise that a source is deleted before it is closed"
 )]
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -32,6 +31,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// The poller of one reactor, and the process that made it.
+#[derive(Debug)]
 pub(super) struct PollerHandle {
     poller: Arc<Poller>,
     notification: Notification,
@@ -95,14 +95,6 @@ impl Drop for PollerHandle {
         if !self.is_ours() {
             std::mem::forget(self.poller.clone());
         }
-    }
-}
-
-impl fmt::Debug for PollerHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PollerHandle")
-            .field("id", &self.id)
-            .finish()
     }
 }
 

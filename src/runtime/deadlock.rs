@@ -1,9 +1,7 @@
 //! The panic of `block_on` and `run` in a runtime that would hang for ever.
 
-use std::fmt::Write;
-
 use super::Runtime;
-use crate::inspect::info::{TaskInfo, WaitsFor, dump, write_list};
+use crate::inspect::info::dump;
 use crate::reactor::Reactor;
 
 /// The number of tasks that the message lists. Further tasks are counted.
@@ -50,36 +48,12 @@ impl Runtime {
              a socket or a job, no `Handle` is alive, and nothing holds a waker of the tasks that \
              are left",
         );
-        if let Some(main) = &dump.main {
-            let place = main.spawned_at;
-            let what = format!("the future of `block_on`, called at {place},");
-            line(&mut text, &what, main);
-        }
-        for task in dump.tasks.iter().take(SHOWN) {
-            let place = task.spawned_at;
-            let what = match &task.name {
-                Some(name) => format!("task `{name}`, spawned at {place},"),
-                None => format!("task `task-{}`, spawned at {place},", task.id),
-            };
-            line(&mut text, &what, task);
+        for task in dump.main.iter().chain(dump.tasks.iter().take(SHOWN)) {
+            text += &format!("\n  {task}");
         }
         if let Some(more @ 1..) = dump.tasks.len().checked_sub(SHOWN) {
-            let _ = write!(text, "\n  and {more} more");
+            text += &format!("\n  and {more} more");
         }
         text
     }
-}
-
-fn line(text: &mut String, what: &str, info: &TaskInfo) {
-    let _ = match &info.waits_for[..] {
-        [] | [WaitsFor::Nothing] => {
-            write!(
-                text,
-                "\n  {what} returned Pending without keeping its waker"
-            )
-        }
-        waits => {
-            write!(text, "\n  {what} waits for ").and_then(|()| write_list(text, waits, " and "))
-        }
-    };
 }

@@ -88,7 +88,7 @@ pub struct Explored {
 /// the same polls in the same order. `SOLOIST_SEED=17@6b1d...`, with the hash that was printed, also
 /// checks that the order is the same. It is the same if the test depends only on the seed, and not
 /// on the order of a `HashMap`, other threads, real sockets or the system's clock. Use
-/// [`testing::net`](super::net) instead of real sockets.
+/// [`simulate`](super::simulate()) instead of real sockets.
 ///
 /// # Panics
 ///
@@ -143,14 +143,13 @@ where
     each(seeds, |seed, passed| {
         let run = run(seed);
         let hash = run.hash;
-        run.result.map_err(|payload| {
+        run.result.inspect_err(|_| {
             stderr::write(format_args!(
                 "soloist: seed {seed} fails, after {passed} that passed. It alone, and the same polls \
                  in the same order:\n\n    {}\n\n{SEED}={seed}@{hash:016x} also checks that they are \
                  the same.\n",
                 command(seed, "")
             ));
-            payload
         })?;
         Ok(hash)
     })

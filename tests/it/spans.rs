@@ -229,20 +229,17 @@ fn a_task_that_another_spawns_has_a_span_of_its_own() {
 }
 
 #[test]
-fn a_subscriber_may_spawn_tasks() {
-    /// Spawns a task for each of the first spans.
-    struct Spawning(AtomicUsize);
+fn a_subscriber_may_spawn_a_task() {
+    /// Spawns a task for each span. (The `tracing` crate reports none of what a subscriber does.)
+    struct Spawning;
 
     impl Subscriber for Spawning {
         fn enabled(&self, _: &Metadata<'_>) -> bool {
             true
         }
         fn new_span(&self, _: &Attributes<'_>) -> Id {
-            let number = self.0.fetch_add(1, Ordering::SeqCst) as u64 + 1;
-            if number < 5 {
-                spawn(async {}).detach();
-            }
-            Id::from_u64(number)
+            spawn(async {}).detach();
+            Id::from_u64(1)
         }
         fn record(&self, _: &Id, _: &Record<'_>) {}
         fn record_follows_from(&self, _: &Id, _: &Id) {}
@@ -252,13 +249,11 @@ fn a_subscriber_may_spawn_tasks() {
     }
 
     runtime_test(|runtime| {
-        with_default(Spawning(AtomicUsize::new(0)), || {
-            let task = runtime.block_on(async { spawn(async {}) });
-            assert_eq!(task.id().to_string(), "1");
-            runtime.block_on(task);
+        with_default(Spawning, || {
+            runtime.block_on(async { spawn(async {}).await });
             runtime.run();
         });
-        assert_eq!((runtime.metrics().spawned, runtime.metrics().live), (5, 0));
+        assert_eq!((runtime.metrics().spawned, runtime.metrics().live), (2, 0));
     });
 }
 

@@ -1,7 +1,7 @@
 //! `readable`, `writable`, and the forms of the socket operations that do not wait: `try_*` and
 //! `poll_*`.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::pin;
 
@@ -11,6 +11,33 @@ use soloist::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use soloist::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::support::*;
+
+/// Tests that run on the system and on a simulated host.
+macro_rules! also_in_a_world {
+    ($($test:ident,)*) => {
+        mod system {
+            $(#[test] fn $test() {
+                crate::support::async_test(super::$test);
+            })*
+        }
+        #[cfg(feature = "testing")]
+        mod world {
+            $(#[test] fn $test() {
+                super::in_a_world(super::$test);
+            })*
+        }
+    };
+}
+
+also_in_a_world!(
+    after_a_short_read_a_stream_is_readable_again_with_the_next_byte_and_at_its_end,
+    a_flush_of_a_full_stream_does_not_make_it_writable,
+    what_was_peeked_at_is_read_again,
+    accepting_in_a_loop_starves_no_other_task,
+    udp_is_tried_and_polled_with_addresses_and_peeks,
+    waits_tries_and_reads_share_a_stream,
+    a_listener_is_tried_and_polled,
+);
 
 /// What the connected sockets have in common.
 trait Socket: Clone + 'static {
@@ -65,8 +92,12 @@ impl_socket!(
 );
 
 async fn tcp() -> (TcpStream, TcpStream) {
-    let (one, other) = tcp_pair();
-    (one.try_into().unwrap(), other.try_into().unwrap())
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let one = TcpStream::connect(address).await.unwrap();
+    let (other, from) = listener.accept().await.unwrap();
+    assert_eq!(from, one.local_addr().unwrap());
+    (one, other)
 }
 
 async fn udp() -> (UdpSocket, UdpSocket) {
@@ -77,6 +108,16 @@ async fn udp() -> (UdpSocket, UdpSocket) {
     (one, other)
 }
 
+/// Runs a test on a simulated host, under some schedules.
+#[cfg(feature = "testing")]
+fn in_a_world<F: Future<Output = ()> + 'static>(test: impl Fn() -> F + Send + 'static) {
+    watchdog(move || {
+        soloist::testing::simulate(0..3, async |world: soloist::testing::World| {
+            world.host("host").spawn(test()).await;
+        });
+    });
+}
+
 macro_rules! of_each_kind {
     ($($test:ident,)*) => {
         of_each_kind!(@ tcp, super::TcpStream, $($test,)*);
@@ -85,6 +126,20 @@ macro_rules! of_each_kind {
         of_each_kind!(@ unix_stream, super::UnixStream, $($test,)*);
         #[cfg(unix)]
         of_each_kind!(@ unix_datagram, super::UnixDatagram, $($test,)*);
+        #[cfg(feature = "testing")]
+        of_each_kind!(@@ tcp_in_a_world, super::TcpStream, $($test,)*);
+        #[cfg(feature = "testing")]
+        of_each_kind!(@@ udp_in_a_world, super::UdpSocket, $($test,)*);
+    };
+    (@@ $kind:ident, $type:ty, $($test:ident,)*) => {
+        mod $kind {
+            $(#[test] fn $test() {
+                super::in_a_world(|| async {
+                    let (one, other) = <$type as super::Socket>::pair().await;
+                    super::$test::<$type>(one, other).await
+                });
+            })*
+        }
     };
     (@ $kind:ident, $type:ty, $($test:ident,)*) => {
         mod $kind {
@@ -160,7 +215,7 @@ async fn a_try_finds_what_came_since_the_last_one_without_a_wait<S: Socket>(one:
         other.try_send(&[n]).unwrap();
         while let Err(error) = one.try_recv(&mut buf) {
             assert_eq!(error.kind(), ErrorKind::WouldBlock);
-            thread::sleep(MS / 10);
+            sleep(MS / 10).await;
         }
         assert_eq!(buf[0], n);
         // It has been waited for only in one half of the rounds.
@@ -241,26 +296,26 @@ async fn a_loop_on_a_socket_that_is_always_ready_starves_no_other_task<S: Socket
     one: S,
     other: S,
 ) {
-    let done = leak(Cell::new(0));
-    let busy = spawn(async move {
-        other.try_send(b"x").unwrap();
+    let done = Cell::new(0);
+    other.try_send(b"x").unwrap();
+    let busy = async {
         while done.get() < 1000 {
             // Before the receive, so that it is never empty.
             other.try_send(b"x").unwrap();
             assert_eq!(receive(&one, &mut [0]).await, 1);
             done.set(done.get() + 1);
         }
-    });
-    assert!(most_in_a_row(done, &busy).await <= 128);
-    busy.await;
+    };
+    // The send, the wait and the receive.
+    assert!(most_in_a_poll(&done, busy).await <= 128 / 3 + 2);
 }
 
 async fn a_task_that_only_waits_for_a_ready_socket_starves_no_other_task<S: Socket>(
     one: S,
     _other: S,
 ) {
-    let done = leak(Cell::new(0));
-    let busy = spawn(async move {
+    let done = Cell::new(0);
+    let busy = async {
         while done.get() < 500 {
             one.writable().await.unwrap();
             done.set(done.get() + 1);
@@ -269,19 +324,21 @@ async fn a_task_that_only_waits_for_a_ready_socket_starves_no_other_task<S: Sock
             poll_fn(|cx| one.poll_writable(cx)).await.unwrap();
             done.set(done.get() + 1);
         }
-    });
-    assert!(most_in_a_row(done, &busy).await <= 128);
-    busy.await;
+    };
+    assert!(most_in_a_poll(&done, busy).await <= 128);
 }
 
-/// The most that `done` grows between two polls of this task.
-async fn most_in_a_row(done: &Cell<usize>, busy: &Task<()>) -> usize {
+/// The most that `done` grows in one poll of `busy`, which ends at 1,000.
+async fn most_in_a_poll(done: &Cell<usize>, busy: impl Future<Output = ()>) -> usize {
     let mut most = 0;
-    while !busy.is_finished() {
+    let mut busy = pin!(busy);
+    poll_fn(|cx| {
         let before = done.get();
-        yield_now().await;
+        let polled = busy.as_mut().poll(cx);
         most = most.max(done.get() - before);
-    }
+        polled
+    })
+    .await;
     assert_eq!(done.get(), 1000);
     most
 }
@@ -386,8 +443,8 @@ async fn receive_all(stream: &impl Socket, count: usize) -> Vec<u8> {
     all
 }
 
-async fn both_ways<S: Socket>() {
-    let bytes: Vec<u8> = (0..8 << 20).map(|n: u32| (n ^ (n >> 9)) as u8).collect();
+async fn both_ways<S: Socket>(count: u32) {
+    let bytes: Vec<u8> = (0..count).map(|n| (n ^ (n >> 9)) as u8).collect();
     let (one, other) = S::pair().await;
     let there = zip(send_all(&one, &bytes), receive_all(&other, bytes.len()));
     let back = zip(send_all(&other, &bytes), receive_all(&one, bytes.len()));
@@ -398,9 +455,9 @@ async fn both_ways<S: Socket>() {
 #[test]
 fn full_buffers_are_filled_and_emptied_in_both_directions() {
     async_test(async || {
-        both_ways::<TcpStream>().await;
+        both_ways::<TcpStream>(8 << 20).await;
         #[cfg(unix)]
-        both_ways::<UnixStream>().await;
+        both_ways::<UnixStream>(8 << 20).await;
     });
 }
 
@@ -466,69 +523,60 @@ fn several_buffers_are_tried_at_once() {
 }
 
 /// A short read of a TCP stream shows that it is empty, as in `AsyncRead`.
-#[test]
-fn after_a_short_read_a_stream_is_readable_again_with_the_next_byte_and_at_its_end() {
-    async_test(async || {
-        let (one, other) = tcp().await;
-        for _ in 0..10 {
-            other.try_write(b"abc").unwrap();
-            soon(one.readable()).await.unwrap();
-            assert_eq!(one.try_read(&mut [0; 8]).unwrap(), 3);
-            fails_soon(one.readable()).await;
-        }
+async fn after_a_short_read_a_stream_is_readable_again_with_the_next_byte_and_at_its_end() {
+    let (one, other) = tcp().await;
+    for _ in 0..10 {
         other.try_write(b"abc").unwrap();
-        drop(other);
-        let mut buf = [0; 8];
-        assert_eq!(receive(&one, &mut buf).await, 3);
-        for _ in 0..3 {
-            assert_eq!(receive(&one, &mut buf).await, 0);
+        soon(one.readable()).await.unwrap();
+        assert_eq!(one.try_read(&mut [0; 8]).unwrap(), 3);
+        fails_soon(one.readable()).await;
+    }
+    other.try_write(b"abc").unwrap();
+    drop(other);
+    let mut buf = [0; 8];
+    assert_eq!(receive(&one, &mut buf).await, 3);
+    for _ in 0..3 {
+        assert_eq!(receive(&one, &mut buf).await, 0);
+    }
+    let error = loop {
+        match one.try_write(b"x") {
+            Ok(_) => soon(one.writable()).await.unwrap(),
+            Err(error) => break error,
         }
-        let error = loop {
-            match one.try_write(b"x") {
-                Ok(_) => soon(one.writable()).await.unwrap(),
-                Err(error) => break error,
-            }
-        };
-        let kinds = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
-        assert!(kinds.contains(&error.kind()), "{error}");
-    });
+    };
+    let kinds = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+    assert!(kinds.contains(&error.kind()), "{error}");
 }
 
 /// A flush sets the readiness for the next write, and not that for a wait.
-#[test]
-fn a_flush_of_a_full_stream_does_not_make_it_writable() {
-    async_test(async || {
-        let (one, other) = tcp().await;
-        while one.try_write(&[1; 1 << 16]).is_ok() {}
-        futures_lite::AsyncWriteExt::flush(&mut &one).await.unwrap();
-        fails_soon(one.writable()).await;
-        drop(other);
-        soon(one.writable()).await.unwrap();
-    });
+async fn a_flush_of_a_full_stream_does_not_make_it_writable() {
+    let (one, other) = tcp().await;
+    while one.try_write(&[1; 1 << 16]).is_ok() {}
+    futures_lite::AsyncWriteExt::flush(&mut &one).await.unwrap();
+    fails_soon(one.writable()).await;
+    drop(other);
+    soon(one.writable()).await.unwrap();
 }
 
-#[test]
-fn what_was_peeked_at_is_read_again() {
-    async_test(async || {
-        let (one, other) = tcp().await;
-        let mut buf = [0; 8];
-        assert_would_block(one.try_peek(&mut buf));
-        assert_eq!(one.try_peek(&mut []).unwrap(), 0);
-        let (wakes, waker) = CountWakes::new();
-        let mut cx = Context::from_waker(&waker);
-        assert!(one.poll_peek(&mut cx, &mut buf).is_pending());
-        assert!(one.poll_peek(&mut cx, &mut []).is_ready());
-        other.try_write(b"hello").unwrap();
-        for n in [3, 8] {
-            let peek = poll_fn(|cx| one.poll_peek(cx, &mut buf[..n]));
-            assert_eq!(soon(peek).await.unwrap(), n.min(5));
-            assert_eq!(one.try_peek(&mut buf[..n]).unwrap(), n.min(5));
-            soon(one.readable()).await.unwrap();
-        }
-        assert_eq!(wakes.get(), 1);
-        assert_eq!(one.try_read(&mut buf).unwrap(), 5);
-        assert_eq!(&buf[..5], b"hello");
-    });
+async fn what_was_peeked_at_is_read_again() {
+    let (one, other) = tcp().await;
+    let mut buf = [0; 8];
+    assert_would_block(one.try_peek(&mut buf));
+    assert_eq!(one.try_peek(&mut []).unwrap(), 0);
+    let (wakes, waker) = CountWakes::new();
+    let mut cx = Context::from_waker(&waker);
+    assert!(one.poll_peek(&mut cx, &mut buf).is_pending());
+    assert!(one.poll_peek(&mut cx, &mut []).is_ready());
+    other.try_write(b"hello").unwrap();
+    for n in [3, 8] {
+        let peek = poll_fn(|cx| one.poll_peek(cx, &mut buf[..n]));
+        assert_eq!(soon(peek).await.unwrap(), n.min(5));
+        assert_eq!(one.try_peek(&mut buf[..n]).unwrap(), n.min(5));
+        soon(one.readable()).await.unwrap();
+    }
+    assert_eq!(wakes.get(), 1);
+    assert_eq!(one.try_read(&mut buf).unwrap(), 5);
+    assert_eq!(&buf[..5], b"hello");
 }
 
 // Listeners.
@@ -543,7 +591,10 @@ macro_rules! listener {
         fails_soon(listener.readable()).await;
         assert!(listener.poll_readable(cx).is_pending());
         assert!(listener.poll_accept(cx).is_pending());
-        let clients = [connect(), connect(), connect(), connect()];
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(connect().await);
+        }
         soon(listener.readable()).await.unwrap();
         assert_eq!(wakes.get(), 1, "both have waited with the same waker");
         let (stream, from) = listener.try_accept().unwrap();
@@ -560,30 +611,28 @@ macro_rules! listener {
         check(&clients[3], stream, from);
         assert_would_block(listener.try_accept());
         assert!(listener.poll_readable(cx).is_pending());
-        let (wait, _client) = zip(soon(listener.readable()), async { connect() }).await;
+        let (wait, _client) = zip(soon(listener.readable()), connect()).await;
         wait.unwrap();
         assert_eq!(wakes.get(), 2);
         soon(listener.accept()).await.unwrap();
     }};
 }
 
-#[test]
-fn a_listener_is_tried_and_polled() {
-    async_test(async || {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let connect = || std::net::TcpStream::connect(address).unwrap();
-        let check = |client: &std::net::TcpStream, stream: TcpStream, from: SocketAddr| {
-            assert_eq!(stream.peer_addr().unwrap(), from);
-            assert_eq!(client.local_addr().unwrap(), from);
-        };
-        listener!(listener, connect, check);
-    });
+async fn a_listener_is_tried_and_polled() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = async || TcpStream::connect(address).await.unwrap();
+    let check = |client: &TcpStream, stream: TcpStream, from: SocketAddr| {
+        assert_eq!(stream.peer_addr().unwrap(), from);
+        assert_eq!(client.local_addr().unwrap(), from);
+    };
+    listener!(listener, connect, check);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_unix_listener_is_tried_and_polled() {
+    use std::io::Read;
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net;
 
@@ -591,7 +640,7 @@ fn a_unix_listener_is_tried_and_polled() {
         let name = format!("soloist-test-{}-try-io", std::process::id());
         let address = net::SocketAddr::from_abstract_name(name).unwrap();
         let listener = UnixListener::bind_addr(&address).unwrap();
-        let connect = || net::UnixStream::connect_addr(&address).unwrap();
+        let connect = async || net::UnixStream::connect_addr(&address).unwrap();
         let check = |mut client: &net::UnixStream, stream: UnixStream, from: net::SocketAddr| {
             assert!(from.is_unnamed());
             stream.try_write(b"x").unwrap();
@@ -601,27 +650,24 @@ fn a_unix_listener_is_tried_and_polled() {
     });
 }
 
-#[test]
-fn accepting_in_a_loop_starves_no_other_task() {
-    async_test(async || {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let clients: Vec<_> = (0..100)
-            .map(|_| std::net::TcpStream::connect(address).unwrap())
-            .collect();
-        let done = leak(Cell::new(900));
-        let busy = spawn(async move {
-            while done.get() < 1000 {
-                listener.readable().await.unwrap();
-                listener.try_accept().unwrap();
-                done.set(done.get() + 1);
-            }
-        });
-        // An accept costs four operations, and the wait one.
-        assert!(most_in_a_row(done, &busy).await <= 128 / 5 + 1);
-        busy.await;
-        drop(clients);
-    });
+async fn accepting_in_a_loop_starves_no_other_task() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(TcpStream::connect(address).await.unwrap());
+    }
+    let done = Cell::new(900);
+    let busy = async {
+        while done.get() < 1000 {
+            listener.readable().await.unwrap();
+            listener.try_accept().unwrap();
+            done.set(done.get() + 1);
+        }
+    };
+    // An accept costs four operations, and the wait one.
+    assert!(most_in_a_poll(&done, busy).await <= 128 / 5 + 1);
+    drop(clients);
 }
 
 // Datagrams.
@@ -664,35 +710,32 @@ fn datagrams_are_tried_and_polled() {
     });
 }
 
-#[test]
-fn udp_is_tried_and_polled_with_addresses_and_peeks() {
-    async_test(async || {
-        let one = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let other = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (here, there) = (one.local_addr().unwrap(), other.local_addr().unwrap());
-        let mut buf = [0; 8];
-        assert_would_block(one.try_peek(&mut buf));
-        assert_would_block(one.try_peek_from(&mut buf));
-        assert_eq!(other.try_send_to(b"hello", here).unwrap(), 5);
-        let send = poll_fn(|cx| other.poll_send_to(cx, b"x", here));
-        assert_eq!(soon(send).await.unwrap(), 1);
-        assert_eq!(
-            soon(poll_fn(|cx| one.poll_peek(cx, &mut buf)))
-                .await
-                .unwrap(),
-            5
-        );
-        let peek = poll_fn(|cx| one.poll_peek_from(cx, &mut buf));
-        assert_eq!(soon(peek).await.unwrap(), (5, there));
-        assert_eq!(one.try_peek(&mut buf).unwrap(), 5);
-        assert_eq!(one.try_peek_from(&mut buf).unwrap(), (5, there));
-        assert_eq!(one.try_recv_from(&mut buf).unwrap(), (5, there));
-        assert_eq!(one.try_recv_from(&mut buf).unwrap(), (1, there));
-        // The other family.
-        let v6 = "[::1]:1".parse().unwrap();
-        let error = one.try_send_to(b"x", v6).unwrap_err();
-        assert_ne!(error.kind(), ErrorKind::WouldBlock);
-    });
+async fn udp_is_tried_and_polled_with_addresses_and_peeks() {
+    let one = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let other = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (here, there) = (one.local_addr().unwrap(), other.local_addr().unwrap());
+    let mut buf = [0; 8];
+    assert_would_block(one.try_peek(&mut buf));
+    assert_would_block(one.try_peek_from(&mut buf));
+    assert_eq!(other.try_send_to(b"hello", here).unwrap(), 5);
+    let send = poll_fn(|cx| other.poll_send_to(cx, b"x", here));
+    assert_eq!(soon(send).await.unwrap(), 1);
+    assert_eq!(
+        soon(poll_fn(|cx| one.poll_peek(cx, &mut buf)))
+            .await
+            .unwrap(),
+        5
+    );
+    let peek = poll_fn(|cx| one.poll_peek_from(cx, &mut buf));
+    assert_eq!(soon(peek).await.unwrap(), (5, there));
+    assert_eq!(one.try_peek(&mut buf).unwrap(), 5);
+    assert_eq!(one.try_peek_from(&mut buf).unwrap(), (5, there));
+    assert_eq!(one.try_recv_from(&mut buf).unwrap(), (5, there));
+    assert_eq!(one.try_recv_from(&mut buf).unwrap(), (1, there));
+    // The other family.
+    let v6 = "[::1]:1".parse().unwrap();
+    let error = one.try_send_to(b"x", v6).unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::WouldBlock);
 }
 
 /// Linux: the queue of a receiver is short.
@@ -747,40 +790,33 @@ fn unix_datagrams_are_sent_to_a_name_until_the_queue_is_full() {
 // Other users of the same socket.
 
 /// A task that reads and one that waits do not take each other's events.
-#[test]
-fn waits_tries_and_reads_share_a_stream() {
-    async_test(async || {
-        use futures_lite::AsyncReadExt;
+async fn waits_tries_and_reads_share_a_stream() {
+    use futures_lite::AsyncReadExt;
 
-        let (one, other) = tcp().await;
-        for n in 0..40_u8 {
-            let mut buf = [0; 2];
-            let mut reader = &one;
-            let mut read = pin!(reader.read_exact(&mut buf));
-            let mut wait = pin!(one.readable());
-            let polled = (poll_once(&mut read).await, poll_once(&mut wait).await);
-            assert!(polled.0.is_pending() && polled.1.is_pending());
-            other.try_write(&[n]).unwrap();
-            // Either sees the byte first.
-            if n % 2 == 0 {
-                soon(&mut wait).await.unwrap();
-            }
-            other.try_write(&[n]).unwrap();
-            soon(&mut read).await.unwrap();
-            assert_eq!(
-                one.try_peek(&mut [0]).unwrap_err().kind(),
-                ErrorKind::WouldBlock
-            );
-            if n % 2 == 1 {
-                // It was reported, and is empty again.
-                fails_soon(&mut wait).await;
-            }
+    let (one, other) = tcp().await;
+    for n in 0..40_u8 {
+        let mut buf = [0; 2];
+        let mut reader = &one;
+        let mut read = pin!(reader.read_exact(&mut buf));
+        let mut wait = pin!(one.readable());
+        let polled = (poll_once(&mut read).await, poll_once(&mut wait).await);
+        assert!(polled.0.is_pending() && polled.1.is_pending());
+        other.try_write(&[n]).unwrap();
+        // Either sees the byte first.
+        if n % 2 == 0 {
+            soon(&mut wait).await.unwrap();
         }
-        let (mut std, ours) = tcp_pair();
-        let ours = TcpStream::try_from(ours).unwrap();
-        std.write_all(b"x").unwrap();
-        assert_eq!(receive(&ours, &mut [0; 8]).await, 1);
-    });
+        other.try_write(&[n]).unwrap();
+        soon(&mut read).await.unwrap();
+        assert_eq!(
+            one.try_peek(&mut [0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        if n % 2 == 1 {
+            // It was reported, and is empty again.
+            fails_soon(&mut wait).await;
+        }
+    }
 }
 
 /// A system reads only so many buffers in one call: the rest is not a short read.
@@ -807,5 +843,48 @@ fn a_read_into_more_buffers_than_the_system_takes_does_not_lose_the_rest() {
             assert_eq!(all, 5000);
             assert_would_block(one.try_read(&mut [0]));
         }
+    });
+}
+
+// In a simulated world.
+
+#[cfg(feature = "testing")]
+#[test]
+fn a_window_is_filled_and_emptied() {
+    in_a_world(|| async {
+        fill::<TcpStream>().await;
+        both_ways::<TcpStream>(300_000).await;
+    });
+}
+
+#[cfg(feature = "testing")]
+#[test]
+fn a_builder_connects_from_an_address_of_its_host() {
+    use soloist::testing::{World, simulate};
+
+    watchdog(|| {
+        simulate(0..1, async |world: World| {
+            let (client, server) = (world.host("client"), world.host("server"));
+            let bind = async || TcpListener::bind("0.0.0.0:80").await.unwrap();
+            let listener = server.spawn(bind()).await;
+            let (here, there) = (client.address(), server.address());
+            let stream = client.spawn(async move {
+                let from = |ip| {
+                    TcpStream::builder()
+                        .nodelay(true)
+                        .ttl(9)
+                        .bind((ip, 7000).into())
+                };
+                let error = from(there).connect((there, 80)).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+                let stream = from(here).connect((there, 80)).await.unwrap();
+                assert_eq!(stream.local_addr().unwrap(), (here, 7000).into());
+                assert!(stream.nodelay().unwrap() && stream.ttl().unwrap() == 9);
+                stream
+            });
+            let (stream, accepted) = zip(stream, listener.accept()).await;
+            assert_eq!(accepted.unwrap().1, (here, 7000).into());
+            drop(stream);
+        });
     });
 }

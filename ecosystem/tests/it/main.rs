@@ -12,12 +12,15 @@ mod crawl;
 mod ecosystem;
 #[cfg(unix)]
 mod embed;
+mod fetch_https;
+mod frameworks;
 #[cfg(unix)]
 mod http_server;
-mod https;
 #[cfg(unix)]
 mod redis_server;
 mod select;
+#[cfg(unix)]
+mod servers;
 mod virtual_time;
 #[cfg(unix)]
 mod websocket;

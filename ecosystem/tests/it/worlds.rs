@@ -15,12 +15,12 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response};
-use smol_hyper::rt::FuturesIo;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream};
 use soloist::testing::{self, Link};
 use soloist::time::{self, now, sleep};
 use soloist::{Task, spawn};
+use soloist_hyper::Io;
 
 use crate::support::watchdog;
 
@@ -40,7 +40,7 @@ async fn serve(connections: Rc<Cell<usize>>) -> io::Result<()> {
             let path = request.uri().path().to_string();
             Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(path))))
         });
-        let stream = FuturesIo::new(stream?);
+        let stream = Io::new(stream?);
         spawn(async move {
             let server = hyper::server::conn::http1::Builder::new();
             server.serve_connection(stream, service).await
@@ -70,7 +70,7 @@ impl Client {
         let (sender, _) = match &mut self.connection {
             Some(connection) => connection,
             none => {
-                let stream = FuturesIo::new(TcpStream::connect("server:80").await?);
+                let stream = Io::new(TcpStream::connect("server:80").await?);
                 let (sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
                 none.insert((sender, spawn(connection)))
             }

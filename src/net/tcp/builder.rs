@@ -1,4 +1,4 @@
-//! The options of a TCP connection that is to be opened.
+//! Opening a TCP connection, and the options that it has from the beginning.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,11 +6,88 @@ use std::time::Duration;
 
 use socket2::SockAddr;
 
-use super::{TcpStream, is_in_progress, new_socket};
+use super::{TcpStream, system_socket};
 use crate::net::connect::first_to_connect;
 use crate::net::inner;
 use crate::net::sigpipe::NoSigpipe;
 use crate::net::{ErrorContext, ToSocketAddrs, resolve};
+use crate::reactor::Direction;
+
+impl TcpStream {
+    /// Opens a connection.
+    ///
+    /// If there are several addresses, they are tried concurrently (Happy Eyeballs, RFC 8305).
+    /// The address families alternate. The next attempt starts 250 ms after the last one, or at
+    /// once when an attempt fails. The first connection is used, and the other attempts are
+    /// closed.
+    ///
+    /// # Errors
+    ///
+    /// Returns one error that lists every attempt if none of them succeeds. Returns an error if
+    /// the host name is not known (see [`resolve`]), and outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it completes, all attempts are closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{block_on, net::{TcpListener, TcpStream}};
+    ///
+    /// block_on(async {
+    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    ///     let stream = TcpStream::connect(listener.local_addr()?).await?;
+    ///     assert_eq!(stream.peer_addr()?, listener.local_addr()?);
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        TcpStream::builder().connect(address).await
+    }
+
+    /// Returns a builder, for options that must be set before the connection is opened: the local
+    /// address, and the sizes of its buffers.
+    ///
+    /// # Examples
+    ///
+    /// See [`TcpStreamBuilder`].
+    pub fn builder() -> TcpStreamBuilder {
+        TcpStreamBuilder::default()
+    }
+
+    async fn connect_to(address: SocketAddr, options: &TcpStreamBuilder) -> io::Result<TcpStream> {
+        let stream = options.open(address)?;
+        // Fails outside of a runtime, before anything is sent to the peer.
+        let socket = inner::new_socket(stream, "`TcpStream::connect`")?;
+        let stream = TcpStream { socket };
+        options.set(&stream)?;
+        match stream.get_ref().start_to_connect(address) {
+            Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
+            result => result?,
+        }
+        Ok(stream)
+    }
+
+    /// Waits until the connection is established or has failed.
+    ///
+    /// A readiness event can be spurious. So the socket is asked: if it has a peer, it is
+    /// connected, and if it has neither a peer nor an error, the wait goes on.
+    async fn wait_until_connected(&self) -> io::Result<()> {
+        loop {
+            self.socket.ready(Direction::Write).await?;
+            match self.peer_addr() {
+                Ok(_) => return Ok(()),
+                Err(no_peer) => match self.get_ref().take_error()? {
+                    Some(error) => return Err(error),
+                    None if no_peer.kind() == io::ErrorKind::NotConnected => {}
+                    None => return Err(no_peer),
+                },
+            }
+        }
+    }
+}
 
 builder! {
     /// Options of a [`TcpStream`] that are set before the connection is opened.
@@ -43,7 +120,7 @@ builder! {
         /// # Examples
         ///
         /// See [`TcpStreamBuilder`].
-        pub fn bind(SocketAddr);
+        pub fn bind(local: SocketAddr);
 
         /// Sets whether the local address may be one that an earlier connection has used shortly
         /// before (`SO_REUSEADDR`). The default is `false`. On Windows it may even be one that
@@ -58,7 +135,7 @@ builder! {
         /// let stream = builder.connect("example.com:513").await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn reuse_address(bool);
+        pub fn reuse_address(reuse: bool);
 
         /// Sets whether small writes are sent at once. See
         /// [`TcpStream::set_nodelay`](TcpStream::set_nodelay).
@@ -66,7 +143,7 @@ builder! {
         /// # Examples
         ///
         /// See [`TcpStreamBuilder`].
-        pub fn nodelay(bool);
+        pub fn nodelay(nodelay: bool);
 
         /// Sets the size of the buffer for received bytes (`SO_RCVBUF`). Linux doubles the number.
         /// By default the system adapts the size. It limits how many bytes the peer sends ahead,
@@ -75,7 +152,7 @@ builder! {
         /// # Examples
         ///
         /// See [`TcpStreamBuilder`].
-        pub fn recv_buffer_size(usize);
+        pub fn recv_buffer_size(size: usize);
 
         /// Sets the size of the buffer for bytes to be sent (`SO_SNDBUF`). Linux doubles the
         /// number. By default the system adapts the size.
@@ -90,7 +167,7 @@ builder! {
         /// let stream = TcpStream::builder().send_buffer_size(1 << 16).connect(address).await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn send_buffer_size(usize);
+        pub fn send_buffer_size(size: usize);
 
         /// Sets the number of hops that the packets may make, also those that open the connection
         /// (`IP_TTL`).
@@ -105,7 +182,7 @@ builder! {
         /// assert_eq!(stream.ttl()?, 4);
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn ttl(u32);
+        pub fn ttl(ttl: u32);
 
         /// Sets the type of service of the packets (`IP_TOS`). It has no effect on a connection to
         /// an IPv6 address. On systems without this option,
@@ -121,7 +198,7 @@ builder! {
         /// let stream = TcpStream::builder().tos(0x10).connect(listener.local_addr()?).await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn tos(u32);
+        pub fn tos(tos: u32);
 
         /// Makes the system probe the peer when the connection has been idle for this time. See
         /// [`TcpStream::set_keepalive`](TcpStream::set_keepalive).
@@ -138,7 +215,7 @@ builder! {
         /// let stream = TcpStream::builder().keepalive(minute).connect(address).await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn keepalive(Duration);
+        pub fn keepalive(after: Duration);
 
         /// Sets how long a drop waits for unsent bytes. **It blocks the thread**, or resets the
         /// connection: see [`TcpStream::set_linger`](TcpStream::set_linger).
@@ -155,19 +232,7 @@ builder! {
         /// let stream = TcpStream::builder().linger(Duration::ZERO).connect(address).await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn linger(Duration);
-    }
-}
-
-impl TcpStream {
-    /// Returns a builder, for options that must be set before the connection is opened: the local
-    /// address, and the sizes of its buffers.
-    ///
-    /// # Examples
-    ///
-    /// See [`TcpStreamBuilder`].
-    pub fn builder() -> TcpStreamBuilder {
-        TcpStreamBuilder::default()
+        pub fn linger(linger: Duration);
     }
 }
 
@@ -188,21 +253,8 @@ impl TcpStreamBuilder {
     ///
     /// See [`TcpStreamBuilder`].
     pub async fn connect(self, address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        let connect = |address| self.connect_to(address);
+        let connect = |address| TcpStream::connect_to(address, &self);
         first_to_connect(resolve(address).await?, connect).await
-    }
-
-    async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let stream = self.open(address)?;
-        // Fails outside of a runtime, before anything is sent to the peer.
-        let socket = inner::new_socket(stream, "`TcpStream::connect`")?;
-        let stream = TcpStream { socket };
-        self.set(&stream)?;
-        match stream.get_ref().start_to_connect(address) {
-            Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
-            result => result?,
-        }
-        Ok(stream)
     }
 
     /// A stream that is not connected yet. A simulated one has only the option `bind`.
@@ -214,7 +266,7 @@ impl TcpStreamBuilder {
     }
 
     fn open_on_system(&self, address: SocketAddr) -> io::Result<socket2::Socket> {
-        let socket = new_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
+        let socket = system_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
         socket.set_nonblocking(true)?;
         if let (Some(tos), SocketAddr::V4(_)) = (self.tos, address) {
             set_tos(&socket, tos).setting("the type of service", tos)?;
@@ -230,7 +282,7 @@ impl TcpStreamBuilder {
     }
 
     /// Sets the options that can also be set later.
-    pub(super) fn set(&self, stream: &TcpStream) -> io::Result<()> {
+    fn set(&self, stream: &TcpStream) -> io::Result<()> {
         if let Some(nodelay) = self.nodelay {
             stream.set_nodelay(nodelay)?;
         }
@@ -252,4 +304,12 @@ fn set_tos(_socket: &socket2::Socket, _tos: u32) -> io::Result<()> {
     return _socket.set_tos_v4(_tos);
     #[cfg(any(target_os = "haiku", target_os = "redox", target_os = "solaris"))]
     return crate::net::unsupported("IP_TOS");
+}
+
+/// Whether a nonblocking connect has been started and goes on in the background.
+fn is_in_progress(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS);
+    #[cfg(not(unix))]
+    return error.kind() == io::ErrorKind::WouldBlock;
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use socket2::SockAddr;
 
-use super::{TcpStream, new_socket};
+use super::{TcpStream, system_socket};
 use crate::net::accept::{ACCEPTING, Acceptor};
 use crate::net::inner;
 use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
@@ -210,7 +210,7 @@ builder! {
         /// # }
         /// # Ok::<(), std::io::Error>(())
         /// ```
-        pub fn reuse_port(bool);
+        pub fn reuse_port(reuse: bool);
 
         /// Sets how many connections may wait to be accepted. The default is 4096. The system may
         /// reduce the number (on Linux to `net.core.somaxconn`).
@@ -218,7 +218,7 @@ builder! {
         /// # Examples
         ///
         /// See [`TcpListenerBuilder`].
-        pub fn backlog(u32);
+        pub fn backlog(connections: u32);
 
         /// Sets whether a listener on an IPv6 address refuses IPv4 connections (`IPV6_V6ONLY`). The
         /// default is that of the system. On Linux `[::]` accepts both.
@@ -237,7 +237,7 @@ builder! {
         /// })?;
         /// # Ok::<(), std::io::Error>(())
         /// ```
-        pub fn only_v6(bool);
+        pub fn only_v6(only: bool);
 
         /// Sets the size of the buffers for received bytes that the connections have
         /// (`SO_RCVBUF`). Linux doubles the number. By default the system adapts the size.
@@ -251,7 +251,7 @@ builder! {
         /// let listener = builder.bind("127.0.0.1:0").await?;
         /// # Ok::<(), std::io::Error>(()) }).unwrap();
         /// ```
-        pub fn recv_buffer_size(usize);
+        pub fn recv_buffer_size(size: usize);
 
         /// Sets the size of the buffers for bytes to be sent that the connections have (`SO_SNDBUF`).
         /// Linux doubles the number. By default the system adapts the size.
@@ -259,7 +259,7 @@ builder! {
         /// # Examples
         ///
         /// See [`recv_buffer_size`](TcpListenerBuilder::recv_buffer_size).
-        pub fn send_buffer_size(usize);
+        pub fn send_buffer_size(size: usize);
     }
 }
 
@@ -302,7 +302,7 @@ impl TcpListenerBuilder {
     }
 
     fn listen_on_system(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
-        let socket = new_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
+        let socket = system_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
         // Like std. On Windows the option would let another process take over the port.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
