@@ -47,7 +47,8 @@ impl Transcript {
 
     /// Returns a line for each event.
     pub(crate) fn text(&self) -> String {
-        self.lines(0..lock(&self.events).len())
+        let all = lock(&self.events).len();
+        self.lines(0..all)
     }
 
     /// Returns the lines of the last events before the panic.
