@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Runs the examples against programs that other people wrote, on loopback, and checks every byte.
+"""Tests the examples with existing client and server programs on loopback, and compares every byte.
 
     cargo build --release --examples
     .ci/real-input.py            # everything, a few minutes
     .ci/real-input.py --quick    # the same checks on less input
     .ci/real-input.py limit      # only this check: fetch, volume, crowd, harm, limit
 
-Ends with status 0 if every check has passed, or says at the first that has not what it found.
-Needs nothing but Python 3.9; curl and nc are used where they are installed, and must be where
-SOLOIST_REQUIRE_PROGRAMS is set. CPU time and open
-files of the server are looked up in /proc, where there is one.
+Exits with status 0 if every check passes. It stops at the first check that fails, and prints why.
+It needs Python 3.9. It also uses curl and nc if they are installed, and fails without them if
+SOLOIST_REQUIRE_PROGRAMS is set. CPU time and open files of the server are read from /proc, on
+systems that have it.
 """
 
 import argparse
@@ -48,11 +48,11 @@ def check(condition, sentence):
 
 def installed(program):
     found = shutil.which(program) is not None
-    check(found or "SOLOIST_REQUIRE_PROGRAMS" not in os.environ, f"there is no {program}")
+    check(found or "SOLOIST_REQUIRE_PROGRAMS" not in os.environ, f"{program} is not installed")
     return found
 
 
-# --- Programs that run beside us -------------------------------------------------------------
+# --- Child processes -------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def running(command, **options):
 
 
 class EchoServer:
-    """The echo server example, with what can be known about it from outside."""
+    """The echo server example, observed from outside."""
 
     def __init__(self, process, errors):
         self.process = process
@@ -103,7 +103,7 @@ class EchoServer:
         return "CPU not measured"
 
     def reports(self):
-        """The first lines that it has written to standard error."""
+        """Returns the first lines that it has written to standard error."""
         return os.pread(self.errors.fileno(), MIB, 0).decode().splitlines()
 
     def check_alive(self, when):
@@ -114,12 +114,12 @@ class EchoServer:
             raise Failed(f"{when} echo_server did not serve a new client: {error}") from error
 
     def check_no_file_left(self):
-        """The connections have been closed on our side; the server needs a moment for its own."""
+        """Checks that the server closes its connections soon after the clients have closed theirs."""
         deadline = time.monotonic() + 10
         while self.files() > self.files_at_first and time.monotonic() < deadline:
             time.sleep(0.05)
         left = self.files() - self.files_at_first
-        check(left <= 0, f"{left} connections are still open in echo_server, all clients are gone")
+        check(left <= 0, f"echo_server still has {left} open connections, without any client")
 
 
 @contextlib.contextmanager
@@ -163,7 +163,7 @@ def reset(stream):
 
 
 def fetch(args):
-    """Files of 0 B to 1 MiB from Python's http.server."""
+    """Fetches files of 0 B to 1 MiB from Python's http.server."""
     numbers = random.Random(1)
     with tempfile.TemporaryDirectory() as temp:
         served, fetched = pathlib.Path(temp, "served"), pathlib.Path(temp, "fetched")
@@ -193,7 +193,7 @@ def fetch(args):
         check(lines[-1].startswith(summary), f"fetch ends with {lines[-1]!r}, not {summary!r}")
         for number in range(1, len(sizes) + 1):
             same = (served / f"{number}.bin").read_bytes() == (fetched / str(number)).read_bytes()
-            check(same, f"page {number} has other bytes than its file")
+            check(same, f"page {number} differs from its file")
     return f"{len(sizes)} files, {sum(sizes)} bytes, all the same, in {seconds:.1f} s"
 
 
@@ -201,7 +201,8 @@ def fetch(args):
 
 
 class Pattern:
-    """Endless bytes. Their period fits no buffer, so a piece that is lost or doubled shows."""
+    """An endless sequence of bytes. Its period is not a multiple of any buffer size, so lost and
+    duplicated pieces are detected."""
 
     def __init__(self):
         self.size = 1_000_003
@@ -213,15 +214,15 @@ class Pattern:
 
 
 def volume(args):
-    """So many bytes through one connection, with each client there is."""
+    """Sends many bytes through one connection, with each client that is installed."""
     pattern = Pattern()
     results = []
     with echo_server(args.examples) as server:
         host, port = server.address
         clients = [("asyncio", None)]
         if installed("curl"):
-            # To curl it is an upload to a server that answers in HTTP/0.9, with a body and no head.
-            # Its telnet:// would not do: there curl does not read while it waits for its input.
+            # For curl this is an upload to a server that replies in HTTP/0.9, with a body and no
+            # head. With telnet:// curl would not read while it waits for its input.
             curl = ["curl", "-s", "--http0.9", "--no-buffer", "-T", "."]
             headers = ["-H", "Expect:", "-H", "Transfer-Encoding:"]
             clients.append(("curl", [*curl, *headers, f"http://{host}:{port}/"]))
@@ -239,7 +240,7 @@ def volume(args):
 
 def compare(name, chunk, pattern, position):
     same = chunk == pattern.at(position, len(chunk))
-    check(same, f"{name} got other bytes back in the {len(chunk)} bytes from {position} on")
+    check(same, f"{name} received different bytes in the {len(chunk)} bytes from {position} on")
 
 
 async def pour_through_asyncio(server, pattern, size):
@@ -265,7 +266,7 @@ async def pour_through_asyncio(server, pattern, size):
 
 
 def pour_through_program(name, command, pattern, size):
-    """Keeps no more than a pipe full under way: an old nc does not read while it cannot write."""
+    """Keeps at most one pipe buffer in transit, since an old nc does not read while it cannot write."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with running(command, **pipes, bufsize=0) as program:
         sent = 0
@@ -292,11 +293,11 @@ def pour_through_program(name, command, pattern, size):
 
 
 def crowd(args):
-    """So many connections, open at once, each with its own words."""
+    """Opens many connections at the same time, each with its own message."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = args.connections + 100
     if hard != resource.RLIM_INFINITY:
-        check(needed <= hard, f"{needed} open files are needed, the hard limit here is {hard}")
+        check(needed <= hard, f"{needed} open files are needed, but the hard limit is {hard}")
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
     with echo_server(args.examples) as server:
@@ -308,11 +309,11 @@ def crowd(args):
 
 
 async def meet(server, connections):
-    # Not all at once: the queue of the listening socket is short, and who finds it full waits for a second.
+    # Not all at once: the listener's queue is short, and a client that finds it full waits for 1 s.
     gate = asyncio.Semaphore(100)
 
     async def arrive(number):
-        # One address has only so many ports; all of 127.0.0.0/8 is there on Linux.
+        # The ports of one address do not suffice. On Linux all addresses of 127.0.0.0/8 can be used.
         source = f"127.0.0.{1 + number % 4}" if sys.platform == "linux" else "127.0.0.1"
         async with gate:
             return await asyncio.open_connection(*server.address, local_addr=(source, 0))
@@ -342,7 +343,7 @@ async def meet(server, connections):
 
 
 def harm(args):
-    """Clients that vanish, half-close, do not speak or do not read; the others notice nothing."""
+    """Checks that clients which reset, half-close, do not send or do not read do not affect others."""
     with echo_server(args.examples) as server, contextlib.ExitStack() as stack:
         witness = stack.enter_context(server.connect())
         echo(witness, b"before")
@@ -353,7 +354,7 @@ def harm(args):
 
         for _ in range(50):
             reset(server.connect())
-        still_served("after resets at once")
+        still_served("after immediate resets")
 
         for _ in range(50):
             stream = server.connect()
@@ -365,7 +366,7 @@ def harm(args):
             stream = server.connect()
             fill(stream)
             reset(stream)
-        still_served("after resets amid a transfer")
+        still_served("after resets during a transfer")
 
         for size in (0, 1, 100_000) * 10:
             with server.connect() as stream:
@@ -374,24 +375,24 @@ def harm(args):
                 writer.start()
                 received = receive(stream, size)
                 writer.join()
-                check(received == sent, f"a client that closed its half got other bytes, of {size}")
-                check(not stream.recv(1), "a client that closed its half got more than it sent")
+                check(received == sent, f"a client that half-closed got different bytes ({size} were sent)")
+                check(not stream.recv(1), "a client that half-closed got more bytes than it sent")
         still_served("after half-closes")
 
         for _ in range(50):
             stack.enter_context(server.connect())
         for _ in range(5):
             fill(stack.enter_context(server.connect()))
-        still_served("beside clients that do not speak or do not read")
-        idle = server.check_idle("beside clients that do not speak or do not read", 1, 0.25)
+        still_served("beside clients that do not send or do not read")
+        idle = server.check_idle("beside clients that do not send or do not read", 1, 0.25)
 
         stack.close()
         server.check_no_file_left()
-    return f"resets, half-closes, silent and deaf clients harm no one; {idle}"
+    return f"resets, half-closes and clients that do not send or read affect no other client; {idle}"
 
 
 def fill(stream):
-    """Sends until no buffer on the way to the server and back has room."""
+    """Sends until all buffers to the server and back are full."""
     stream.setblocking(False)
     while select.select([], [stream], [], 0.1)[1]:
         stream.send(bytes(MIB))
@@ -401,7 +402,7 @@ def fill(stream):
 
 
 def limit(args):
-    """More connections than the server may have open."""
+    """Opens more connections than the server can have open."""
     wrap = ["sh", "-c", 'ulimit -n 64 && exec "$@"', "sh"]
     with echo_server(args.examples, wrap=wrap) as server, contextlib.ExitStack() as stack:
         witness = stack.enter_context(server.connect())
@@ -410,11 +411,11 @@ def limit(args):
             stream = stack.enter_context(socket.socket())
             stream.setblocking(False)
             refused = stream.connect_ex(server.address)
-            check(refused in (0, errno.EINPROGRESS), f"cannot connect: {os.strerror(refused)}")
+            check(refused in (0, errno.EINPROGRESS), f"connecting failed: {os.strerror(refused)}")
 
         deadline = time.monotonic() + 10
         while not server.reports():
-            check(time.monotonic() < deadline, "echo_server has 200 clients, room for 64, and reports nothing")
+            check(time.monotonic() < deadline, "echo_server has 200 clients and a limit of 64 files, but reports nothing")
             time.sleep(0.05)
         expected = os.strerror(errno.EMFILE)
         check(expected in server.reports()[0], f"echo_server reports {server.reports()[0]!r}, not {expected!r}")
@@ -424,9 +425,9 @@ def limit(args):
         lines = len(server.reports()) - before
         echo(witness, b"at the limit")
         stack.close()
-        server.check_alive("when there was room again")
+        server.check_alive("below the limit again")
         server.check_no_file_left()
-    return f"at 64 open files: {idle}, {lines} reports; served on afterwards"
+    return f"at 64 open files: {idle}, {lines} reports; clients are served afterwards"
 
 
 # --- Main ------------------------------------------------------------------------------------
@@ -436,7 +437,7 @@ CHECKS = {"fetch": fetch, "volume": volume, "crowd": crowd, "harm": harm, "limit
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"one of {', '.join(CHECKS)} (all)")
+    parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"one of {', '.join(CHECKS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="the same checks on less input")
     parser.add_argument("--files", type=int, help="how many files to fetch (1000; quick: 200)")
     parser.add_argument("--volume", type=int, help="bytes through one connection (1 GiB; quick: 64 MiB)")
@@ -449,15 +450,15 @@ def main():
     args.examples = args.examples.resolve()
     for name in args.checks:
         if name not in CHECKS:
-            parser.error(f"there is no check {name!r}")
+            parser.error(f"unknown check {name!r}")
     for example in ("fetch", "echo_server"):
         if not (args.examples / example).exists():
-            parser.error(f"there is no {args.examples / example}: cargo build --release --examples")
+            parser.error(f"{args.examples / example} does not exist: run cargo build --release --examples")
 
     seconds = 60 if args.quick else 300
 
     def too_long(*_):
-        raise Failed(f"not done after {seconds} s")
+        raise Failed(f"not finished after {seconds} s")
 
     signal.signal(signal.SIGALRM, too_long)
     for name, run in CHECKS.items():

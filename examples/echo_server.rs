@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(address: &str, quiet: bool) -> io::Result<()> {
+pub(crate) async fn serve(address: &str, quiet: bool) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     say(&format!("listening on {}", listener.local_addr()?));
     let mut incoming = listener.incoming();

@@ -11,6 +11,7 @@ use cli::{positive, say_or_exit as say, seconds};
 use lexopt::prelude::*;
 use soloist::io::{self, AssertAsync, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use soloist::net::{TcpListener, TcpStream};
+use soloist::stream::StreamExt;
 use soloist::time::{now, sleep, timeout};
 use soloist::{block_on, spawn, task};
 use std::path::{Path, PathBuf};
@@ -39,9 +40,9 @@ const MAX_HEAD: u64 = 256 * 1024;
 fn main() -> ExitCode {
     let run = Rc::new(cli::parse(USAGE, Run::from_args));
     #[cfg(feature = "trace")]
-    run.trace
-        .iter()
-        .for_each(|_| soloist::trace::start(1_000_000));
+    if run.trace.is_some() {
+        soloist::trace::start(1_000_000);
+    }
     let failures = block_on(fetch_all(run.clone()));
     #[cfg(feature = "trace")]
     if let Some(Err(error)) = run.trace.as_ref().map(soloist::trace::save_html) {
@@ -52,74 +53,45 @@ fn main() -> ExitCode {
 }
 
 /// The options, and what the jobs share.
+#[derive(Default)]
 struct Run {
     jobs: usize,
     timeout: Duration,
     output: Option<PathBuf>,
-    #[cfg_attr(not(feature = "trace"), allow(dead_code))]
+    #[cfg_attr(not(feature = "trace"), expect(dead_code))]
     trace: Option<PathBuf>,
     urls: Vec<String>,
     /// The index of the next URL to fetch.
     next: Cell<usize>,
-    done: Cell<Totals>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Totals {
-    pages: usize,
-    bytes: u64,
-    time: Duration,
+    /// The pages, their bytes, and the sum of the times that they took.
+    done: Cell<(usize, u64, Duration)>,
 }
 
 impl Run {
     fn from_args(args: &mut lexopt::Parser) -> Result<Run, lexopt::Error> {
-        let (mut jobs, mut timeout) = (100, Duration::from_secs(30));
-        let (mut output, mut trace, mut urls) = (None, None, Vec::new());
+        let mut run = Run::default();
+        (run.jobs, run.timeout) = (100, Duration::from_secs(30));
         while let Some(arg) = args.next()? {
             match arg {
-                Long("jobs") => jobs = args.value()?.parse_with(positive)?,
-                Long("timeout") => timeout = args.value()?.parse_with(seconds)?,
-                Long("from") => urls.extend(read_list(&args.value()?.string()?)?),
-                Long("output") => output = Some(PathBuf::from(args.value()?)),
-                Long("trace") if cfg!(feature = "trace") => trace = Some(args.value()?.into()),
+                Long("jobs") => run.jobs = args.value()?.parse_with(positive)?,
+                Long("timeout") => run.timeout = args.value()?.parse_with(seconds)?,
+                Long("from") => run.urls.extend(cli::read_list(args.value()?)?),
+                Long("output") => run.output = Some(PathBuf::from(args.value()?)),
+                Long("trace") if cfg!(feature = "trace") => run.trace = Some(args.value()?.into()),
                 Long("trace") => return Err("--trace needs `cargo run --features trace`".into()),
-                Value(url) => urls.push(url.string()?),
+                Value(url) => run.urls.push(url.string()?),
                 _ => return Err(cli::unknown(arg, USAGE)),
             }
         }
-        if let Some(dir) = &output {
+        if let Some(dir) = &run.output {
             let what = format!("cannot create {}", dir.display());
             fs::create_dir_all(dir).map_err(context(&what))?;
         }
-        if urls.is_empty() {
+        if run.urls.is_empty() {
             let server = start_server().map_err(context("cannot start the server"))?;
-            urls.extend((0..10).map(|page| format!("http://{server}/{page}")));
+            run.urls = (0..10).map(|n| format!("http://{server}/{n}")).collect();
         }
-        let (next, done) = Default::default();
-        Ok(Run {
-            jobs,
-            timeout,
-            output,
-            trace,
-            urls,
-            next,
-            done,
-        })
-    }
-}
-
-fn read_list(file: &str) -> Result<Vec<String>, String> {
-    let text = match file {
-        "-" => std::io::read_to_string(std::io::stdin()),
-        _ => fs::read_to_string(file),
-    };
-    let text = text.map_err(context(&format!("cannot read {file}")))?;
-    let lines = text.lines().map(str::trim);
-    let urls = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let urls: Vec<_> = urls.map(String::from).collect();
-    match urls.is_empty() {
-        true => Err(format!("there is no URL in {file}")),
-        false => Ok(urls),
+        Ok(run)
     }
 }
 
@@ -133,7 +105,7 @@ async fn fetch_all(run: Rc<Run>) -> usize {
     for job in jobs.collect::<Vec<_>>() {
         job.await;
     }
-    let Totals { pages, bytes, time } = run.done.get();
+    let (pages, bytes, time) = run.done.get();
     let failures = run.urls.len() - pages;
     let failed = match failures {
         0 => String::new(),
@@ -154,13 +126,14 @@ async fn work(run: Rc<Run>) {
         let file = run.output.as_ref().map(|dir| dir.join(number.to_string()));
         let page = timeout(run.timeout, fetch(url, file.as_deref())).await;
         let late = |_| Err(format!("timed out after {} s", run.timeout.as_secs_f64()));
-        let (mut done, time) = (run.done.get(), started.elapsed());
+        let time = started.elapsed();
         let seconds = format!("{:>8.3} s  {url}", time.as_secs_f64());
-        done.time += time;
+        let mut done = run.done.get();
+        done.2 += time;
         match page.unwrap_or_else(late) {
             Ok((status, bytes)) => {
-                done.pages += 1;
-                done.bytes += bytes;
+                done.0 += 1;
+                done.1 += bytes;
                 say(&format!("{status:>4} {bytes:>11} bytes {seconds}"));
             }
             Err(error) => {
@@ -173,7 +146,7 @@ async fn work(run: Rc<Run>) {
 }
 
 /// Fetches one page into `file`. Returns the status and the size of the body.
-async fn fetch(url: &str, file: Option<&Path>) -> Result<(u16, u64), String> {
+pub(crate) async fn fetch(url: &str, file: Option<&Path>) -> Result<(u16, u64), String> {
     let (host, path) = split(url)?;
     // The colons of an IPv6 address are inside brackets.
     let has_port = host.rfind(':') > host.rfind(']');
@@ -269,9 +242,10 @@ async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     }
 }
 
-async fn answer(mut stream: TcpStream) -> io::Result<()> {
-    let mut request = String::new();
-    BufReader::new(&mut stream).read_line(&mut request).await?;
+pub(crate) async fn answer(stream: TcpStream) -> io::Result<()> {
+    let mut lines = BufReader::new(&stream).lines();
+    let request = lines.try_next().await?.unwrap_or_default();
+    while lines.try_next().await?.is_some_and(|line| !line.is_empty()) {}
     sleep(Duration::from_millis(100)).await;
     let path = request.split(' ').nth(1).unwrap_or("/");
     let body = format!("<!doctype html><title>{path}</title><p>This is {path}.</p>\n");
@@ -279,5 +253,5 @@ async fn answer(mut stream: TcpStream) -> io::Result<()> {
         "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(reply.as_bytes()).await
+    (&stream).write_all(reply.as_bytes()).await
 }

@@ -7,19 +7,17 @@
 //!
 //! * `lifecycle.rs`: how an executor is made, and how it ends.
 //! * `orphan.rs`: panics of tasks without a handle.
-//! * `deferral.rs`: yields, and operations beyond the budget of a poll.
 //! * `external.rs`: counts what can act on the executor from outside: handles and jobs.
 //! * `current.rs`: the executor that is entered on this thread, [`Executor::enter`].
 //! * `tasks.rs`: the tasks, from the spawn to the end.
 //! * `queue.rs`: the ready queue, and what other threads have sent.
-//! * `deadlines.rs`: timers, the clock, and the wait.
-//! * `state.rs`: [`Executor`], what all of these work on.
+//! * `deadlines.rs`: timers, and the clock.
+//! * `state.rs`: [`Executor`], what all of these work on, and `Simulation`, what a simulated run changes.
 //! * `registry.rs`: the tasks that have a future in place.
-//! * `foreign.rs`: tasks that wait for another crate's reactor, which hold a virtual clock.
 //! * `processes.rs`, `hosts.rs`: the simulated hosts that tasks belong to.
 //! * `park.rs`: going idle, on the thread or in the reactor.
 //! * `timers.rs`: the deadline heap.
-//! * `budget.rs`: how much a poll may complete, and how long tasks run between two visits.
+//! * `budget.rs`: how much a poll may complete, and how long tasks run between two visits; yields.
 //!
 //! # Order
 //!
@@ -35,12 +33,7 @@
 pub(crate) mod budget;
 mod current;
 mod deadlines;
-mod deferral;
 mod external;
-#[cfg(feature = "testing")]
-mod foreign;
-#[cfg(not(feature = "testing"))]
-mod foreign_off;
 #[cfg(feature = "testing")]
 mod hosts;
 mod lifecycle;
@@ -56,17 +49,19 @@ mod state;
 mod tasks;
 pub(crate) mod timers;
 
+pub(crate) use self::budget::{poll_socket_budget, poll_timer_budget, yield_polled};
 pub(crate) use self::current::{
     cancel, check_inside, current, inside_or_error, is_inside, try_current,
 };
 #[cfg(feature = "blocking")]
 pub(crate) use self::current::{is_simulated, leave};
-pub(crate) use self::deferral::{poll_socket_budget, poll_timer_budget, yield_polled};
 pub(crate) use self::external::ExternalRef;
 #[cfg(feature = "testing")]
 pub(crate) use self::hosts::ProcessId;
 pub(crate) use self::orphan::orphaned;
 #[cfg(not(feature = "testing"))]
 pub(crate) use self::processes_off::ProcessId;
+#[cfg(feature = "testing")]
+pub(crate) use self::state::{BudgetClock, Simulation, SimulationSettings};
 pub(crate) use self::state::{Executor, Settings};
 pub(crate) use self::tasks::{Step, report_panic};

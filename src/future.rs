@@ -1,7 +1,7 @@
 //! Futures: [`either`], and `zip`, `or`, `poll_once` and the other helpers of `futures-lite`.
 //!
-//! [`block_on`] replaces that of `futures-lite`. Inside of a task it panics, instead of waiting
-//! forever. The `block_on` of other crates waits forever inside of a task, even for a socket that
+//! [`block_on`] replaces that of `futures-lite`. Inside a task it panics, instead of waiting
+//! forever. The `block_on` of other crates waits forever inside a task, even for a socket that
 //! is ready (see [Fairness](crate::runtime#fairness)).
 //!
 //! # Examples

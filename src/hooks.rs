@@ -1,15 +1,19 @@
 //! What the engine reports while it runs: tasks that are spawned, polled and woken, the causes
 //! of wakes, and what tasks wait for. With the feature `trace`, `hooks/ring.rs` records it.
-//! Without the feature, the same functions are empty (`hooks/off.rs`).
+//! Without the feature, the same functions are empty (`hooks/off.rs`). The feature `tracing` has a
+//! hook of its own: `hooks/span.rs`.
 //!
 //! All state is per thread, as a runtime is: no locks, no atomics. No user code runs in here.
 
+pub(crate) mod counts;
 #[cfg(feature = "trace")]
 mod event;
 #[cfg(not(feature = "trace"))]
 mod off;
 #[cfg(feature = "trace")]
 mod ring;
+mod span;
+pub(crate) mod watch;
 
 use std::fmt;
 use std::panic::Location;
@@ -21,6 +25,7 @@ pub use self::event::{Cause, Event, EventKind, Outcome};
 pub(crate) use self::off::*;
 #[cfg(feature = "trace")]
 pub(crate) use self::ring::*;
+pub(crate) use self::span::in_span;
 
 /// The number of a task. Each runtime counts its tasks from 1. Tasks that are spawned through a
 /// [`Handle`](crate::Handle) have numbers of their own, which are printed as `r1`, `r2` and so on.
@@ -41,7 +46,7 @@ impl TaskId {
     /// before the runtime learns of the task.
     const REMOTE: u64 = 1 << 63;
 
-    pub(crate) fn new(number: u64) -> TaskId {
+    pub(crate) const fn new(number: u64) -> TaskId {
         TaskId(number)
     }
 

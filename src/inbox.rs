@@ -40,7 +40,7 @@ impl Unpark for Notifier {
             Notifier::Reactor(reactor) => {
                 if let Err(error) = reactor.notify() {
                     // Ignored, the runtime would hang without a message.
-                    panic!("soloist: the thread of a runtime cannot be woken: {error}");
+                    panic!("soloist: the thread of a runtime could not be notified: {error}");
                 }
             }
         }
@@ -54,11 +54,11 @@ pub(crate) struct Inbox<T, N> {
     /// every generation: at worst it sees a push one generation late, since parking reads
     /// `items` under the lock.
     filled: AtomicBool,
-    state: Mutex<State<T, N>>,
+    state: Mutex<InboxState<T, N>>,
 }
 
 #[derive(Debug)]
-struct State<T, N> {
+struct InboxState<T, N> {
     items: VecDeque<T>,
     /// Set by the owner, only while `items` is empty. Cleared by the first push after that,
     /// which is the one that notifies, or by the owner when it is awake again. Set again if the
@@ -76,7 +76,7 @@ impl<T, N: Unpark> Inbox<T, N> {
     pub(crate) fn new() -> Self {
         Inbox {
             filled: AtomicBool::new(false),
-            state: Mutex::new(State {
+            state: Mutex::new(InboxState {
                 items: VecDeque::new(),
                 parked: false,
                 notifier: None,
@@ -192,11 +192,11 @@ mod models {
 
     /// Stands for the parked thread's parker: a token, and a wait for it.
     #[derive(Clone)]
-    struct Parker(Arc<(Mutex<usize>, Condvar)>);
+    struct ModelParker(Arc<(Mutex<usize>, Condvar)>);
 
-    impl Parker {
-        fn new() -> Parker {
-            Parker(Arc::new((Mutex::new(0), Condvar::new())))
+    impl ModelParker {
+        fn new() -> ModelParker {
+            ModelParker(Arc::new((Mutex::new(0), Condvar::new())))
         }
 
         fn park(&self) {
@@ -212,7 +212,7 @@ mod models {
         }
     }
 
-    impl Unpark for Parker {
+    impl Unpark for ModelParker {
         fn unpark(&self) {
             *self.0.0.lock().unwrap() += 1;
             self.0.1.notify_one();
@@ -221,10 +221,10 @@ mod models {
 
     const ID: u64 = 1;
 
-    type TestInbox = Inbox<u32, Parker>;
+    type TestInbox = Inbox<u32, ModelParker>;
 
-    fn inbox() -> (Arc<TestInbox>, Parker) {
-        let parker = Parker::new();
+    fn inbox() -> (Arc<TestInbox>, ModelParker) {
+        let parker = ModelParker::new();
         let inbox = Inbox::new();
         inbox.open(ID);
         inbox.set_notifier(parker.clone());
@@ -233,7 +233,7 @@ mod models {
 
     /// Parks until `count` items have come. A lost notification is a deadlock, which
     /// loom reports.
-    fn receive(inbox: &TestInbox, parker: &Parker, count: usize) -> Vec<u32> {
+    fn receive(inbox: &TestInbox, parker: &ModelParker, count: usize) -> Vec<u32> {
         let mut items = Vec::new();
         while items.len() < count {
             if inbox.park() {
@@ -281,7 +281,7 @@ mod models {
             let other = inbox.clone();
             let thread = thread::spawn(move || other.push(ID, 1).unwrap());
             // As when the reactor is made: from now on the thread parks there.
-            let second = Parker::new();
+            let second = ModelParker::new();
             inbox.set_notifier(second.clone());
             assert_eq!(receive(&inbox, &second, 1), [1]);
             thread.join().unwrap();

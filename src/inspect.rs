@@ -8,23 +8,24 @@
 //! Times cost two readings of the clock per poll. They are measured only under
 //! [`Builder::inspect`](crate::runtime::Builder::inspect).
 
+pub(crate) mod info;
 #[cfg(all(unix, feature = "signal"))]
 mod on_signal;
 
+pub use self::info::{Dump, Metrics, TaskInfo, TaskState, WaitsFor};
 #[cfg(all(unix, feature = "signal"))]
 #[cfg_attr(docsrs, doc(cfg(all(unix, feature = "signal"))))]
 pub use self::on_signal::dump_on_signal;
 use crate::executor;
-pub use crate::info::{Dump, Metrics, TaskInfo, TaskState, WaitsFor};
 
-/// Returns what the tasks of the current runtime are doing, and the future of its `block_on`.
+/// Returns the state of the tasks of the current runtime, and of the future of its `block_on`.
 ///
 /// The result prints as a table. Outside of the runtime, use
 /// [`Runtime::tasks`](crate::Runtime::tasks).
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// If it is called outside of a runtime.
 ///
 /// # Examples
 ///
@@ -46,7 +47,7 @@ pub use crate::info::{Dump, Metrics, TaskInfo, TaskState, WaitsFor};
 /// ```
 #[track_caller]
 pub fn dump() -> Dump {
-    crate::info::dump(&executor::current("`inspect::dump`"))
+    info::dump(&executor::current("`inspect::dump`"))
 }
 
 /// Returns the metrics of the current runtime. Outside of the runtime, use
@@ -54,7 +55,7 @@ pub fn dump() -> Dump {
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// If it is called outside of a runtime.
 ///
 /// # Examples
 ///
@@ -67,5 +68,5 @@ pub fn dump() -> Dump {
 /// ```
 #[track_caller]
 pub fn metrics() -> Metrics {
-    crate::info::metrics(&executor::current("`inspect::metrics`"))
+    info::metrics(&executor::current("`inspect::metrics`"))
 }

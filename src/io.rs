@@ -19,7 +19,8 @@ use std::task::{Context as TaskContext, Poll};
 
 pub use futures_lite::io::*;
 
-// An explicit import takes precedence over the glob: that `BlockOn` hangs inside of a task.
+// An explicit import takes precedence over the glob. The `BlockOn` of futures-lite would hang
+// inside a task.
 pub use self::block_on::BlockOn;
 pub use self::copy::{CopyBidirectional, copy_bidirectional};
 #[cfg(unix)]
@@ -78,8 +79,9 @@ impl<T: AsRaw + 'static> Async<T> {
     ///
     /// # Errors
     ///
-    /// Returns an error outside of a runtime, if the file descriptor is already registered, or
-    /// if the system cannot poll the object. Regular files cannot be polled: they are always
+    /// Returns an error outside of a runtime, if the system cannot poll the object, or
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the file descriptor is registered already,
+    /// by another `Async` or a socket of this thread. Regular files cannot be polled: they are always
     /// ready, so use them without `Async`.
     ///
     /// # Examples
@@ -100,9 +102,13 @@ impl<T: AsRaw + 'static> Async<T> {
         let socket = Socket::new(io, "`Async::new`")?;
         // User code may read through `get_ref`, past the reactor's record of readiness.
         socket.set_shared();
-        socket.add().map_err(|error| {
-            let text = format!("this object cannot be polled for readiness: {error}");
-            io::Error::new(error.kind(), text)
+        socket.add().map_err(|error| match error.kind() {
+            // It says what to do.
+            io::ErrorKind::AlreadyExists => error,
+            kind => {
+                let text = format!("this object cannot be polled for readiness: {error}");
+                io::Error::new(kind, text)
+            }
         })?;
         Ok(Async { socket })
     }
@@ -129,7 +135,7 @@ impl<T> Async<T> {
         self.socket.get_ref()
     }
 
-    /// Deregisters the object, and returns it. It stays in nonblocking mode.
+    /// Deregisters the object, and returns it. The object stays in nonblocking mode.
     ///
     /// # Examples
     ///
@@ -347,7 +353,7 @@ macro_rules! futures_io {
                 cx: &mut std::task::Context<'_>,
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let room = bufs.iter().map(|buf| buf.len()).sum();
+                let room = $crate::socket::room(bufs);
                 let read = |mut io: &_| std::io::Read::read_vectored(&mut io, bufs);
                 let bytes = $crate::socket::Bytes::$bytes;
                 self.socket.poll_read(cx, $exclusive, bytes, room, read)

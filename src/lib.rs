@@ -44,13 +44,11 @@
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod clock;
-mod counts;
 mod executor;
 pub mod future;
 pub mod guide;
 mod hooks;
 mod inbox;
-mod info;
 pub mod inspect;
 pub mod io;
 pub mod net;
@@ -78,7 +76,6 @@ pub mod time;
 #[cfg(feature = "trace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
 pub mod trace;
-mod watch;
 
 #[cfg(feature = "blocking")]
 pub use blocking::unblock;

@@ -51,7 +51,7 @@ pub fn promise<T>() -> (Promise<T>, Promised<T>) {
         id: 1,
         waiter: None,
     };
-    let shared = Arc::new(Mutex::new(State {
+    let shared = Arc::new(Mutex::new(PromiseState {
         value: Value::Awaited,
         receivers: vec![first],
         clone: None,
@@ -76,7 +76,7 @@ pub fn promise<T>() -> (Promise<T>, Promised<T>) {
 /// ```
 #[must_use = "dropping a promise cancels it"]
 pub struct Promise<T> {
-    shared: Arc<Mutex<State<T>>>,
+    shared: Arc<Mutex<PromiseState<T>>>,
 }
 
 /// The half that waits.
@@ -104,12 +104,12 @@ pub struct Promise<T> {
 /// ```
 #[must_use = "dropping it abandons the promise: await it, or call `on_done`"]
 pub struct Promised<T> {
-    shared: Arc<Mutex<State<T>>>,
-    /// Finds its entry in `State::receivers`.
+    shared: Arc<Mutex<PromiseState<T>>>,
+    /// Finds its entry in `PromiseState::receivers`.
     id: u64,
 }
 
-struct State<T> {
+struct PromiseState<T> {
     value: Value<T>,
     /// The `Promised`s and callbacks that have not received the result.
     receivers: Vec<Receiver<T>>,
@@ -130,25 +130,25 @@ enum Value<T> {
 struct Receiver<T> {
     id: u64,
     /// `None` until it waits.
-    waiter: Option<Waiter<T>>,
+    waiter: Option<PromiseWaiter<T>>,
 }
 
-enum Waiter<T> {
+enum PromiseWaiter<T> {
     Task(Waker),
     Callback(Callback<T>),
 }
 
-type Waiters<T> = Vec<(u64, Waiter<T>)>;
+type PromiseWaiters<T> = Vec<(u64, PromiseWaiter<T>)>;
 
 type Callback<T> = Box<dyn FnOnce(Result<T, Cancelled>) + Send>;
 
-impl<T> State<T> {
+impl<T> PromiseState<T> {
     fn position(&self, id: u64) -> Option<usize> {
         self.receivers.iter().position(|receiver| receiver.id == id)
     }
 
     /// Sets the value. Returns the waiters, to be passed to [`notify`] without the lock.
-    fn complete(&mut self, value: Value<T>) -> Waiters<T> {
+    fn complete(&mut self, value: Value<T>) -> PromiseWaiters<T> {
         // The old value is `Awaited` or `Taken`: no user code is dropped here.
         self.value = value;
         let receivers = self.receivers.iter_mut();
@@ -158,16 +158,16 @@ impl<T> State<T> {
     }
 }
 
-/// Receives the result for the receiver with this id. `Ready(None)` if it has received the result
-/// before. If it is pending, `waiter` is notified of the result; the waiter that it replaces is
-/// put in its place, for the caller to drop.
+/// Returns the result for the receiver with this id, or `Ready(None)` if it has received the result
+/// before. If it is pending, `waiter` is stored and will be notified. The previous waiter is put
+/// into `waiter`, and the caller drops it.
 ///
 /// Cloning the value, and dropping a value or waiter, is user code, which may use this promise. So
 /// it happens without the lock.
 fn receive<T>(
-    shared: &Mutex<State<T>>,
+    shared: &Mutex<PromiseState<T>>,
     id: u64,
-    waiter: &mut Option<Waiter<T>>,
+    waiter: &mut Option<PromiseWaiter<T>>,
 ) -> Poll<Option<Result<T, Cancelled>>> {
     let receiver;
     let mut state = lock(shared);
@@ -176,7 +176,8 @@ fn receive<T>(
     };
     if matches!(state.value, Value::Awaited | Value::Taken) {
         if waiter.is_some() {
-            // To the end: they are notified in the order in which they began to wait.
+            // Moved to the end, since receivers are notified in the order in which they began to
+            // wait.
             let mut receiver = state.receivers.remove(index);
             std::mem::swap(&mut receiver.waiter, waiter);
             state.receivers.push(receiver);
@@ -203,22 +204,23 @@ fn receive<T>(
     Poll::Ready(cloned)
 }
 
-/// Notifies receivers of the result. Panics with the first of `panics` and of theirs.
-fn notify<T>(shared: &Mutex<State<T>>, waiters: Waiters<T>, mut panics: Panics) {
+/// Notifies receivers of the result. Resumes the first of `panics` and of their panics.
+fn notify<T>(shared: &Mutex<PromiseState<T>>, waiters: PromiseWaiters<T>, mut panics: Panics) {
     for (id, waiter) in waiters {
         panics.catch(|| match waiter {
-            Waiter::Task(waker) => waker.wake(),
-            Waiter::Callback(callback) => call(shared, id, callback),
+            PromiseWaiter::Task(waker) => waker.wake(),
+            PromiseWaiter::Callback(callback) => call(shared, id, callback),
         });
     }
     panics.resume();
 }
 
-/// Calls `callback` with the result, now or when there is one.
-fn call<T>(shared: &Mutex<State<T>>, id: u64, callback: Callback<T>) {
-    let mut waiter = Some(Waiter::Callback(callback));
+/// Calls `callback` with the result, now or when the promise is completed.
+fn call<T>(shared: &Mutex<PromiseState<T>>, id: u64, callback: Callback<T>) {
+    let mut waiter = Some(PromiseWaiter::Callback(callback));
     let received = receive(shared, id, &mut waiter);
-    if let (Poll::Ready(Some(result)), Some(Waiter::Callback(callback))) = (received, waiter) {
+    if let (Poll::Ready(Some(result)), Some(PromiseWaiter::Callback(callback))) = (received, waiter)
+    {
         callback(result);
     }
 }
@@ -331,13 +333,13 @@ impl<T> Future for Promised<T> {
     type Output = Result<T, Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let mut waiter = Some(Waiter::Task(cx.waker().clone()));
+        let mut waiter = Some(PromiseWaiter::Task(cx.waker().clone()));
         let received = receive(&self.shared, self.id, &mut waiter);
         if received.is_pending() {
             note(WaitReason::Promise);
         }
         let result = ready!(received);
-        Poll::Ready(result.expect("a `Promised` was polled after its result was taken"))
+        Poll::Ready(result.expect("a `Promised` was polled after it had returned its result"))
     }
 }
 
@@ -347,7 +349,7 @@ impl<T: Clone> Clone for Promised<T> {
         state.clone = Some(T::clone);
         let id = state.next_id;
         state.next_id += 1;
-        // The clone of one that has received the result does not receive it, either.
+        // A clone of a `Promised` that has received the result does not receive it, either.
         if state.position(self.id).is_some() {
             state.receivers.push(Receiver { id, waiter: None });
         }

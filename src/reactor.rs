@@ -6,10 +6,10 @@
 //!
 //! # Files
 //!
-//! * `object.rs`: [`Source`], an I/O object with its registration. It moves between threads.
-//! * `waits.rs`: how a task begins and ends to wait for a direction of a source.
+//! * `source.rs`: [`Source`], an I/O object with its registration. It moves between threads. Also
+//!   how a task begins and ends to wait for it.
 //! * `driver.rs`: [`Reactor`], which waits in the poller and wakes tasks.
-//! * `slots.rs`, `waiters.rs`: the reactor's data about a source, and about one direction of it.
+//! * `slots.rs`: the reactor's data about a source and its two directions.
 //! * `epoll.rs`, `portable.rs`: the wait, on Linux and elsewhere. `liar.rs` injects faults into it.
 //! * `registration.rs`, `platform.rs`, `fork.rs`: fds and the poller. All `unsafe` code is there.
 //! * `readiness.rs`: whether an operation is worth a system call.
@@ -19,9 +19,9 @@
 //!
 //! 1. `Socket::poll_read` tries the read if the source counts as ready. The read would block,
 //!    which clears the readiness.
-//! 2. [`Reactor::wait_only`] adds the task to the source's slot. If there is no slot yet, if the
-//!    direction is not armed, if another task waits, too, or if the waker is not the task's own,
-//!    [`Reactor::wait_polled`] handles it. It makes the slot and adds the fd to the poller.
+//! 2. [`Reactor::wait_polled`] adds the task to the source's slot. The general case is a function
+//!    of its own: there is no slot yet, the direction is not armed, another task waits, too, or the
+//!    waker is not the task's own. It makes the slot and adds the fd to the poller.
 //! 3. [`Reactor::wait`] waits in the poller.
 //! 4. [`Reactor::deliver`] finds the slot of each event by its key, sets the readiness, takes the
 //!    waiters out, and wakes them.
@@ -31,6 +31,9 @@
 //! On Linux sources are edge-triggered, elsewhere one-shot. A source remembers which of its
 //! directions are ready. An operation that would block clears that, and so does a short read of a
 //! TCP stream. An event sets it again. So the steady state makes no system call but the wait.
+//!
+//! A direction that an event has set is *reported*, which is what `readable` waits for. A new source
+//! is ready without a report: its operations are tried, and `readable` waits for the first event.
 //!
 //! A direction is *armed* if the poller reports it as soon as it is, or becomes, ready. The first
 //! wait arms it. An event leaves it armed, with two exceptions: a one-shot registration, and a
@@ -77,20 +80,18 @@ mod event;
 mod fork;
 #[cfg(soloist_liar)]
 mod liar;
-mod object;
 mod platform;
 mod readiness;
 mod registration;
 mod slots;
-mod waiters;
-mod waits;
+mod source;
 
 pub(crate) use self::driver::Reactor;
 pub(crate) use self::event::Direction;
-pub(crate) use self::object::Source;
 pub(crate) use self::platform::AsRaw;
 pub(crate) use self::readiness::Readiness;
 pub(crate) use self::registration::Registration;
+pub(crate) use self::source::Source;
 
 /// For the tests.
 #[cfg(soloist_liar)]

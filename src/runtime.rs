@@ -1,40 +1,42 @@
 //! The turn loop: [`Runtime`], its [`Builder`], and the [`Handle`] through which
 //! other threads reach it.
 //!
-//! Most programs need only [`block_on`]. A [`Runtime`]
-//! keeps its tasks from one call to the next. It can be run until no task is left
-//! ([`Runtime::run`]), or turn by turn from another event loop ([`Runtime::turn`]).
+//! Most programs need only [`block_on`]. A [`Runtime`] keeps its tasks from one call to the next. It
+//! runs until no task is left ([`Runtime::run`]), or turn by turn from another event loop
+//! ([`Runtime::turn`]).
 //!
 //! # A turn
 //!
-//! Tasks run first come, first served, in the order in which the runtime learns that they
-//! are ready. They run in generations: all that are ready now, each once. In a visit the
-//! runtime reads the clock, takes what other threads have sent, and wakes the tasks whose
-//! timers are due and whose sockets are ready; all of them go to the end of the queue.
-//! A visit comes
+//! Tasks run in the order in which they become ready. A *generation* is the set of tasks that are
+//! ready when it begins. Each of them is polled once. A task that becomes ready meanwhile belongs
+//! to the next generation.
 //!
-//! * when no task is ready: it waits until the next deadline, or until something happens;
-//! * at the end of a generation, when 128 polls have been made or a millisecond has passed
-//!   since the last visit;
-//! * within a generation, when 10 ms have passed.
+//! In a *visit* the runtime reads the clock and handles the messages of other threads. It then
+//! wakes the tasks whose timers are due and the tasks whose sockets are ready. Woken tasks go to
+//! the end of the queue. The runtime makes a visit
 //!
-//! At most 128 messages of other threads are taken per generation.
+//! * when no task is ready. This visit waits until the next deadline or the next event;
+//! * at the end of a generation, if 128 polls have been made or 1 ms has passed since the last
+//!   visit;
+//! * within a generation, if 10 ms have passed since the last visit.
+//!
+//! At most 128 messages of other threads are handled per generation.
 //!
 //! # Fairness
 //!
-//! One poll of a task completes at most 128 operations of sockets and 64 timers. (A read or
-//! write counts once, and once more for each full 8 KiB; an accept counts four times.) What is
-//! beyond that returns `Pending`, and the task is woken at the end of the generation. So a task that
-//! reads from a socket which always has data, or awaits timers that are always due, lets the
-//! others run. The end of a task, a promise or a channel is not limited, nor is what a task
-//! computes: use [`yield_now`](crate::task::yield_now) or [`unblock`](crate::unblock) for that.
+//! One poll of a task can complete at most 128 socket operations and 64 timers. A read or write
+//! counts as one operation, plus one for each full 8 KiB. An accept counts as four. Further
+//! operations return `Pending`, and the task is woken at the end of the generation. So a task lets
+//! others run even if it reads from a socket that always has data, or awaits timers that are always
+//! due. Joins, promises and channels are not limited, and neither is computation: use
+//! [`yield_now`](crate::task::yield_now) or [`unblock`](crate::unblock) there.
 //!
-//! A task that yields, and one whose budget is spent, run again after those that a visit at the
-//! end of the generation finds ready.
+//! A task that yields, or whose budget is spent, runs after the tasks that a visit at the end of
+//! the generation finds ready.
 //!
-//! No such wake comes within the poll. So another crate's `block_on` inside of a task waits for
-//! ever as soon as an operation returns `Pending`, for that or any other reason: the poll in
-//! which it waits never ends. Those of this crate panic instead.
+//! The wake never happens within the poll. So a `block_on` of another crate blocks for ever inside
+//! a task as soon as an operation returns `Pending`, for whatever reason, because the poll in which
+//! it blocks never ends. The `block_on` functions of soloist panic instead.
 
 mod deadlock;
 #[cfg(unix)]
@@ -42,15 +44,12 @@ mod guest;
 mod handle;
 #[cfg(all(test, soloist_loom))]
 mod models;
-#[cfg(not(feature = "testing"))]
-mod real;
-#[cfg(feature = "testing")]
-mod simulated;
-mod watched;
 
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
 use std::panic::Location;
 use std::pin::pin;
 use std::rc::Rc;
@@ -58,43 +57,42 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
-#[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
-pub use crate::clock::{AutoAdvance, Clock};
 use crate::executor::budget::{self, VisitBudget};
 use crate::executor::{self, Executor, Settings, Step};
-use crate::info::{Metrics, TaskInfo};
+use crate::inspect::info::{Metrics, TaskInfo};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
-#[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
-pub use crate::schedule::Schedule;
 use crate::task::Task;
 use crate::task_cell::MainTask;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use crate::testing::schedule::Schedule;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use crate::testing::virtual_clock::{AutoAdvance, Clock};
 
-/// Runs a future, and all that it spawns, on this thread until it is done.
+/// Runs a future and the tasks that it spawns on the current thread until the future completes.
 ///
-/// This is what a `main` function calls. It makes a runtime, starts no thread, and
-/// returns the future's output. Tasks that are still alive then are cancelled (their
-/// futures dropped) before it returns.
+/// A `main` function calls this. It creates a runtime, starts no thread, and returns the output of
+/// the future. Before it returns, it cancels the tasks that are left, which drops their futures.
 ///
 /// # Panics
 ///
-/// Inside of a running runtime: a thread that waits here could not go on with the
-/// tasks that it waits for. Use `.await` instead. (The `block_on` of another crate does not
-/// panic there: it waits for ever, even for a socket that is ready, see
-/// [Fairness](crate::runtime#fairness).) A panic of the future itself goes through to the caller.
+/// * If it is called inside a running runtime, since that would block the thread that runs the
+///   tasks. Use `.await` instead. (The `block_on` of another crate does not panic there, but
+///   blocks for ever. See [Fairness](crate::runtime#fairness).)
+/// * If the future panics.
+/// * If the runtime is **stuck for certain** and would hang for ever. This is so if the future and
+///   all tasks wait, no timer is set, no task waits for a socket or a job, no [`Handle`] or
+///   [`RemoteTask`] is alive, and nothing holds a waker or an
+///   [`AbortHandle`](crate::task::AbortHandle) of a task. The message lists the tasks.
 ///
-/// If it is **stuck for certain**, instead of hanging for ever: the future and all tasks
-/// wait, no timer is set, no task waits for a socket or a job, no [`Handle`] or
-/// [`RemoteTask`] is alive, and there is no waker or
-/// [`AbortHandle`](crate::task::AbortHandle) of any of them. The message lists them. The
-/// count of references proves it, so there are no false alarms; a waker that is kept
-/// somewhere and never used (in a channel whose sender is not used any more, or a
-/// [`promise`](crate::promise) that its own task should set) is no proof, and hangs. To wait
-/// for ever while other threads work, keep a `Handle`, or park the thread. It is looked at
-/// when the thread is about to wait, and when the last `Handle` goes: a waker that another
-/// thread drops later, without waking, is not noticed.
+/// The last check counts references, so it raises no false alarm. But it does not detect every
+/// deadlock. A waker that is stored and never used still counts, for example in a channel whose
+/// sender is never used, or in a [`promise`](crate::promise) that the waiting task itself should
+/// set. The check runs before the thread waits, and when the last `Handle` is dropped. If another
+/// thread drops the last waker later without waking, that is not detected. To wait for ever on
+/// purpose, keep a `Handle`, or park the thread.
 ///
 /// # Examples
 ///
@@ -111,13 +109,14 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     Runtime::new().block_on(future)
 }
 
-/// A runtime: tasks, a clock, and a ready queue, on one thread.
+/// A runtime on one thread: its tasks, its timers and its ready queue.
 ///
-/// It stays on its thread (`!Send`); a [`Handle`] reaches it from others. Dropping it
-/// drops all its tasks, inside of it: their destructors may use it, but what they
-/// spawn is dropped at once. If a destructor panics, that can still be awaited through the
-/// handle of the task. The first panic of a task without a handle is resumed when all tasks are
-/// gone; the others are reported on standard error.
+/// A runtime stays on its thread (`!Send`). Other threads reach it through a [`Handle`].
+///
+/// Dropping a runtime drops all its tasks inside the runtime. Their destructors can use the
+/// runtime, but tasks that they spawn are dropped at once. If a destructor panics, the handle of
+/// the task receives the panic. If tasks without a handle panic, the first panic is resumed when
+/// all tasks have been dropped, and the others are reported on standard error.
 ///
 /// # Examples
 ///
@@ -131,7 +130,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// ```
 #[derive(Debug)]
 pub struct Runtime {
-    executor: Rc<Executor>,
+    pub(crate) executor: Rc<Executor>,
     budget: VisitBudget,
     /// Set when a stop was read within a generation, after wakes that must run before it.
     owes_generation: Cell<bool>,
@@ -140,7 +139,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Makes a runtime. It opens no file descriptor: that waits for the first socket.
+    /// Creates a runtime. The first socket opens the file descriptors that the runtime needs.
     ///
     /// # Examples
     ///
@@ -152,7 +151,7 @@ impl Runtime {
         Runtime::builder().build()
     }
 
-    /// A runtime with settings.
+    /// Returns a builder, for a runtime with other settings than the default ones.
     ///
     /// # Examples
     ///
@@ -166,7 +165,7 @@ impl Runtime {
         }
     }
 
-    /// A handle to this runtime, for other threads.
+    /// Returns a handle to this runtime, for other threads.
     ///
     /// # Examples
     ///
@@ -186,13 +185,14 @@ impl Runtime {
         Handle::new(&self.executor)
     }
 
-    /// Runs a future on this thread until it is done, and all tasks of this runtime
-    /// beside it. The tasks that are left are there for the next call.
+    /// Runs a future and the tasks of this runtime on the current thread until the future
+    /// completes. The tasks that are left continue in the next call.
     ///
     /// # Panics
     ///
-    /// Inside of a running runtime: use `.await` there. And if it is certain that the future
-    /// will never be done, as for the function [`block_on`].
+    /// * If it is called inside a running runtime. Use `.await` there.
+    /// * If the future panics.
+    /// * If the runtime is stuck for certain, as described for the function [`block_on`].
     ///
     /// # Examples
     ///
@@ -206,7 +206,7 @@ impl Runtime {
     ///     "done"
     /// });
     /// runtime.block_on(async { sleep(Duration::from_millis(1)).await });
-    /// // The task has been left half way: it goes on now.
+    /// // The task has not completed yet. It continues now.
     /// assert_eq!(runtime.block_on(task), "done");
     /// ```
     #[track_caller]
@@ -214,7 +214,7 @@ impl Runtime {
         check_not_inside("block_on");
         let called_at = Location::caller();
         self.run_inside(|| {
-            // In here, so that it is dropped inside of the runtime, also by a panic.
+            // In here, so that it is dropped inside the runtime, even if it panics.
             let mut future = pin!(future);
             let main = EndMain(self.executor.begin_main(called_at));
             let mut output = None;
@@ -239,8 +239,8 @@ impl Runtime {
         })
     }
 
-    /// Puts a future on the queue of this runtime. It is polled when the runtime next
-    /// runs, never in here; what is spawned first is polled first.
+    /// Spawns a future as a task of this runtime. The task is first polled when the runtime runs,
+    /// never within this call. Tasks are polled in the order in which they were spawned.
     ///
     /// # Examples
     ///
@@ -262,15 +262,15 @@ impl Runtime {
         Task::new(task)
     }
 
-    /// Runs until no task is left, or until [`Handle::stop`].
+    /// Runs until no task is left, or until [`Handle::stop`] is called.
     ///
-    /// A stop that comes while nothing runs is remembered: the next `run` lets
-    /// everything that is ready have its turn once, without waiting, and returns.
+    /// If the runtime is not running when `stop` is called, the next `run` polls each task that is
+    /// ready once, does not wait, and returns.
     ///
     /// # Panics
     ///
-    /// Inside of a running runtime: await the tasks there. And if it is certain that none of
-    /// the tasks will ever run again, as for [`block_on`].
+    /// * If it is called inside a running runtime. Await the tasks there.
+    /// * If the runtime is stuck for certain, as described for the function [`block_on`].
     ///
     /// # Examples
     ///
@@ -292,11 +292,11 @@ impl Runtime {
         self.run_until_stopped(true);
     }
 
-    /// Runs until [`Handle::stop`], also while there is no task.
+    /// Runs until [`Handle::stop`] is called, even while there is no task.
     ///
     /// # Panics
     ///
-    /// Inside of a running runtime.
+    /// If it is called inside a running runtime.
     ///
     /// # Examples
     ///
@@ -317,26 +317,28 @@ impl Runtime {
         self.run_until_stopped(false);
     }
 
-    /// Makes one turn: polls the tasks that are ready, each once, first come, first served. If
-    /// none is ready, it first waits for up to `max_wait` (`None`: without a limit) until one is.
+    /// Makes one turn: polls each task that is ready once, in order. If no task is ready, it first
+    /// waits until one is, but not longer than `max_wait`. `None` is no limit, and
+    /// `Some(Duration::ZERO)` does not wait.
     ///
-    /// For programs that have a loop of their own. `Some(Duration::ZERO)` never waits. After
-    /// [`Handle::stop`] no turn waits, until a `run` has seen the stop.
+    /// This is for programs with an event loop of their own. After [`Handle::stop`], turns do not
+    /// wait until a `run` has returned because of the stop.
     ///
-    /// Messages of other threads are taken first. Sockets and timers are looked at before the
-    /// polls, if no task is ready, or if 128 polls have been made or 1 ms has passed since the
-    /// last time; and between two polls, if 10 ms have passed. (If another loop watches the
-    /// runtime by its `poll_fd`, every turn looks at them.) A task that becomes ready during the
-    /// polls is for the next turn, after those that were ready before it.
+    /// A turn first handles the messages of other threads. Before it polls the tasks, it checks
+    /// sockets and timers if no task is ready, or if 128 polls have been made or 1 ms has passed
+    /// since the last check. Between two polls it checks them if 10 ms have passed. (If another
+    /// loop watches the runtime through its `poll_fd`, every turn checks them.) A task that becomes
+    /// ready during the polls is polled in the next turn, after the tasks that were ready before
+    /// it.
     ///
     /// # Errors
     ///
-    /// If the system refuses to wait for events. What is ready stays so, and the next
-    /// call goes on with it.
+    /// Returns an error if the system cannot wait for events. Tasks that are ready stay ready, and
+    /// the next call polls them.
     ///
     /// # Panics
     ///
-    /// Inside of a running runtime.
+    /// If it is called inside a running runtime.
     ///
     /// # Examples
     ///
@@ -361,12 +363,16 @@ impl Runtime {
             loop {
                 self.executor.read_inbox();
                 #[cfg(unix)]
-                self.visit_as_guest()?;
+                if self.guest.is_guest() && self.executor.is_anything_ready() {
+                    // Fetches the events that made the foreign loop call. If no task is ready, the
+                    // turn itself does this.
+                    self.visit(false, None)?;
+                }
                 if self.executor.is_stopped() {
                     wait = Some(Duration::ZERO);
                 }
                 let polled = self.turn_once(wait, &mut || false)?.polled;
-                // A wait may end early, or without a reason.
+                // A wait may end early, or without an event.
                 wait = end.map(|end| end.saturating_duration_since(Instant::now()));
                 if polled > 0 || wait == Some(Duration::ZERO) || self.executor.is_stopped() {
                     return Ok(Turn {
@@ -379,7 +385,63 @@ impl Runtime {
         })
     }
 
-    /// When the next timer is due, if any is set.
+    /// Returns a file descriptor for a foreign event loop. It is readable when `turn(Some(ZERO))`
+    /// has work to do:
+    ///
+    /// * a socket is ready;
+    /// * a task has been woken, by this thread or another one;
+    /// * a task has been spawned, or is left over from the last turn;
+    /// * on Linux, a timer is due. On other systems, take account of
+    ///   [`next_deadline`](Runtime::next_deadline), too.
+    ///
+    /// No thread is started. Do not read from the fd, only poll it for readability.
+    ///
+    /// One `turn(Some(ZERO))` per event is enough, whether the loop is level-triggered (like
+    /// `poll`, `calloop` or a `GSource`) or edge-triggered (like `mio`): a turn that leaves work to
+    /// do makes a new event. There can be events for which a turn finds no work.
+    ///
+    /// In the child process of a fork the runtime is no longer a guest, because the fd is that of
+    /// the parent. Call this again, and watch the new fd.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error
+    ///
+    /// * if the system cannot create a poller;
+    /// * if another runtime of this thread is already a guest: they would share one reactor;
+    /// * if the clock is virtual: no other loop can wait for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use polling::{Event, Events, Poller};
+    /// use soloist::{Runtime, time::sleep};
+    ///
+    /// let runtime = Runtime::new();
+    /// let task = runtime.spawn(async { sleep(Duration::from_millis(5)).await });
+    /// // The foreign event loop:
+    /// let poller = Poller::new()?;
+    /// # #[expect(unsafe_code, reason = "required by polling")]
+    /// // SAFETY: the fd is deleted from the poller below, before the runtime is dropped.
+    /// unsafe { poller.add(&runtime.poll_fd()?, Event::readable(1))? };
+    /// let mut events = Events::new();
+    /// while !task.is_finished() {
+    ///     let timeout = runtime.next_deadline().map(|at| at.saturating_duration_since(std::time::Instant::now()));
+    ///     poller.wait(&mut events, timeout)?;
+    ///     events.clear();
+    ///     runtime.turn(Some(Duration::ZERO))?;
+    ///     poller.modify(runtime.poll_fd()?, Event::readable(1))?;
+    /// }
+    /// poller.delete(runtime.poll_fd()?)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn poll_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.guest.poll_fd(&self.executor)
+    }
+
+    /// Returns the deadline of the next timer, or `None` if no timer is set.
     ///
     /// # Examples
     ///
@@ -391,7 +453,7 @@ impl Runtime {
         self.executor.next_deadline()
     }
 
-    /// What it has counted since it was made.
+    /// Returns the counters of this runtime.
     ///
     /// # Examples
     ///
@@ -403,12 +465,12 @@ impl Runtime {
     /// assert_eq!((runtime.metrics().polls, runtime.metrics().live), (1, 0));
     /// ```
     pub fn metrics(&self) -> Metrics {
-        crate::info::metrics(&self.executor)
+        crate::inspect::info::metrics(&self.executor)
     }
 
-    /// What its tasks are doing, in the order in which they were spawned.
+    /// Returns the state of each task of this runtime, in the order in which they were spawned.
     ///
-    /// From the inside there is [`inspect::dump`](crate::inspect::dump).
+    /// A task of the runtime calls [`inspect::dump`](crate::inspect::dump) instead.
     ///
     /// # Examples
     ///
@@ -421,10 +483,10 @@ impl Runtime {
     /// # drop(task);
     /// ```
     pub fn tasks(&self) -> Vec<TaskInfo> {
-        crate::info::dump(&self.executor).tasks
+        crate::inspect::info::dump(&self.executor).tasks
     }
 
-    /// Runs `f` inside of this runtime. All calls that run tasks go through here.
+    /// Runs `f` inside this runtime. All methods that poll tasks use this.
     #[inline(always)]
     fn run_inside<R>(&self, f: impl FnOnce() -> R) -> R {
         Reactor::check_fork();
@@ -432,12 +494,12 @@ impl Runtime {
         self.executor.enter(f)
     }
 
-    /// Runs `f`, a destructor, inside of this runtime, also if another one is entered.
+    /// Runs `f`, a destructor, inside this runtime, even if another one is entered.
     pub(crate) fn enter_for<R>(&self, f: impl FnOnce() -> R) -> R {
         self.executor.enter(f)
     }
 
-    /// Notifies a foreign loop, if there is one, that something is left to do.
+    /// Notifies the foreign loop, if there is one and there is work left.
     #[inline]
     fn notify_host(&self) {
         // The foreign loop watches the thread's reactor.
@@ -449,9 +511,9 @@ impl Runtime {
 
     // ---- The loop ------------------------------------------------------------------------
 
-    /// One turn of the loop: a visit if one is due, then every task that is ready now, once.
-    /// What becomes ready meanwhile is for the next turn. `main` polls the future of a
-    /// `block_on`, and returns whether it is done.
+    /// Makes one turn: a visit if one is due, then one poll of each task that is ready. A task that
+    /// becomes ready meanwhile is polled in the next turn. `main` polls the future of a `block_on`,
+    /// and returns whether it has completed.
     ///
     /// The caller has read the inbox. Reading it here, before the wait, could consume a stop
     /// request that the caller must see, and then block for ever.
@@ -468,16 +530,16 @@ impl Runtime {
             if is_idle || self.budget.is_due_after_generation() {
                 self.visit(is_idle, wait)?;
             }
-            // After the visit: what a task waits for comes before a task that has yielded.
+            // After the visit: tasks that an event wakes run before tasks that have yielded.
             executor.append_deferred();
             executor.watch().inspect(|watch| watch.begin_turn());
             for _ in 0..executor.begin_generation() {
                 match executor.poll_next(main) {
                     Step::Polled => pass.polled += 1,
                     Step::Stale => continue,
-                    // The others are there for the next call.
+                    // The other tasks are polled in the next call.
                     Step::MainIsDone => {
-                        // Counted, so that many short calls lead to a visit, too.
+                        // Counted, so that many short calls lead to a visit as well.
                         self.budget.count_poll();
                         pass.polled += 1;
                         pass.main_is_done = true;
@@ -491,20 +553,24 @@ impl Runtime {
             executor
                 .watch()
                 .inspect(|watch| watch.end_turn(pass.polled));
-            // If all entries were those of tasks that are over, nothing was ready.
+            // If all entries were of tasks that have ended, nothing was ready.
             if is_idle || pass.polled > 0 {
                 return Ok(pass);
             }
         }
     }
 
-    /// Appends to the ready queue what has become ready: what other threads have sent, then the
-    /// tasks whose timers are due, then those whose sockets are ready. An idle runtime waits for
-    /// that, but not longer than `wait`.
+    /// Handles the messages of other threads, then wakes the tasks whose timers are due, then the
+    /// tasks whose sockets are ready. An idle runtime first waits for any of them, but not longer
+    /// than `wait`.
     fn visit(&self, is_idle: bool, wait: Option<Duration>) -> io::Result<()> {
         let executor = &self.executor;
-        if is_idle && executor.virtual_clock.is_some() {
-            return self.visit_virtual(wait);
+        if let Some(simulation) = executor.simulation() {
+            if is_idle && simulation.has_virtual_clock() {
+                simulation.visit(executor, wait)?;
+                self.budget.visited(Instant::now());
+                return Ok(());
+            }
         }
         executor.wait(if is_idle {
             self.until_next_timer(wait)
@@ -519,7 +585,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// A visit within a generation.
+    /// Makes a visit within a generation.
     #[cold]
     fn interrupt(&self) -> io::Result<()> {
         let executor = &self.executor;
@@ -531,10 +597,11 @@ impl Runtime {
         Ok(())
     }
 
-    /// Turns until `main` returns that it is done.
+    /// Makes turns until `main` has completed.
     fn run_until_done(&self, main: &mut dyn FnMut() -> bool) {
+        let executor = &*self.executor;
         loop {
-            self.executor.read_inbox();
+            executor.read_inbox();
             self.check_not_deadlocked();
             let pass = self.turn_once(None, main);
             if pass.unwrap_or_else(|error| lost(&error)).main_is_done {
@@ -546,7 +613,7 @@ impl Runtime {
     fn run_until_stopped(&self, or_empty: bool) {
         self.run_inside(|| {
             let executor = &self.executor;
-            // What a `block_on` or a turn has left behind runs in this call.
+            // Tasks that a `block_on` or a turn has left ready run in this call.
             self.owes_generation.set(false);
             loop {
                 executor.read_inbox();
@@ -564,7 +631,7 @@ impl Runtime {
                 executor.read_inbox();
                 if executor.take_stopped() {
                     if self.owes_generation.take() || executor.queue_len() > ready {
-                        // What was sent before the stop runs before it.
+                        // Tasks that were woken before the stop run before it.
                         let pass = self.turn_once(Some(Duration::ZERO), &mut || false);
                         pass.unwrap_or_else(|error| lost(&error));
                     }
@@ -574,17 +641,17 @@ impl Runtime {
         });
     }
 
-    /// Whether a turn would be nothing but the first poll of a new main.
+    /// Whether a turn would consist of the first poll of a new main.
     #[inline]
     fn is_quiet(&self) -> bool {
         !self.executor.is_anything_ready()
             && !self.executor.has_messages()
             && !self.budget.is_due()
             && self.executor.watch().is_none()
-            && self.executor.order.is_none()
+            && self.executor.simulation().is_none()
     }
 
-    /// What a turn does when there is nothing else: main need not go through the queue.
+    /// Makes such a turn, without the queue.
     #[inline]
     fn poll_main_at_once(&self, main: &mut impl FnMut() -> bool) -> bool {
         self.executor.count_generation(1);
@@ -598,15 +665,16 @@ impl Runtime {
         is_done
     }
 
-    /// The time of the last visit, by the system's clock: tasks take real time.
+    /// The time of the last visit by the system's clock, since tasks take real time.
     fn real_now(&self) -> Instant {
-        match self.executor.virtual_clock {
-            None => self.executor.now(),
-            Some(_) => Instant::now(),
+        if self.executor.has_virtual_clock() {
+            Instant::now()
+        } else {
+            self.executor.now()
         }
     }
 
-    /// How long to wait: not past the next deadline, and not past `wait`.
+    /// The time until the next deadline, but not more than `wait`.
     fn until_next_timer(&self, wait: Option<Duration>) -> Option<Duration> {
         let Some(deadline) = self.executor.next_deadline() else {
             return wait;
@@ -616,15 +684,15 @@ impl Runtime {
     }
 }
 
-/// What a turn has done.
+/// The result of `turn_once`.
 #[derive(Default)]
 struct Pass {
     polled: usize,
     main_is_done: bool,
 }
 
-/// Ends the call of a `block_on`: wakers that are left over do nothing from then on.
-struct EndMain(MainTask<Executor>);
+/// Ends a `block_on`. Its wakers do nothing from then on.
+struct EndMain(MainTask);
 
 impl Drop for EndMain {
     #[inline]
@@ -633,7 +701,7 @@ impl Drop for EndMain {
     }
 }
 
-/// The runtime has run: notifies a foreign loop.
+/// Notifies the foreign loop when the runtime is left.
 struct NotifyHost<'a>(&'a Runtime);
 
 impl Drop for NotifyHost<'_> {
@@ -659,7 +727,7 @@ impl Drop for Runtime {
     }
 }
 
-/// What came of a [`Runtime::turn`].
+/// The result of a [`Runtime::turn`].
 ///
 /// # Examples
 ///
@@ -673,15 +741,15 @@ impl Drop for Runtime {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Turn {
-    /// How many polls there were.
+    /// The number of polls.
     pub polled: usize,
-    /// How many tasks are ready for the next turn.
+    /// The number of tasks that are ready for the next turn.
     pub ready: usize,
-    /// When the next timer is due, if any is set.
+    /// The deadline of the next timer, or `None` if no timer is set.
     pub next_deadline: Option<Instant>,
 }
 
-/// Settings of a [`Runtime`].
+/// Creates a [`Runtime`] with settings.
 ///
 /// # Examples
 ///
@@ -692,20 +760,22 @@ pub struct Turn {
 #[derive(Debug)]
 #[must_use = "call `build` to make the runtime"]
 pub struct Builder {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl Builder {
-    /// Whether a detached task's panic ends the running `block_on` or `run` with the
-    /// same panic, also if the task had panicked before it was detached. By default it is
-    /// as for a detached thread: the panic hook reports it, and the others run on. The same is
-    /// true of the panic of a destructor when the handle of a task is dropped.
+    /// Sets whether the panic of a detached task is resumed by the `block_on` or `run` that polls
+    /// it. By default the panic hook reports the panic, and the other tasks continue, as with a
+    /// detached thread.
+    ///
+    /// This also applies to a task that had panicked before it was detached, and to a destructor
+    /// that panics because the handle of its task is dropped.
     ///
     /// # Examples
     ///
     /// ```should_panic
     /// let runtime = soloist::Runtime::builder().propagate_panics(true).build();
-    /// runtime.spawn(async { panic!("this must not go unnoticed") }).detach();
+    /// runtime.spawn(async { panic!("this must be noticed") }).detach();
     /// runtime.run();
     /// ```
     pub fn propagate_panics(mut self, propagate: bool) -> Builder {
@@ -713,7 +783,66 @@ impl Builder {
         self
     }
 
-    /// Makes the runtime.
+    /// Sets whether the runtime measures times: the age of each task, the duration of its polls, and
+    /// how long the thread was busy and idle. [`Runtime::tasks`],
+    /// [`inspect::dump`](crate::inspect::dump) and [`Runtime::metrics`] return them. Otherwise their
+    /// fields for times are `None`.
+    ///
+    /// Measuring reads the clock twice per poll, which costs more than a short poll.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = soloist::Runtime::builder().inspect(true).build();
+    /// let task = runtime.spawn(async {
+    ///     std::thread::sleep(Duration::from_millis(2));
+    ///     soloist::task::yield_now().await;
+    /// });
+    /// runtime.turn(Some(Duration::ZERO))?;
+    /// let info = &runtime.tasks()[0];
+    /// assert!(info.longest_poll >= Some(Duration::from_millis(2)));
+    /// assert!(info.age >= info.total_poll);
+    /// assert!(runtime.metrics().busy >= info.total_poll);
+    /// # drop(task);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn inspect(mut self, inspect: bool) -> Builder {
+        self.settings.inspect = inspect;
+        self
+    }
+
+    /// Warns about polls that take at least as long as `from`, since all other tasks wait meanwhile.
+    /// The warning names the task, and where it was spawned. It also warns about turns in which
+    /// many short polls take that long together.
+    ///
+    /// With the feature `log`, the warnings go to the [`log`](https://docs.rs/log) crate. With the
+    /// feature `tracing`, they are events of the [`tracing`](https://docs.rs/tracing) crate. Without
+    /// both, they go to standard error. Measuring reads the clock twice per poll. (The debug mode of
+    /// asyncio warns from 100 ms on.)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = soloist::Runtime::builder()
+    ///     .warn_slow(Duration::from_millis(5))
+    ///     .build();
+    /// runtime.block_on(async {
+    ///     let task = soloist::task::Builder::new().name("blocks");
+    ///     // soloist: slow poll: task `blocks` (spawned at src/main.rs:9:20) has blocked the
+    ///     // thread for 6.1ms
+    ///     task.spawn(async { std::thread::sleep(Duration::from_millis(6)) }).await;
+    /// });
+    /// ```
+    pub fn warn_slow(mut self, from: Duration) -> Builder {
+        self.settings.warn_slow = Some(from);
+        self
+    }
+
+    /// Creates the runtime.
     ///
     /// # Examples
     ///
@@ -722,7 +851,7 @@ impl Builder {
     /// assert_eq!(runtime.block_on(async { 1 }), 1);
     /// ```
     pub fn build(self) -> Runtime {
-        let budget_clock = self.settings.simulation.budget_clock();
+        let budget_clock = self.settings.budget_clock.clone();
         let executor = Executor::new(self.settings);
         let budget = VisitBudget::new(executor.now(), budget_clock);
         Runtime {
@@ -740,12 +869,12 @@ impl Builder {
 fn check_not_inside(what: &str) {
     assert!(
         !executor::is_inside(),
-        "`{what}` inside of a running soloist runtime would stop the thread that runs it: \
-         use `.await` there, or another thread"
+        "`{what}` inside a running soloist runtime would block the thread that runs it: use \
+         `.await` there, or another thread"
     );
 }
 
-/// Without the reactor nothing would ever wake the tasks again.
+/// Without the reactor nothing would wake the tasks again.
 fn lost(error: &io::Error) -> ! {
     panic!("soloist: waiting for events has failed: {error}")
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
@@ -12,9 +12,9 @@ use socket2::SockRef;
 use crate::executor;
 use crate::executor::budget;
 use crate::hooks::WaitReason;
-use crate::reactor::{AsRaw, Direction, Reactor, Readiness, Registration, Source};
+use crate::reactor::{AsRaw, Direction, Reactor, Readiness, Source};
 use crate::sync::atomic::Ordering;
-use crate::task_cell::{WaiterId, note, polled_id};
+use crate::task_cell::note;
 
 /// A registered I/O object. Clones share it.
 pub(crate) struct Socket<T> {
@@ -78,6 +78,15 @@ pub(crate) enum Bytes {
     /// They read a stream of bytes, and a read that does not fill the buffer shows that the stream
     /// is empty.
     DrainedByShortRead,
+}
+
+/// The largest number of buffers that the system takes in one call. It refuses a longer list as a
+/// whole.
+pub(crate) const MAX_BUFFERS: usize = 1024;
+
+/// How many bytes one read into these buffers can return.
+pub(crate) fn room(bufs: &[IoSliceMut<'_>]) -> usize {
+    bufs.iter().take(MAX_BUFFERS).map(|buf| buf.len()).sum()
 }
 
 /// Sets nonblocking mode.
@@ -202,12 +211,18 @@ impl<T> Socket<T> {
         }
         let result = ready!(self.poll_io(Direction::Read, cx, exclusive, read));
         if let Ok(n) = result {
-            budget::charge_bytes(n);
-            if let (Bytes::DrainedByShortRead, Some(readiness)) = (bytes, self.readiness()) {
-                readiness.note_read(n, room);
-            }
+            self.note_read(bytes, n, room);
         }
         Poll::Ready(result)
+    }
+
+    /// Charges a read of `n` bytes into a buffer of `room` bytes, and notes what it shows.
+    #[inline]
+    fn note_read(&self, bytes: Bytes, n: usize, room: usize) {
+        budget::charge_bytes(n);
+        if let (Bytes::DrainedByShortRead, Some(readiness)) = (bytes, self.readiness()) {
+            readiness.note_read(n, room);
+        }
     }
 
     /// Writes `len` bytes. If that would block, the task is woken when the socket is writable.
@@ -221,7 +236,7 @@ impl<T> Socket<T> {
     ) -> Poll<io::Result<usize>> {
         if let (0, Some(readiness)) = (len, self.readiness()) {
             // An empty write never blocks, but it can return an error: always try it.
-            readiness.report(false, true, false);
+            readiness.assume(Direction::Write);
         }
         let result = ready!(self.poll_io(Direction::Write, cx, exclusive, write));
         if let Ok(n) = result {
@@ -240,7 +255,7 @@ impl<T> Socket<T> {
     ) -> Poll<io::Result<()>> {
         // A flush never blocks on a full socket buffer: always try it.
         if let Some(readiness) = self.readiness() {
-            readiness.report(false, true, false);
+            readiness.assume(Direction::Write);
         }
         self.poll_io(Direction::Write, cx, exclusive, flush)
     }
@@ -268,53 +283,156 @@ impl<T> Socket<T> {
         }
     }
 
+    /// Like `poll_io` for an operation that is not a read or write of a stream.
+    pub(crate) fn poll_operate<R>(
+        &self,
+        direction: Direction,
+        cx: &mut TaskContext<'_>,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let result = ready!(self.poll_io(direction, cx, false, operation));
+        budget::charge(1);
+        Poll::Ready(result)
+    }
+
+    /// Tries an operation now, whether or not the direction is ready: the readiness is not known
+    /// while the direction is not armed. The caller charges the budget of the poll.
+    pub(crate) fn try_io<R>(
+        &self,
+        direction: Direction,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        executor::inside_or_error("using a socket")?;
+        self.claim(false)?;
+        self.call(direction, operation)
+    }
+
+    /// Like `try_io` for an operation that is not a read or write of a stream.
+    pub(crate) fn try_operate<R>(
+        &self,
+        direction: Direction,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let result = self.try_io(direction, operation)?;
+        budget::charge(1);
+        Ok(result)
+    }
+
+    /// Like `poll_read`, but returns `WouldBlock` instead of waiting.
+    pub(crate) fn try_read(
+        &self,
+        bytes: Bytes,
+        room: usize,
+        read: impl FnMut(&T) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if bytes != Bytes::Opaque && room == 0 {
+            return Ok(0);
+        }
+        let n = self.try_io(Direction::Read, read)?;
+        self.note_read(bytes, n, room);
+        Ok(n)
+    }
+
+    /// Like `poll_write`, but returns `WouldBlock` instead of waiting.
+    pub(crate) fn try_write(
+        &self,
+        write: impl FnMut(&T) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let n = self.try_io(Direction::Write, write)?;
+        budget::charge_bytes(n);
+        Ok(n)
+    }
+
     /// Tries an operation, if the direction is ready. `None` if it would block.
     #[inline]
     fn attempt<R>(
         &self,
         direction: Direction,
-        mut operation: impl FnMut(&T) -> io::Result<R>,
+        operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Option<io::Result<R>> {
-        let readiness = self.readiness();
-        while readiness.is_none_or(|readiness| readiness.is_ready(direction)) {
+        if self
+            .readiness()
+            .is_some_and(|known| !known.is_ready(direction))
+        {
+            return None;
+        }
+        match self.call(direction, operation) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            result => Some(result),
+        }
+    }
+
+    /// Calls an operation. If it would block, the direction is not ready.
+    #[inline]
+    fn call<R>(
+        &self,
+        direction: Direction,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {
             match operation(self.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Some(readiness) = readiness {
+                    if let Some(readiness) = self.readiness() {
                         readiness.clear(direction);
                     }
-                    break;
+                    return Err(error);
                 }
-                result => return Some(result),
+                result => return result,
             }
         }
-        None
     }
 
     #[inline]
     fn wait_polled(&self, direction: Direction, cx: &TaskContext<'_>) -> Poll<io::Result<()>> {
         match self.place() {
             Ok(source) => {
-                wait_polled(source.registration(), direction, cx.waker())?;
+                Reactor::wait_polled(source.registration(), direction, cx.waker())?;
                 Poll::Pending
             }
             Err(simulated) => wait_simulated(simulated, direction, cx.waker()),
         }
     }
 
-    /// Ready once after each event for which a call of this has waited.
+    /// Ready while the direction is known to be ready. For a shared source: ready once after each
+    /// event for which a call of this has waited.
     pub(crate) fn poll_ready(
         &self,
         direction: Direction,
         cx: &mut TaskContext<'_>,
     ) -> Poll<io::Result<()>> {
+        executor::inside_or_error("waiting for a socket")?;
         self.claim(false)?;
-        if let Some(source) = self.source() {
-            if Reactor::get_or_new()?.take_fired(source.registration(), direction) {
-                return Poll::Ready(Ok(()));
+        ready!(executor::poll_socket_budget(cx));
+        let is_known = match self.source() {
+            Some(source) if source.readiness().is_shared() => {
+                Reactor::get_or_new()?.take_fired(source.registration(), direction)
+            }
+            Some(source) => source.readiness().is_reported(direction),
+            None => false,
+        };
+        if !is_known {
+            ready!(self.wait_polled(direction, cx))?;
+        }
+        budget::charge(1);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until the direction is known to be ready. For a shared source: until it is reported.
+    pub(crate) async fn wait_ready(&self, direction: Direction) -> io::Result<()> {
+        executor::inside_or_error("waiting for a socket")?;
+        poll_fn(executor::poll_socket_budget).await;
+        self.claim(false)?;
+        let is_reported = |known: &Readiness| known.is_reported(direction);
+        while !self.readiness().is_some_and(is_reported) {
+            self.ready(direction).await?;
+            // There is no record of the readiness of a shared or simulated object.
+            if self.readiness().is_none_or(Readiness::is_shared) {
+                break;
             }
         }
-        self.wait_polled(direction, cx)
+        budget::charge(1);
+        Ok(())
     }
 
     /// Waits until the poller reports the direction.
@@ -342,7 +460,8 @@ impl<T> Socket<T> {
         self.operate(Direction::Write, write).await
     }
 
-    async fn operate<R>(
+    /// Calls an operation as soon as the direction is ready, and again if it would block.
+    pub(crate) async fn operate<R>(
         &self,
         direction: Direction,
         mut operation: impl FnMut(&T) -> io::Result<R>,
@@ -360,34 +479,6 @@ impl<T> Socket<T> {
     }
 }
 
-/// Adds a waiter of a `poll_*` call, which cannot be removed. It is not generic, so that all types
-/// of sockets share the code.
-#[inline]
-fn wait_polled(
-    registration: &Arc<Registration>,
-    direction: Direction,
-    waker: &Waker,
-) -> io::Result<()> {
-    let waiter = note_wait(registration.number(), direction);
-    if Reactor::wait_only(registration, direction, waiter, waker) {
-        return Ok(());
-    }
-    wait_general(registration, direction, waiter, waker)
-}
-
-/// `wait_polled` in all other cases.
-#[cold]
-fn wait_general(
-    registration: &Arc<Registration>,
-    direction: Direction,
-    waiter: WaiterId,
-    waker: &Waker,
-) -> io::Result<()> {
-    executor::inside_or_error("waiting for a socket")?;
-    let reactor = Reactor::get_or_new()?;
-    reactor.wait_polled(registration, direction, waiter, waker)
-}
-
 /// Waits for an object of a simulated network.
 #[cold]
 fn wait_simulated(
@@ -397,17 +488,13 @@ fn wait_simulated(
 ) -> Poll<io::Result<()>> {
     let polled = simulated.poll_ready(direction, waker);
     if polled.is_pending() {
-        note_wait(-1, direction);
+        // It has no fd.
+        note(match direction {
+            Direction::Read => WaitReason::Read { fd: -1 },
+            Direction::Write => WaitReason::Write { fd: -1 },
+        });
     }
     polled.map(Ok)
-}
-
-/// Notes that the task waits for an fd, or for a simulated socket as fd -1.
-fn note_wait(fd: i64, direction: Direction) -> WaiterId {
-    note(match direction {
-        Direction::Read => WaitReason::Read { fd },
-        Direction::Write => WaitReason::Write { fd },
-    })
 }
 
 /// Waits until a direction is reported. Its waiter has an entry id of its own, and is removed when
@@ -449,20 +536,13 @@ impl<T> Future for ReadinessFuture<'_, T> {
         }
         let mut entry_id = self.entry.map(|entry| entry.entry_id);
         let direction = self.direction;
-        let waits = reactor.wait_entry(
-            registration,
-            direction,
-            &mut entry_id,
-            polled_id(),
-            cx.waker(),
-        );
+        let waits = reactor.wait_entry(registration, direction, &mut entry_id, cx.waker());
         self.entry = entry_id.map(|entry_id| WaitEntry {
             reactor: reactor.id(),
             key: registration.key.load(Ordering::Relaxed),
             entry_id,
         });
         if waits? {
-            note_wait(registration.number(), direction);
             return Poll::Pending;
         }
         self.entry = None;

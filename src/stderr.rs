@@ -9,3 +9,23 @@ use std::io::{self, Write};
 pub(crate) fn write(text: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
+
+/// Sends a warning to the logger (feature `log`), to the subscriber (feature `tracing`), or else to
+/// standard error.
+pub(crate) fn warn(what: fmt::Arguments<'_>) {
+    // Not without a subscriber: `tracing` can be built to pass events on to `log` then.
+    #[cfg(feature = "tracing")]
+    if tracing::enabled!(target: "soloist", tracing::Level::WARN) {
+        tracing::warn!(target: "soloist", "{what}");
+    }
+    #[cfg(feature = "log")]
+    log::warn!(target: "soloist", "{what}");
+    #[cfg(not(any(feature = "log", feature = "tracing")))]
+    write(format_args!("soloist: {what}\n"));
+}
+
+/// The stream, for its descriptor.
+#[cfg(unix)]
+pub(crate) fn stream() -> io::Stderr {
+    io::stderr()
+}

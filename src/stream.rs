@@ -1,6 +1,6 @@
 //! Streams: `StreamExt`, `iter`, and the other helpers of `futures-lite`.
 //!
-//! [`block_on`] replaces that of `futures-lite`. Inside of a task it panics, instead of waiting
+//! [`block_on`] replaces that of `futures-lite`. Inside a task it panics, instead of waiting
 //! forever.
 //!
 //! # Examples
@@ -30,7 +30,7 @@ use crate::runtime::Runtime;
 ///
 /// The iterator panics
 ///
-/// * inside of a running runtime: it would block the thread that has to run the runtime's tasks.
+/// * inside a running runtime: it would block the thread that has to run the runtime's tasks.
 ///   Use `.next().await` there;
 /// * if no item can ever arrive, as described for [`block_on`](crate::block_on).
 ///
@@ -80,8 +80,8 @@ impl<S: Stream + Unpin> Iterator for BlockOn<S> {
     fn next(&mut self) -> Option<S::Item> {
         assert!(
             !executor::is_inside(),
-            "`stream::block_on` inside of a running soloist runtime would stop the thread that \
-             runs it: use `.next().await` there, or another thread"
+            "`stream::block_on` inside a running soloist runtime would block the thread that runs \
+             it: use `.next().await` there, or another thread"
         );
         let stream = self.stream.as_mut()?;
         self.runtime.block_on(stream.next())
@@ -94,7 +94,7 @@ impl<S: Stream + Unpin> Iterator for BlockOn<S> {
 
 impl<S> Drop for BlockOn<S> {
     fn drop(&mut self) {
-        // Inside of the runtime, since the stream's destructor may use it.
+        // Inside the runtime, since the stream's destructor may use it.
         self.runtime.enter_for(|| drop(self.stream.take()));
     }
 }

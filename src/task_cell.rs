@@ -6,13 +6,14 @@
 //! * `header.rs`: the header, and the references to a cell: [`LocalTask`], [`SharedTask`],
 //!   wakers, [`WakeTarget`].
 //! * `counts.rs`: the two reference counts.
-//! * `cell.rs`: the stage with the future or the output, and the transitions below.
+//! * `cell.rs`: the stage with the future or the output, how a cell is made, and the transitions
+//!   below.
 //! * `handle.rs`: [`JoinRef`], what a task's handle holds.
 //! * `owner.rs`: [`Owner`], the proof of being on the executor's thread.
 //! * `state.rs`, `label.rs`, `wait_kinds.rs`: the states, a task's name, what a task waits for.
 //! * `snapshot.rs`: what a task is doing at this moment.
 //!
-//! The room knows no executor. A cell reaches one through [`Schedule`] and [`Remote`].
+//! The room knows no executor. A cell reaches one through [`TaskScheduler`] and [`Remote`].
 //!
 //! # References
 //!
@@ -73,7 +74,7 @@
 //! * **\[COUNT\]** A cell exists as long as there is a reference: local ones, which together
 //!   hold one of the remote ones, and remote ones. What takes the last one away frees the cell,
 //!   through the vtable that was made for its type. Nothing else does.
-//! * **\[LAYOUT\]** Cells are `repr(C)` and begin with their header. A pointer to a header that
+//! * **\[LAYOUT\]** A cell is `repr(C)` and begins with its header. A pointer to a header that
 //!   stands for a reference comes from a pointer to the whole cell.
 //! * **\[PINNED\]** The future is in its cell from the start, is never moved out, and is
 //!   dropped in place. No reference to the stage exists while user code runs, except the pinned
@@ -98,7 +99,7 @@ mod wait_kinds;
 pub(crate) use self::cell::MainTask;
 pub(crate) use self::handle::{Failure, JoinRef};
 pub(crate) use self::header::{
-    LocalTask, Message, Remote, Schedule, SharedTask, WaiterId, WakeTarget, is_polling, note,
+    LocalTask, Message, Remote, SharedTask, TaskScheduler, WaiterId, WakeTarget, is_polling, note,
     polled_id, polled_task,
 };
 pub(crate) use self::label::{Name, TaskLabel};

@@ -399,7 +399,7 @@ pub struct Elapsed(());
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the time was up before the operation was done")
+        f.write_str("the time was up before the operation completed")
     }
 }
 

@@ -50,18 +50,16 @@
 mod chrome;
 mod event;
 mod page;
+mod recording;
 mod rows;
-mod whole;
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::time::Duration;
 
+pub use self::recording::Trace;
 pub use self::rows::Totals;
-use crate::hooks::{self, About};
+use crate::hooks;
 pub use crate::hooks::{Cause, Event, EventKind, Outcome, TaskRef, WaitReason};
 
 /// Starts a recording on this thread, which keeps the last `capacity` events. An earlier
@@ -223,83 +221,7 @@ fn save(
     out.flush()
 }
 
-/// A recording of one thread, from its [`start`] on.
-///
-/// # Examples
-///
-/// ```
-/// use soloist::{block_on, spawn, trace};
-///
-/// trace::start(1000);
-/// block_on(async { spawn(async {}).await });
-/// let trace = trace::stop().unwrap();
-/// for event in trace.events() {
-///     println!("{:?} {} {:?}", event.at, event.task, event.kind);
-/// }
-/// assert_eq!(trace.totals().len(), 2);
-/// ```
-#[derive(Clone)]
-pub struct Trace {
-    events: Vec<Event>,
-    about: BTreeMap<TaskRef, About>,
-    lost: u64,
-    end: Duration,
-}
-
 impl Trace {
-    /// The events, in the order in which they happened.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use soloist::trace;
-    ///
-    /// trace::start(1000);
-    /// soloist::block_on(async {});
-    /// assert_eq!(trace::stop().unwrap().events().len(), 2);
-    /// ```
-    pub fn events(&self) -> &[Event] {
-        &self.events
-    }
-
-    /// The number of events that the ring has dropped. They are older than all that are left.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use soloist::{block_on, task::yield_now, trace};
-    ///
-    /// trace::start(4);
-    /// block_on(async {
-    ///     for _ in 0..10 {
-    ///         yield_now().await;
-    ///     }
-    /// });
-    /// let trace = trace::stop().unwrap();
-    /// assert_eq!(trace.events().len(), 4);
-    /// // A begin and an end of each poll, and a wake between two polls.
-    /// assert_eq!(trace.lost(), 2 * 11 + 10 - 4);
-    /// ```
-    pub fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// The duration of the recording. If it has not stopped, the duration so far.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use soloist::trace;
-    ///
-    /// trace::start(1000);
-    /// soloist::block_on(async { soloist::time::sleep(Duration::from_millis(1)).await });
-    /// assert!(trace::stop().unwrap().duration() >= Duration::from_millis(1));
-    /// ```
-    pub fn duration(&self) -> Duration {
-        self.end
-    }
-
     /// The totals of each task, in the order in which the tasks appear in the trace.
     ///
     /// # Examples
@@ -358,15 +280,5 @@ impl Trace {
     /// ```
     pub fn write_html(&self, mut out: impl Write) -> io::Result<()> {
         page::write(self, &mut out)
-    }
-}
-
-impl fmt::Debug for Trace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trace")
-            .field("events", &self.events.len())
-            .field("lost", &self.lost)
-            .field("duration", &self.end)
-            .finish_non_exhaustive()
     }
 }

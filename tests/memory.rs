@@ -775,7 +775,9 @@ fn the_cell_of_an_empty_future_is_small() {
     let after = (BYTES.get(), BLOCKS.get());
     drop(task);
     assert_eq!(after.1 - before.1, 1);
-    assert!(after.0 - before.0 <= 112, "{} bytes", after.0 - before.0);
+    // With the feature `tracing` the span is beside the future.
+    let most = if cfg!(feature = "tracing") { 144 } else { 112 };
+    assert!(after.0 - before.0 <= most, "{} bytes", after.0 - before.0);
 }
 
 #[test]

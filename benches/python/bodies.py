@@ -92,7 +92,7 @@ def memory(run):
             return int(file.read().split()[1]) * 4096
 
     async def main():
-        # A tenth of the others' million: they are large.
+        # A tenth of the million of other runtimes, since these tasks are large.
         n = 100_000
         before = resident()
         waiting = [asyncio.create_task(forever()) for _ in range(n)]
@@ -131,7 +131,7 @@ async def ping_pong(n):
 
 
 async def other_thread():
-    """Time on the clock: both sleep until the other wakes them, each on a core of its own."""
+    """Measures real time: each thread sleeps until the other wakes it, on a core of its own."""
     rounds = 4_000
     loop, there = asyncio.get_running_loop(), queue.SimpleQueue()
 
@@ -169,7 +169,7 @@ def wakes(run):
 async def unfired(n):
     loop = asyncio.get_running_loop()
     for _ in range(n):
-        # What asyncio.sleep and asyncio.timeout do.
+        # As asyncio.sleep and asyncio.timeout do.
         loop.call_later(FUTURE, print).cancel()
 
 
@@ -184,7 +184,7 @@ async def unfired_among(n):
 async def firing(n):
     cpu = time.process_time_ns()
     loop = asyncio.get_running_loop()
-    # Time enough to start them all: this is slower.
+    # Enough time to start all of them, which is slower here.
     first = loop.time() + 3.0
 
     async def sleeper(deadline):
@@ -249,7 +249,7 @@ async def fetch(address, pages):
         for task in tasks:
             assert await task > 1_000
 
-    # The first time to warm up.
+    # The first round warms up.
     await fetch_all()
     cpu = time.process_time_ns()
     await fetch_all()

@@ -49,8 +49,8 @@ pub fn markdown() {
     let before = fs::read_to_string(&path).unwrap_or_default();
     let mut out = String::from(INTRODUCTION);
     write!(out, "{}", about_here(&all, &before)).unwrap();
-    out += "\n## What it should reach\n\n\
-            Each goal was set before the first run. A ratio is of medians of the same run.\n\n\
+    out += "\n## Goals\n\n\
+            The goals were set before the first run. Ratios compare medians of the same run.\n\n\
             | suite | work | unit | soloist | the best others | goal | reached |\n\
             |---|---|---|--:|---|---|---|\n";
     let mut missed = Vec::new();
@@ -61,7 +61,7 @@ pub fn markdown() {
         }
     }
     if !missed.is_empty() {
-        out += "\nWhat was missed, and why:\n\n";
+        out += "\nThe goals that were missed, and why:\n\n";
         // Rows that miss for the same reason are one item.
         let mut items: Vec<(&str, Vec<String>)> = Vec::new();
         for name in missed {
@@ -91,27 +91,28 @@ pub fn markdown() {
         }
         out += &figures(suite, results);
     }
+    // The table of http/run.py, which is copied by hand.
+    out += section_before("http", &before);
     fs::write(&path, out).unwrap_or_else(|error| panic!("{path:?}: {error}"));
 }
 
 const INTRODUCTION: &str = "\
 # Benchmarks
 
-soloist beside tokio, smol, monoio, compio, glommio, the `LocalPool` of `futures`, Python's
-asyncio and uvloop, and two hand-written epoll loops that show the limit. This page is written
-by the program that measures:
+This page compares soloist with tokio, smol, monoio, compio, glommio, the `LocalPool` of `futures`,
+Python's asyncio and uvloop, and two hand-written epoll loops that show the limit. The program that
+measures writes the page:
 
 ```sh
 cargo run --release --manifest-path benches/Cargo.toml -- --rounds 5
 cargo run --release --manifest-path benches/Cargo.toml -- --markdown --svg
 ```
 
-The work of each row is the same code for all (`benches/bodies`); what differs is how a
-runtime spawns, sleeps and reads (`benches/runtimes`). They take turns, each on a core of its
-own, with the load on another. Compute rows are the CPU time of the thread, server rows that
-of the server's process; only where the work is to wait, it is the clock. Compare within a
-table: on another machine, or under another load, all figures are others. `±` is half the
-range of the rounds.
+All runtimes run the same code (`benches/bodies`). Only spawning, sleeping and reading differ
+(`benches/runtimes`). The runtimes take turns. Each runs on one core, and the load on another. Rows
+of computation show the CPU time of the thread, and rows of servers the CPU time of the server's
+process. Rows that measure waiting show real time. Only compare figures of the same table, since they
+depend on the machine and its load. `±` is half the range of the rounds.
 ";
 
 const SOURCES: &str = "| soloist's sources, as measured |";
@@ -201,6 +202,7 @@ fn about_here(all: &BTreeMap<&'static str, Results>, before: &str) -> String {
     };
     let names = [
         "tokio", "smol", "async-io", "monoio", "compio", "glommio", "futures", "polling",
+        "turmoil", "madsim",
     ];
     let commits = entries(SOURCES, all, before, |results| results.commit.clone());
     line(&SOURCES[2..SOURCES.len() - 2], &commits);

@@ -45,6 +45,8 @@ error is a terminal.
   --timeout SECONDS  give up on a page after SECONDS, which may be a fraction (30)
   --retries N        try a page up to N times more if the connection fails, or if the status is 429,
                      502, 503 or 504; with pauses of 0.5 s, 1 s, 2 s, ... (2)
+  --from FILE        read more URLs from FILE, or from standard input if FILE is -; one per line,
+                     skipping empty lines and lines that start with #
   --cacert FILE      trust only the certificate authorities in FILE (PEM), not those of the system
   --output DIR       write the bodies to DIR/1, DIR/2, ..., in the order of the URLs
 
@@ -76,6 +78,7 @@ impl Options {
                 Long("jobs") => jobs = args.value()?.parse_with(positive)?,
                 Long("timeout") => timeout = args.value()?.parse_with(seconds)?,
                 Long("retries") => retries = args.value()?.parse()?,
+                Long("from") => urls.extend(cli::read_list(args.value()?)?),
                 Long("cacert") => connector = trust_only(&args.value()?.string()?)?,
                 Long("output") => output = Some(PathBuf::from(args.value()?)),
                 Value(url) => urls.push(url.string()?),

@@ -2,11 +2,12 @@
 
 #![allow(dead_code)]
 
-use lexopt::{Arg, Error, Parser};
+use lexopt::{Arg, Error, Parser, ValueExt};
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::process;
 use std::str::FromStr;
 use std::time::Duration;
+use std::{fs, process};
 
 /// Calls `parse` with the arguments of this program. If one of them is invalid, prints the error and
 /// `usage`, and exits with status 2.
@@ -39,6 +40,23 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, &'static str> {
     match time.is_zero() {
         true => Err("expected a number of seconds above 0"),
         false => Ok(time),
+    }
+}
+
+/// The URLs in a file, one per line, or in standard input if it is `-`. Skips empty lines and those
+/// that start with `#`.
+pub(crate) fn read_list(file: OsString) -> Result<Vec<String>, Error> {
+    let file = file.string()?;
+    let text = match &*file {
+        "-" => io::read_to_string(io::stdin()),
+        _ => fs::read_to_string(&file),
+    };
+    let text = text.map_err(|error| format!("cannot read {file}: {error}"))?;
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    match lines.map(String::from).collect::<Vec<_>>() {
+        lines if lines.is_empty() => Err(format!("there is no URL in {file}").into()),
+        lines => Ok(lines),
     }
 }
 

@@ -279,29 +279,27 @@ impl World {
         let runtime = self.runtimes.borrow()[usize::from(op & 1)].clone();
         let runtime = runtime.unwrap_or_else(|| Rc::new(Runtime::new()));
         let result = self.at_home(&Rc::downgrade(&runtime), || {
-            expect_panic("inside of a running soloist runtime", || {
-                match op >> 1 & 7 {
-                    0 => drop(runtime.turn(Some(Duration::ZERO)).expect("a turn")),
-                    1 => {
-                        runtime.handle().stop();
-                        runtime.run();
-                    }
-                    2 => {
-                        runtime.handle().stop();
-                        runtime.run_forever();
-                    }
-                    3 => runtime.block_on(async {}),
-                    4 => soloist::block_on(async {}),
-                    5 => soloist::future::block_on(async {}),
-                    _ => runtime.block_on(crate::main_task(self, op >> 1)),
+            expect_panic("inside a running soloist runtime", || match op >> 1 & 7 {
+                0 => drop(runtime.turn(Some(Duration::ZERO)).expect("a turn")),
+                1 => {
+                    runtime.handle().stop();
+                    runtime.run();
                 }
+                2 => {
+                    runtime.handle().stop();
+                    runtime.run_forever();
+                }
+                3 => runtime.block_on(async {}),
+                4 => soloist::block_on(async {}),
+                5 => soloist::future::block_on(async {}),
+                _ => runtime.block_on(crate::main_task(self, op >> 1)),
             })
         });
         match result {
             // A process that exits inside of a runtime stays inside.
             Err(true) if is_inside || process::is_exiting() => {}
             Err(true) => fail("a run is refused where nothing runs"),
-            _ if is_inside => fail("a run inside of a running runtime is not refused"),
+            _ if is_inside => fail("a run inside a running runtime is not refused"),
             _ => {}
         }
     }

@@ -57,7 +57,7 @@ pub(crate) fn check_later(records: Vec<Rc<Record>>) {
 
 /// Runs a runtime. That is refused if the process exits inside of one.
 fn run(f: impl FnOnce()) {
-    match expect_panic("inside of a running soloist runtime", f) {
+    match expect_panic("inside a running soloist runtime", f) {
         Err(true) if !process::is_exiting() => fail("a run is refused where nothing runs"),
         _ => {}
     }

@@ -71,10 +71,12 @@ impl Drop for Customer {
     }
 }
 
+type RuntimePlace = (Weak<Runtime>, Rc<Line>, Rc<Place>);
+
 #[derive(Default)]
 pub(crate) struct Lines {
     lines: RefCell<Vec<(Weak<Runtime>, Rc<Line>)>>,
-    places: RefCell<Vec<(Weak<Runtime>, Rc<Line>, Rc<Place>)>>,
+    places: RefCell<Vec<RuntimePlace>>,
     tasks: RefCell<Vec<Task<()>>>,
 }
 

@@ -16,7 +16,7 @@
 //! * what arrives at a socket is what was sent, and all of it at an end in order;
 //! * no poll completes more than its budget;
 //! * a task, a destructor, and what a handle spawns run inside of the right runtime;
-//! * a run inside of a running runtime is refused;
+//! * a run inside a running runtime is refused;
 //! * a panic of a destructor at a cancel is told or reported;
 //! * a process that exits in the middle does so;
 //! * with the runtime and the thread gone, the heap and the file descriptors are as before,

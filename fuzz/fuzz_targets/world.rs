@@ -461,7 +461,7 @@ impl World {
                 }
             }
         }
-        if unheard.len() > reported("has panicked, and nobody awaits it") {
+        if unheard.len() > reported("has panicked, and no handle receives the panic") {
             say(format_args!("{unheard:?}: {text}"));
             fail("a destructor's panic is lost");
         }

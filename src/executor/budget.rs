@@ -1,11 +1,16 @@
 //! Two budgets: how much one poll of a task may complete, and how long tasks may run before
-//! the reactor is visited.
+//! the reactor is visited. Also what a task defers to the end of the generation: a yield, and an
+//! operation beyond its budget.
 
 use std::cell::Cell;
+use std::task::{Context, Poll, Waker};
 use std::thread_local;
 use std::time::{Duration, Instant};
 
-use crate::clock::BudgetClock;
+use super::current::{self, try_current};
+use super::state::{BudgetClock, Executor};
+use crate::hooks;
+use crate::task_cell::{WakeTarget, is_polling, polled_task};
 
 /// What one poll of a task may complete.
 ///
@@ -39,18 +44,6 @@ pub(crate) fn begin_poll() {
     LEFT.set(FULL);
 }
 
-/// Whether the budget of the current poll for sockets is spent.
-#[inline]
-pub(crate) fn is_spent_for_sockets() -> bool {
-    LEFT.get().sockets == 0
-}
-
-/// Whether the budget of the current poll for timers is spent.
-#[inline]
-pub(crate) fn is_spent_for_timers() -> bool {
-    LEFT.get().timers == 0
-}
-
 /// Charges the current poll for socket operations.
 #[inline]
 pub(crate) fn charge(operations: u32) {
@@ -65,12 +58,70 @@ pub(crate) fn charge_bytes(bytes: usize) {
     charge(1 + (bytes / BYTES) as u32);
 }
 
-/// Charges the current poll for a timer that is due.
+/// Ready if the current poll may use a socket once more. If its budget is spent, the waker is
+/// woken at the end of the generation.
+///
+/// Not within the poll: a combinator that polls again whatever was woken would never return.
 #[inline]
-pub(crate) fn charge_timer() {
+pub(crate) fn poll_socket_budget(cx: &mut Context<'_>) -> Poll<()> {
+    if LEFT.get().sockets == 0 {
+        return defer(cx.waker());
+    }
+    Poll::Ready(())
+}
+
+/// As [`poll_socket_budget`], for a timer that is due, which is charged.
+#[inline]
+pub(crate) fn poll_timer_budget(cx: &mut Context<'_>) -> Poll<()> {
     let mut left = LEFT.get();
-    left.timers = left.timers.saturating_sub(1);
+    if left.timers == 0 {
+        return defer(cx.waker());
+    }
+    left.timers -= 1;
     LEFT.set(left);
+    Poll::Ready(())
+}
+
+#[cold]
+fn defer(waker: &Waker) -> Poll<()> {
+    match try_current().filter(|_| is_polling()) {
+        Some(executor) => {
+            executor.defer(waker);
+            Poll::Pending
+        }
+        // A destructor or a waker runs between two polls. What is spent is not its budget.
+        None => Poll::Ready(()),
+    }
+}
+
+/// If the task that is being polled on this thread has this waker, queues it at the end of the
+/// generation. Returns whether it has.
+pub(crate) fn yield_polled(waker: &Waker) -> bool {
+    let Some(task) = polled_task(waker) else {
+        return false;
+    };
+    let yielded = current::with(|executor| {
+        if executor.id() == task.executor() && task.mark_queued() {
+            executor.counts.wakes_local.add(1);
+            hooks::task_woken(|| task.meta());
+            executor.deferred.borrow_mut().yielded.push_back(task);
+        }
+    });
+    yielded.is_some()
+}
+
+impl Executor {
+    /// Has `waker` woken at the end of the generation.
+    #[cold]
+    fn defer(&self, waker: &Waker) {
+        let will_wake = |last: &WakeTarget| last.will_wake(waker);
+        if self.deferred.borrow().wakes.last().is_some_and(will_wake) {
+            return;
+        }
+        // While nothing is borrowed: it may clone the waker.
+        let target = WakeTarget::new(waker);
+        self.deferred.borrow_mut().wakes.push(target);
+    }
 }
 
 /// Polls after which the reactor is visited at the end of a generation.
@@ -99,7 +150,7 @@ const QUICK: u32 = 1000;
 /// end of each generation, until [`QUICK`] generations in a row had no slow stretch.
 #[derive(Debug)]
 pub(crate) struct VisitBudget {
-    /// Polls since the last visit.
+    /// Polls since the last visit, or at least [`POLLS`] if a visit is due because of the time.
     polls: Cell<usize>,
     /// Polls until the clock is read again.
     until_reading: Cell<u32>,
@@ -109,8 +160,6 @@ pub(crate) struct VisitBudget {
     mean: Cell<Duration>,
     read_at: Cell<Instant>,
     visited_at: Cell<Instant>,
-    /// Set when a visit is due at the end of the generation because of the time.
-    is_late: Cell<bool>,
     /// Generations since the last slow stretch, up to [`QUICK`].
     quick: Cell<u32>,
     clock: Option<BudgetClock>,
@@ -126,7 +175,6 @@ impl VisitBudget {
             mean: Cell::new(GENERATION),
             read_at: Cell::new(now),
             visited_at: Cell::new(now),
-            is_late: Cell::new(false),
             quick: Cell::new(0),
             clock,
         }
@@ -135,7 +183,7 @@ impl VisitBudget {
     /// Whether a visit is known to be due at the end of the generation.
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
-        self.polls.get() >= POLLS || self.is_late.get()
+        self.polls.get() >= POLLS
     }
 
     /// A generation has ended. Returns whether a visit is due.
@@ -178,12 +226,11 @@ impl VisitBudget {
             self.quick.set(0);
         }
         let since_visit = now.saturating_duration_since(self.visited_at.get());
-        self.is_late.set(since_visit >= GENERATION);
-        let limit = if self.is_late.get() {
-            INTERRUPTION
-        } else {
-            GENERATION
-        };
+        let mut limit = GENERATION;
+        if since_visit >= GENERATION {
+            self.polls.set(POLLS);
+            limit = INTERRUPTION;
+        }
         let rest = limit.saturating_sub(since_visit);
         self.begin_stretch(now, rest);
         rest.is_zero()
@@ -197,7 +244,6 @@ impl VisitBudget {
         };
         self.polls.set(0);
         self.visited_at.set(now);
-        self.is_late.set(false);
         self.begin_stretch(now, GENERATION);
     }
 

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::hooks;
 use crate::panics::Payload;
 use crate::sync::thread_local;
-use crate::task_cell::{LocalTask, Message, Schedule, SharedTask};
+use crate::task_cell::{LocalTask, Message, SharedTask, TaskScheduler};
 
 /// The executor that is entered on a thread.
 type Current = RefCell<ManuallyDrop<Option<Rc<Executor>>>>;
@@ -31,7 +31,9 @@ thread_local! {
 /// code, since `CURRENT` is borrowed meanwhile.
 #[inline(always)]
 pub(super) fn with<R>(f: impl FnOnce(&Executor) -> R) -> Option<R> {
-    CURRENT.with(|current| current.borrow().as_deref().map(f))
+    // `LocalKey::with` would not be inlined. Access never fails, since there is no destructor.
+    let with = |current: &Current| current.borrow().as_deref().map(f);
+    CURRENT.try_with(with).ok().flatten()
 }
 
 /// The executor that is entered on this thread.
@@ -86,18 +88,18 @@ pub(crate) fn panic_outside(what: &str) -> ! {
 
 fn outside(what: &str) -> String {
     format!(
-        "{what} outside of a soloist runtime: call it inside of a future that \
-         `soloist::block_on` runs"
+        "{what} outside of a soloist runtime: call it inside a future that `soloist::block_on` \
+         runs"
     )
 }
 
 /// From now on [`cancel`] finds the executor, unless the thread is ending.
-pub(super) fn register(executor: &Rc<Executor>) {
+pub(super) fn add(executor: &Rc<Executor>) {
     let executor = Rc::downgrade(executor);
     let _ = ALL.try_with(|all| all.borrow_mut().push(executor));
 }
 
-pub(super) fn unregister(executor: &Rc<Executor>) {
+pub(super) fn remove(executor: &Rc<Executor>) {
     let is_other = |other: &Weak<Executor>| other.as_ptr() != Rc::as_ptr(executor);
     let _ = ALL.try_with(|all| all.borrow_mut().retain(is_other));
 }
@@ -140,17 +142,10 @@ pub(super) fn is_current(id: u64) -> bool {
     with(Executor::id) == Some(id)
 }
 
-impl Schedule for Executor {
+impl TaskScheduler for Executor {
     #[inline]
     fn schedule(task: &SharedTask) -> bool {
-        with(|executor| {
-            let is_own = executor.id() == task.executor();
-            if is_own {
-                executor.wake(task);
-            }
-            is_own
-        })
-        .unwrap_or(false)
+        with(|executor| executor.wake(task)) == Some(true)
     }
 }
 
@@ -168,13 +163,13 @@ impl Executor {
         if let Some(watch) = &self.watch {
             watch.set_entered(true);
         }
-        let time = self.virtual_clock.as_ref().map(|_| self.now.get());
+        let time = self.has_virtual_clock().then(|| self.now.get());
         let _leave = Leave {
             outer,
             outer_time: clock::replace(time),
         };
-        if let Some(foreign) = &self.foreign {
-            foreign.run_begins(self.has_messages());
+        if let Some(simulation) = self.simulation() {
+            simulation.run_begins(self.has_messages());
         }
         f()
     }
@@ -225,7 +220,7 @@ impl Drop for Leave {
         if let Some(watch) = &left.watch {
             watch.set_entered(false);
         }
-        // Inside of another runtime no main is polled.
+        // Inside another runtime no main is polled.
         if is_outermost {
             hooks::runtime_left(left.id());
         }

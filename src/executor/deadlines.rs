@@ -1,8 +1,7 @@
-//! The timers of an executor, its clock, and its waits.
+//! The timers of an executor, and its clock.
 
-use std::io;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::state::Executor;
 use super::timers::TimerKey;
@@ -25,10 +24,10 @@ impl Executor {
         now
     }
 
-    /// Moves a virtual clock on, inside of the runtime. It never goes back.
+    /// Moves a virtual clock on, inside the runtime. It never goes back.
     #[cfg(feature = "testing")]
     pub(crate) fn advance_to(&self, now: Instant) {
-        debug_assert!(self.virtual_clock.is_some());
+        debug_assert!(self.has_virtual_clock());
         if now > self.now.get() {
             self.now.set(now);
             clock::replace(Some(now));
@@ -108,7 +107,7 @@ impl Executor {
 
     fn expire_some(&self) {
         let mut due = self.due.take();
-        match self.order.as_deref().filter(|order| order.is_shuffled()) {
+        match self.order().filter(|order| order.is_shuffled()) {
             None => self.timers.borrow_mut().expire(self.now.get(), &mut due),
             Some(order) => self.expire_shuffled(order, &mut due),
         }
@@ -127,7 +126,7 @@ impl Executor {
 
     /// Timers that are due at the same instant fire in any order.
     #[cold]
-    fn expire_shuffled(&self, order: &Order, due: &mut Vec<WakeTarget>) {
+    fn expire_shuffled(&self, order: &dyn Order, due: &mut Vec<WakeTarget>) {
         let mut timers = self.timers.borrow_mut();
         while let Some(next) = timers
             .next_deadline()
@@ -137,31 +136,5 @@ impl Executor {
             timers.expire(next, due);
             order.shuffle(&mut due[before..]);
         }
-    }
-
-    /// Waits until something happens, but not longer than `wait`. The events of the reactor are
-    /// kept for [`Executor::deliver_events`].
-    pub(crate) fn wait(&self, wait: Option<Duration>) -> io::Result<()> {
-        if wait != Some(Duration::ZERO) {
-            self.counts.waits.add(1);
-        }
-        let start = self.watch.as_ref().map(|watch| (watch, Instant::now()));
-        let result = self.park.wait(self.remote.inbox(), wait);
-        if let Some((watch, start)) = start {
-            watch.waited(start.elapsed());
-        }
-        result
-    }
-
-    /// Wakes the tasks that wait for what the reactor has reported.
-    pub(crate) fn deliver_events(&self) {
-        let events = self.park.deliver(self.order.as_deref());
-        self.counts.events.add(events);
-    }
-
-    /// For a guest: whatever comes into the inbox between two turns notifies.
-    #[cfg(unix)]
-    pub(crate) fn stay_parked(&self) {
-        self.park.stay_parked(self.remote.inbox());
     }
 }

@@ -6,31 +6,24 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::current;
-#[cfg(feature = "testing")]
-use super::foreign::Foreign;
-#[cfg(not(feature = "testing"))]
-use super::foreign_off::Foreign;
-use super::park::Park;
 use super::queue::MESSAGES;
 use super::state::{Executor, Settings};
 use super::tasks::report_panic;
 use super::timers::Timers;
-use crate::counts::Counts;
+use crate::hooks::counts::Counts;
+use crate::hooks::watch::Watch;
 use crate::inbox::{Inbox, Notifier};
 use crate::panics::Panics;
 use crate::task_cell::{Message, Owner};
-use crate::watch::Watch;
 
 impl Executor {
     pub(crate) fn new(settings: Settings) -> Rc<Executor> {
-        let patience = settings.simulation.patience();
         let now = Instant::now();
         let owner = Owner::new(take_inbox());
         let executor = Rc::new(Executor {
             remote: owner.remote(),
             owner,
             ready: RefCell::default(),
-            yielded: RefCell::default(),
             deferred: RefCell::default(),
             tasks: RefCell::default(),
             main: RefCell::new(None),
@@ -39,7 +32,8 @@ impl Executor {
             is_closed: Cell::new(false),
             timers: RefCell::new(Timers::new(now)),
             now: Cell::new(now),
-            park: Park::new(),
+            parker: OnceCell::new(),
+            notified_reactor: Cell::new(None),
             stopped: Cell::new(false),
             propagate_panics: settings.propagate_panics,
             is_panicking: Cell::new(false),
@@ -50,32 +44,30 @@ impl Executor {
             watch: Watch::new(settings.inspect, settings.warn_slow),
             external: OnceCell::new(),
             external_waker_hint: Cell::new(0),
-            virtual_clock: settings.simulation.clock(),
-            foreign: patience.map(|patience| Box::new(Foreign::new(patience))),
-            order: settings.simulation.order(),
+            simulation: settings.simulation.map(|settings| settings.build()),
             #[cfg(feature = "testing")]
             hosts: OnceCell::new(),
         });
-        current::register(&executor);
+        current::add(&executor);
         executor
     }
 
-    /// The runtime is dropped: drops all tasks, inside of it.
+    /// The runtime is dropped: drops all tasks, inside it.
     pub(crate) fn close(self: &Rc<Self>, panics: &mut Panics) {
         self.is_closed.set(true);
         let messages = self.remote.inbox().close();
         let is_empty = messages.is_empty()
             && self.live() == 0
             && self.timers.borrow().is_empty()
-            && self.deferred.borrow().is_empty();
+            && self.deferred.borrow().wakes.is_empty();
         if !is_empty {
             self.enter(|| self.drop_all(messages, panics));
         }
         // No user code: tasks that are over have neither future nor joiner.
         self.ready.take();
-        self.yielded.take();
+        self.deferred.take();
         self.main.take();
-        current::unregister(self);
+        current::remove(self);
         keep_inbox(self.remote.inbox());
     }
 
@@ -100,7 +92,7 @@ impl Executor {
             }
         }
         let timers = self.timers.borrow_mut().disarm();
-        for target in timers.into_iter().chain(self.deferred.take()) {
+        for target in timers.into_iter().chain(self.deferred.take().wakes) {
             panics.catch(|| drop(target));
         }
     }

@@ -1,54 +1,40 @@
 //! Going idle: on the thread itself, or in the reactor once it exists.
 
-use std::cell::{Cell, OnceCell};
-use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::inbox::{Inbox, Notifier};
+use super::state::Executor;
+use crate::inbox::Notifier;
 use crate::reactor::Reactor;
-use crate::schedule::Order;
 use crate::sync::Parker;
 
-/// Where a runtime waits.
-pub(super) struct Park {
-    /// Made for the first wait.
-    parker: OnceCell<Parker>,
-    /// The id of the reactor that the inbox notifies, 0 for the thread, `UNKNOWN` at first.
-    known: Cell<u64>,
-}
-
-/// Neither a reactor nor the thread.
-const UNKNOWN: u64 = u64::MAX;
-
-impl Park {
-    pub(super) fn new() -> Park {
-        Park {
-            parker: OnceCell::new(),
-            known: Cell::new(UNKNOWN),
-        }
-    }
-
-    fn parker(&self) -> &Parker {
-        self.parker.get_or_init(Parker::new)
-    }
-
-    /// Waits until something happens or `timeout` has passed (or a little less).
-    /// Does not wait if something has come into the inbox.
-    pub(super) fn wait<T>(
-        &self,
-        inbox: &Inbox<T, Notifier>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+impl Executor {
+    /// Waits until something happens, but not longer than `timeout`, and maybe a little less. Does
+    /// not wait if there are messages. The events of the reactor are kept for
+    /// [`Executor::deliver_events`].
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         // A task may have forked.
         Reactor::check_fork();
-        if timeout == Some(Duration::ZERO) {
-            return self.wait_for_reactor(timeout);
+        if timeout != Some(Duration::ZERO) {
+            self.counts.waits.add(1);
         }
-        let reactor = self.reactor_for(inbox);
+        let start = self.watch.as_ref().map(|watch| (watch, Instant::now()));
+        let result = match timeout {
+            Some(Duration::ZERO) => fetch_events(),
+            _ => self.park(timeout),
+        };
+        if let Some((watch, start)) = start {
+            watch.waited(start.elapsed());
+        }
+        result
+    }
+
+    fn park(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let inbox = self.remote.inbox();
+        let reactor = self.reactor_to_wait_in();
         if !inbox.park() {
-            return self.wait_for_reactor(Some(Duration::ZERO));
+            return fetch_events();
         }
         let result = match (reactor, timeout) {
             (Some(reactor), timeout) => reactor.wait(timeout),
@@ -65,21 +51,44 @@ impl Park {
         result
     }
 
-    /// Fetches the events of the reactor, if there can be any.
-    fn wait_for_reactor(&self, timeout: Option<Duration>) -> io::Result<()> {
-        match Reactor::get() {
-            Some(reactor) if reactor.is_worth_a_visit() => reactor.wait(timeout),
-            _ => Ok(()),
+    /// Wakes the tasks that wait for what the last wait has reported.
+    pub(crate) fn deliver_events(&self) {
+        if let Some(reactor) = Reactor::get() {
+            self.counts.events.add(reactor.deliver(self.order()));
         }
     }
 
-    /// Wakes the tasks that wait for what the last wait has reported. Returns how many events
-    /// there were.
-    pub(super) fn deliver(&self, order: Option<&Order>) -> usize {
-        match Reactor::get() {
-            Some(reactor) => reactor.deliver(order),
-            None => 0,
+    fn parker(&self) -> &Parker {
+        self.parker.get_or_init(Parker::new)
+    }
+
+    /// The thread's reactor, if there is one. From now on the inbox notifies it, or else the
+    /// thread.
+    fn reactor_to_wait_in(&self) -> Option<Rc<Reactor>> {
+        let reactor = Reactor::get();
+        let id = reactor.as_ref().map_or(0, |reactor| reactor.id());
+        if Some(id) != self.notified_reactor.replace(Some(id)) {
+            self.remote.inbox().set_notifier(match &reactor {
+                Some(reactor) => Notifier::Reactor(reactor.notifier().clone()),
+                None => Notifier::Thread(self.parker().unparker()),
+            });
         }
+        reactor
+    }
+
+    /// For a guest: a message that arrives between two turns notifies.
+    #[cfg(unix)]
+    pub(crate) fn stay_parked(&self) {
+        self.reactor_to_wait_in();
+        self.remote.inbox().park();
+    }
+}
+
+/// Fetches the events of the reactor, if there can be any.
+fn fetch_events() -> io::Result<()> {
+    match Reactor::get() {
+        Some(reactor) if reactor.is_worth_a_visit() => reactor.wait(Some(Duration::ZERO)),
+        _ => Ok(()),
     }
 }
 
@@ -93,35 +102,6 @@ fn compensate_slack(timeout: Duration) -> Duration {
     match timeout.checked_sub(SLACK) {
         Some(shorter) if !shorter.is_zero() => shorter,
         _ => timeout,
-    }
-}
-
-impl Park {
-    /// The thread's reactor, if there is one. From now on the inbox notifies it, or else
-    /// the thread.
-    fn reactor_for<T>(&self, inbox: &Inbox<T, Notifier>) -> Option<Rc<Reactor>> {
-        let reactor = Reactor::get();
-        let id = reactor.as_ref().map_or(0, |reactor| reactor.id());
-        if id != self.known.replace(id) {
-            inbox.set_notifier(match &reactor {
-                Some(reactor) => Notifier::Reactor(reactor.notifier().clone()),
-                None => Notifier::Thread(self.parker().unparker()),
-            });
-        }
-        reactor
-    }
-
-    /// For a guest: whatever comes into the inbox between two turns notifies.
-    #[cfg(unix)]
-    pub(super) fn stay_parked<T>(&self, inbox: &Inbox<T, Notifier>) {
-        self.reactor_for(inbox);
-        inbox.park();
-    }
-}
-
-impl fmt::Debug for Park {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Park").finish_non_exhaustive()
     }
 }
 

@@ -1,20 +1,25 @@
 //! The ready queue: what runs next, and what other threads have sent.
 
+use std::mem::take;
+
 use super::state::Executor;
 use crate::hooks::{self, WakeSource};
 use crate::panics::Panics;
 use crate::schedule::Order;
 use crate::sync::atomic::{Ordering, fence};
-use crate::task_cell::{LocalTask, MainTask, Message, SharedTask};
+use crate::task_cell::{LocalTask, MainTask, Message, SharedTask, WakeTarget};
 
 /// The most messages of other threads that are taken per generation, so that threads that send
 /// without pause do not starve the sockets.
 pub(super) const MESSAGES: usize = 128;
 
 impl Executor {
-    /// A task of this executor was woken on its thread.
-    #[inline]
-    pub(super) fn wake(&self, task: &SharedTask) {
+    /// A task was woken on this executor's thread. Returns false if it is another executor's.
+    #[inline(always)]
+    pub(super) fn wake(&self, task: &SharedTask) -> bool {
+        if task.executor() != self.id() {
+            return false;
+        }
         match self.owner.queue(task) {
             Some(task) => {
                 self.counts.wakes_local.add(1);
@@ -23,22 +28,23 @@ impl Executor {
             }
             None => self.counts.wakes_redundant.add(1),
         }
+        true
     }
 
-    /// A task of this executor was woken on another thread, or while it was not entered. Returns
-    /// the task if nothing of this crate was to wake it: then another crate has.
-    fn wake_remote(&self, task: SharedTask) -> Option<LocalTask> {
-        match self.owner.queue_remote(&task) {
+    /// A task of this executor was woken on another thread, or while it was not entered.
+    fn wake_remote(&self, task: &SharedTask) {
+        match self.owner.queue_remote(task) {
             Some(task) => {
                 self.counts.wakes_remote.add(1);
                 hooks::task_woken(|| task.meta());
-                self.ready.borrow_mut().push_back(task.clone());
-                task.waits().are_external().then_some(task)
+                if let Some(simulation) = self.simulation() {
+                    if task.waits().are_external() {
+                        simulation.woken_by_message(&task);
+                    }
+                }
+                self.ready.borrow_mut().push_back(task);
             }
-            None => {
-                self.counts.wakes_redundant.add(1);
-                None
-            }
+            None => self.counts.wakes_redundant.add(1),
         }
     }
 
@@ -50,14 +56,12 @@ impl Executor {
     /// Whether a task is ready, or will be at the end of the generation.
     #[inline]
     pub(crate) fn is_anything_ready(&self) -> bool {
-        !self.ready.borrow().is_empty()
-            || !self.yielded.borrow().is_empty()
-            || !self.deferred.borrow().is_empty()
+        !self.ready.borrow().is_empty() || !self.deferred.borrow().is_empty()
     }
 
     /// How many tasks are ready, or will be at the end of the generation.
     pub(crate) fn ready_count(&self) -> usize {
-        self.ready.borrow().len() + self.yielded.borrow().len() + self.deferred.borrow().len()
+        self.ready.borrow().len() + self.deferred.borrow().len()
     }
 
     /// How many tasks are in the ready queue.
@@ -72,7 +76,7 @@ impl Executor {
         let ready = self.queue_len();
         self.count_generation(ready);
         if ready > 0 {
-            if let Some(order) = &self.order {
+            if let Some(order) = self.order() {
                 self.shuffle_ready(ready, order);
             }
         }
@@ -90,7 +94,7 @@ impl Executor {
     }
 
     #[cold]
-    fn shuffle_ready(&self, count: usize, order: &Order) {
+    fn shuffle_ready(&self, count: usize, order: &dyn Order) {
         let mut ready = self.ready.borrow_mut();
         let generation = &mut ready.make_contiguous()[..count];
         order.shuffle(generation);
@@ -103,26 +107,23 @@ impl Executor {
     /// deferred because the budget of a poll was spent.
     #[inline]
     pub(crate) fn append_deferred(&self) {
-        let mut yielded = self.yielded.borrow_mut();
-        if !yielded.is_empty() {
-            let mut ready = self.ready.borrow_mut();
-            for task in yielded.drain(..) {
-                ready.push_back(task);
-            }
-        }
-        drop(yielded);
         if !self.deferred.borrow().is_empty() {
-            self.wake_deferred();
+            self.append_some();
         }
     }
 
-    #[cold]
-    fn wake_deferred(&self) {
-        let mut panics = Panics::default();
-        for target in self.deferred.take() {
-            panics.catch(|| target.wake());
+    fn append_some(&self) {
+        let mut deferred = self.deferred.borrow_mut();
+        let mut ready = self.ready.borrow_mut();
+        while let Some(task) = deferred.yielded.pop_front() {
+            ready.push_back(task);
         }
-        panics.resume();
+        drop(ready);
+        if !deferred.wakes.is_empty() {
+            let wakes = take(&mut deferred.wakes);
+            drop(deferred);
+            wake_all(wakes);
+        }
     }
 
     /// Whether other threads have sent something.
@@ -145,18 +146,14 @@ impl Executor {
         let most = self.messages_left.get();
         self.remote.inbox().take(most, &mut messages);
         self.messages_left.set(most.saturating_sub(messages.len()));
-        let foreign = self.foreign.as_ref();
-        let foreign = foreign.filter(|foreign| !foreign.take_unknown());
+        if let Some(simulation) = self.simulation() {
+            simulation.reads_inbox();
+        }
         let mut panics = Panics::default();
         hooks::attribute_wakes(WakeSource::Inbox, || {
             for message in messages.drain(..) {
                 match message {
-                    Message::Wake(task) => {
-                        let task = self.wake_remote(task);
-                        if let (Some(foreign), Some(task)) = (foreign, task) {
-                            foreign.woken(task);
-                        }
-                    }
+                    Message::Wake(task) => self.wake_remote(&task),
                     // User code: it may drop a waker, for example.
                     Message::Call(call) => {
                         panics.catch(call);
@@ -203,4 +200,14 @@ impl Executor {
         fence(Ordering::Acquire);
         found.is_none() && !self.has_messages()
     }
+}
+
+/// Wakes all, and then resumes the first panic.
+#[cold]
+fn wake_all(targets: Vec<WakeTarget>) {
+    let mut panics = Panics::default();
+    for target in targets {
+        panics.catch(|| target.wake());
+    }
+    panics.resume();
 }

@@ -1,32 +1,40 @@
-//! [`Executor`]: what it consists of.
+//! [`Executor`]: what it consists of. Also [`Simulation`]: what a simulated run changes, which is the
+//! clock, and the order of what is ready at the same time. `testing` implements it.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "testing")]
-use super::foreign::Foreign;
-#[cfg(not(feature = "testing"))]
-use super::foreign_off::Foreign;
-use super::park::Park;
 use super::registry::Registry;
 use super::timers::Timers;
-use crate::clock::{OwnedClock, Simulation};
-use crate::counts::Counts;
-use crate::schedule::SharedOrder;
+use crate::hooks::counts::Counts;
+use crate::hooks::watch::Watch;
+use crate::schedule::Order;
+use crate::sync::Parker;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::task_cell::{LocalTask, MainTask, Message, Owner, Remote, WakeTarget};
-use crate::watch::Watch;
 
 /// The settings of a runtime.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) propagate_panics: bool,
-    pub(crate) simulation: Simulation,
+    pub(crate) simulation: Option<Box<dyn SimulationSettings>>,
+    pub(crate) budget_clock: Option<BudgetClock>,
     pub(crate) inspect: bool,
     pub(crate) warn_slow: Option<Duration>,
+}
+
+/// Replaces the system's clock in a `VisitBudget`, for tests that count polls.
+#[derive(Clone)]
+pub(crate) struct BudgetClock(pub(crate) Arc<dyn Fn() -> Instant + Send + Sync>);
+
+impl fmt::Debug for BudgetClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BudgetClock")
+    }
 }
 
 /// What can act on an executor from outside.
@@ -43,14 +51,12 @@ pub(crate) struct Executor {
     pub(super) owner: Owner,
     pub(super) remote: Remote,
     pub(super) ready: RefCell<VecDeque<LocalTask>>,
-    /// Tasks that have yielded in this generation. They count as queued.
-    pub(super) yielded: RefCell<Vec<LocalTask>>,
-    /// What waits for operations that were not tried because the budget of the poll was spent.
-    pub(super) deferred: RefCell<Vec<WakeTarget>>,
+    /// What becomes ready at the end of this generation.
+    pub(super) deferred: RefCell<Deferred>,
     /// The registry: the tasks that have a future in place.
     pub(super) tasks: RefCell<Registry>,
     /// The cell of the `block_on` that is under way, or of the last one.
-    pub(super) main: RefCell<Option<MainTask<Executor>>>,
+    pub(super) main: RefCell<Option<MainTask>>,
     pub(super) spawned: Cell<u64>,
     pub(super) main_calls: Cell<u64>,
     /// Set when the runtime is dropped: what is spawned from then on is dropped at once.
@@ -59,7 +65,10 @@ pub(crate) struct Executor {
     /// The time of the last visit. The first poll of a `Sleep` goes by it. If the clock is
     /// virtual, this is the time.
     pub(super) now: Cell<Instant>,
-    pub(super) park: Park,
+    /// Made for the first wait without a reactor.
+    pub(super) parker: OnceCell<Parker>,
+    /// The id of the reactor that the inbox notifies, 0 for the thread, `None` at first.
+    pub(super) notified_reactor: Cell<Option<u64>>,
     /// Set by `Handle::stop`, cleared by the `run` that sees it.
     pub(super) stopped: Cell<bool>,
     pub(super) propagate_panics: bool,
@@ -78,14 +87,30 @@ pub(crate) struct Executor {
     pub(super) external: OnceCell<Arc<ExternalCounts>>,
     /// Where in the registry the last search for a task that can still be woken ended.
     pub(super) external_waker_hint: Cell<usize>,
-    pub(crate) virtual_clock: Option<OwnedClock>,
-    /// With a virtual clock only.
-    pub(crate) foreign: Option<Box<Foreign>>,
-    /// If runs are to be repeated.
-    pub(crate) order: Option<SharedOrder>,
+    pub(super) simulation: Option<Box<dyn Simulation>>,
     /// If it runs a simulated world.
     #[cfg(feature = "testing")]
     pub(super) hosts: OnceCell<Box<super::hosts::Hosts>>,
+}
+
+/// What becomes ready at the end of the generation.
+#[derive(Default)]
+pub(super) struct Deferred {
+    /// Tasks that have yielded. They count as queued.
+    pub(super) yielded: VecDeque<LocalTask>,
+    /// What waits for operations that were not tried because the budget of the poll was spent.
+    pub(super) wakes: Vec<WakeTarget>,
+}
+
+impl Deferred {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.yielded.is_empty() && self.wakes.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.yielded.len() + self.wakes.len()
+    }
 }
 
 impl Executor {
@@ -113,5 +138,60 @@ impl Executor {
 impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.remote.fmt(f)
+    }
+}
+
+/// The settings of a simulated run.
+pub(crate) trait SimulationSettings: fmt::Debug + Send + Sync {
+    fn build(&self) -> Box<dyn Simulation>;
+
+    #[cfg(feature = "testing")]
+    fn as_any_mut(&mut self) -> &mut dyn std::any::Any;
+}
+
+/// The state of a simulated run, owned by its executor.
+pub(crate) trait Simulation {
+    #[cfg(feature = "testing")]
+    fn as_any(&self) -> &dyn std::any::Any;
+
+    /// `None` for first in, first out.
+    fn order(&self) -> Option<&dyn Order>;
+
+    fn has_virtual_clock(&self) -> bool;
+
+    /// Called when the runtime is entered.
+    fn run_begins(&self, has_messages: bool);
+
+    /// Called before messages are taken out of the inbox.
+    fn reads_inbox(&self);
+
+    /// Called when a message has woken `task`, which waited for something that is not of this
+    /// crate.
+    fn woken_by_message(&self, task: &LocalTask);
+
+    /// With a virtual clock: called when no task is ready. Advances the clock, or waits.
+    fn visit(&self, executor: &Executor, wait: Option<Duration>) -> io::Result<()>;
+}
+
+impl Executor {
+    /// Always `None` without the feature `testing`, so the compiler removes what depends on it.
+    #[inline(always)]
+    pub(crate) fn simulation(&self) -> Option<&dyn Simulation> {
+        if cfg!(feature = "testing") {
+            self.simulation.as_deref()
+        } else {
+            None
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn order(&self) -> Option<&dyn Order> {
+        self.simulation()?.order()
+    }
+
+    #[inline(always)]
+    pub(crate) fn has_virtual_clock(&self) -> bool {
+        self.simulation()
+            .is_some_and(|simulation| simulation.has_virtual_clock())
     }
 }

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use super::budget;
 use super::state::Executor;
+use crate::hooks::watch::Watch;
 use crate::hooks::{self, TaskId};
 use crate::panics::{Payload, discard};
-use crate::stderr;
+use crate::stderr::{self, warn};
 use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskSnapshot};
-use crate::watch::{Short, Watch, warn};
 
 /// What came of one entry of the ready queue.
 pub(crate) enum Step {
@@ -23,6 +23,7 @@ pub(crate) enum Step {
 
 impl Executor {
     /// Puts the future into a cell and on the ready queue. It is never polled in here.
+    #[inline]
     pub(crate) fn spawn<F>(
         &self,
         future: F,
@@ -64,15 +65,19 @@ impl Executor {
         F::Output: 'static,
     {
         self.spawned.set(self.spawned.get() + 1);
+        let task_name = name.as_deref().map(|name| &**name);
+        // It calls the user's subscriber, which may spawn.
+        let future = hooks::in_span(future, TaskId::new(number), task_name, spawned_at);
         let slot = self.tasks.borrow().vacant_slot();
         let (task, handle) = self
             .owner
-            .new_task::<F, Executor>(slot, number, future, name, spawned_at);
-        self.register(task);
+            .new_task::<_, Executor>(slot, number, future, name, spawned_at);
+        self.enqueue_new(task);
         handle
     }
 
-    fn register(&self, task: LocalTask) {
+    #[inline(always)]
+    fn enqueue_new(&self, task: LocalTask) {
         if !self.join_process(task.slot()) || self.is_closed.get() {
             // There is a handle, which keeps what the destructor panics with.
             let panic = task.cancel();
@@ -81,7 +86,7 @@ impl Executor {
         }
         hooks::task_spawned(|| task.meta());
         if let Some(watch) = &self.watch {
-            watch.born(task.slot(), task.number());
+            watch.on_spawn(task.slot(), task.number());
         }
         self.tasks.borrow_mut().insert(task.clone());
         self.ready.borrow_mut().push_back(task);
@@ -89,11 +94,11 @@ impl Executor {
 
     /// The cell of a `block_on`. It counts as queued.
     #[inline]
-    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> MainTask<Executor> {
+    pub(crate) fn begin_main(&self, called_at: &'static Location<'static>) -> MainTask {
         let number = self.main_calls.get() + 1;
         self.main_calls.set(number);
         if let Some(watch) = &self.watch {
-            watch.born(None, number);
+            watch.on_spawn(None, number);
         }
         let mut main = self.main.borrow_mut();
         if let Some(main) = &mut *main {
@@ -101,11 +106,12 @@ impl Executor {
                 return main.clone();
             }
         }
-        main.insert(self.owner.new_main(number, called_at)).clone()
+        main.insert(self.owner.new_main::<Executor>(number, called_at))
+            .clone()
     }
 
     /// Puts main on the ready queue before its first poll.
-    pub(crate) fn queue_main(&self, main: &MainTask<Executor>) {
+    pub(crate) fn queue_main(&self, main: &MainTask) {
         self.ready.borrow_mut().push_back(main.task());
     }
 
@@ -185,14 +191,13 @@ impl Executor {
         watch.polled(task.slot(), task.number(), took);
         if watch.slow.is_some_and(|slow| took >= slow) {
             watch.has_warned.set(true);
-            let took = Short(took);
             match task.slot() {
                 Some(_) => warn(format_args!(
-                    "slow poll: {} has kept the thread for {took}",
+                    "slow poll: {} has blocked the thread for {took:.1?}",
                     task.label()
                 )),
                 None => warn(format_args!(
-                    "slow poll: the future of `block_on` has kept the thread for {took}"
+                    "slow poll: the future of `block_on` has blocked the thread for {took:.1?}"
                 )),
             }
         }
@@ -233,7 +238,7 @@ impl Executor {
 /// Reports the panic of a task without a handle on standard error.
 pub(crate) fn report_panic(task: &dyn fmt::Display, payload: Payload) {
     stderr::write(format_args!(
-        "soloist: {task} has panicked, and nobody awaits it\n"
+        "soloist: {task} has panicked, and no handle receives the panic\n"
     ));
     discard(payload);
 }

@@ -108,7 +108,7 @@ fn with_record(f: impl FnOnce(&mut Record)) {
 #[inline(always)]
 pub(crate) fn task_spawned<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     with(|record| {
-        let task = record.register(meta());
+        let task = record.describe(meta());
         record.push(record.duration(), task, EventKind::Spawn(record.cause()));
     });
 }
@@ -116,7 +116,7 @@ pub(crate) fn task_spawned<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
 #[inline(always)]
 pub(crate) fn poll_started<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     with(|record| {
-        let (task, at) = (record.register(meta()), record.duration());
+        let (task, at) = (record.describe(meta()), record.duration());
         record.end_waits(at, task);
         // If the recording started in the middle of a poll, that poll has left reasons here.
         record.noted.clear();
@@ -158,7 +158,7 @@ pub(crate) fn poll_panicked() {
 #[inline(always)]
 pub(crate) fn task_cancelled<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     with(|record| {
-        let task = record.register(meta());
+        let task = record.describe(meta());
         if record.current == Some(task) {
             record.outcome = Some(Outcome::Cancelled);
         } else {
@@ -174,7 +174,7 @@ pub(crate) fn task_cancelled<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
 #[inline(always)]
 pub(crate) fn task_woken<'a>(meta: impl FnOnce() -> TaskMeta<'a>) {
     with(|record| {
-        let (task, at) = (record.register(meta()), record.duration());
+        let (task, at) = (record.describe(meta()), record.duration());
         record.woken |= record.current == Some(task);
         record.push(at, task, EventKind::Wake(record.cause()));
         record.end_waits(at, task);
@@ -217,7 +217,7 @@ impl Record {
     }
 
     /// Records the task's name and where it was spawned.
-    fn register(&mut self, meta: TaskMeta<'_>) -> TaskRef {
+    fn describe(&mut self, meta: TaskMeta<'_>) -> TaskRef {
         let known = self.tasks.entry(meta.task).or_insert_with(|| About {
             name: meta.name.map(Arc::from),
             spawned_at: meta.spawned_at,

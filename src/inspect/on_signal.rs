@@ -34,8 +34,8 @@ type Listener = Rc<RefCell<Signal>>;
 ///
 /// # Errors
 ///
-/// Those of [`signal`]: outside of a runtime, if the signal cannot be handled, or if no file
-/// descriptor is free.
+/// Returns an error outside of a runtime, if the signal cannot be handled, or if there are no file
+/// descriptors left.
 ///
 /// # Examples
 ///
@@ -45,7 +45,7 @@ type Listener = Rc<RefCell<Signal>>;
 ///
 /// block_on(async {
 ///     inspect::dump_on_signal(SignalKind::user_defined1())?;
-///     // ... the work. And from elsewhere: `kill -USR1`.
+///     // The work. Run `kill -USR1` in another terminal.
 /// #   rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR1)?;
 ///     sleep(Duration::from_millis(1)).await;
 ///     Ok::<(), std::io::Error>(())
@@ -95,10 +95,10 @@ fn receive(kind: SignalKind) -> io::Result<bool> {
 struct Printer(SignalKind);
 
 impl Wake for Printer {
-    /// Called by the reactor, on its thread and inside of a runtime.
+    /// Called by the reactor, on its thread and inside a runtime.
     fn wake(self: Arc<Self>) {
         if let (Ok(true), Some(executor)) = (receive(self.0), executor::try_current()) {
-            let (kind, dump) = (self.0, crate::info::dump(&executor));
+            let (kind, dump) = (self.0, crate::inspect::info::dump(&executor));
             let thread = std::thread::current();
             let name = thread.name().unwrap_or("without a name");
             stderr::write(format_args!(

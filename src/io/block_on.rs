@@ -18,7 +18,7 @@ use crate::runtime::Runtime;
 ///
 /// # Panics
 ///
-/// Reading, writing and seeking panic inside of a running runtime: they would block the thread
+/// Reading, writing and seeking panic inside a running runtime: they would block the thread
 /// that has to run the runtime's tasks. Use `.await` there.
 ///
 /// # Examples
@@ -89,8 +89,8 @@ impl<T> BlockOn<T> {
 fn check() {
     assert!(
         !executor::is_inside(),
-        "`io::BlockOn` inside of a running soloist runtime would stop the thread that runs it: \
-         use `.await` there, or another thread"
+        "`io::BlockOn` inside a running soloist runtime would block the thread that runs it: use \
+         `.await` there, or another thread"
     );
 }
 

@@ -16,7 +16,7 @@ use crate::socket::Socket;
 /// A terminal, a pipe or a socket is polled. No thread blocks in a read, so the program can exit
 /// without waiting for input. A regular file is read directly.
 ///
-/// It is not put into nonblocking mode, which would also apply to the shell and to the other
+/// Standard input is not put into nonblocking mode, which would also apply to the shell and to the other
 /// standard streams. Instead, it is read once each time it is reported readable. If another
 /// process reads from the same terminal or pipe at the same time, a read can block.
 ///
@@ -73,7 +73,7 @@ impl AsyncRead for Stdin {
 /// A terminal, a pipe or a socket is polled, so a slow reader does not stop the other tasks. A
 /// regular file is written directly.
 ///
-/// It is not put into nonblocking mode, which would also apply to the shell and to the other
+/// The stream is not put into nonblocking mode, which would also apply to the shell and to the other
 /// standard streams. Instead, at most `PIPE_BUF` bytes (4 KiB on Linux) are written each time it
 /// is reported writable. A write can block if the terminal has less room than that, or if another
 /// process writes to the same terminal or pipe at the same time.
@@ -117,7 +117,7 @@ pub fn stdout() -> io::Result<Stdout> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn stderr() -> io::Result<Stderr> {
-    StdStream::new(std::io::stderr(), "`io::stderr`").map(Stderr)
+    StdStream::new(crate::stderr::stream(), "`io::stderr`").map(Stderr)
 }
 
 /// A handle to standard output, made by [`stdout`]. Closing or dropping it leaves standard output

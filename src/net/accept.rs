@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -41,6 +42,15 @@ impl<L> Clone for Acceptor<L> {
     }
 }
 
+/// What does not depend on accepting, such as waiting for readiness.
+impl<L> Deref for Acceptor<L> {
+    type Target = Socket<L>;
+
+    fn deref(&self) -> &Socket<L> {
+        &self.socket
+    }
+}
+
 /// `convert` makes the result of an accept from the connection, which is in nonblocking mode, and
 /// the address of the peer.
 impl<L: AsRaw + 'static> Acceptor<L> {
@@ -51,10 +61,6 @@ impl<L: AsRaw + 'static> Acceptor<L> {
             socket,
             backoff: Arc::default(),
         }
-    }
-
-    pub(super) fn get_ref(&self) -> &L {
-        self.socket.get_ref()
     }
 
     /// The listener itself, if there are no clones.
@@ -70,14 +76,34 @@ impl<L: AsRaw + 'static> Acceptor<L> {
         }
         let accepted = self
             .socket
-            .read_with(|io| self.try_accept(io, &accept))
+            .read_with(|io| self.call_accept(io, &accept))
             .await;
         budget::charge(budget::ACCEPT - 1);
         accepted
     }
 
-    /// Like `accept`. The caller keeps `pause` between the polls.
+    /// Like `accept`, but does not wait.
+    pub(super) fn try_accept<R>(&self, accept: impl Fn(&L) -> io::Result<R>) -> io::Result<R> {
+        let accept = |io: &L| self.call_accept(io, &accept);
+        let accepted = self.socket.try_io(Direction::Read, accept)?;
+        budget::charge(budget::ACCEPT);
+        Ok(accepted)
+    }
+
+    /// Like `accept`, but does not pause.
     pub(super) fn poll_accept<R>(
+        &self,
+        cx: &mut TaskContext<'_>,
+        accept: impl Fn(&L) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let accept = |io: &L| self.call_accept(io, &accept);
+        let accepted = ready!(self.socket.poll_io(Direction::Read, cx, false, accept));
+        budget::charge(budget::ACCEPT);
+        Poll::Ready(accepted)
+    }
+
+    /// Like `accept`. The caller keeps `pause` between the polls.
+    pub(super) fn poll_next<R>(
         &self,
         cx: &mut TaskContext<'_>,
         pause: &mut Option<Sleep>,
@@ -90,13 +116,10 @@ impl<L: AsRaw + 'static> Acceptor<L> {
             ready!(Pin::new(sleep).poll(cx));
             *pause = None;
         }
-        let accept = |io: &L| self.try_accept(io, &accept);
-        let accepted = ready!(self.socket.poll_io(Direction::Read, cx, false, accept));
-        budget::charge(budget::ACCEPT);
-        Poll::Ready(accepted)
+        self.poll_accept(cx, accept)
     }
 
-    fn try_accept<R>(&self, listener: &L, accept: impl Fn(&L) -> io::Result<R>) -> io::Result<R> {
+    fn call_accept<R>(&self, listener: &L, accept: impl Fn(&L) -> io::Result<R>) -> io::Result<R> {
         // Checked first: a connection that cannot be registered would be lost.
         executor::inside_or_error(ACCEPTING)?;
         loop {

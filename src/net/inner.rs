@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
+use socket2::{SockAddr, SockRef, TcpKeepalive};
 
 #[cfg(feature = "testing")]
 pub(super) use self::either::*;
@@ -220,26 +220,22 @@ mod either {
     #[cfg(unix)]
     impl<S: AsRaw, W: Placeholder> std::os::fd::AsFd for Either<S, W> {
         fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-            with!(self, |io| io.as_fd(), |io| io.placeholder().as_fd())
+            with!(self, |io| io.as_fd(), |io| io
+                .socket()
+                .placeholder()
+                .as_fd())
         }
     }
 
     #[cfg(windows)]
     impl<S: AsRaw, W: Placeholder> std::os::windows::io::AsSocket for Either<S, W> {
         fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
-            with!(self, |io| io.as_socket(), |io| io.placeholder().as_socket())
+            with!(self, |io| io.as_socket(), |io| io
+                .socket()
+                .placeholder()
+                .as_socket())
         }
     }
-}
-
-/// A stream that is not connected yet.
-pub(super) fn open_stream(to: SocketAddr) -> io::Result<TcpStream> {
-    Ok(make!(|process| process.open_stream(to), {
-        let domain = Domain::for_address(to);
-        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        NoSigpipe::new(socket.into())
-    }))
 }
 
 pub(super) fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use socket2::SockRef;
 
 use crate::reactor::AsRaw;
-use crate::socket::Socket;
+use crate::socket::{MAX_BUFFERS, Socket};
 
 /// A connected socket whose writes fail with `BrokenPipe` when the peer is gone, and raise no
 /// signal.
@@ -21,10 +21,6 @@ const FLAGS: i32 = libc::MSG_NOSIGNAL;
 /// Apple's systems have a socket option instead. Windows has no such signal.
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const FLAGS: i32 = 0;
-
-/// The largest number of buffers that the system takes in one call. It refuses a longer list as a
-/// whole.
-const BUFFERS: usize = 1024;
 
 impl<T: AsRaw + 'static> NoSigpipe<T> {
     pub(super) fn new(io: T) -> NoSigpipe<T> {
@@ -58,7 +54,7 @@ impl<T: AsRaw> Read for &NoSigpipe<T> {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let count = bufs.len().min(BUFFERS);
+        let count = bufs.len().min(MAX_BUFFERS);
         (&*SockRef::from(&self.0)).read_vectored(&mut bufs[..count])
     }
 }
@@ -69,7 +65,7 @@ impl<T: AsRaw> Write for &NoSigpipe<T> {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bufs = &bufs[..bufs.len().min(BUFFERS)];
+        let bufs = &bufs[..bufs.len().min(MAX_BUFFERS)];
         SockRef::from(&self.0).send_vectored_with_flags(bufs, FLAGS)
     }
 

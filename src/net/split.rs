@@ -5,18 +5,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 
-use super::TcpStream;
+use super::{Stream, TcpStream};
 use crate::io::{AsyncRead, AsyncWrite};
-
-mod sealed {
-    /// A stream that can be split into halves.
-    pub trait Stream: crate::io::AsyncRead + crate::io::AsyncWrite + Unpin {
-        fn shut_down_writing(&self) -> std::io::Result<()>;
-        fn is_same(&self, other: &Self) -> bool;
-    }
-}
-
-pub(crate) use self::sealed::Stream;
 
 /// The read half of a stream, made by [`TcpStream::into_split`] or by the method of the same name
 /// of a Unix stream.
@@ -54,6 +44,35 @@ pub(crate) fn halves<S: Stream + Clone>(stream: S) -> (OwnedReadHalf<S>, OwnedWr
         shuts_down: true,
     };
     (OwnedReadHalf { stream }, write)
+}
+
+impl TcpStream {
+    /// Splits the stream into a read half and a write half, each with its own owner. So one task
+    /// can read while another writes. When the write half is dropped, the peer reads the end of
+    /// the stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use soloist::{block_on, spawn, net::{TcpListener, TcpStream}};
+    /// # use soloist::io::{AsyncReadExt, AsyncWriteExt};
+    /// # block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// # let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// # let (other, _) = listener.accept().await?;
+    /// let (mut read, mut write) = stream.into_split();
+    /// let writer = spawn(async move { write.write_all(b"hello").await });
+    /// let echo = spawn(async move { soloist::io::copy(&other, &other).await });
+    /// let mut text = String::new();
+    /// read.read_to_string(&mut text).await?;
+    /// assert_eq!(text, "hello");
+    /// # writer.await?;
+    /// # echo.await?;
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        halves(self)
+    }
 }
 
 impl<S: Stream> OwnedReadHalf<S> {
@@ -216,7 +235,7 @@ pub struct ReuniteError<S: Stream = TcpStream>(pub OwnedReadHalf<S>, pub OwnedWr
 
 impl<S: Stream> fmt::Display for ReuniteError<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the halves are not of the same stream")
+        f.write_str("the halves belong to different streams")
     }
 }
 

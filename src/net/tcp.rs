@@ -1,17 +1,19 @@
 //! TCP streams and listeners.
 
+mod builder;
 mod listener;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Type};
+
+pub use self::builder::TcpStreamBuilder;
 pub use self::listener::{Incoming, TcpListener, TcpListenerBuilder};
-use super::connect::first_to_connect;
 use super::inner;
-use super::resolve::{ToSocketAddrs, resolve};
 use super::sigpipe::NoSigpipe;
-use super::split::{self, OwnedReadHalf, OwnedWriteHalf};
 use super::{ErrorContext, IntoStdError};
 use crate::reactor::Direction;
 use crate::socket::Socket;
@@ -55,69 +57,6 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Opens a connection.
-    ///
-    /// If there are several addresses, they are tried concurrently (Happy Eyeballs, RFC 8305).
-    /// The address families alternate. The next attempt starts 250 ms after the last one, or at
-    /// once when an attempt fails. The first connection is used, and the other attempts are
-    /// closed.
-    ///
-    /// # Errors
-    ///
-    /// Returns one error that lists every attempt if none of them succeeds. Returns an error if
-    /// the host name is not known (see [`resolve`]), and outside of a runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped before it completes, all attempts are closed.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use soloist::{block_on, net::{TcpListener, TcpStream}};
-    ///
-    /// block_on(async {
-    ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    ///     let stream = TcpStream::connect(listener.local_addr()?).await?;
-    ///     assert_eq!(stream.peer_addr()?, listener.local_addr()?);
-    ///     Ok::<(), std::io::Error>(())
-    /// })?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        first_to_connect(resolve(address).await?, TcpStream::connect_to).await
-    }
-
-    async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-        let stream = inner::open_stream(address)?;
-        // Fails outside of a runtime, before anything is sent to the peer.
-        let socket = inner::new_socket(stream, "`TcpStream::connect`")?;
-        let stream = TcpStream { socket };
-        match stream.get_ref().start_to_connect(address) {
-            Err(error) if is_in_progress(&error) => stream.wait_until_connected().await?,
-            result => result?,
-        }
-        Ok(stream)
-    }
-
-    /// Waits until the connection is established or has failed.
-    ///
-    /// A readiness event can be spurious. So the socket is asked: if it has a peer, it is
-    /// connected, and if it has neither a peer nor an error, the wait goes on.
-    async fn wait_until_connected(&self) -> io::Result<()> {
-        loop {
-            self.socket.ready(Direction::Write).await?;
-            match self.peer_addr() {
-                Ok(_) => return Ok(()),
-                Err(no_peer) => match self.get_ref().take_error()? {
-                    Some(error) => return Err(error),
-                    None if no_peer.kind() == io::ErrorKind::NotConnected => {}
-                    None => return Err(no_peer),
-                },
-            }
-        }
-    }
-
     /// Reads bytes without consuming them: the next read returns them again.
     ///
     /// # Errors
@@ -150,6 +89,41 @@ impl TcpStream {
             return Ok(0);
         }
         self.socket.read_with(|io| io.peek(buf)).await
+    }
+
+    /// Like [`peek`](Self::peek), but does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing to read. Otherwise the
+    /// same as for [`peek`](Self::peek).
+    ///
+    /// # Examples
+    ///
+    /// See [Waiting and trying](crate::net#waiting-and-trying).
+    pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.socket.try_operate(Direction::Read, |io| io.peek(buf))
+    }
+
+    /// Like [`peek`](Self::peek), for implementations of [`Future`](std::future::Future). If it
+    /// returns `Pending`, the task is woken when it should call again.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`peek`](Self::peek).
+    ///
+    /// # Examples
+    ///
+    /// See [Waiting and trying](crate::net#waiting-and-trying).
+    pub fn poll_peek(&self, cx: &mut TaskContext<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.socket
+            .poll_operate(Direction::Read, cx, |io| io.peek(buf))
     }
 
     /// Sets the number of hops that the packets of this connection may make (`IP_TTL`).
@@ -264,34 +238,10 @@ impl TcpStream {
         // The system refuses 0 seconds.
         let time = after.map(|after| round_up(after, u64::MAX).max(Duration::from_secs(1)));
         let result = self.get_ref().set_keepalive_time(time);
-        result.setting("the time of keepalive", after)
-    }
-
-    /// Splits the stream into a read half and a write half, each with its own owner. So one task
-    /// can read while another writes. When the write half is dropped, the peer reads the end of
-    /// the stream.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, spawn, net::{TcpListener, TcpStream}};
-    /// # use soloist::io::{AsyncReadExt, AsyncWriteExt};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// # let stream = TcpStream::connect(listener.local_addr()?).await?;
-    /// # let (other, _) = listener.accept().await?;
-    /// let (mut read, mut write) = stream.into_split();
-    /// let writer = spawn(async move { write.write_all(b"hello").await });
-    /// let echo = spawn(async move { soloist::io::copy(&other, &other).await });
-    /// let mut text = String::new();
-    /// read.read_to_string(&mut text).await?;
-    /// assert_eq!(text, "hello");
-    /// # writer.await?;
-    /// # echo.await?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        split::halves(self)
+        match after {
+            Some(time) => result.setting("the time of keepalive", time),
+            None => result.setting("keepalive", false),
+        }
     }
 
     forward_to_std! {
@@ -430,16 +380,27 @@ impl_socket!(
 
 impl_stream!(TcpStream, bytes: DrainedByShortRead);
 
+/// A TCP socket for an address of this family. The sizes are those of its buffers.
+fn system_socket(
+    address: SocketAddr,
+    recv: Option<usize>,
+    send: Option<usize>,
+) -> io::Result<socket2::Socket> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(size) = recv {
+        let result = socket.set_recv_buffer_size(size);
+        result.setting("the size of the receive buffer", size)?;
+    }
+    if let Some(size) = send {
+        let result = socket.set_send_buffer_size(size);
+        result.setting("the size of the send buffer", size)?;
+    }
+    Ok(socket)
+}
+
 /// Rounds up to whole seconds, and down to `max` seconds.
 fn round_up(time: Duration, max: u64) -> Duration {
     let has_fraction = time.subsec_nanos() > 0;
     Duration::from_secs(time.as_secs().saturating_add(has_fraction.into()).min(max))
-}
-
-/// Whether a nonblocking connect has been started and goes on in the background.
-fn is_in_progress(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    return rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS);
-    #[cfg(not(unix))]
-    return error.kind() == io::ErrorKind::WouldBlock;
 }

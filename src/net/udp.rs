@@ -106,54 +106,54 @@ impl UdpSocket {
         try_each(resolve(address).await?, "connecting to", connect)
     }
 
-    /// Sends a datagram to the connected address, and returns its length.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the socket is not connected, if the datagram is too long, if the
-    /// network reports an error of an earlier datagram (see [`UdpSocket`]), and outside of a
-    /// runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped before it completes, nothing has been sent.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// let one = UdpSocket::bind("127.0.0.1:0").await?;
-    /// let other = UdpSocket::bind("127.0.0.1:0").await?;
-    /// one.connect(other.local_addr()?).await?;
-    /// other.connect(one.local_addr()?).await?;
-    /// assert_eq!(one.send(b"hello").await?, 5);
-    /// let mut buf = [0; 1500];
-    /// let n = other.recv(&mut buf).await?;
-    /// assert_eq!(&buf[..n], b"hello");
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.socket.write_with(|io| io.send(buf)).await
-    }
+    operations! {
+        /// Sends a datagram to the connected address, and returns its length.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the socket is not connected, if the datagram is too long, if the
+        /// network reports an error of an earlier datagram (see [`UdpSocket`]), and outside of a
+        /// runtime.
+        ///
+        /// # Cancel safety
+        ///
+        /// If the future is dropped before it completes, nothing has been sent.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// let one = UdpSocket::bind("127.0.0.1:0").await?;
+        /// let other = UdpSocket::bind("127.0.0.1:0").await?;
+        /// one.connect(other.local_addr()?).await?;
+        /// other.connect(one.local_addr()?).await?;
+        /// assert_eq!(one.send(b"hello").await?, 5);
+        /// let mut buf = [0; 1500];
+        /// let n = other.recv(&mut buf).await?;
+        /// assert_eq!(&buf[..n], b"hello");
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn send, try_send, poll_send(&self, buf: &[u8]) -> usize
+            = Write, |io| io.send(buf);
 
-    /// Receives a datagram from the connected address, and returns its length. Bytes that do not
-    /// fit into the buffer are lost; see [`UdpSocket`].
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the network reports an error of an earlier datagram (see
-    /// [`UdpSocket`]), and outside of a runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// No datagram is lost.
-    ///
-    /// # Examples
-    ///
-    /// See [`send`](Self::send).
-    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.socket.read_with(|io| io.recv(buf)).await
+        /// Receives a datagram from the connected address, and returns its length. Bytes that do not
+        /// fit into the buffer are lost; see [`UdpSocket`].
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the network reports an error of an earlier datagram (see
+        /// [`UdpSocket`]), and outside of a runtime.
+        ///
+        /// # Cancel safety
+        ///
+        /// No datagram is lost.
+        ///
+        /// # Examples
+        ///
+        /// See [`send`](Self::send).
+        pub fn recv, try_recv, poll_recv(&self, buf: &mut [u8]) -> usize
+            = Read, |io| io.recv(buf);
     }
 
     /// Sends a datagram to the first of the addresses, and returns its length.
@@ -175,79 +175,82 @@ impl UdpSocket {
         self.socket.write_with(|io| io.send_to(buf, to)).await
     }
 
-    /// Receives a datagram, and returns its length and the address of its sender. Bytes that do
-    /// not fit into the buffer are lost; see [`UdpSocket`].
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the system is out of memory, and outside of a runtime. For a connected
-    /// socket, also the errors of [`recv`](Self::recv).
-    ///
-    /// # Cancel safety
-    ///
-    /// No datagram is lost.
-    ///
-    /// # Examples
-    ///
-    /// See [`UdpSocket`].
-    pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let receive = |io: &inner::UdpSocket| ignore_reset(io.recv_from(buf));
-        self.socket.read_with(receive).await
-    }
+    operations!(
+        @without_waiting
+        send_to, try_send_to, poll_send_to(&self, buf: &[u8], address: SocketAddr) -> usize
+            = Write, |io| io.send_to(buf, address)
+    );
 
-    /// Like [`recv`](Self::recv), but does not consume the datagram.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`recv`](Self::recv).
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// # let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// # socket.connect(socket.local_addr()?).await?;
-    /// socket.send(b"hello").await?;
-    /// let mut buf = [0; 1500];
-    /// assert_eq!(socket.peek(&mut buf).await?, 5);
-    /// assert_eq!(socket.recv(&mut buf).await?, 5);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.socket.read_with(|io| io.peek(buf)).await
-    }
+    operations! {
+        /// Receives a datagram, and returns its length and the address of its sender. Bytes that do
+        /// not fit into the buffer are lost; see [`UdpSocket`].
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the system is out of memory, and outside of a runtime. For a connected
+        /// socket, also the errors of [`recv`](Self::recv).
+        ///
+        /// # Cancel safety
+        ///
+        /// No datagram is lost.
+        ///
+        /// # Examples
+        ///
+        /// See [`UdpSocket`].
+        pub fn recv_from, try_recv_from, poll_recv_from(&self, buf: &mut [u8]) -> (usize, SocketAddr)
+            = Read, |io| ignore_reset(io.recv_from(buf));
 
-    /// Like [`recv_from`](Self::recv_from), but does not consume the datagram.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`recv_from`](Self::recv_from).
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::UdpSocket};
-    /// # block_on(async {
-    /// # let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// # let address = socket.local_addr()?;
-    /// socket.send_to(b"hello", address).await?;
-    /// let mut buf = [0; 1500];
-    /// assert_eq!(socket.peek_from(&mut buf).await?, (5, address));
-    /// assert_eq!(socket.recv_from(&mut buf).await?, (5, address));
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let peek = |io: &inner::UdpSocket| ignore_reset(io.peek_from(buf));
-        self.socket.read_with(peek).await
+        /// Like [`recv`](Self::recv), but does not consume the datagram.
+        ///
+        /// # Errors
+        ///
+        /// The same as for [`recv`](Self::recv).
+        ///
+        /// # Cancel safety
+        ///
+        /// Nothing is lost.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// # let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        /// # socket.connect(socket.local_addr()?).await?;
+        /// socket.send(b"hello").await?;
+        /// let mut buf = [0; 1500];
+        /// assert_eq!(socket.peek(&mut buf).await?, 5);
+        /// assert_eq!(socket.recv(&mut buf).await?, 5);
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn peek, try_peek, poll_peek(&self, buf: &mut [u8]) -> usize
+            = Read, |io| io.peek(buf);
+
+        /// Like [`recv_from`](Self::recv_from), but does not consume the datagram.
+        ///
+        /// # Errors
+        ///
+        /// The same as for [`recv_from`](Self::recv_from).
+        ///
+        /// # Cancel safety
+        ///
+        /// Nothing is lost.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::UdpSocket};
+        /// # block_on(async {
+        /// # let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        /// # let address = socket.local_addr()?;
+        /// socket.send_to(b"hello", address).await?;
+        /// let mut buf = [0; 1500];
+        /// assert_eq!(socket.peek_from(&mut buf).await?, (5, address));
+        /// assert_eq!(socket.recv_from(&mut buf).await?, (5, address));
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn peek_from, try_peek_from, poll_peek_from(&self, buf: &mut [u8]) -> (usize, SocketAddr)
+            = Read, |io| ignore_reset(io.peek_from(buf));
     }
 
     /// Joins an IPv4 multicast group. `interface` is an address of the interface to receive on.

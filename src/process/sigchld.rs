@@ -2,7 +2,7 @@
 //! changed its state.
 //!
 //! All waits of a thread share one [`Signal`], since each takes two file descriptors. Its waker is
-//! [`Waiters`], which wakes every wait of the thread. Each of them then looks at its own child.
+//! [`ChildWaiters`], which wakes every wait of the thread. Each of them then looks at its own child.
 //!
 //! No exit is missed. A wait is in the list before it looks at its child for the last time, so the
 //! signal of a later exit finds it there. The first wait that is polled consumes the signal, and
@@ -26,20 +26,20 @@ thread_local! {
 /// which it is registered.
 struct SharedSignal {
     signal: RefCell<Signal>,
-    waiters: Arc<Waiters>,
+    waiters: Arc<ChildWaiters>,
 }
 
 /// The wakers of the waits, by the pid of the child.
 #[derive(Default)]
-struct Waiters(Mutex<BTreeMap<u32, Waker>>);
+struct ChildWaiters(Mutex<BTreeMap<u32, Waker>>);
 
-impl Waiters {
+impl ChildWaiters {
     fn with<R>(&self, f: impl FnOnce(&mut BTreeMap<u32, Waker>) -> R) -> R {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Wake for Waiters {
+impl Wake for ChildWaiters {
     fn wake(self: Arc<Self>) {
         let waiters = self.with(std::mem::take);
         let mut panics = Panics::default();

@@ -1,7 +1,6 @@
 //! The reactor of a thread: waits in the poller, and wakes the tasks that wait for its sources.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,15 +9,14 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::event::{Direction, Event};
+use super::event::{Direction, SourceEvent};
 #[cfg(soloist_liar)]
 use super::liar::{Notifications, Wait};
 use super::platform::ONE_SHOT;
 #[cfg(not(soloist_liar))]
 use super::real::Wait;
 use super::registration::{PollerHandle, Registration};
-use super::slots::{Slot, index, slot};
-use super::waiters::Waiter;
+use super::slots::{Slot, Waiter, index, slot};
 use crate::hooks::{self, attribute_wakes};
 use crate::inbox::Notify;
 use crate::panics::Panics;
@@ -72,8 +70,6 @@ pub(crate) struct Reactor {
     pub(super) next_generation: Cell<usize>,
     /// Of the next waiter that is not of a `poll_*` call.
     pub(super) next_entry_id: Cell<u32>,
-    /// Memory for [`Reactor::deliver`], reused by every call.
-    woken: Cell<Vec<Waiter>>,
     /// Whether a wait has consumed the wakeup of the host loop since
     /// [`Reactor::take_consumed_wakeup`].
     #[cfg(unix)]
@@ -105,7 +101,7 @@ impl Reactor {
         let made = REACTOR.try_with(|slot| *slot.borrow_mut() = Some(reactor.clone()));
         if made.is_err() {
             return Err(io::Error::other(
-                "no socket can be used any more: this thread is ending",
+                "sockets cannot be used while the thread exits",
             ));
         }
         ID.set(reactor.id());
@@ -123,17 +119,16 @@ impl Reactor {
     }
 
     fn forget_parents() {
-        let parents = Reactor::get().filter(|reactor| !reactor.poller().is_ours());
-        if let Some(parents) = parents {
-            let _ = REACTOR.try_with(|slot| slot.borrow_mut().take());
-            ID.set(0);
-            parents.wake_all();
+        if let Some(parents) = Reactor::get().filter(|reactor| !reactor.poller().is_ours()) {
+            parents.forget();
         }
     }
 
     #[cold]
-    fn wake_all(&self) {
-        let slots = std::mem::replace(&mut *self.slots.borrow_mut(), Slab::new());
+    fn forget(&self) {
+        let _ = REACTOR.try_with(|slot| slot.borrow_mut().take());
+        ID.set(0);
+        let slots = self.slots.take();
         let mut panics = Panics::default();
         for (_, slot) in slots {
             for direction in slot.directions {
@@ -167,7 +162,6 @@ impl Reactor {
             wait_count: Cell::new(1),
             next_generation: Cell::new(1),
             next_entry_id: Cell::new(1),
-            woken: Cell::new(Vec::new()),
             #[cfg(unix)]
             consumed_wakeup: Cell::new(false),
         })
@@ -216,7 +210,9 @@ impl Reactor {
             return Ok(());
         }
         let Some(mut wait) = self.wait.take() else {
-            return Err(io::Error::other("the reactor is being visited already"));
+            return Err(io::Error::other(
+                "the reactor is already waiting for events",
+            ));
         };
         self.wait_count.set(self.wait_count.get().wrapping_add(1));
         let result = wait.wait(self.poller(), timeout);
@@ -231,7 +227,7 @@ impl Reactor {
 
     /// Wakes the tasks that wait for the events of the last wait. Returns how many events there
     /// were.
-    pub(crate) fn deliver(&self, order: Option<&Order>) -> usize {
+    pub(crate) fn deliver(&self, order: Option<&dyn Order>) -> usize {
         if !self.has_events.take() {
             return 0;
         }
@@ -240,10 +236,10 @@ impl Reactor {
         };
         let mut panics = Panics::default();
         let mut reported = 0;
-        let mut others = self.woken.take();
+        let mut others = Vec::new();
         attribute_wakes(hooks::WakeSource::Reactor, || {
             if let Some(order) = order.filter(|order| order.is_shuffled()) {
-                let mut events: Vec<Event> = wait.events().collect();
+                let mut events: Vec<SourceEvent> = wait.events().collect();
                 order.shuffle(&mut events);
                 for event in events {
                     reported += 1;
@@ -256,14 +252,13 @@ impl Reactor {
                 self.deliver_event(event, &mut others, &mut panics);
             }
         });
-        self.woken.set(others);
         self.wait.set(Some(wait));
         panics.resume();
         reported
     }
 
     #[inline(always)]
-    fn deliver_event(&self, event: Event, others: &mut Vec<Waiter>, panics: &mut Panics) {
+    fn deliver_event(&self, event: SourceEvent, others: &mut Vec<Waiter>, panics: &mut Panics) {
         let (mut reader, mut writer) = (None, None);
         {
             let mut slots = self.slots.borrow_mut();
@@ -324,7 +319,9 @@ impl Reactor {
         for slot in slots.filter(|slot| !slot.is_background()) {
             for direction in Direction::BOTH {
                 let state = &slot.directions[direction as usize];
-                state.for_each(&mut |waiter| f(waiter, direction, &slot.registration));
+                for waiter in state.iter() {
+                    f(waiter.waiter, direction, &slot.registration);
+                }
             }
         }
     }
@@ -378,7 +375,7 @@ impl Reactor {
     /// Makes the poller's own fd readable, which wakes the host loop.
     pub(crate) fn notify_host(&self) {
         if let Err(error) = self.notifier.notify() {
-            panic!("soloist: the loop around the runtime cannot be told: {error}");
+            panic!("soloist: the foreign event loop could not be notified: {error}");
         }
     }
 
@@ -404,14 +401,6 @@ impl Drop for Reactor {
         if ID.get() == self.id() {
             ID.set(0);
         }
-    }
-}
-
-impl fmt::Debug for Reactor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reactor")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
     }
 }
 

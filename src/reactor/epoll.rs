@@ -15,7 +15,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::event::{Event, MAX_KEY};
+use super::event::{MAX_KEY, SourceEvent};
 use super::platform::add_own;
 use super::registration::PollerHandle;
 
@@ -105,14 +105,14 @@ impl Wait {
     }
 
     /// The events of sources in the last wait.
-    pub(super) fn events(&self) -> impl Iterator<Item = Event> + '_ {
+    pub(super) fn events(&self) -> impl Iterator<Item = SourceEvent> + '_ {
         self.events.iter().filter_map(|event| {
             let key = event.data.u64() as usize;
             let flags = event.flags;
             use epoll::EventFlags as Flags;
             let failed = flags.intersects(Flags::HUP | Flags::ERR);
             let ended = failed || flags.intersects(Flags::RDHUP | Flags::PRI);
-            (key <= MAX_KEY).then_some(Event {
+            (key <= MAX_KEY).then_some(SourceEvent {
                 key,
                 readable: ended || flags.contains(Flags::IN),
                 writable: failed || flags.contains(Flags::OUT),

@@ -24,7 +24,7 @@ pub(super) struct Interest {
 
 /// An event of a source.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Event {
+pub(super) struct SourceEvent {
     pub(super) key: usize,
     pub(super) readable: bool,
     pub(super) writable: bool,

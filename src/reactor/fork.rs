@@ -14,9 +14,9 @@
 
 use std::io;
 
-/// A process, as distinct from its ancestors and descendants.
+/// The number of forks before a process, which differs from that of its ancestors and descendants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Process(u32);
+pub(super) struct ForkCount(u32);
 
 #[cfg(unix)]
 mod forks {
@@ -51,28 +51,28 @@ mod forks {
     }
 }
 
-impl Process {
+impl ForkCount {
     /// The current process. Forks are counted from now on.
-    pub(super) fn current() -> io::Result<Process> {
+    pub(super) fn current() -> io::Result<ForkCount> {
         #[cfg(unix)]
         forks::count()?;
-        Ok(Process::now())
+        Ok(ForkCount::now())
     }
 
     /// Whether this is the current process.
     #[inline]
     pub(super) fn is_current(self) -> bool {
-        self == Process::now()
+        self == ForkCount::now()
     }
 
     #[cfg(unix)]
-    fn now() -> Process {
-        Process(forks::counted())
+    fn now() -> ForkCount {
+        ForkCount(forks::counted())
     }
 
     /// This system has no forks.
     #[cfg(not(unix))]
-    fn now() -> Process {
-        Process(0)
+    fn now() -> ForkCount {
+        ForkCount(0)
     }
 }

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::event::{Event, INDEX_BITS};
+use super::event::{INDEX_BITS, SourceEvent};
 use super::real;
 use super::registration::PollerHandle;
 
 thread_local! {
     static SEED: Cell<u64> = const { Cell::new(0) };
     static WAITS_MAY_FAIL: Cell<bool> = const { Cell::new(false) };
-    static REGISTRATIONS: RefCell<Random> = const { RefCell::new(Random(0)) };
+    static REGISTRATIONS: RefCell<LieRandom> = const { RefCell::new(LieRandom(0)) };
 }
 
 /// A wait is never longer while something is held back.
@@ -65,9 +65,9 @@ pub fn lie(seed: u64, waits_may_fail: bool) {
 
 /// splitmix64.
 #[derive(Debug)]
-struct Random(u64);
+struct LieRandom(u64);
 
-impl Random {
+impl LieRandom {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         scramble(self.0)
@@ -132,13 +132,13 @@ impl Notifications {
 
 pub(super) struct Wait {
     real: real::Wait,
-    random: Random,
+    random: LieRandom,
     may_fail: bool,
     /// The mean number of chances per fault of a kind.
     rarely: usize,
-    events: Vec<Event>,
+    events: Vec<SourceEvent>,
     /// Events, and for how many waits each is held back.
-    held: Vec<(usize, Event)>,
+    held: Vec<(usize, SourceEvent)>,
     past: Vec<usize>,
 }
 
@@ -146,7 +146,7 @@ impl Wait {
     pub(super) fn new(poller: &Arc<PollerHandle>) -> io::Result<Wait> {
         let real = real::Wait::new(poller)?;
         let seed = SEED.get();
-        let random = |part: u64| Random(if seed == 0 { 0 } else { scramble(seed + part) });
+        let random = |part: u64| LieRandom(if seed == 0 { 0 } else { scramble(seed + part) });
         REGISTRATIONS.set(random(1 << 60));
         Ok(Wait {
             real,
@@ -265,13 +265,13 @@ impl Wait {
         self.real.consumed_wakeup()
     }
 
-    pub(super) fn events(&self) -> impl Iterator<Item = Event> + '_ {
+    pub(super) fn events(&self) -> impl Iterator<Item = SourceEvent> + '_ {
         self.events.iter().copied()
     }
 }
 
-fn made_up(key: usize, random: &mut Random) -> Event {
-    Event {
+fn made_up(key: usize, random: &mut LieRandom) -> SourceEvent {
+    SourceEvent {
         key,
         readable: random.below(2) == 0,
         writable: random.below(2) == 0,

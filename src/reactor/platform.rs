@@ -102,6 +102,7 @@ mod edge {
     }
 
     /// Ends the wait of the poller. It works on any thread.
+    #[derive(Debug)]
     pub(in super::super) struct Notification(OwnedFd);
 
     impl Notification {
@@ -152,6 +153,7 @@ mod one_shot {
     }
 
     /// Ends the wait of the poller. It works on any thread.
+    #[derive(Debug)]
     pub(in super::super) struct Notification;
 
     impl Notification {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::Event;
+use super::event::SourceEvent;
 use super::registration::PollerHandle;
 
 pub(super) struct Wait {
@@ -42,8 +42,8 @@ impl Wait {
     }
 
     /// The events of sources in the last wait.
-    pub(super) fn events(&self) -> impl Iterator<Item = Event> + '_ {
-        self.events.iter().map(|event| Event {
+    pub(super) fn events(&self) -> impl Iterator<Item = SourceEvent> + '_ {
+        self.events.iter().map(|event| SourceEvent {
             key: event.key,
             readable: event.readable,
             writable: event.writable,

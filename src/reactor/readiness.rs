@@ -1,15 +1,18 @@
 //! Whether an operation of a source is worth a system call.
 //!
-//! Both directions are ready at first. An operation that would block clears its direction, and so
-//! does a read that shows that a stream is empty. An event of the poller sets it again. All
-//! accesses are relaxed, since a source belongs to one thread.
+//! Both directions are taken to be ready at first. An operation that would block clears its
+//! direction, and so does a read that shows that a stream is empty. An event of the poller sets it
+//! again, as *reported*. All accesses are relaxed, since a source belongs to one thread.
+//!
+//! An operation is tried without a report, and a wait for readiness needs one. If a direction is
+//! not reported, then the poller reports it as soon as it is armed and ready.
 
 use super::event::Direction;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 #[derive(Debug)]
 pub(crate) struct Readiness {
-    /// The directions that are ready, and `ENDED`.
+    /// The directions that are ready, `ENDED`, and the directions that were reported.
     bits: AtomicU8,
     /// Set if other code may use the source, too. Then the bits prove nothing: an operation is
     /// always tried, and each wait arms its direction anew. Never cleared. It is not one of the
@@ -23,6 +26,11 @@ pub(crate) struct Readiness {
 const ENDED: u8 = 1 << 2;
 
 const BOTH: u8 = Direction::Read.bit() | Direction::Write.bit();
+
+/// The bit of a direction that was reported, and is still ready.
+const fn reported(direction: Direction) -> u8 {
+    direction.bit() << 3
+}
 
 impl Readiness {
     pub(super) fn new() -> Readiness {
@@ -54,16 +62,30 @@ impl Readiness {
         self.bits.load(Relaxed) & direction.bit() != 0 || self.is_shared()
     }
 
+    /// Whether the poller has reported the direction, and nothing has shown since that it is not
+    /// ready. Never if other code may use the source, too.
+    #[inline]
+    pub(crate) fn is_reported(&self, direction: Direction) -> bool {
+        self.bits.load(Relaxed) & reported(direction) != 0 && !self.is_shared()
+    }
+
+    /// The next operation is to be tried.
+    #[inline]
+    pub(crate) fn assume(&self, direction: Direction) {
+        self.bits
+            .store(self.bits.load(Relaxed) | direction.bit(), Relaxed);
+    }
+
     /// The poller has reported these directions. `ended`: with the end of the stream, an error,
     /// or urgent data.
     #[inline]
     pub(crate) fn report(&self, readable: bool, writable: bool, ended: bool) {
         let mut bits = self.bits.load(Relaxed);
         if readable {
-            bits |= Direction::Read.bit();
+            bits |= Direction::Read.bit() | reported(Direction::Read);
         }
         if writable {
-            bits |= Direction::Write.bit();
+            bits |= Direction::Write.bit() | reported(Direction::Write);
         }
         if ended {
             bits |= ENDED;
@@ -74,8 +96,8 @@ impl Readiness {
     /// An operation would have blocked.
     #[inline]
     pub(crate) fn clear(&self, direction: Direction) {
-        self.bits
-            .store(self.bits.load(Relaxed) & !direction.bit(), Relaxed);
+        let cleared = direction.bit() | reported(direction);
+        self.bits.store(self.bits.load(Relaxed) & !cleared, Relaxed);
     }
 
     /// A read of a stream has returned `n` bytes into a buffer of `room` bytes. If `n` is less,
@@ -130,5 +152,21 @@ mod tests {
         readiness.reset();
         readiness.clear(Direction::Write);
         assert!(readiness.is_ready(Direction::Read) && readiness.is_ready(Direction::Write));
+        readiness.report(true, true, false);
+        assert!(!readiness.is_reported(Direction::Read));
+    }
+
+    #[test]
+    fn what_is_assumed_is_not_reported() {
+        let readiness = Readiness::new();
+        assert!(!readiness.is_reported(Direction::Read));
+        readiness.report(true, true, false);
+        assert!(readiness.is_reported(Direction::Read) && readiness.is_reported(Direction::Write));
+        readiness.clear(Direction::Write);
+        assert!(readiness.is_reported(Direction::Read) && !readiness.is_reported(Direction::Write));
+        readiness.assume(Direction::Write);
+        assert!(readiness.is_ready(Direction::Write) && !readiness.is_reported(Direction::Write));
+        readiness.reset();
+        assert!(readiness.is_ready(Direction::Read) && !readiness.is_reported(Direction::Read));
     }
 }

@@ -18,27 +18,26 @@
     reason = "polling asks for a promise that a source is deleted before it is closed"
 )]
 
-use std::fmt;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use polling::Poller;
 
 use super::event::Interest;
-use super::fork::Process;
+use super::fork::ForkCount;
 use super::platform::{self, AsRaw, Borrowed, Notification, Raw};
 use super::readiness::Readiness;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// The poller of one reactor, and the process that made it.
+#[derive(Debug)]
 pub(super) struct PollerHandle {
-    poller: ManuallyDrop<Poller>,
+    poller: Arc<Poller>,
     notification: Notification,
     /// Never 0, never reused.
     pub(super) id: u64,
-    process: Process,
+    forks: ForkCount,
     /// Keys of sources that other threads have dropped or taken over. The reactor frees their
     /// slots.
     orphans: Mutex<Vec<usize>>,
@@ -51,9 +50,9 @@ impl PollerHandle {
         let poller = Poller::new()?;
         Ok(PollerHandle {
             notification: Notification::new(&poller)?,
-            poller: ManuallyDrop::new(poller),
+            poller: Arc::new(poller),
             id,
-            process: Process::current()?,
+            forks: ForkCount::current()?,
             orphans: Mutex::new(Vec::new()),
             orphaned: AtomicBool::new(false),
         })
@@ -70,7 +69,7 @@ impl PollerHandle {
 
     /// False in the child of a fork: the epoll instance is still the parent's.
     pub(super) fn is_ours(&self) -> bool {
-        self.process.is_current()
+        self.forks.is_current()
     }
 
     /// Leaves the key of a slot for the reactor, which frees it.
@@ -93,18 +92,9 @@ impl Drop for PollerHandle {
     fn drop(&mut self) {
         // In the child of a fork, polling would deregister its own fds from the parent's epoll
         // instance. They are left open instead.
-        if self.is_ours() {
-            // SAFETY: it is dropped only here, and not used after this.
-            unsafe { ManuallyDrop::drop(&mut self.poller) }
+        if !self.is_ours() {
+            std::mem::forget(self.poller.clone());
         }
-    }
-}
-
-impl fmt::Debug for PollerHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PollerHandle")
-            .field("id", &self.id)
-            .finish()
     }
 }
 
@@ -158,11 +148,16 @@ impl Registration {
     /// Calls `f` with the fd, unless its owner has given it up. `f` must not use the reactor.
     pub(crate) fn with_fd<R>(&self, f: impl FnOnce(Borrowed<'_>) -> R) -> Option<R> {
         let state = lock(&self.state);
-        if matches!(*state, RegistrationState::Closed) {
+        Some(f(self.borrow(&state)?))
+    }
+
+    /// The fd, for as long as the lock of `state` is held. `None` if its owner has given it up.
+    fn borrow<'a>(&self, state: &'a MutexGuard<'_, RegistrationState>) -> Option<Borrowed<'a>> {
+        if matches!(**state, RegistrationState::Closed) {
             return None;
         }
         // SAFETY: the state is not `Closed`, and the lock is held: open [OPEN].
-        Some(f(unsafe { Borrowed::borrow_raw(self.fd) }))
+        Some(unsafe { Borrowed::borrow_raw(self.fd) })
     }
 
     /// Registers the source with the poller of the reactor that it belongs to, under `key`.
@@ -173,19 +168,16 @@ impl Registration {
         interest: Interest,
     ) -> io::Result<()> {
         let mut state = lock(&self.state);
-        match &*state {
-            RegistrationState::Closed => return Err(closed()),
+        let fd = self.borrow(&state).ok_or_else(closed)?;
+        if self.reactor.load(Ordering::Relaxed) != poller.id
+            || matches!(*state, RegistrationState::Registered(_))
+        {
             // Another thread has taken it over.
-            _ if self.reactor.load(Ordering::Relaxed) != poller.id => return Err(wrong_thread()),
-            RegistrationState::Registered(_) => return Err(wrong_thread()),
-            RegistrationState::Unregistered => {}
+            return Err(wrong_thread());
         }
-        // SAFETY: the fd is open, since the state is not `Closed` [OPEN]. `DeregisterGuard` deletes
-        // it under this lock before it is closed [GONE].
-        unsafe {
-            let fd = Borrowed::borrow_raw(self.fd);
-            platform::add(poller.poller(), fd, key, interest).map_err(registered_already)?;
-        }
+        // SAFETY: `DeregisterGuard` deletes the fd under this lock before it is closed [GONE].
+        let added = unsafe { platform::add(poller.poller(), fd, key, interest) };
+        added.map_err(registered_already)?;
         self.key.store(key, Ordering::Relaxed);
         *state = RegistrationState::Registered(poller.clone());
         Ok(())
@@ -199,18 +191,14 @@ impl Registration {
         interest: Interest,
     ) -> io::Result<()> {
         let state = lock(&self.state);
+        let fd = self.borrow(&state).ok_or_else(closed)?;
         match &*state {
-            RegistrationState::Closed => Err(closed()),
             RegistrationState::Registered(now)
                 if now.id == poller.id && self.key.load(Ordering::Relaxed) == key =>
             {
-                // SAFETY: the state is `Registered`, and the lock is held: open [OPEN].
-                let fd = unsafe { Borrowed::borrow_raw(self.fd) };
                 platform::modify(poller.poller(), fd, key, interest)
             }
-            RegistrationState::Registered(_) | RegistrationState::Unregistered => {
-                Err(wrong_thread())
-            }
+            _ => Err(wrong_thread()),
         }
     }
 
@@ -225,7 +213,9 @@ impl Registration {
                      child process",
                 ));
             }
-            self.delete(poller)?;
+            poller
+                .poller()
+                .delete(self.borrow(&state).ok_or_else(closed)?)?;
             poller.orphan(self.key.load(Ordering::Relaxed));
         }
         self.key.store(0, Ordering::Relaxed);
@@ -244,13 +234,6 @@ impl Registration {
             poller.orphan(self.key.load(Ordering::Relaxed));
         }
     }
-
-    /// The caller holds the lock and has seen `RegistrationState::Registered`.
-    fn delete(&self, poller: &PollerHandle) -> io::Result<()> {
-        // SAFETY: the state is `Registered`, and the lock is held: open [OPEN].
-        let fd = unsafe { Borrowed::borrow_raw(self.fd) };
-        poller.poller().delete(fd)
-    }
 }
 
 fn closed() -> io::Error {
@@ -264,15 +247,15 @@ fn registered_already(error: io::Error) -> io::Error {
     }
     io::Error::new(
         error.kind(),
-        "the file descriptor is registered already, by another object of this thread: use that \
-         one, or a duplicate (`try_clone`)",
+        "another object of this thread has already registered the file descriptor: use that \
+         object, or a duplicate of the descriptor (`try_clone`)",
     )
 }
 
 pub(super) fn wrong_thread() -> io::Error {
     io::Error::other(
-        "the socket belongs to another thread: only a socket without clones, for which \
-         nobody waits there, moves to the thread that uses it",
+        "the socket belongs to another thread: it moves to this thread only if it has no clones \
+         and no task waits for it there",
     )
 }
 
@@ -285,12 +268,12 @@ impl Drop for DeregisterGuard {
         let mut state = lock(&self.0.state);
         // The close alone is not enough, since a duplicate of the fd keeps the entry alive. In the
         // child of a fork the entry is the parent's, and stays.
-        match &*state {
-            RegistrationState::Registered(poller) if poller.is_ours() => {
+        if let (RegistrationState::Registered(poller), Some(fd)) = (&*state, self.0.borrow(&state))
+        {
+            if poller.is_ours() {
                 // It fails only if there is no entry, which is harmless.
-                let _ = self.0.delete(poller);
+                let _ = poller.poller().delete(fd);
             }
-            _ => {}
         }
         *state = RegistrationState::Closed;
     }

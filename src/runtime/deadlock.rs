@@ -1,17 +1,15 @@
-//! What `block_on` and `run` say instead of hanging for ever.
-
-use std::fmt::Write;
+//! The panic of `block_on` and `run` in a runtime that would hang for ever.
 
 use super::Runtime;
-use crate::info::{TaskInfo, WaitsFor, dump, write_list};
+use crate::inspect::info::dump;
 use crate::reactor::Reactor;
 
-/// More tasks than this are only counted.
+/// The number of tasks that the message lists. Further tasks are counted.
 const SHOWN: usize = 20;
 
 impl Runtime {
-    /// Panics if it is certain that nothing will ever happen again. Called before a turn that
-    /// may have to wait without a limit.
+    /// Panics if it is certain that no task will ever run again. Called before a turn that may wait
+    /// without a limit.
     #[inline]
     pub(super) fn check_not_deadlocked(&self) {
         let executor = &self.executor;
@@ -25,14 +23,15 @@ impl Runtime {
 
     #[cold]
     fn check_idle(&self) {
-        // A guest has a loop around it, which can wake anything.
+        // The foreign loop around a guest can wake any task.
         #[cfg(unix)]
         if self.guest.is_guest() {
             return;
         }
         let executor = &self.executor;
-        // A timer that is too far off to fire may be set anew by its owner. The wakers come
-        // last: what a dropped handle or waker has sent is in the inbox, which they check.
+        // The owner of a timer that is too far in the future to fire may still reset it. The wakers
+        // are checked last, since that also checks the inbox: a handle or waker may have sent a
+        // message before it was dropped.
         if !executor.has_external()
             && !executor.has_unset_timer()
             && !Reactor::get().is_some_and(|reactor| reactor.is_awaited())
@@ -45,40 +44,16 @@ impl Runtime {
     fn report(&self) -> String {
         let dump = dump(&self.executor);
         let mut text = String::from(
-            "stuck for certain, nothing can happen any more: nothing is ready, no timer is set, \
-             nobody waits for a socket or a job, no `Handle` is alive, and nobody has a waker of \
-             what is left",
+            "the runtime is stuck for certain: no task is ready, no timer is set, no task waits for \
+             a socket or a job, no `Handle` is alive, and nothing holds a waker of the tasks that \
+             are left",
         );
-        if let Some(main) = &dump.main {
-            let place = main.spawned_at;
-            let what = format!("the future of `block_on`, called at {place},");
-            line(&mut text, &what, main);
-        }
-        for task in dump.tasks.iter().take(SHOWN) {
-            let place = task.spawned_at;
-            let what = match &task.name {
-                Some(name) => format!("task `{name}`, spawned at {place},"),
-                None => format!("task `task-{}`, spawned at {place},", task.id),
-            };
-            line(&mut text, &what, task);
+        for task in dump.main.iter().chain(dump.tasks.iter().take(SHOWN)) {
+            text += &format!("\n  {task}");
         }
         if let Some(more @ 1..) = dump.tasks.len().checked_sub(SHOWN) {
-            let _ = write!(text, "\n  and {more} more");
+            text += &format!("\n  and {more} more");
         }
         text
     }
-}
-
-fn line(text: &mut String, what: &str, info: &TaskInfo) {
-    let _ = match &info.waits_for[..] {
-        [] | [WaitsFor::Nothing] => {
-            write!(
-                text,
-                "\n  {what} returned Pending without keeping its waker"
-            )
-        }
-        waits => {
-            write!(text, "\n  {what} waits for ").and_then(|()| write_list(text, waits, " and "))
-        }
-    };
 }

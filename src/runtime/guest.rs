@@ -1,6 +1,6 @@
-//! Guest mode: the runtime inside of a foreign event loop.
+//! Guest mode: the runtime inside a foreign event loop.
 //!
-//! The foreign loop watches one fd, and calls [`Runtime::turn`] when it is readable. Between
+//! The foreign loop watches one fd, and calls `Runtime::turn` when it is readable. Between
 //! two turns no thread waits in the reactor, but the runtime stays marked as parked. So everything
 //! that wakes the runtime makes the fd readable.
 //!
@@ -25,7 +25,6 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Runtime;
 use crate::executor::Executor;
 use crate::reactor::Reactor;
 
@@ -58,7 +57,7 @@ impl Guest {
             Some(reactor) => {
                 executor.stay_parked();
                 let wait = executor.next_deadline().map(|deadline| {
-                    // The system's clock, even if this is called inside of a runtime with a
+                    // The system's clock, even if this is called inside a runtime with a
                     // virtual one.
                     let wait = deadline.saturating_duration_since(Instant::now());
                     // Zero would disarm the timer.
@@ -78,6 +77,35 @@ impl Guest {
                 }
             }
         }
+    }
+
+    /// Returns the fd of the reactor that belongs to this process, and makes the runtime a guest.
+    pub(super) fn poll_fd(&self, executor: &Executor) -> io::Result<BorrowedFd<'_>> {
+        if executor.has_virtual_clock() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a foreign event loop cannot wait for a virtual clock: use `Clock::Real`",
+            ));
+        }
+        Reactor::check_fork();
+        let place = self.place();
+        let reactor = match place.get() {
+            Some(reactor) => reactor,
+            None => {
+                let reactor = Reactor::get_or_new()?;
+                if reactor.has_guest() {
+                    return Err(io::Error::other(
+                        "another runtime of this thread is already a guest: use one runtime, or \
+                         another thread",
+                    ));
+                }
+                reactor.set_guest(true);
+                let reactor = place.get_or_init(|| reactor);
+                self.rearm(executor);
+                reactor
+            }
+        };
+        Ok(reactor.poll_fd())
     }
 
     pub(super) fn is_guest(&self) -> bool {
@@ -107,95 +135,5 @@ impl fmt::Debug for Guest {
         f.debug_struct("Guest")
             .field("is_guest", &self.is_guest())
             .finish()
-    }
-}
-
-impl Runtime {
-    /// The first step of a guest's turn: fetches the events that made the foreign loop call it. If
-    /// no task is ready, the turn itself does this.
-    pub(super) fn visit_as_guest(&self) -> io::Result<()> {
-        if self.guest.is_guest() && self.executor.is_anything_ready() {
-            return self.visit(false, None);
-        }
-        Ok(())
-    }
-
-    /// Returns a file descriptor for a foreign event loop. It is readable when `turn(Some(ZERO))`
-    /// has work to do:
-    ///
-    /// * a socket is ready;
-    /// * a task has been woken, by this thread or another one;
-    /// * a task has been spawned, or is left over from the last turn;
-    /// * on Linux, a timer is due. On other systems, take account of
-    ///   [`next_deadline`](Runtime::next_deadline), too.
-    ///
-    /// No thread is started. Do not read from the fd, only poll it for readability.
-    ///
-    /// One `turn(Some(ZERO))` per event is enough, whether the loop is level-triggered (like
-    /// `poll`, `calloop` or a `GSource`) or edge-triggered (like `mio`): a turn that leaves work to
-    /// do makes a new event. There can be events for which a turn finds no work.
-    ///
-    /// In the child process of a fork the runtime is no longer a guest, because the fd is that of
-    /// the parent. Call this again, and watch the new fd.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error
-    ///
-    /// * if the system cannot create a poller;
-    /// * if another runtime of this thread is already a guest: they would share one reactor;
-    /// * if the clock is virtual: no other loop can wait for it.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use polling::{Event, Events, Poller};
-    /// use soloist::{Runtime, time::sleep};
-    ///
-    /// let runtime = Runtime::new();
-    /// let task = runtime.spawn(async { sleep(Duration::from_millis(5)).await });
-    /// // The foreign event loop:
-    /// let poller = Poller::new()?;
-    /// # #[expect(unsafe_code, reason = "required by polling")]
-    /// // SAFETY: the fd is deleted from the poller below, before the runtime is dropped.
-    /// unsafe { poller.add(&runtime.poll_fd()?, Event::readable(1))? };
-    /// let mut events = Events::new();
-    /// while !task.is_finished() {
-    ///     let timeout = runtime.next_deadline().map(|at| at.saturating_duration_since(std::time::Instant::now()));
-    ///     poller.wait(&mut events, timeout)?;
-    ///     events.clear();
-    ///     runtime.turn(Some(Duration::ZERO))?;
-    ///     poller.modify(runtime.poll_fd()?, Event::readable(1))?;
-    /// }
-    /// poller.delete(runtime.poll_fd()?)?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn poll_fd(&self) -> io::Result<BorrowedFd<'_>> {
-        if self.executor.virtual_clock.is_some() {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "no other loop can wait for a virtual clock: give the runtime the real one",
-            ));
-        }
-        Reactor::check_fork();
-        let place = self.guest.place();
-        let reactor = match place.get() {
-            Some(reactor) => reactor,
-            None => {
-                let reactor = Reactor::get_or_new()?;
-                if reactor.has_guest() {
-                    return Err(io::Error::other(
-                        "another runtime of this thread is a guest already: use one runtime, or \
-                         another thread",
-                    ));
-                }
-                reactor.set_guest(true);
-                let reactor = place.get_or_init(|| reactor);
-                self.guest.rearm(&self.executor);
-                reactor
-            }
-        };
-        Ok(reactor.poll_fd())
     }
 }

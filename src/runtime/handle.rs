@@ -112,8 +112,8 @@ impl Handle {
         T: Send + 'static,
     {
         let spawned_at = Location::caller();
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(RemoteTaskShared {
+            state: Mutex::new(RemoteTaskState {
                 result: None,
                 over: false,
                 cancelled: false,
@@ -191,7 +191,7 @@ impl fmt::Debug for Handle {
 #[must_use = "dropping a task cancels it, and so does `let _ =`: call `.detach()` to let it run in \
               the background, or await it"]
 pub struct RemoteTask<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<RemoteTaskShared<T>>,
     control: Arc<RemoteControl>,
     remote: Remote,
     /// The thread of the runtime.
@@ -199,11 +199,11 @@ pub struct RemoteTask<T> {
     _external: ExternalRef,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct RemoteTaskShared<T> {
+    state: Mutex<RemoteTaskState<T>>,
 }
 
-struct State<T> {
+struct RemoteTaskState<T> {
     /// Set when the future has been dropped, if `wanted` is set. Taken by the handle.
     result: Option<Result<T, JoinError>>,
     /// Set when the future has been dropped, under the same lock in which `wanted` is read. So
@@ -225,7 +225,7 @@ impl<T> RemoteTask<T> {
     ///
     /// ```
     /// let runtime = soloist::Runtime::new();
-    /// runtime.handle().spawn(|| async { println!("on my own") }).detach();
+    /// runtime.handle().spawn(|| async { println!("in the background") }).detach();
     /// runtime.run();
     /// ```
     pub fn detach(self) {
@@ -240,7 +240,7 @@ impl<T> RemoteTask<T> {
         }
     }
 
-    /// Reports the panic of a task that no handle is left to.
+    /// Reports the panic of a task whose handle is gone.
     fn orphaned(&self, error: JoinError) {
         let name = error.label().to_string();
         if let Ok(payload) = error.try_into_panic() {
@@ -353,7 +353,10 @@ impl<T> Future for RemoteTask<T> {
             let mut state = lock(&self.shared.state);
             let result = state.result.take();
             if result.is_none() {
-                assert!(!state.over, "a `RemoteTask` was polled after it was done");
+                assert!(
+                    !state.over,
+                    "a `RemoteTask` was polled after it had completed"
+                );
                 std::mem::swap(&mut state.waker, &mut waker);
             }
             result
@@ -373,7 +376,7 @@ impl<T> Drop for RemoteTask<T> {
     fn drop(&mut self) {
         let (result, waker, abort, cancelled) = {
             let mut state = lock(&self.shared.state);
-            // A detached task runs on.
+            // A detached task keeps running.
             let abort = !state.over && state.wanted;
             state.wanted = false;
             let result = state.result.take();
@@ -405,13 +408,13 @@ impl<T> fmt::Debug for RemoteTask<T> {
 
 /// Completes the `RemoteTask`. If it is dropped before that, the task counts as cancelled.
 struct Completion<T> {
-    shared: Option<Arc<Shared<T>>>,
+    shared: Option<Arc<RemoteTaskShared<T>>>,
     control: Weak<RemoteControl>,
     spawned_at: &'static Location<'static>,
 }
 
 impl<T: Send + 'static> Completion<T> {
-    /// Spawns the task. Called on the runtime's thread, inside of the runtime. `make` is called by
+    /// Spawns the task. Called on the runtime's thread, inside the runtime. `make` is called by
     /// the task, so that a panic of `make` is a panic of the task.
     fn start<F, Fut>(self, control: &RemoteControl, make: F, process: ProcessId)
     where
@@ -426,7 +429,7 @@ impl<T: Send + 'static> Completion<T> {
         };
         let spawn = || executor.spawn_remote(control.id(), future, spawned_at);
         let task = executor.in_process(process, spawn);
-        let is_aborted = control.begin(task.remote());
+        let is_aborted = control.begin(task.to_shared());
         let mut panic = task.release();
         if is_aborted {
             panic = executor::cancel(&task.task());
@@ -526,7 +529,7 @@ impl<T> Drop for Completion<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> RemoteTaskShared<T> {
     /// Stores the result for the handle, and wakes the task that awaits it. Returns the result if
     /// the handle is gone.
     fn complete(

@@ -77,7 +77,7 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
 /// block_on(async {
 ///     let mut signals = signal(SignalKind::user_defined1())?;
 ///     for _ in 0..3 {
-///         // Something like `kill -USR1`, three times.
+///         // Like `kill -USR1`.
 /// #       kill_process(getpid(), rustix::process::Signal::USR1)?;
 ///     }
 ///     signals.recv().await?;
@@ -144,10 +144,10 @@ impl Signal {
         let mut bytes = [0; 128];
         let mut read = ready!(Pin::new(&mut self.reader).poll_read(cx, &mut bytes))?;
         if read == 0 {
-            // The registration keeps the other end open: other code has closed its fd.
+            // The registration keeps the other end open, so other code has closed its fd.
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
-        // The buffer was full: the remaining bytes also stand for signals that have arrived.
+        // The buffer was full. The remaining bytes are signals that have arrived, too.
         while read == bytes.len() {
             read = self.reader.get_ref().read(&mut bytes).unwrap_or(0);
         }

@@ -328,7 +328,7 @@ impl<T: 'static, E: 'static> Group<T, E> {
             drop(future);
             return;
         }
-        let child = Child {
+        let child = Member {
             future: Some(future),
             group: Rc::downgrade(self),
             number: self.set.next_number(),
@@ -372,7 +372,7 @@ impl<T, E> Group<T, E> {
 
 pin_project! {
     /// The future of a task of the group. Its failure cancels the others.
-    struct Child<F, T, E> {
+    struct Member<F, T, E> {
         // `None` once it is dropped.
         #[pin]
         future: Option<F>,
@@ -381,7 +381,7 @@ pin_project! {
         number: u64,
     }
 
-    impl<F, T, E> PinnedDrop for Child<F, T, E> {
+    impl<F, T, E> PinnedDrop for Member<F, T, E> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let mut panics = Panics::default();
@@ -400,7 +400,7 @@ fn fail<T, E>(group: &Weak<Group<T, E>>, failed: u64, panics: &mut Panics) {
     }
 }
 
-impl<F, T, E> Future for Child<F, T, E>
+impl<F, T, E> Future for Member<F, T, E>
 where
     F: Future<Output = Result<T, E>>,
 {

@@ -164,16 +164,16 @@ impl<T: 'static> LocalKey<T> {
     /// Runs `f` with `value` set, and restores the previous value after that. Inside of `with` the
     /// value cannot be replaced, so `f` runs with the current one.
     fn enter<R>(&'static self, value: &mut Option<T>, f: impl FnOnce() -> R) -> R {
-        struct Leave<'a, T: 'static> {
+        struct Restore<'a, T: 'static> {
             key: &'static LocalKey<T>,
             value: &'a mut Option<T>,
         }
-        impl<T> Drop for Leave<'_, T> {
+        impl<T> Drop for Restore<'_, T> {
             fn drop(&mut self) {
                 self.key.swap(self.value);
             }
         }
-        let _leave = self.swap(value).then(|| Leave { key: self, value });
+        let _restore = self.swap(value).then(|| Restore { key: self, value });
         f()
     }
 
@@ -248,12 +248,12 @@ impl<T: 'static, F: Future> Future for Scope<T, F> {
         let is_free = |held: &RefCell<Option<T>>| held.try_borrow_mut().is_ok();
         assert!(
             this.key.value.try_with(is_free).unwrap_or(true),
-            "a scope was polled inside of `with` of the same key: let go of the value first"
+            "a scope was polled inside `with` of the same key: return from `with` first"
         );
         this.key.enter(this.value, || {
             let future = this.future.as_mut().as_pin_mut();
             let output = future
-                .expect("a scope was polled after it was done")
+                .expect("a scope was polled after it had completed")
                 .poll(cx);
             if output.is_ready() {
                 this.future.set(None);

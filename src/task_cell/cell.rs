@@ -15,8 +15,10 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 use super::counts::RefCounts;
-use super::header::{Header, LocalRef, LocalTask, NO_SLOT, Remote, Schedule, Vtable};
+use super::handle::{JoinRef, Joinable};
+use super::header::{Header, LocalRef, LocalTask, NO_SLOT, TaskScheduler, Vtable};
 use super::label::Name;
+use super::owner::Owner;
 use super::state::{Ran, State};
 use super::wait_kinds::WaitKinds;
 use crate::hooks;
@@ -29,169 +31,162 @@ union Stage<F: Future> {
     output: ManuallyDrop<Result<F::Output, Payload>>,
 }
 
-/// [LAYOUT]
+/// A header, and what the cell is for. [LAYOUT]
 #[repr(C)]
-struct TaskCell<F: Future, S> {
+struct TaskCell<B> {
     header: Header,
-    stage: UnsafeCell<Stage<F>>,
-    _scheduler: PhantomData<S>,
+    body: B,
 }
 
-/// The cell that stands for the future of a `block_on`, which stays on the stack. Its state is
-/// IDLE while that call lasts, and GONE after it: wakers that are left over do nothing then.
-/// [LAYOUT]
-#[repr(C)]
-struct MainCell<S> {
-    header: Header,
-    _scheduler: PhantomData<S>,
-}
-
+/// What a cell is for: a task, or the future of a `block_on`.
+///
 /// What the vtable calls. All functions are called on the executor's thread only [THREAD].
-trait Run {
+trait Body: Sized {
     /// As [`LocalTask::run`].
-    fn run(&self, waker: &Waker) -> Ran;
+    fn run(cell: &TaskCell<Self>, waker: &Waker) -> Ran;
     /// As [`LocalTask::cancel`].
-    fn cancel(&self) -> Option<Payload>;
+    fn cancel(cell: &TaskCell<Self>) -> Option<Payload>;
 }
 
-/// What a handle does with the output.
-pub(super) trait Joinable<T> {
-    /// The output, if it is in place. Called on the executor's thread only [THREAD].
-    fn take_output(&self) -> Option<Result<T, Payload>>;
-}
+/// The body of a task.
+struct Spawned<F: Future>(UnsafeCell<Stage<F>>);
 
-/// A cell: it begins with its header.
-///
-/// # Safety
-///
-/// The type is `repr(C)`, and its first field is the `Header` [LAYOUT].
-unsafe trait Headed: Run + Sized {
-    type Scheduler: Schedule;
+/// The body of the cell that stands for the future of a `block_on`, which stays on the stack. Its
+/// state is IDLE while that call lasts, and GONE after it: wakers that are left over do nothing
+/// then.
+pub(super) struct Main;
 
+/// The vtable of the cells with the body `B` and the scheduler `S`.
+struct VtableOf<B, S>(PhantomData<(B, S)>);
+
+impl<B: Body, S: TaskScheduler> VtableOf<B, S> {
     const VTABLE: &'static Vtable = &Vtable {
-        free: free::<Self>,
-        run: run::<Self>,
-        cancel: cancel::<Self>,
-        schedule: Self::Scheduler::schedule,
+        free: free::<B>,
+        run: run::<B>,
+        cancel: cancel::<B>,
+        schedule: S::schedule,
     };
 }
 
-// SAFETY: `TaskCell` is `repr(C)`, and `header` is its first field [LAYOUT].
-unsafe impl<F: Future + 'static, S: Schedule> Headed for TaskCell<F, S>
-where
-    F::Output: 'static,
-{
-    type Scheduler = S;
-}
-
-// SAFETY: `MainCell` is `repr(C)`, and `header` is its first field [LAYOUT].
-unsafe impl<S: Schedule> Headed for MainCell<S> {
-    type Scheduler = S;
-}
-
 /// # Safety
 ///
-/// The header is that of a `C`, the pointer comes from a pointer to the whole cell, and this is
-/// the executor's thread. The caller holds a reference meanwhile.
-unsafe fn run<C: Headed>(header: NonNull<Header>, waker: &Waker) -> Ran {
-    // SAFETY: a `C` begins with its header, so this points to it [LAYOUT]; it exists as long
-    // as the caller's reference [COUNT].
-    unsafe { header.cast::<C>().as_ref() }.run(waker)
+/// The header is that of a `TaskCell<B>`, the pointer comes from a pointer to the whole cell, and
+/// this is the executor's thread. The caller holds a reference meanwhile.
+unsafe fn run<B: Body>(header: NonNull<Header>, waker: &Waker) -> Ran {
+    // SAFETY: a cell begins with its header, so this points to it [LAYOUT]; it exists as long as
+    // the caller's reference [COUNT].
+    B::run(unsafe { header.cast().as_ref() }, waker)
 }
 
 /// # Safety
 ///
 /// As of `run`.
-unsafe fn cancel<C: Headed>(header: NonNull<Header>) -> Option<Payload> {
+unsafe fn cancel<B: Body>(header: NonNull<Header>) -> Option<Payload> {
     // SAFETY: as in `run`.
-    unsafe { header.cast::<C>().as_ref() }.cancel()
+    B::cancel(unsafe { header.cast().as_ref() })
 }
 
 /// # Safety
 ///
-/// The header is that of a `C` that [`allocate`] has made, the pointer comes from a pointer to
-/// the whole cell, and the last reference to it is gone.
-unsafe fn free<C: Headed>(header: NonNull<Header>) {
-    // SAFETY: `allocate` has made it from a `Box<C>`, `C` begins with its header [LAYOUT], and
-    // no reference is left [COUNT]. It may be any thread: what the header drops is Send, and its
-    // joiner is empty [JOINER]; the stage has no drop glue [STAGE].
-    drop(unsafe { Box::from_raw(header.cast::<C>().as_ptr()) });
+/// The header is that of a `TaskCell<B>` that [`allocate`] has made, the pointer comes from a
+/// pointer to the whole cell, and the last reference to it is gone.
+unsafe fn free<B>(header: NonNull<Header>) {
+    // SAFETY: `allocate` has made it from a `Box<TaskCell<B>>`, which begins with its header
+    // [LAYOUT], and no reference is left [COUNT]. It may be any thread: what the header drops is
+    // Send, and its joiner is empty [JOINER]; the body has no drop glue [STAGE].
+    drop(unsafe { Box::from_raw(header.cast::<TaskCell<B>>().as_ptr()) });
 }
 
+/// Makes a cell that counts as queued. The owner proves the thread.
+///
 /// Builds the cell where it stays: built on the stack, it would be read back at once in other
 /// pieces than it was written in, and the processor waits for that.
 #[inline(always)]
-fn allocate<C: Headed>(cell: impl FnOnce() -> C) -> LocalRef<C> {
-    let mut place = Box::<C>::new_uninit();
-    place.write(cell());
+fn allocate<B: Body, S: TaskScheduler>(
+    owner: &Owner,
+    slot: u32,
+    number: u64,
+    name: Name,
+    spawned_at: &'static Location<'static>,
+    body: impl FnOnce() -> B,
+) -> LocalRef<TaskCell<B>> {
+    let mut place = Box::<TaskCell<B>>::new_uninit();
+    place.write(TaskCell {
+        header: Header {
+            vtable: VtableOf::<B, S>::VTABLE,
+            remote: owner.remote(),
+            number,
+            name,
+            spawned_at,
+            joiner: Cell::default(),
+            joined_by: Cell::new(0),
+            polls: Cell::new(0),
+            slot,
+            refs: RefCounts::new(),
+            state: Cell::new(State::Idle),
+            queued: Cell::new(true),
+            held: Cell::new(true),
+            cancelled: Cell::new(false),
+            waits: Cell::new(WaitKinds::default()),
+            sent: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
+        },
+        body: body(),
+    });
     // SAFETY: it has just been written.
     let cell = NonNull::from(Box::leak(unsafe { place.assume_init() }));
-    // SAFETY: a new header counts one local reference [COUNT]. A `C` begins with its header
-    // [LAYOUT]. The callers ask for a proof of the thread [THREAD].
+    // SAFETY: a new header counts one local reference [COUNT]. A cell begins with its header
+    // [LAYOUT]. `owner` proves the thread of the executor in the header [THREAD].
     unsafe { LocalRef::from_raw(cell) }
 }
 
-#[inline(always)]
-fn header<C: Headed>(
-    remote: Remote,
-    slot: u32,
-    number: u64,
-    name: Name,
-    spawned_at: &'static Location<'static>,
-) -> Header {
-    Header {
-        vtable: C::VTABLE,
-        remote,
-        number,
-        name,
-        spawned_at,
-        joiner: Cell::default(),
-        joined_by: Cell::new(0),
-        polls: Cell::new(0),
-        slot,
-        refs: RefCounts::new(),
-        state: Cell::new(State::Idle),
-        queued: Cell::new(true),
-        held: Cell::new(true),
-        cancelled: Cell::new(false),
-        waits: Cell::new(WaitKinds::default()),
-        sent: AtomicBool::new(false),
-        aborted: AtomicBool::new(false),
+impl Owner {
+    /// Makes a task that counts as queued: the executor puts it into its registry, under the
+    /// key `slot`, and on its ready queue.
+    #[inline(always)]
+    pub(crate) fn new_task<F, S: TaskScheduler>(
+        &self,
+        slot: usize,
+        number: u64,
+        future: F,
+        name: Name,
+        spawned_at: &'static Location<'static>,
+    ) -> (LocalTask, JoinRef<F::Output>)
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        // The last value stands for main.
+        assert!(slot < u32::MAX as usize, "more than 4,294,967,294 tasks");
+        let body = || {
+            let future = ManuallyDrop::new(future);
+            Spawned(UnsafeCell::new(Stage { future }))
+        };
+        let cell = allocate::<_, S>(self, slot as u32, number, name, spawned_at, body);
+        let joinable: NonNull<dyn Joinable<F::Output>> = cell.as_ptr();
+        // SAFETY: it is a pointer to the whole cell [LAYOUT].
+        let joinable = unsafe { cell.clone_as(joinable) };
+        (cell.into_task(), JoinRef::new(joinable))
+    }
+
+    /// Makes the cell of a `block_on`, which counts as queued.
+    pub(crate) fn new_main<S: TaskScheduler>(
+        &self,
+        number: u64,
+        called_at: &'static Location<'static>,
+    ) -> MainTask {
+        MainTask(allocate::<_, S>(
+            self,
+            NO_SLOT,
+            number,
+            None,
+            called_at,
+            || Main,
+        ))
     }
 }
 
-/// Makes a cell that counts as queued. Returns the executor's reference, and the handle's.
-///
-/// # Safety
-///
-/// This is the thread of the executor `remote` [THREAD].
-#[inline(always)]
-pub(super) unsafe fn new_task<F, S: Schedule>(
-    remote: Remote,
-    slot: u32,
-    number: u64,
-    future: F,
-    name: Name,
-    spawned_at: &'static Location<'static>,
-) -> (LocalTask, LocalRef<dyn Joinable<F::Output>>)
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    let cell = allocate(|| TaskCell::<F, S> {
-        header: header::<TaskCell<F, S>>(remote, slot, number, name, spawned_at),
-        stage: UnsafeCell::new(Stage {
-            future: ManuallyDrop::new(future),
-        }),
-        _scheduler: PhantomData,
-    });
-    let joinable: NonNull<dyn Joinable<F::Output>> = cell.as_ptr();
-    // SAFETY: it is a pointer to the whole cell [LAYOUT].
-    let joinable = unsafe { cell.clone_as(joinable) };
-    (cell.into_task(), joinable)
-}
-
-impl<F: Future, S> TaskCell<F, S> {
+impl<F: Future> TaskCell<Spawned<F>> {
     /// Drops the future. Returns what its destructor panicked with.
     fn drop_future(&self) -> Option<Payload> {
         debug_assert_eq!(self.header.state.get(), State::Dropping);
@@ -200,7 +195,7 @@ impl<F: Future, S> TaskCell<F, S> {
             // `LocalRef` [THREAD]; DROPPING, so the future is in place [STAGE] and nothing else
             // touches it [PINNED]. Both callers have just set DROPPING, and set a state without
             // a future right after this, even if the destructor panics. So the drop happens once.
-            unsafe { ManuallyDrop::drop(&mut (*self.stage.get()).future) }
+            unsafe { ManuallyDrop::drop(&mut (*self.body.0.get()).future) }
         }))
         .err()
     }
@@ -246,21 +241,21 @@ impl<F: Future, S> TaskCell<F, S> {
         };
         // SAFETY: on the executor's thread [THREAD]; the future has been dropped, so nothing is
         // overwritten, and DONE says what is in place [STAGE].
-        unsafe { *self.stage.get() = output };
+        unsafe { *self.body.0.get() = output };
         self.header.state.set(State::Done);
     }
 }
 
-impl<F: Future, S> Run for TaskCell<F, S> {
-    fn run(&self, waker: &Waker) -> Ran {
-        let header = &self.header;
+impl<F: Future> Body for Spawned<F> {
+    fn run(cell: &TaskCell<Self>, waker: &Waker) -> Ran {
+        let header = &cell.header;
         if header.state.get() != State::Idle {
             return Ran::Stale;
         }
         // Before the poll: a wake from now on leads to another one.
         header.queued.set(false);
         if header.aborted.load(Ordering::Acquire) {
-            return Ran::Cancelled(self.cancel());
+            return Ran::Cancelled(Self::cancel(cell));
         }
         header.state.set(State::Running);
         let polling = header.begin_poll();
@@ -268,7 +263,7 @@ impl<F: Future, S> Run for TaskCell<F, S> {
             // SAFETY: on the executor's thread, since a cell is reached only through a
             // `LocalRef` [THREAD]; it was IDLE, so the future is in place [STAGE]; it stays in
             // its cell until it is dropped there, and RUNNING keeps all others away [PINNED].
-            let future = unsafe { Pin::new_unchecked(&mut *(*self.stage.get()).future) };
+            let future = unsafe { Pin::new_unchecked(&mut *(*cell.body.0.get()).future) };
             future.poll(&mut Context::from_waker(waker))
         }));
         drop(polling);
@@ -276,20 +271,20 @@ impl<F: Future, S> Run for TaskCell<F, S> {
             Ok(Poll::Pending) => {
                 header.state.set(State::Idle);
                 if header.cancelled.get() || header.aborted.load(Ordering::Acquire) {
-                    return Ran::Over(self.cancel());
+                    return Ran::Over(Self::cancel(cell));
                 }
                 Ran::Pending
             }
-            Ok(Poll::Ready(output)) => Ran::Over(self.finish(Ok(output))),
+            Ok(Poll::Ready(output)) => Ran::Over(cell.finish(Ok(output))),
             Err(payload) => {
                 hooks::poll_panicked();
-                Ran::Over(self.finish(Err(payload)))
+                Ran::Over(cell.finish(Err(payload)))
             }
         }
     }
 
-    fn cancel(&self) -> Option<Payload> {
-        let header = &self.header;
+    fn cancel(cell: &TaskCell<Self>) -> Option<Payload> {
+        let header = &cell.header;
         match header.state.get() {
             State::Idle => {}
             State::Running | State::Dropping => {
@@ -302,16 +297,16 @@ impl<F: Future, S> Run for TaskCell<F, S> {
         header.state.set(State::Dropping);
         header.disable_wakes();
         hooks::task_cancelled(|| header.meta());
-        let mut panic = self.drop_future();
+        let mut panic = cell.drop_future();
         match panic.take_if(|_| header.held.get()) {
-            Some(payload) => self.keep(Err(payload)),
+            Some(payload) => cell.keep(Err(payload)),
             None => header.state.set(State::Gone),
         }
         panic
     }
 }
 
-impl<F: Future, S> Joinable<F::Output> for TaskCell<F, S> {
+impl<F: Future> Joinable<F::Output> for TaskCell<Spawned<F>> {
     fn take_output(&self) -> Option<Result<F::Output, Payload>> {
         if self.header.state.get() != State::Done {
             return None;
@@ -320,43 +315,28 @@ impl<F: Future, S> Joinable<F::Output> for TaskCell<F, S> {
         // SAFETY: on the executor's thread, since a cell is reached only through a `LocalRef`
         // [THREAD]; it was DONE, so the output is in place, and GONE says that it has been
         // moved out [STAGE].
-        Some(unsafe { ManuallyDrop::take(&mut (*self.stage.get()).output) })
+        Some(unsafe { ManuallyDrop::take(&mut (*self.body.0.get()).output) })
     }
 }
 
-impl<S> Run for MainCell<S> {
-    fn run(&self, _: &Waker) -> Ran {
-        match self.header.state.get() {
+impl Body for Main {
+    fn run(cell: &TaskCell<Self>, _: &Waker) -> Ran {
+        match cell.header.state.get() {
             State::Idle => Ran::Main,
             _ => Ran::Stale,
         }
     }
 
-    fn cancel(&self) -> Option<Payload> {
+    fn cancel(_: &TaskCell<Self>) -> Option<Payload> {
         None
     }
 }
 
 /// The cell that stands for the future of a `block_on`.
-pub(crate) struct MainTask<S>(LocalRef<MainCell<S>>);
+#[derive(Clone)]
+pub(crate) struct MainTask(LocalRef<TaskCell<Main>>);
 
-impl<S: Schedule> MainTask<S> {
-    /// Makes a cell that counts as queued.
-    ///
-    /// # Safety
-    ///
-    /// This is the thread of the executor `remote` [THREAD].
-    pub(super) unsafe fn new(
-        remote: Remote,
-        number: u64,
-        called_at: &'static Location<'static>,
-    ) -> MainTask<S> {
-        MainTask(allocate(|| MainCell {
-            header: header::<MainCell<S>>(remote, NO_SLOT, number, None, called_at),
-            _scheduler: PhantomData,
-        }))
-    }
-
+impl MainTask {
     /// Makes it the cell of another call, as if it were new. Returns false if something still
     /// refers to it.
     #[inline]
@@ -393,12 +373,5 @@ impl<S: Schedule> MainTask<S> {
 
     pub(crate) fn task(&self) -> LocalTask {
         self.0.task()
-    }
-}
-
-impl<S> Clone for MainTask<S> {
-    #[inline]
-    fn clone(&self) -> Self {
-        MainTask(self.0.clone())
     }
 }

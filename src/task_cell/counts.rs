@@ -71,7 +71,7 @@ impl RefCounts {
     }
 
     /// How many references may be on any thread: mostly wakers.
-    pub(super) fn remote(&self) -> usize {
+    pub(super) fn remote_count(&self) -> usize {
         let held_by_locals = u32::from(self.local.get() > 0);
         (self.remote.load(Ordering::Acquire) - held_by_locals) as usize
     }

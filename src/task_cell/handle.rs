@@ -2,7 +2,6 @@
 
 use std::task::{Context, Poll};
 
-use super::cell::Joinable;
 use super::header::{LocalRef, LocalTask, SharedTask};
 use super::label::TaskLabel;
 use super::state::State;
@@ -12,6 +11,12 @@ use crate::panics::{Payload, discard};
 pub(crate) enum Failure {
     Cancelled,
     Panicked(Payload),
+}
+
+/// What a handle does with the output.
+pub(super) trait Joinable<T> {
+    /// The output, if it is in place. Called on the executor's thread only [THREAD].
+    fn take_output(&self) -> Option<Result<T, Payload>>;
 }
 
 /// The handle's reference to a task. Its owner ends its interest in the output once: by
@@ -52,7 +57,7 @@ impl<T> JoinRef<T> {
         self.cell.task()
     }
 
-    pub(crate) fn remote(&self) -> SharedTask {
+    pub(crate) fn to_shared(&self) -> SharedTask {
         SharedTask::clone(&self.cell.borrow_remote())
     }
 

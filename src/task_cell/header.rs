@@ -31,7 +31,7 @@ pub(crate) type WaiterId = u32;
 pub(crate) enum Message {
     /// The task (or main) is to be polled.
     Wake(SharedTask),
-    /// A closure to call on the executor's thread, inside of the executor.
+    /// A closure to call on the executor's thread, inside the executor.
     Call(Box<dyn FnOnce() + Send>),
     /// `run` is to return.
     Stop,
@@ -77,7 +77,7 @@ impl fmt::Debug for Remote {
 }
 
 /// How a cell reaches the ready queue. Implemented by the executor.
-pub(crate) trait Schedule: 'static {
+pub(crate) trait TaskScheduler: 'static {
     /// Puts the task on the ready queue, if its executor is entered on this thread. Returns
     /// false if it is not.
     fn schedule(task: &SharedTask) -> bool;
@@ -182,7 +182,7 @@ impl Header {
     /// A poll begins. The caller holds a reference until it has dropped the guard.
     #[inline]
     pub(super) fn begin_poll(&self) -> Polling {
-        self.polls.set(self.polls.get().saturating_add(1));
+        self.polls.set(self.polls.get().wrapping_add(1));
         self.waits.set(WaitKinds::default());
         POLLED.with(|polled| polled.set(Some(NonNull::from(self))));
         hooks::poll_started(|| self.meta());
@@ -206,6 +206,7 @@ impl Header {
     }
 
     /// Has `waker` woken when the task is over. Returns false if it is over already.
+    #[inline]
     pub(super) fn join(&self, waker: &Waker) -> bool {
         // The slot is empty meanwhile, and the state is read again: to clone or drop a waker
         // may call user code.
@@ -478,7 +479,7 @@ impl LocalTask {
 
     /// How many references may be on other threads: mostly wakers.
     pub(crate) fn remote_count(&self) -> usize {
-        self.header().refs.remote()
+        self.header().refs.remote_count()
     }
 
     /// The kinds of waits that its last poll came to.
@@ -535,6 +536,7 @@ impl SharedTask {
     /// # Safety
     ///
     /// This is the thread of the cell's executor [THREAD].
+    #[inline(always)]
     pub(super) unsafe fn to_local(&self) -> LocalTask {
         self.header().refs.add_local();
         LocalTask(LocalRef { cell: self.0 })

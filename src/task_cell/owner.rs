@@ -2,16 +2,10 @@
 
 #![expect(unsafe_code, reason = "the proof of the thread gives access to cells")]
 
-use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::cell::{self, MainTask};
-use super::handle::JoinRef;
-use super::header::Message;
-use super::header::{LocalTask, Remote, Schedule, SharedTask};
-use super::label::Name;
+use super::header::{LocalTask, Message, Remote, SharedTask};
 use super::state::State;
 use crate::inbox::{Inbox, Notifier};
 use crate::sync::atomic::Ordering;
@@ -40,40 +34,6 @@ impl Owner {
     #[inline]
     pub(crate) fn remote(&self) -> Remote {
         self.remote
-    }
-
-    /// Makes a task that counts as queued: the executor puts it into its registry, under the
-    /// key `slot`, and on its ready queue.
-    #[inline(always)]
-    pub(crate) fn new_task<F, S: Schedule>(
-        &self,
-        slot: usize,
-        number: u64,
-        future: F,
-        name: Name,
-        spawned_at: &'static Location<'static>,
-    ) -> (LocalTask, JoinRef<F::Output>)
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
-        // The last value stands for main.
-        assert!(slot < u32::MAX as usize, "more than 4,294,967,294 tasks");
-        let slot = slot as u32;
-        // SAFETY: `self` proves the thread [THREAD].
-        let (task, handle) =
-            unsafe { cell::new_task::<F, S>(self.remote, slot, number, future, name, spawned_at) };
-        (task, JoinRef::new(handle))
-    }
-
-    /// Makes the cell of a `block_on`, which counts as queued.
-    pub(crate) fn new_main<S: Schedule>(
-        &self,
-        number: u64,
-        called_at: &'static Location<'static>,
-    ) -> MainTask<S> {
-        // SAFETY: `self` proves the thread [THREAD].
-        unsafe { MainTask::new(self.remote, number, called_at) }
     }
 
     /// A wake on the executor's thread: marks the task as queued. Returns what to put on the

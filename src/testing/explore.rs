@@ -6,6 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::builder;
+use super::simulation::Simulated;
 use crate::panics::Payload;
 use crate::runtime::{Runtime, Schedule};
 use crate::stderr;
@@ -87,12 +88,12 @@ pub struct Explored {
 /// the same polls in the same order. `SOLOIST_SEED=17@6b1d...`, with the hash that was printed, also
 /// checks that the order is the same. It is the same if the test depends only on the seed, and not
 /// on the order of a `HashMap`, other threads, real sockets or the system's clock. Use
-/// [`testing::net`](super::net) instead of real sockets.
+/// [`simulate`](super::simulate()) instead of real sockets.
 ///
 /// # Panics
 ///
 /// Panics with the panic of the test that has failed. Also panics if `SOLOIST_SEED` is not a seed,
-/// and inside of a running runtime.
+/// and inside a running runtime.
 ///
 /// # Examples
 ///
@@ -142,14 +143,13 @@ where
     each(seeds, |seed, passed| {
         let run = run(seed);
         let hash = run.hash;
-        run.result.map_err(|payload| {
+        run.result.inspect_err(|_| {
             stderr::write(format_args!(
                 "soloist: seed {seed} fails, after {passed} that passed. It alone, and the same polls \
                  in the same order:\n\n    {}\n\n{SEED}={seed}@{hash:016x} also checks that they are \
                  the same.\n",
                 command(seed, "")
             ));
-            payload
         })?;
         Ok(hash)
     })
@@ -187,7 +187,7 @@ pub(super) fn run(runtime: Runtime, test: impl Future<Output = Option<String>>) 
     let mut hash = 0;
     let result = catch_unwind(AssertUnwindSafe(|| {
         let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test)));
-        hash = runtime.schedule_hash();
+        hash = Simulated::hash(&runtime.executor).unwrap_or_default();
         // This drops the tasks, which may panic, too.
         drop(runtime);
         match outcome {
@@ -220,8 +220,8 @@ impl Wanted {
         match (seed, hash) {
             (Some(seed), Some(hash)) => Some(Wanted { seed, hash }),
             _ => panic!(
-                "`{SEED}={text}` is no seed: write a number, or the number, `@` and the hash \
-                 that were printed"
+                "`{SEED}={text}` is not a seed: set it to a number, or to the `number@hash` \
+                 that was printed"
             ),
         }
     }

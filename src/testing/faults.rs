@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::schedule::Random;
 use crate::sync::{Mutex, lock};
+use crate::testing::schedule::Random;
 
 /// What can happen to a message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,7 +22,7 @@ pub(crate) enum FaultKind {
 use FaultKind::*;
 
 /// The kinds with the names that they have in `SOLOIST_FAULTS`.
-const KINDS: [(FaultKind, &str); 7] = [
+pub(super) const KINDS: [(FaultKind, &str); 7] = [
     (Jitter, "jitter"),
     (Loss, "loss"),
     (Duplicate, "duplicate"),

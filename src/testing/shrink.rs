@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::faults::{Allowed, FaultKind};
+use super::faults::{Allowed, Fault, FaultKind, KINDS};
 
 /// After this much real time the best plan so far is returned.
 const TIME: Duration = Duration::from_secs(60);
@@ -94,8 +94,18 @@ impl<'a> Shrink<'a> {
             ..self.plan
         };
         self.accept(all);
+        self.drop_kinds();
         self.drop_faults();
         self.halve_amounts();
+    }
+
+    fn try_faults(&mut self, faults: Vec<(Fault, u32)>) -> bool {
+        let allowed = Some(Allowed(faults));
+        let plan = Plan {
+            allowed,
+            ..self.plan
+        };
+        self.accept(plan)
     }
 
     /// Replaces the plan by another one if that fails, too.
@@ -113,8 +123,21 @@ impl<'a> Shrink<'a> {
         true
     }
 
-    fn faults(&self) -> &[(super::faults::Fault, u32)] {
+    fn faults(&self) -> &[(Fault, u32)] {
         self.plan.allowed.as_ref().map_or(&[], |faults| &faults.0)
+    }
+
+    fn drop_kinds(&mut self) {
+        for (kind, _) in KINDS {
+            let faults = self.faults().iter();
+            let others: Vec<_> = faults
+                .filter(|(fault, _)| fault.kind != kind)
+                .copied()
+                .collect();
+            if others.len() < self.faults().len() {
+                self.try_faults(others);
+            }
+        }
     }
 
     /// Drops all, then halves, and so on, down to one by one, until none can be dropped.
@@ -124,11 +147,9 @@ impl<'a> Shrink<'a> {
             let mut dropped = false;
             let mut start = 0;
             while start < self.faults().len() {
-                let mut plan = self.plan.clone();
                 let mut faults = self.faults().to_vec();
                 faults.drain(start..(start + size).min(faults.len()));
-                plan.allowed = Some(Allowed(faults));
-                if self.accept(plan) {
+                if self.try_faults(faults) {
                     dropped = true;
                 } else {
                     start += size;
@@ -142,13 +163,16 @@ impl<'a> Shrink<'a> {
 
     fn halve_amounts(&mut self) {
         for index in 0..self.faults().len() {
-            while let Some((fault, _)) = self.faults().get(index) {
-                let mut plan = self.plan.clone();
-                let has_amount = fault.kind == FaultKind::Jitter;
-                let faults = plan.allowed.as_mut().filter(|_| has_amount);
-                let Some(faults) = faults else { break };
-                faults.0[index].1 += 1;
-                if !self.accept(plan) {
+            loop {
+                let mut faults = self.faults().to_vec();
+                let fault = faults.get_mut(index);
+                let Some((_, halvings)) =
+                    fault.filter(|(fault, _)| fault.kind == FaultKind::Jitter)
+                else {
+                    break;
+                };
+                *halvings += 1;
+                if !self.try_faults(faults) {
                     break;
                 }
             }

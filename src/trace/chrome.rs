@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::whole::whole;
-use super::{Trace, rows};
+use super::recording::Trace;
+use super::rows;
 use crate::hooks::{Cause, Event, EventKind, TaskRef, WaitReason};
 
 struct Chrome<'a, W> {
@@ -56,7 +56,7 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
         let order = json!({ "sort_index": thread });
         chrome.metadata("thread_sort_index", task.runtime, thread, order)?;
     }
-    for event in whole(&trace.events, trace.end) {
+    for event in trace.whole() {
         chrome.event(trace, event)?;
     }
     chrome.out.write_all(b"\n]}\n")

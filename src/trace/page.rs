@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Trace;
+use super::recording::Trace;
 use super::rows::{Row, rows};
 use crate::hooks::{Cause, Outcome, TaskRef, WaitReason};
 

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::time::Duration;
 
-use super::Trace;
-use super::whole::whole;
+use super::recording::Trace;
 use crate::hooks::{Cause, Event, EventKind, Outcome, TaskRef, WaitReason};
 
 /// What a task has done in a [`Trace`].
@@ -99,7 +98,7 @@ pub(super) fn rows(trace: &Trace) -> (Vec<Row>, Vec<Wake>) {
     let mut index: HashMap<TaskRef, usize> = HashMap::new();
     let mut rows: Vec<Row> = Vec::new();
     let mut wakes = Vec::new();
-    for Event { at, task, kind } in whole(&trace.events, trace.end) {
+    for Event { at, task, kind } in trace.whole() {
         let number = *index.entry(task).or_insert_with(|| {
             rows.push(Row::new(trace, task));
             rows.len() - 1

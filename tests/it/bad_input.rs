@@ -526,7 +526,7 @@ fn misuse_panics_with_the_fix_in_its_message() {
         // Inside a runtime.
         let runtime = Runtime::new();
         runtime.block_on(async {
-            let inside = ["inside of a running soloist runtime", "use `.await` there"];
+            let inside = ["inside a running soloist runtime", "use `.await` there"];
             let with = |name: &'static str| [name, inside[0], inside[1]];
             refuses(|| block_on(ready(1)), &with("`block_on`"));
             refuses(|| runtime.block_on(ready(1)), &with("`block_on`"));
@@ -562,14 +562,14 @@ fn misuse_panics_with_the_fix_in_its_message() {
             assert_eq!((&mut task).await.unwrap(), 1);
             refuses(
                 || poll_with(&mut task, Waker::noop()),
-                &["polled after it was done"],
+                &["polled after it had completed"],
             );
             let (promise, mut promised) = promise();
             promise.set(1).unwrap();
             assert_eq!((&mut promised).await, Ok(1));
             refuses(
                 || poll_with(&mut promised, Waker::noop()),
-                &["polled after its result was taken"],
+                &["polled after it had returned its result"],
             );
             let task = spawn(pending::<()>());
             task.abort_handle().abort();

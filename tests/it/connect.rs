@@ -262,3 +262,144 @@ fn families_take_turns() {
         });
     });
 }
+
+// The builder.
+
+#[test]
+fn the_options_of_a_builder_are_those_of_the_stream() {
+    async_test(async || {
+        let (listener, address) = live().await;
+        let stream = TcpStream::builder()
+            .nodelay(true)
+            .recv_buffer_size(100_000)
+            .send_buffer_size(50_000)
+            .ttl(7)
+            .keepalive(3 * SECOND / 2)
+            .linger(3 * SECOND / 2)
+            .reuse_address(true)
+            .connect(address)
+            .await
+            .unwrap();
+        assert_eq!(stream.ttl().unwrap(), 7);
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(stream.linger().unwrap(), Some(2 * SECOND));
+        #[cfg(unix)]
+        assert_eq!(stream.keepalive().unwrap(), Some(2 * SECOND));
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.reuse_address().unwrap());
+        // Linux doubles the numbers.
+        assert!([100_000, 200_000].contains(&socket.recv_buffer_size().unwrap()));
+        assert!([50_000, 100_000].contains(&socket.send_buffer_size().unwrap()));
+        // The stream works.
+        let (other, _) = soon(listener.accept()).await.unwrap();
+        soon(other.writable()).await.unwrap();
+        other.try_write(b"x").unwrap();
+        soon(stream.readable()).await.unwrap();
+        assert_eq!(stream.try_read(&mut [0; 8]).unwrap(), 1);
+
+        // What is not set is as without a builder.
+        let plain = TcpStream::builder().connect(address).await.unwrap();
+        assert!(!plain.nodelay().unwrap());
+        assert_eq!(plain.linger().unwrap(), None);
+        #[cfg(unix)]
+        assert_eq!(plain.keepalive().unwrap(), None);
+        assert!(!socket2::SockRef::from(&plain).reuse_address().unwrap());
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_type_of_service_is_that_of_ipv4_connections() {
+    async_test(async || {
+        let (_listener, address) = live().await;
+        let builder = TcpStream::builder().tos(0x10);
+        let stream = builder.clone().connect(address).await.unwrap();
+        assert_eq!(socket2::SockRef::from(&stream).tos_v4().unwrap(), 0x10);
+        let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+            return eprintln!("no IPv6 here");
+        };
+        builder
+            .connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+    });
+}
+
+/// Linux has all of 127.0.0.0/8.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_peer_sees_the_local_address_of_a_builder() {
+    async_test(async || {
+        let (listener, address) = live().await;
+        let local = SocketAddr::from(([127, 1, 2, 3], 0));
+        let builder = TcpStream::builder().bind(local);
+        let stream = builder.clone().connect(address).await.unwrap();
+        let (_, from) = soon(listener.accept()).await.unwrap();
+        assert_eq!(from, stream.local_addr().unwrap());
+        assert_eq!(from.ip(), local.ip());
+
+        // A port that is in use, with the address in the error.
+        let builder = builder.bind(address);
+        let error = builder.connect(address).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        let text = format!("could not connect to {address}: binding to {address} failed: ");
+        assert!(error.to_string().starts_with(&text), "{error}");
+    });
+}
+
+/// Two of three addresses are of the other family, and cannot be reached from the local one.
+#[test]
+fn a_builder_with_a_local_address_connects_to_the_first_address_of_its_family() {
+    async_test(async || {
+        let (listener, address) = live().await;
+        let other = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], address.port()));
+        let builder = TcpStream::builder().bind(([127, 0, 0, 1], 0).into());
+        let addresses = [other, address, other];
+        let stream = builder.clone().connect(&addresses[..]);
+        let is_late = clock(HEAD_START);
+        assert_eq!(soon(stream).await.unwrap().peer_addr().unwrap(), address);
+        assert!(!is_late.get(), "the other attempt has failed at once");
+        assert_eq!(attempts(&listener).await, 1);
+        soon(builder.connect(other)).await.unwrap_err();
+    });
+}
+
+#[test]
+fn a_refused_option_of_a_builder_fails_before_the_peer_hears_of_it() {
+    async_test(async || {
+        let (listener, address) = live().await;
+        let error = TcpStream::builder().ttl(1000).connect(address).await;
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("setting the TTL to 1000 failed"), "{text}");
+        assert_eq!(attempts(&listener).await, 0);
+    });
+}
+
+#[test]
+fn a_builder_outside_of_a_runtime_is_an_error_and_makes_no_connection() {
+    watchdog(|| {
+        let (listener, address) = block_on(live());
+        let connect = TcpStream::builder().nodelay(true).connect(address);
+        let error = futures_lite::future::block_on(connect).unwrap_err();
+        assert!(error.to_string().contains("soloist::block_on"), "{error}");
+        assert_eq!(block_on(attempts(&listener)), 0);
+    });
+}
+
+#[test]
+fn connections_have_the_buffer_sizes_of_their_listener() {
+    async_test(async || {
+        let listener = TcpListener::builder()
+            .recv_buffer_size(100_000)
+            .send_buffer_size(50_000)
+            .bind("127.0.0.1:0")
+            .await
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = soon(listener.accept()).await.unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert!([100_000, 200_000].contains(&socket.recv_buffer_size().unwrap()));
+        assert!([50_000, 100_000].contains(&socket.send_buffer_size().unwrap()));
+    });
+}

@@ -45,7 +45,7 @@ fn reports(stderr: &str) -> Vec<&str> {
     for line in &lines {
         assert!(line.starts_with("soloist: task `"), "{stderr}");
         assert!(
-            line.ends_with(") has panicked, and nobody awaits it"),
+            line.ends_with(") has panicked, and no handle receives the panic"),
             "{stderr}"
         );
     }
@@ -471,12 +471,12 @@ fn b113_join_all_panics_if_a_child_was_cancelled_with_its_runtime() {
 fn b108_run_turn_and_block_on_panic_in_a_destructor() {
     type Run = fn(&Runtime);
     const RUNS: [(&str, Run); 4] = [
-        ("`run` inside of a running", Runtime::run),
-        ("`run_forever` inside of a running", Runtime::run_forever),
-        ("`turn` inside of a running", |runtime| {
+        ("`run` inside a running", Runtime::run),
+        ("`run_forever` inside a running", Runtime::run_forever),
+        ("`turn` inside a running", |runtime| {
             let _ = runtime.turn(None);
         }),
-        ("`block_on` inside of a running", |runtime| {
+        ("`block_on` inside a running", |runtime| {
             runtime.block_on(pending::<()>())
         }),
     ];

@@ -516,3 +516,61 @@ fn the_example_event_loop_prints_the_same_results_for_the_same_seed() {
         assert_eq!(results[0].len(), 10);
     });
 }
+
+/// Returns the words of the last command in the report that sets both variables.
+#[cfg(feature = "testing")]
+fn replay(report: &str) -> Vec<(&str, &str)> {
+    let mut lines = report.lines().rev();
+    let line = lines.find(|line| line.contains(" SOLOIST_FAULTS="));
+    let line = line.unwrap_or_else(|| panic!("{report}"));
+    let words = line.split_whitespace();
+    words.filter_map(|word| word.split_once('=')).collect()
+}
+
+#[test]
+#[cfg(feature = "testing")]
+fn kv_reads_nothing_stale() {
+    // 1,000 seeds take longer without optimization. The CI runs them.
+    let output = run(example("kv").arg("100"));
+    assert_eq!(output.status, Some(0), "{}", output.err);
+    assert_eq!(output.out, "100 seeds: no read was stale\n");
+}
+
+#[test]
+#[cfg(feature = "testing")]
+fn the_bug_of_kv_is_found_shrunk_and_replayed() {
+    let output = run(example("kv").arg("--bug"));
+    assert_eq!(output.status, Some(101), "{}", output.err);
+    assert!(
+        output.err.contains(" writes, and this sees "),
+        "{}",
+        output.err
+    );
+    // Only the requests for the lease are lost, from the leader to both of the others.
+    let variables = replay(&output.err);
+    let [("SOLOIST_SEED", _), ("SOLOIST_FAULTS", faults)] = variables[..] else {
+        panic!("{variables:?}");
+    };
+    let faults: Vec<_> = faults.split(',').collect();
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    assert_eq!(faults[0], "fifo");
+    assert!(
+        faults[1].starts_with("loss/10.0.0.1/10.0.0.2/0/"),
+        "{faults:?}"
+    );
+    assert!(
+        faults[2].starts_with("loss/10.0.0.1/10.0.0.3/0/"),
+        "{faults:?}"
+    );
+
+    let again = run(example("kv").arg("--bug").envs(variables.iter().copied()));
+    assert_eq!(again.status, Some(101), "{}", again.err);
+    assert!(
+        again.err.contains(" writes, and this sees "),
+        "{}",
+        again.err
+    );
+    // The store without the bug survives the same faults.
+    let fixed = run(example("kv").envs(variables.iter().copied()));
+    assert_eq!(fixed.status, Some(0), "{}", fixed.err);
+}

@@ -8,7 +8,6 @@ use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt
 use soloist::io::Async;
 use soloist::net::{TcpListener, TcpStream};
 use soloist::time::{interval, now, sleep_until, timeout};
-use soloist::unblock;
 
 use crate::support::*;
 
@@ -524,6 +523,7 @@ mod mixed {
         });
     }
 
+    #[cfg(feature = "blocking")]
     #[test]
     fn threads_that_spawn_without_pause_do_not_delay_an_echo() {
         async_test(async || {
@@ -554,7 +554,7 @@ mod mixed {
             let most = most_during_a_ping(200, || ran.load(Ordering::Relaxed) as usize).await;
             stop.store(1, Ordering::Relaxed);
             for thread in threads {
-                unblock(move || thread.join().unwrap()).await;
+                soloist::unblock(move || thread.join().unwrap()).await;
             }
             // Two visits, each at the end of a generation, and the tasks that were ready before.
             assert!(most <= 6 * 128, "{most} tasks during a ping");

@@ -51,7 +51,7 @@ fn tasks_lists_the_id_name_place_and_state() {
         let text = tasks[0].to_string();
         assert!(text.starts_with("task `task-1` (spawned at "), "{text}");
         assert!(
-            text.ends_with("): waiting for nothing: its waker is gone, 1 polls"),
+            text.ends_with("): waiting for nothing: its waker was dropped, 1 polls"),
             "{text}"
         );
         drop(first);
@@ -228,7 +228,7 @@ fn waits_for_tasks_promises_groups_and_other_wakers() {
             "task `task-2`",
             "something outside",
             "a task of its group",
-            "nothing: its waker is gone",
+            "nothing: its waker was dropped",
         ];
         assert_eq!(waits(), expected.map(|wait| vec![wait.to_string()]));
         promise.set(()).unwrap();
@@ -467,7 +467,10 @@ mod on_signal {
                     pending::<()>().await;
                 })
             });
-            assert!(text.starts_with("stuck for certain"), "{text}");
+            assert!(
+                text.starts_with("the runtime is stuck for certain"),
+                "{text}"
+            );
         });
     }
 

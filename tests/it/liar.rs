@@ -152,7 +152,64 @@ impl Load {
             }
         }
     }
+
+    /// Reads, or waits and tries.
+    async fn read<S: Stream>(&self, stream: &mut S, buf: &mut [u8]) -> io::Result<usize> {
+        if self.below(2) == 0 {
+            return self.insist(async || stream.read(buf).await).await;
+        }
+        loop {
+            self.insist(async || stream.readable().await).await?;
+            match stream.try_read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes, or waits and tries.
+    async fn write<S: Stream>(&self, stream: &mut S, buf: &[u8]) -> io::Result<usize> {
+        if self.below(2) == 0 {
+            return self.insist(async || stream.write(buf).await).await;
+        }
+        loop {
+            self.insist(async || stream.writable().await).await?;
+            match stream.try_write(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
 }
+
+/// What both kinds of streams have in common.
+trait Stream: AsyncRead + AsyncWrite + Clone + Unpin + 'static {
+    async fn readable(&self) -> io::Result<()>;
+    async fn writable(&self) -> io::Result<()>;
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize>;
+    fn try_write(&self, buf: &[u8]) -> io::Result<usize>;
+}
+
+macro_rules! impl_stream {
+    ($($type:ty),*) => {$(
+        impl Stream for $type {
+            async fn readable(&self) -> io::Result<()> {
+                self.readable().await
+            }
+            async fn writable(&self) -> io::Result<()> {
+                self.writable().await
+            }
+            fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+                self.try_read(buf)
+            }
+            fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+                self.try_write(buf)
+            }
+        }
+    )*};
+}
+
+impl_stream!(TcpStream, UnixStream);
 
 fn pattern(which: usize, at: usize) -> u8 {
     ((at * 31 + which * 101) ^ (at >> 8)) as u8
@@ -216,20 +273,17 @@ async fn workload(load: Rc<Load>) {
 }
 
 /// Sends back what comes, until the end of the stream.
-async fn echo<S>(load: Rc<Load>, stream: S)
-where
-    S: AsyncRead + AsyncWrite + Clone + Unpin + 'static,
-{
+async fn echo(load: Rc<Load>, stream: impl Stream) {
     let (mut reader, mut writer) = (stream.clone(), stream);
     let mut buf = [0; 1024];
     loop {
         let room = 1 + load.below(buf.len());
-        let read = load.insist(async || reader.read(&mut buf[..room]).await);
+        let read = load.read(&mut reader, &mut buf[..room]);
         // A client that has failed with a lie is gone by a reset, perhaps.
         let Ok(n @ 1..) = read.await else { return };
         let mut sent = 0;
         while sent < n {
-            let write = load.insist(async || writer.write(&buf[sent..n]).await);
+            let write = load.write(&mut writer, &buf[sent..n]);
             let Ok(n) = write.await else { return };
             sent += n;
         }
@@ -237,17 +291,20 @@ where
 }
 
 /// Sends the pattern, and checks that it comes back; gives up and comes back itself.
-async fn talk<S>(load: Rc<Load>, which: usize, mut reader: S, mut writer: S, end: impl FnOnce())
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn talk<S: Stream>(
+    load: Rc<Load>,
+    which: usize,
+    mut reader: S,
+    mut writer: S,
+    end: impl FnOnce(),
+) {
     let send = async {
         let mut at = 0;
         while at < SIZE {
             let len = (1 + load.below(3000)).min(SIZE - at);
             let chunk: Vec<u8> = (at..at + len).map(|at| pattern(which, at)).collect();
             let patience = load.micros(300);
-            let write = load.insist(async || writer.write(&chunk).await);
+            let write = load.write(&mut writer, &chunk);
             // Cancelled, it has written nothing.
             if let Ok(n) = timeout(patience, write).await {
                 at += n.unwrap();
@@ -266,7 +323,7 @@ where
         loop {
             let room = 1 + load.below(buf.len());
             let patience = load.micros(500);
-            let read = load.insist(async || reader.read(&mut buf[..room]).await);
+            let read = load.read(&mut reader, &mut buf[..room]);
             let Ok(n) = timeout(patience, read).await else {
                 continue;
             };

@@ -5,6 +5,8 @@
 
 // What is there for one system's tests is not used on the others.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
+// Examples that run in a simulated world are modules here, each with its `cli`.
+#![allow(clippy::duplicate_mod)]
 
 mod all_cores;
 mod bad_input;
@@ -28,6 +30,8 @@ mod group;
 #[cfg(unix)]
 mod guest;
 mod hostile;
+#[cfg(all(unix, feature = "testing"))]
+mod hosts;
 mod inspect;
 mod join_set;
 #[cfg(soloist_liar)]
@@ -54,6 +58,8 @@ mod signal;
 mod simulate;
 mod slow;
 mod sources;
+#[cfg(feature = "tracing")]
+mod spans;
 #[cfg(unix)]
 mod stdin;
 #[cfg(unix)]
@@ -63,6 +69,7 @@ mod stress;
 mod stuck;
 mod support;
 #[cfg(unix)]
+#[cfg_attr(not(feature = "blocking"), allow(dead_code))]
 mod sys;
 mod task_local;
 mod tasks;
@@ -75,9 +82,14 @@ mod timers;
 #[cfg(feature = "trace")]
 mod trace;
 mod tracker;
+mod try_io;
 mod udp;
+#[cfg(feature = "testing")]
+mod udp_behaviours;
 #[cfg(unix)]
 mod unix;
 #[cfg(feature = "testing")]
 mod virtual_time;
 mod wakes;
+#[cfg(feature = "testing")]
+mod worlds;

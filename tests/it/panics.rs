@@ -228,7 +228,7 @@ fn b23_a_panic_before_the_detach_is_reported_or_propagated() {
     assert!(
         reports
             .iter()
-            .all(|line| line.ends_with(") has panicked, and nobody awaits it")),
+            .all(|line| line.ends_with(") has panicked, and no handle receives the panic")),
         "{stderr}"
     );
 }

@@ -455,7 +455,10 @@ fn polling_after_the_result_was_taken_panics() {
         promise.set(1).unwrap();
         assert_eq!(poll_with(&mut promised, Waker::noop()), Poll::Ready(Ok(1)));
         let text = panic_of(|| poll_with(&mut promised, Waker::noop()));
-        assert_eq!(text, "a `Promised` was polled after its result was taken");
+        assert_eq!(
+            text,
+            "a `Promised` was polled after it had returned its result"
+        );
     });
 }
 

@@ -274,7 +274,7 @@ fn b121_a_second_registration_of_an_fd_says_so() {
         ] {
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
             let text = error.to_string();
-            assert!(text.contains("is registered already"), "{text}");
+            assert!(text.contains("has already registered"), "{text}");
             assert!(text.contains("try_clone"), "{text}");
         }
         drop(first);

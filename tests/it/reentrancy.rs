@@ -473,7 +473,7 @@ fn b37_a_nested_block_on_panics_wherever_it_is_called() {
                 panic_of(|| Runtime::new().block_on(async {})),
             ];
             for text in texts {
-                assert!(text.starts_with("`block_on` inside of a running"), "{text}");
+                assert!(text.starts_with("`block_on` inside a running"), "{text}");
                 assert!(text.contains("use `.await` there"), "{text}");
             }
         };
@@ -530,21 +530,18 @@ fn b116_block_on_of_futures_and_streams_panics_in_a_task_and_says_what_to_do() {
     watchdog(|| {
         let check = || {
             let text = panic_of(|| soloist::future::block_on(pending::<()>()));
-            assert!(text.starts_with("`block_on` inside of a running"), "{text}");
+            assert!(text.starts_with("`block_on` inside a running"), "{text}");
             assert!(text.contains("use `.await` there"), "{text}");
             let text = panic_of(|| stream::block_on(stream::pending::<()>()).next());
             assert!(
-                text.starts_with("`stream::block_on` inside of a running"),
+                text.starts_with("`stream::block_on` inside a running"),
                 "{text}"
             );
             assert!(text.contains("use `.next().await`"), "{text}");
             let (_write, read) = tcp_pair();
             let read = soloist::net::TcpStream::try_from(read).unwrap();
             let text = panic_of(|| BlockOn::new(read).read(&mut [0]));
-            assert!(
-                text.starts_with("`io::BlockOn` inside of a running"),
-                "{text}"
-            );
+            assert!(text.starts_with("`io::BlockOn` inside a running"), "{text}");
         };
         block_on(async {
             check();

@@ -35,7 +35,7 @@ fn a_slow_poll_names_the_task() {
         let mut lines = said.iter();
         lines.any(|line| line.starts_with(start) && line.contains(end))
     };
-    let kept = "has kept the thread for ";
+    let kept = "has blocked the thread for ";
     // In its last poll, too.
     assert!(
         has("slow poll: task `task-2` (spawned at ", kept),

@@ -451,7 +451,7 @@ fn halves_of_two_streams_are_given_back() {
         let error = read_a.reunite(write_b).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the halves are not of the same stream",
+            "the halves belong to different streams",
             "{error:?}"
         );
         let net::ReuniteError(read_a, write_b) = error;

@@ -1,4 +1,4 @@
-//! `block_on` and `run` panic when it is certain that nothing can happen any more, and only
+//! `block_on` and `run` panic when it is certain that no task can ever run again, and only
 //! then.
 
 use futures_lite::future::{or, zip};
@@ -13,7 +13,10 @@ use crate::support::*;
 /// The message with which `block_on` panics.
 fn stuck<F: Future>(future: F) -> String {
     let text = panic_of(|| block_on(future));
-    assert!(text.starts_with("stuck for certain, "), "{text}");
+    assert!(
+        text.starts_with("the runtime is stuck for certain: "),
+        "{text}"
+    );
     text
 }
 
@@ -22,12 +25,11 @@ fn lines(text: &str) -> Vec<String> {
     let place = |line: &str| {
         // The places differ between the lines of this file.
         let (before, rest) = line.split_once(" at ").expect("a place");
-        let (place, after) = rest
-            .split_once(", ")
-            .or(rest.split_once(' '))
-            .expect("its end");
+        let (place, after) = rest.split_once(')').expect("its end");
         assert!(place.contains("stuck.rs:"), "{line}");
-        format!("{} {after}", before.trim())
+        let (waits, polls) = after.rsplit_once(", ").expect("the number of polls");
+        assert!(polls.ends_with(" polls"), "{line}");
+        format!("{}){waits}", before.trim())
     };
     text.lines().skip(1).map(place).collect()
 }
@@ -36,9 +38,9 @@ fn lines(text: &str) -> Vec<String> {
 fn a_wait_without_a_waker_is_reported_with_the_waits_that_lead_to_it() {
     watchdog(|| {
         let text = stuck(pending::<()>());
-        let main = "the future of `block_on`, called";
-        let nothing = "returned Pending without keeping its waker";
-        assert_eq!(lines(&text), [format!("{main} {nothing}")]);
+        let main = "the future of `block_on` (called)";
+        let nothing = ": waiting for nothing: its waker was dropped";
+        assert_eq!(lines(&text), [format!("{main}{nothing}")]);
 
         let text = stuck(async {
             let task = Builder::new().name("x").spawn(pending::<()>());
@@ -46,8 +48,8 @@ fn a_wait_without_a_waker_is_reported_with_the_waits_that_lead_to_it() {
             task.await;
         });
         let expected = [
-            format!("{main} waits for task `x`"),
-            format!("task `x`, spawned {nothing}"),
+            format!("{main}: waiting for task `x`"),
+            format!("task `x` (spawned){nothing}"),
         ];
         assert_eq!(lines(&text), expected);
 
@@ -59,7 +61,7 @@ fn a_wait_without_a_waker_is_reported_with_the_waits_that_lead_to_it() {
         });
         assert_eq!(
             lines(&text)[0],
-            format!("{main} waits for a task of its group")
+            format!("{main}: waiting for a task of its group")
         );
     });
 }
@@ -78,7 +80,7 @@ fn tasks_that_wait_for_themselves_or_each_other_are_stuck() {
             own.set(Some(task));
             pending::<()>().await;
         });
-        let expected = "task `ouroboros`, spawned waits for task `ouroboros`";
+        let expected = "task `ouroboros` (spawned): waiting for task `ouroboros`";
         assert_eq!(lines(&text)[1], expected);
 
         let text = stuck(async {
@@ -92,11 +94,11 @@ fn tasks_that_wait_for_themselves_or_each_other_are_stuck() {
         let lines_of_both = lines(&text);
         assert_eq!(
             lines_of_both[1],
-            "task `first`, spawned waits for task `second`"
+            "task `first` (spawned): waiting for task `second`"
         );
         assert_eq!(
             lines_of_both[2],
-            "task `second`, spawned waits for task `first`"
+            "task `second` (spawned): waiting for task `first`"
         );
 
         let text = stuck(async {
@@ -111,7 +113,7 @@ fn tasks_that_wait_for_themselves_or_each_other_are_stuck() {
             slot.set(Some(group));
             pending::<()>().await;
         });
-        let expected = "task `task-1`, spawned waits for a task of its group";
+        let expected = "task `task-1` (spawned): waiting for a task of its group";
         assert_eq!(lines(&text)[1], expected);
     });
 }
@@ -121,7 +123,10 @@ fn run_panics_when_it_is_stuck() {
     runtime_test(|runtime| {
         let task = runtime.spawn(pending::<()>());
         let text = panic_of(|| runtime.run());
-        assert!(text.starts_with("stuck for certain, "), "{text}");
+        assert!(
+            text.starts_with("the runtime is stuck for certain: "),
+            "{text}"
+        );
         assert_eq!(lines(&text).len(), 1);
         // The runtime still works.
         assert_eq!(runtime.block_on(async { 5 }), 5);
@@ -287,7 +292,10 @@ fn a_handle_on_another_thread_keeps_a_runtime_from_being_stuck() {
                 Poll::<()>::Pending
             }))
         });
-        assert!(text.starts_with("stuck for certain, "), "{text}");
+        assert!(
+            text.starts_with("the runtime is stuck for certain: "),
+            "{text}"
+        );
         assert_eq!(joined.get(), 7);
         assert_eq!(thread.join().unwrap(), 5);
     });
@@ -348,7 +356,10 @@ fn sockets_and_timers_keep_a_runtime_from_being_stuck() {
         });
         let text = wait.recv().unwrap();
         // After the end of the server.
-        assert!(text.starts_with("stuck for certain, "), "{text}");
+        assert!(
+            text.starts_with("the runtime is stuck for certain: "),
+            "{text}"
+        );
         assert_eq!(lines(&text).len(), 1);
     });
 }

@@ -418,6 +418,7 @@ mod forks {
     }
 
     /// The child continues without the reactor of the parent: its timers work.
+    #[cfg(feature = "blocking")]
     #[test]
     fn b84_a_child_that_continues_in_a_task_does_not_affect_the_parent() {
         in_own_process(|| {

@@ -505,7 +505,7 @@ fn nested_runtimes_have_clocks_of_their_own() {
 #[test]
 fn a_deadlock_is_a_failure() {
     let text = watchdog(|| panic_of(|| testing::block_on(pending::<()>())));
-    assert!(text.contains("nothing can happen any more"), "{text}");
+    assert!(text.contains("the runtime is stuck"), "{text}");
     // Its waker is kept, so the deadlock is not certain.
     let deadlock = || {
         testing::block_on(async {
@@ -514,7 +514,7 @@ fn a_deadlock_is_a_failure() {
         })
     };
     let text = watchdog(move || panic_of(deadlock));
-    assert!(text.contains("nothing can happen any more"), "{text}");
+    assert!(text.contains("the runtime is stuck"), "{text}");
     assert!(text.contains("must hold a `Handle`"), "{text}");
 }
 
@@ -567,7 +567,7 @@ fn misuse_says_what_to_do() {
         let runtime = runtime(AutoAdvance::WhenNoIo);
         let error = runtime.poll_fd().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
-        assert!(error.to_string().contains("real one"), "{error}");
+        assert!(error.to_string().contains("Clock::Real"), "{error}");
     });
 }
 

@@ -80,6 +80,7 @@ where
         .serve_connection_with_upgrades(Io::with(stream, vectored), service);
     let mut http = pin!(http);
     let mut idle = pin!(sleep(options.idle_timeout));
+    let watched = options.idle_timeout < Duration::MAX;
     let mut stopping = false;
     poll_fn(|cx| {
         match open.state() {
@@ -107,7 +108,7 @@ where
         if !traffic.has_requested.load(Relaxed) && header.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(no_request().into()));
         }
-        while idle.as_mut().poll(cx).is_ready() {
+        while watched && idle.as_mut().poll(cx).is_ready() {
             if traffic.is_idle() {
                 let why = "no byte was transferred within the idle timeout";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why).into()));

@@ -8,13 +8,14 @@ use std::task::{Context, Poll, ready};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use soloist::io::{AsyncRead, AsyncWrite};
 
-/// At most this much is read at once.
-const SCRATCH: usize = 64 * 1024;
+/// At most this much is read at once. It is about what hyper asks for in large bodies. Memory that no
+/// read has filled costs nothing.
+const SCRATCH: usize = 256 * 1024;
 
 thread_local! {
     /// Memory to read into. hyper's buffers are uninitialised, and only unsafe code can pass them
     /// to `AsyncRead`. A copy of what was read costs less than to zero all that could be read.
-    static SCRATCH_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SCRATCH_BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
 /// Adapts a stream between futures-io and hyper, in both directions.
@@ -94,16 +95,15 @@ impl<T: AsyncRead + Unpin> Read for Io<T> {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         // Taken, not borrowed: `inner` may be another `Io`.
-        let mut scratch = SCRATCH_BUFFER.take();
-        if scratch.is_empty() {
-            scratch.resize(SCRATCH, 0);
-        }
+        let mut scratch = SCRATCH_BUFFER
+            .take()
+            .unwrap_or_else(|| vec![0; SCRATCH].into());
         let wanted = buf.remaining().min(SCRATCH);
         let read = self.pinned().poll_read(cx, &mut scratch[..wanted]);
         if let Poll::Ready(Ok(n)) = read {
             buf.put_slice(&scratch[..n]);
         }
-        SCRATCH_BUFFER.set(scratch);
+        SCRATCH_BUFFER.set(Some(scratch));
         read.map_ok(drop)
     }
 }

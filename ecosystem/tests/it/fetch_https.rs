@@ -469,6 +469,11 @@ fn http_2_is_used_where_the_server_has_it() {
         for number in ["1", "2"] {
             assert_eq!(fs::read(output_dir.join(number)).unwrap(), b"HTTP/2.0\n");
         }
+        let list = servers.dir.join("urls.txt");
+        fs::write(&list, format!("# the page\n\n{url}\n")).unwrap();
+        let output = servers.fetch(&["--from", list.to_str().unwrap()]);
+        assert_eq!(output.status, Some(0), "{}{}", output.out, output.err);
+        output.assert_fetched(&url, 9);
     });
 }
 

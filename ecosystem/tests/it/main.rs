@@ -16,7 +16,6 @@ mod fetch_https;
 mod frameworks;
 #[cfg(unix)]
 mod http_server;
-mod hyper_in_memory;
 #[cfg(unix)]
 mod redis_server;
 mod select;
@@ -25,3 +24,4 @@ mod servers;
 mod virtual_time;
 #[cfg(unix)]
 mod websocket;
+mod worlds;

@@ -2,17 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll, ready};
 
-use futures_lite::Stream;
-use socket2::{Domain, Protocol, SockAddr, Type};
+use socket2::SockAddr;
 
-use super::TcpStream;
+use super::{TcpStream, system_socket};
 use crate::net::accept::{ACCEPTING, Acceptor};
 use crate::net::inner;
 use crate::net::{ErrorContext, IntoStdError, ToSocketAddrs, resolve, try_each};
-use crate::time::Sleep;
 
 /// Accepts TCP connections.
 ///
@@ -70,63 +66,7 @@ impl TcpListener {
     ///
     /// See [`TcpListenerBuilder`].
     pub fn builder() -> TcpListenerBuilder {
-        TcpListenerBuilder {
-            reuse_port: false,
-            only_v6: None,
-            backlog: BACKLOG,
-        }
-    }
-
-    /// Waits for the next connection.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the process or the system is out of file descriptors or memory, and
-    /// outside of a runtime. After an error of the first kind the next call pauses, so a loop
-    /// that continues does not spin. The pause is 10 ms, and doubles with each further error, up
-    /// to one second.
-    ///
-    /// # Cancel safety
-    ///
-    /// No connection is lost.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
-    /// let (stream, from) = listener.accept().await?;
-    /// println!("{from} came, at {}", stream.local_addr()?);
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.socket.accept(accept).await
-    }
-
-    /// Returns a [`Stream`] of the connections. It never ends.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
-    /// use soloist::stream::StreamExt;
-    /// # block_on(async {
-    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
-    /// let mut incoming = listener.incoming();
-    /// while let Some(stream) = incoming.next().await {
-    ///     println!("{} came", stream?.peer_addr()?);
-    /// #   break;
-    /// }
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming {
-            listener: self,
-            pause: None,
-        }
+        TcpListenerBuilder::default()
     }
 
     /// Sets the number of hops that the packets of its connections may make (`IP_TTL`).
@@ -210,122 +150,120 @@ fn accept(listener: &inner::TcpListener) -> io::Result<(TcpStream, SocketAddr)> 
     Ok((TcpStream { socket }, peer))
 }
 
-/// The stream that [`TcpListener::incoming`] returns.
-///
-/// It never ends, not even after an error. After an error that comes from a lack of file
-/// descriptors or memory, it pauses before the next attempt.
-///
-/// # Cancel safety
-///
-/// No connection is lost.
-///
-/// # Examples
-///
-/// See [`TcpListener::incoming`].
-#[derive(Debug)]
-#[must_use = "streams do nothing unless they are polled"]
-pub struct Incoming<'a> {
-    listener: &'a TcpListener,
-    pause: Option<Sleep>,
-}
-
-impl Stream for Incoming<'_> {
-    type Item = io::Result<TcpStream>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let listener = &self.listener.socket;
-        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, accept));
-        Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
-    }
-}
+impl_listener!(
+    TcpListener, TcpStream, SocketAddr,
+    /// ```
+    /// # use soloist::{block_on, net::{TcpListener, TcpStream}};
+    /// use soloist::stream::StreamExt;
+    /// # block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// # let _client = TcpStream::connect(listener.local_addr()?).await?;
+    /// let mut incoming = listener.incoming();
+    /// while let Some(stream) = incoming.next().await {
+    ///     println!("{} came", stream?.peer_addr()?);
+    /// #   break;
+    /// }
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+);
 
 /// The length of the queue. The system reduces a number that it does not support. std's 128 is
 /// too short for a tool that opens a thousand connections at once.
 const BACKLOG: u32 = 4096;
 
-/// Options of a [`TcpListener`] that must be set before it exists.
-///
-/// # Examples
-///
-/// ```
-/// use soloist::{block_on, net::TcpListener};
-///
-/// block_on(async {
-///     let listener = TcpListener::builder().backlog(16).bind("127.0.0.1:0").await?;
-///     println!("listening at {}", listener.local_addr()?);
-///     Ok::<(), std::io::Error>(())
-/// })?;
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-#[must_use = "call `bind` to make the listener"]
-pub struct TcpListenerBuilder {
-    reuse_port: bool,
-    only_v6: Option<bool>,
-    backlog: u32,
+builder! {
+    /// Options of a [`TcpListener`] that must be set before it exists.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use soloist::{block_on, net::TcpListener};
+    ///
+    /// block_on(async {
+    ///     let listener = TcpListener::builder().backlog(16).bind("127.0.0.1:0").await?;
+    ///     println!("listening at {}", listener.local_addr()?);
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use = "call `bind` to make the listener"]
+    pub struct TcpListenerBuilder {
+        /// Sets whether other sockets of this user may listen on the same address, if they set this
+        /// option, too (`SO_REUSEPORT`). The default is `false`.
+        ///
+        /// Linux distributes the connections among them, so each thread or process can have a
+        /// listener. Other systems may give all connections to one of them. On systems without this
+        /// option, [`bind`](TcpListenerBuilder::bind) fails.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # #[cfg(target_os = "linux")] {
+        /// use soloist::{block_on, net::TcpListener};
+        ///
+        /// block_on(async {
+        ///     let builder = TcpListener::builder().reuse_port(true);
+        ///     let one = builder.clone().bind("127.0.0.1:0").await?;
+        ///     let _other = builder.bind(one.local_addr()?).await?;
+        ///     Ok::<(), std::io::Error>(())
+        /// })?;
+        /// # }
+        /// # Ok::<(), std::io::Error>(())
+        /// ```
+        pub fn reuse_port(reuse: bool);
+
+        /// Sets how many connections may wait to be accepted. The default is 4096. The system may
+        /// reduce the number (on Linux to `net.core.somaxconn`).
+        ///
+        /// # Examples
+        ///
+        /// See [`TcpListenerBuilder`].
+        pub fn backlog(connections: u32);
+
+        /// Sets whether a listener on an IPv6 address refuses IPv4 connections (`IPV6_V6ONLY`). The
+        /// default is that of the system. On Linux `[::]` accepts both.
+        ///
+        /// It has no effect on a listener on an IPv4 address.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// use soloist::{block_on, net::TcpListener};
+        ///
+        /// block_on(async {
+        ///     let all_v4 = TcpListener::bind("0.0.0.0:8080").await?;
+        ///     let all_v6 = TcpListener::builder().only_v6(true).bind("[::]:8080").await?;
+        ///     Ok::<(), std::io::Error>(())
+        /// })?;
+        /// # Ok::<(), std::io::Error>(())
+        /// ```
+        pub fn only_v6(only: bool);
+
+        /// Sets the size of the buffers for received bytes that the connections have
+        /// (`SO_RCVBUF`). Linux doubles the number. By default the system adapts the size.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::TcpListener};
+        /// # block_on(async {
+        /// let builder = TcpListener::builder().recv_buffer_size(1 << 20).send_buffer_size(1 << 20);
+        /// let listener = builder.bind("127.0.0.1:0").await?;
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn recv_buffer_size(size: usize);
+
+        /// Sets the size of the buffers for bytes to be sent that the connections have (`SO_SNDBUF`).
+        /// Linux doubles the number. By default the system adapts the size.
+        ///
+        /// # Examples
+        ///
+        /// See [`recv_buffer_size`](TcpListenerBuilder::recv_buffer_size).
+        pub fn send_buffer_size(size: usize);
+    }
 }
 
 impl TcpListenerBuilder {
-    /// Sets whether other sockets of this user may listen on the same address, if they set this
-    /// option, too (`SO_REUSEPORT`). The default is `false`.
-    ///
-    /// Linux distributes the connections among them, so each thread or process can have a
-    /// listener. Other systems may give all connections to one of them. On systems without this
-    /// option, [`bind`](TcpListenerBuilder::bind) fails.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[cfg(target_os = "linux")] {
-    /// use soloist::{block_on, net::TcpListener};
-    ///
-    /// block_on(async {
-    ///     let builder = TcpListener::builder().reuse_port(true);
-    ///     let one = builder.clone().bind("127.0.0.1:0").await?;
-    ///     let _other = builder.bind(one.local_addr()?).await?;
-    ///     Ok::<(), std::io::Error>(())
-    /// })?;
-    /// # }
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn reuse_port(mut self, reuse: bool) -> TcpListenerBuilder {
-        self.reuse_port = reuse;
-        self
-    }
-
-    /// Sets how many connections may wait to be accepted. The default is 4096. The system may
-    /// reduce the number (on Linux to `net.core.somaxconn`).
-    ///
-    /// # Examples
-    ///
-    /// See [`TcpListenerBuilder`].
-    pub fn backlog(mut self, connections: u32) -> TcpListenerBuilder {
-        self.backlog = connections;
-        self
-    }
-
-    /// Sets whether a listener on an IPv6 address refuses IPv4 connections (`IPV6_V6ONLY`). The
-    /// default is that of the system. On Linux `[::]` accepts both.
-    ///
-    /// It has no effect on a listener on an IPv4 address.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use soloist::{block_on, net::TcpListener};
-    ///
-    /// block_on(async {
-    ///     let all_v4 = TcpListener::bind("0.0.0.0:8080").await?;
-    ///     let all_v6 = TcpListener::builder().only_v6(true).bind("[::]:8080").await?;
-    ///     Ok::<(), std::io::Error>(())
-    /// })?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn only_v6(mut self, only: bool) -> TcpListenerBuilder {
-        self.only_v6 = Some(only);
-        self
-    }
-
     /// Listens on the first of the addresses that is free.
     ///
     /// # Errors
@@ -350,41 +288,41 @@ impl TcpListenerBuilder {
     fn listen(&self, address: SocketAddr) -> io::Result<inner::TcpListener> {
         Ok(inner::make!(
             |process| {
-                let only_v6 = self.only_v6 == Some(true);
-                process.listen(address, self.backlog, only_v6, self.reuse_port)?
+                let (only_v6, reuse_port) =
+                    (self.only_v6 == Some(true), self.reuse_port == Some(true));
+                process.listen(
+                    address,
+                    self.backlog.unwrap_or(BACKLOG),
+                    only_v6,
+                    reuse_port,
+                )?
             },
             self.listen_on_system(address)?
         ))
     }
 
     fn listen_on_system(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
-        let domain = Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        let socket = system_socket(address, self.recv_buffer_size, self.send_buffer_size)?;
         // Like std. On Windows the option would let another process take over the port.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
-        if self.reuse_port {
+        if self.reuse_port == Some(true) {
             set_reuse_port(&socket)?;
         }
         if let (Some(only), SocketAddr::V6(_)) = (self.only_v6, address) {
             socket.set_only_v6(only)?;
         }
         socket.bind(&SockAddr::from(address))?;
-        socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        let backlog = self.backlog.unwrap_or(BACKLOG);
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     }
 }
 
-#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
-fn set_reuse_port(socket: &socket2::Socket) -> io::Result<()> {
-    socket.set_reuse_port(true)
-}
-
-#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos")))))]
-fn set_reuse_port(_: &socket2::Socket) -> io::Result<()> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this system has no `SO_REUSEPORT`",
-    ))
+fn set_reuse_port(_socket: &socket2::Socket) -> io::Result<()> {
+    #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+    return _socket.set_reuse_port(true);
+    #[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos")))))]
+    return crate::net::unsupported("SO_REUSEPORT");
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::{Backoff, address_of, display};
 use crate::executor;
 use crate::net::{ErrorContext, IntoStdError};
+use crate::reactor::Direction;
 use crate::socket::Socket;
 
 /// A socket for datagrams between processes on one machine. Datagrams are delivered reliably and
@@ -184,49 +185,49 @@ impl UnixDatagram {
         connected.context(CONNECTING, display(address))
     }
 
-    /// Sends a datagram to the connected socket, and returns its length.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the socket is not connected, if the other socket has been closed
-    /// (`ConnectionRefused`), if the datagram is too long, and outside of a runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped before it completes, nothing has been sent.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use soloist::{block_on, net::unix::UnixDatagram};
-    /// # block_on(async {
-    /// let (one, other) = UnixDatagram::pair()?;
-    /// assert_eq!(one.send(b"hello").await?, 5);
-    /// let mut buf = [0; 1500];
-    /// let n = other.recv(&mut buf).await?;
-    /// assert_eq!(&buf[..n], b"hello");
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
-    /// ```
-    pub async fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.socket.write_with(|io| io.send(buf)).await
-    }
+    operations! {
+        /// Sends a datagram to the connected socket, and returns its length.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error if the socket is not connected, if the other socket has been closed
+        /// (`ConnectionRefused`), if the datagram is too long, and outside of a runtime.
+        ///
+        /// # Cancel safety
+        ///
+        /// If the future is dropped before it completes, nothing has been sent.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # use soloist::{block_on, net::unix::UnixDatagram};
+        /// # block_on(async {
+        /// let (one, other) = UnixDatagram::pair()?;
+        /// assert_eq!(one.send(b"hello").await?, 5);
+        /// let mut buf = [0; 1500];
+        /// let n = other.recv(&mut buf).await?;
+        /// assert_eq!(&buf[..n], b"hello");
+        /// # Ok::<(), std::io::Error>(()) }).unwrap();
+        /// ```
+        pub fn send, try_send, poll_send(&self, buf: &[u8]) -> usize
+            = Write, |io| io.send(buf);
 
-    /// Receives a datagram, and returns its length. Bytes that do not fit into the buffer are
-    /// discarded.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error outside of a runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// No datagram is lost.
-    ///
-    /// # Examples
-    ///
-    /// See [`send`](UnixDatagram::send).
-    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.socket.read_with(|io| io.recv(buf)).await
+        /// Receives a datagram, and returns its length. Bytes that do not fit into the buffer are
+        /// discarded.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error outside of a runtime.
+        ///
+        /// # Cancel safety
+        ///
+        /// No datagram is lost.
+        ///
+        /// # Examples
+        ///
+        /// See [`send`](UnixDatagram::send).
+        pub fn recv, try_recv, poll_recv(&self, buf: &mut [u8]) -> usize
+            = Read, |io| io.recv(buf);
     }
 
     /// Sends a datagram to the socket at a path, and returns its length. While the receiver's queue
@@ -280,22 +281,56 @@ impl UnixDatagram {
         }
     }
 
-    /// Receives a datagram, and returns its length and the address of its sender. Bytes that do not
-    /// fit into the buffer are discarded.
+    /// Like [`send_to`](UnixDatagram::send_to), but does not wait.
+    ///
+    /// There is no `poll_send_to`, and [`writable`](UnixDatagram::writable) does not wait for the
+    /// queue of the receiver: the system does not report when there is space in it.
     ///
     /// # Errors
     ///
-    /// Returns an error outside of a runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// No datagram is lost.
+    /// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) if the receiver's queue is full: then use
+    /// [`send_to`](UnixDatagram::send_to), or try again after a pause. Otherwise the same as for
+    /// [`send_to`](UnixDatagram::send_to).
     ///
     /// # Examples
     ///
-    /// See [`UnixDatagram`].
-    pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.socket.read_with(|io| io.recv_from(buf)).await
+    /// See [Waiting and trying](crate::net#waiting-and-trying).
+    pub fn try_send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
+        self.try_send_to_addr(buf, &address_of(SENDING, path.as_ref())?)
+    }
+
+    /// Like [`send_to_addr`](UnixDatagram::send_to_addr), but does not wait.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`try_send_to`](UnixDatagram::try_send_to).
+    ///
+    /// # Examples
+    ///
+    /// See [Waiting and trying](crate::net#waiting-and-trying).
+    pub fn try_send_to_addr(&self, buf: &[u8], address: &SocketAddr) -> io::Result<usize> {
+        let send = |io: &net::UnixDatagram| io.send_to_addr(buf, address);
+        let sent = self.socket.try_operate(Direction::Write, send);
+        sent.context(SENDING, display(address))
+    }
+
+    operations! {
+        /// Receives a datagram, and returns its length and the address of its sender. Bytes that do not
+        /// fit into the buffer are discarded.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error outside of a runtime.
+        ///
+        /// # Cancel safety
+        ///
+        /// No datagram is lost.
+        ///
+        /// # Examples
+        ///
+        /// See [`UnixDatagram`].
+        pub fn recv_from, try_recv_from, poll_recv_from(&self, buf: &mut [u8]) -> (usize, SocketAddr)
+            = Read, |io| io.recv_from(buf);
     }
 
     forward_to_std! {

@@ -8,10 +8,7 @@ use std::os::android::net::SocketAddrExt;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
-use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll, ready};
 
-use futures_lite::Stream;
 use socket2::SockAddr;
 
 use super::{UnixStream, address_of, display};
@@ -19,7 +16,6 @@ use crate::executor;
 use crate::net::accept::{ACCEPTING, Acceptor, accept_nonblocking};
 use crate::net::{ErrorContext, IntoStdError};
 use crate::socket::Socket;
-use crate::time::Sleep;
 
 /// Accepts connections from programs of the same machine.
 ///
@@ -77,52 +73,6 @@ impl UnixListener {
         executor::inside_or_error("`UnixListener::bind`")?;
         let listener = net::UnixListener::bind_addr(address);
         UnixListener::try_from(listener.context(LISTENING, display(address))?)
-    }
-
-    /// Waits for the next connection.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the process or the system is out of file descriptors or memory, and
-    /// outside of a runtime. After an error of the first kind the next call pauses, so a loop
-    /// that continues does not spin. The pause is 10 ms, and doubles with each further error, up
-    /// to one second.
-    ///
-    /// # Cancel safety
-    ///
-    /// No connection is lost.
-    ///
-    /// # Examples
-    ///
-    /// See [`UnixListener`].
-    pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        self.socket.accept(accept).await
-    }
-
-    /// Returns a [`Stream`] of the connections. It never ends.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use soloist::stream::StreamExt;
-    /// use soloist::{block_on, io, net::unix::UnixListener, spawn};
-    ///
-    /// block_on(async {
-    ///     let listener = UnixListener::bind("/run/echo/socket")?;
-    ///     let mut incoming = listener.incoming();
-    ///     while let Some(stream) = incoming.next().await {
-    ///         let stream = stream?;
-    ///         spawn(async move { io::copy(&stream, &stream).await }).detach();
-    ///     }
-    ///     Ok::<(), std::io::Error>(())
-    /// })?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming {
-            listener: self,
-            pause: None,
-        }
     }
 
     forward_to_std! {
@@ -191,31 +141,21 @@ fn std_address(address: &SockAddr) -> io::Result<SocketAddr> {
     SocketAddr::from_pathname(address.as_pathname().unwrap_or(Path::new("")))
 }
 
-/// The stream that [`UnixListener::incoming`] returns.
-///
-/// It never ends, not even after an error. After an error that comes from a lack of file
-/// descriptors or memory, it pauses before the next attempt.
-///
-/// # Cancel safety
-///
-/// No connection is lost.
-///
-/// # Examples
-///
-/// See [`UnixListener::incoming`].
-#[derive(Debug)]
-#[must_use = "streams do nothing unless they are polled"]
-pub struct Incoming<'a> {
-    listener: &'a UnixListener,
-    pause: Option<Sleep>,
-}
-
-impl Stream for Incoming<'_> {
-    type Item = io::Result<UnixStream>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let listener = &self.listener.socket;
-        let accepted = ready!(listener.poll_accept(cx, &mut self.pause, accept));
-        Poll::Ready(Some(accepted.map(|(stream, _)| stream)))
-    }
-}
+impl_listener!(
+    UnixListener, UnixStream, SocketAddr,
+    /// ```no_run
+    /// use soloist::stream::StreamExt;
+    /// use soloist::{block_on, io, net::unix::UnixListener, spawn};
+    ///
+    /// block_on(async {
+    ///     let listener = UnixListener::bind("/run/echo/socket")?;
+    ///     let mut incoming = listener.incoming();
+    ///     while let Some(stream) = incoming.next().await {
+    ///         let stream = stream?;
+    ///         spawn(async move { io::copy(&stream, &stream).await }).detach();
+    ///     }
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+);

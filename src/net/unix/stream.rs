@@ -30,6 +30,32 @@ use crate::socket::Socket;
 /// read or write several times, such as `read_exact` and `write_all`, may have completed some of
 /// their operations.
 ///
+/// # Options
+///
+/// There is no builder like that of a TCP stream. The options of a Unix stream need not be set before
+/// it is connected: use `socket2::SockRef`. A client that needs an address of its own binds a
+/// socket of the crate `socket2`, connects it, and converts it.
+///
+/// ```
+/// use soloist::{block_on, net::unix::{UnixListener, UnixStream}};
+///
+/// # let dir = std::env::temp_dir().join(format!("soloist-doc-bound-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir)?;
+/// # let (path, client_path) = (dir.join("server"), dir.join("client"));
+/// block_on(async {
+///     let listener = UnixListener::bind(&path)?;
+///     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+///     socket.bind(&socket2::SockAddr::unix(&client_path)?)?;
+///     socket.connect(&socket2::SockAddr::unix(&path)?)?;
+///     let _client = UnixStream::try_from(std::os::unix::net::UnixStream::from(socket))?;
+///     let (_stream, from) = listener.accept().await?;
+///     assert_eq!(from.as_pathname(), Some(&*client_path));
+///     Ok::<(), std::io::Error>(())
+/// })?;
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Credentials of the peer
 ///
 /// There is no `peer_cred` yet, since that of std is not stable. The stream is `AsFd`, so the

@@ -66,6 +66,26 @@ pub(super) enum Segment {
     Reset,
 }
 
+impl Segment {
+    /// The number of bytes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Segment::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+
+    /// How the transcript calls it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Segment::Accepted => "accept",
+            Segment::Bytes(_) => "data",
+            Segment::End => "fin",
+            Segment::Reset => "rst",
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Unconnected,
@@ -94,7 +114,7 @@ pub(super) struct End {
     pub(super) nodelay: bool,
     pub(super) ttl: u32,
     pub(super) linger: Option<Duration>,
-    pub(super) keepalive: Option<Duration>,
+    pub(super) keepalive_time: Option<Duration>,
 }
 
 impl End {
@@ -116,7 +136,7 @@ impl End {
             nodelay: false,
             ttl: 64,
             linger: None,
-            keepalive: None,
+            keepalive_time: None,
         }
     }
 
@@ -126,13 +146,14 @@ impl End {
 }
 
 impl Connection {
+    /// The hosts of what an end sends: its own, and the other.
+    pub(super) fn hosts(&self, from: usize) -> (usize, usize) {
+        (self.ends[from].host, self.ends[1 - from].host)
+    }
+
     /// Whether the connection is gone for an end: it was reset, or both directions have ended.
     pub(super) fn is_closed(&self, end: usize) -> bool {
         self.ends[end].reset || self.pipes.iter().all(|pipe| pipe.ended)
-    }
-
-    pub(super) fn local_addr(&self, end: usize) -> SocketAddr {
-        self.ends[end].address
     }
 
     pub(super) fn peer(&self, end: usize) -> SocketAddr {
@@ -144,10 +165,6 @@ impl Connection {
             return Err(io::ErrorKind::NotConnected.into());
         }
         Ok(self.peer(end))
-    }
-
-    pub(super) fn take_error(&mut self, end: usize) -> Option<io::Error> {
-        self.ends[end].error.take().map(io::Error::from)
     }
 
     pub(super) fn can_read(&self, end: usize) -> bool {
@@ -261,7 +278,7 @@ impl Udp {
         }
         let Some((from, bytes)) = self.waiting.front() else {
             return Err(match self.is_dead {
-                true => io::ErrorKind::ConnectionAborted.into(),
+                true => crashed(),
                 false => io::ErrorKind::WouldBlock.into(),
             });
         };
@@ -292,16 +309,32 @@ pub(super) fn collide(
     receives(one, v6, other.ip()) || receives(other, other_v6, one.ip())
 }
 
-/// An address as a socket for IPv6 shows it, which also has connections of IPv4.
+/// An address as a socket at `local` shows it. One for IPv6 also has connections of IPv4.
 pub(super) fn as_seen_by(local: SocketAddr, address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if local.is_ipv6() => {
-            SocketAddr::new(ip.to_ipv6_mapped().into(), address.port())
-        }
-        _ => address,
-    }
+    let ip = match address.ip().to_canonical() {
+        IpAddr::V4(ip) if local.is_ipv6() => ip.to_ipv6_mapped().into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
+/// An error of the system that has no kind of its own.
+macro_rules! errno {
+    ($errno:ident, elsewhere: $kind:ident) => {{
+        #[cfg(unix)]
+        let error = std::io::Error::from(rustix::io::Errno::$errno);
+        #[cfg(not(unix))]
+        let error = std::io::Error::from(std::io::ErrorKind::$kind);
+        error
+    }};
+}
+pub(super) use errno;
+
 pub(super) fn address_in_use() -> io::Error {
-    io::Error::new(io::ErrorKind::AddrInUse, "Address already in use")
+    errno!(ADDRINUSE, elsewhere: AddrInUse)
+}
+
+/// What the socket belongs to is over.
+pub(super) fn crashed() -> io::Error {
+    io::Error::new(io::ErrorKind::NetworkDown, "the host has crashed")
 }

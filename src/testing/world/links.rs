@@ -32,7 +32,8 @@ use std::time::Duration;
 ///     });
 ///     assert_eq!(client.await?, 4);
 ///     assert_eq!(time::now() - start, Duration::from_millis(1040));
-///     echo.await
+///     echo.await?;
+///     Ok::<(), std::io::Error>(())
 /// });
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Type};
 
-use super::endpoints::{Connection, End, SocketId, Udp};
+use super::endpoints::{Connection, End, Listener, SocketId, Udp, crashed, errno};
 use super::network::Network;
 use super::state::State;
 use crate::executor::{self, ProcessId};
@@ -59,12 +59,27 @@ impl Process {
         found.ok_or_else(|| io::Error::new(kind, text))
     }
 
-    pub(crate) fn open_stream(&self, to: SocketAddr) -> TcpStream {
-        let open = |state: &mut State| state.new_connection(self.id, self.host, to.is_ipv6());
-        TcpStream {
-            socket: SimulatedSocket::new(self, self.network.with(open)),
-            end: 0,
+    fn socket(&self, id: SocketId, kind: Type) -> SimulatedSocket {
+        SimulatedSocket::new(&self.network, self.host, id, kind)
+    }
+
+    /// `local` is the address to connect from.
+    pub(crate) fn open_stream(
+        &self,
+        to: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> io::Result<TcpStream> {
+        let nowhere: IpAddr = match to.is_ipv6() {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        let local = local.unwrap_or(SocketAddr::new(nowhere, 0));
+        if local.is_ipv6() != to.is_ipv6() {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
+        let open = |state: &mut State| state.new_connection(self.id, self.host, local);
+        let socket = self.socket(self.network.with(open)?, Type::STREAM);
+        Ok(TcpStream { socket, end: 0 })
     }
 
     pub(crate) fn listen(
@@ -79,47 +94,45 @@ impl Process {
         }
         let listen =
             |state: &mut State| state.listen(self.id, self.host, address, backlog, only_v6);
-        let socket = SimulatedSocket::new(self, self.network.with(listen)?);
+        let socket = self.socket(self.network.with(listen)?, Type::STREAM);
         Ok(TcpListener { socket })
     }
 
     pub(crate) fn bind_udp(&self, address: SocketAddr) -> io::Result<UdpSocket> {
         let bind = |state: &mut State| state.bind_udp(self.id, self.host, address);
-        let socket = SimulatedSocket::new(self, self.network.with(bind)?);
+        let socket = self.socket(self.network.with(bind)?, Type::DGRAM);
         Ok(UdpSocket { socket })
     }
 }
 
-#[cold]
-fn crashed() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        "the host of this task has crashed",
-    )
-}
-
 /// What all sockets of a simulated host have.
-struct SimulatedSocket {
+pub(crate) struct SimulatedSocket {
     network: Arc<Network>,
     host: usize,
     id: SocketId,
+    kind: Type,
     placeholder: OnceLock<socket2::Socket>,
 }
 
 impl SimulatedSocket {
-    fn new(process: &Process, id: SocketId) -> SimulatedSocket {
+    fn new(network: &Arc<Network>, host: usize, id: SocketId, kind: Type) -> SimulatedSocket {
         SimulatedSocket {
-            network: process.network.clone(),
-            host: process.host,
+            network: network.clone(),
+            host,
             id,
+            kind,
             placeholder: OnceLock::new(),
         }
     }
 
+    fn with<R>(&self, f: impl FnOnce(&mut State, SocketId) -> R) -> R {
+        self.network.with(|state| f(state, self.id))
+    }
+
     /// A socket of the system that is not connected, for code that wants one.
-    fn placeholder(&self, kind: Type) -> &socket2::Socket {
+    pub(crate) fn placeholder(&self) -> &socket2::Socket {
         self.placeholder.get_or_init(|| {
-            let socket = socket2::Socket::new(Domain::IPV4, kind, None);
+            let socket = socket2::Socket::new(Domain::IPV4, self.kind, None);
             let socket = socket.expect("there is a socket of the system for `as_fd`");
             let _ = socket.set_nonblocking(true);
             socket
@@ -134,21 +147,31 @@ impl SimulatedSocket {
     ) -> Poll<()> {
         // It is cloned and dropped while the state is not locked.
         let mut waker = Some(waker.clone());
-        self.network.with(|state| match waiters(state) {
+        self.with(|state, _| match waiters(state) {
             Some(waiters) => wait_in(waiters, &mut waker),
             None => Poll::Ready(()),
         })
     }
 }
 
-/// `get` and `set` for an option that has no effect.
+/// Adds a waker to a list, without duplicates.
+fn wait_in(list: &mut Vec<Waker>, waker: &mut Option<Waker>) -> Poll<()> {
+    let is_known = |waker: &Waker| list.iter().any(|known| known.will_wake(waker));
+    if let Some(waker) = waker.take_if(|waker| !is_known(waker)) {
+        list.push(waker);
+    }
+    Poll::Pending
+}
+
+/// `get` and `set` for options. Most have no effect.
 macro_rules! options {
-    ($with:ident: $($get:ident, $set:ident: $type:ty;)*) => {$(
+    ($with:ident: $($get:ident, $set:ident: $type:ty $(, $check:path)?;)*) => {$(
         pub(crate) fn $get(&self) -> io::Result<$type> {
             Ok(self.$with(|socket| socket.$get))
         }
 
         pub(crate) fn $set(&self, value: $type) -> io::Result<()> {
+            $($check(value)?;)?
             self.$with(|socket| socket.$get = value);
             Ok(())
         }
@@ -163,10 +186,8 @@ pub(crate) struct TcpStream {
 
 impl TcpStream {
     fn with<R>(&self, f: impl FnOnce(&mut Connection, usize) -> R) -> R {
-        let (key, end) = (self.socket.id.key, self.end);
         self.socket
-            .network
-            .with(|state| f(&mut state.connections[key], end))
+            .with(|state, id| f(&mut state.connections[id.key], self.end))
     }
 
     fn with_end<R>(&self, f: impl FnOnce(&mut End) -> R) -> R {
@@ -175,15 +196,12 @@ impl TcpStream {
 
     /// The error says that it is in progress.
     pub(crate) fn start_to_connect(&self, address: SocketAddr) -> io::Result<()> {
-        let id = self.socket.id;
-        self.socket
-            .network
-            .with(|state| state.connect(id, address))?;
-        Err(in_progress())
+        self.socket.with(|state, id| state.connect(id, address))?;
+        Err(errno!(INPROGRESS, elsewhere: WouldBlock))
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.with(|connection, end| connection.local_addr(end)))
+        Ok(self.with_end(|end| end.address))
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
@@ -191,63 +209,37 @@ impl TcpStream {
     }
 
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.with(Connection::take_error))
+        Ok(self.with_end(|end| end.error.take()).map(io::Error::from))
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        let (id, end) = (self.socket.id, self.end);
         self.socket
-            .network
-            .with(|state| state.shutdown(id, end, how))
+            .with(|state, id| state.shutdown(id, self.end, how))
     }
 
     pub(crate) fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.read_into(&mut [IoSliceMut::new(buf)], true)
-    }
-
-    fn read_into(&self, bufs: &mut [IoSliceMut<'_>], peek: bool) -> io::Result<usize> {
-        let (id, end) = (self.socket.id, self.end);
+        let bufs = &mut [IoSliceMut::new(buf)];
         self.socket
-            .network
-            .with(|state| state.read(id, end, bufs, peek))
+            .with(|state, id| state.read(id, self.end, bufs, true))
     }
 
     options! {
         with_end:
         nodelay, set_nodelay: bool;
         linger, set_linger: Option<Duration>;
-    }
-
-    pub(crate) fn ttl(&self) -> io::Result<u32> {
-        Ok(self.with_end(|end| end.ttl))
-    }
-
-    pub(crate) fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        check_ttl(ttl)?;
-        self.with_end(|end| end.ttl = ttl);
-        Ok(())
-    }
-
-    pub(crate) fn keepalive_time(&self) -> io::Result<Option<Duration>> {
-        Ok(self.with_end(|end| end.keepalive))
-    }
-
-    pub(crate) fn set_keepalive_time(&self, time: Option<Duration>) -> io::Result<()> {
-        if time.is_some_and(|time| time > LONGEST_KEEPALIVE) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        self.with_end(|end| end.keepalive = time);
-        Ok(())
+        keepalive_time, set_keepalive_time: Option<Duration>, check_keepalive;
+        ttl, set_ttl: u32, check_ttl;
     }
 }
 
 impl Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.read_into(&mut [IoSliceMut::new(buf)], false)
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.read_into(bufs, false)
+        self.socket
+            .with(|state, id| state.read(id, self.end, bufs, false))
     }
 }
 
@@ -257,35 +249,12 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let (id, end) = (self.socket.id, self.end);
-        self.socket.network.with(|state| state.write(id, end, bufs))
+        self.socket
+            .with(|state, id| state.write(id, self.end, bufs))
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A simulated socket, in whose place there is one of the system for `as_fd`.
-pub(crate) trait Placeholder: Simulated + 'static {
-    fn placeholder(&self) -> &socket2::Socket;
-}
-
-impl Placeholder for TcpStream {
-    fn placeholder(&self) -> &socket2::Socket {
-        self.socket.placeholder(Type::STREAM)
-    }
-}
-
-impl Placeholder for TcpListener {
-    fn placeholder(&self) -> &socket2::Socket {
-        self.socket.placeholder(Type::STREAM)
-    }
-}
-
-impl Placeholder for UdpSocket {
-    fn placeholder(&self) -> &socket2::Socket {
-        self.socket.placeholder(Type::DGRAM)
     }
 }
 
@@ -307,10 +276,9 @@ impl Simulated for TcpStream {
 
 impl Drop for TcpStream {
     fn drop(&mut self) {
-        let (id, end) = (self.socket.id, self.end);
-        self.socket.network.with(|state| {
-            let linger = state.connections[id.key].ends[end].linger;
-            state.close(id, end, linger == Some(Duration::ZERO));
+        self.socket.with(|state, id| {
+            let linger = state.connections[id.key].ends[self.end].linger;
+            state.close(id, self.end, linger == Some(Duration::ZERO));
         });
     }
 }
@@ -318,7 +286,7 @@ impl Drop for TcpStream {
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (addr, peer) =
-            self.with(|connection, end| (connection.local_addr(end), connection.peer(end)));
+            self.with(|connection, end| (connection.ends[end].address, connection.peer(end)));
         let mut debug = f.debug_struct("TcpStream");
         debug.field("addr", &addr).field("peer", &peer).finish()
     }
@@ -329,54 +297,43 @@ pub(crate) struct TcpListener {
 }
 
 impl TcpListener {
+    fn with<R>(&self, f: impl FnOnce(&mut Listener) -> R) -> R {
+        self.socket
+            .with(|state, id| f(&mut state.listeners[id.key]))
+    }
+
     pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let SimulatedSocket {
-            network, host, id, ..
+            network,
+            host,
+            kind,
+            ..
         } = &self.socket;
-        let (id, peer) = network.with(|state| state.accept(*id))?;
-        let socket = SimulatedSocket {
-            network: network.clone(),
-            host: *host,
-            id,
-            placeholder: OnceLock::new(),
-        };
+        let (id, peer) = self.socket.with(State::accept)?;
+        let socket = SimulatedSocket::new(network, *host, id, *kind);
         Ok((TcpStream { socket, end: 1 }, peer))
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        let key = self.socket.id.key;
-        Ok(self
-            .socket
-            .network
-            .with(|state| state.listeners[key].address))
-    }
-
-    pub(crate) fn ttl(&self) -> io::Result<u32> {
-        let key = self.socket.id.key;
-        Ok(self.socket.network.with(|state| state.listeners[key].ttl))
-    }
-
-    pub(crate) fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        check_ttl(ttl)?;
-        let key = self.socket.id.key;
-        self.socket
-            .network
-            .with(|state| state.listeners[key].ttl = ttl);
-        Ok(())
+        Ok(self.with(|listener| listener.address))
     }
 
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(None)
     }
+
+    options! {
+        with:
+        ttl, set_ttl: u32, check_ttl;
+    }
 }
 
 impl Simulated for TcpListener {
     fn poll_ready(&self, direction: Direction, waker: &Waker) -> Poll<()> {
-        let id = self.socket.id;
-        let reads = direction == Direction::Read;
+        let key = self.socket.id.key;
         self.socket.poll_ready(waker, |state| {
-            let listener = &mut state.listeners[id.key];
-            let is_ready = reads && listener.can_accept();
+            let listener = &mut state.listeners[key];
+            let is_ready = direction == Direction::Read && listener.can_accept();
             (!is_ready).then_some(&mut listener.accepters)
         })
     }
@@ -384,17 +341,17 @@ impl Simulated for TcpListener {
 
 impl Drop for TcpListener {
     fn drop(&mut self) {
-        let (id, host) = (self.socket.id, self.socket.host);
         self.socket
-            .network
-            .with(|state| state.close_listener(id, host));
+            .with(|state, id| state.close_listener(id, self.socket.host));
     }
 }
 
 impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("TcpListener");
-        debug.field("addr", &self.local_addr().ok()).finish()
+        debug
+            .field("addr", &self.with(|listener| listener.address))
+            .finish()
     }
 }
 
@@ -402,17 +359,22 @@ pub(crate) struct UdpSocket {
     socket: SimulatedSocket,
 }
 
+/// Methods that a simulated network has not.
+macro_rules! unsupported {
+    ($what:literal: $(fn $name:ident($($type:ty),*) -> $output:ty;)*) => {$(
+        pub(crate) fn $name(&self $(, _: $type)*) -> io::Result<$output> {
+            Err(unsupported($what))
+        }
+    )*};
+}
+
 impl UdpSocket {
     fn with<R>(&self, f: impl FnOnce(&mut Udp) -> R) -> R {
-        let key = self.socket.id.key;
-        self.socket.network.with(|state| f(&mut state.udp[key]))
+        self.socket.with(|state, id| f(&mut state.udp[id.key]))
     }
 
     pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<()> {
-        let id = self.socket.id;
-        self.socket
-            .network
-            .with(|state| state.connect_udp(id, address))
+        self.socket.with(|state, id| state.connect_udp(id, address))
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -420,22 +382,19 @@ impl UdpSocket {
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        let peer = self.with(|socket| socket.peer);
-        peer.ok_or_else(|| io::ErrorKind::NotConnected.into())
+        Ok(self
+            .with(|socket| socket.peer)
+            .ok_or(io::ErrorKind::NotConnected)?)
     }
 
     pub(crate) fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        let id = self.socket.id;
         self.socket
-            .network
-            .with(|state| state.send_datagram(id, buf, None))
+            .with(|state, id| state.send_datagram(id, buf, None))
     }
 
     pub(crate) fn send_to(&self, buf: &[u8], to: SocketAddr) -> io::Result<usize> {
-        let id = self.socket.id;
         self.socket
-            .network
-            .with(|state| state.send_datagram(id, buf, Some(to)))
+            .with(|state, id| state.send_datagram(id, buf, Some(to)))
     }
 
     pub(crate) fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
@@ -454,49 +413,26 @@ impl UdpSocket {
         self.with(|socket| socket.receive(buf, true))
     }
 
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self.with(Udp::take_error))
+    }
+
     options! {
         with:
         broadcast, set_broadcast: bool;
         multicast_loop_v4, set_multicast_loop_v4: bool;
         multicast_ttl_v4, set_multicast_ttl_v4: u32;
+        ttl, set_ttl: u32, check_ttl;
     }
 
-    pub(crate) fn ttl(&self) -> io::Result<u32> {
-        Ok(self.with(|socket| socket.ttl))
-    }
-
-    pub(crate) fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        check_ttl(ttl)?;
-        self.with(|socket| socket.ttl = ttl);
-        Ok(())
-    }
-
-    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.with(Udp::take_error))
-    }
-
-    pub(crate) fn join_multicast_v4(&self, _: &Ipv4Addr, _: &Ipv4Addr) -> io::Result<()> {
-        Err(unsupported("multicast"))
-    }
-
-    pub(crate) fn leave_multicast_v4(&self, _: &Ipv4Addr, _: &Ipv4Addr) -> io::Result<()> {
-        Err(unsupported("multicast"))
-    }
-
-    pub(crate) fn join_multicast_v6(&self, _: &Ipv6Addr, _: u32) -> io::Result<()> {
-        Err(unsupported("multicast"))
-    }
-
-    pub(crate) fn leave_multicast_v6(&self, _: &Ipv6Addr, _: u32) -> io::Result<()> {
-        Err(unsupported("multicast"))
-    }
-
-    pub(crate) fn multicast_loop_v6(&self) -> io::Result<bool> {
-        Err(unsupported("multicast"))
-    }
-
-    pub(crate) fn set_multicast_loop_v6(&self, _: bool) -> io::Result<()> {
-        Err(unsupported("multicast"))
+    unsupported! {
+        "multicast":
+        fn join_multicast_v4(&Ipv4Addr, &Ipv4Addr) -> ();
+        fn leave_multicast_v4(&Ipv4Addr, &Ipv4Addr) -> ();
+        fn join_multicast_v6(&Ipv6Addr, u32) -> ();
+        fn leave_multicast_v6(&Ipv6Addr, u32) -> ();
+        fn multicast_loop_v6() -> bool;
+        fn set_multicast_loop_v6(bool) -> ();
     }
 }
 
@@ -508,11 +444,10 @@ fn unsupported(what: &str) -> io::Error {
 impl Simulated for UdpSocket {
     fn poll_ready(&self, direction: Direction, waker: &Waker) -> Poll<()> {
         let key = self.socket.id.key;
-        // A send never blocks.
-        let writes = direction == Direction::Write;
         self.socket.poll_ready(waker, |state| {
             let socket = &mut state.udp[key];
-            let is_ready = writes || socket.can_receive();
+            // A send never blocks.
+            let is_ready = direction == Direction::Write || socket.can_receive();
             (!is_ready).then_some(&mut socket.readers)
         })
     }
@@ -520,44 +455,49 @@ impl Simulated for UdpSocket {
 
 impl Drop for UdpSocket {
     fn drop(&mut self) {
-        let id = self.socket.id;
-        self.socket.network.with(|state| state.close_udp(id));
+        self.socket.with(State::close_udp);
     }
 }
 
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (addr, peer) = self.with(|socket| (socket.local, socket.peer));
         let mut debug = f.debug_struct("UdpSocket");
-        debug.field("addr", &self.local_addr().ok());
-        if let Ok(peer) = self.peer_addr() {
+        debug.field("addr", &addr);
+        if let Some(peer) = peer {
             debug.field("peer", &peer);
         }
         debug.finish()
     }
 }
 
+/// A simulated socket, in whose place there is one of the system for `as_fd`.
+pub(crate) trait Placeholder: Simulated + 'static {
+    fn socket(&self) -> &SimulatedSocket;
+}
+
+macro_rules! placeholders {
+    ($($type:ty),*) => {$(
+        impl Placeholder for $type {
+            fn socket(&self) -> &SimulatedSocket {
+                &self.socket
+            }
+        }
+    )*};
+}
+
+placeholders!(TcpStream, TcpListener, UdpSocket);
+
 fn check_ttl(ttl: u32) -> io::Result<()> {
-    match ttl {
-        1..=255 => Ok(()),
-        _ => Err(io::ErrorKind::InvalidInput.into()),
-    }
+    check((1..=255).contains(&ttl))
 }
 
-/// Adds a waker to a list, without duplicates.
-fn wait_in(list: &mut Vec<Waker>, waker: &mut Option<Waker>) -> Poll<()> {
-    let is_known = |waker: &Waker| list.iter().any(|known| known.will_wake(waker));
-    if let Some(waker) = waker.take_if(|waker| !is_known(waker)) {
-        list.push(waker);
-    }
-    Poll::Pending
+fn check_keepalive(time: Option<Duration>) -> io::Result<()> {
+    check(time.is_none_or(|time| time <= LONGEST_KEEPALIVE))
 }
 
-#[cfg(unix)]
-fn in_progress() -> io::Error {
-    rustix::io::Errno::INPROGRESS.into()
-}
-
-#[cfg(not(unix))]
-fn in_progress() -> io::Error {
-    io::ErrorKind::WouldBlock.into()
+fn check(is_valid: bool) -> io::Result<()> {
+    is_valid
+        .then_some(())
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }

@@ -232,8 +232,8 @@ impl State {
 
     // ---- Links ---------------------------------------------------------------------------
 
-    fn line(&mut self, from: usize, to: usize) -> &mut Line {
-        self.lines.entry((from, to)).or_default()
+    fn line(&mut self, hosts: (usize, usize)) -> &mut Line {
+        self.lines.entry(hosts).or_default()
     }
 
     pub(super) fn set_default(&mut self, link: Link) {
@@ -241,69 +241,68 @@ impl State {
     }
 
     pub(super) fn set_link(&mut self, one: usize, other: usize, link: Link) {
-        self.line(one, other).link = Some(link);
-        self.line(other, one).link = Some(link);
+        self.line((one, other)).link = Some(link);
+        self.line((other, one)).link = Some(link);
     }
 
     /// A host reaches itself without faults.
-    pub(super) fn link(&self, from: usize, to: usize) -> Link {
-        if from == to {
+    pub(super) fn link(&self, hosts: (usize, usize)) -> Link {
+        if hosts.0 == hosts.1 {
             return Link::new();
         }
-        let line = self.lines.get(&(from, to));
+        let line = self.lines.get(&hosts);
         line.and_then(|line| line.link).unwrap_or(self.default)
     }
 
     pub(super) fn cut(&mut self, from: usize, to: usize) {
-        self.line(from, to).is_cut = true;
+        self.line((from, to)).is_cut = true;
     }
 
     pub(super) fn heal(&mut self, one: usize, other: usize) {
-        self.line(one, other).is_cut = false;
-        self.line(other, one).is_cut = false;
+        self.line((one, other)).is_cut = false;
+        self.line((other, one)).is_cut = false;
         self.record_hosts("heal", one, other);
         self.resend_held();
     }
 
     /// Whether nothing gets from one host to another.
-    pub(super) fn is_blocked(&self, from: usize, to: usize) -> bool {
-        self.hosts[from].is_off
-            || self.hosts[to].is_off
-            || self.lines.get(&(from, to)).is_some_and(|line| line.is_cut)
+    pub(super) fn is_blocked(&self, hosts: (usize, usize)) -> bool {
+        let is_cut = self.lines.get(&hosts).is_some_and(|line| line.is_cut);
+        is_cut || self.hosts[hosts.1].is_off
     }
 
     /// The number of a new connection between two hosts.
     pub(super) fn number_connection(&mut self, one: usize, other: usize) -> u64 {
-        let line = self.line(one.min(other), one.max(other));
+        let line = self.line((one.min(other), one.max(other)));
         line.connections += 1;
         line.connections
     }
 
     /// The place of a new datagram.
-    pub(super) fn datagram_place(&mut self, from: usize, to: usize) -> Place {
-        let line = self.line(from, to);
+    pub(super) fn datagram_place(&mut self, hosts: (usize, usize)) -> Place {
+        let line = self.line(hosts);
         line.datagrams += 1;
         let message = line.datagrams;
-        self.place(from, to, 0, message)
+        self.place(hosts, 0, message)
     }
 
-    pub(super) fn place(&self, from: usize, to: usize, connection: u64, message: u64) -> Place {
+    pub(super) fn place(&self, hosts: (usize, usize), connection: u64, message: u64) -> Place {
         Place {
-            from: self.hosts[from].address,
-            to: self.hosts[to].address,
+            from: self.hosts[hosts.0].address,
+            to: self.hosts[hosts.1].address,
             connection,
             message,
         }
     }
 
     /// When a message of so many bytes arrives that is sent now, if it is not lost.
-    pub(super) fn arrival(&mut self, from: usize, to: usize, size: usize, place: Place) -> Instant {
-        let link = self.link(from, to);
+    pub(super) fn arrival(&mut self, hosts: (usize, usize), size: usize, place: Place) -> Instant {
+        let link = self.link(hosts);
         let mut sent = self.now;
         if link.bandwidth > 0 {
             let nanos = size as u128 * 1_000_000_000 / u128::from(link.bandwidth);
             let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            let line = self.line(from, to);
+            let line = self.line(hosts);
             let free = line.busy_until.map_or(sent, |until| until.max(sent));
             sent = saturating_add(free, takes);
             line.busy_until = Some(sent);
@@ -317,8 +316,8 @@ impl State {
         saturating_add(sent, takes)
     }
 
-    pub(super) fn is_lost(&self, from: usize, to: usize, place: Place) -> bool {
-        let loss = self.link(from, to).loss;
+    pub(super) fn is_lost(&self, hosts: (usize, usize), place: Place) -> bool {
+        let loss = self.link(hosts).loss;
         loss > 0.0 && self.faults.happens(FaultKind::Loss, place, loss)
     }
 }

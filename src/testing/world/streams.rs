@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 
-use super::endpoints::{Listener, Phase, Segment, SocketId, address_in_use, collide, receives};
+use super::endpoints::{
+    Listener, Phase, Segment, SocketId, address_in_use, collide, crashed, receives,
+};
 use super::state::State;
 use crate::executor::ProcessId;
 use crate::testing::faults::FaultKind;
@@ -24,7 +26,7 @@ impl State {
         peek: bool,
     ) -> io::Result<usize> {
         let connection = &mut self.connections[id.key];
-        let hosts = (connection.ends[1 - end].host, connection.ends[end].host);
+        let hosts = connection.hosts(1 - end);
         let ordinal = connection.ordinal;
         let (side, pipe) = (&mut connection.ends[end], &mut connection.pipes[1 - end]);
         match side.phase {
@@ -47,8 +49,8 @@ impl State {
         }
         side.reads += 1;
         let reads = side.reads;
-        if count > 1 && self.link(hosts.0, hosts.1).partial {
-            let place = self.place(hosts.0, hosts.1, ordinal, reads);
+        if count > 1 && self.link(hosts).partial {
+            let place = self.place(hosts, ordinal, reads);
             let most = count as u64 - 1;
             count = 1 + self.faults.amount(FaultKind::PartialRead, place, most) as usize;
         }
@@ -69,8 +71,7 @@ impl State {
     }
 
     pub(super) fn window(&self, id: SocketId, end: usize) -> usize {
-        let ends = &self.connections[id.key].ends;
-        self.link(ends[end].host, ends[1 - end].host).window
+        self.link(self.connections[id.key].hosts(end)).window
     }
 
     /// Sends as many bytes as the window takes.
@@ -81,7 +82,7 @@ impl State {
         bufs: &[io::IoSlice<'_>],
     ) -> io::Result<usize> {
         let connection = &mut self.connections[id.key];
-        let hosts = (connection.ends[end].host, connection.ends[1 - end].host);
+        let hosts = connection.hosts(end);
         let ordinal = connection.ordinal;
         let side = &mut connection.ends[end];
         match side.phase {
@@ -101,7 +102,7 @@ impl State {
         }
         side.writes += 1;
         let writes = side.writes;
-        let link = self.link(hosts.0, hosts.1);
+        let link = self.link(hosts);
         let mut count = len.min(
             link.window
                 .saturating_sub(self.connections[id.key].pipes[end].bytes),
@@ -110,7 +111,7 @@ impl State {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         if count > 1 && link.partial {
-            let place = self.place(hosts.0, hosts.1, ordinal, writes);
+            let place = self.place(hosts, ordinal, writes);
             let most = count as u64 - 1;
             count = 1 + self.faults.amount(FaultKind::PartialWrite, place, most) as usize;
         }
@@ -118,7 +119,7 @@ impl State {
         let bytes: Vec<u8> = bytes.take(count).collect();
         for segment in bytes.chunks(SEGMENT) {
             let sent = self.connections[id.key].ends[end].sent;
-            let place = self.place(hosts.0, hosts.1, ordinal, sent + 1);
+            let place = self.place(hosts, ordinal, sent + 1);
             if link.resets > 0.0 && self.faults.happens(FaultKind::Reset, place, link.resets) {
                 self.send(id, end, Segment::Reset);
                 self.send(id, 1 - end, Segment::Reset);
@@ -239,7 +240,7 @@ impl State {
     pub(super) fn accept(&mut self, id: SocketId) -> io::Result<(SocketId, SocketAddr)> {
         let listener = &mut self.listeners[id.key];
         if listener.is_dead {
-            return Err(io::ErrorKind::ConnectionAborted.into());
+            return Err(crashed());
         }
         let connection = listener.waiting.pop_front();
         let connection = connection.ok_or(io::ErrorKind::WouldBlock)?;
@@ -291,6 +292,9 @@ impl State {
             let connection = &mut self.connections[id.key];
             connection.ends[end].reset = true;
             connection.ends[end].forgotten = silently && is_open;
+            if silently && connection.pipes[end].stuck.is_some() {
+                connection.pipes[end].on_the_way.clear();
+            }
             connection.wake_end(end, &mut self.woken);
         }
         for id in waiting {

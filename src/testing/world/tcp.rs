@@ -1,12 +1,13 @@
 //! How connections are made, and how segments reach the other end.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::endpoints::{Connection, End, Phase, Segment, SocketId, as_seen_by};
 use super::state::{Later, State};
 use crate::executor::ProcessId;
+use crate::testing::faults::Place;
 
 /// After how long a lost segment is sent again for the first time.
 const RESEND: Duration = Duration::from_millis(200);
@@ -25,13 +26,15 @@ impl State {
 
     // ---- Connecting ----------------------------------------------------------------------
 
-    /// A socket that is not connected yet.
-    pub(super) fn new_connection(&mut self, owner: ProcessId, host: usize, v6: bool) -> SocketId {
-        let nowhere: IpAddr = match v6 {
-            true => Ipv6Addr::UNSPECIFIED.into(),
-            false => Ipv4Addr::UNSPECIFIED.into(),
-        };
-        let end = || End::new(owner, host, SocketAddr::new(nowhere, 0));
+    /// A socket that is not connected yet. Its address may be unspecified.
+    pub(super) fn new_connection(
+        &mut self,
+        owner: ProcessId,
+        host: usize,
+        local: SocketAddr,
+    ) -> io::Result<SocketId> {
+        self.check_local(host, local.ip())?;
+        let end = || End::new(owner, host, local);
         let id = SocketId {
             key: self.connections.vacant_key(),
             number: self.next_number(),
@@ -45,7 +48,7 @@ impl State {
             ends,
             pipes: Default::default(),
         });
-        id
+        Ok(id)
     }
 
     pub(super) fn connect(&mut self, id: SocketId, to: SocketAddr) -> io::Result<()> {
@@ -83,18 +86,16 @@ impl State {
 
     /// Sends a request to connect.
     fn request(&mut self, id: SocketId) {
-        let connection = &mut self.connections[id.key];
-        let [client, server] = &mut connection.ends;
-        client.sent += 1;
-        let (from, to, message) = (client.host, server.host, client.sent);
-        let (source, target) = (client.address, server.address);
+        let connection = &self.connections[id.key];
+        let hosts = connection.hosts(0);
+        let [source, target] = [0, 1].map(|end| connection.ends[end].address);
         let pause = Duration::from_secs(1 << connection.repeats);
-        let place = self.place(from, to, self.connections[id.key].ordinal, message);
+        let place = self.next_place(id, 0);
         self.record("connect", source, target, 0);
-        if self.is_lost(from, to, place) {
+        if self.is_lost(hosts, place) {
             self.record("lost", source, target, 0);
         } else {
-            let at = self.arrival(from, to, 0, place);
+            let at = self.arrival(hosts, 0, place);
             self.schedule(at, Later::Request(id));
         }
         self.schedule(self.now + pause, Later::Repeat(id));
@@ -135,11 +136,11 @@ impl State {
         if client.phase != Phase::Connecting || server.phase != Phase::Unconnected || client.reset {
             return;
         }
-        let (from, to, address) = (client.host, server.host, server.address);
-        if self.is_blocked(from, to) {
+        let (hosts, address) = (connection.hosts(0), server.address);
+        if self.is_blocked(hosts) {
             return;
         }
-        let Some(key) = self.find_listener(to, address) else {
+        let Some(key) = self.find_listener(hosts.1, address) else {
             return self.send(id, 1, Segment::Reset);
         };
         let listener = &mut self.listeners[key];
@@ -160,38 +161,44 @@ impl State {
 
     // ---- Segments ------------------------------------------------------------------------
 
-    pub(super) fn send(&mut self, id: SocketId, from: usize, what: Segment) {
-        let connection = &self.connections[id.key];
-        let ordinal = connection.ordinal;
-        let (source, target) = (&connection.ends[from], &connection.ends[1 - from]);
-        let (addresses, hosts) = ((source.address, target.address), (source.host, target.host));
-        let mut message = source.sent + 1;
-        let (kind, size) = match &what {
-            Segment::Accepted => ("accept", 0),
-            Segment::Bytes(bytes) => ("data", bytes.len()),
-            Segment::End => ("fin", 0),
-            Segment::Reset => ("rst", 0),
-        };
-        self.record(kind, addresses.0, addresses.1, size);
-        let mut place = self.place(hosts.0, hosts.1, ordinal, message);
-        let mut at = self.arrival(hosts.0, hosts.1, size, place);
+    pub(super) fn send(&mut self, id: SocketId, from: usize, segment: Segment) {
+        let connection = &mut self.connections[id.key];
+        connection.pipes[from].bytes += segment.len();
+        let addresses = [from, 1 - from].map(|end| connection.ends[end].address);
+        self.record(segment.kind(), addresses[0], addresses[1], segment.len());
+        self.transmit(id, from, segment);
+    }
+
+    /// A segment is under way. If it is lost, it is sent again.
+    fn transmit(&mut self, id: SocketId, from: usize, segment: Segment) {
+        let len = segment.len();
+        let mut place = self.next_place(id, from);
+        let hosts = self.connections[id.key].hosts(from);
+        let mut at = self.arrival(hosts, len, place);
         let mut pause = RESEND;
-        // A segment that is lost is sent again.
-        while pause < GIVE_UP && self.is_lost(hosts.0, hosts.1, place) {
-            self.record("lost", addresses.0, addresses.1, size);
+        while pause < GIVE_UP && self.is_lost(hosts, place) {
+            let addresses = [from, 1 - from].map(|end| self.connections[id.key].ends[end].address);
+            self.record("lost", addresses[0], addresses[1], len);
             at += pause;
             pause *= 2;
-            message += 1;
-            place.message = message;
+            place = self.next_place(id, from);
         }
-        let connection = &mut self.connections[id.key];
-        connection.ends[from].sent = message;
-        let pipe = &mut connection.pipes[from];
+        let pipe = &mut self.connections[id.key].pipes[from];
+        // No segment overtakes another.
         let at = pipe.last.map_or(at, |last| last.max(at));
         pipe.last = Some(at);
-        pipe.bytes += size;
-        pipe.on_the_way.push_back((at, what));
+        pipe.on_the_way.push_back((at, segment));
         self.schedule(at, Later::Segment(id, from));
+    }
+
+    /// The place of the next segment that an end sends.
+    pub(super) fn next_place(&mut self, id: SocketId, from: usize) -> Place {
+        let connection = &mut self.connections[id.key];
+        let sent = &mut connection.ends[from].sent;
+        *sent += 1;
+        let message = *sent;
+        let (hosts, ordinal) = (connection.hosts(from), connection.ordinal);
+        self.place(hosts, ordinal, message)
     }
 
     pub(super) fn segments_arrive(&mut self, id: SocketId, from: usize) {
@@ -204,8 +211,8 @@ impl State {
             if pipe.on_the_way.front().is_none_or(|(at, _)| *at > now) {
                 return;
             }
-            let hosts = (connection.ends[from].host, connection.ends[1 - from].host);
-            let is_blocked = self.is_blocked(hosts.0, hosts.1);
+            let hosts = connection.hosts(from);
+            let is_blocked = self.is_blocked(hosts);
             let pipe = &mut self.connections[id.key].pipes[from];
             if is_blocked {
                 // It is sent again until it arrives.
@@ -228,6 +235,8 @@ impl State {
         let connection = &mut self.connections[id.key];
         let (pipe, end) = (&mut connection.pipes[from], &mut connection.ends[to]);
         match segment {
+            // The client has given up.
+            Segment::Accepted if end.reset => self.send(id, to, Segment::Reset),
             Segment::Accepted => {
                 end.phase = Phase::Connected;
                 connection.wake_end(to, &mut self.woken);
@@ -274,35 +283,19 @@ impl State {
 
     /// Something is reachable again: what was held back is sent again.
     pub(super) fn resend_held(&mut self) {
-        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        for (key, from) in keys.into_iter().flat_map(|key| [(key, 0), (key, 1)]) {
-            let connection = &self.connections[key];
-            let hosts = (connection.ends[from].host, connection.ends[1 - from].host);
-            let (id, ordinal) = (connection.id, connection.ordinal);
-            if connection.pipes[from].stuck.is_none() || self.is_blocked(hosts.0, hosts.1) {
+        let ids: Vec<SocketId> = self.connections.iter().map(|(_, known)| known.id).collect();
+        for (id, from) in ids.into_iter().flat_map(|id| [(id, 0), (id, 1)]) {
+            let connection = &self.connections[id.key];
+            let hosts = connection.hosts(from);
+            if connection.pipes[from].stuck.is_none() || self.is_blocked(hosts) {
                 continue;
             }
-            self.connections[key].pipes[from].stuck = None;
-            let held = std::mem::take(&mut self.connections[key].pipes[from].on_the_way);
-            let mut last = self.now;
-            for (at, segment) in held {
-                let end = &mut self.connections[key].ends[from];
-                end.sent += 1;
-                let message = end.sent;
-                let place = self.place(hosts.0, hosts.1, ordinal, message);
-                let size = match &segment {
-                    Segment::Bytes(bytes) => bytes.len(),
-                    _ => 0,
-                };
-                last = self
-                    .arrival(hosts.0, hosts.1, size, place)
-                    .max(last)
-                    .max(at);
-                let pipe = &mut self.connections[key].pipes[from];
-                pipe.on_the_way.push_back((last, segment));
-                self.schedule(last, Later::Segment(id, from));
+            let pipe = &mut self.connections[id.key].pipes[from];
+            pipe.stuck = None;
+            pipe.last = None;
+            for (_, segment) in std::mem::take(&mut pipe.on_the_way) {
+                self.transmit(id, from, segment);
             }
-            self.connections[key].pipes[from].last = Some(last);
         }
     }
 }

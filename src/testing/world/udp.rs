@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::endpoints::{
-    Datagram, OVERHEAD, SocketId, Udp, address_in_use, as_seen_by, collide, receives,
+    Datagram, OVERHEAD, SocketId, Udp, address_in_use, as_seen_by, collide, crashed, errno,
+    receives,
 };
 use super::state::{Later, State};
 use crate::executor::ProcessId;
@@ -63,7 +64,7 @@ impl State {
         let socket = &self.udp[id.key];
         let (host, local) = (socket.host, socket.local);
         if local.is_ipv4() && to.is_ipv6() {
-            return Err(wrong_family());
+            return Err(errno!(AFNOSUPPORT, elsewhere: InvalidInput));
         }
         if self.route(host, to.ip()).is_none() {
             return Err(io::ErrorKind::NetworkUnreachable.into());
@@ -93,17 +94,19 @@ impl State {
         if let Some(error) = socket.take_error() {
             return Err(error);
         }
-        let to = to.or(socket.peer).ok_or_else(no_destination)?;
+        let to = to
+            .or(socket.peer)
+            .ok_or_else(|| errno!(DESTADDRREQ, elsewhere: NotConnected))?;
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
         let is_broadcast = to.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
         if socket.is_dead {
-            return Err(io::ErrorKind::ConnectionAborted.into());
+            return Err(crashed());
         } else if bytes.len() > LARGEST {
-            return Err(too_long());
+            return Err(errno!(MSGSIZE, elsewhere: InvalidInput));
         } else if to.port() == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         } else if socket.local.is_ipv4() && to.is_ipv6() {
-            return Err(wrong_family());
+            return Err(errno!(AFNOSUPPORT, elsewhere: InvalidInput));
         } else if is_broadcast && !socket.broadcast {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -122,41 +125,41 @@ impl State {
         if is_broadcast {
             for peer in 0..self.hosts.len() {
                 datagram.hosts.1 = peer;
-                self.transmit(datagram.clone());
+                self.transmit_datagram(datagram.clone());
             }
         } else if let Some(peer) = self.route(host, to.ip()) {
             if to.ip().is_unspecified() {
                 datagram.to.set_ip(source);
             }
             datagram.hosts.1 = peer;
-            self.transmit(datagram);
+            self.transmit_datagram(datagram);
         } else {
             self.record("lost", datagram.from, to, bytes.len());
         }
         Ok(bytes.len())
     }
 
-    fn transmit(&mut self, datagram: Datagram) {
-        let ((host, peer), size) = (datagram.hosts, datagram.bytes.len());
+    fn transmit_datagram(&mut self, datagram: Datagram) {
+        let (hosts, size) = (datagram.hosts, datagram.bytes.len());
         let (from, to) = (datagram.from, datagram.to);
-        let link = self.link(host, peer);
-        let place = self.datagram_place(host, peer);
+        let link = self.link(hosts);
+        let place = self.datagram_place(hosts);
         self.record("datagram", from, to, size);
         let happens = |state: &State, kind, probability| {
             probability > 0.0 && state.faults.happens(kind, place, probability)
         };
-        if self.is_blocked(host, peer) || happens(self, FaultKind::Loss, link.loss) {
+        if self.is_blocked(hosts) || happens(self, FaultKind::Loss, link.loss) {
             return self.record("lost", from, to, size);
         }
-        let mut at = self.arrival(host, peer, size, place);
+        let mut at = self.arrival(hosts, size, place);
         if happens(self, FaultKind::Reorder, link.reordering) {
             at += Duration::from_millis(10) + 2 * (link.latency + link.jitter);
             self.record("reordered", from, to, size);
         }
         if happens(self, FaultKind::Duplicate, link.duplicates) {
             self.record("duplicated", from, to, size);
-            let second = self.datagram_place(host, peer);
-            let at = self.arrival(host, peer, size, second);
+            let second = self.datagram_place(hosts);
+            let at = self.arrival(hosts, size, second);
             self.schedule(at, Later::Datagram(datagram.clone()));
         }
         self.schedule(at, Later::Datagram(datagram));
@@ -165,7 +168,7 @@ impl State {
     pub(super) fn datagram_arrives(&mut self, datagram: Datagram) {
         let (host, peer) = datagram.hosts;
         let (from, to, size) = (datagram.from, datagram.to, datagram.bytes.len());
-        if self.is_blocked(host, peer) {
+        if self.is_blocked(datagram.hosts) {
             return self.record("lost", from, to, size);
         }
         let is_broadcast = to.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
@@ -178,8 +181,8 @@ impl State {
         let keys = keys.into_iter().flatten().copied();
         let receivers: Vec<usize> = keys.filter(|key| receives(&self.udp[*key])).collect();
         if receivers.is_empty() && !is_broadcast {
-            let place = self.datagram_place(peer, host);
-            let at = self.arrival(peer, host, 0, place);
+            let place = self.datagram_place((peer, host));
+            let at = self.arrival((peer, host), 0, place);
             self.schedule(at, Later::Unreachable(datagram.sender));
         }
         for key in receivers {
@@ -226,34 +229,4 @@ impl State {
             }
         }
     }
-}
-
-#[cfg(unix)]
-fn too_long() -> io::Error {
-    io::Error::from_raw_os_error(libc::EMSGSIZE)
-}
-
-#[cfg(not(unix))]
-fn too_long() -> io::Error {
-    io::Error::other("message too long")
-}
-
-#[cfg(unix)]
-fn no_destination() -> io::Error {
-    io::Error::from_raw_os_error(libc::EDESTADDRREQ)
-}
-
-#[cfg(not(unix))]
-fn no_destination() -> io::Error {
-    io::ErrorKind::NotConnected.into()
-}
-
-#[cfg(unix)]
-fn wrong_family() -> io::Error {
-    io::Error::from_raw_os_error(libc::EAFNOSUPPORT)
-}
-
-#[cfg(not(unix))]
-fn wrong_family() -> io::Error {
-    io::ErrorKind::InvalidInput.into()
 }

@@ -2,17 +2,17 @@
 
 use hyper::rt::Timer as _;
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
-use soloist::testing::net::{TcpListener, TcpStream};
+use soloist::net::TcpStream;
+use soloist::spawn;
 use soloist::time::{now, sleep};
-use soloist::{spawn, testing};
 use soloist_hyper::{Io, Timer};
 
-use crate::support::{ADDRESS, large, seconds};
+use crate::support::{ADDRESS, large, listen, on_host, seconds};
 
 #[test]
 fn bytes_survive_adapters_inside_of_each_other() {
-    testing::block_on(async {
-        let listener = TcpListener::bind(ADDRESS).await.unwrap();
+    on_host(async |_| {
+        let listener = listen().await;
         let sender = spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let mut stream = Io::new(Io::vectored(stream));
@@ -30,7 +30,7 @@ fn bytes_survive_adapters_inside_of_each_other() {
 
 #[test]
 fn timers_go_by_the_virtual_clock() {
-    testing::block_on(async {
+    on_host(async |_| {
         let start = now();
         sleep(seconds(3600)).await;
         assert_eq!(Timer.now() - start, seconds(3600));

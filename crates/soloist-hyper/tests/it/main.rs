@@ -7,3 +7,4 @@ mod serve;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
+mod world;

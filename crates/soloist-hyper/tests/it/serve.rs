@@ -13,13 +13,13 @@ use hyper::client::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, upgrade};
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
-use soloist::runtime::{Clock, Runtime};
-use soloist::testing::net::{Link, Network, TcpStream};
+use soloist::net::{TcpListener, TcpStream};
+use soloist::testing::Link;
 use soloist::time::{now, sleep};
-use soloist::{spawn, testing};
+use soloist::{block_on, spawn};
 use soloist_hyper::{Error, Executor, Io, Listener, serve, serve_with};
 
-use crate::support::{ADDRESS, Memory, Raw, Site, large, seconds, text};
+use crate::support::{ADDRESS, Raw, Site, large, listen, on_host, seconds, text};
 
 type Errors = Rc<RefCell<Vec<String>>>;
 
@@ -37,9 +37,9 @@ const IDLE: &str = "no byte was transferred within the idle timeout";
 
 #[test]
 fn one_connection_serves_several_requests() {
-    testing::block_on(async {
+    on_host(async |_| {
         let site = Site::default();
-        let server = serve(Memory::bind().await, site.clone());
+        let server = serve(listen().await, site.clone());
         let _server = spawn(server.into_future());
         let mut client = Raw::connect().await;
         assert_eq!(client.get("/").await, "hello\n");
@@ -54,8 +54,8 @@ fn one_connection_serves_several_requests() {
 
 #[test]
 fn a_service_can_know_the_peer() {
-    testing::block_on(async {
-        let server = serve_with(Memory::bind().await, |peer: &SocketAddr| {
+    on_host(async |_| {
+        let server = serve_with(listen().await, |peer: &SocketAddr| {
             let peer = peer.to_string();
             service_fn(move |_: Request<Incoming>| {
                 let response = text(peer.clone());
@@ -73,8 +73,8 @@ fn a_service_can_know_the_peer() {
 
 #[test]
 fn http_2_is_recognised_and_runs_requests_side_by_side() {
-    testing::block_on(async {
-        let _server = spawn(serve(Memory::bind().await, Site::default()).into_future());
+    on_host(async |_| {
+        let _server = spawn(serve(listen().await, Site::default()).into_future());
         let stream = Io::new(TcpStream::connect(ADDRESS).await.unwrap());
         let (sender, connection) = http2::handshake(Executor, stream).await.unwrap();
         spawn(connection).detach();
@@ -103,8 +103,8 @@ fn http_2_is_recognised_and_runs_requests_side_by_side() {
 
 #[test]
 fn connections_beyond_the_limit_wait_for_one_to_close() {
-    testing::block_on(async {
-        let server = serve(Memory::bind().await, Site::default()).max_connections(2);
+    on_host(async |_| {
+        let server = serve(listen().await, Site::default()).max_connections(2);
         let _server = spawn(server.into_future());
         let (mut first, mut second) = (Raw::connect().await, Raw::connect().await);
         assert_eq!(first.get("/").await, "hello\n");
@@ -125,11 +125,11 @@ fn connections_beyond_the_limit_wait_for_one_to_close() {
 
 #[test]
 fn a_connection_without_a_complete_request_is_closed_after_the_header_timeout() {
-    testing::block_on(async {
+    on_host(async |_| {
         // Far from the clock of the system.
         sleep(seconds(24 * 3600)).await;
         let errors = Errors::default();
-        let server = serve(Memory::bind().await, Site::default())
+        let server = serve(listen().await, Site::default())
             .header_timeout(seconds(10))
             .on_error(record(&errors));
         let _server = spawn(server.into_future());
@@ -162,9 +162,9 @@ fn a_connection_without_a_complete_request_is_closed_after_the_header_timeout() 
 
 #[test]
 fn http_2_without_a_request_is_closed_after_the_header_timeout() {
-    testing::block_on(async {
+    on_host(async |_| {
         let errors = Errors::default();
-        let server = serve(Memory::bind().await, Site::default()).on_error(record(&errors));
+        let server = serve(listen().await, Site::default()).on_error(record(&errors));
         let _server = spawn(server.into_future());
         let start = now();
         let stream = Io::new(TcpStream::connect(ADDRESS).await.unwrap());
@@ -179,10 +179,10 @@ fn http_2_without_a_request_is_closed_after_the_header_timeout() {
 
 #[test]
 fn a_connection_that_stalls_is_closed_after_the_idle_timeout() {
-    testing::block_on(async {
-        Network::current().set_default(Link::new().window(1000));
+    on_host(async |world| {
+        world.set_default(Link::new().window(1000));
         let errors = Errors::default();
-        let server = serve(Memory::bind().await, Site::default())
+        let server = serve(listen().await, Site::default())
             .idle_timeout(seconds(10))
             .on_error(record(&errors));
         let _server = spawn(server.into_future());
@@ -214,9 +214,9 @@ fn a_connection_that_stalls_is_closed_after_the_idle_timeout() {
 
 #[test]
 fn a_graceful_shutdown_lets_requests_finish_and_closes_idle_connections() {
-    testing::block_on(async {
+    on_host(async |_| {
         let server =
-            serve(Memory::bind().await, Site::default()).with_graceful_shutdown(sleep(seconds(5)));
+            serve(listen().await, Site::default()).with_graceful_shutdown(sleep(seconds(5)));
         let server = spawn(server.into_future());
         let start = now();
         let (mut idle, mut silent) = (Raw::connect().await, Raw::connect().await);
@@ -235,8 +235,8 @@ fn a_graceful_shutdown_lets_requests_finish_and_closes_idle_connections() {
 
 #[test]
 fn a_shutdown_ends_at_its_timeout() {
-    testing::block_on(async {
-        let server = serve(Memory::bind().await, Site::default())
+    on_host(async |_| {
+        let server = serve(listen().await, Site::default())
             .with_graceful_shutdown(sleep(seconds(5)))
             .shutdown_timeout(seconds(2));
         let server = spawn(server.into_future());
@@ -254,8 +254,8 @@ fn a_shutdown_ends_at_its_timeout() {
 
 #[test]
 fn a_server_that_is_dropped_closes_its_connections() {
-    testing::block_on(async {
-        let server = spawn(serve(Memory::bind().await, Site::default()).into_future());
+    on_host(async |_| {
+        let server = spawn(serve(listen().await, Site::default()).into_future());
         let mut client = Raw::connect().await;
         assert_eq!(client.get("/").await, "hello\n");
         sleep(seconds(1)).await;
@@ -266,30 +266,31 @@ fn a_server_that_is_dropped_closes_its_connections() {
 
 #[test]
 fn a_panic_of_the_service_ends_only_its_connection() {
-    let runtime = Runtime::builder().clock(Clock::Virtual).build();
-    runtime.block_on(async {
-        let server = serve(Memory::bind().await, Site::default())
-            .max_connections(2)
-            .with_graceful_shutdown(sleep(seconds(5)));
-        let server = spawn(server.into_future());
-        let (mut one, mut other) = (Raw::connect().await, Raw::connect().await);
+    // Not in a simulated world, where a panic fails the test.
+    block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = serve(listener, Site::default()).max_connections(2);
+        let _server = spawn(server.into_future());
+        let mut one = Raw::connect_to(&address).await;
+        let mut other = Raw::connect_to(&address).await;
         one.send("GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert_eq!(one.response().await, None);
         assert_eq!(other.get("/").await, "hello\n");
         // The place of the first is free.
-        assert_eq!(Raw::connect().await.get("/").await, "hello\n");
-        server.await;
+        let mut third = Raw::connect_to(&address).await;
+        assert_eq!(third.get("/").await, "hello\n");
     });
 }
 
 #[test]
 fn an_error_of_the_service_is_reported() {
-    testing::block_on(async {
+    on_host(async |_| {
         let errors = Errors::default();
         let failing = service_fn(async |_: Request<Incoming>| {
             Err::<Response<String>, _>(io::Error::other("no answer"))
         });
-        let server = serve(Memory::bind().await, failing).on_error(record(&errors));
+        let server = serve(listen().await, failing).on_error(record(&errors));
         let _server = spawn(server.into_future());
         let mut client = Raw::connect().await;
         client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -299,7 +300,7 @@ fn an_error_of_the_service_is_reported() {
 }
 
 /// A listener of which the first accepts fail.
-struct Failing(Memory, Cell<usize>);
+struct Failing(TcpListener, Cell<usize>);
 
 impl Listener for Failing {
     type Stream = TcpStream;
@@ -316,10 +317,10 @@ impl Listener for Failing {
 
 #[test]
 fn a_failed_accept_is_reported_and_repeated() {
-    testing::block_on(async {
+    on_host(async |_| {
         let failures = Rc::new(Cell::new(0));
         let reported = failures.clone();
-        let listener = Failing(Memory::bind().await, Cell::new(3));
+        let listener = Failing(listen().await, Cell::new(3));
         let server = serve(listener, Site::default()).on_error(move |peer, error| {
             assert_eq!((peer, error.to_string().as_str()), (None, "cannot accept"));
             reported.set(reported.get() + 1);
@@ -332,7 +333,7 @@ fn a_failed_accept_is_reported_and_repeated() {
 
 #[test]
 fn an_upgraded_connection_is_a_stream_of_futures_io() {
-    testing::block_on(async {
+    on_host(async |_| {
         let service = service_fn(async |request: Request<Incoming>| {
             spawn(async {
                 let mut stream = Io::new(upgrade::on(request).await.unwrap());
@@ -349,7 +350,7 @@ fn an_upgraded_connection_is_a_stream_of_futures_io() {
                 .header("upgrade", "x");
             Ok::<_, Infallible>(response.body(String::new()).unwrap())
         });
-        let server = serve(Memory::bind().await, service).idle_timeout(seconds(1));
+        let server = serve(listen().await, service).idle_timeout(seconds(1));
         let _server = spawn(server.into_future());
         let mut client = TcpStream::connect(ADDRESS).await.unwrap();
         let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
@@ -369,7 +370,7 @@ fn an_upgraded_connection_is_a_stream_of_futures_io() {
 fn it_serves_on_a_unix_socket() {
     use soloist::net::unix::{UnixListener, UnixStream};
     let path = std::env::temp_dir().join(format!("soloist-hyper-{}", std::process::id()));
-    soloist::block_on(async {
+    block_on(async {
         let listener = UnixListener::bind(&path).unwrap();
         let _server = spawn(serve(listener, Site::default()).into_future());
         let mut client = UnixStream::connect(&path).await.unwrap();

@@ -1,10 +1,8 @@
-//! What the tests share: a listener of the network in memory, services, and a raw client.
+//! What the tests share: a simulated host, a service, and a raw client.
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -14,32 +12,28 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::Service;
 use hyper::{Error, Request, Response};
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
-use soloist::testing::net::{TcpListener, TcpStream};
+use soloist::net::{TcpListener, TcpStream};
+use soloist::testing::{self, World};
 use soloist::time::{now, sleep};
-use soloist_hyper::Listener;
 
-pub(crate) const ADDRESS: &str = "10.0.0.1:80";
+pub(crate) const ADDRESS: &str = "server:80";
 
 pub(crate) fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// A listener of the network in memory.
-pub(crate) struct Memory(TcpListener);
-
-impl Memory {
-    pub(crate) async fn bind() -> Memory {
-        Memory(TcpListener::bind(ADDRESS).await.unwrap())
-    }
+/// Runs a test on a simulated host, with several orders of its tasks.
+pub(crate) fn on_host<F>(test: impl Fn(World) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
+    testing::simulate(0..10, async |world| {
+        world.host("server").spawn(test(world)).await;
+    });
 }
 
-impl Listener for Memory {
-    type Stream = TcpStream;
-    type Addr = SocketAddr;
-
-    fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> {
-        self.0.accept()
-    }
+pub(crate) async fn listen() -> TcpListener {
+    TcpListener::bind(ADDRESS).await.unwrap()
 }
 
 /// `/` is a greeting, `/slow?N` one after N seconds, `/echo` the body of the request, `/large` a
@@ -95,7 +89,11 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(crate) async fn connect() -> Raw {
-        let stream = TcpStream::connect(ADDRESS).await.unwrap();
+        Raw::connect_to(ADDRESS).await
+    }
+
+    pub(crate) async fn connect_to(address: &str) -> Raw {
+        let stream = TcpStream::connect(address).await.unwrap();
         let started = now();
         Raw { stream, started }
     }

@@ -11,12 +11,12 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use soloist::net::TcpListener;
-use soloist::{block_on, spawn, testing};
+use soloist::{block_on, spawn};
 use soloist_hyper::tls::rustls::pki_types::PrivateKeyDer;
 use soloist_hyper::tls::{RootCertStore, ServerConfig, client_config, rustls};
 use soloist_hyper::{Connector, Executor, serve};
 
-use crate::support::{Memory, Raw, Site, large, seconds};
+use crate::support::{Raw, Site, large, listen, on_host, seconds};
 
 /// A configuration of a server with a certificate for `localhost`, and what a client must trust.
 fn certificate(protocols: &[&[u8]]) -> (ServerConfig, RootCertStore) {
@@ -94,9 +94,9 @@ fn a_certificate_that_is_not_trusted_is_an_error_of_rustls() {
 
 #[test]
 fn the_header_timeout_and_a_shutdown_include_the_handshake() {
-    testing::block_on(async {
+    on_host(async |_| {
         let (config, _) = certificate(&[]);
-        let server = serve(Memory::bind().await, Site::default())
+        let server = serve(listen().await, Site::default())
             .tls(config)
             .with_graceful_shutdown(soloist::time::sleep(seconds(50)));
         let server = spawn(server.into_future());

@@ -51,7 +51,7 @@ use crate::task_cell::{TaskSnapshot, WaiterId};
 pub struct Metrics {
     /// The number of tasks that were spawned.
     pub spawned: u64,
-    /// The number of tasks that are not over: neither done nor cancelled.
+    /// The number of tasks that have neither completed nor been cancelled.
     pub live: usize,
     /// The number of polls of tasks and of the future of `block_on`.
     pub polls: u64,
@@ -59,9 +59,9 @@ pub struct Metrics {
     pub wakes_local: u64,
     /// Wakes from other threads that made a task ready.
     pub wakes_remote: u64,
-    /// Wakes of tasks that were already ready or over. A wake from another thread does not
-    /// count while an earlier one from there has not arrived: to count it would cost more than
-    /// the wake.
+    /// Wakes of tasks that were already ready, or had ended. A wake from another thread is not
+    /// counted while an earlier one of the same task has not arrived, since counting it would cost
+    /// more than the wake.
     pub wakes_redundant: u64,
     /// Generations. In each, every task that was ready at its start is polled once.
     pub turns: u64,
@@ -106,7 +106,7 @@ pub(crate) fn metrics(executor: &Executor) -> Metrics {
     }
 }
 
-/// What a task is doing: from [`Runtime::tasks`](crate::Runtime::tasks) and
+/// The state of a task, from [`Runtime::tasks`](crate::Runtime::tasks) and
 /// [`inspect::dump`](crate::inspect::dump).
 ///
 /// It prints as one line.
@@ -152,7 +152,7 @@ pub struct TaskInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskState {
-    /// It is being polled: it is the task that asks.
+    /// It is being polled: it is the task that called `dump`.
     Running,
     /// It is in the queue, and will be polled.
     Ready,
@@ -268,21 +268,23 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Promise => f.write_str("a promise"),
             WaitsFor::Unblock => f.write_str("a job of `unblock`"),
             WaitsFor::Outside => f.write_str("something outside"),
-            WaitsFor::Nothing => f.write_str("nothing: its waker is gone"),
+            WaitsFor::Nothing => f.write_str("nothing: its waker was dropped"),
         }
     }
 }
 
 impl fmt::Display for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.spawned_at;
         match &self.name {
-            Some(name) => write!(f, "task `{name}`")?,
-            None => write!(f, "task `task-{}`", self.id)?,
+            Some(name) => write!(f, "task `{name}` (spawned at {place})")?,
+            None if self.id == MAIN => write!(f, "the future of `block_on` (called at {place})")?,
+            None => write!(f, "task `task-{}` (spawned at {place})", self.id)?,
         }
-        write!(f, " (spawned at {}): {}", self.spawned_at, self.state)?;
+        write!(f, ": {}", self.state)?;
         if !self.waits_for.is_empty() {
             f.write_str(" for ")?;
-            write_list(f, &self.waits_for, "; ")?;
+            f.write_str(&list(&self.waits_for))?;
         }
         write!(f, ", {} polls", self.polls)?;
         if let (Some(age), Some(total), Some(longest)) =
@@ -297,19 +299,9 @@ impl fmt::Display for TaskInfo {
     }
 }
 
-/// Writes `waits`, separated by `between`.
-pub(crate) fn write_list(
-    to: &mut dyn fmt::Write,
-    waits: &[WaitsFor],
-    between: &str,
-) -> fmt::Result {
-    for (at, wait) in waits.iter().enumerate() {
-        if at > 0 {
-            to.write_str(between)?;
-        }
-        write!(to, "{wait}")?;
-    }
-    Ok(())
+fn list(waits: &[WaitsFor]) -> String {
+    let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
+    waits.join("; ")
 }
 
 /// All tasks of a runtime, from [`inspect::dump`](crate::inspect::dump). It prints as a table.
@@ -319,7 +311,7 @@ pub struct Dump {
     /// The future of the current `block_on`. Its number is 0, and `spawned_at` is the place of
     /// the call.
     pub main: Option<TaskInfo>,
-    /// The tasks that are not over, in the order in which they were spawned.
+    /// The tasks that have not ended, in the order in which they were spawned.
     pub tasks: Vec<TaskInfo>,
 }
 
@@ -364,14 +356,14 @@ const TITLES: [&str; 8] = [
     "spawned at",
 ];
 
-/// The columns that are there only under `Builder::inspect`.
+/// The number of the future of a `block_on`.
+const MAIN: TaskId = TaskId::new(0);
+
+/// The columns that are only printed under `Builder::inspect`.
 const TIMES: std::ops::Range<usize> = 3..6;
 
 fn row(task: String, info: &TaskInfo) -> Vec<String> {
     let time = |time: Option<Duration>| time.map_or(String::new(), |time| format!("{time:.1?}"));
-    let mut waits = String::new();
-    // A `String` accepts everything.
-    let _ = write_list(&mut waits, &info.waits_for, "; ");
     vec![
         task,
         info.state.to_string(),
@@ -379,7 +371,7 @@ fn row(task: String, info: &TaskInfo) -> Vec<String> {
         time(info.age),
         time(info.total_poll),
         time(info.longest_poll),
-        waits,
+        list(&info.waits_for),
         info.spawned_at.to_string(),
     ]
 }
@@ -410,11 +402,11 @@ fn info(executor: &Executor, seen: &TaskSnapshot, waits: Vec<WaitsFor>) -> TaskI
         _ => TaskState::Waiting,
     };
     TaskInfo {
-        id: TaskId::new(seen.slot.map_or(0, |_| label.number)),
+        id: seen.slot.map_or(MAIN, |_| TaskId::new(label.number)),
         name: label.name.as_deref().map(ToString::to_string),
         spawned_at: label.spawned_at,
         polls: seen.polls,
-        age: times.map(|times| times.born.elapsed()),
+        age: times.map(|times| times.spawned_at.elapsed()),
         total_poll: times.map(|times| times.total),
         longest_poll: times.map(|times| times.longest),
         state,
@@ -444,9 +436,10 @@ fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
             add(waiter, wait);
         });
     }
-    let now = match executor.virtual_clock {
-        None => Instant::now(),
-        Some(_) => executor.now(),
+    let now = if executor.has_virtual_clock() {
+        executor.now()
+    } else {
+        Instant::now()
     };
     executor.for_each_timer(&mut |waiter, deadline| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));

@@ -1,8 +1,8 @@
-//! The order in which tasks run, for reproducible runs: it is shuffled by a seed, and recorded as a
-//! hash.
+//! The order in which tasks run in a simulated run: shuffled by a seed, and recorded as a hash.
 
 use std::cell::Cell;
-use std::rc::Rc;
+
+use crate::schedule::Order;
 
 /// The order in which tasks that are ready at the same time run, set by
 /// [`Builder::schedule`](crate::runtime::Builder::schedule). Needs the feature `testing`.
@@ -62,13 +62,6 @@ impl Random {
         // The upper half of the product: as uniform as 64 bits allow, without a division.
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }
-
-    fn shuffle<T>(&self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            let other = self.below(last as u64 + 1) as usize;
-            items.swap(last, other);
-        }
-    }
 }
 
 /// Mixes the bits: every bit of the result depends on every bit of `z`.
@@ -78,50 +71,49 @@ fn mix(z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A reference to an [`Order`].
-pub(crate) type SharedOrder = Rc<Order>;
-
 /// The order of a runtime whose runs are reproducible.
 #[derive(Debug)]
-pub(crate) struct Order {
-    pub(crate) seed: u64,
+pub(super) struct SeededOrder {
+    pub(super) seed: u64,
     /// `None` for first in, first out.
     random: Option<Random>,
     hash: Cell<u64>,
 }
 
-impl Order {
+impl SeededOrder {
     /// Makes an order. `world` is the seed of the simulated world, if there is one.
-    pub(crate) fn new(schedule: Schedule, world: Option<u64>) -> Order {
+    pub(super) fn new(schedule: Schedule, world: Option<u64>) -> SeededOrder {
         let (seed, random) = match schedule {
             Schedule::Fifo => (world.unwrap_or(0), None),
             Schedule::Shuffled(seed) => (seed, Some(Random::new(seed))),
         };
-        Order {
+        SeededOrder {
             seed,
             random,
             hash: Cell::new(0),
         }
     }
 
-    pub(crate) fn is_shuffled(&self) -> bool {
+    /// Returns the hash of the recorded order.
+    pub(super) fn hash(&self) -> u64 {
+        self.hash.get()
+    }
+}
+
+impl Order for SeededOrder {
+    fn is_shuffled(&self) -> bool {
         self.random.is_some()
     }
 
-    pub(crate) fn shuffle<T>(&self, items: &mut [T]) {
-        if let Some(random) = &self.random {
-            random.shuffle(items);
+    fn shuffle_by(&self, len: usize, swap: &mut dyn FnMut(usize, usize)) {
+        let Some(random) = &self.random else { return };
+        for last in (1..len).rev() {
+            swap(last, random.below(last as u64 + 1) as usize);
         }
     }
 
-    /// Records which task runs next.
-    pub(crate) fn note(&self, task: u64) {
+    fn note(&self, task: u64) {
         let hash = self.hash.get().rotate_left(5) ^ task;
         self.hash.set(mix(hash.wrapping_add(0x9e37_79b9_7f4a_7c15)));
-    }
-
-    /// Returns the hash of the recorded order.
-    pub(crate) fn hash(&self) -> u64 {
-        self.hash.get()
     }
 }

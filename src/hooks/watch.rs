@@ -1,9 +1,10 @@
 //! Times that a runtime measures only on request: how long polls take, how long each task has
-//! been polled, and how long the runtime is busy or idle. Also prints durations and warnings.
+//! been polled, and how long the runtime is busy or idle.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::time::{Duration, Instant};
+
+use crate::stderr::warn;
 
 /// Measures with the system's clock, because polls take real time under a virtual clock too.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ pub(crate) struct Watch {
 pub(crate) struct Times {
     /// The number of the task, or 0 for main.
     number: u64,
-    pub(crate) born: Instant,
+    pub(crate) spawned_at: Instant,
     pub(crate) total: Duration,
     pub(crate) longest: Duration,
 }
@@ -62,18 +63,18 @@ impl Watch {
         let took = start.elapsed();
         if took >= slow && !self.has_warned.get() {
             warn(format_args!(
-                "slow turn: {polls} polls have taken {took:.1?}, and each task has waited for as \
-                 long"
+                "slow turn: {polls} polls have taken {took:.1?}, during which every other task \
+                 has waited"
             ));
         }
     }
 
     /// A task was spawned into this slot of the registry. Main has no slot.
-    pub(crate) fn born(&self, slot: Option<usize>, number: u64) {
+    pub(crate) fn on_spawn(&self, slot: Option<usize>, number: u64) {
         let (index, number) = key(slot, number);
         let new = Times {
             number,
-            born: Instant::now(),
+            spawned_at: Instant::now(),
             total: Duration::ZERO,
             longest: Duration::ZERO,
         };
@@ -133,21 +134,4 @@ impl Watch {
 /// each `block_on`.
 fn key(slot: Option<usize>, number: u64) -> (usize, u64) {
     slot.map_or((0, 0), |slot| (slot + 1, number))
-}
-
-/// Prints a duration with one decimal.
-pub(crate) struct Short(pub(crate) Duration);
-
-impl fmt::Display for Short {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1?}", self.0)
-    }
-}
-
-/// Sends a warning to the logger (feature `log`), or to standard error.
-pub(crate) fn warn(what: fmt::Arguments<'_>) {
-    #[cfg(feature = "log")]
-    log::warn!(target: "soloist", "{what}");
-    #[cfg(not(feature = "log"))]
-    crate::stderr::write(format_args!("soloist: {what}\n"));
 }
