@@ -5,7 +5,7 @@
 
 // What is there for one system's tests is not used on the others.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
-// Two examples are modules of simulate.rs. Each has its own `mod cli`.
+// Examples that run in a simulated world are modules here, each with its `cli`.
 #![allow(clippy::duplicate_mod)]
 
 mod all_cores;

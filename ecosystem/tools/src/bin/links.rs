@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 /// Returns the number of broken links.
-async fn check(start: Url, jobs: usize) -> usize {
+pub(crate) async fn check(start: Url, jobs: usize) -> usize {
     let (client, mut running, mut broken) = (soloist_hyper::client(), JoinSet::new(), 0);
     // Each link that was found, with the first page that has it.
     let mut found = HashMap::from([(start.clone(), start.clone())]);

@@ -1,7 +1,21 @@
+use std::convert::Infallible;
 use std::process::Command;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use soloist::net::TcpListener;
+use soloist::testing::{Link, World, simulate};
+use soloist::time::{now, sleep};
 
 use crate::programs::{Output, run};
 use crate::servers;
+
+#[allow(dead_code)]
+#[path = "../../src/bin/links.rs"]
+mod tool;
 
 fn links(args: &[&str]) -> Output {
     run(Command::new(env!("CARGO_BIN_EXE_links")).args(args))
@@ -71,4 +85,42 @@ fn wrong_arguments_get_the_usage() {
         assert_eq!(output.err, "usage: links URL [AT-A-TIME]\n");
         assert_eq!(output.status, Some(2));
     }
+}
+
+/// A site of 30 pages, each with a link to the next two. One page does not answer.
+async fn site() {
+    let page = async |request: Request<Incoming>| {
+        let n: u32 = request.uri().path()[1..].parse().unwrap_or(0);
+        if n == 7 {
+            std::future::pending::<()>().await;
+        }
+        let links = [n + 1, n + 2].map(|n| format!("<a href=\"/{}\">", n.min(30)));
+        let response = Response::builder().header(CONTENT_TYPE, "text/html");
+        Ok::<_, Infallible>(response.body(links.concat()).unwrap())
+    };
+    let listener = TcpListener::bind("0.0.0.0:80").await.unwrap();
+    soloist_hyper::serve(listener, service_fn(page)).await;
+}
+
+#[test]
+fn in_a_world_a_page_that_does_not_answer_is_broken_and_the_others_are_found() {
+    simulate(0..10, async |world: World| {
+        let link = Link::new()
+            .latency(Duration::from_millis(20))
+            .jitter(Duration::from_millis(20));
+        world.set_default(link.partial(true));
+        let server = world.host("site");
+        server.spawn(site()).detach();
+        sleep(Duration::from_secs(1)).await;
+        let start = now();
+        let check = tool::check("http://site/".parse().unwrap(), 4);
+        assert_eq!(world.host("client").spawn(check).await, 1);
+        // The timeout of the one page, in which all others are fetched.
+        let took = now() - start;
+        assert!(
+            Duration::from_secs(20) < took && took < Duration::from_secs(22),
+            "{took:?}"
+        );
+        server.crash();
+    });
 }

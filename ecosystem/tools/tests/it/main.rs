@@ -1,12 +1,15 @@
 //! The tools, with real programs and in the simulated world.
 
 #![cfg(unix)]
+// The tools that run in the simulated world share examples/cli.
+#![allow(clippy::duplicate_mod)]
 
 #[path = "../../../../tests/it/programs.rs"]
 mod programs;
 #[path = "../../../tests/it/servers.rs"]
 mod servers;
 
+mod jobs;
 mod links;
 mod proxy;
 mod statsd;
@@ -14,10 +17,13 @@ mod supervisor;
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{ChildStdout, Command, Stdio};
+use std::sync::Once;
+use std::thread;
 use std::time::Duration;
 
 use programs::KillOnDrop;
 
+static WATCHDOG: Once = Once::new();
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A tool that runs, and the lines of its output.
@@ -28,6 +34,14 @@ struct Tool {
 
 impl Tool {
     fn start(command: &mut Command) -> Tool {
+        WATCHDOG.call_once(|| {
+            let abort = || {
+                thread::sleep(Duration::from_secs(300));
+                eprintln!("the tests hang");
+                std::process::abort();
+            };
+            thread::spawn(abort);
+        });
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Tool {

@@ -15,9 +15,9 @@ use crate::{PATIENCE, Tool, servers};
 
 #[allow(dead_code)]
 #[path = "../../src/bin/proxy.rs"]
-mod proxy;
+mod tool;
 
-use proxy::{Options, run};
+use tool::{Options, run};
 
 fn start(target: &str, args: &[&str]) -> (Tool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_proxy"));

@@ -13,9 +13,9 @@ use crate::programs::run as run_program;
 
 #[allow(dead_code)]
 #[path = "../../src/bin/statsd.rs"]
-mod statsd;
+mod tool;
 
-use statsd::{Metrics, run};
+use tool::{Metrics, run};
 
 fn rendered(datagrams: &[&str]) -> String {
     let mut metrics = Metrics::default();
