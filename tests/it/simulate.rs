@@ -109,7 +109,7 @@ fn errors_and_deadlocks_fail_a_world() {
             testing::simulate(0..9, |world| async move {
                 let host = world.host("host");
                 let receive = host.spawn(async {
-                    // It keeps a handle, and nobody ever sends anything.
+                    // It keeps a handle, and nothing is ever sent.
                     let _handle = Handle::current();
                     let socket = UdpSocket::bind("0.0.0.0:9").await?;
                     socket.recv(&mut [0; 9]).await
@@ -121,7 +121,7 @@ fn errors_and_deadlocks_fail_a_world() {
     });
 }
 
-/// The example, which knows nothing of worlds.
+/// The example, which is written for the system's network.
 #[allow(dead_code)]
 #[path = "../../examples/echo_server.rs"]
 mod echo_server;
