@@ -192,10 +192,7 @@ fn fetch_reports_each_failure_and_fetches_the_other_pages() {
         ("/ssh", "not an HTTP reply: "),
         ("/truncated", "closed after 10 of 1000 bytes"),
         ("/bad-length", "Content-Length is \"ten\""),
-        (
-            "/chunked",
-            "\"chunked\" is not part of HTTP/1.0",
-        ),
+        ("/chunked", "\"chunked\" is not part of HTTP/1.0"),
         ("/headers", "not an HTTP reply: too many headers"),
     ]
     .map(|(url, why)| match url.strip_prefix('/') {
