@@ -16,3 +16,13 @@ pub mod testing {}
 
 #[doc = include_str!("../docs/when-one-thread-is-not-enough.md")]
 pub mod when_one_thread_is_not_enough {}
+
+// Their code uses other crates. ecosystem/clients compiles it.
+#[cfg_attr(not(doctest), doc = include_str!("../docs/ecosystem.md"))]
+pub mod ecosystem {}
+
+#[cfg_attr(not(doctest), doc = include_str!("../docs/from-tokio.md"))]
+pub mod from_tokio {}
+
+#[cfg_attr(not(doctest), doc = include_str!("../docs/from-smol.md"))]
+pub mod from_smol {}

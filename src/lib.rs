@@ -23,6 +23,9 @@
 //! [`process`]: https://docs.rs/soloist/latest/soloist/process/
 //! [guide]: mod@guide
 //! [when one thread is not enough]: guide::when_one_thread_is_not_enough
+//! [other crates]: guide::ecosystem
+//! [from-tokio]: guide::from_tokio
+//! [from-smol]: guide::from_smol
 //! [come from Python's asyncio]: guide::coming_from_asyncio
 //! [a wake-up]: guide::a_wake_up
 //! [`select!`]: guide::select

@@ -11,6 +11,9 @@
 //! another thread when it is used there. Sockets implement `AsFd` (`AsSocket` on Windows), so
 //! options that have no method here can be set with `socket2::SockRef`.
 //!
+//! In a test with `testing::simulate`, the TCP and UDP sockets and the host names of a simulated host
+//! are those of its simulated network.
+//!
 //! An operation that is ready completes at once. One poll of a task completes at most 128
 //! operations; then the other tasks run ([Fairness](crate::runtime#fairness)). A read or write of
 //! more than 8 KiB counts more than once, and an accept counts four times.
@@ -129,7 +132,8 @@ macro_rules! impl_socket {
             ///
             /// # Errors
             ///
-            /// Returns an error that carries the socket if there are clones of it.
+            /// Returns an error that carries the socket if there are clones of it, and if it
+            /// belongs to a simulated host (`testing::simulate`).
             ///
             /// # Examples
             ///
@@ -606,8 +610,8 @@ mod sealed {
 
 pub(crate) use self::sealed::Stream;
 
-/// The error of a conversion into a std type that failed because the socket has clones. It
-/// carries the socket.
+/// The error of a conversion into a std type that failed because the socket has clones, or belongs
+/// to a simulated host. It carries the socket.
 ///
 /// # Examples
 ///
@@ -642,7 +646,10 @@ impl<S> IntoStdError<S> {
 
 impl<S> fmt::Display for IntoStdError<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the socket has clones: drop them before turning it into its std type")
+        f.write_str(
+            "the socket has clones (drop them before turning it into its std type), or belongs to a \
+             simulated host",
+        )
     }
 }
 

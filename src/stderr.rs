@@ -13,8 +13,11 @@ pub(crate) fn write(text: fmt::Arguments<'_>) {
 /// Sends a warning to the logger (feature `log`), to the subscriber (feature `tracing`), or else to
 /// standard error.
 pub(crate) fn warn(what: fmt::Arguments<'_>) {
+    // Not without a subscriber: `tracing` can be built to pass events on to `log` then.
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: "soloist", "{what}");
+    if tracing::enabled!(target: "soloist", tracing::Level::WARN) {
+        tracing::warn!(target: "soloist", "{what}");
+    }
     #[cfg(feature = "log")]
     log::warn!(target: "soloist", "{what}");
     #[cfg(not(any(feature = "log", feature = "tracing")))]

@@ -8,7 +8,8 @@
 //! [`stop`] and [`snapshot`] return it as a [`Trace`].
 //!
 //! ```
-//! //! use soloist::{block_on, spawn, time::sleep, trace};
+//! use std::time::Duration;
+//! use soloist::{block_on, spawn, time::sleep, trace};
 //!
 //! # let file = std::env::temp_dir().join(format!("soloist-doc-{}.html", std::process::id()));
 //! # let file = file.to_str().unwrap();

@@ -202,6 +202,7 @@ fn about_here(all: &BTreeMap<&'static str, Results>, before: &str) -> String {
     };
     let names = [
         "tokio", "smol", "async-io", "monoio", "compio", "glommio", "futures", "polling",
+        "turmoil", "madsim",
     ];
     let commits = entries(SOURCES, all, before, |results| results.commit.clone());
     line(&SOURCES[2..SOURCES.len() - 2], &commits);

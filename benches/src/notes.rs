@@ -73,7 +73,8 @@ const ABOUT: &[(&str, &str)] = &[
         "One network in a test: each client sends 64 bytes over TCP to a server of its own, and \
          waits until they are back. The latency is 1 ms (madsim: 1 to 2 ms). \"1,000 hosts\" are \
          500 clients and 500 servers. Time is the CPU time of the thread. turmoil does not jump to \
-         the next event: it takes steps of 1 ms, in each of which it looks at each pair of hosts.\n\n",
+         the next event: it takes steps of 1 ms, in each of which it goes through all links for \
+         each host.\n\n",
     ),
 ];
 

@@ -86,7 +86,7 @@ impl Executor {
         }
         hooks::task_spawned(|| task.meta());
         if let Some(watch) = &self.watch {
-            watch.born(task.slot(), task.number());
+            watch.on_spawn(task.slot(), task.number());
         }
         self.tasks.borrow_mut().insert(task.clone());
         self.ready.borrow_mut().push_back(task);
@@ -98,7 +98,7 @@ impl Executor {
         let number = self.main_calls.get() + 1;
         self.main_calls.set(number);
         if let Some(watch) = &self.watch {
-            watch.born(None, number);
+            watch.on_spawn(None, number);
         }
         let mut main = self.main.borrow_mut();
         if let Some(main) = &mut *main {

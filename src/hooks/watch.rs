@@ -33,7 +33,7 @@ pub(crate) struct Watch {
 pub(crate) struct Times {
     /// The number of the task, or 0 for main.
     number: u64,
-    pub(crate) born: Instant,
+    pub(crate) spawned_at: Instant,
     pub(crate) total: Duration,
     pub(crate) longest: Duration,
 }
@@ -70,11 +70,11 @@ impl Watch {
     }
 
     /// A task was spawned into this slot of the registry. Main has no slot.
-    pub(crate) fn born(&self, slot: Option<usize>, number: u64) {
+    pub(crate) fn on_spawn(&self, slot: Option<usize>, number: u64) {
         let (index, number) = key(slot, number);
         let new = Times {
             number,
-            born: Instant::now(),
+            spawned_at: Instant::now(),
             total: Duration::ZERO,
             longest: Duration::ZERO,
         };

@@ -406,7 +406,7 @@ fn info(executor: &Executor, seen: &TaskSnapshot, waits: Vec<WaitsFor>) -> TaskI
         name: label.name.as_deref().map(ToString::to_string),
         spawned_at: label.spawned_at,
         polls: seen.polls,
-        age: times.map(|times| times.born.elapsed()),
+        age: times.map(|times| times.spawned_at.elapsed()),
         total_poll: times.map(|times| times.total),
         longest_poll: times.map(|times| times.longest),
         state,

@@ -113,18 +113,24 @@ impl Reactor {
     /// Called when a runtime starts to run, and before it waits.
     #[inline]
     pub(crate) fn check_fork() {
-        if Reactor::is_made() && Reactor::get().is_some_and(|reactor| !reactor.poller().is_ours()) {
+        if Reactor::is_made() {
             Reactor::forget_parents();
         }
     }
 
-    #[cold]
     fn forget_parents() {
-        let parents = REACTOR.try_with(|slot| slot.borrow_mut().take());
+        if let Some(parents) = Reactor::get().filter(|reactor| !reactor.poller().is_ours()) {
+            parents.forget();
+        }
+    }
+
+    #[cold]
+    fn forget(&self) {
+        let _ = REACTOR.try_with(|slot| slot.borrow_mut().take());
         ID.set(0);
-        let slots = parents.ok().flatten().map(|parents| parents.slots.take());
+        let slots = self.slots.take();
         let mut panics = Panics::default();
-        for (_, slot) in slots.into_iter().flatten() {
+        for (_, slot) in slots {
             for direction in slot.directions {
                 direction.wake_all(&mut panics);
             }

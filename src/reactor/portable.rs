@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::Event;
+use super::event::SourceEvent;
 use super::registration::PollerHandle;
 
 pub(super) struct Wait {

@@ -251,12 +251,6 @@ impl Reactor {
         waker: &Waker,
     ) -> io::Result<()> {
         let reactor = Reactor::get_or_new()?;
-        // If this waker waits already, it is not cloned.
-        if registration.waiting.load(Ordering::Relaxed)
-            && reactor.waits_again(registration, direction, waker)
-        {
-            return Ok(());
-        }
         // Cloned before the borrow; woken and dropped after it.
         let mut new = Some(Waiter::new(POLL_ENTRY, waiter, waker));
         let mut crowd = Vec::new();
@@ -277,21 +271,6 @@ impl Reactor {
         }
         panics.resume();
         result
-    }
-
-    /// Whether an earlier `poll_*` call has added `waker`, and the direction is armed.
-    fn waits_again(
-        &self,
-        registration: &Arc<Registration>,
-        direction: Direction,
-        waker: &Waker,
-    ) -> bool {
-        let waits = self.with_slot(registration, |slot| {
-            let state = &mut slot.directions[direction as usize];
-            state.fired = false;
-            state.armed && state.has_poll_waker(waker)
-        });
-        waits.unwrap_or(false)
     }
 
     /// Whether a waiter of a `poll_*` call was woken since the last call.

@@ -88,7 +88,7 @@ pub struct Explored {
 /// the same polls in the same order. `SOLOIST_SEED=17@6b1d...`, with the hash that was printed, also
 /// checks that the order is the same. It is the same if the test depends only on the seed, and not
 /// on the order of a `HashMap`, other threads, real sockets or the system's clock. Use
-/// [`testing::net`](super::net) instead of real sockets.
+/// [`simulate`](super::simulate()) instead of real sockets.
 ///
 /// # Panics
 ///

@@ -21,7 +21,7 @@ use crate::stderr;
 const FAULTS: &str = "SOLOIST_FAULTS";
 
 /// The number of events that a report shows at most.
-const SHOWN: usize = 100;
+const SHOWN: usize = 300;
 
 /// Runs a test in a simulated world with many seeds, and stops at the first seed that fails.
 ///
@@ -39,7 +39,7 @@ const SHOWN: usize = 100;
 ///    numbers, a real socket, or another thread.
 /// 2. **shrunk**: it is run first in, first out, and with fewer and smaller faults, as long as it
 ///    fails at the same place. This takes up to a minute. The output of the test is that of its last
-///    run, with the fewest faults. The report has the end of its transcript.
+///    run, with the fewest faults. The report has the end of its transcript, up to the panic.
 ///
 /// # Environment
 ///
@@ -73,21 +73,28 @@ where
     Fut: Future,
     Fut::Output: Outcome,
 {
-    let mut simulate = |plan: &Plan, patience| {
-        let shared = (Arc::new(plan.faults()), Arc::default());
-        let (faults, transcript): &(Arc<Faults>, Arc<Transcript>) = &shared;
+    watch_panics();
+    let mut simulate = |plan: &Plan, patience, is_quiet| {
+        let faults = Arc::new(Faults::new(plan.seed, plan.allowed.as_ref()));
+        let transcript = Arc::<Transcript>::default();
+        WATCH.set(Some(Watch {
+            transcript: transcript.clone(),
+            is_quiet,
+            place: String::new(),
+        }));
         let run = run(plan.runtime(patience), async {
             let world = World::new(plan.seed, faults.clone(), transcript.clone());
             test(world).await.failure()
         });
         Simulation {
             run,
+            place: WATCH.take().map_or(String::new(), |watch| watch.place),
             happened: faults.happened(),
-            transcript: transcript.clone(),
+            transcript,
         }
     };
     if let Some((wanted, plan)) = wanted() {
-        let simulation = drawn(|| simulate(&plan, PATIENCE));
+        let simulation = drawn(|| simulate(&plan, PATIENCE, false));
         if simulation.run.result.is_err() {
             stderr::write(format_args!("{}", simulation.transcript.end(SHOWN)));
         }
@@ -95,10 +102,12 @@ where
     }
     each(seeds, |seed, passed| {
         let plan = Plan::new(seed);
-        let first = simulate(&plan, PATIENCE);
+        let first = simulate(&plan, PATIENCE, false);
         match first.run.result {
             Ok(()) => Ok(first.run.hash),
-            Err(_) => Err(investigate(&plan, first, passed, &mut simulate)),
+            Err(_) => Err(investigate(&plan, first, passed, &mut |plan, is_quiet| {
+                simulate(plan, Duration::ZERO, is_quiet)
+            })),
         }
     })
 }
@@ -106,15 +115,13 @@ where
 /// A run of a world.
 struct Simulation {
     run: Run,
+    /// Where the last panic was.
+    place: String,
     happened: Allowed,
     transcript: Arc<Transcript>,
 }
 
 impl Plan {
-    fn faults(&self) -> Faults {
-        Faults::new(self.seed, self.allowed.as_ref())
-    }
-
     fn runtime(&self, patience: Duration) -> Runtime {
         let now = Instant::now();
         let schedule = if self.fifo {
@@ -151,15 +158,14 @@ fn investigate(
     plan: &Plan,
     first: Simulation,
     passed: usize,
-    simulate: &mut dyn FnMut(&Plan, Duration) -> Simulation,
+    simulate: &mut dyn FnMut(&Plan, bool) -> Simulation,
 ) -> Payload {
     let seed = plan.seed;
     stderr::write(format_args!(
         "soloist: seed {seed} fails, after {passed} that passed:\n\n    {}\n\n",
         command(seed, "")
     ));
-    let mut quietly = |plan: &Plan| quietly(|| simulate(plan, Duration::ZERO));
-    let (second, place) = quietly(plan);
+    let second = simulate(plan, true);
     if let Some(difference) = difference(&first, &second) {
         stderr::write(format_args!(
             "soloist: two runs of seed {seed} differ: {CAUSES}. {difference}\n"
@@ -167,16 +173,16 @@ fn investigate(
         return first.run.result.unwrap_err();
     }
     let mut fails = |plan: &Plan| {
-        let (simulation, at) = quietly(plan);
-        let fails = simulation.run.result.is_err() && at == place;
+        let simulation = simulate(plan, true);
+        let fails = simulation.run.result.is_err() && simulation.place == second.place;
         fails.then_some(simulation.happened)
     };
     let all = second.happened.0.len();
-    let mut shrink = Shrink::new(plan, second.happened, &mut fails);
+    let mut shrink = Shrink::new(plan, second.happened.clone(), &mut fails);
     shrink.run();
     let is_whole = !shrink.is_out_of_time();
     let (plan, runs) = (shrink.plan, shrink.runs);
-    let last = drawn(|| simulate(&plan, Duration::ZERO));
+    let last = drawn(|| simulate(&plan, false));
     let needed = plan.allowed.as_ref().map_or(0, |faults| faults.0.len());
     let order = if plan.fifo {
         ", first in, first out"
@@ -246,28 +252,33 @@ fn difference(first: &Simulation, second: &Simulation) -> Option<String> {
 }
 
 thread_local! {
-    /// In [`quietly`], where the last panic was.
-    static QUIET: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The world that runs on this thread.
+    static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
 }
 
-/// Runs a world without the messages of its panics. Returns the place of the last panic, too.
-fn quietly(simulate: impl FnOnce() -> Simulation) -> (Simulation, String) {
+struct Watch {
+    transcript: Arc<Transcript>,
+    /// Whether panics are not reported.
+    is_quiet: bool,
+    place: String,
+}
+
+/// From now on each panic in a world is recorded.
+fn watch_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            let is_quiet = QUIET.try_with(|quiet| {
-                let mut quiet = quiet.try_borrow_mut().ok()?;
-                let place = quiet.as_mut()?;
-                *place = info.location().map_or(String::new(), ToString::to_string);
-                Some(())
+            let is_quiet = WATCH.try_with(|watch| {
+                let mut watch = watch.try_borrow_mut().ok()?;
+                let watch = watch.as_mut()?;
+                watch.transcript.panics();
+                watch.place = info.location().map_or(String::new(), ToString::to_string);
+                Some(watch.is_quiet)
             });
-            if !matches!(is_quiet, Ok(Some(()))) {
+            if !matches!(is_quiet, Ok(Some(true))) {
                 previous(info);
             }
         }));
     });
-    QUIET.set(Some(String::new()));
-    let simulation = simulate();
-    (simulation, QUIET.take().unwrap_or_default())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::sync::{Mutex, lock};
@@ -23,6 +24,8 @@ pub(crate) struct Event {
 pub(crate) struct Transcript {
     names: Mutex<BTreeMap<IpAddr, String>>,
     events: Mutex<Vec<(Duration, Event)>>,
+    /// The number of events at the last panic.
+    at_panic: Mutex<Option<usize>>,
 }
 
 impl Transcript {
@@ -36,23 +39,34 @@ impl Transcript {
         lock(&self.names).insert(address, name.to_string());
     }
 
+    /// Records that the test panics now.
+    pub(crate) fn panics(&self) {
+        let events = lock(&self.events).len();
+        *lock(&self.at_panic) = Some(events);
+    }
+
     /// Returns a line for each event.
     pub(crate) fn text(&self) -> String {
-        self.lines(0)
+        let all = lock(&self.events).len();
+        self.lines(0..all)
     }
 
-    /// Returns the lines of the last events, and how many there are before them.
+    /// Returns the lines of the last events before the panic.
     pub(crate) fn end(&self, most: usize) -> String {
-        let first = lock(&self.events).len().saturating_sub(most);
-        let before = match first {
-            0 => String::new(),
-            _ => format!("(after {first} other events)\n"),
-        };
-        before + &self.lines(first)
+        let all = lock(&self.events).len();
+        let end = lock(&self.at_panic).unwrap_or(all);
+        let start = end.saturating_sub(most);
+        let [before, after] = [(start, "before"), (all - end, "after the panic")].map(
+            |(events, when)| match events {
+                0 => String::new(),
+                _ => format!("({events} events {when})\n"),
+            },
+        );
+        before + &self.lines(start..end) + &after
     }
 
-    fn lines(&self, first: usize) -> String {
-        let lines = (first..).map_while(|index| self.line(index));
+    fn lines(&self, events: Range<usize>) -> String {
+        let lines = events.filter_map(|index| self.line(index));
         lines.map(|line| line + "\n").collect()
     }
 

@@ -356,6 +356,8 @@ impl Host {
     /// First all connections are reset, and the listeners closed. Then the tasks are dropped. If
     /// the current task is one of them, it is dropped when its poll ends. What the tasks do from now
     /// on, in their destructors, has no effect on other hosts, and tasks that they spawn do not run.
+    /// A [`Task`] of the host that is still held counts as cancelled: use
+    /// [`join`](crate::Task::join), since `.await` panics.
     ///
     /// # Panics
     ///

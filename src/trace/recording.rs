@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::hooks::{About, Event, EventKind, Outcome, TaskRef};
 
-/// A recording of one thread, from its [`start`] on.
+/// A recording of one thread, from [`start`](crate::trace::start) on.
 ///
 /// # Examples
 ///

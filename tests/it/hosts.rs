@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
 use soloist::net::{TcpListener, TcpStream, UdpSocket, resolve};
-use soloist::task::{JoinError, TaskGroup};
+use soloist::task::{JoinError, JoinSet, TaskGroup, TaskTracker};
 use soloist::testing::{self, Host, Link, World};
 use soloist::time::{interval, now, timeout};
 
@@ -28,29 +28,32 @@ fn what_a_task_spawns_belongs_to_its_host() {
             let group = TaskGroup::new();
             group.spawn(async { Ok::<_, ()>(current_name()) });
             names.extend(group.join_all().await.unwrap());
+            let mut set = JoinSet::new();
+            set.spawn(async { current_name() });
+            names.extend(set.join_next().await.unwrap());
+            let (tracker, log) = (TaskTracker::new(), Log::new());
+            tracker.spawn(async move { log.push(current_name()) });
+            tracker.wait_idle().await;
+            names.extend(log.take());
             let handle = Handle::current();
             let remote = thread::spawn(move || handle.spawn(async || current_name()));
             names.push(remote.join().unwrap().await.unwrap());
             names.push(outside.spawn(async || current_name()).await.unwrap());
             // The destructor of a task, too.
             let log = Log::new();
-            let kept = log.clone();
-            drop(spawn(async move {
-                let _on_drop = OnDrop(|| kept.push(current_name()));
+            let task = spawn(async move {
+                let _on_drop = OnDrop(|| log.push(current_name()));
                 pending::<()>().await;
-            }));
-            let task = spawn({
-                let log = log.clone();
-                async move {
-                    let _on_drop = OnDrop(|| log.push(current_name()));
-                    pending::<()>().await;
-                }
             });
             yield_now().await;
             (names, task, log)
         });
         let (names, task, log) = names.await;
-        assert_eq!(names, ["server", "server", "server", "server", "none"]);
+        let (last, names) = names.split_last().unwrap();
+        assert_eq!(
+            (names, last.as_str()),
+            (&["server"; 6].map(String::from)[..], "none")
+        );
         drop(task);
         log.assert(&["server"]);
         assert_eq!(current_name(), "none");
@@ -130,15 +133,11 @@ fn a_crash_resets_the_peers_and_drops_the_tasks() {
     world_test(async |world| {
         let (server, log) = (world.host("server"), Log::new());
         let listener = listen(&world, 80).await;
-        let kept = log.clone();
         let task = server.spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
-            let _child = spawn({
-                let kept = kept.clone();
-                async move {
-                    let _on_drop = OnDrop(|| kept.push("child"));
-                    pending::<()>().await;
-                }
+            let _child = spawn(async move {
+                let _on_drop = OnDrop(|| log.push("child"));
+                pending::<()>().await;
             });
             let _on_drop = OnDrop(|| {
                 // The connection is gone, and what is spawned does not run.
@@ -146,8 +145,7 @@ fn a_crash_resets_the_peers_and_drops_the_tasks() {
                     stream.peer_addr().unwrap_err().kind(),
                     ErrorKind::NotConnected
                 );
-                let kept = kept.clone();
-                spawn(async move { kept.push("never") }).detach();
+                spawn(async move { log.push("never") }).detach();
                 assert_eq!(current_name(), "server");
             });
             (&stream).write_all(b"hello").await.unwrap();
@@ -180,15 +178,14 @@ fn a_crash_resets_the_peers_and_drops_the_tasks() {
 fn a_task_that_crashes_its_own_host_goes_on_to_the_end_of_its_poll() {
     world_test(async |world| {
         let (host, log) = (world.host("host"), Log::new());
-        let (crashing, kept) = (host.clone(), log.clone());
+        let crashing = host.clone();
         let task = host.spawn(async move {
             let socket = UdpSocket::bind("0.0.0.0:53").await.unwrap();
             let listener = TcpListener::bind("0.0.0.0:53").await.unwrap();
             crashing.crash();
-            kept.push("after the crash");
+            log.push("after the crash");
             // All of it belongs to the process that is over.
-            let never = kept.clone();
-            spawn(async move { never.push("never") }).detach();
+            spawn(async move { log.push("never") }).detach();
             for error in [
                 socket.send_to(b"x", "127.0.0.1:53").await.unwrap_err(),
                 socket.recv(&mut [0; 8]).await.unwrap_err(),
@@ -198,7 +195,7 @@ fn a_task_that_crashes_its_own_host_goes_on_to_the_end_of_its_poll() {
                 assert_eq!(error.kind(), ErrorKind::NetworkDown);
             }
             yield_now().await;
-            kept.push("never");
+            log.push("never");
         });
         assert!(task.join().await.unwrap_err().is_cancelled());
         log.assert(&["after the crash"]);
@@ -212,7 +209,6 @@ fn a_panic_in_a_destructor_during_a_crash_is_resumed_after_all_are_dropped() {
     world_test(async |world| {
         let (host, log) = (world.host("host"), Log::new());
         for n in 0..3 {
-            let log = log.clone();
             let task = host.spawn(async move {
                 let _on_drop = OnDrop(|| {
                     log.push(n);

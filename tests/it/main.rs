@@ -5,6 +5,8 @@
 
 // What is there for one system's tests is not used on the others.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
+// Examples that run in a simulated world are modules here, each with its `cli`.
+#![allow(clippy::duplicate_mod)]
 
 mod all_cores;
 mod bad_input;

@@ -19,7 +19,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 
 use soloist::future::poll_once;
 use soloist::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use soloist::net::{OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream};
+use soloist::net::{OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream, UdpSocket};
 use soloist::testing::{self, Host, Link, World};
 use soloist::time::timeout;
 
@@ -508,6 +508,46 @@ async fn check_addresses_and_order(place: &Place, too_many: u32) {
     assert!(bytes().eq(received));
 }
 
+/// Sockets for IPv6 at all addresses also serve IPv4.
+async fn check_both_families(place: &Place) {
+    let all: SocketAddr = "[::]:0".parse().unwrap();
+    let listener = place.bind(all, None).await.unwrap();
+    let udp = place.on_server(UdpSocket::bind(all)).await.unwrap();
+    for target in ["127.0.0.1", "::1"] {
+        let target: IpAddr = target.parse().unwrap();
+        let to = (target, listener.local_addr().unwrap().port()).into();
+        let client = place.connect(to).await.unwrap();
+        let (server, from) = listener.accept().await.unwrap();
+        assert_eq!(client.peer_addr().unwrap(), to);
+        assert_eq!(server.peer_addr().unwrap(), from);
+        let local = server.local_addr().unwrap();
+        assert!(from.is_ipv6() && local.is_ipv6());
+        assert_eq!(local.ip().to_canonical(), target);
+        assert_eq!(from.ip().to_canonical(), client.local_addr().unwrap().ip());
+
+        let to: SocketAddr = (target, udp.local_addr().unwrap().port()).into();
+        let client = place.on_client(UdpSocket::bind((target, 0))).await.unwrap();
+        client.connect(to).await.unwrap();
+        client.send(b"ping").await.unwrap();
+        let (_, from) = udp.recv_from(&mut [0; 8]).await.unwrap();
+        assert!(from.is_ipv6());
+        udp.send_to(b"pong!", from).await.unwrap();
+        assert_eq!(client.recv(&mut [0; 8]).await.unwrap(), 5);
+    }
+    // A socket for IPv4 takes no part in it.
+    let only_v4 = place
+        .bind("0.0.0.0:0".parse().unwrap(), None)
+        .await
+        .unwrap();
+    let to = (
+        [0, 0, 0, 0, 0, 0, 0, 1],
+        only_v4.local_addr().unwrap().port(),
+    )
+        .into();
+    let error = place.connect(to).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
 /// Runs the script with this number, if there is one.
 async fn check(place: Place, number: usize, settle: Settle) -> Option<Result<(), String>> {
     let (name, steps) = scripts().into_iter().nth(number)?;
@@ -592,6 +632,7 @@ pub(crate) fn check_world(
 fn the_system_behaves_as_the_table_says() {
     async_test(async || {
         check_addresses_and_order(&Place::System, 20_000_000).await;
+        check_both_families(&Place::System).await;
         check_system(check).await;
     });
 }
@@ -601,7 +642,9 @@ fn b117_a_simulated_host_behaves_as_the_table_says() {
     watchdog(|| {
         testing::simulate(0..1, async |world: World| {
             let host = world.host("host");
-            check_addresses_and_order(&Place::World(host.clone(), host), 200_000).await;
+            let place = Place::World(host.clone(), host);
+            check_addresses_and_order(&place, 200_000).await;
+            check_both_families(&place).await;
         });
         check_world(None, check);
     });

@@ -84,7 +84,7 @@ impl Redis {
             }
             Ok(replies)
         };
-        let (_, replies) = futures_lite::future::try_zip(write, read).await?;
+        let (_, replies) = soloist::future::try_zip(write, read).await?;
         self.is_pending = false;
         Ok(replies)
     }

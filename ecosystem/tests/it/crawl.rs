@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use crate::programs::{KillOnDrop, example};
-use crate::redis_server::RedisServer;
+use crate::redis_server::connect;
+use crate::servers::{self, Server};
 use crate::support::watchdog;
 
 const PAGES: usize = 300;
@@ -107,7 +108,7 @@ impl Site {
     }
 }
 
-fn worker(name: &str, redis: &RedisServer, site: &Site) -> Command {
+fn worker(name: &str, redis: &Server, site: &Site) -> Command {
     let mut worker = example("crawl_workers");
     worker
         .args(["--crawl", "test", "--worker", name, "--lease", "1"])
@@ -130,8 +131,8 @@ fn finish(workers: Vec<KillOnDrop>) -> String {
 }
 
 #[track_caller]
-fn assert_all_is_done(redis: &RedisServer, site: &Site) {
-    let mut redis = redis.connect();
+fn assert_all_is_done(redis: &Server, site: &Site) {
+    let mut redis = connect(redis);
     let done: BTreeMap<String, String> = redis::cmd("HGETALL")
         .arg("crawl:test:done")
         .query(&mut redis)
@@ -157,9 +158,7 @@ fn assert_all_is_done(redis: &RedisServer, site: &Site) {
 #[test]
 fn a_killed_worker_loses_no_page() {
     watchdog(|| {
-        let Some(redis) = RedisServer::start() else {
-            return;
-        };
+        let redis = servers::redis();
         let site = Site::start();
         // The victim is held first, with four pages. The others are held until it has been killed.
         site.hold("victim", Some(100));
@@ -192,9 +191,7 @@ fn a_killed_worker_loses_no_page() {
 #[test]
 fn a_worker_that_was_stopped_does_no_harm_later() {
     watchdog(|| {
-        let Some(redis) = RedisServer::start() else {
-            return;
-        };
+        let redis = servers::redis();
         let site = Site::start();
         site.hold("late", Some(50));
         site.hold("ann", Some(100));
@@ -226,9 +223,7 @@ fn a_worker_that_was_stopped_does_no_harm_later() {
 #[test]
 fn pages_that_cannot_be_fetched_are_retried_and_then_reported() {
     watchdog(|| {
-        let Some(redis) = RedisServer::start() else {
-            return;
-        };
+        let redis = servers::redis();
         let unused = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = unused.local_addr().unwrap();
         drop(unused);
@@ -247,9 +242,7 @@ fn pages_that_cannot_be_fetched_are_retried_and_then_reported() {
 #[test]
 fn without_a_url_the_built_in_site_is_crawled() {
     watchdog(|| {
-        let Some(redis) = RedisServer::start() else {
-            return;
-        };
+        let redis = servers::redis();
         let start = || {
             let mut worker = example("crawl_workers");
             worker.args(["--redis", &redis.address.to_string(), "--jobs", "50"]);

@@ -638,9 +638,7 @@ fn the_redis_crate_over_a_tcp_stream_of_soloist() {
     use tokio_util::compat::FuturesAsyncReadCompatExt;
 
     watchdog(|| {
-        let Some(server) = crate::redis_server::RedisServer::start() else {
-            return;
-        };
+        let server = crate::servers::redis();
         block_on(async {
             let stream = TcpStream::connect(server.address).await.unwrap();
             let info = RedisConnectionInfo::default();

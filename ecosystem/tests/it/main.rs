@@ -19,6 +19,8 @@ mod http_server;
 #[cfg(unix)]
 mod redis_server;
 mod select;
+#[cfg(unix)]
+mod servers;
 mod virtual_time;
 #[cfg(unix)]
 mod websocket;

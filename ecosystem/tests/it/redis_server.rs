@@ -1,93 +1,22 @@
-//! A Redis server for the tests that need one, and tests of the example `redis_ping`.
+//! Tests of the example `redis_ping`.
 
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::thread;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Stdio;
 
-use crate::programs::{KillOnDrop, example, fail_without};
+use crate::programs::{KillOnDrop, example};
+use crate::servers::{self, Server};
 use crate::support::watchdog;
 
-/// A Redis server for one test, on a loopback port, without files.
-pub(crate) struct RedisServer {
-    pub(crate) address: SocketAddr,
-    shell: Child,
-    /// The server exits when this is closed, also because this process was killed.
-    alive: Option<ChildStdin>,
-}
-
-impl RedisServer {
-    /// Returns `None`, and skips the test, if `redis-server` is not installed.
-    pub(crate) fn start() -> Option<RedisServer> {
-        if Command::new("redis-server")
-            .arg("--version")
-            .output()
-            .is_err()
-        {
-            fail_without("redis-server");
-            return None;
-        }
-        // Another program may take the port before the server does.
-        let server = (0..20).find_map(|_| RedisServer::try_start());
-        Some(server.expect("a redis-server that listens"))
-    }
-
-    fn try_start() -> Option<RedisServer> {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
-        let port = address.port();
-        let script = format!(
-            "redis-server --port {port} --bind 127.0.0.1 --save '' --appendonly no --dir / &
-            exec >/dev/null
-            read -r _
-            kill -9 $!"
-        );
-        let mut shell = Command::new("sh")
-            .args(["-c", &script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let alive = shell.stdin.take();
-        let mut lines = BufReader::new(shell.stdout.take().unwrap()).lines();
-        let server = RedisServer {
-            address,
-            shell,
-            alive,
-        };
-        let ready = |line: std::io::Result<String>| {
-            line.is_ok_and(|line| line.contains("Ready to accept connections"))
-        };
-        if !lines.by_ref().any(ready) {
-            return None;
-        }
-        // Reads the rest of its output, so that it does not block.
-        thread::spawn(move || lines.count());
-        Some(server)
-    }
-
-    /// A blocking connection.
-    pub(crate) fn connect(&self) -> redis::Connection {
-        let client = redis::Client::open(format!("redis://{}/", self.address)).unwrap();
-        client.get_connection().unwrap()
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.alive = None;
-        let _ = self.shell.wait();
-    }
+/// A blocking connection.
+pub(crate) fn connect(server: &Server) -> redis::Connection {
+    let client = redis::Client::open(format!("redis://{}/", server.address)).unwrap();
+    client.get_connection().unwrap()
 }
 
 #[test]
 fn redis_ping_with_a_server() {
     watchdog(|| {
-        let Some(server) = RedisServer::start() else {
-            return;
-        };
+        let server = servers::redis();
         let output = example("redis_ping")
             .arg(server.address.to_string())
             .output()
@@ -104,7 +33,7 @@ fn redis_ping_with_a_server() {
         assert!(lines[4].starts_with("INCR: 1000 times in "), "{out}");
         assert_eq!(lines[5], r#"GET:  "2000""#);
         assert_eq!(lines[6], "DEL:  2");
-        let keys: usize = redis::cmd("DBSIZE").query(&mut server.connect()).unwrap();
+        let keys: usize = redis::cmd("DBSIZE").query(&mut connect(&server)).unwrap();
         assert_eq!(keys, 0);
     });
 }

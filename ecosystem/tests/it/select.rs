@@ -1,6 +1,7 @@
 //! `tokio::select!` and `futures::select!` in tasks of soloist.
 
 use std::io::ErrorKind;
+use std::net::Shutdown;
 
 use futures::FutureExt;
 use futures::stream::{FusedStream, StreamExt};
@@ -10,15 +11,18 @@ use soloist::time::interval;
 
 use crate::support::*;
 
-/// A connection, and the other end on a thread: it sends "hello", and returns what it receives, at most
-/// `most` bytes.
+/// A connection, and the other end on a thread: it sends "hello", ends its stream after it has
+/// received `most` bytes, and returns these.
 fn connection(most: u64) -> (TcpStream, thread::JoinHandle<Vec<u8>>) {
     let (ours, mut theirs) = tcp_pair();
     let peer = thread::spawn(move || {
         use std::io::{Read, Write};
         theirs.write_all(b"hello").unwrap();
         let mut received = Vec::new();
-        theirs.take(most).read_to_end(&mut received).unwrap();
+        (&theirs).take(most).read_to_end(&mut received).unwrap();
+        theirs.shutdown(Shutdown::Write).unwrap();
+        // Closed with bytes that nothing has read, the connection would be reset.
+        std::io::copy(&mut theirs, &mut std::io::sink()).unwrap();
         received
     });
     (TcpStream::try_from(ours).unwrap(), peer)

@@ -50,10 +50,13 @@ async fn serve(connections: Rc<Cell<usize>>) -> io::Result<()> {
     Ok(())
 }
 
+/// What sends requests, and the task of the connection.
+type Connection = (SendRequest<Empty<Bytes>>, Task<hyper::Result<()>>);
+
 /// A client that keeps its connection until a request fails, or takes more than two seconds.
 #[derive(Default)]
 struct Client {
-    connection: Option<(SendRequest<Empty<Bytes>>, Task<hyper::Result<()>>)>,
+    connection: Option<Connection>,
 }
 
 impl Client {

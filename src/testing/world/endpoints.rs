@@ -309,14 +309,13 @@ pub(super) fn collide(
     receives(one, v6, other.ip()) || receives(other, other_v6, one.ip())
 }
 
-/// An address as a socket for IPv6 shows it, which also has connections of IPv4.
+/// An address as a socket at `local` shows it. One for IPv6 also has connections of IPv4.
 pub(super) fn as_seen_by(local: SocketAddr, address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if local.is_ipv6() => {
-            SocketAddr::new(ip.to_ipv6_mapped().into(), address.port())
-        }
-        _ => address,
-    }
+    let ip = match address.ip().to_canonical() {
+        IpAddr::V4(ip) if local.is_ipv6() => ip.to_ipv6_mapped().into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// An error of the system that has no kind of its own.
