@@ -5,7 +5,7 @@ use std::future::{Future, IntoFuture, pending};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
@@ -311,9 +311,10 @@ where
         http.http2().timer(Timer);
         let mut http1 = http.http1();
         http1.timer(Timer);
-        // hyper adds the timeout to the time, where `Duration::MAX` would overflow.
+        // hyper adds the timeout to the time, which must not overflow.
         let timeout = self.options.header_timeout;
-        http1.header_read_timeout((timeout < Duration::MAX).then_some(timeout));
+        let deadline = Instant::now().checked_add(timeout);
+        http1.header_read_timeout(deadline.map(|_| timeout));
         Box::pin(self.run())
     }
 }

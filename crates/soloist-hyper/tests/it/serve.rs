@@ -6,6 +6,7 @@ use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -380,4 +381,21 @@ fn it_serves_on_a_unix_socket() {
         assert!(received.ends_with("\r\n\r\nhello\n"), "{received}");
     });
     std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn timeouts_may_be_longer_than_the_clock_can_say() {
+    on_host(async |_| {
+        for timeout in [Duration::MAX, seconds(u64::MAX)] {
+            let server = serve(listen().await, Site::default())
+                .header_timeout(timeout)
+                .idle_timeout(timeout)
+                .shutdown_timeout(timeout);
+            let server = spawn(server.into_future());
+            let mut client = Raw::connect().await;
+            sleep(seconds(24 * 3600)).await;
+            assert_eq!(client.get("/").await, "hello\n");
+            server.cancel().await;
+        }
+    });
 }
