@@ -35,6 +35,8 @@
 //!   error. `as_fd` returns a socket of the system that is not connected.
 //!
 //! Unix sockets, files, child processes, signals and [`Async`](crate::io::Async) stay the system's.
+//! While a task waits for one of them, the virtual clock does not jump: it keeps pace with the
+//! system's clock. So pass a stop signal to the code under test as a future.
 //! [`unblock`](crate::unblock) runs its closure on the thread of the world, outside of the runtime.
 //! There the network is the system's.
 //!
