@@ -58,7 +58,6 @@ struct Run {
     jobs: usize,
     timeout: Duration,
     output: Option<PathBuf>,
-    #[cfg_attr(not(feature = "trace"), expect(dead_code))]
     trace: Option<PathBuf>,
     urls: Vec<String>,
     /// The index of the next URL to fetch.
