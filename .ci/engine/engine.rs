@@ -10,6 +10,8 @@ mod closed_stderr;
 mod copy;
 #[path = "../../tests/it/destructors.rs"]
 mod destructors;
+#[path = "../../tests/it/either.rs"]
+mod either;
 #[path = "../../tests/it/fairness.rs"]
 mod fairness;
 #[path = "../../tests/it/full_reads.rs"]
@@ -20,6 +22,10 @@ mod group;
 mod guest;
 #[path = "../../tests/it/hostile.rs"]
 mod hostile;
+#[path = "../../tests/it/hosts.rs"]
+mod hosts;
+#[path = "../../tests/it/join_set.rs"]
+mod join_set;
 #[cfg(soloist_liar)]
 #[path = "../../tests/it/liar.rs"]
 mod liar;
@@ -55,15 +61,27 @@ mod sys;
 mod task_local;
 #[path = "../../tests/it/tasks.rs"]
 mod tasks;
+#[path = "../../tests/it/tcp_behaviours.rs"]
+mod tcp_behaviours;
 #[path = "../../tests/it/teardown.rs"]
 mod teardown;
 #[path = "../../tests/it/threads.rs"]
 mod threads;
 #[path = "../../tests/it/timers.rs"]
 mod timers;
+#[path = "../../tests/it/tracker.rs"]
+mod tracker;
+#[path = "../../tests/it/try_io.rs"]
+mod try_io;
 #[path = "../../tests/it/udp.rs"]
 mod udp;
+#[path = "../../tests/it/udp_behaviours.rs"]
+mod udp_behaviours;
 #[path = "../../tests/it/unix.rs"]
 mod unix;
+#[path = "../../tests/it/virtual_time.rs"]
+mod virtual_time;
 #[path = "../../tests/it/wakes.rs"]
 mod wakes;
+#[path = "../../tests/it/worlds.rs"]
+mod worlds;
