@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     }
 }
 
-struct Options {
+pub(crate) struct Options {
     address: String,
     dir: Option<PathBuf>,
     header_timeout: Duration,
@@ -71,7 +71,7 @@ struct Options {
 }
 
 impl Options {
-    fn from_args(args: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
+    pub(crate) fn from_args(args: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
         let (mut address, mut dir, mut quiet) = (None, None, false);
         let (mut header_timeout, mut idle_timeout) =
             (Duration::from_secs(10), Duration::from_secs(30));
@@ -96,7 +96,7 @@ impl Options {
     }
 }
 
-async fn serve(options: Options) -> io::Result<ExitCode> {
+pub(crate) async fn serve(options: Options) -> io::Result<ExitCode> {
     let mut interrupts = interrupts()?;
     let (stop, stopping) = promise();
     let listener = TcpListener::bind(options.address.as_str()).await?;

@@ -24,6 +24,16 @@ use soloist_hyper::Io;
 
 use crate::support::watchdog;
 
+/// The programs, as they are.
+#[allow(dead_code)]
+#[path = "../../examples/http_server.rs"]
+mod http_server;
+#[allow(dead_code)]
+#[path = "../../examples/resp/mod.rs"]
+mod resp;
+
+use resp::{Redis, Value};
+
 type Error = Box<dyn std::error::Error>;
 
 fn millis(n: u64) -> Duration {
@@ -211,6 +221,83 @@ fn a_rustls_handshake_and_its_data_pass_a_lossy_link() {
                 assert!(world.transcript().contains(" lost"));
                 Ok::<_, io::Error>(())
             }
+        });
+    });
+}
+
+#[test]
+fn the_http_server_of_the_examples_runs_in_a_world() {
+    watchdog(|| {
+        testing::simulate(0..5, |world| async move {
+            let [server, client] = ["server", "client"].map(|name| world.host(name));
+            let link = Link::new().latency(millis(5)).partial(true);
+            world.link(&server, &client).set(link);
+            let mut args = lexopt::Parser::from_args(["--quiet", "0.0.0.0:80"]);
+            let options = http_server::Options::from_args(&mut args).unwrap();
+            let serving = server.spawn(http_server::serve(options));
+            sleep(millis(1)).await;
+            let request = client.spawn(async {
+                let mut stream = TcpStream::connect("server:80").await?;
+                let request = "POST /echo HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\
+                               content-length: 5\r\n\r\nhello";
+                stream.write_all(request.as_bytes()).await?;
+                let mut response = String::new();
+                stream.read_to_string(&mut response).await?;
+                Ok::<_, io::Error>(response)
+            });
+            let response = request.await?;
+            assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+            assert!(response.contains("hello"), "{response}");
+            drop(serving);
+            Ok::<_, io::Error>(())
+        });
+    });
+}
+
+/// A server with one counter, which speaks the protocol of Redis.
+async fn counter() -> io::Result<()> {
+    let listener = TcpListener::bind("0.0.0.0:6379").await?;
+    let mut count = 0;
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        let mut received = Vec::new();
+        let mut buf = [0; 100];
+        // `INCR n` as the client sends it.
+        let command = b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n";
+        loop {
+            let n = stream.read(&mut buf).await?;
+            if n == 0 {
+                break;
+            }
+            received.extend_from_slice(&buf[..n]);
+            while let Some(rest) = received.strip_prefix(command) {
+                received = rest.to_vec();
+                count += 1;
+                stream.write_all(format!(":{count}\r\n").as_bytes()).await?;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_redis_client_of_the_examples_runs_in_a_world() {
+    watchdog(|| {
+        testing::simulate(0..20, |world| async move {
+            let [server, client] = ["redis", "client"].map(|name| world.host(name));
+            let link = Link::new().latency(millis(5)).jitter(millis(5));
+            let link = link.loss(0.1).partial(true);
+            world.link(&server, &client).set(link);
+            server.spawn(counter()).detach();
+            sleep(millis(1)).await;
+            let connecting = client.spawn(Redis::connect("redis:6379"));
+            let mut redis = connecting.await?;
+            let incr: &[&[u8]] = &[b"INCR", b"n"];
+            let replies = redis.pipeline(&[incr, incr, incr]).await?;
+            assert_eq!(replies, [1, 2, 3].map(Value::Number));
+            assert_eq!(redis.call(incr).await?, Value::Number(4));
+            server.crash();
+            assert!(redis.call(incr).await.is_err());
+            Ok::<_, io::Error>(())
         });
     });
 }
