@@ -147,3 +147,10 @@ impl RemoteControl {
         }
     }
 }
+
+impl Drop for RemoteControl {
+    fn drop(&mut self) {
+        // Under the lock: the models do not know that std's `Arc` orders this after all other uses.
+        self.end();
+    }
+}
