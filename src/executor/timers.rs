@@ -1,9 +1,8 @@
 //! The deadline heap: what is to be woken when.
 //!
-//! A 4-ary heap over a slab, ordered by (deadline, sequence), in which every entry
-//! knows its place: a timer that is dropped leaves at once, so there is nothing to
-//! prune. New ones go there when somebody asks what is next, if they are still there.
-//! Equal deadlines fire in the order in which they were set.
+//! A 4-ary heap over a slab, ordered by (deadline, sequence). Each entry stores its position in
+//! the heap, so a timer that is dropped is removed at once. New timers are kept beside the heap
+//! until the next deadline is needed. Equal deadlines fire in the order in which they were set.
 
 use std::time::{Duration, Instant};
 
@@ -39,8 +38,8 @@ pub(crate) struct Timers<W> {
     base: Instant,
     entries: Slab<Entry<W>>,
     heap: Vec<Node>,
-    /// What was set since somebody last asked for the order: not in the heap yet. Most
-    /// timers guard something that is done at once, and leave from here.
+    /// Timers that were set since the next deadline was last needed. They are not in the heap yet:
+    /// most timers are timeouts of operations that complete at once, and are removed from here.
     fresh: Vec<Node>,
     sequence: u64,
 }
@@ -184,7 +183,7 @@ impl<W> Timers<W> {
         self.entries.iter().any(|(_, entry)| entry.place == UNSET)
     }
 
-    /// Whether nobody has one, fired or not.
+    /// Whether there is no timer, fired or not.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -191,7 +191,7 @@ fn model_a_wake_against_completion() {
         let runtime = Runtime::new();
         let task = runtime.spawn(waits);
         runtime.block_on(task);
-        // And what it left behind finds nobody.
+        // A wake that is left over wakes no task.
         runtime.block_on(yield_now());
         assert_eq!((shared.polls(), shared.drops()), (1, 1));
     });
@@ -289,7 +289,7 @@ fn model_abort_against_going_idle() {
         let task = runtime.spawn(Waits::new(&shared, drop));
         let abort = task.abort_handle();
         thread::spawn(move || abort.abort());
-        // Nobody else wakes it.
+        // Nothing else wakes it.
         assert!(runtime.block_on(task.join()).unwrap_err().is_cancelled());
         assert!(shared.polls() <= 1);
         assert_eq!(shared.drops(), 1);
