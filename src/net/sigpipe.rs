@@ -6,7 +6,7 @@ use std::ops::Deref;
 use socket2::SockRef;
 
 use crate::reactor::AsRaw;
-use crate::socket::{MAX_BUFFERS, Socket};
+use crate::socket::MAX_BUFFERS;
 
 /// A connected socket whose writes fail with `BrokenPipe` when the peer is gone, and raise no
 /// signal.
@@ -22,17 +22,12 @@ const FLAGS: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const FLAGS: i32 = 0;
 
-impl<T: AsRaw + 'static> NoSigpipe<T> {
+impl<T: AsRaw> NoSigpipe<T> {
     pub(super) fn new(io: T) -> NoSigpipe<T> {
         // This fails if the connection is gone already. Its next write returns an error, too.
         #[cfg(target_vendor = "apple")]
         let _ = SockRef::from(&io).set_nosigpipe(true);
         NoSigpipe(io)
-    }
-
-    /// `what` is named in the error outside of a runtime.
-    pub(super) fn new_socket(io: T, what: &str) -> io::Result<Socket<NoSigpipe<T>>> {
-        Socket::new(NoSigpipe::new(io), what)
     }
 
     pub(super) fn into_inner(self) -> T {

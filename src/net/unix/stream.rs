@@ -318,5 +318,6 @@ impl_stream!(UnixStream, bytes: Stream);
 
 impl_socket!(
     UnixStream, std::os::unix::net::UnixStream, "`UnixStream::try_from`",
-    from_std: NoSigpipe::new_socket, into_std: NoSigpipe::into_inner
+    from_std: |stream, what| Socket::new(NoSigpipe::new(stream), what),
+    into_std: NoSigpipe::into_inner
 );
