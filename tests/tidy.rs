@@ -18,10 +18,6 @@ const UNSAFE_ROOMS: [&str; 7] = [
     "reactor/platform.rs",
 ];
 
-/// Imports that break the rules today, each as (from, to). One that is gone must leave the list,
-/// and no new one may enter.
-const KNOWN: &[(&str, &str)] = &[];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -81,16 +77,6 @@ fn every_file_is_in_the_floor_plan() {
 fn imports_point_down_and_form_no_cycle() {
     let plan = plan();
     let edges = imports::edges(&sources());
-    let is_known = |edge: &imports::Edge| KNOWN.contains(&(&edge.from, &edge.to));
-    let with_known = imports::violations(&plan, &edges);
-    for (from, to) in KNOWN {
-        let mut edges = with_known.iter().map(|violation| violation.edge);
-        assert!(
-            edges.any(|edge| edge.from == *from && edge.to == *to),
-            "src/{from} -> {to} breaks no rule any more: remove it from KNOWN"
-        );
-    }
-    let edges: Vec<imports::Edge> = edges.iter().filter(|e| !is_known(e)).cloned().collect();
     let found = imports::violations(&plan, &edges);
     let report: String = found.iter().map(|found| format!("\n{found}")).collect();
     assert!(found.is_empty(), "{report}");
