@@ -285,6 +285,8 @@ impl TcpListenerBuilder {
         Ok(TcpListener { socket })
     }
 
+    // Without the feature `testing` the macro is its second expression.
+    #[cfg_attr(not(feature = "testing"), expect(clippy::needless_question_mark))]
     fn listen(&self, address: SocketAddr) -> io::Result<inner::TcpListener> {
         Ok(inner::make!(
             |process| {
