@@ -4,12 +4,11 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 
-use crate::hooks::WaitReason;
-use crate::task_cell::note;
-
 pub use ::blocking::Unblock;
 
 use crate::executor;
+use crate::hooks::WaitReason;
+use crate::task_cell::note;
 
 /// Runs a blocking closure on a thread pool, and waits for its output.
 ///

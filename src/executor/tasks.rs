@@ -38,22 +38,9 @@ impl Executor {
         self.spawn_numbered(number, future, name, spawned_at)
     }
 
-    /// Spawns a task for a handle, which has chosen its id.
-    pub(crate) fn spawn_remote<F>(
-        &self,
-        id: TaskId,
-        future: F,
-        spawned_at: &'static Location<'static>,
-    ) -> JoinRef<F::Output>
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
-        self.spawn_numbered(id.number(), future, None, spawned_at)
-    }
-
+    /// As [`Executor::spawn`], with a number that the caller has chosen.
     #[inline(always)]
-    fn spawn_numbered<F>(
+    pub(crate) fn spawn_numbered<F>(
         &self,
         number: u64,
         future: F,

@@ -427,7 +427,7 @@ impl<T: Send + 'static> Completion<T> {
             future: Some(async move { make().await }),
             completion: Some(self),
         };
-        let spawn = || executor.spawn_remote(control.id(), future, spawned_at);
+        let spawn = || executor.spawn_numbered(control.id().number(), future, None, spawned_at);
         let task = executor.in_process(process, spawn);
         let is_aborted = control.begin(task.to_shared());
         let mut panic = task.release();

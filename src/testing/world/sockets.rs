@@ -471,7 +471,7 @@ impl fmt::Debug for UdpSocket {
     }
 }
 
-/// A simulated socket, in whose place there is one of the system for `as_fd`.
+/// A simulated socket. `as_fd` lends an unconnected socket of the system instead.
 pub(crate) trait Placeholder: Simulated + 'static {
     fn socket(&self) -> &SimulatedSocket;
 }
