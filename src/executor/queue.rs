@@ -192,7 +192,7 @@ impl Executor {
         // If there is such a task, it is nearly always the one that was found the last time.
         let tasks = self.tasks.borrow();
         let hint = self.external_waker_hint.get();
-        let found = (hint..tasks.slots())
+        let found = (hint..tasks.places())
             .chain(0..hint)
             .find(|slot| tasks.get(*slot).is_some_and(can_be_woken));
         self.external_waker_hint.set(found.unwrap_or_default());

@@ -122,7 +122,8 @@ pub(crate) struct Registration {
     pub(crate) key: AtomicUsize,
     /// Whether a task waits for it in that reactor.
     pub(super) waiting: AtomicBool,
-    pub(super) readiness: Readiness,
+    /// Which directions are ready.
+    pub(crate) readiness: Readiness,
     /// Set for internal sources. A runtime in which tasks wait for nothing else is deadlocked.
     pub(crate) background: AtomicBool,
 }

@@ -5,13 +5,12 @@ use std::io;
 use std::sync::Arc;
 use std::task::Waker;
 
-use slab::Slab;
-
 use super::event::{Direction, INDEX_BITS, Interest, MAX_KEY};
 #[cfg(soloist_liar)]
 use super::liar;
 use super::registration::{PollerHandle, Registration};
 use crate::panics::Panics;
+use crate::slab::Slab;
 use crate::sync::atomic::Ordering;
 use crate::task_cell::{WaiterId, WakeTarget, polled_task};
 

@@ -7,11 +7,10 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context as TaskContext, Poll};
 
-use slab::Slab;
-
 use super::{JoinSet, Task};
 use crate::hooks::WaitReason;
 use crate::panics::Panics;
+use crate::slab::Slab;
 use crate::task_cell::{WakeTarget, note};
 
 /// Keeps track of running tasks, such as the connections of a server, until they have finished.
@@ -227,7 +226,7 @@ impl Tracker {
         if !self.running.is_empty() {
             return;
         }
-        let take = |(_, waiter): (usize, &mut WakeTarget)| std::mem::take(waiter);
+        let take = std::mem::take::<WakeTarget>;
         let waiters: Vec<_> = self.waiters.borrow_mut().iter_mut().map(take).collect();
         let mut panics = Panics::default();
         for waiter in waiters {
@@ -283,7 +282,7 @@ impl Drop for WaitIdle<'_> {
     fn drop(&mut self) {
         let waiter = self
             .key
-            .map(|key| self.tracker.waiters.borrow_mut().remove(key));
+            .and_then(|key| self.tracker.waiters.borrow_mut().remove(key));
         drop(waiter);
     }
 }
