@@ -14,7 +14,7 @@ use super::platform::ONE_SHOT;
 #[cfg(not(soloist_liar))]
 use super::real::Wait;
 use super::registration::{PollerHandle, Registration};
-use super::slots::{Slot, Waiter, index, slot};
+use super::slots::{Slot, Waiter, index, slot, wake};
 use crate::hooks::{self, attribute_wakes};
 use crate::inbox::Notify;
 use crate::panics::Panics;
@@ -299,16 +299,11 @@ impl Reactor {
                 slot.update_waiting();
             }
         }
-        if let Some(waiter) = reader {
-            waiter.wake(panics);
-        }
-        if let Some(waiter) = writer {
-            waiter.wake(panics);
-        }
         // Before the next event, so that tasks are woken in the order of the events.
-        if !others.is_empty() {
-            wake_others(others, panics);
+        if let Some(reader) = reader {
+            panics.catch(|| reader.wake());
         }
+        wake(writer, others, panics);
     }
 
     /// Calls `f` for each task that waits, with what it waits for.
@@ -318,9 +313,7 @@ impl Reactor {
         for slot in slots.filter(|slot| !slot.is_background()) {
             for direction in Direction::BOTH {
                 let state = &slot.directions[direction as usize];
-                for waiter in state.iter() {
-                    f(waiter.waiter, direction, &slot.registration);
-                }
+                state.for_each(&mut |waiter| f(waiter, direction, &slot.registration));
             }
         }
     }
@@ -386,13 +379,6 @@ impl Reactor {
             let _ = wait.arm_timer(after);
             self.wait.set(Some(wait));
         }
-    }
-}
-
-#[cold]
-fn wake_others(others: &mut Vec<Waiter>, panics: &mut Panics) {
-    for waiter in others.drain(..) {
-        waiter.wake(panics);
     }
 }
 

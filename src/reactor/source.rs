@@ -31,7 +31,7 @@ struct SlotGuard(Arc<Registration>);
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let key = self.0.key.load(Ordering::Relaxed);
+        let key = self.0.key();
         if key == 0 {
             return;
         }
@@ -229,7 +229,7 @@ impl Reactor {
             let mut slots = reactor.as_ref()?.slots.borrow_mut();
             let slot = slot_of(&mut slots, registration)?;
             let state = &mut slot.directions[direction as usize];
-            if !state.armed || !state.push_only(waiter, waker) {
+            if !state.armed || !state.push_only(waker) {
                 return None;
             }
             state.fired = false;
@@ -265,8 +265,8 @@ impl Reactor {
         });
         drop(new);
         let mut panics = Panics::default();
-        for waiter in crowd {
-            waiter.wake(&mut panics);
+        for target in crowd {
+            panics.catch(|| target.wake());
         }
         panics.resume();
         result

@@ -10,7 +10,6 @@ use std::task::{Context as TaskContext, Poll, ready};
 use crate::executor;
 use crate::executor::budget;
 use crate::reactor::{Direction, Reactor, Readiness, Registration};
-use crate::sync::atomic::Ordering;
 
 /// A socket without its object. All that does not depend on the type of the object is here, and so
 /// it is compiled once.
@@ -416,7 +415,7 @@ impl ReadinessWait {
             Place::World(simulated) => return wait_simulated(simulated, direction, cx.waker()),
         };
         let reactor = Reactor::get_or_new()?;
-        let key = registration.key.load(Ordering::Relaxed);
+        let key = registration.key();
         let is_current = |entry: WaitEntry| entry.reactor == reactor.id() && entry.key == key;
         if self.entry.is_some_and(|entry| !is_current(entry)) {
             // The socket has moved to another reactor, which ends the wait. The caller tries the
@@ -428,7 +427,7 @@ impl ReadinessWait {
         let waits = reactor.wait_entry(registration, direction, &mut entry_id, cx.waker());
         self.entry = entry_id.map(|entry_id| WaitEntry {
             reactor: reactor.id(),
-            key: registration.key.load(Ordering::Relaxed),
+            key: registration.key(),
             entry_id,
         });
         if waits? {

@@ -401,6 +401,16 @@ impl LocalTask {
         self.0.header()
     }
 
+    pub(crate) fn waiter_id(&self) -> WaiterId {
+        self.header().waiter_id()
+    }
+
+    /// Whether `waker` is the cell's own.
+    #[inline]
+    pub(crate) fn will_wake(&self, waker: &Waker) -> bool {
+        is_waker_of(waker, self.header())
+    }
+
     /// Polls the future with the cell's own waker, unless the task is over.
     #[inline]
     pub(crate) fn run(&self) -> Ran {
@@ -427,8 +437,9 @@ impl LocalTask {
         self.header().joiner.take().wake();
     }
 
+    /// Wakes it. That may be user code.
     #[inline]
-    fn wake(self) {
+    pub(crate) fn wake(self) {
         self.0.borrow_remote().wake_by_ref();
     }
 
@@ -708,8 +719,10 @@ unsafe fn drop_waker(data: *const ()) {
 ///
 /// Mostly that is the task that is being polled, with its own waker. Then a reference that stays
 /// on the thread is enough: to clone and drop the waker would be two locked instructions.
+#[derive(Debug)]
 pub(crate) struct WakeTarget(Target);
 
+#[derive(Debug)]
 enum Target {
     /// `None` is nothing at all. Here, so that the whole is as large as a waker.
     Task(Option<LocalTask>),
@@ -739,9 +752,17 @@ impl WakeTarget {
     #[inline]
     pub(crate) fn will_wake(&self, waker: &Waker) -> bool {
         match &self.0 {
-            Target::Task(Some(task)) => is_waker_of(waker, task.header()),
+            Target::Task(Some(task)) => task.will_wake(waker),
             Target::Task(None) => false,
             Target::Waker(own) => own.will_wake(waker),
+        }
+    }
+
+    /// The task, if it is one.
+    pub(crate) fn into_task(self) -> Result<LocalTask, WakeTarget> {
+        match self.0 {
+            Target::Task(Some(task)) => Ok(task),
+            other => Err(WakeTarget(other)),
         }
     }
 
@@ -761,15 +782,6 @@ impl Default for WakeTarget {
     #[inline]
     fn default() -> WakeTarget {
         WakeTarget(Target::Task(None))
-    }
-}
-
-impl fmt::Debug for WakeTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Target::Task(task) => task.fmt(f),
-            Target::Waker(waker) => waker.fmt(f),
-        }
     }
 }
 
