@@ -14,7 +14,7 @@ use super::platform::ONE_SHOT;
 #[cfg(not(soloist_liar))]
 use super::real::Wait;
 use super::registration::{PollerHandle, Registration};
-use super::slots::{Slot, Waiter, index, slot, wake};
+use super::slots::{Slot, Waiter, index, slot, wake, wake_all};
 use crate::hooks::{self, attribute_wakes};
 use crate::inbox::Notify;
 use crate::panics::Panics;
@@ -94,6 +94,15 @@ impl Reactor {
         }
     }
 
+    /// The id of this thread's reactor. Makes one if there is none.
+    #[inline]
+    pub(super) fn id_or_new() -> io::Result<u64> {
+        match ID.get() {
+            0 => Ok(Reactor::make()?.id),
+            id => Ok(id),
+        }
+    }
+
     #[cold]
     fn make() -> io::Result<Rc<Reactor>> {
         let reactor = Rc::new(Reactor::new()?);
@@ -130,9 +139,7 @@ impl Reactor {
         let slots = self.slots.take();
         let mut panics = Panics::default();
         for slot in slots.into_values() {
-            for direction in slot.directions {
-                direction.wake_all(&mut panics);
-            }
+            slot.wake_all(&mut panics);
         }
         panics.resume();
     }
@@ -230,22 +237,16 @@ impl Reactor {
         if !self.has_events.take() {
             return 0;
         }
-        let Some(wait) = self.wait.take() else {
+        let Some(mut wait) = self.wait.take() else {
             return 0;
         };
         let mut panics = Panics::default();
         let mut reported = 0;
         let mut others = Vec::new();
+        if let Some(order) = order.filter(|order| order.is_shuffled()) {
+            wait.shuffle(order);
+        }
         attribute_wakes(hooks::WakeSource::Reactor, || {
-            if let Some(order) = order.filter(|order| order.is_shuffled()) {
-                let mut events: Vec<SourceEvent> = wait.events().collect();
-                order.shuffle(&mut events);
-                for event in events {
-                    reported += 1;
-                    self.deliver_event(event, &mut others, &mut panics);
-                }
-                return;
-            }
             for event in wait.events() {
                 reported += 1;
                 self.deliver_event(event, &mut others, &mut panics);
@@ -256,7 +257,7 @@ impl Reactor {
         reported
     }
 
-    #[inline(always)]
+    #[inline]
     fn deliver_event(&self, event: SourceEvent, others: &mut Vec<Waiter>, panics: &mut Panics) {
         let (mut reader, mut writer) = (None, None);
         {
@@ -300,10 +301,15 @@ impl Reactor {
             }
         }
         // Before the next event, so that tasks are woken in the order of the events.
-        if let Some(reader) = reader {
-            panics.catch(|| reader.wake());
+        if let Some(task) = reader {
+            wake(task, panics);
         }
-        wake(writer, others, panics);
+        if let Some(task) = writer {
+            wake(task, panics);
+        }
+        if !others.is_empty() {
+            wake_all(others, panics);
+        }
     }
 
     /// Calls `f` for each task that waits, with what it waits for.
@@ -335,9 +341,8 @@ impl Reactor {
                 None => None,
             }
         };
-        let Some(slot) = slot else { return };
-        for direction in slot.directions {
-            direction.wake_all(panics);
+        if let Some(slot) = slot {
+            slot.wake_all(panics);
         }
     }
 }

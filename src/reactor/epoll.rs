@@ -18,6 +18,8 @@ use rustix::time::{
 use super::event::{MAX_KEY, SourceEvent};
 use super::platform::add_own;
 use super::registration::PollerHandle;
+#[cfg(not(soloist_liar))]
+use crate::schedule::Order;
 
 /// The key of the timer. The two larger ones are those of the notification and of the poller.
 const TIMER: usize = usize::MAX - 2;
@@ -104,6 +106,12 @@ impl Wait {
         std::mem::take(&mut self.used_timer) || self.events.iter().any(own)
     }
 
+    /// Changes the order of the events of the last wait.
+    #[cfg(not(soloist_liar))]
+    pub(super) fn shuffle(&mut self, order: &dyn Order) {
+        order.shuffle(&mut self.events);
+    }
+
     /// The events of sources in the last wait.
     pub(super) fn events(&self) -> impl Iterator<Item = SourceEvent> + '_ {
         self.events.iter().filter_map(|event| {
@@ -139,7 +147,7 @@ mod tests {
         let poller = Arc::new(PollerHandle::new(1).unwrap());
         let mut wait = Wait::new(&poller).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let ours = RawSource::new(ours);
+        let ours = RawSource::new(ours, 1);
         let key = MAX_KEY - 12_345;
         let interest = Interest {
             readable: true,

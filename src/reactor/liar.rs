@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::event::{INDEX_BITS, SourceEvent};
 use super::real;
 use super::registration::PollerHandle;
+use crate::schedule::Order;
 
 thread_local! {
     static SEED: Cell<u64> = const { Cell::new(0) };
@@ -263,6 +264,11 @@ impl Wait {
     #[cfg(unix)]
     pub(super) fn consumed_wakeup(&mut self) -> bool {
         self.real.consumed_wakeup()
+    }
+
+    /// Changes the order of the events of the last wait.
+    pub(super) fn shuffle(&mut self, order: &dyn Order) {
+        order.shuffle(&mut self.events);
     }
 
     pub(super) fn events(&self) -> impl Iterator<Item = SourceEvent> + '_ {

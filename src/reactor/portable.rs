@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use super::event::SourceEvent;
 use super::registration::PollerHandle;
+#[cfg(not(soloist_liar))]
+use crate::schedule::Order;
 
 pub(super) struct Wait {
-    events: polling::Events,
+    reported: polling::Events,
+    events: Vec<SourceEvent>,
 }
 
 impl Wait {
     pub(super) fn new(_: &Arc<PollerHandle>) -> io::Result<Wait> {
         Ok(Wait {
-            events: polling::Events::new(),
+            reported: polling::Events::new(),
+            events: Vec::new(),
         })
     }
 
@@ -24,7 +28,16 @@ impl Wait {
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         self.events.clear();
-        poller.poller().wait(&mut self.events, timeout)?;
+        self.reported.clear();
+        poller.poller().wait(&mut self.reported, timeout)?;
+        self.events
+            .extend(self.reported.iter().map(|event| SourceEvent {
+                key: event.key,
+                readable: event.readable,
+                writable: event.writable,
+                // Each wait arms the direction anew, so the end of a stream is never missed.
+                ended: false,
+            }));
         Ok(())
     }
 
@@ -41,14 +54,14 @@ impl Wait {
         true
     }
 
+    /// Changes the order of the events of the last wait.
+    #[cfg(not(soloist_liar))]
+    pub(super) fn shuffle(&mut self, order: &dyn Order) {
+        order.shuffle(&mut self.events);
+    }
+
     /// The events of sources in the last wait.
     pub(super) fn events(&self) -> impl Iterator<Item = SourceEvent> + '_ {
-        self.events.iter().map(|event| SourceEvent {
-            key: event.key,
-            readable: event.readable,
-            writable: event.writable,
-            // Each wait arms the direction anew, so the end of a stream is never missed.
-            ended: false,
-        })
+        self.events.iter().copied()
     }
 }

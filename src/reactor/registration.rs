@@ -122,11 +122,11 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    fn new(fd: Raw) -> Registration {
+    fn new(fd: Raw, reactor: u64) -> Registration {
         Registration {
             fd,
             poller: Mutex::new(None),
-            reactor: AtomicU64::new(0),
+            reactor: AtomicU64::new(reactor),
             key: AtomicUsize::new(0),
             waiting: AtomicBool::new(false),
             readiness: Readiness::new(),
@@ -281,8 +281,9 @@ pub(super) struct RawSource<T> {
 }
 
 impl<T: AsRaw + 'static> RawSource<T> {
-    pub(super) fn new(io: T) -> RawSource<T> {
-        let registration = Registration::new(platform::number(&io));
+    /// `reactor`: the one that it belongs to.
+    pub(super) fn new(io: T, reactor: u64) -> RawSource<T> {
+        let registration = Registration::new(platform::number(&io), reactor);
         RawSource {
             guard: DeregisterGuard(Arc::new(registration)),
             io,

@@ -56,6 +56,18 @@ impl Slot {
         self.registration.waiting.store(waiting, Ordering::Relaxed);
     }
 
+    /// Wakes all waiters, since the source is gone. That may be user code.
+    #[cold]
+    pub(super) fn wake_all(mut self, panics: &mut Panics) {
+        let mut waiters = Vec::new();
+        for direction in &mut self.directions {
+            if let Some(task) = direction.report(&mut waiters) {
+                wake(task, panics);
+            }
+        }
+        wake_all(&mut waiters, panics);
+    }
+
     /// Makes the poller report `direction`, in addition to what it reports already.
     pub(super) fn arm(
         &mut self,
@@ -251,29 +263,18 @@ impl DirectionState {
         }
         crowd
     }
-
-    /// Wakes all waiters, since the source is gone.
-    pub(super) fn wake_all(mut self, panics: &mut Panics) {
-        let mut others = Vec::new();
-        let task = self.report(&mut others);
-        wake(task, &mut others, panics);
-    }
 }
 
-/// Wakes a task and other waiters. That may be user code. A panic in it is caught.
+/// Wakes a task. That may be user code. A panic in it is caught.
 #[inline]
-pub(super) fn wake(task: Option<LocalTask>, others: &mut Vec<Waiter>, panics: &mut Panics) {
-    if let Some(task) = task {
-        panics.catch(|| task.wake());
-    }
-    if !others.is_empty() {
-        wake_others(others, panics);
-    }
+pub(super) fn wake(task: LocalTask, panics: &mut Panics) {
+    panics.catch(|| task.wake());
 }
 
+/// Wakes all waiters. That may be user code. Panics in it are caught.
 #[cold]
-fn wake_others(others: &mut Vec<Waiter>, panics: &mut Panics) {
-    for waiter in others.drain(..) {
+pub(super) fn wake_all(waiters: &mut Vec<Waiter>, panics: &mut Panics) {
+    for waiter in waiters.drain(..) {
         panics.catch(|| waiter.target.wake());
     }
 }

@@ -1,6 +1,7 @@
 //! [`Source`]: an I/O object with its registration, and the thread that it belongs to. Also how
 //! tasks begin and end to wait for a source.
 
+use std::cell::RefMut;
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -14,7 +15,6 @@ use super::registration::{RawSource, Registration, wrong_thread};
 use super::slots::{MAX_GENERATION, POLL_ENTRY, Slot, Waiter, slot, slot_of};
 use crate::hooks::WaitReason;
 use crate::panics::Panics;
-use crate::slab::Slab;
 use crate::sync::atomic::Ordering;
 use crate::task_cell::{WaiterId, note, polled_id};
 
@@ -50,12 +50,9 @@ impl<T: AsRaw + 'static> Source<T> {
     /// A source of this thread's reactor. Makes the reactor if there is none. The fd is added to
     /// the poller when a task first waits for it.
     pub(crate) fn new(io: T) -> io::Result<Source<T>> {
-        let reactor = Reactor::get_or_new()?;
-        let raw = RawSource::new(io);
-        let registration = raw.registration().clone();
-        registration.reactor.store(reactor.id(), Ordering::Relaxed);
+        let raw = RawSource::new(io, Reactor::id_or_new()?);
         Ok(Source {
-            slot: SlotGuard(registration),
+            slot: SlotGuard(raw.registration().clone()),
             raw,
         })
     }
@@ -83,13 +80,13 @@ fn adopt(registration: &Registration, unique: bool, exclusive: bool) -> io::Resu
     if !unique || (!exclusive && registration.waiting.load(Ordering::Relaxed)) {
         return Err(wrong_thread());
     }
-    let here = Reactor::get_or_new()?;
+    let here = Reactor::id_or_new()?;
     if !exclusive {
         // Its old thread may be in the middle of an operation, which may clear a readiness that
         // this thread's reactor has set.
         registration.readiness.set_shared();
     }
-    if let Some(old) = registration.move_to(here.id())? {
+    if let Some(old) = registration.move_to(here)? {
         // A task of the old thread may have begun to wait meanwhile. It is woken when the old
         // reactor frees the slot.
         old.notify()?;
@@ -102,7 +99,7 @@ impl Registration {
     #[cfg(unix)]
     pub(crate) fn add_now(self: &Arc<Self>) -> io::Result<()> {
         let reactor = Reactor::get_or_new()?;
-        reactor.with_armed_slot(self, Direction::Read, |_| ())
+        reactor.armed_slot(self, Direction::Read).map(|_| ())
     }
 
     /// Makes sure that the source belongs to this thread. In the usual case that is a lookup and a
@@ -146,51 +143,41 @@ impl Registration {
 }
 
 impl Reactor {
-    /// Calls `f` with the slot of a source of this reactor, if it has one.
+    /// The slot of a source of this reactor, if it has one.
     #[inline]
-    fn with_slot<R>(
-        &self,
-        registration: &Registration,
-        f: impl FnOnce(&mut Slot) -> R,
-    ) -> Option<R> {
-        let mut slots = self.slots.borrow_mut();
-        slot_of(&mut slots, registration).map(f)
+    fn slot(&self, registration: &Registration) -> Option<RefMut<'_, Slot>> {
+        let slots = self.slots.borrow_mut();
+        RefMut::filter_map(slots, |slots| slot_of(slots, registration)).ok()
     }
 
-    /// Arms `direction` of a source of this reactor, and calls `f` with its slot. The first time,
-    /// it adds the source to the poller.
-    fn with_armed_slot<R>(
+    /// The slot of a source of this reactor, with `direction` armed. The first time, it adds the
+    /// source to the poller.
+    fn armed_slot(
         &self,
         registration: &Arc<Registration>,
         direction: Direction,
-        f: impl FnOnce(&mut Slot) -> R,
-    ) -> io::Result<R> {
-        if self.with_slot(registration, |_| ()).is_none() {
+    ) -> io::Result<RefMut<'_, Slot>> {
+        if self.slot(registration).is_none() {
             // A thread that never waits in its reactor frees here what other threads have left.
             // This may wake tasks, so nothing is borrowed.
             let mut panics = Panics::default();
             self.free_orphans(&mut panics);
             panics.resume();
         }
-        let mut slots = self.slots.borrow_mut();
-        if slot_of(&mut slots, registration).is_none() {
-            self.add_slot(&mut slots, registration, direction)?;
+        if self.slot(registration).is_none() {
+            self.add_slot(registration, direction)?;
         }
-        let slot = slot_of(&mut slots, registration).expect("it was made above");
+        let mut slot = self.slot(registration).expect("it was made above");
         slot.arm(self.poller(), direction)?;
-        Ok(f(slot))
+        Ok(slot)
     }
 
     /// Adds a source to the poller, and makes a slot for it.
     #[cold]
-    fn add_slot(
-        &self,
-        slots: &mut Slab<Slot>,
-        registration: &Arc<Registration>,
-        direction: Direction,
-    ) -> io::Result<()> {
+    fn add_slot(&self, registration: &Arc<Registration>, direction: Direction) -> io::Result<()> {
         #[cfg(soloist_liar)]
         liar::may_register()?;
+        let mut slots = self.slots.borrow_mut();
         let generation = self.next_generation.get();
         let key = (generation << INDEX_BITS) | slots.vacant_key();
         let mut slot = Slot {
@@ -251,25 +238,27 @@ impl Reactor {
     ) -> io::Result<()> {
         let reactor = Reactor::get_or_new()?;
         // Cloned before the borrow; woken and dropped after it.
-        let mut new = Some(Waiter::new(POLL_ENTRY, waiter, waker));
-        let mut crowd = Vec::new();
-        let result = reactor.with_armed_slot(registration, direction, |slot| {
-            let state = &mut slot.directions[direction as usize];
-            state.fired = false;
-            // An earlier call may have added the same waker.
-            if !state.has_poll_waker(waker) {
-                crowd = state.take_crowd(reactor.wait_count.get());
-                state.push(new.take().expect("it was made above"));
-            }
+        let new = Waiter::new(POLL_ENTRY, waiter, waker);
+        let mut slot = reactor.armed_slot(registration, direction)?;
+        let state = &mut slot.directions[direction as usize];
+        state.fired = false;
+        // An earlier call may have added the same waker.
+        if state.has_poll_waker(waker) {
             slot.update_waiting();
-        });
-        drop(new);
+            drop(slot);
+            drop(new);
+            return Ok(());
+        }
+        let crowd = state.take_crowd(reactor.wait_count.get());
+        state.push(new);
+        slot.update_waiting();
+        drop(slot);
         let mut panics = Panics::default();
         for target in crowd {
             panics.catch(|| target.wake());
         }
         panics.resume();
-        result
+        Ok(())
     }
 
     /// Whether a waiter of a `poll_*` call was woken since the last call.
@@ -278,10 +267,8 @@ impl Reactor {
         registration: &Arc<Registration>,
         direction: Direction,
     ) -> bool {
-        let fired = self.with_slot(registration, |slot| {
-            std::mem::take(&mut slot.directions[direction as usize].fired)
-        });
-        fired.unwrap_or(false)
+        self.slot(registration)
+            .is_some_and(|mut slot| std::mem::take(&mut slot.directions[direction as usize].fired))
     }
 
     /// Waits with an entry id that belongs to this waiter. The first call sets it. Returns false
@@ -294,10 +281,10 @@ impl Reactor {
         waker: &Waker,
     ) -> io::Result<bool> {
         if let Some(known) = *entry_id {
-            let same = self.with_slot(registration, |slot| {
-                slot.directions[direction as usize].has_waker(known, waker)
-            });
-            match same.flatten() {
+            let is_same = self
+                .slot(registration)
+                .and_then(|slot| slot.directions[direction as usize].has_waker(known, waker));
+            match is_same {
                 Some(true) => {
                     registration.note_wait(direction);
                     return Ok(true);
@@ -309,16 +296,14 @@ impl Reactor {
         // Cloned before the borrow. The waiter that it replaces is dropped after it, and not
         // woken.
         let id = entry_id.unwrap_or_else(|| self.next_entry_id());
-        let mut new = Some(Waiter::new(id, polled_id(), waker));
-        let mut old = None;
-        let result = self.with_armed_slot(registration, direction, |slot| {
-            let state = &mut slot.directions[direction as usize];
-            old = entry_id.and_then(|known| state.remove(known));
-            state.push(new.take().expect("it was made above"));
-            slot.update_waiting();
-        });
-        drop((old, new));
-        result?;
+        let new = Waiter::new(id, polled_id(), waker);
+        let mut slot = self.armed_slot(registration, direction)?;
+        let state = &mut slot.directions[direction as usize];
+        let old = entry_id.and_then(|known| state.remove(known));
+        state.push(new);
+        slot.update_waiting();
+        drop(slot);
+        drop(old);
         registration.note_wait(direction);
         *entry_id = Some(id);
         Ok(true)
