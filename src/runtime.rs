@@ -46,6 +46,7 @@ mod handle;
 mod models;
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::Future;
 use std::io;
 #[cfg(unix)]
@@ -128,7 +129,6 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// let task = runtime.spawn(async { 1 + 1 });
 /// assert_eq!(runtime.block_on(task), 2);
 /// ```
-#[derive(Debug)]
 pub struct Runtime {
     pub(crate) executor: Rc<Executor>,
     budget: VisitBudget,
@@ -708,6 +708,12 @@ impl Drop for NotifyHost<'_> {
     #[inline]
     fn drop(&mut self) {
         self.0.notify_host();
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.executor.remote().fmt(f)
     }
 }
 

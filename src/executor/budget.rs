@@ -148,7 +148,6 @@ const QUICK: u32 = 1000;
 /// many as should fit into the time that is left, by the mean of the last stretch. The mean says
 /// little where one task computes for long beside quick ones. So the clock is also read at the
 /// end of each generation, until [`QUICK`] generations in a row had no slow stretch.
-#[derive(Debug)]
 pub(crate) struct VisitBudget {
     /// Polls since the last visit, or at least [`POLLS`] if a visit is due because of the time.
     polls: Cell<usize>,

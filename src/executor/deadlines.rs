@@ -115,9 +115,7 @@ impl Executor {
         if !due.is_empty() {
             self.counts.fired.add(due.len());
             hooks::attribute_wakes(WakeSource::Timers, || {
-                for target in due.drain(..) {
-                    panics.catch(|| target.wake());
-                }
+                WakeTarget::wake_all(&mut due, &mut panics);
             });
         }
         self.due.set(due);

@@ -120,9 +120,11 @@ impl Executor {
         }
         drop(ready);
         if !deferred.wakes.is_empty() {
-            let wakes = take(&mut deferred.wakes);
+            let mut wakes = take(&mut deferred.wakes);
             drop(deferred);
-            wake_all(wakes);
+            let mut panics = Panics::default();
+            WakeTarget::wake_all(&mut wakes, &mut panics);
+            panics.resume();
         }
     }
 
@@ -151,7 +153,7 @@ impl Executor {
         }
         let mut panics = Panics::default();
         hooks::attribute_wakes(WakeSource::Inbox, || {
-            for message in messages.drain(..) {
+            while let Some(message) = messages.pop_front() {
                 match message {
                     Message::Wake(task) => self.wake_remote(&task),
                     // User code: it may drop a waker, for example.
@@ -200,14 +202,4 @@ impl Executor {
         fence(Ordering::Acquire);
         found.is_none() && !self.has_messages()
     }
-}
-
-/// Wakes all, and then resumes the first panic.
-#[cold]
-fn wake_all(targets: Vec<WakeTarget>) {
-    let mut panics = Panics::default();
-    for target in targets {
-        panics.catch(|| target.wake());
-    }
-    panics.resume();
 }

@@ -38,7 +38,6 @@ impl fmt::Debug for BudgetClock {
 }
 
 /// What can act on an executor from outside.
-#[derive(Debug)]
 pub(super) struct ExternalCounts {
     /// How many `ExternalRef`s there are.
     pub(super) refs: AtomicUsize,
@@ -77,7 +76,7 @@ pub(crate) struct Executor {
     pub(super) is_panicking: Cell<bool>,
     /// Reused by each look at the timers, and at the inbox.
     pub(super) due: Cell<Vec<WakeTarget>>,
-    pub(super) messages: Cell<Vec<Message>>,
+    pub(super) messages: Cell<VecDeque<Message>>,
     /// How many messages may still be taken in this generation.
     pub(super) messages_left: Cell<usize>,
     pub(super) counts: Counts,
@@ -132,12 +131,6 @@ impl Executor {
     #[inline]
     pub(crate) fn watch(&self) -> Option<&Watch> {
         self.watch.as_deref()
-    }
-}
-
-impl fmt::Debug for Executor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.remote.fmt(f)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The tasks of an executor: from the spawn to the end.
 
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
@@ -201,15 +202,21 @@ impl Executor {
         self.tasks.borrow().len()
     }
 
-    /// The tasks that are not over, in the order of the registry.
+    /// What the future of the `block_on` that is under way is doing, and then the tasks that are not
+    /// over, in the order of their numbers.
     pub(crate) fn snapshot(&self) -> Vec<TaskSnapshot> {
         let tasks = self.tasks.borrow();
-        tasks.iter().filter_map(LocalTask::snapshot).collect()
-    }
-
-    /// The future of the `block_on` that is under way.
-    pub(crate) fn snapshot_main(&self) -> Option<TaskSnapshot> {
-        self.main.borrow().as_ref()?.task().snapshot()
+        let mut order = BinaryHeap::new();
+        for task in tasks.iter() {
+            order.extend(task.slot().map(|slot| (task.number(), slot)));
+        }
+        let order = order.into_sorted_vec();
+        let main = self.main.borrow().as_ref().map(MainTask::task);
+        let tasks = order.iter().filter_map(|(_, slot)| tasks.get(*slot));
+        main.iter()
+            .chain(tasks)
+            .filter_map(LocalTask::snapshot)
+            .collect()
     }
 
     /// Handles the panic of a task without a handle: resumes it if that was asked for, or

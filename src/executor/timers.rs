@@ -32,7 +32,6 @@ pub(crate) fn saturating_add(from: Instant, after: Duration) -> Instant {
 pub(crate) struct TimerKey(u32);
 
 /// The timers of one runtime. `W` is who is to be woken.
-#[derive(Debug)]
 pub(crate) struct Timers<W> {
     /// Deadlines are nanoseconds after this.
     base: Instant,
@@ -44,7 +43,6 @@ pub(crate) struct Timers<W> {
     sequence: u64,
 }
 
-#[derive(Debug)]
 struct Entry<W> {
     /// Its index in `heap`, or in `fresh` with the bit `FRESH` set, or `FIRED`: the entry
     /// stays until its owner removes it, or the owner's next word would hit the next owner
@@ -57,7 +55,7 @@ struct Entry<W> {
     waker: Option<W>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Node {
     when: u64,
     key: u32,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::stderr::warn;
 
 /// Measures with the system's clock, because polls take real time under a virtual clock too.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Watch {
     /// Whether times of tasks and of the runtime are kept.
     pub(crate) keeps: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Watch {
 }
 
 /// The times of one task.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Times {
     /// The number of the task, or 0 for main.
     number: u64,

@@ -1,6 +1,6 @@
 //! The types of [`crate::inspect`], and how they are filled and printed.
 
-use std::collections::HashMap;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::Location;
@@ -11,7 +11,7 @@ use socket2::{SockAddr, SockRef};
 use crate::executor::Executor;
 use crate::hooks::{TaskId, WaitReason};
 use crate::reactor::{Direction, Reactor, Registration};
-use crate::task_cell::{TaskSnapshot, WaiterId};
+use crate::task_cell::{TaskSnapshot, WaiterId, write_name};
 
 /// The metrics of a runtime since its creation, from
 /// [`Runtime::metrics`](crate::Runtime::metrics).
@@ -246,62 +246,68 @@ pub enum WaitsFor {
 
 impl fmt::Display for WaitsFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut address = |what: &str, fd: &i64, peer: &Option<_>, local: &Option<_>| {
-            write!(f, "{what} fd {fd}")?;
-            match (peer, local) {
-                (Some(peer), _) => write!(f, " ({peer})"),
-                (None, Some(local)) => write!(f, " (at {local})"),
-                (None, None) => Ok(()),
-            }
-        };
-        match self {
-            WaitsFor::Read { fd, peer, local } => address("to read", fd, peer, local),
-            WaitsFor::Write { fd, peer, local } => address("to write", fd, peer, local),
-            WaitsFor::Timer { left: Some(left) } => write!(f, "a timer, in {left:.1?}"),
-            WaitsFor::Timer { left: None } => f.write_str("a timer that never fires"),
-            WaitsFor::Task {
-                name: Some(name), ..
-            } => write!(f, "task `{name}`"),
-            WaitsFor::Task { id, name: None } => write!(f, "task `task-{id}`"),
-            WaitsFor::Group => f.write_str("a task of its group"),
-            WaitsFor::RemoteTask => f.write_str("a remote task"),
-            WaitsFor::Promise => f.write_str("a promise"),
-            WaitsFor::Unblock => f.write_str("a job of `unblock`"),
-            WaitsFor::Outside => f.write_str("something outside"),
-            WaitsFor::Nothing => f.write_str("nothing: its waker was dropped"),
-        }
+        f.write_str(match self {
+            WaitsFor::Read { fd, peer, local } => return socket(f, "to read", *fd, peer, local),
+            WaitsFor::Write { fd, peer, local } => return socket(f, "to write", *fd, peer, local),
+            WaitsFor::Timer { left: Some(left) } => return write!(f, "a timer, in {left:.1?}"),
+            WaitsFor::Task { id, name } => return write_name(f, name.as_deref(), *id),
+            WaitsFor::Timer { left: None } => "a timer that never fires",
+            WaitsFor::Group => "a task of its group",
+            WaitsFor::RemoteTask => "a remote task",
+            WaitsFor::Promise => "a promise",
+            WaitsFor::Unblock => "a job of `unblock`",
+            WaitsFor::Outside => "something outside",
+            WaitsFor::Nothing => "nothing: its waker was dropped",
+        })
+    }
+}
+
+fn socket(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    fd: i64,
+    peer: &Option<SocketAddr>,
+    local: &Option<SocketAddr>,
+) -> fmt::Result {
+    write!(f, "{what} fd {fd}")?;
+    match (peer, local) {
+        (Some(peer), _) => write!(f, " ({peer})"),
+        (None, Some(local)) => write!(f, " (at {local})"),
+        (None, None) => Ok(()),
     }
 }
 
 impl fmt::Display for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.spawned_at;
-        match &self.name {
-            Some(name) => write!(f, "task `{name}` (spawned at {place})")?,
-            None if self.id == MAIN => write!(f, "the future of `block_on` (called at {place})")?,
-            None => write!(f, "task `task-{}` (spawned at {place})", self.id)?,
+        if self.id == MAIN {
+            f.write_str("the future of `block_on` (called")?;
+        } else {
+            write_name(f, self.name.as_deref(), self.id)?;
+            f.write_str(" (spawned")?;
         }
-        write!(f, ": {}", self.state)?;
-        if !self.waits_for.is_empty() {
-            f.write_str(" for ")?;
-            f.write_str(&list(&self.waits_for))?;
-        }
-        write!(f, ", {} polls", self.polls)?;
-        if let (Some(age), Some(total), Some(longest)) =
-            (self.age, self.total_poll, self.longest_poll)
-        {
-            write!(
+        let waits = list(&self.waits_for);
+        let waits_for = if waits.is_empty() { "" } else { " for " };
+        let (place, state, polls) = (self.spawned_at, self.state, self.polls);
+        write!(f, " at {place}): {state}{waits_for}{waits}, {polls} polls")?;
+        match (self.age, self.total_poll, self.longest_poll) {
+            (Some(age), Some(total), Some(longest)) => write!(
                 f,
                 ", {age:.1?} old, busy for {total:.1?}, for {longest:.1?} at once"
-            )?;
+            ),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
 fn list(waits: &[WaitsFor]) -> String {
-    let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
-    waits.join("; ")
+    let mut list = String::new();
+    for wait in waits {
+        if !list.is_empty() {
+            list += "; ";
+        }
+        list += &wait.to_string();
+    }
+    list
 }
 
 /// All tasks of a runtime, from [`inspect::dump`](crate::inspect::dump). It prints as a table.
@@ -317,29 +323,29 @@ pub struct Dump {
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![TITLES.map(String::from).to_vec()];
-        let main = self.main.iter().map(|main| row("main".to_string(), main));
-        rows.extend(main);
-        rows.extend(self.tasks.iter().map(|info| {
-            let name = info.name.as_ref().map(|name| format!(" {name}"));
-            row(format!("{}{}", info.id, name.unwrap_or_default()), info)
-        }));
-        let mut infos = self.tasks.iter().chain(&self.main);
-        if infos.all(|info| info.age.is_none()) {
-            rows.iter_mut().for_each(|row| drop(row.drain(TIMES)));
+        let mut rows = vec![TITLES.map(String::from)];
+        let mut has_times = false;
+        for info in self.main.iter().chain(&self.tasks) {
+            has_times |= info.age.is_some();
+            rows.push(row(info));
         }
-        let last = rows[0].len() - 1;
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-        let widths: Vec<usize> = (0..last).filter_map(width).collect();
+        let mut widths = [0; TITLES.len()];
         for row in &rows {
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                // Numbers are aligned to the right.
-                match (2..last - 1).contains(&column) {
-                    true => write!(f, "{cell:>width$}  ")?,
-                    false => write!(f, "{cell:width$}  ")?,
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for row in &rows {
+            for (column, cell) in row.iter().enumerate() {
+                let width = widths[column];
+                match column {
+                    AGE..=LONGEST if !has_times => {}
+                    // Numbers are aligned to the right.
+                    POLLS..=LONGEST => write!(f, "{cell:>width$}  ")?,
+                    SPAWNED_AT => writeln!(f, "{cell}")?,
+                    _ => write!(f, "{cell:width$}  ")?,
                 }
             }
-            writeln!(f, "{}", row[last])?;
         }
         Ok(())
     }
@@ -356,16 +362,23 @@ const TITLES: [&str; 8] = [
     "spawned at",
 ];
 
+/// Columns, as indices into `TITLES`.
+const POLLS: usize = 2;
+const AGE: usize = 3;
+const LONGEST: usize = 5;
+const SPAWNED_AT: usize = 7;
+
 /// The number of the future of a `block_on`.
 const MAIN: TaskId = TaskId::new(0);
 
-/// The columns that are only printed under `Builder::inspect`.
-const TIMES: std::ops::Range<usize> = 3..6;
-
-fn row(task: String, info: &TaskInfo) -> Vec<String> {
+fn row(info: &TaskInfo) -> [String; 8] {
     let time = |time: Option<Duration>| time.map_or(String::new(), |time| format!("{time:.1?}"));
-    vec![
-        task,
+    [
+        match &info.name {
+            _ if info.id == MAIN => "main".to_string(),
+            Some(name) => format!("{} {name}", info.id),
+            None => info.id.to_string(),
+        },
         info.state.to_string(),
         info.polls.to_string(),
         time(info.age),
@@ -378,52 +391,49 @@ fn row(task: String, info: &TaskInfo) -> Vec<String> {
 
 /// Describes all tasks of a runtime, and the future of its `block_on`.
 pub(crate) fn dump(executor: &Executor) -> Dump {
-    let mut all = executor.snapshot();
-    let main = executor.snapshot_main();
-    let has_main = main.is_some();
-    all.extend(main);
-    let waits = waits(executor, &all).into_iter();
-    let infos = all.iter().zip(waits);
-    let mut tasks: Vec<_> = infos
-        .map(|(seen, waits)| info(executor, seen, waits))
-        .collect();
-    let main = if has_main { tasks.pop() } else { None };
-    tasks.sort_by_key(|info| info.id);
+    let all = executor.snapshot();
+    let mut tasks: Vec<TaskInfo> = all.iter().map(|seen| info(executor, seen)).collect();
+    add_waits(executor, &all, &mut tasks);
+    let has_main = tasks.first().is_some_and(|first| first.id == MAIN);
+    let main = has_main.then(|| tasks.remove(0));
     Dump { main, tasks }
 }
 
-fn info(executor: &Executor, seen: &TaskSnapshot, waits: Vec<WaitsFor>) -> TaskInfo {
+fn info(executor: &Executor, seen: &TaskSnapshot) -> TaskInfo {
     let label = &seen.label;
     let watch = executor.watch();
     let times = watch.and_then(|watch| watch.times(seen.slot, label.number));
-    let state = match seen {
-        _ if seen.is_polled => TaskState::Running,
-        _ if seen.is_queued => TaskState::Ready,
-        _ => TaskState::Waiting,
-    };
     TaskInfo {
         id: seen.slot.map_or(MAIN, |_| TaskId::new(label.number)),
-        name: label.name.as_deref().map(ToString::to_string),
+        name: name(seen),
         spawned_at: label.spawned_at,
         polls: seen.polls,
         age: times.map(|times| times.spawned_at.elapsed()),
         total_poll: times.map(|times| times.total),
         longest_poll: times.map(|times| times.longest),
-        state,
-        waits_for: match state {
-            TaskState::Waiting => waits_of(seen, waits),
-            _ => Vec::new(),
+        state: match seen {
+            _ if seen.is_polled => TaskState::Running,
+            _ if seen.is_queued => TaskState::Ready,
+            _ => TaskState::Waiting,
         },
+        waits_for: Vec::new(),
     }
 }
 
-/// The sockets, timers and tasks that each task waits for.
-fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
-    let numbers: HashMap<WaiterId, usize> = all.iter().map(|seen| seen.id).zip(0..).collect();
-    let mut waits = vec![Vec::new(); all.len()];
+fn name(seen: &TaskSnapshot) -> Option<String> {
+    seen.label.name.as_deref().map(|name| name.to_string())
+}
+
+/// Adds what the tasks wait for.
+fn add_waits(executor: &Executor, all: &[TaskSnapshot], infos: &mut [TaskInfo]) {
+    let mut index = BinaryHeap::new();
+    for (place, seen) in all.iter().enumerate() {
+        index.push((u64::from(seen.id), place));
+    }
+    let index = index.into_sorted_vec();
     let mut add = |waiter: WaiterId, wait: WaitsFor| {
-        if let Some(number) = numbers.get(&waiter) {
-            waits[*number].push(wait);
+        if let Ok(found) = index.binary_search_by_key(&waiter.into(), |&(id, _)| id) {
+            infos[index[found].1].waits_for.push(wait);
         }
     };
     if let Some(reactor) = Reactor::get() {
@@ -448,11 +458,16 @@ fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
     for seen in all {
         if let Some(waiter) = seen.joined_by {
             let id = TaskId::new(seen.label.number);
-            let name = seen.label.name.as_deref().map(ToString::to_string);
+            let name = name(seen);
             add(waiter, WaitsFor::Task { id, name });
         }
     }
-    waits
+    for (seen, info) in all.iter().zip(infos) {
+        match info.state {
+            TaskState::Waiting => add_kinds(seen, &mut info.waits_for),
+            _ => info.waits_for.clear(),
+        }
+    }
 }
 
 /// The peer and local address of a socket, if it has them.
@@ -465,16 +480,17 @@ fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
     both.unwrap_or_default()
 }
 
-/// Adds to `waits` what is known only from the last poll.
-fn waits_of(seen: &TaskSnapshot, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
-    let kinds = [
-        (WaitReason::Group, WaitsFor::Group),
-        (WaitReason::RemoteTask, WaitsFor::RemoteTask),
-        (WaitReason::Promise, WaitsFor::Promise),
-        (WaitReason::Job, WaitsFor::Unblock),
-    ];
-    let kinds = kinds.into_iter().filter(|(kind, _)| seen.waits.has(*kind));
-    waits.extend(kinds.map(|(_, wait)| wait));
+/// Adds what is known only from the last poll.
+fn add_kinds(seen: &TaskSnapshot, waits: &mut Vec<WaitsFor>) {
+    let mut add = |reason, wait| {
+        if seen.waits.has(reason) {
+            waits.push(wait);
+        }
+    };
+    add(WaitReason::Group, WaitsFor::Group);
+    add(WaitReason::RemoteTask, WaitsFor::RemoteTask);
+    add(WaitReason::Promise, WaitsFor::Promise);
+    add(WaitReason::Job, WaitsFor::Unblock);
     if waits.is_empty() {
         waits.push(if seen.has_waker {
             WaitsFor::Outside
@@ -482,5 +498,4 @@ fn waits_of(seen: &TaskSnapshot, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
             WaitsFor::Nothing
         });
     }
-    waits
 }

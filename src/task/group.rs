@@ -250,9 +250,9 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         self.group.is_closed.set(true);
         let tasks = self.group.set.tasks.take();
         // All are cancelled before the first wait, since the caller may be one of the tasks.
-        tasks.values().for_each(Task::cancel_now);
+        tasks.iter().for_each(Task::cancel_now);
         let mut first = ReportOnDrop(None);
-        for mut task in tasks.into_values() {
+        for mut task in tasks.into_tasks() {
             let Err(error) = poll_fn(|cx| task.poll_join(cx)).await else {
                 continue;
             };
@@ -361,11 +361,8 @@ impl<T, E> Group<T, E> {
             // The task is being cancelled itself.
             return;
         }
-        let tasks = self.set.tasks.take();
-        let (kept, cancelled) = tasks
-            .into_iter()
-            .partition(|(number, task)| *number == failed || task.is_finished());
-        self.set.tasks.replace(kept);
+        let is_cancelled = |number, task: &Task<_>| number != failed && !task.is_finished();
+        let cancelled = self.set.tasks.borrow_mut().extract(is_cancelled);
         cancel(cancelled, panics);
     }
 }

@@ -18,7 +18,7 @@ use super::state::{Ran, State};
 use super::wait_kinds::WaitKinds;
 use crate::hooks::{self, TaskId, TaskMeta, TaskRef, WaitReason};
 use crate::inbox::{Inbox, Notifier};
-use crate::panics::Payload;
+use crate::panics::{Panics, Payload};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread_local;
 
@@ -497,12 +497,6 @@ impl LocalTask {
     }
 }
 
-impl fmt::Debug for LocalTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LocalTask").field(&self.number()).finish()
-    }
-}
-
 /// A counted reference for any thread: it can wake the task, and mark it as aborted. The data of
 /// a waker is one.
 pub(crate) struct SharedTask(NonNull<Header>);
@@ -754,6 +748,14 @@ impl WakeTarget {
             Target::Waker(waker) => waker.wake(),
         }
     }
+
+    /// Wakes all, in order, and empties the vector.
+    pub(crate) fn wake_all(targets: &mut Vec<WakeTarget>, panics: &mut Panics) {
+        for target in &mut *targets {
+            panics.catch(|| std::mem::take(target).wake());
+        }
+        targets.clear();
+    }
 }
 
 impl Default for WakeTarget {
@@ -761,15 +763,6 @@ impl Default for WakeTarget {
     #[inline]
     fn default() -> WakeTarget {
         WakeTarget(Target::Task(None))
-    }
-}
-
-impl fmt::Debug for WakeTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Target::Task(task) => task.fmt(f),
-            Target::Waker(waker) => waker.fmt(f),
-        }
     }
 }
 

@@ -43,7 +43,6 @@ impl SimulationSettings for SimulatedSettings {
 }
 
 /// The state of a simulated run.
-#[derive(Debug)]
 pub(super) struct Simulated {
     pub(super) clock: Option<VirtualClock>,
     pub(super) order: Option<SeededOrder>,
