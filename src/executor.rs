@@ -51,7 +51,7 @@ pub(crate) mod timers;
 
 pub(crate) use self::budget::{poll_socket_budget, poll_timer_budget, yield_polled};
 pub(crate) use self::current::{
-    cancel, check_inside, current, inside_or_error, is_inside, try_current,
+    Entered, cancel, check_inside, current, inside_or_error, is_inside, try_current,
 };
 #[cfg(feature = "blocking")]
 pub(crate) use self::current::{is_simulated, leave};

@@ -117,14 +117,14 @@ impl<T, N: Unpark> Inbox<T, N> {
     }
 
     /// Moves the oldest items to the end of `into`, until that has `most`. The owner is awake.
-    pub(crate) fn take(&self, most: usize, into: &mut VecDeque<T>) {
+    pub(crate) fn take(&self, most: usize, into: &mut Vec<T>) {
         let mut state = lock(&self.state);
         state.parked = false;
         while into.len() < most {
             let Some(item) = state.items.pop_front() else {
                 break;
             };
-            into.push_back(item);
+            into.push(item);
         }
         self.filled
             .store(!state.items.is_empty(), Ordering::Relaxed);
@@ -234,8 +234,8 @@ mod models {
 
     /// Parks until `count` items have come. A lost notification is a deadlock, which
     /// loom reports.
-    fn receive(inbox: &TestInbox, parker: &ModelParker, count: usize) -> VecDeque<u32> {
-        let mut items = VecDeque::new();
+    fn receive(inbox: &TestInbox, parker: &ModelParker, count: usize) -> Vec<u32> {
+        let mut items = Vec::new();
         while items.len() < count {
             if inbox.park() {
                 parker.park();
@@ -269,7 +269,7 @@ mod models {
             for thread in threads {
                 thread.join().unwrap();
             }
-            items.make_contiguous().sort();
+            items.sort();
             assert_eq!(items, [1, 2]);
             assert!(parker.tokens() <= 1);
         });

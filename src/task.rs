@@ -666,10 +666,12 @@ impl JoinError {
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.label.fmt(f)?;
         let payload = match &self.kind {
-            Kind::Cancelled => return write!(f, "{} was cancelled", self.label),
+            Kind::Cancelled => return f.write_str(" was cancelled"),
             Kind::Panicked(payload) => payload,
         };
+        f.write_str(" panicked")?;
         let payload = payload
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -678,8 +680,8 @@ impl fmt::Display for JoinError {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         match message {
-            Some(message) => write!(f, "{} panicked: {message}", self.label),
-            None => write!(f, "{} panicked", self.label),
+            Some(message) => write!(f, ": {message}"),
+            None => Ok(()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The ready queue: what runs next, and what other threads have sent.
 
-use std::mem::take;
+use std::mem::{replace, take};
 
 use super::state::Executor;
 use crate::hooks::{self, WakeSource};
@@ -118,13 +118,10 @@ impl Executor {
         while let Some(task) = deferred.yielded.pop_front() {
             ready.push_back(task);
         }
-        drop(ready);
         if !deferred.wakes.is_empty() {
-            let mut wakes = take(&mut deferred.wakes);
-            drop(deferred);
-            let mut panics = Panics::default();
-            WakeTarget::wake_all(&mut wakes, &mut panics);
-            panics.resume();
+            let wakes = take(&mut deferred.wakes);
+            drop((ready, deferred));
+            wake_all(wakes);
         }
     }
 
@@ -153,8 +150,9 @@ impl Executor {
         }
         let mut panics = Panics::default();
         hooks::attribute_wakes(WakeSource::Inbox, || {
-            while let Some(message) = messages.pop_front() {
-                match message {
+            for message in &mut messages {
+                // `Stop` stands for a message that has been taken.
+                match replace(message, Message::Stop) {
                     Message::Wake(task) => self.wake_remote(&task),
                     // User code: it may drop a waker, for example.
                     Message::Call(call) => {
@@ -165,6 +163,7 @@ impl Executor {
                 }
             }
         });
+        messages.clear();
         self.messages.set(messages);
         self.is_panicking.set(false);
         panics.resume();
@@ -194,12 +193,23 @@ impl Executor {
         // If there is such a task, it is nearly always the one that was found the last time.
         let tasks = self.tasks.borrow();
         let hint = self.external_waker_hint.get();
-        let found = (hint..tasks.slots())
-            .chain(0..hint)
-            .find(|slot| tasks.get(*slot).is_some_and(can_be_woken));
-        self.external_waker_hint.set(found.unwrap_or_default());
+        for place in 0..tasks.slots() {
+            let slot = (hint + place) % tasks.slots();
+            if tasks.get(slot).is_some_and(can_be_woken) {
+                self.external_waker_hint.set(slot);
+                return false;
+            }
+        }
         // What was sent through a reference was sent before the reference was dropped.
         fence(Ordering::Acquire);
-        found.is_none() && !self.has_messages()
+        !self.has_messages()
     }
+}
+
+/// Wakes all, and then resumes the first panic.
+#[cold]
+fn wake_all(mut targets: Vec<WakeTarget>) {
+    let mut panics = Panics::default();
+    WakeTarget::wake_all(&mut targets, &mut panics);
+    panics.resume();
 }

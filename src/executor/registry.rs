@@ -53,8 +53,4 @@ impl Registry {
     pub(super) fn iter(&self) -> impl Iterator<Item = &LocalTask> {
         self.places.iter().flatten()
     }
-
-    pub(super) fn into_tasks(self) -> impl Iterator<Item = LocalTask> {
-        self.places.into_iter().flatten()
-    }
 }

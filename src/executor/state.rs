@@ -76,7 +76,7 @@ pub(crate) struct Executor {
     pub(super) is_panicking: Cell<bool>,
     /// Reused by each look at the timers, and at the inbox.
     pub(super) due: Cell<Vec<WakeTarget>>,
-    pub(super) messages: Cell<VecDeque<Message>>,
+    pub(super) messages: Cell<Vec<Message>>,
     /// How many messages may still be taken in this generation.
     pub(super) messages_left: Cell<usize>,
     pub(super) counts: Counts,

@@ -208,15 +208,15 @@ impl Executor {
         let tasks = self.tasks.borrow();
         let mut order = BinaryHeap::new();
         for task in tasks.iter() {
-            order.extend(task.slot().map(|slot| (task.number(), slot)));
+            let slot = task.slot().expect("it is in the registry");
+            order.push((task.number(), slot));
         }
-        let order = order.into_sorted_vec();
         let main = self.main.borrow().as_ref().map(MainTask::task);
-        let tasks = order.iter().filter_map(|(_, slot)| tasks.get(*slot));
-        main.iter()
-            .chain(tasks)
-            .filter_map(LocalTask::snapshot)
-            .collect()
+        let mut all = Vec::from_iter(main.and_then(|main| main.snapshot()));
+        for (_, slot) in order.into_sorted_vec() {
+            all.extend(tasks.get(slot).and_then(LocalTask::snapshot));
+        }
+        all
     }
 
     /// Handles the panic of a task without a handle: resumes it if that was asked for, or

@@ -209,7 +209,9 @@ impl<W> Timers<W> {
             }
             let entry = &mut self.entries[first.key as usize];
             entry.place = FIRED;
-            woken.extend(entry.waker.take());
+            if let Some(waker) = entry.waker.take() {
+                woken.push(waker);
+            }
             self.remove_node(0);
         }
     }
@@ -219,13 +221,14 @@ impl<W> Timers<W> {
     pub(crate) fn disarm(&mut self) -> Vec<W> {
         self.heap.clear();
         self.fresh.clear();
-        let entries = self.entries.iter_mut();
-        entries
-            .filter_map(|(_, entry)| {
-                entry.place = FIRED;
-                entry.waker.take()
-            })
-            .collect()
+        let mut wakers = Vec::new();
+        for (_, entry) in &mut self.entries {
+            entry.place = FIRED;
+            if let Some(waker) = entry.waker.take() {
+                wakers.push(waker);
+            }
+        }
+        wakers
     }
 
     /// Takes the node at `place` out of the heap.

@@ -79,9 +79,9 @@ impl Watch {
             longest: Duration::ZERO,
         };
         let mut times = self.times.borrow_mut();
-        if index >= times.len() {
+        while times.len() <= index {
             // No task has the number 0.
-            times.resize(index + 1, Times { number: 0, ..new });
+            times.push(Times { number: 0, ..new });
         }
         times[index] = new;
     }

@@ -44,8 +44,10 @@ pub(crate) fn write_name(
     name: Option<&str>,
     id: TaskId,
 ) -> fmt::Result {
+    f.write_str("task `")?;
     match name {
-        Some(name) => write!(f, "task `{name}`"),
-        None => write!(f, "task `task-{id}`"),
+        Some(name) => f.write_str(name)?,
+        None => write!(f, "task-{id}")?,
     }
+    f.write_str("`")
 }
