@@ -533,7 +533,9 @@ impl Runtime {
             }
             // After the visit: tasks that an event wakes run before tasks that have yielded.
             executor.append_deferred();
-            executor.watch().inspect(|watch| watch.begin_turn());
+            if let Some(watch) = executor.watch() {
+                watch.begin_turn();
+            }
             for _ in 0..executor.begin_generation() {
                 match executor.poll_next(main) {
                     Step::Polled => pass.polled += 1,
@@ -551,9 +553,9 @@ impl Runtime {
                     self.interrupt()?;
                 }
             }
-            executor
-                .watch()
-                .inspect(|watch| watch.end_turn(pass.polled));
+            if let Some(watch) = executor.watch() {
+                watch.end_turn(pass.polled);
+            }
             // If all entries were of tasks that have ended, nothing was ready.
             if is_idle || pass.polled > 0 {
                 return Ok(pass);
@@ -862,8 +864,8 @@ impl Builder {
     /// let runtime = soloist::Runtime::builder().build();
     /// assert_eq!(runtime.block_on(async { 1 }), 1);
     /// ```
-    pub fn build(self) -> Runtime {
-        let budget_clock = self.settings.budget_clock.clone();
+    pub fn build(mut self) -> Runtime {
+        let budget_clock = self.settings.budget_clock.take();
         let executor = Executor::new(self.settings);
         let budget = VisitBudget::new(executor.now(), budget_clock);
         Runtime {

@@ -84,13 +84,13 @@ pub(crate) fn poll_timer_budget(cx: &mut Context<'_>) -> Poll<()> {
 
 #[cold]
 fn defer(waker: &Waker) -> Poll<()> {
-    match try_current().filter(|_| is_polling()) {
-        Some(executor) => {
+    match try_current() {
+        Some(executor) if is_polling() => {
             executor.defer(waker);
             Poll::Pending
         }
         // A destructor or a waker runs between two polls. What is spent is not its budget.
-        None => Poll::Ready(()),
+        _ => Poll::Ready(()),
     }
 }
 

@@ -106,13 +106,17 @@ pub(super) fn remove(executor: &Rc<Executor>) {
 
 /// The executor of this thread with this id, unless it is closed.
 fn find(id: u64) -> Option<Rc<Executor>> {
-    if let Some(current) = try_current().filter(|executor| executor.id() == id) {
-        return Some(current);
+    if is_current(id) {
+        return try_current();
     }
     let find = |all: &RefCell<Vec<Weak<Executor>>>| {
-        let all = all.borrow();
-        let mut all = all.iter().filter_map(Weak::upgrade);
-        all.find(|executor| executor.id() == id)
+        for executor in &*all.borrow() {
+            match executor.upgrade() {
+                Some(executor) if executor.id() == id => return Some(executor),
+                _ => {}
+            }
+        }
+        None
     };
     ALL.try_with(find).ok().flatten()
 }

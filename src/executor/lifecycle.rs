@@ -79,10 +79,10 @@ impl Executor {
             panics.catch(|| drop(message));
         }
         let tasks = self.tasks.take();
-        for task in tasks.iter() {
+        for task in tasks.into_tasks() {
             let mut panic = None;
             // It wakes what awaits the task: that waker may panic, too.
-            panics.catch(|| panic = self.cancel(task));
+            panics.catch(|| panic = self.cancel(&task));
             if let Some(payload) = panic {
                 // The first panic is resumed, the others are reported.
                 if panics.is_empty() && !std::thread::panicking() {

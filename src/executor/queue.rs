@@ -105,13 +105,14 @@ impl Executor {
 
     /// The generation has ended: appends the tasks that have yielded in it, and wakes what was
     /// deferred because the budget of a poll was spent.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append_deferred(&self) {
         if !self.deferred.borrow().is_empty() {
             self.append_some();
         }
     }
 
+    #[inline]
     fn append_some(&self) {
         let mut deferred = self.deferred.borrow_mut();
         let mut ready = self.ready.borrow_mut();

@@ -53,4 +53,8 @@ impl Registry {
     pub(super) fn iter(&self) -> impl Iterator<Item = &LocalTask> {
         self.places.iter().flatten()
     }
+
+    pub(super) fn into_tasks(self) -> impl Iterator<Item = LocalTask> {
+        self.places.into_iter().flatten()
+    }
 }

@@ -1,7 +1,6 @@
 //! The tasks of an executor: from the spawn to the end.
 
 use std::collections::BinaryHeap;
-use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::time::Instant;
@@ -12,7 +11,7 @@ use crate::hooks::watch::Watch;
 use crate::hooks::{self, TaskId};
 use crate::panics::{Payload, discard};
 use crate::stderr::{self, warn};
-use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskSnapshot};
+use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskLabel};
 
 /// What came of one entry of the ready queue.
 pub(crate) enum Step {
@@ -202,26 +201,31 @@ impl Executor {
         self.tasks.borrow().len()
     }
 
-    /// What the future of the `block_on` that is under way is doing, and then the tasks that are not
+    /// Calls `f` for the future of the `block_on` that is under way, and for the tasks that are not
     /// over, in the order of their numbers.
-    pub(crate) fn snapshot(&self) -> Vec<TaskSnapshot> {
+    pub(crate) fn for_each_task(&self, f: &mut dyn FnMut(LocalTask)) {
+        let mut call = |task: LocalTask| {
+            if task.is_live() {
+                f(task);
+            }
+        };
+        if let Some(main) = &*self.main.borrow() {
+            call(main.task());
+        }
         let tasks = self.tasks.borrow();
         let mut order = BinaryHeap::new();
         for task in tasks.iter() {
             let slot = task.slot().expect("it is in the registry");
             order.push((task.number(), slot));
         }
-        let main = self.main.borrow().as_ref().map(MainTask::task);
-        let mut all = Vec::from_iter(main.and_then(|main| main.snapshot()));
         for (_, slot) in order.into_sorted_vec() {
-            all.extend(tasks.get(slot).and_then(LocalTask::snapshot));
+            call(tasks.get(slot).expect("it is there").clone());
         }
-        all
     }
 
     /// Handles the panic of a task without a handle: resumes it if that was asked for, or
     /// reports it. The second panic of a batch is always reported.
-    pub(super) fn report_panic(&self, task: &dyn fmt::Display, payload: Payload) {
+    pub(super) fn report_panic(&self, task: &TaskLabel, payload: Payload) {
         if self.propagate_panics && !self.is_panicking.get() {
             std::panic::resume_unwind(payload);
         }
@@ -230,7 +234,7 @@ impl Executor {
 }
 
 /// Reports the panic of a task without a handle on standard error.
-pub(crate) fn report_panic(task: &dyn fmt::Display, payload: Payload) {
+pub(super) fn report_panic(task: &TaskLabel, payload: Payload) {
     stderr::write(format_args!(
         "soloist: {task} has panicked, and no handle receives the panic\n"
     ));

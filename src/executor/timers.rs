@@ -128,13 +128,7 @@ impl<W> Timers<W> {
         self.fresh.clear();
     }
 
-    /// Whether the timer has fired, or is no more.
-    pub(crate) fn has_fired(&self, key: TimerKey) -> bool {
-        self.entries
-            .get(key.0 as usize)
-            .is_none_or(|entry| entry.place == FIRED)
-    }
-
+    /// `None` if the timer has fired.
     pub(crate) fn target(&self, key: TimerKey) -> Option<&W> {
         self.entries.get(key.0 as usize)?.waker.as_ref()
     }
@@ -267,10 +261,13 @@ impl<W> Timers<W> {
             let b_wins = self.is_before(&four[b], &four[a]);
             return Some(first + if b_wins { b } else { a });
         }
-        (first..self.heap.len()).min_by_key(|&child| {
-            let node = &self.heap[child];
-            (node.when, self.entries[node.key as usize].sequence)
-        })
+        let mut earliest = first;
+        for child in first + 1..self.heap.len() {
+            if self.is_before(&self.heap[child], &self.heap[earliest]) {
+                earliest = child;
+            }
+        }
+        (earliest < self.heap.len()).then_some(earliest)
     }
 
     fn put(&mut self, place: usize, node: Node) {
@@ -472,7 +469,7 @@ mod tests {
         /// Takes the entry out of both, and compares what they say of it.
         fn remove(&mut self, index: usize) {
             let owned = &self.owned[index];
-            assert_eq!(self.timers.has_fired(owned.key), owned.fired);
+            assert_eq!(self.timers.target(owned.key).is_none(), owned.fired);
             let waker = self.timers.remove(owned.key);
             assert_eq!(waker.is_some(), !owned.fired);
             assert!(waker.is_none_or(|waker| waker.will_wake(&owned.waker)));

@@ -89,17 +89,21 @@ impl Watch {
     pub(crate) fn polled(&self, slot: Option<usize>, number: u64, took: Duration) {
         let (index, number) = key(slot, number);
         let mut times = self.times.borrow_mut();
-        let times = times.get_mut(index);
-        if let Some(times) = times.filter(|times| times.number == number) {
-            times.total += took;
-            times.longest = times.longest.max(took);
+        match times.get_mut(index) {
+            Some(times) if times.number == number => {
+                times.total += took;
+                times.longest = times.longest.max(took);
+            }
+            _ => {}
         }
     }
 
     pub(crate) fn times(&self, slot: Option<usize>, number: u64) -> Option<Times> {
         let (index, number) = key(slot, number);
-        let times = self.times.borrow().get(index).copied();
-        times.filter(|times| self.keeps && times.number == number)
+        match self.times.borrow().get(index) {
+            Some(times) if self.keeps && times.number == number => Some(*times),
+            _ => None,
+        }
     }
 
     /// The runtime is entered or left.

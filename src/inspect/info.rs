@@ -11,7 +11,7 @@ use socket2::{SockAddr, SockRef};
 use crate::executor::Executor;
 use crate::hooks::{TaskId, WaitReason};
 use crate::reactor::{Direction, Reactor, Registration};
-use crate::task_cell::{TaskSnapshot, WaiterId, write_name};
+use crate::task_cell::{LocalTask, WaiterId, write_name};
 
 /// The metrics of a runtime since its creation, from
 /// [`Runtime::metrics`](crate::Runtime::metrics).
@@ -247,8 +247,16 @@ pub enum WaitsFor {
 impl fmt::Display for WaitsFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            WaitsFor::Read { fd, peer, local } => return socket(f, "to read", *fd, peer, local),
-            WaitsFor::Write { fd, peer, local } => return socket(f, "to write", *fd, peer, local),
+            WaitsFor::Read { fd, peer, local } | WaitsFor::Write { fd, peer, local } => {
+                let is_read = matches!(self, WaitsFor::Read { .. });
+                let what = if is_read { "read" } else { "write" };
+                let (at, address) = match (peer, local) {
+                    (Some(peer), _) => ("", peer),
+                    (None, Some(local)) => ("at ", local),
+                    (None, None) => return write!(f, "to {what} fd {fd}"),
+                };
+                return write!(f, "to {what} fd {fd} ({at}{address})");
+            }
             WaitsFor::Timer { left: Some(left) } => return write!(f, "a timer, in {left:.1?}"),
             WaitsFor::Task { id, name } => return write_name(f, name.as_deref(), *id),
             WaitsFor::Timer { left: None } => "a timer that never fires",
@@ -259,21 +267,6 @@ impl fmt::Display for WaitsFor {
             WaitsFor::Outside => "something outside",
             WaitsFor::Nothing => "nothing: its waker was dropped",
         })
-    }
-}
-
-fn socket(
-    f: &mut fmt::Formatter<'_>,
-    what: &str,
-    fd: i64,
-    peer: &Option<SocketAddr>,
-    local: &Option<SocketAddr>,
-) -> fmt::Result {
-    write!(f, "{what} fd {fd}")?;
-    match (peer, local) {
-        (Some(peer), _) => write!(f, " ({peer})"),
-        (None, Some(local)) => write!(f, " (at {local})"),
-        (None, None) => Ok(()),
     }
 }
 
@@ -323,28 +316,29 @@ pub struct Dump {
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![TITLES.map(String::from)];
+        let mut cells = Vec::new();
+        for title in TITLES {
+            cells.push(title.to_string());
+        }
         let mut has_times = false;
         for info in self.main.iter().chain(&self.tasks) {
             has_times |= info.age.is_some();
-            rows.push(row(info));
+            add_row(&mut cells, info);
         }
         let mut widths = [0; TITLES.len()];
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
-            }
+        for (place, cell) in cells.iter().enumerate() {
+            let width = &mut widths[place % TITLES.len()];
+            *width = cell.chars().count().max(*width);
         }
-        for row in &rows {
-            for (column, cell) in row.iter().enumerate() {
-                let width = widths[column];
-                match column {
-                    AGE..=LONGEST if !has_times => {}
-                    // Numbers are aligned to the right.
-                    POLLS..=LONGEST => write!(f, "{cell:>width$}  ")?,
-                    SPAWNED_AT => writeln!(f, "{cell}")?,
-                    _ => write!(f, "{cell:width$}  ")?,
-                }
+        for (place, cell) in cells.iter().enumerate() {
+            let column = place % TITLES.len();
+            let width = widths[column];
+            match column {
+                AGE..=LONGEST if !has_times => {}
+                // Numbers are aligned to the right.
+                POLLS..=LONGEST => write!(f, "{cell:>width$}  ")?,
+                SPAWNED_AT => writeln!(f, "{cell}")?,
+                _ => write!(f, "{cell:width$}  ")?,
             }
         }
         Ok(())
@@ -371,103 +365,130 @@ const SPAWNED_AT: usize = 7;
 /// The number of the future of a `block_on`.
 const MAIN: TaskId = TaskId::new(0);
 
-fn row(info: &TaskInfo) -> [String; 8] {
-    let time = |time: Option<Duration>| time.map_or(String::new(), |time| format!("{time:.1?}"));
-    [
-        match &info.name {
-            _ if info.id == MAIN => "main".to_string(),
-            Some(name) => format!("{} {name}", info.id),
-            None => info.id.to_string(),
-        },
-        info.state.to_string(),
-        info.polls.to_string(),
-        time(info.age),
-        time(info.total_poll),
-        time(info.longest_poll),
-        list(&info.waits_for),
-        info.spawned_at.to_string(),
-    ]
+fn add_row(cells: &mut Vec<String>, info: &TaskInfo) {
+    cells.push(match &info.name {
+        _ if info.id == MAIN => "main".to_string(),
+        Some(name) => format!("{} {name}", info.id),
+        None => info.id.to_string(),
+    });
+    cells.push(info.state.to_string());
+    cells.push(info.polls.to_string());
+    for time in [info.age, info.total_poll, info.longest_poll] {
+        cells.push(time.map_or(String::new(), |time| format!("{time:.1?}")));
+    }
+    cells.push(list(&info.waits_for));
+    cells.push(info.spawned_at.to_string());
 }
 
 /// Describes all tasks of a runtime, and the future of its `block_on`.
 pub(crate) fn dump(executor: &Executor) -> Dump {
-    let all = executor.snapshot();
-    let mut tasks: Vec<TaskInfo> = all.iter().map(|seen| info(executor, seen)).collect();
-    add_waits(executor, &all, &mut tasks);
-    let has_main = tasks.first().is_some_and(|first| first.id == MAIN);
-    let main = has_main.then(|| tasks.remove(0));
-    Dump { main, tasks }
+    let mut waits = Waits::new(executor);
+    waits.add_events(executor);
+    waits.into_dump(executor)
 }
 
-fn info(executor: &Executor, seen: &TaskSnapshot) -> TaskInfo {
-    let label = &seen.label;
+/// As [`dump`], if it is known that no task waits for a source or a timer. The description of
+/// tasks that hang is in every program, and this is all that it needs.
+pub(crate) fn dump_without_events(executor: &Executor) -> Dump {
+    Waits::new(executor).into_dump(executor)
+}
+
+/// The tasks of a runtime, and what each of them waits for.
+struct Waits {
+    tasks: Vec<(LocalTask, Vec<WaitsFor>)>,
+    /// The id of each task, and its place in `tasks`. Sorted by a heap, whose code is a quarter of
+    /// that of a sort.
+    index: Vec<(u64, usize)>,
+}
+
+impl Waits {
+    fn new(executor: &Executor) -> Waits {
+        let mut tasks = Vec::new();
+        let mut index = BinaryHeap::new();
+        executor.for_each_task(&mut |task| {
+            index.push((task.waiter_id().into(), tasks.len()));
+            tasks.push((task, Vec::new()));
+        });
+        let index = index.into_sorted_vec();
+        Waits { tasks, index }
+    }
+
+    fn add(&mut self, waiter: WaiterId, wait: WaitsFor) {
+        let waiter = u64::from(waiter);
+        if let Ok(found) = self.index.binary_search_by_key(&waiter, |entry| entry.0) {
+            let (_, place) = self.index[found];
+            self.tasks[place].1.push(wait);
+        }
+    }
+
+    fn add_events(&mut self, executor: &Executor) {
+        if let Some(reactor) = Reactor::get() {
+            reactor.for_each_wait(&mut |waiter, direction, registration| {
+                let (fd, [peer, local]) = (registration.number(), addresses(registration));
+                let wait = match direction {
+                    Direction::Read => WaitsFor::Read { fd, peer, local },
+                    Direction::Write => WaitsFor::Write { fd, peer, local },
+                };
+                self.add(waiter, wait);
+            });
+        }
+        let now = if executor.has_virtual_clock() {
+            executor.now()
+        } else {
+            Instant::now()
+        };
+        executor.for_each_timer(&mut |waiter, deadline| {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
+            self.add(waiter, WaitsFor::Timer { left });
+        });
+    }
+
+    fn into_dump(mut self, executor: &Executor) -> Dump {
+        for place in 0..self.tasks.len() {
+            let task = &self.tasks[place].0;
+            if let Some(waiter) = task.joined_by() {
+                let (id, name) = (TaskId::new(task.number()), name(task));
+                self.add(waiter, WaitsFor::Task { id, name });
+            }
+        }
+        let (mut main, mut tasks) = (None, Vec::new());
+        for (task, waits) in self.tasks {
+            let info = info(executor, &task, waits);
+            match info.id {
+                MAIN => main = Some(info),
+                _ => tasks.push(info),
+            }
+        }
+        Dump { main, tasks }
+    }
+}
+
+fn info(executor: &Executor, task: &LocalTask, waits: Vec<WaitsFor>) -> TaskInfo {
     let watch = executor.watch();
-    let times = watch.and_then(|watch| watch.times(seen.slot, label.number));
+    let times = watch.and_then(|watch| watch.times(task.slot(), task.number()));
+    let state = match task {
+        _ if task.is_polled() => TaskState::Running,
+        _ if task.is_queued() => TaskState::Ready,
+        _ => TaskState::Waiting,
+    };
     TaskInfo {
-        id: seen.slot.map_or(MAIN, |_| TaskId::new(label.number)),
-        name: name(seen),
-        spawned_at: label.spawned_at,
-        polls: seen.polls,
+        id: TaskId::new(task.number()),
+        name: name(task),
+        spawned_at: task.meta().spawned_at,
+        polls: task.polls(),
         age: times.map(|times| times.spawned_at.elapsed()),
         total_poll: times.map(|times| times.total),
         longest_poll: times.map(|times| times.longest),
-        state: match seen {
-            _ if seen.is_polled => TaskState::Running,
-            _ if seen.is_queued => TaskState::Ready,
-            _ => TaskState::Waiting,
+        state,
+        waits_for: match state {
+            TaskState::Waiting => waits_of(task, waits),
+            _ => Vec::new(),
         },
-        waits_for: Vec::new(),
     }
 }
 
-fn name(seen: &TaskSnapshot) -> Option<String> {
-    seen.label.name.as_deref().map(|name| name.to_string())
-}
-
-/// Adds what the tasks wait for.
-fn add_waits(executor: &Executor, all: &[TaskSnapshot], infos: &mut [TaskInfo]) {
-    let mut index = BinaryHeap::new();
-    for (place, seen) in all.iter().enumerate() {
-        index.push((u64::from(seen.id), place));
-    }
-    let index = index.into_sorted_vec();
-    let mut add = |waiter: WaiterId, wait: WaitsFor| {
-        if let Ok(found) = index.binary_search_by_key(&waiter.into(), |&(id, _)| id) {
-            infos[index[found].1].waits_for.push(wait);
-        }
-    };
-    if let Some(reactor) = Reactor::get() {
-        reactor.for_each_wait(&mut |waiter, direction, registration| {
-            let (fd, [peer, local]) = (registration.number(), addresses(registration));
-            let wait = match direction {
-                Direction::Read => WaitsFor::Read { fd, peer, local },
-                Direction::Write => WaitsFor::Write { fd, peer, local },
-            };
-            add(waiter, wait);
-        });
-    }
-    let now = if executor.has_virtual_clock() {
-        executor.now()
-    } else {
-        Instant::now()
-    };
-    executor.for_each_timer(&mut |waiter, deadline| {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        add(waiter, WaitsFor::Timer { left });
-    });
-    for seen in all {
-        if let Some(waiter) = seen.joined_by {
-            let id = TaskId::new(seen.label.number);
-            let name = name(seen);
-            add(waiter, WaitsFor::Task { id, name });
-        }
-    }
-    for (seen, info) in all.iter().zip(infos) {
-        match info.state {
-            TaskState::Waiting => add_kinds(seen, &mut info.waits_for),
-            _ => info.waits_for.clear(),
-        }
-    }
+fn name(task: &LocalTask) -> Option<String> {
+    task.meta().name.map(str::to_string)
 }
 
 /// The peer and local address of a socket, if it has them.
@@ -480,10 +501,10 @@ fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
     both.unwrap_or_default()
 }
 
-/// Adds what is known only from the last poll.
-fn add_kinds(seen: &TaskSnapshot, waits: &mut Vec<WaitsFor>) {
+/// Adds to `waits` what is known only from the last poll.
+fn waits_of(task: &LocalTask, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
     let mut add = |reason, wait| {
-        if seen.waits.has(reason) {
+        if task.waits().has(reason) {
             waits.push(wait);
         }
     };
@@ -492,10 +513,11 @@ fn add_kinds(seen: &TaskSnapshot, waits: &mut Vec<WaitsFor>) {
     add(WaitReason::Promise, WaitsFor::Promise);
     add(WaitReason::Job, WaitsFor::Unblock);
     if waits.is_empty() {
-        waits.push(if seen.has_waker {
+        waits.push(if task.remote_count() > 0 {
             WaitsFor::Outside
         } else {
             WaitsFor::Nothing
         });
     }
+    waits
 }

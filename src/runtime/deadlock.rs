@@ -1,7 +1,7 @@
 //! The panic of `block_on` and `run` in a runtime that would hang for ever.
 
 use super::Runtime;
-use crate::inspect::info::{Dump, dump};
+use crate::inspect::info::{Dump, dump_without_events};
 use crate::reactor::Reactor;
 
 /// The number of tasks that the message lists. Further tasks are counted.
@@ -42,13 +42,14 @@ impl Runtime {
     }
 
     fn report(&self) -> String {
-        let Dump { main, tasks } = dump(&self.executor);
+        let Dump { main, tasks } = dump_without_events(&self.executor);
         let mut text = String::from(
             "the runtime is stuck for certain: no task is ready, no timer is set, no task waits for \
              a socket or a job, no `Handle` is alive, and nothing holds a waker of the tasks that \
              are left",
         );
-        for task in main.iter().chain(tasks.iter().take(SHOWN)) {
+        let shown = &tasks[..tasks.len().min(SHOWN)];
+        for task in main.iter().chain(shown) {
             text += &format!("\n  {task}");
         }
         if tasks.len() > SHOWN {

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::mem::take;
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -69,10 +68,11 @@ struct Finished {
     waiter: Cell<WakeTarget>,
 }
 
-/// The tasks of a set by number, in the order of their numbers.
+/// The tasks of a set by number, in the order of their numbers. A `BTreeMap` would do, but it is
+/// compiled for each type of output, and is ten times as much code.
 pub(super) struct Members<T> {
-    /// A task that was removed leaves a gap here. If the gaps are more than the tasks, they are
-    /// removed, too.
+    /// A task that was removed leaves a gap. When there are more gaps than tasks, the gaps are
+    /// closed.
     places: Vec<(u64, Option<Task<T>>)>,
     len: usize,
 }
@@ -110,26 +110,9 @@ impl<T> Members<T> {
         self.places.iter().filter_map(|place| place.1.as_ref())
     }
 
-    pub(super) fn into_tasks(self) -> impl Iterator<Item = Task<T>> {
-        self.places.into_iter().filter_map(|place| place.1)
-    }
-
-    /// Removes the tasks for which `is_removed` returns true.
-    pub(super) fn extract(
-        &mut self,
-        mut is_removed: impl FnMut(u64, &Task<T>) -> bool,
-    ) -> Members<T> {
-        let mut removed = Members::default();
-        for (number, task) in take(self).places {
-            if let Some(task) = task {
-                let members = match is_removed(number, &task) {
-                    true => &mut removed,
-                    false => &mut *self,
-                };
-                members.insert(number, task);
-            }
-        }
-        removed
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (u64, Task<T>)> {
+        let places = self.places.into_iter();
+        places.filter_map(|(number, task)| Some((number, task?)))
     }
 }
 
@@ -336,7 +319,9 @@ impl<T: 'static> JoinSet<T> {
         let waiter = self.finished.waiter.take();
         self.finished = Rc::default();
         self.finished.waiter.set(waiter);
-        self.tasks.take().into_tasks().for_each(Task::detach);
+        for (_, task) in self.tasks.take().into_iter() {
+            task.detach();
+        }
     }
 }
 
@@ -416,13 +401,14 @@ impl<T> JoinSet<T> {
 
     /// Cancels the tasks, and removes them from the set.
     pub(super) fn cancel_all(&self, panics: &mut Panics) {
-        cancel(self.tasks.take(), panics);
+        let tasks = self.tasks.take().into_iter();
+        cancel(tasks.map(|(_, task)| task), panics);
     }
 }
 
 /// Drops futures, which runs user code: the caller must not hold a borrow.
-pub(super) fn cancel<T>(tasks: Members<T>, panics: &mut Panics) {
-    for task in tasks.into_tasks() {
+pub(super) fn cancel<T>(tasks: impl Iterator<Item = Task<T>>, panics: &mut Panics) {
+    for task in tasks {
         panics.catch(|| drop(task));
     }
 }

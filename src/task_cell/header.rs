@@ -55,6 +55,7 @@ impl Remote {
         Remote { inbox, id }
     }
 
+    #[inline]
     pub(crate) fn id(self) -> u64 {
         self.id
     }
@@ -132,6 +133,7 @@ pub(super) struct Header {
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
 impl Header {
+    #[inline]
     pub(super) fn is_main(&self) -> bool {
         self.slot == NO_SLOT
     }

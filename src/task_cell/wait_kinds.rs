@@ -12,6 +12,7 @@ pub(crate) struct WaitKinds(u8);
 
 const TIMER: u8 = 1 << 2;
 
+#[inline]
 const fn kind(reason: WaitReason) -> u8 {
     match reason {
         WaitReason::Read { .. } => 1,
