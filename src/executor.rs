@@ -13,7 +13,6 @@
 //! * `queue.rs`: the ready queue, and what other threads have sent.
 //! * `deadlines.rs`: timers, and the clock.
 //! * `state.rs`: [`Executor`], what all of these work on, and `Simulation`, what a simulated run changes.
-//! * `registry.rs`: the tasks that have a future in place.
 //! * `processes.rs`, `hosts.rs`: the simulated hosts that tasks belong to.
 //! * `park.rs`: going idle, on the thread or in the reactor.
 //! * `timers.rs`: the deadline heap.
@@ -44,7 +43,6 @@ mod processes;
 #[cfg(not(feature = "testing"))]
 mod processes_off;
 mod queue;
-mod registry;
 mod state;
 mod tasks;
 pub(crate) mod timers;

@@ -227,7 +227,7 @@ impl<T> Async<T> {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn poll_readable(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_ready(Direction::Read, cx)
+        self.socket.as_any().poll_ready(Direction::Read, cx)
     }
 
     /// Polls for writability. It returns `Pending` first, and `Ready` once the object has been
@@ -247,7 +247,7 @@ impl<T> Async<T> {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn poll_writable(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_ready(Direction::Write, cx)
+        self.socket.as_any().poll_ready(Direction::Write, cx)
     }
 
     /// Calls `read` now, and again each time the object is reported readable, until it no longer
@@ -343,9 +343,10 @@ macro_rules! futures_io {
                 buf: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let room = buf.len();
-                let read = |mut io: &_| std::io::Read::read(&mut io, buf);
+                let read = || std::io::Read::read(&mut self.socket.get_ref(), buf);
                 let bytes = $crate::socket::Bytes::$bytes;
-                self.socket.poll_read(cx, $exclusive, bytes, room, read)
+                let socket = self.socket.as_any();
+                socket.poll_read(cx, $exclusive, bytes, room, read)
             }
 
             fn poll_read_vectored(
@@ -354,9 +355,10 @@ macro_rules! futures_io {
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let room = $crate::socket::room(bufs);
-                let read = |mut io: &_| std::io::Read::read_vectored(&mut io, bufs);
+                let read = || std::io::Read::read_vectored(&mut self.socket.get_ref(), bufs);
                 let bytes = $crate::socket::Bytes::$bytes;
-                self.socket.poll_read(cx, $exclusive, bytes, room, read)
+                let socket = self.socket.as_any();
+                socket.poll_read(cx, $exclusive, bytes, room, read)
             }
         }
     };
@@ -369,8 +371,9 @@ macro_rules! futures_io {
                 cx: &mut std::task::Context<'_>,
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let write = |mut io: &_| std::io::Write::write(&mut io, buf);
-                self.socket.poll_write(cx, $exclusive, buf.len(), write)
+                let write = || std::io::Write::write(&mut self.socket.get_ref(), buf);
+                let socket = self.socket.as_any();
+                socket.poll_write(cx, $exclusive, buf.len(), write)
             }
 
             fn poll_write_vectored(
@@ -378,17 +381,19 @@ macro_rules! futures_io {
                 cx: &mut std::task::Context<'_>,
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                let write = |mut io: &_| std::io::Write::write_vectored(&mut io, bufs);
+                let write = || std::io::Write::write_vectored(&mut self.socket.get_ref(), bufs);
                 let len = bufs.iter().map(|buf| buf.len()).sum();
-                self.socket.poll_write(cx, $exclusive, len, write)
+                let socket = self.socket.as_any();
+                socket.poll_write(cx, $exclusive, len, write)
             }
 
             fn poll_flush(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                let flush = |mut io: &_| std::io::Write::flush(&mut io);
-                self.socket.poll_flush(cx, $exclusive, flush)
+                let mut flush = || std::io::Write::flush(&mut self.socket.get_ref());
+                let socket = self.socket.as_any();
+                socket.poll_flush(cx, $exclusive, &mut flush)
             }
 
             fn poll_close(

@@ -63,6 +63,7 @@ mod schedule;
 #[cfg(feature = "signal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
 pub mod signal;
+mod slab;
 mod socket;
 mod stderr;
 pub mod stream;

@@ -208,7 +208,7 @@ macro_rules! impl_socket {
                 &self,
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                self.socket.poll_ready(crate::reactor::Direction::Read, cx)
+                self.socket.as_any().poll_ready(crate::reactor::Direction::Read, cx)
             }
 
             /// Like [`writable`](Self::writable), for implementations of
@@ -226,7 +226,7 @@ macro_rules! impl_socket {
                 &self,
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                self.socket.poll_ready(crate::reactor::Direction::Write, cx)
+                self.socket.as_any().poll_ready(crate::reactor::Direction::Write, cx)
             }
 
             fn get_ref(&self) -> &$inner {
@@ -301,8 +301,9 @@ macro_rules! impl_stream {
             /// See [Waiting and trying](crate::net#waiting-and-trying).
             pub fn try_read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
                 let room = buf.len();
-                let read = |mut io: &_| std::io::Read::read(&mut io, buf);
-                self.socket.try_read(crate::socket::Bytes::$bytes, room, read)
+                let mut read = || std::io::Read::read(&mut self.get_ref(), buf);
+                let socket = self.socket.as_any();
+                socket.try_read(crate::socket::Bytes::$bytes, room, &mut read)
             }
 
             /// Like [`try_read`](Self::try_read), into several buffers.
@@ -319,8 +320,9 @@ macro_rules! impl_stream {
                 bufs: &mut [std::io::IoSliceMut<'_>],
             ) -> std::io::Result<usize> {
                 let room = crate::socket::room(bufs);
-                let read = |mut io: &_| std::io::Read::read_vectored(&mut io, bufs);
-                self.socket.try_read(crate::socket::Bytes::$bytes, room, read)
+                let mut read = || std::io::Read::read_vectored(&mut self.get_ref(), bufs);
+                let socket = self.socket.as_any();
+                socket.try_read(crate::socket::Bytes::$bytes, room, &mut read)
             }
 
             /// Writes without waiting, and returns the number of bytes. It can be less than the
@@ -336,8 +338,8 @@ macro_rules! impl_stream {
             ///
             /// See [Waiting and trying](crate::net#waiting-and-trying).
             pub fn try_write(&self, buf: &[u8]) -> std::io::Result<usize> {
-                let write = |mut io: &_| std::io::Write::write(&mut io, buf);
-                self.socket.try_write(write)
+                let mut write = || std::io::Write::write(&mut self.get_ref(), buf);
+                self.socket.as_any().try_write(&mut write)
             }
 
             /// Like [`try_write`](Self::try_write), from several buffers.
@@ -353,8 +355,8 @@ macro_rules! impl_stream {
                 &self,
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::io::Result<usize> {
-                let write = |mut io: &_| std::io::Write::write_vectored(&mut io, bufs);
-                self.socket.try_write(write)
+                let mut write = || std::io::Write::write_vectored(&mut self.get_ref(), bufs);
+                self.socket.as_any().try_write(&mut write)
             }
         }
 
@@ -446,7 +448,7 @@ macro_rules! operations {
             cx: &mut std::task::Context<'_>,
             $($arg: $type),*
         ) -> std::task::Poll<std::io::Result<$result>> {
-            self.socket.poll_operate(crate::reactor::Direction::$direction, cx, $operation)
+            self.socket.poll_operate(crate::reactor::Direction::$direction, cx, false, $operation)
         }
     };
 }

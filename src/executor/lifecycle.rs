@@ -79,7 +79,7 @@ impl Executor {
             panics.catch(|| drop(message));
         }
         let tasks = self.tasks.take();
-        for task in tasks.into_tasks() {
+        for task in tasks.into_values() {
             let mut panic = None;
             // It wakes what awaits the task: that waker may panic, too.
             panics.catch(|| panic = self.cancel(&task));

@@ -194,8 +194,8 @@ impl Executor {
         // If there is such a task, it is nearly always the one that was found the last time.
         let tasks = self.tasks.borrow();
         let hint = self.external_waker_hint.get();
-        for place in 0..tasks.slots() {
-            let slot = (hint + place) % tasks.slots();
+        for place in 0..tasks.places() {
+            let slot = (hint + place) % tasks.places();
             if tasks.get(slot).is_some_and(can_be_woken) {
                 self.external_waker_hint.set(slot);
                 return false;

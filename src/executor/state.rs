@@ -8,11 +8,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::registry::Registry;
 use super::timers::Timers;
 use crate::hooks::counts::Counts;
 use crate::hooks::watch::Watch;
 use crate::schedule::Order;
+use crate::slab::Slab;
 use crate::sync::Parker;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::task_cell::{LocalTask, MainTask, Message, Owner, Remote, WakeTarget};
@@ -52,7 +52,7 @@ pub(crate) struct Executor {
     /// What becomes ready at the end of this generation.
     pub(super) deferred: RefCell<Deferred>,
     /// The registry: the tasks that have a future in place.
-    pub(super) tasks: RefCell<Registry>,
+    pub(super) tasks: RefCell<Slab<LocalTask>>,
     /// The cell of the `block_on` that is under way, or of the last one.
     pub(super) main: RefCell<Option<MainTask>>,
     pub(super) spawned: Cell<u64>,

@@ -55,7 +55,7 @@ impl Executor {
         let task_name = name.as_deref().map(|name| &**name);
         // It calls the user's subscriber, which may spawn.
         let future = hooks::in_span(future, TaskId::new(number), task_name, spawned_at);
-        let slot = self.tasks.borrow().vacant_slot();
+        let slot = self.tasks.borrow().vacant_key();
         let (task, handle) = self
             .owner
             .new_task::<_, Executor>(slot, number, future, name, spawned_at);

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use slab::Slab;
+use crate::slab::Slab;
 
 /// What is further off than this never fires, and is not kept.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -65,7 +65,7 @@ impl<W> Timers<W> {
     pub(crate) fn new(base: Instant) -> Timers<W> {
         Timers {
             base,
-            entries: Slab::new(),
+            entries: Slab::default(),
             heap: Vec::new(),
             fresh: Vec::new(),
             sequence: 0,
@@ -105,7 +105,7 @@ impl<W> Timers<W> {
     /// Takes the entry out. The waker is for the caller to drop, outside of any borrow.
     #[must_use]
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<W> {
-        let entry = self.entries.try_remove(key.0 as usize)?;
+        let entry = self.entries.remove(key.0 as usize)?;
         if entry.place < FRESH {
             self.remove_node(entry.place as usize);
         } else if entry.place < UNSET {
@@ -147,7 +147,7 @@ impl<W> Timers<W> {
 
     /// Shows who waits, and until when; `None` for what is too far off.
     pub(crate) fn for_each_wait(&self, f: &mut dyn FnMut(u32, Option<Instant>)) {
-        for (_, entry) in &self.entries {
+        for entry in self.entries.iter() {
             match entry.place {
                 FIRED => {}
                 UNSET => f(entry.who, None),
@@ -172,7 +172,7 @@ impl<W> Timers<W> {
 
     /// Whether there is one that never fires, unless it is set anew.
     pub(crate) fn has_unset(&self) -> bool {
-        self.entries.iter().any(|(_, entry)| entry.place == UNSET)
+        self.entries.iter().any(|entry| entry.place == UNSET)
     }
 
     /// Whether there is no timer, fired or not.
@@ -216,7 +216,7 @@ impl<W> Timers<W> {
         self.heap.clear();
         self.fresh.clear();
         let mut wakers = Vec::new();
-        for (_, entry) in &mut self.entries {
+        for entry in self.entries.iter_mut() {
             entry.place = FIRED;
             if let Some(waker) = entry.waker.take() {
                 wakers.push(waker);

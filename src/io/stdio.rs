@@ -206,7 +206,7 @@ impl StdStream {
     ) -> Poll<io::Result<&File>> {
         match self {
             StdStream::Polled(socket) => {
-                ready!(socket.poll_ready(direction, cx))?;
+                ready!(socket.as_any().poll_ready(direction, cx))?;
                 Poll::Ready(Ok(socket.get_ref()))
             }
             StdStream::File(file) => {

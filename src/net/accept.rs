@@ -85,8 +85,8 @@ impl<L: AsRaw + 'static> Acceptor<L> {
     /// Like `accept`, but does not wait.
     pub(super) fn try_accept<R>(&self, accept: impl Fn(&L) -> io::Result<R>) -> io::Result<R> {
         let accept = |io: &L| self.call_accept(io, &accept);
-        let accepted = self.socket.try_io(Direction::Read, accept)?;
-        budget::charge(budget::ACCEPT);
+        let accepted = self.socket.try_operate(Direction::Read, accept)?;
+        budget::charge(budget::ACCEPT - 1);
         Ok(accepted)
     }
 
@@ -97,8 +97,9 @@ impl<L: AsRaw + 'static> Acceptor<L> {
         accept: impl Fn(&L) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         let accept = |io: &L| self.call_accept(io, &accept);
-        let accepted = ready!(self.socket.poll_io(Direction::Read, cx, false, accept));
-        budget::charge(budget::ACCEPT);
+        let accepted = self.socket.poll_operate(Direction::Read, cx, false, accept);
+        let accepted = ready!(accepted);
+        budget::charge(budget::ACCEPT - 1);
         Poll::Ready(accepted)
     }
 

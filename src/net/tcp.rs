@@ -123,7 +123,7 @@ impl TcpStream {
             return Poll::Ready(Ok(0));
         }
         self.socket
-            .poll_operate(Direction::Read, cx, |io| io.peek(buf))
+            .poll_operate(Direction::Read, cx, false, |io| io.peek(buf))
     }
 
     /// Sets the number of hops that the packets of this connection may make (`IP_TTL`).

@@ -66,7 +66,7 @@ impl Process {
                 }
                 // A child that has not exited is like a read that would block.
                 ExitWatch::Pidfd(socket) => {
-                    return socket.poll_io(Direction::Read, cx, true, |_| {
+                    return socket.poll_operate(Direction::Read, cx, true, |_| {
                         let status = child.try_wait()?;
                         status.ok_or_else(|| io::ErrorKind::WouldBlock.into())
                     });

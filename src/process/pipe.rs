@@ -83,8 +83,9 @@ impl AsyncWrite for ChildStdin {
         cx: &mut TaskContext<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let write = |mut pipe: &File| pipe.write(buf);
-        self.socket()?.poll_write(cx, true, buf.len(), write)
+        let socket = self.socket()?;
+        let write = || socket.get_ref().write(buf);
+        socket.as_any().poll_write(cx, true, buf.len(), write)
     }
 
     fn poll_write_vectored(
@@ -92,9 +93,10 @@ impl AsyncWrite for ChildStdin {
         cx: &mut TaskContext<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let write = |mut pipe: &File| pipe.write_vectored(bufs);
+        let socket = self.socket()?;
+        let write = || socket.get_ref().write_vectored(bufs);
         let len = bufs.iter().map(|buf| buf.len()).sum();
-        self.socket()?.poll_write(cx, true, len, write)
+        socket.as_any().poll_write(cx, true, len, write)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use slab::Slab;
-
 use super::event::{Direction, SourceEvent};
 #[cfg(soloist_liar)]
 use super::liar::{Notifications, Wait};
@@ -16,11 +14,12 @@ use super::platform::ONE_SHOT;
 #[cfg(not(soloist_liar))]
 use super::real::Wait;
 use super::registration::{PollerHandle, Registration};
-use super::slots::{Slot, Waiter, index, slot};
+use super::slots::{Slot, Waiter, index, slot, wake};
 use crate::hooks::{self, attribute_wakes};
 use crate::inbox::Notify;
 use crate::panics::Panics;
 use crate::schedule::Order;
+use crate::slab::Slab;
 use crate::sync::atomic::Ordering;
 use crate::task_cell::WaiterId;
 
@@ -130,7 +129,7 @@ impl Reactor {
         ID.set(0);
         let slots = self.slots.take();
         let mut panics = Panics::default();
-        for (_, slot) in slots {
+        for slot in slots.into_values() {
             for direction in slot.directions {
                 direction.wake_all(&mut panics);
             }
@@ -158,7 +157,7 @@ impl Reactor {
             }),
             wait: Cell::new(Some(wait)),
             has_events: Cell::new(false),
-            slots: RefCell::new(Slab::new()),
+            slots: RefCell::new(Slab::default()),
             wait_count: Cell::new(1),
             next_generation: Cell::new(1),
             next_entry_id: Cell::new(1),
@@ -188,7 +187,7 @@ impl Reactor {
     /// Whether a task waits for a source.
     pub(crate) fn is_awaited(&self) -> bool {
         let slots = self.slots.borrow();
-        let slots = slots.iter().map(|(_, slot)| slot);
+        let slots = slots.iter();
         let slots = slots.filter(|slot| !slot.is_background());
         let mut directions = slots.flat_map(|slot| &slot.directions);
         directions.any(|direction| !direction.is_empty())
@@ -300,28 +299,21 @@ impl Reactor {
                 slot.update_waiting();
             }
         }
-        if let Some(waiter) = reader {
-            waiter.wake(panics);
-        }
-        if let Some(waiter) = writer {
-            waiter.wake(panics);
-        }
         // Before the next event, so that tasks are woken in the order of the events.
-        if !others.is_empty() {
-            wake_others(others, panics);
+        if let Some(reader) = reader {
+            panics.catch(|| reader.wake());
         }
+        wake(writer, others, panics);
     }
 
     /// Calls `f` for each task that waits, with what it waits for.
     pub(crate) fn for_each_wait(&self, f: &mut dyn FnMut(WaiterId, Direction, &Registration)) {
         let slots = self.slots.borrow();
-        let slots = slots.iter().map(|(_, slot)| slot);
+        let slots = slots.iter();
         for slot in slots.filter(|slot| !slot.is_background()) {
             for direction in Direction::BOTH {
                 let state = &slot.directions[direction as usize];
-                for waiter in state.iter() {
-                    f(waiter.waiter, direction, &slot.registration);
-                }
+                state.for_each(&mut |waiter| f(waiter, direction, &slot.registration));
             }
         }
     }
@@ -340,9 +332,10 @@ impl Reactor {
             let mut slots = self.slots.borrow_mut();
             match slot(&mut slots, key) {
                 Some(_) => slots.remove(index(key)),
-                None => return,
+                None => None,
             }
         };
+        let Some(slot) = slot else { return };
         for direction in slot.directions {
             direction.wake_all(panics);
         }
@@ -386,13 +379,6 @@ impl Reactor {
             let _ = wait.arm_timer(after);
             self.wait.set(Some(wait));
         }
-    }
-}
-
-#[cold]
-fn wake_others(others: &mut Vec<Waiter>, panics: &mut Panics) {
-    for waiter in others.drain(..) {
-        waiter.wake(panics);
     }
 }
 

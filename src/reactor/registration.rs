@@ -6,10 +6,10 @@
 //!   [`RawSource::new`] until its `DeregisterGuard` has been dropped: the `RawSource`
 //!   holds the I/O object, hands out only `&T`, and drops the guard first. The object's type
 //!   is `'static`, so an object that is forgotten stays open for ever.
-//! * **\[GONE\]** After the guard has been dropped (`RegistrationState::Closed`) the fd is
-//!   registered nowhere, and no method of `Registration` uses the number again. The lock of
-//!   `state` decides this, so a late request about an old event cannot affect the next owner of
-//!   the number.
+//! * **\[GONE\]** After the guard has been dropped (the key is `CLOSED`) the fd is registered
+//!   nowhere, and no method of `Registration` uses the number again. The key is written under the
+//!   lock of `poller` only, and never after that, so a late request about an old event cannot
+//!   affect the next owner of the number.
 //! * Modifying and deleting use the number that was registered, never a later
 //!   `as_fd()`, which a type may answer differently.
 
@@ -98,31 +98,25 @@ impl Drop for PollerHandle {
     }
 }
 
-/// Where a source is registered.
-#[derive(Debug)]
-enum RegistrationState {
-    /// Not registered yet.
-    Unregistered,
-    /// With this poller, under the key of the registration.
-    Registered(Arc<PollerHandle>),
-    /// The owner has given the fd up. [GONE]
-    Closed,
-}
+/// The key of a source whose owner has given the fd up. [GONE]
+const CLOSED: usize = usize::MAX;
 
 /// The reactor's view of a source: all of it but the I/O object.
 #[derive(Debug)]
 pub(crate) struct Registration {
     fd: Raw,
-    state: Mutex<RegistrationState>,
-    /// The reactor that the source belongs to. It is written under the lock of `state`, when a
+    /// The poller that it is registered with.
+    poller: Mutex<Option<Arc<PollerHandle>>>,
+    /// The reactor that the source belongs to. It is written under the lock of `poller`, when a
     /// source moves to another thread.
     pub(super) reactor: AtomicU64,
-    /// Its key there; 0 while it is not registered. It is written under the lock of
-    /// `state`. Keys of different reactors can be equal.
-    pub(crate) key: AtomicUsize,
+    /// Its key there; 0 while it is not registered, and `CLOSED` at the end. It is written under
+    /// the lock of `poller`. Keys of different reactors can be equal.
+    key: AtomicUsize,
     /// Whether a task waits for it in that reactor.
     pub(super) waiting: AtomicBool,
-    pub(super) readiness: Readiness,
+    /// Which directions are ready.
+    pub(crate) readiness: Readiness,
     /// Set for internal sources. A runtime in which tasks wait for nothing else is deadlocked.
     pub(crate) background: AtomicBool,
 }
@@ -131,13 +125,18 @@ impl Registration {
     fn new(fd: Raw) -> Registration {
         Registration {
             fd,
-            state: Mutex::new(RegistrationState::Unregistered),
+            poller: Mutex::new(None),
             reactor: AtomicU64::new(0),
             key: AtomicUsize::new(0),
             waiting: AtomicBool::new(false),
             readiness: Readiness::new(),
             background: AtomicBool::new(false),
         }
+    }
+
+    #[inline]
+    pub(crate) fn key(&self) -> usize {
+        self.key.load(Ordering::Relaxed)
     }
 
     /// The number of the fd, for dumps. Another object may have that number by now.
@@ -147,16 +146,19 @@ impl Registration {
 
     /// Calls `f` with the fd, unless its owner has given it up. `f` must not use the reactor.
     pub(crate) fn with_fd<R>(&self, f: impl FnOnce(Borrowed<'_>) -> R) -> Option<R> {
-        let state = lock(&self.state);
-        Some(f(self.borrow(&state)?))
+        let registered = lock(&self.poller);
+        Some(f(self.borrow(&registered)?))
     }
 
-    /// The fd, for as long as the lock of `state` is held. `None` if its owner has given it up.
-    fn borrow<'a>(&self, state: &'a MutexGuard<'_, RegistrationState>) -> Option<Borrowed<'a>> {
-        if matches!(**state, RegistrationState::Closed) {
+    /// The fd, for as long as the lock of `poller` is held. `None` if its owner has given it up.
+    fn borrow<'a>(
+        &self,
+        _lock: &'a MutexGuard<'_, Option<Arc<PollerHandle>>>,
+    ) -> Option<Borrowed<'a>> {
+        if self.key() == CLOSED {
             return None;
         }
-        // SAFETY: the state is not `Closed`, and the lock is held: open [OPEN].
+        // SAFETY: the key is not `CLOSED`, and the lock is held: open [OPEN].
         Some(unsafe { Borrowed::borrow_raw(self.fd) })
     }
 
@@ -167,11 +169,9 @@ impl Registration {
         key: usize,
         interest: Interest,
     ) -> io::Result<()> {
-        let mut state = lock(&self.state);
-        let fd = self.borrow(&state).ok_or_else(closed)?;
-        if self.reactor.load(Ordering::Relaxed) != poller.id
-            || matches!(*state, RegistrationState::Registered(_))
-        {
+        let mut registered = lock(&self.poller);
+        let fd = self.borrow(&registered).ok_or_else(closed)?;
+        if self.reactor.load(Ordering::Relaxed) != poller.id || registered.is_some() {
             // Another thread has taken it over.
             return Err(wrong_thread());
         }
@@ -179,7 +179,7 @@ impl Registration {
         let added = unsafe { platform::add(poller.poller(), fd, key, interest) };
         added.map_err(registered_already)?;
         self.key.store(key, Ordering::Relaxed);
-        *state = RegistrationState::Registered(poller.clone());
+        *registered = Some(poller.clone());
         Ok(())
     }
 
@@ -190,48 +190,41 @@ impl Registration {
         key: usize,
         interest: Interest,
     ) -> io::Result<()> {
-        let state = lock(&self.state);
-        let fd = self.borrow(&state).ok_or_else(closed)?;
-        match &*state {
-            RegistrationState::Registered(now)
-                if now.id == poller.id && self.key.load(Ordering::Relaxed) == key =>
-            {
-                platform::modify(poller.poller(), fd, key, interest)
-            }
-            _ => Err(wrong_thread()),
+        let registered = lock(&self.poller);
+        let fd = self.borrow(&registered).ok_or_else(closed)?;
+        let is_with = |now: &Arc<PollerHandle>| now.id == poller.id;
+        if !registered.as_ref().is_some_and(is_with) || self.key() != key {
+            return Err(wrong_thread());
         }
+        platform::modify(poller.poller(), fd, key, interest)
     }
 
     /// Makes it a source of another reactor. Returns the poller of the old one, which has to free
     /// the slot.
     pub(super) fn move_to(&self, reactor: u64) -> io::Result<Option<Arc<PollerHandle>>> {
-        let mut state = lock(&self.state);
-        if let RegistrationState::Registered(poller) = &*state {
+        let mut registered = lock(&self.poller);
+        let fd = self.borrow(&registered).ok_or_else(closed)?;
+        if let Some(poller) = &*registered {
             if !poller.is_ours() {
                 return Err(io::Error::other(
                     "the socket was registered before a fork: it cannot be waited for in the \
                      child process",
                 ));
             }
-            poller
-                .poller()
-                .delete(self.borrow(&state).ok_or_else(closed)?)?;
-            poller.orphan(self.key.load(Ordering::Relaxed));
+            poller.poller().delete(fd)?;
+            poller.orphan(self.key());
         }
         self.key.store(0, Ordering::Relaxed);
         self.waiting.store(false, Ordering::Relaxed);
         self.readiness.reset();
         self.reactor.store(reactor, Ordering::Relaxed);
-        match std::mem::replace(&mut *state, RegistrationState::Unregistered) {
-            RegistrationState::Registered(old) => Ok(Some(old)),
-            RegistrationState::Unregistered | RegistrationState::Closed => Ok(None),
-        }
+        Ok(registered.take())
     }
 
     /// Leaves the slot for its reactor, which frees it.
     pub(super) fn orphan(&self) {
-        if let RegistrationState::Registered(poller) = &*lock(&self.state) {
-            poller.orphan(self.key.load(Ordering::Relaxed));
+        if let Some(poller) = &*lock(&self.poller) {
+            poller.orphan(self.key());
         }
     }
 }
@@ -265,17 +258,17 @@ struct DeregisterGuard(Arc<Registration>);
 
 impl Drop for DeregisterGuard {
     fn drop(&mut self) {
-        let mut state = lock(&self.0.state);
+        let mut registered = lock(&self.0.poller);
         // The close alone is not enough, since a duplicate of the fd keeps the entry alive. In the
         // child of a fork the entry is the parent's, and stays.
-        if let (RegistrationState::Registered(poller), Some(fd)) = (&*state, self.0.borrow(&state))
-        {
+        if let (Some(poller), Some(fd)) = (&*registered, self.0.borrow(&registered)) {
             if poller.is_ours() {
                 // It fails only if there is no entry, which is harmless.
                 let _ = poller.poller().delete(fd);
             }
         }
-        *state = RegistrationState::Closed;
+        *registered = None;
+        self.0.key.store(CLOSED, Ordering::Relaxed);
     }
 }
 

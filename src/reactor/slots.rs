@@ -5,15 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::task::Waker;
 
-use slab::Slab;
-
 use super::event::{Direction, INDEX_BITS, Interest, MAX_KEY};
 #[cfg(soloist_liar)]
 use super::liar;
 use super::registration::{PollerHandle, Registration};
 use crate::panics::Panics;
+use crate::slab::Slab;
 use crate::sync::atomic::Ordering;
-use crate::task_cell::{WaiterId, WakeTarget, polled_task};
+use crate::task_cell::{LocalTask, WaiterId, WakeTarget, polled_task};
 
 pub(super) const MAX_GENERATION: usize = MAX_KEY >> INDEX_BITS;
 
@@ -41,7 +40,7 @@ pub(super) fn slot_of<'a>(
     slots: &'a mut Slab<Slot>,
     registration: &Registration,
 ) -> Option<&'a mut Slot> {
-    let slot = slot(slots, registration.key.load(Ordering::Relaxed))?;
+    let slot = slot(slots, registration.key())?;
     std::ptr::eq(&*slot.registration, registration).then_some(slot)
 }
 
@@ -103,28 +102,26 @@ impl Waiter {
             target: WakeTarget::new(waker),
         }
     }
-
-    /// This may be user code. A panic in it is caught.
-    pub(super) fn wake(self, panics: &mut Panics) {
-        panics.catch(|| self.target.wake());
-    }
 }
 
 /// A direction: its waiters, and whether the poller reports it.
 #[derive(Default)]
 pub(super) struct DirectionState {
-    /// In most cases the only waiter. It needs no allocation.
-    first: Option<Waiter>,
-    rest: Option<Box<Rest>>,
+    /// In most cases the only waiter: a task that waits with its own waker. It came before those of
+    /// `rest`.
+    task: Option<LocalTask>,
+    /// The entry id of `task`.
+    entry_id: u32,
     /// Whether the poller reports this direction as soon as it is, or becomes, ready.
     pub(super) armed: bool,
     /// Set when a waiter of a `poll_*` call is woken, until [`Reactor::take_fired`].
     ///
     /// [`Reactor::take_fired`]: super::Reactor::take_fired
     pub(super) fired: bool,
+    rest: Option<Box<Rest>>,
 }
 
-/// Kept while it is empty: a direction that had several waiters is likely to have several again.
+/// Kept while it is empty: a direction that had such waiters is likely to have some again.
 #[derive(Default)]
 struct Rest {
     list: Vec<Waiter>,
@@ -134,26 +131,42 @@ struct Rest {
     doublings: u8,
 }
 
+fn is_poll(waiter: &Waiter) -> bool {
+    waiter.entry_id == POLL_ENTRY
+}
+
 impl DirectionState {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none() && self.rest.as_ref().is_none_or(|rest| rest.list.is_empty())
+        self.task.is_none() && self.rest().is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiter> {
-        let rest = self.rest.iter().flat_map(|rest| &rest.list);
-        self.first.iter().chain(rest)
+    #[inline]
+    fn rest(&self) -> &[Waiter] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.list)
+    }
+
+    /// Calls `f` with the id of each waiter.
+    pub(super) fn for_each(&self, f: &mut dyn FnMut(WaiterId)) {
+        if let Some(task) = &self.task {
+            f(task.waiter_id());
+        }
+        for waiter in self.rest() {
+            f(waiter.waiter);
+        }
     }
 
     /// Whether a waiter with this entry id wakes the same task as `waker`. `None` if there is no
     /// waiter with this id.
     pub(super) fn has_waker(&self, entry_id: u32, waker: &Waker) -> Option<bool> {
-        let mut same = self
-            .iter()
-            .filter(|waiter| waiter.entry_id == entry_id)
-            .map(|waiter| waiter.target.will_wake(waker));
-        same.next()
-            .map(|first| first || same.any(|is_same| is_same))
+        let task = self.task.as_ref().filter(|_| self.entry_id == entry_id);
+        let mut found = task.map(|task| task.will_wake(waker));
+        for waiter in self.rest() {
+            if waiter.entry_id == entry_id {
+                found = Some(found == Some(true) || waiter.target.will_wake(waker));
+            }
+        }
+        found
     }
 
     /// Whether a `poll_*` call has left this waker.
@@ -164,57 +177,58 @@ impl DirectionState {
     /// Adds the task that is being polled, for a `poll_*` call, if `waker` is its own and nothing
     /// else waits. Returns whether that was the case. This runs no user code.
     #[inline]
-    pub(super) fn push_only(&mut self, waiter: WaiterId, waker: &Waker) -> bool {
+    pub(super) fn push_only(&mut self, waker: &Waker) -> bool {
         if !self.is_empty() {
             return false;
         }
-        self.first = polled_task(waker).map(|task| Waiter {
-            entry_id: POLL_ENTRY,
-            waiter,
-            target: WakeTarget::task(task),
-        });
-        self.first.is_some()
+        self.task = polled_task(waker);
+        self.entry_id = POLL_ENTRY;
+        self.task.is_some()
     }
 
-    pub(super) fn push(&mut self, waiter: Waiter) {
-        if self.first.is_none() {
-            self.first = Some(waiter);
-        } else {
-            self.rest.get_or_insert_default().list.push(waiter);
+    pub(super) fn push(&mut self, mut waiter: Waiter) {
+        if self.is_empty() {
+            match waiter.target.into_task() {
+                Ok(task) => {
+                    self.task = Some(task);
+                    self.entry_id = waiter.entry_id;
+                    return;
+                }
+                Err(target) => waiter.target = target,
+            }
         }
+        self.rest.get_or_insert_default().list.push(waiter);
     }
 
-    pub(super) fn remove(&mut self, entry_id: u32) -> Option<Waiter> {
-        let is_it = |waiter: &Waiter| waiter.entry_id == entry_id;
-        if let Some(first) = self.first.take_if(|first| is_it(first)) {
-            return Some(first);
+    pub(super) fn remove(&mut self, entry_id: u32) -> Option<WakeTarget> {
+        if self.entry_id == entry_id {
+            if let Some(task) = self.task.take() {
+                return Some(WakeTarget::task(task));
+            }
         }
         let list = &mut self.rest.as_mut()?.list;
-        let index = list.iter().position(is_it)?;
-        Some(list.swap_remove(index))
+        let index = list.iter().position(|waiter| waiter.entry_id == entry_id)?;
+        Some(list.swap_remove(index).target)
     }
 
-    /// The poller has reported the direction. Returns the first waiter, and moves the others to
+    /// The poller has reported the direction. Takes the task out, and moves the other waiters to
     /// `others`.
     #[inline]
-    pub(super) fn report(&mut self, others: &mut Vec<Waiter>) -> Option<Waiter> {
-        let is_poll = |waiter: &Waiter| waiter.entry_id == POLL_ENTRY;
-        let first = self.first.take();
-        self.fired |= first.as_ref().is_some_and(is_poll);
+    pub(super) fn report(&mut self, others: &mut Vec<Waiter>) -> Option<LocalTask> {
+        self.fired |= self.task.is_some() && self.entry_id == POLL_ENTRY;
         if let Some(rest) = &mut self.rest {
             self.fired |= rest.list.iter().any(is_poll);
             others.append(&mut rest.list);
         }
-        first
+        self.task.take()
     }
 
     /// Takes out the waiters of `poll_*` calls if there are too many. `wait_count` is the number
     /// of the reactor's last wait.
-    pub(super) fn take_crowd(&mut self, wait_count: u32) -> Vec<Waiter> {
+    pub(super) fn take_crowd(&mut self, wait_count: u32) -> Vec<WakeTarget> {
         let Some(rest) = &mut self.rest else {
             return Vec::new();
         };
-        let is_poll = |waiter: &Waiter| waiter.entry_id == POLL_ENTRY;
         let max = MAX_POLL_WAITERS << rest.doublings;
         // In most cases there are few waiters of any kind.
         if rest.list.len() < max || rest.list.iter().filter(|one| is_poll(one)).count() < max {
@@ -224,18 +238,42 @@ impl DirectionState {
             rest.doublings += 1;
         }
         rest.crowded_at = wait_count;
-        let all = std::mem::take(&mut rest.list).into_iter();
-        let (mut crowd, others): (Vec<_>, _) = all.partition(is_poll);
-        rest.list = others;
-        crowd.extend(self.first.take_if(|first| is_poll(first)));
+        let mut crowd = Vec::new();
+        if self.entry_id == POLL_ENTRY {
+            crowd.extend(self.task.take().map(WakeTarget::task));
+        }
+        for waiter in std::mem::take(&mut rest.list) {
+            if is_poll(&waiter) {
+                crowd.push(waiter.target);
+            } else {
+                rest.list.push(waiter);
+            }
+        }
         crowd
     }
 
     /// Wakes all waiters, since the source is gone.
-    pub(super) fn wake_all(self, panics: &mut Panics) {
-        let rest = self.rest.into_iter().flat_map(|rest| rest.list);
-        for waiter in self.first.into_iter().chain(rest) {
-            waiter.wake(panics);
-        }
+    pub(super) fn wake_all(mut self, panics: &mut Panics) {
+        let mut others = Vec::new();
+        let task = self.report(&mut others);
+        wake(task, &mut others, panics);
+    }
+}
+
+/// Wakes a task and other waiters. That may be user code. A panic in it is caught.
+#[inline]
+pub(super) fn wake(task: Option<LocalTask>, others: &mut Vec<Waiter>, panics: &mut Panics) {
+    if let Some(task) = task {
+        panics.catch(|| task.wake());
+    }
+    if !others.is_empty() {
+        wake_others(others, panics);
+    }
+}
+
+#[cold]
+fn wake_others(others: &mut Vec<Waiter>, panics: &mut Panics) {
+    for waiter in others.drain(..) {
+        panics.catch(|| waiter.target.wake());
     }
 }

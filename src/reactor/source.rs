@@ -5,18 +5,16 @@ use std::io;
 use std::sync::Arc;
 use std::task::Waker;
 
-use slab::Slab;
-
 use super::driver::{ID, REACTOR, Reactor};
 use super::event::{Direction, INDEX_BITS, Interest};
 #[cfg(soloist_liar)]
 use super::liar;
 use super::platform::AsRaw;
-use super::readiness::Readiness;
 use super::registration::{RawSource, Registration, wrong_thread};
 use super::slots::{MAX_GENERATION, POLL_ENTRY, Slot, Waiter, slot, slot_of};
 use crate::hooks::WaitReason;
 use crate::panics::Panics;
+use crate::slab::Slab;
 use crate::sync::atomic::Ordering;
 use crate::task_cell::{WaiterId, note, polled_id};
 
@@ -33,7 +31,7 @@ struct SlotGuard(Arc<Registration>);
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let key = self.0.key.load(Ordering::Relaxed);
+        let key = self.0.key();
         if key == 0 {
             return;
         }
@@ -61,12 +59,6 @@ impl<T: AsRaw + 'static> Source<T> {
             raw,
         })
     }
-
-    /// Adds the fd to the poller now, which fails if it cannot be polled.
-    pub(crate) fn add(&self) -> io::Result<()> {
-        let reactor = Reactor::get_or_new()?;
-        reactor.with_armed_slot(&self.slot.0, Direction::Read, |_| ())
-    }
 }
 
 impl<T> Source<T> {
@@ -82,35 +74,6 @@ impl<T> Source<T> {
         let Source { slot, raw } = self;
         drop(slot);
         raw.into_inner()
-    }
-
-    /// Makes sure that the source belongs to this thread. In the usual case that is a lookup and a
-    /// comparison. A source of another thread moves to this one if nothing else uses it.
-    /// `exclusive`: a `&mut` of the caller proves that.
-    #[inline]
-    pub(crate) fn claim(&self, unique: impl Fn() -> bool, exclusive: bool) -> io::Result<()> {
-        // The reactor of a source is never 0. `ID` is 0 on a thread without a reactor.
-        if self.slot.0.reactor.load(Ordering::Relaxed) == ID.get() {
-            return Ok(());
-        }
-        adopt(&self.slot.0, unique(), exclusive)
-    }
-
-    /// Notes that the caller, which has `&mut` to the only handle, has stopped waiting. Wakers of
-    /// its earlier polls no longer keep the source on this thread. They are not removed, since
-    /// something else in the same task may wait with the same waker.
-    pub(crate) fn note_settled(&self) {
-        self.slot.0.waiting.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether a task may be waiting for the source.
-    pub(crate) fn is_waited_for(&self) -> bool {
-        self.slot.0.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Which directions are ready.
-    pub(crate) fn readiness(&self) -> &Readiness {
-        &self.slot.0.readiness
     }
 }
 
@@ -135,6 +98,43 @@ fn adopt(registration: &Registration, unique: bool, exclusive: bool) -> io::Resu
 }
 
 impl Registration {
+    /// Adds the fd to the poller now, which fails if it cannot be polled.
+    #[cfg(unix)]
+    pub(crate) fn add_now(self: &Arc<Self>) -> io::Result<()> {
+        let reactor = Reactor::get_or_new()?;
+        reactor.with_armed_slot(self, Direction::Read, |_| ())
+    }
+
+    /// Makes sure that the source belongs to this thread. In the usual case that is a lookup and a
+    /// comparison. A source of another thread moves to this one if nothing else uses it:
+    /// `is_unique`, its socket has no clones, and `exclusive`, the caller has `&mut` access.
+    #[inline]
+    pub(crate) fn claim(&self, is_unique: bool, exclusive: bool) -> io::Result<()> {
+        // The reactor of a source is never 0. `ID` is 0 on a thread without a reactor.
+        if self.reactor.load(Ordering::Relaxed) == ID.get() {
+            return Ok(());
+        }
+        adopt(self, is_unique, exclusive)
+    }
+
+    /// Notes that the caller, which has `&mut` to the only handle, has stopped waiting. Wakers of
+    /// its earlier polls no longer keep the source on this thread. They are not removed, since
+    /// something else in the same task may wait with the same waker.
+    pub(crate) fn note_settled(&self) {
+        self.waiting.store(false, Ordering::Relaxed);
+    }
+
+    /// Marks it as internal: waits for it do not count when deadlocks are detected.
+    #[cfg(all(unix, feature = "signal"))]
+    pub(crate) fn set_background(&self) {
+        self.background.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a task may be waiting for the source.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Notes that the task that is being polled waits for `direction`.
     fn note_wait(&self, direction: Direction) -> WaiterId {
         let fd = self.number();
@@ -191,9 +191,8 @@ impl Reactor {
     ) -> io::Result<()> {
         #[cfg(soloist_liar)]
         liar::may_register()?;
-        let entry = slots.vacant_entry();
         let generation = self.next_generation.get();
-        let key = (generation << INDEX_BITS) | entry.key();
+        let key = (generation << INDEX_BITS) | slots.vacant_key();
         let mut slot = Slot {
             key,
             registration: registration.clone(),
@@ -210,7 +209,7 @@ impl Reactor {
         } else {
             1
         });
-        entry.insert(slot);
+        slots.insert(slot);
         Ok(())
     }
 
@@ -230,7 +229,7 @@ impl Reactor {
             let mut slots = reactor.as_ref()?.slots.borrow_mut();
             let slot = slot_of(&mut slots, registration)?;
             let state = &mut slot.directions[direction as usize];
-            if !state.armed || !state.push_only(waiter, waker) {
+            if !state.armed || !state.push_only(waker) {
                 return None;
             }
             state.fired = false;
@@ -266,8 +265,8 @@ impl Reactor {
         });
         drop(new);
         let mut panics = Panics::default();
-        for waiter in crowd {
-            waiter.wake(&mut panics);
+        for target in crowd {
+            panics.catch(|| target.wake());
         }
         panics.resume();
         result

@@ -7,11 +7,10 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context as TaskContext, Poll};
 
-use slab::Slab;
-
 use super::{JoinSet, Task};
 use crate::hooks::WaitReason;
 use crate::panics::Panics;
+use crate::slab::Slab;
 use crate::task_cell::{WakeTarget, note};
 
 /// Keeps track of running tasks, such as the connections of a server, until they have finished.
@@ -228,7 +227,7 @@ impl Tracker {
             return;
         }
         let mut waiters = Vec::new();
-        for (_, waiter) in &mut *self.waiters.borrow_mut() {
+        for waiter in self.waiters.borrow_mut().iter_mut() {
             waiters.push(std::mem::take(waiter));
         }
         let mut panics = Panics::default();
@@ -283,7 +282,7 @@ impl Drop for WaitIdle<'_> {
     fn drop(&mut self) {
         let waiter = self
             .key
-            .map(|key| self.tracker.waiters.borrow_mut().remove(key));
+            .and_then(|key| self.tracker.waiters.borrow_mut().remove(key));
         drop(waiter);
     }
 }

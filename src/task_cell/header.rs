@@ -403,6 +403,16 @@ impl LocalTask {
         self.0.header()
     }
 
+    pub(crate) fn waiter_id(&self) -> WaiterId {
+        self.header().waiter_id()
+    }
+
+    /// Whether `waker` is the cell's own.
+    #[inline]
+    pub(crate) fn will_wake(&self, waker: &Waker) -> bool {
+        is_waker_of(waker, self.header())
+    }
+
     /// Polls the future with the cell's own waker, unless the task is over.
     #[inline]
     pub(crate) fn run(&self) -> Ran {
@@ -429,8 +439,9 @@ impl LocalTask {
         self.header().joiner.take().wake();
     }
 
+    /// Wakes it. That may be user code.
     #[inline]
-    fn wake(self) {
+    pub(crate) fn wake(self) {
         self.0.borrow_remote().wake_by_ref();
     }
 
@@ -735,9 +746,17 @@ impl WakeTarget {
     #[inline]
     pub(crate) fn will_wake(&self, waker: &Waker) -> bool {
         match &self.0 {
-            Target::Task(Some(task)) => is_waker_of(waker, task.header()),
+            Target::Task(Some(task)) => task.will_wake(waker),
             Target::Task(None) => false,
             Target::Waker(own) => own.will_wake(waker),
+        }
+    }
+
+    /// The task, if it is one.
+    pub(crate) fn into_task(self) -> Result<LocalTask, WakeTarget> {
+        match self.0 {
+            Target::Task(Some(task)) => Ok(task),
+            other => Err(WakeTarget(other)),
         }
     }
 

@@ -9,10 +9,6 @@ impl LocalTask {
         matches!(self.header().state.get(), State::Idle | State::Running)
     }
 
-    pub(crate) fn waiter_id(&self) -> WaiterId {
-        self.header().waiter_id()
-    }
-
     pub(crate) fn polls(&self) -> u32 {
         self.header().polls.get()
     }

@@ -18,6 +18,9 @@ pub(super) struct SocketId {
 /// What Linux keeps beside each datagram that waits in a socket.
 pub(super) const OVERHEAD: usize = 256;
 
+/// What was to be removed is there, since only the end of its last handle removes it.
+pub(super) const OPEN: &str = "the socket is open";
+
 pub(super) struct Listener {
     pub(super) owner: ProcessId,
     pub(super) address: SocketAddr,

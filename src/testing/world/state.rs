@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use slab::Slab;
-
 use super::endpoints::{Connection, Datagram, Listener, SocketId, Udp};
 use super::links::Link;
 use crate::executor::ProcessId;
 use crate::executor::timers::{TimerKey, saturating_add};
+use crate::slab::Slab;
 use crate::testing::faults::{FaultKind, Faults, Place};
 use crate::testing::transcript::{Event, Transcript};
 
@@ -96,9 +95,9 @@ impl State {
             later: BinaryHeap::new(),
             scheduled: 0,
             timer: None,
-            connections: Slab::new(),
-            listeners: Slab::new(),
-            udp: Slab::new(),
+            connections: Slab::default(),
+            listeners: Slab::default(),
+            udp: Slab::default(),
             number: 0,
             woken: Vec::new(),
         }

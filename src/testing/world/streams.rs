@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 
 use super::endpoints::{
-    Listener, Phase, Segment, SocketId, address_in_use, collide, crashed, receives,
+    Listener, OPEN, Phase, Segment, SocketId, address_in_use, collide, crashed, receives,
 };
 use super::state::State;
 use crate::executor::ProcessId;
@@ -180,7 +180,7 @@ impl State {
             .iter()
             .all(|end| end.gone || end.phase == Phase::Unconnected)
         {
-            let mut connection = self.connections.remove(id.key);
+            let mut connection = self.connections.remove(id.key).expect(OPEN);
             connection.wake_end(1 - end, &mut self.woken);
         }
     }
@@ -250,7 +250,7 @@ impl State {
     }
 
     pub(super) fn close_listener(&mut self, id: SocketId, host: usize) {
-        let mut listener = self.listeners.remove(id.key);
+        let mut listener = self.listeners.remove(id.key).expect(OPEN);
         self.woken.append(&mut listener.accepters);
         let listeners = &mut self.hosts[host].listeners;
         let port = listener.address.port();
@@ -268,7 +268,7 @@ impl State {
     /// Cuts the connections of a process that is over, and closes its listeners.
     pub(super) fn end_tcp(&mut self, process: ProcessId, silently: bool) {
         let mut waiting = Vec::new();
-        for (_, listener) in &mut self.listeners {
+        for listener in self.listeners.iter_mut() {
             if listener.owner == process {
                 listener.is_dead = true;
                 waiting.extend(listener.waiting.drain(..));
@@ -276,7 +276,7 @@ impl State {
             }
         }
         let mut owned = Vec::new();
-        for (_, connection) in &self.connections {
+        for connection in self.connections.iter() {
             for end in 0..2 {
                 if connection.ends[end].owner == process {
                     owned.push((connection.id, end));

@@ -283,7 +283,7 @@ impl State {
 
     /// Something is reachable again: what was held back is sent again.
     pub(super) fn resend_held(&mut self) {
-        let ids: Vec<SocketId> = self.connections.iter().map(|(_, known)| known.id).collect();
+        let ids: Vec<SocketId> = self.connections.iter().map(|known| known.id).collect();
         for (id, from) in ids.into_iter().flat_map(|id| [(id, 0), (id, 1)]) {
             let connection = &self.connections[id.key];
             let hosts = connection.hosts(from);

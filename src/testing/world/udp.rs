@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::endpoints::{
-    Datagram, OVERHEAD, SocketId, Udp, address_in_use, as_seen_by, collide, crashed, errno,
+    Datagram, OPEN, OVERHEAD, SocketId, Udp, address_in_use, as_seen_by, collide, crashed, errno,
     receives,
 };
 use super::state::{Later, State};
@@ -207,7 +207,7 @@ impl State {
     }
 
     pub(super) fn close_udp(&mut self, id: SocketId) {
-        let mut socket = self.udp.remove(id.key);
+        let mut socket = self.udp.remove(id.key).expect(OPEN);
         self.woken.append(&mut socket.readers);
         let sockets = &mut self.hosts[socket.host].udp;
         let port = socket.local.port();
@@ -221,7 +221,7 @@ impl State {
 
     /// Closes the sockets of a process that is over.
     pub(super) fn end_udp(&mut self, process: ProcessId) {
-        for (_, socket) in &mut self.udp {
+        for socket in self.udp.iter_mut() {
             if socket.owner == process {
                 socket.is_dead = true;
                 socket.waiting.clear();
