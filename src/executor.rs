@@ -49,17 +49,17 @@ pub(crate) mod timers;
 
 pub(crate) use self::budget::{poll_socket_budget, poll_timer_budget, yield_polled};
 pub(crate) use self::current::{
-    cancel, check_inside, current, inside_or_error, is_inside, try_current,
+    Entered, cancel, check_inside, current, inside_or_error, is_inside, try_current,
 };
 #[cfg(feature = "blocking")]
 pub(crate) use self::current::{is_simulated, leave};
 pub(crate) use self::external::ExternalRef;
 #[cfg(feature = "testing")]
 pub(crate) use self::hosts::ProcessId;
-pub(crate) use self::orphan::orphaned;
+pub(crate) use self::orphan::OrphanedPanic;
 #[cfg(not(feature = "testing"))]
 pub(crate) use self::processes_off::ProcessId;
 #[cfg(feature = "testing")]
 pub(crate) use self::state::{BudgetClock, Simulation, SimulationSettings};
 pub(crate) use self::state::{Executor, Settings};
-pub(crate) use self::tasks::{Step, report_panic};
+pub(crate) use self::tasks::Step;

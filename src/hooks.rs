@@ -46,6 +46,7 @@ impl TaskId {
     /// before the runtime learns of the task.
     const REMOTE: u64 = 1 << 63;
 
+    #[inline]
     pub(crate) const fn new(number: u64) -> TaskId {
         TaskId(number)
     }

@@ -5,7 +5,6 @@
 //! parked and notifies it. There is no third case.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ pub(crate) trait Unpark: Clone {
 }
 
 /// How the thread of an executor is notified while it is parked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Notifier {
     Thread(Unparker),
     Reactor(Arc<dyn Notify>),
@@ -27,7 +26,7 @@ pub(crate) enum Notifier {
 
 /// Ends the wait of a reactor, from any thread. Implemented by the reactor, which stands above
 /// this module.
-pub(crate) trait Notify: fmt::Debug + Send + Sync {
+pub(crate) trait Notify: Send + Sync {
     fn notify(&self) -> io::Result<()>;
 }
 
@@ -48,7 +47,6 @@ impl Unpark for Notifier {
 }
 
 /// The messages of other threads for the owner.
-#[derive(Debug)]
 pub(crate) struct Inbox<T, N> {
     /// Whether there are items. Changed under the lock. The owner reads it without the lock, in
     /// every generation: at worst it sees a push one generation late, since parking reads
@@ -57,7 +55,6 @@ pub(crate) struct Inbox<T, N> {
     state: Mutex<InboxState<T, N>>,
 }
 
-#[derive(Debug)]
 struct InboxState<T, N> {
     items: VecDeque<T>,
     /// Set by the owner, only while `items` is empty. Cleared by the first push after that,
@@ -119,12 +116,16 @@ impl<T, N: Unpark> Inbox<T, N> {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Moves up to `most` items to the end of `into`, the oldest first. The owner is awake.
+    /// Moves the oldest items to the end of `into`, until that has `most`. The owner is awake.
     pub(crate) fn take(&self, most: usize, into: &mut Vec<T>) {
         let mut state = lock(&self.state);
         state.parked = false;
-        let count = most.min(state.items.len());
-        into.extend(state.items.drain(..count));
+        while into.len() < most {
+            let Some(item) = state.items.pop_front() else {
+                break;
+            };
+            into.push(item);
+        }
         self.filled
             .store(!state.items.is_empty(), Ordering::Relaxed);
     }

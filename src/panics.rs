@@ -22,6 +22,7 @@ impl Panics {
     }
 
     /// Keeps `payload` if it is the first.
+    #[cold]
     pub(crate) fn keep(&mut self, payload: Payload) {
         if self.first.is_none() {
             self.first = Some(payload);

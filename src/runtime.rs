@@ -46,6 +46,7 @@ mod handle;
 mod models;
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::Future;
 use std::io;
 #[cfg(unix)]
@@ -58,7 +59,7 @@ use std::time::{Duration, Instant};
 
 pub use self::handle::{Handle, RemoteTask};
 use crate::executor::budget::{self, VisitBudget};
-use crate::executor::{self, Executor, Settings, Step};
+use crate::executor::{self, Entered, Executor, Settings, Step};
 use crate::inspect::info::{Metrics, TaskInfo};
 use crate::panics::Panics;
 use crate::reactor::Reactor;
@@ -128,7 +129,6 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// let task = runtime.spawn(async { 1 + 1 });
 /// assert_eq!(runtime.block_on(task), 2);
 /// ```
-#[derive(Debug)]
 pub struct Runtime {
     pub(crate) executor: Rc<Executor>,
     budget: VisitBudget,
@@ -213,30 +213,29 @@ impl Runtime {
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         check_not_inside("block_on");
         let called_at = Location::caller();
-        self.run_inside(|| {
-            // In here, so that it is dropped inside the runtime, even if it panics.
-            let mut future = pin!(future);
-            let main = EndMain(self.executor.begin_main(called_at));
-            let mut output = None;
-            let mut poll_main = || {
-                self.executor.counts().polls.add(1);
-                match main.0.poll(future.as_mut()) {
-                    Poll::Ready(value) => output = Some(value),
-                    Poll::Pending => return false,
-                }
-                true
-            };
-            let is_done = if self.is_quiet() {
-                self.poll_main_at_once(&mut poll_main)
-            } else {
-                self.executor.queue_main(&main.0);
-                false
-            };
-            if !is_done {
-                self.run_until_done(&mut poll_main);
+        let _inside = self.enter();
+        // After this, so that it is dropped inside the runtime, even if it panics.
+        let mut future = pin!(future);
+        let main = EndMain(self.executor.begin_main(called_at));
+        let mut output = None;
+        let mut poll_main = || {
+            self.executor.counts().polls.add(1);
+            match main.0.poll(future.as_mut()) {
+                Poll::Ready(value) => output = Some(value),
+                Poll::Pending => return false,
             }
-            output.expect("the loop ends when main is done")
-        })
+            true
+        };
+        let is_done = if self.is_quiet() {
+            self.poll_main_at_once(&mut poll_main)
+        } else {
+            self.executor.queue_main(&main.0);
+            false
+        };
+        if !is_done {
+            self.run_until_done(&mut poll_main);
+        }
+        output.expect("the loop ends when main is done")
     }
 
     /// Spawns a future as a task of this runtime. The task is first polled when the runtime runs,
@@ -359,30 +358,29 @@ impl Runtime {
         check_not_inside("turn");
         let end = max_wait.and_then(|wait| Instant::now().checked_add(wait));
         let mut wait = max_wait;
-        self.run_inside(|| {
-            loop {
-                self.executor.read_inbox();
-                #[cfg(unix)]
-                if self.guest.is_guest() && self.executor.is_anything_ready() {
-                    // Fetches the events that made the foreign loop call. If no task is ready, the
-                    // turn itself does this.
-                    self.visit(false, None)?;
-                }
-                if self.executor.is_stopped() {
-                    wait = Some(Duration::ZERO);
-                }
-                let polled = self.turn_once(wait, &mut || false)?.polled;
-                // A wait may end early, or without an event.
-                wait = end.map(|end| end.saturating_duration_since(Instant::now()));
-                if polled > 0 || wait == Some(Duration::ZERO) || self.executor.is_stopped() {
-                    return Ok(Turn {
-                        polled,
-                        ready: self.executor.ready_count(),
-                        next_deadline: self.executor.next_deadline(),
-                    });
-                }
+        let _inside = self.enter();
+        loop {
+            self.executor.read_inbox();
+            #[cfg(unix)]
+            if self.guest.is_guest() && self.executor.is_anything_ready() {
+                // Fetches the events that made the foreign loop call. If no task is ready, the turn
+                // itself does this.
+                self.visit(false, None)?;
             }
-        })
+            if self.executor.is_stopped() {
+                wait = Some(Duration::ZERO);
+            }
+            let polled = self.turn_once(wait, &mut || false)?.polled;
+            // A wait may end early, or without an event.
+            wait = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if polled > 0 || wait == Some(Duration::ZERO) || self.executor.is_stopped() {
+                return Ok(Turn {
+                    polled,
+                    ready: self.executor.ready_count(),
+                    next_deadline: self.executor.next_deadline(),
+                });
+            }
+        }
     }
 
     /// Returns a file descriptor for a foreign event loop. It is readable when `turn(Some(ZERO))`
@@ -486,17 +484,20 @@ impl Runtime {
         crate::inspect::info::dump(&self.executor).tasks
     }
 
-    /// Runs `f` inside this runtime. All methods that poll tasks use this.
+    /// Enters this runtime until the guard is dropped. All methods that poll tasks use this.
     #[inline(always)]
-    fn run_inside<R>(&self, f: impl FnOnce() -> R) -> R {
+    fn enter(&self) -> Inside<'_> {
         Reactor::check_fork();
-        let _notify = NotifyHost(self);
-        self.executor.enter(f)
+        Inside {
+            _entered: self.executor.enter(),
+            _notify: NotifyHost(self),
+        }
     }
 
     /// Runs `f`, a destructor, inside this runtime, even if another one is entered.
     pub(crate) fn enter_for<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.executor.enter(f)
+        let _entered = self.executor.enter();
+        f()
     }
 
     /// Notifies the foreign loop, if there is one and there is work left.
@@ -532,7 +533,9 @@ impl Runtime {
             }
             // After the visit: tasks that an event wakes run before tasks that have yielded.
             executor.append_deferred();
-            executor.watch().inspect(|watch| watch.begin_turn());
+            if let Some(watch) = executor.watch() {
+                watch.begin_turn();
+            }
             for _ in 0..executor.begin_generation() {
                 match executor.poll_next(main) {
                     Step::Polled => pass.polled += 1,
@@ -550,9 +553,9 @@ impl Runtime {
                     self.interrupt()?;
                 }
             }
-            executor
-                .watch()
-                .inspect(|watch| watch.end_turn(pass.polled));
+            if let Some(watch) = executor.watch() {
+                watch.end_turn(pass.polled);
+            }
             // If all entries were of tasks that have ended, nothing was ready.
             if is_idle || pass.polled > 0 {
                 return Ok(pass);
@@ -611,34 +614,33 @@ impl Runtime {
     }
 
     fn run_until_stopped(&self, or_empty: bool) {
-        self.run_inside(|| {
-            let executor = &self.executor;
-            // Tasks that a `block_on` or a turn has left ready run in this call.
-            self.owes_generation.set(false);
-            loop {
-                executor.read_inbox();
-                if or_empty && executor.live() == 0 {
-                    executor.take_stopped();
-                    return;
-                }
-                let wait = executor.is_stopped().then_some(Duration::ZERO);
-                if or_empty && wait.is_none() {
-                    self.check_not_deadlocked();
-                }
-                let pass = self.turn_once(wait, &mut || false);
-                pass.unwrap_or_else(|error| lost(&error));
-                let ready = executor.queue_len();
-                executor.read_inbox();
-                if executor.take_stopped() {
-                    if self.owes_generation.take() || executor.queue_len() > ready {
-                        // Tasks that were woken before the stop run before it.
-                        let pass = self.turn_once(Some(Duration::ZERO), &mut || false);
-                        pass.unwrap_or_else(|error| lost(&error));
-                    }
-                    return;
-                }
+        let _inside = self.enter();
+        let executor = &self.executor;
+        // Tasks that a `block_on` or a turn has left ready run in this call.
+        self.owes_generation.set(false);
+        loop {
+            executor.read_inbox();
+            if or_empty && executor.live() == 0 {
+                executor.take_stopped();
+                return;
             }
-        });
+            let wait = executor.is_stopped().then_some(Duration::ZERO);
+            if or_empty && wait.is_none() {
+                self.check_not_deadlocked();
+            }
+            let pass = self.turn_once(wait, &mut || false);
+            pass.unwrap_or_else(|error| lost(&error));
+            let ready = executor.queue_len();
+            executor.read_inbox();
+            if executor.take_stopped() {
+                if self.owes_generation.take() || executor.queue_len() > ready {
+                    // Tasks that were woken before the stop run before it.
+                    let pass = self.turn_once(Some(Duration::ZERO), &mut || false);
+                    pass.unwrap_or_else(|error| lost(&error));
+                }
+                return;
+            }
+        }
     }
 
     /// Whether a turn would consist of the first poll of a new main.
@@ -701,6 +703,12 @@ impl Drop for EndMain {
     }
 }
 
+/// Leaves the runtime, and then notifies the foreign loop.
+struct Inside<'a> {
+    _entered: Entered,
+    _notify: NotifyHost<'a>,
+}
+
 /// Notifies the foreign loop when the runtime is left.
 struct NotifyHost<'a>(&'a Runtime);
 
@@ -708,6 +716,12 @@ impl Drop for NotifyHost<'_> {
     #[inline]
     fn drop(&mut self) {
         self.0.notify_host();
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.executor.remote().fmt(f)
     }
 }
 
@@ -850,8 +864,8 @@ impl Builder {
     /// let runtime = soloist::Runtime::builder().build();
     /// assert_eq!(runtime.block_on(async { 1 }), 1);
     /// ```
-    pub fn build(self) -> Runtime {
-        let budget_clock = self.settings.budget_clock.clone();
+    pub fn build(mut self) -> Runtime {
+        let budget_clock = self.settings.budget_clock.take();
         let executor = Executor::new(self.settings);
         let budget = VisitBudget::new(executor.now(), budget_clock);
         Runtime {

@@ -49,10 +49,10 @@ pub use self::group::{Spawner, TaskGroup};
 pub use self::join_set::JoinSet;
 pub use self::local::{AccessError, LocalKey};
 pub use self::tracker::{TaskTracker, TrackerSpawner};
-use crate::executor;
+use crate::executor::{self, OrphanedPanic};
 pub use crate::hooks::TaskId;
 use crate::panics::{Panics, Payload, discard};
-use crate::task_cell::{Failure, JoinRef, Name, TaskLabel};
+use crate::task_cell::{JoinRef, LocalTask, Name, TaskLabel};
 
 /// Spawns a task: a future that runs concurrently with the current one, on the same thread.
 ///
@@ -269,7 +269,7 @@ impl<T> Task<T> {
     pub fn detach(mut self) {
         let Some(raw) = self.raw.take() else { return };
         if let Some(payload) = raw.release() {
-            orphaned(&raw, payload);
+            orphaned(&raw.task(), payload);
         }
     }
 
@@ -426,19 +426,15 @@ impl<T> Task<T> {
 
     /// Drops the future now, or at the end of its poll if it is running.
     fn cancel_now(&self) {
-        let raw = self.raw();
-        if let Some(payload) = executor::cancel(&raw.task()) {
-            orphaned(raw, payload);
+        let task = self.raw().task();
+        if let Some(payload) = executor::cancel(&task) {
+            orphaned(&task, payload);
         }
     }
 
     fn poll_join(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<T, JoinError>> {
-        self.raw().poll(cx).map(|result| {
-            result.map_err(|failure| match failure {
-                Failure::Cancelled => JoinError::cancelled(self.raw().label()),
-                Failure::Panicked(payload) => JoinError::panicked(self.raw().label(), payload),
-            })
-        })
+        let polled = self.raw().poll(cx);
+        polled.map_err(|payload| JoinError::new(self.raw().label(), payload))
     }
 }
 
@@ -448,16 +444,8 @@ impl<T> Future for Task<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<T> {
         self.raw().poll(cx).map(|result| match result {
             Ok(output) => output,
-            Err(Failure::Panicked(payload)) => resume_unwind(payload),
-            Err(Failure::Cancelled) => panic!(
-                "{} was {}: `join().await` and `join_mut().await` return an error instead",
-                self.raw().label(),
-                if self.raw().was_cancelled() {
-                    "cancelled"
-                } else {
-                    "awaited twice"
-                }
-            ),
+            Err(Some(payload)) => resume_unwind(payload),
+            Err(None) => panic_without_output(&self.raw().label(), self.raw().was_cancelled()),
         })
     }
 }
@@ -471,7 +459,7 @@ impl<T> Drop for Task<T> {
             // The task is cancelled even if dropping the waker panics.
             panics.catch(|| match raw.release() {
                 // The destructor of a cancelled task panicked, which has not been reported yet.
-                Some(payload) if raw.was_cancelled() => orphaned(raw, payload),
+                Some(payload) if raw.was_cancelled() => orphaned(&raw.task(), payload),
                 unwanted => discard(unwanted),
             });
             panics.catch(|| self.cancel_now());
@@ -521,12 +509,18 @@ impl<T> Future for Cancel<T> {
 
 /// Reports the panic of a task that no handle is left to.
 #[cold]
-fn orphaned<T>(raw: &JoinRef<T>, payload: Payload) {
-    executor::orphaned(
-        raw.task().remote_executor(),
-        raw.label().to_string(),
-        payload,
-    );
+fn orphaned(task: &LocalTask, payload: Payload) {
+    OrphanedPanic::new(task.label(), payload).send(task.remote_executor());
+}
+
+#[cold]
+fn panic_without_output(task: &TaskLabel, was_cancelled: bool) -> ! {
+    let how = if was_cancelled {
+        "cancelled"
+    } else {
+        "awaited twice"
+    };
+    panic!("{task} was {how}: `join().await` and `join_mut().await` return an error instead");
 }
 
 /// The error of a task without an output: it panicked, or it was cancelled.
@@ -543,32 +537,26 @@ fn orphaned<T>(raw: &JoinRef<T>, payload: Payload) {
 /// ```
 pub struct JoinError {
     label: TaskLabel,
-    kind: Kind,
-}
-
-enum Kind {
-    Cancelled,
-    /// The mutex makes it `Sync`, which payloads do not have to be.
-    Panicked(Mutex<Payload>),
+    /// `None` if the task was cancelled. The mutex makes it `Sync`, which payloads do not have to be.
+    payload: Option<Mutex<Payload>>,
 }
 
 impl JoinError {
-    pub(crate) fn cancelled(label: TaskLabel) -> JoinError {
-        JoinError {
-            label,
-            kind: Kind::Cancelled,
-        }
+    /// The task has panicked with `payload`, or was cancelled.
+    pub(crate) fn new(label: TaskLabel, payload: Option<Payload>) -> JoinError {
+        let payload = payload.map(Mutex::new);
+        JoinError { label, payload }
     }
 
     pub(crate) fn label(&self) -> &TaskLabel {
         &self.label
     }
 
-    pub(crate) fn panicked(label: TaskLabel, payload: Payload) -> JoinError {
-        JoinError {
-            label,
-            kind: Kind::Panicked(Mutex::new(payload)),
-        }
+    /// The panic, if the task has panicked.
+    pub(crate) fn into_orphan(self) -> Option<OrphanedPanic> {
+        let label = self.label.clone();
+        let payload = self.try_into_panic().ok()?;
+        Some(OrphanedPanic::new(label, payload))
     }
 
     /// Returns whether the task was cancelled or aborted, or its runtime was dropped, without a
@@ -583,7 +571,7 @@ impl JoinError {
     /// assert!(soloist::block_on(task.join()).unwrap_err().is_cancelled());
     /// ```
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.kind, Kind::Cancelled)
+        self.payload.is_none()
     }
 
     /// Returns whether the task panicked, in a poll or in a destructor of its future.
@@ -597,7 +585,7 @@ impl JoinError {
     /// });
     /// ```
     pub fn is_panic(&self) -> bool {
-        matches!(self.kind, Kind::Panicked(_))
+        self.payload.is_some()
     }
 
     /// Returns the payload of the task's panic, for [`std::panic::resume_unwind`].
@@ -640,11 +628,11 @@ impl JoinError {
     /// });
     /// ```
     pub fn try_into_panic(self) -> Result<Box<dyn std::any::Any + Send + 'static>, JoinError> {
-        match self.kind {
-            Kind::Panicked(payload) => Ok(payload
+        match self.payload {
+            Some(payload) => Ok(payload
                 .into_inner()
                 .unwrap_or_else(|poisoned| poisoned.into_inner())),
-            Kind::Cancelled => Err(self),
+            None => Err(self),
         }
     }
 
@@ -666,10 +654,11 @@ impl JoinError {
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let payload = match &self.kind {
-            Kind::Cancelled => return write!(f, "{} was cancelled", self.label),
-            Kind::Panicked(payload) => payload,
+        self.label.fmt(f)?;
+        let Some(payload) = &self.payload else {
+            return f.write_str(" was cancelled");
         };
+        f.write_str(" panicked")?;
         let payload = payload
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -678,8 +667,8 @@ impl fmt::Display for JoinError {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         match message {
-            Some(message) => write!(f, "{} panicked: {message}", self.label),
-            None => write!(f, "{} panicked", self.label),
+            Some(message) => write!(f, ": {message}"),
+            None => Ok(()),
         }
     }
 }

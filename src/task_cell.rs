@@ -97,12 +97,11 @@ mod state;
 mod wait_kinds;
 
 pub(crate) use self::cell::MainTask;
-pub(crate) use self::handle::{Failure, JoinRef};
+pub(crate) use self::handle::JoinRef;
 pub(crate) use self::header::{
     LocalTask, Message, Remote, SharedTask, TaskScheduler, WaiterId, WakeTarget, is_polling, note,
     polled_id, polled_task,
 };
-pub(crate) use self::label::{Name, TaskLabel};
+pub(crate) use self::label::{Name, TaskLabel, write_name};
 pub(crate) use self::owner::Owner;
-pub(crate) use self::snapshot::TaskSnapshot;
 pub(crate) use self::state::Ran;

@@ -225,37 +225,6 @@ impl Sleep {
         }
     }
 
-    /// Ready if the deadline has passed. Otherwise registers the waker.
-    fn poll_until(&mut self, executor: &Executor, cx: &mut TaskContext<'_>) -> Poll<()> {
-        let now = if self.polled {
-            clock::now()
-        } else {
-            clock::to_host(executor.now())
-        };
-        self.polled = true;
-        if self.deadline <= now {
-            ready!(executor::poll_timer_budget(cx));
-            self.deregister();
-            return Poll::Ready(());
-        }
-        let deadline = self.deadline;
-        let task = note(WaitReason::Timer { deadline });
-        match &self.timer {
-            Some(timer) if timer.belongs_to(executor) && !executor.timer_has_fired(timer.key) => {
-                executor.set_timer_waker(timer.key, task, cx.waker());
-            }
-            _ => {
-                // There is no timer yet, it has fired, or another runtime has it.
-                self.deregister();
-                self.timer = Some(TimerHandle {
-                    remote: executor.remote(),
-                    key: executor.add_timer(clock::to_runtime(deadline), task, cx.waker()),
-                });
-            }
-        }
-        Poll::Pending
-    }
-
     fn deregister(&mut self) {
         if let Some(timer) = self.timer.take() {
             timer.with_executor(Executor::remove_timer);
@@ -268,7 +237,31 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let executor = executor::current("polling a `Sleep`");
-        self.poll_until(&executor, cx)
+        let now = if self.polled {
+            clock::now()
+        } else {
+            clock::to_host(executor.now())
+        };
+        self.polled = true;
+        let deadline = self.deadline;
+        if deadline <= now {
+            ready!(executor::poll_timer_budget(cx));
+            self.deregister();
+            return Poll::Ready(());
+        }
+        let task = note(WaitReason::Timer { deadline });
+        let is_set = self.timer.as_ref().is_some_and(|timer| {
+            timer.belongs_to(&executor) && executor.set_timer_waker(timer.key, task, cx.waker())
+        });
+        if !is_set {
+            // There is no timer yet, it has fired, or another runtime has it.
+            self.deregister();
+            self.timer = Some(TimerHandle {
+                remote: executor.remote(),
+                key: executor.add_timer(clock::to_runtime(deadline), task, cx.waker()),
+            });
+        }
+        Poll::Pending
     }
 }
 

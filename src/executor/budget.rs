@@ -84,13 +84,13 @@ pub(crate) fn poll_timer_budget(cx: &mut Context<'_>) -> Poll<()> {
 
 #[cold]
 fn defer(waker: &Waker) -> Poll<()> {
-    match try_current().filter(|_| is_polling()) {
-        Some(executor) => {
+    match try_current() {
+        Some(executor) if is_polling() => {
             executor.defer(waker);
             Poll::Pending
         }
         // A destructor or a waker runs between two polls. What is spent is not its budget.
-        None => Poll::Ready(()),
+        _ => Poll::Ready(()),
     }
 }
 
@@ -148,7 +148,6 @@ const QUICK: u32 = 1000;
 /// many as should fit into the time that is left, by the mean of the last stretch. The mean says
 /// little where one task computes for long beside quick ones. So the clock is also read at the
 /// end of each generation, until [`QUICK`] generations in a row had no slow stretch.
-#[derive(Debug)]
 pub(crate) struct VisitBudget {
     /// Polls since the last visit, or at least [`POLLS`] if a visit is due because of the time.
     polls: Cell<usize>,

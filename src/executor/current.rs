@@ -55,7 +55,7 @@ pub(crate) fn current(what: &str) -> Rc<Executor> {
 /// Whether an executor is entered on this thread.
 #[inline]
 pub(crate) fn is_inside() -> bool {
-    with(|_| ()).is_some()
+    with(Executor::id).is_some()
 }
 
 /// Panics outside of a runtime.
@@ -106,13 +106,17 @@ pub(super) fn remove(executor: &Rc<Executor>) {
 
 /// The executor of this thread with this id, unless it is closed.
 fn find(id: u64) -> Option<Rc<Executor>> {
-    if let Some(current) = try_current().filter(|executor| executor.id() == id) {
-        return Some(current);
+    if is_current(id) {
+        return try_current();
     }
     let find = |all: &RefCell<Vec<Weak<Executor>>>| {
-        let all = all.borrow();
-        let mut all = all.iter().filter_map(Weak::upgrade);
-        all.find(|executor| executor.id() == id)
+        for executor in &*all.borrow() {
+            match executor.upgrade() {
+                Some(executor) if executor.id() == id => return Some(executor),
+                _ => {}
+            }
+        }
+        None
     };
     ALL.try_with(find).ok().flatten()
 }
@@ -155,30 +159,33 @@ impl Executor {
         is_current(self.id())
     }
 
-    /// Calls `f` with this executor as the one that is entered on this thread. What was entered
-    /// last is left first, also by a panic.
+    /// Makes this executor the one that is entered on this thread, until the guard is dropped. What
+    /// is entered last is left first.
+    #[must_use]
     #[inline(always)]
-    pub(crate) fn enter<R>(self: &Rc<Self>, f: impl FnOnce() -> R) -> R {
+    pub(crate) fn enter(self: &Rc<Self>) -> Entered {
         let outer = replace(Some(self.clone()));
         if let Some(watch) = &self.watch {
             watch.set_entered(true);
         }
         let time = self.has_virtual_clock().then(|| self.now.get());
-        let _leave = Leave {
+        let entered = Entered {
             outer,
             outer_time: clock::replace(time),
         };
         if let Some(simulation) = self.simulation() {
             simulation.run_begins(self.has_messages());
         }
-        f()
+        entered
     }
 
     /// The handle of a task was dropped outside of its executor.
     #[cold]
     fn cancel_from_outside(self: &Rc<Self>, task: &LocalTask) -> Option<Payload> {
         let before = (self.ready_count(), self.timers_pending());
-        let panic = self.enter(|| self.cancel(task));
+        let entered = self.enter();
+        let panic = self.cancel(task);
+        drop(entered);
         if before != (self.ready_count(), self.timers_pending()) {
             // An empty message notifies whatever waits for the runtime, such as a foreign loop.
             self.remote.send(Message::Call(Box::new(|| {})));
@@ -196,7 +203,7 @@ pub(crate) fn is_simulated() -> bool {
 /// Calls `f` as if no executor were entered on this thread.
 #[cfg(feature = "blocking")]
 pub(crate) fn leave<R>(f: impl FnOnce() -> R) -> R {
-    let _back = Leave {
+    let _back = Entered {
         outer: replace(None),
         outer_time: clock::replace(None),
     };
@@ -204,12 +211,12 @@ pub(crate) fn leave<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Restores what was entered before.
-struct Leave {
+pub(crate) struct Entered {
     outer: Option<Rc<Executor>>,
     outer_time: Option<Instant>,
 }
 
-impl Drop for Leave {
+impl Drop for Entered {
     #[inline]
     fn drop(&mut self) {
         clock::replace(self.outer_time);

@@ -82,18 +82,18 @@ impl Executor {
         Some(timers.insert(deadline, id, target))
     }
 
-    pub(crate) fn timer_has_fired(&self, key: TimerKey) -> bool {
-        self.timers.borrow().has_fired(key)
-    }
-
-    pub(crate) fn set_timer_waker(&self, key: TimerKey, id: WaiterId, waker: &Waker) {
-        let will_wake = |target: &WakeTarget| target.will_wake(waker);
-        if self.timers.borrow().target(key).is_some_and(will_wake) {
-            return;
+    /// Sets what is woken. Returns false if the timer has fired.
+    pub(crate) fn set_timer_waker(&self, key: TimerKey, id: WaiterId, waker: &Waker) -> bool {
+        match self.timers.borrow().target(key) {
+            None => return false,
+            Some(target) if target.will_wake(waker) => return true,
+            Some(_) => {}
         }
+        // While nothing is borrowed: it may clone the waker.
         let target = WakeTarget::new(waker);
         let old = self.timers.borrow_mut().set_target(key, id, target);
         drop(old);
+        true
     }
 
     /// Wakes what waits for timers that are due, by the last reading of the clock.
@@ -107,17 +107,15 @@ impl Executor {
 
     fn expire_some(&self) {
         let mut due = self.due.take();
-        match self.order().filter(|order| order.is_shuffled()) {
-            None => self.timers.borrow_mut().expire(self.now.get(), &mut due),
-            Some(order) => self.expire_shuffled(order, &mut due),
+        match self.order() {
+            Some(order) if order.is_shuffled() => self.expire_shuffled(order, &mut due),
+            _ => self.timers.borrow_mut().expire(self.now.get(), &mut due),
         }
         let mut panics = Panics::default();
         if !due.is_empty() {
             self.counts.fired.add(due.len());
             hooks::attribute_wakes(WakeSource::Timers, || {
-                for target in due.drain(..) {
-                    panics.catch(|| target.wake());
-                }
+                WakeTarget::wake_all(&mut due, &mut panics);
             });
         }
         self.due.set(due);
@@ -128,10 +126,10 @@ impl Executor {
     #[cold]
     fn expire_shuffled(&self, order: &dyn Order, due: &mut Vec<WakeTarget>) {
         let mut timers = self.timers.borrow_mut();
-        while let Some(next) = timers
-            .next_deadline()
-            .filter(|next| *next <= self.now.get())
-        {
+        while let Some(next) = timers.next_deadline() {
+            if next > self.now.get() {
+                break;
+            }
             let before = due.len();
             timers.expire(next, due);
             order.shuffle(&mut due[before..]);

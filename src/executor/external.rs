@@ -11,7 +11,6 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::task_cell::{Message, Remote};
 
 /// Held by what can act on an executor from outside, for as long as it can.
-#[derive(Debug)]
 pub(crate) struct ExternalRef {
     remote: Remote,
     counts: Arc<ExternalCounts>,

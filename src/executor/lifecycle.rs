@@ -61,7 +61,8 @@ impl Executor {
             && self.timers.borrow().is_empty()
             && self.deferred.borrow().wakes.is_empty();
         if !is_empty {
-            self.enter(|| self.drop_all(messages, panics));
+            let _entered = self.enter();
+            self.drop_all(messages, panics);
         }
         // No user code: tasks that are over have neither future nor joiner.
         self.ready.take();
@@ -73,8 +74,8 @@ impl Executor {
 
     /// Each panic is caught, so that all futures are dropped here, on their own thread.
     #[inline(never)]
-    fn drop_all(&self, messages: VecDeque<Message>, panics: &mut Panics) {
-        for message in messages {
+    fn drop_all(&self, mut messages: VecDeque<Message>, panics: &mut Panics) {
+        while let Some(message) = messages.pop_front() {
             panics.catch(|| drop(message));
         }
         let tasks = self.tasks.take();
@@ -91,8 +92,9 @@ impl Executor {
                 }
             }
         }
-        let timers = self.timers.borrow_mut().disarm();
-        for target in timers.into_iter().chain(self.deferred.take().wakes) {
+        let mut targets = self.timers.borrow_mut().disarm();
+        targets.append(&mut self.deferred.take().wakes);
+        for target in targets {
             panics.catch(|| drop(target));
         }
     }

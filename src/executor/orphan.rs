@@ -3,30 +3,36 @@
 use super::current::try_current;
 use super::tasks::report_panic;
 use crate::panics::Payload;
-use crate::task_cell::{Message, Remote};
+use crate::task_cell::{Message, Remote, TaskLabel};
 
-/// The task of the runtime `remote` has panicked, and no handle can receive that any more: it
-/// was detached, or its handle was dropped.
-pub(crate) fn orphaned(remote: Remote, task: String, payload: Payload) {
-    let panic = OrphanedPanic {
-        task,
-        payload: Some(payload),
-    };
-    let executor = try_current().filter(|executor| executor.id() == remote.id());
-    match executor {
-        Some(executor) if !executor.propagate_panics => drop(panic),
-        // Resumed here it would be a panic of the code that detaches: the runtime receives it.
-        _ => remote.send(Message::Call(Box::new(move || panic.arrive()))),
-    }
-}
-
-/// A panic on its way to its runtime. It is reported if it does not arrive there.
-struct OrphanedPanic {
-    task: String,
+/// The panic of a task that no handle can receive any more: the task was detached, or its handle
+/// was dropped. Reported when this is dropped.
+pub(crate) struct OrphanedPanic {
+    task: TaskLabel,
     payload: Option<Payload>,
 }
 
 impl OrphanedPanic {
+    pub(crate) fn new(task: TaskLabel, payload: Payload) -> OrphanedPanic {
+        let payload = Some(payload);
+        OrphanedPanic { task, payload }
+    }
+
+    /// Returns the payload, and reports nothing.
+    pub(crate) fn take(mut self) -> Option<Payload> {
+        self.payload.take()
+    }
+
+    /// Reports the panic here, or sends it to the runtime `remote` of the task, which may have to
+    /// resume it.
+    pub(crate) fn send(self, remote: Remote) {
+        match try_current() {
+            Some(executor) if executor.id() == remote.id() && !executor.propagate_panics => {}
+            // Resumed here it would be a panic of the code that detaches: the runtime receives it.
+            _ => remote.send(Message::Call(Box::new(move || self.arrive()))),
+        }
+    }
+
     fn arrive(mut self) {
         // On a thread that is ending there is no current runtime: then it is reported.
         let Some(executor) = try_current() else {

@@ -1,6 +1,6 @@
 //! The ready queue: what runs next, and what other threads have sent.
 
-use std::mem::take;
+use std::mem::{replace, take};
 
 use super::state::Executor;
 use crate::hooks::{self, WakeSource};
@@ -105,23 +105,23 @@ impl Executor {
 
     /// The generation has ended: appends the tasks that have yielded in it, and wakes what was
     /// deferred because the budget of a poll was spent.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append_deferred(&self) {
         if !self.deferred.borrow().is_empty() {
             self.append_some();
         }
     }
 
+    #[inline]
     fn append_some(&self) {
         let mut deferred = self.deferred.borrow_mut();
         let mut ready = self.ready.borrow_mut();
         while let Some(task) = deferred.yielded.pop_front() {
             ready.push_back(task);
         }
-        drop(ready);
         if !deferred.wakes.is_empty() {
             let wakes = take(&mut deferred.wakes);
-            drop(deferred);
+            drop((ready, deferred));
             wake_all(wakes);
         }
     }
@@ -151,8 +151,9 @@ impl Executor {
         }
         let mut panics = Panics::default();
         hooks::attribute_wakes(WakeSource::Inbox, || {
-            for message in messages.drain(..) {
-                match message {
+            for message in &mut messages {
+                // `Stop` stands for a message that has been taken.
+                match replace(message, Message::Stop) {
                     Message::Wake(task) => self.wake_remote(&task),
                     // User code: it may drop a waker, for example.
                     Message::Call(call) => {
@@ -163,6 +164,7 @@ impl Executor {
                 }
             }
         });
+        messages.clear();
         self.messages.set(messages);
         self.is_panicking.set(false);
         panics.resume();
@@ -192,22 +194,23 @@ impl Executor {
         // If there is such a task, it is nearly always the one that was found the last time.
         let tasks = self.tasks.borrow();
         let hint = self.external_waker_hint.get();
-        let found = (hint..tasks.places())
-            .chain(0..hint)
-            .find(|slot| tasks.get(*slot).is_some_and(can_be_woken));
-        self.external_waker_hint.set(found.unwrap_or_default());
+        for place in 0..tasks.places() {
+            let slot = (hint + place) % tasks.places();
+            if tasks.get(slot).is_some_and(can_be_woken) {
+                self.external_waker_hint.set(slot);
+                return false;
+            }
+        }
         // What was sent through a reference was sent before the reference was dropped.
         fence(Ordering::Acquire);
-        found.is_none() && !self.has_messages()
+        !self.has_messages()
     }
 }
 
 /// Wakes all, and then resumes the first panic.
 #[cold]
-fn wake_all(targets: Vec<WakeTarget>) {
+fn wake_all(mut targets: Vec<WakeTarget>) {
     let mut panics = Panics::default();
-    for target in targets {
-        panics.catch(|| target.wake());
-    }
+    WakeTarget::wake_all(&mut targets, &mut panics);
     panics.resume();
 }

@@ -28,8 +28,7 @@ pub(crate) struct Settings {
 }
 
 /// Replaces the system's clock in a `VisitBudget`, for tests that count polls.
-#[derive(Clone)]
-pub(crate) struct BudgetClock(pub(crate) Arc<dyn Fn() -> Instant + Send + Sync>);
+pub(crate) struct BudgetClock(pub(crate) Box<dyn Fn() -> Instant + Send + Sync>);
 
 impl fmt::Debug for BudgetClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,7 +37,6 @@ impl fmt::Debug for BudgetClock {
 }
 
 /// What can act on an executor from outside.
-#[derive(Debug)]
 pub(super) struct ExternalCounts {
     /// How many `ExternalRef`s there are.
     pub(super) refs: AtomicUsize,
@@ -132,12 +130,6 @@ impl Executor {
     #[inline]
     pub(crate) fn watch(&self) -> Option<&Watch> {
         self.watch.as_deref()
-    }
-}
-
-impl fmt::Debug for Executor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.remote.fmt(f)
     }
 }
 

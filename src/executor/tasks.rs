@@ -1,6 +1,6 @@
 //! The tasks of an executor: from the spawn to the end.
 
-use std::fmt;
+use std::collections::BinaryHeap;
 use std::future::Future;
 use std::panic::Location;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::hooks::watch::Watch;
 use crate::hooks::{self, TaskId};
 use crate::panics::{Payload, discard};
 use crate::stderr::{self, warn};
-use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskSnapshot};
+use crate::task_cell::{JoinRef, LocalTask, MainTask, Name, Ran, TaskLabel};
 
 /// What came of one entry of the ready queue.
 pub(crate) enum Step {
@@ -201,20 +201,31 @@ impl Executor {
         self.tasks.borrow().len()
     }
 
-    /// The tasks that are not over, in the order of the registry.
-    pub(crate) fn snapshot(&self) -> Vec<TaskSnapshot> {
+    /// Calls `f` for the future of the `block_on` that is under way, and for the tasks that are not
+    /// over, in the order of their numbers.
+    pub(crate) fn for_each_task(&self, f: &mut dyn FnMut(LocalTask)) {
+        let mut call = |task: LocalTask| {
+            if task.is_live() {
+                f(task);
+            }
+        };
+        if let Some(main) = &*self.main.borrow() {
+            call(main.task());
+        }
         let tasks = self.tasks.borrow();
-        tasks.iter().filter_map(LocalTask::snapshot).collect()
-    }
-
-    /// The future of the `block_on` that is under way.
-    pub(crate) fn snapshot_main(&self) -> Option<TaskSnapshot> {
-        self.main.borrow().as_ref()?.task().snapshot()
+        let mut order = BinaryHeap::new();
+        for task in tasks.iter() {
+            let slot = task.slot().expect("it is in the registry");
+            order.push((task.number(), slot));
+        }
+        for (_, slot) in order.into_sorted_vec() {
+            call(tasks.get(slot).expect("it is there").clone());
+        }
     }
 
     /// Handles the panic of a task without a handle: resumes it if that was asked for, or
     /// reports it. The second panic of a batch is always reported.
-    pub(super) fn report_panic(&self, task: &dyn fmt::Display, payload: Payload) {
+    pub(super) fn report_panic(&self, task: &TaskLabel, payload: Payload) {
         if self.propagate_panics && !self.is_panicking.get() {
             std::panic::resume_unwind(payload);
         }
@@ -223,7 +234,7 @@ impl Executor {
 }
 
 /// Reports the panic of a task without a handle on standard error.
-pub(crate) fn report_panic(task: &dyn fmt::Display, payload: Payload) {
+pub(super) fn report_panic(task: &TaskLabel, payload: Payload) {
     stderr::write(format_args!(
         "soloist: {task} has panicked, and no handle receives the panic\n"
     ));

@@ -32,7 +32,6 @@ pub(crate) fn saturating_add(from: Instant, after: Duration) -> Instant {
 pub(crate) struct TimerKey(u32);
 
 /// The timers of one runtime. `W` is who is to be woken.
-#[derive(Debug)]
 pub(crate) struct Timers<W> {
     /// Deadlines are nanoseconds after this.
     base: Instant,
@@ -44,7 +43,6 @@ pub(crate) struct Timers<W> {
     sequence: u64,
 }
 
-#[derive(Debug)]
 struct Entry<W> {
     /// Its index in `heap`, or in `fresh` with the bit `FRESH` set, or `FIRED`: the entry
     /// stays until its owner removes it, or the owner's next word would hit the next owner
@@ -57,7 +55,7 @@ struct Entry<W> {
     waker: Option<W>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Node {
     when: u64,
     key: u32,
@@ -130,13 +128,7 @@ impl<W> Timers<W> {
         self.fresh.clear();
     }
 
-    /// Whether the timer has fired, or is no more.
-    pub(crate) fn has_fired(&self, key: TimerKey) -> bool {
-        self.entries
-            .get(key.0 as usize)
-            .is_none_or(|entry| entry.place == FIRED)
-    }
-
+    /// `None` if the timer has fired.
     pub(crate) fn target(&self, key: TimerKey) -> Option<&W> {
         self.entries.get(key.0 as usize)?.waker.as_ref()
     }
@@ -211,7 +203,9 @@ impl<W> Timers<W> {
             }
             let entry = &mut self.entries[first.key as usize];
             entry.place = FIRED;
-            woken.extend(entry.waker.take());
+            if let Some(waker) = entry.waker.take() {
+                woken.push(waker);
+            }
             self.remove_node(0);
         }
     }
@@ -221,13 +215,14 @@ impl<W> Timers<W> {
     pub(crate) fn disarm(&mut self) -> Vec<W> {
         self.heap.clear();
         self.fresh.clear();
-        let entries = self.entries.iter_mut();
-        entries
-            .filter_map(|entry| {
-                entry.place = FIRED;
-                entry.waker.take()
-            })
-            .collect()
+        let mut wakers = Vec::new();
+        for entry in self.entries.iter_mut() {
+            entry.place = FIRED;
+            if let Some(waker) = entry.waker.take() {
+                wakers.push(waker);
+            }
+        }
+        wakers
     }
 
     /// Takes the node at `place` out of the heap.
@@ -266,10 +261,13 @@ impl<W> Timers<W> {
             let b_wins = self.is_before(&four[b], &four[a]);
             return Some(first + if b_wins { b } else { a });
         }
-        (first..self.heap.len()).min_by_key(|&child| {
-            let node = &self.heap[child];
-            (node.when, self.entries[node.key as usize].sequence)
-        })
+        let mut earliest = first;
+        for child in first + 1..self.heap.len() {
+            if self.is_before(&self.heap[child], &self.heap[earliest]) {
+                earliest = child;
+            }
+        }
+        (earliest < self.heap.len()).then_some(earliest)
     }
 
     fn put(&mut self, place: usize, node: Node) {
@@ -471,7 +469,7 @@ mod tests {
         /// Takes the entry out of both, and compares what they say of it.
         fn remove(&mut self, index: usize) {
             let owned = &self.owned[index];
-            assert_eq!(self.timers.has_fired(owned.key), owned.fired);
+            assert_eq!(self.timers.target(owned.key).is_none(), owned.fired);
             let waker = self.timers.remove(owned.key);
             assert_eq!(waker.is_some(), !owned.fired);
             assert!(waker.is_none_or(|waker| waker.will_wake(&owned.waker)));

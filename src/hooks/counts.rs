@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 /// A counter that only grows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Count(Cell<u64>);
 
 impl Count {
@@ -26,7 +26,7 @@ impl Count {
 }
 
 /// The counters of one runtime. `Metrics` documents them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) polls: Count,
     pub(crate) wakes_local: Count,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::stderr::warn;
 
 /// Measures with the system's clock, because polls take real time under a virtual clock too.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Watch {
     /// Whether times of tasks and of the runtime are kept.
     pub(crate) keeps: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Watch {
 }
 
 /// The times of one task.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Times {
     /// The number of the task, or 0 for main.
     number: u64,
@@ -79,9 +79,9 @@ impl Watch {
             longest: Duration::ZERO,
         };
         let mut times = self.times.borrow_mut();
-        if index >= times.len() {
+        while times.len() <= index {
             // No task has the number 0.
-            times.resize(index + 1, Times { number: 0, ..new });
+            times.push(Times { number: 0, ..new });
         }
         times[index] = new;
     }
@@ -89,17 +89,21 @@ impl Watch {
     pub(crate) fn polled(&self, slot: Option<usize>, number: u64, took: Duration) {
         let (index, number) = key(slot, number);
         let mut times = self.times.borrow_mut();
-        let times = times.get_mut(index);
-        if let Some(times) = times.filter(|times| times.number == number) {
-            times.total += took;
-            times.longest = times.longest.max(took);
+        match times.get_mut(index) {
+            Some(times) if times.number == number => {
+                times.total += took;
+                times.longest = times.longest.max(took);
+            }
+            _ => {}
         }
     }
 
     pub(crate) fn times(&self, slot: Option<usize>, number: u64) -> Option<Times> {
         let (index, number) = key(slot, number);
-        let times = self.times.borrow().get(index).copied();
-        times.filter(|times| self.keeps && times.number == number)
+        match self.times.borrow().get(index) {
+            Some(times) if self.keeps && times.number == number => Some(*times),
+            _ => None,
+        }
     }
 
     /// The runtime is entered or left.

@@ -1,6 +1,6 @@
 //! The types of [`crate::inspect`], and how they are filled and printed.
 
-use std::collections::HashMap;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::Location;
@@ -11,7 +11,7 @@ use socket2::{SockAddr, SockRef};
 use crate::executor::Executor;
 use crate::hooks::{TaskId, WaitReason};
 use crate::reactor::{Direction, Reactor, Registration};
-use crate::task_cell::{TaskSnapshot, WaiterId};
+use crate::task_cell::{LocalTask, WaiterId, write_name};
 
 /// The metrics of a runtime since its creation, from
 /// [`Runtime::metrics`](crate::Runtime::metrics).
@@ -246,62 +246,61 @@ pub enum WaitsFor {
 
 impl fmt::Display for WaitsFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut address = |what: &str, fd: &i64, peer: &Option<_>, local: &Option<_>| {
-            write!(f, "{what} fd {fd}")?;
-            match (peer, local) {
-                (Some(peer), _) => write!(f, " ({peer})"),
-                (None, Some(local)) => write!(f, " (at {local})"),
-                (None, None) => Ok(()),
+        f.write_str(match self {
+            WaitsFor::Read { fd, peer, local } | WaitsFor::Write { fd, peer, local } => {
+                let is_read = matches!(self, WaitsFor::Read { .. });
+                let what = if is_read { "read" } else { "write" };
+                let (at, address) = match (peer, local) {
+                    (Some(peer), _) => ("", peer),
+                    (None, Some(local)) => ("at ", local),
+                    (None, None) => return write!(f, "to {what} fd {fd}"),
+                };
+                return write!(f, "to {what} fd {fd} ({at}{address})");
             }
-        };
-        match self {
-            WaitsFor::Read { fd, peer, local } => address("to read", fd, peer, local),
-            WaitsFor::Write { fd, peer, local } => address("to write", fd, peer, local),
-            WaitsFor::Timer { left: Some(left) } => write!(f, "a timer, in {left:.1?}"),
-            WaitsFor::Timer { left: None } => f.write_str("a timer that never fires"),
-            WaitsFor::Task {
-                name: Some(name), ..
-            } => write!(f, "task `{name}`"),
-            WaitsFor::Task { id, name: None } => write!(f, "task `task-{id}`"),
-            WaitsFor::Group => f.write_str("a task of its group"),
-            WaitsFor::RemoteTask => f.write_str("a remote task"),
-            WaitsFor::Promise => f.write_str("a promise"),
-            WaitsFor::Unblock => f.write_str("a job of `unblock`"),
-            WaitsFor::Outside => f.write_str("something outside"),
-            WaitsFor::Nothing => f.write_str("nothing: its waker was dropped"),
-        }
+            WaitsFor::Timer { left: Some(left) } => return write!(f, "a timer, in {left:.1?}"),
+            WaitsFor::Task { id, name } => return write_name(f, name.as_deref(), *id),
+            WaitsFor::Timer { left: None } => "a timer that never fires",
+            WaitsFor::Group => "a task of its group",
+            WaitsFor::RemoteTask => "a remote task",
+            WaitsFor::Promise => "a promise",
+            WaitsFor::Unblock => "a job of `unblock`",
+            WaitsFor::Outside => "something outside",
+            WaitsFor::Nothing => "nothing: its waker was dropped",
+        })
     }
 }
 
 impl fmt::Display for TaskInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.spawned_at;
-        match &self.name {
-            Some(name) => write!(f, "task `{name}` (spawned at {place})")?,
-            None if self.id == MAIN => write!(f, "the future of `block_on` (called at {place})")?,
-            None => write!(f, "task `task-{}` (spawned at {place})", self.id)?,
+        if self.id == MAIN {
+            f.write_str("the future of `block_on` (called")?;
+        } else {
+            write_name(f, self.name.as_deref(), self.id)?;
+            f.write_str(" (spawned")?;
         }
-        write!(f, ": {}", self.state)?;
-        if !self.waits_for.is_empty() {
-            f.write_str(" for ")?;
-            f.write_str(&list(&self.waits_for))?;
-        }
-        write!(f, ", {} polls", self.polls)?;
-        if let (Some(age), Some(total), Some(longest)) =
-            (self.age, self.total_poll, self.longest_poll)
-        {
-            write!(
+        let waits = list(&self.waits_for);
+        let waits_for = if waits.is_empty() { "" } else { " for " };
+        let (place, state, polls) = (self.spawned_at, self.state, self.polls);
+        write!(f, " at {place}): {state}{waits_for}{waits}, {polls} polls")?;
+        match (self.age, self.total_poll, self.longest_poll) {
+            (Some(age), Some(total), Some(longest)) => write!(
                 f,
                 ", {age:.1?} old, busy for {total:.1?}, for {longest:.1?} at once"
-            )?;
+            ),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
 fn list(waits: &[WaitsFor]) -> String {
-    let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
-    waits.join("; ")
+    let mut list = String::new();
+    for wait in waits {
+        if !list.is_empty() {
+            list += "; ";
+        }
+        list += &wait.to_string();
+    }
+    list
 }
 
 /// All tasks of a runtime, from [`inspect::dump`](crate::inspect::dump). It prints as a table.
@@ -317,29 +316,30 @@ pub struct Dump {
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![TITLES.map(String::from).to_vec()];
-        let main = self.main.iter().map(|main| row("main".to_string(), main));
-        rows.extend(main);
-        rows.extend(self.tasks.iter().map(|info| {
-            let name = info.name.as_ref().map(|name| format!(" {name}"));
-            row(format!("{}{}", info.id, name.unwrap_or_default()), info)
-        }));
-        let mut infos = self.tasks.iter().chain(&self.main);
-        if infos.all(|info| info.age.is_none()) {
-            rows.iter_mut().for_each(|row| drop(row.drain(TIMES)));
+        let mut cells = Vec::new();
+        for title in TITLES {
+            cells.push(title.to_string());
         }
-        let last = rows[0].len() - 1;
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-        let widths: Vec<usize> = (0..last).filter_map(width).collect();
-        for row in &rows {
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+        let mut has_times = false;
+        for info in self.main.iter().chain(&self.tasks) {
+            has_times |= info.age.is_some();
+            add_row(&mut cells, info);
+        }
+        let mut widths = [0; TITLES.len()];
+        for (place, cell) in cells.iter().enumerate() {
+            let width = &mut widths[place % TITLES.len()];
+            *width = cell.chars().count().max(*width);
+        }
+        for (place, cell) in cells.iter().enumerate() {
+            let column = place % TITLES.len();
+            let width = widths[column];
+            match column {
+                AGE..=LONGEST if !has_times => {}
                 // Numbers are aligned to the right.
-                match (2..last - 1).contains(&column) {
-                    true => write!(f, "{cell:>width$}  ")?,
-                    false => write!(f, "{cell:width$}  ")?,
-                }
+                POLLS..=LONGEST => write!(f, "{cell:>width$}  ")?,
+                SPAWNED_AT => writeln!(f, "{cell}")?,
+                _ => write!(f, "{cell:width$}  ")?,
             }
-            writeln!(f, "{}", row[last])?;
         }
         Ok(())
     }
@@ -356,103 +356,139 @@ const TITLES: [&str; 8] = [
     "spawned at",
 ];
 
+/// Columns, as indices into `TITLES`.
+const POLLS: usize = 2;
+const AGE: usize = 3;
+const LONGEST: usize = 5;
+const SPAWNED_AT: usize = 7;
+
 /// The number of the future of a `block_on`.
 const MAIN: TaskId = TaskId::new(0);
 
-/// The columns that are only printed under `Builder::inspect`.
-const TIMES: std::ops::Range<usize> = 3..6;
-
-fn row(task: String, info: &TaskInfo) -> Vec<String> {
-    let time = |time: Option<Duration>| time.map_or(String::new(), |time| format!("{time:.1?}"));
-    vec![
-        task,
-        info.state.to_string(),
-        info.polls.to_string(),
-        time(info.age),
-        time(info.total_poll),
-        time(info.longest_poll),
-        list(&info.waits_for),
-        info.spawned_at.to_string(),
-    ]
+fn add_row(cells: &mut Vec<String>, info: &TaskInfo) {
+    cells.push(match &info.name {
+        _ if info.id == MAIN => "main".to_string(),
+        Some(name) => format!("{} {name}", info.id),
+        None => info.id.to_string(),
+    });
+    cells.push(info.state.to_string());
+    cells.push(info.polls.to_string());
+    for time in [info.age, info.total_poll, info.longest_poll] {
+        cells.push(time.map_or(String::new(), |time| format!("{time:.1?}")));
+    }
+    cells.push(list(&info.waits_for));
+    cells.push(info.spawned_at.to_string());
 }
 
 /// Describes all tasks of a runtime, and the future of its `block_on`.
 pub(crate) fn dump(executor: &Executor) -> Dump {
-    let mut all = executor.snapshot();
-    let main = executor.snapshot_main();
-    let has_main = main.is_some();
-    all.extend(main);
-    let waits = waits(executor, &all).into_iter();
-    let infos = all.iter().zip(waits);
-    let mut tasks: Vec<_> = infos
-        .map(|(seen, waits)| info(executor, seen, waits))
-        .collect();
-    let main = if has_main { tasks.pop() } else { None };
-    tasks.sort_by_key(|info| info.id);
-    Dump { main, tasks }
+    let mut waits = Waits::new(executor);
+    waits.add_events(executor);
+    waits.into_dump(executor)
 }
 
-fn info(executor: &Executor, seen: &TaskSnapshot, waits: Vec<WaitsFor>) -> TaskInfo {
-    let label = &seen.label;
+/// As [`dump`], if it is known that no task waits for a source or a timer. The description of
+/// tasks that hang is in every program, and this is all that it needs.
+pub(crate) fn dump_without_events(executor: &Executor) -> Dump {
+    Waits::new(executor).into_dump(executor)
+}
+
+/// The tasks of a runtime, and what each of them waits for.
+struct Waits {
+    tasks: Vec<(LocalTask, Vec<WaitsFor>)>,
+    /// The id of each task, and its place in `tasks`. Sorted by a heap, whose code is a quarter of
+    /// that of a sort.
+    index: Vec<(u64, usize)>,
+}
+
+impl Waits {
+    fn new(executor: &Executor) -> Waits {
+        let mut tasks = Vec::new();
+        let mut index = BinaryHeap::new();
+        executor.for_each_task(&mut |task| {
+            index.push((task.waiter_id().into(), tasks.len()));
+            tasks.push((task, Vec::new()));
+        });
+        let index = index.into_sorted_vec();
+        Waits { tasks, index }
+    }
+
+    fn add(&mut self, waiter: WaiterId, wait: WaitsFor) {
+        let waiter = u64::from(waiter);
+        if let Ok(found) = self.index.binary_search_by_key(&waiter, |entry| entry.0) {
+            let (_, place) = self.index[found];
+            self.tasks[place].1.push(wait);
+        }
+    }
+
+    fn add_events(&mut self, executor: &Executor) {
+        if let Some(reactor) = Reactor::get() {
+            reactor.for_each_wait(&mut |waiter, direction, registration| {
+                let (fd, [peer, local]) = (registration.number(), addresses(registration));
+                let wait = match direction {
+                    Direction::Read => WaitsFor::Read { fd, peer, local },
+                    Direction::Write => WaitsFor::Write { fd, peer, local },
+                };
+                self.add(waiter, wait);
+            });
+        }
+        let now = if executor.has_virtual_clock() {
+            executor.now()
+        } else {
+            Instant::now()
+        };
+        executor.for_each_timer(&mut |waiter, deadline| {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
+            self.add(waiter, WaitsFor::Timer { left });
+        });
+    }
+
+    fn into_dump(mut self, executor: &Executor) -> Dump {
+        for place in 0..self.tasks.len() {
+            let task = &self.tasks[place].0;
+            if let Some(waiter) = task.joined_by() {
+                let (id, name) = (TaskId::new(task.number()), name(task));
+                self.add(waiter, WaitsFor::Task { id, name });
+            }
+        }
+        let (mut main, mut tasks) = (None, Vec::new());
+        for (task, waits) in self.tasks {
+            let info = info(executor, &task, waits);
+            match info.id {
+                MAIN => main = Some(info),
+                _ => tasks.push(info),
+            }
+        }
+        Dump { main, tasks }
+    }
+}
+
+fn info(executor: &Executor, task: &LocalTask, waits: Vec<WaitsFor>) -> TaskInfo {
     let watch = executor.watch();
-    let times = watch.and_then(|watch| watch.times(seen.slot, label.number));
-    let state = match seen {
-        _ if seen.is_polled => TaskState::Running,
-        _ if seen.is_queued => TaskState::Ready,
+    let times = watch.and_then(|watch| watch.times(task.slot(), task.number()));
+    let state = match task {
+        _ if task.is_polled() => TaskState::Running,
+        _ if task.is_queued() => TaskState::Ready,
         _ => TaskState::Waiting,
     };
     TaskInfo {
-        id: seen.slot.map_or(MAIN, |_| TaskId::new(label.number)),
-        name: label.name.as_deref().map(ToString::to_string),
-        spawned_at: label.spawned_at,
-        polls: seen.polls,
+        id: TaskId::new(task.number()),
+        name: name(task),
+        spawned_at: task.meta().spawned_at,
+        polls: task.polls(),
         age: times.map(|times| times.spawned_at.elapsed()),
         total_poll: times.map(|times| times.total),
         longest_poll: times.map(|times| times.longest),
         state,
         waits_for: match state {
-            TaskState::Waiting => waits_of(seen, waits),
+            TaskState::Waiting => waits_of(task, waits),
             _ => Vec::new(),
         },
     }
 }
 
-/// The sockets, timers and tasks that each task waits for.
-fn waits(executor: &Executor, all: &[TaskSnapshot]) -> Vec<Vec<WaitsFor>> {
-    let numbers: HashMap<WaiterId, usize> = all.iter().map(|seen| seen.id).zip(0..).collect();
-    let mut waits = vec![Vec::new(); all.len()];
-    let mut add = |waiter: WaiterId, wait: WaitsFor| {
-        if let Some(number) = numbers.get(&waiter) {
-            waits[*number].push(wait);
-        }
-    };
-    if let Some(reactor) = Reactor::get() {
-        reactor.for_each_wait(&mut |waiter, direction, registration| {
-            let (fd, [peer, local]) = (registration.number(), addresses(registration));
-            let wait = match direction {
-                Direction::Read => WaitsFor::Read { fd, peer, local },
-                Direction::Write => WaitsFor::Write { fd, peer, local },
-            };
-            add(waiter, wait);
-        });
-    }
-    let now = if executor.has_virtual_clock() {
-        executor.now()
-    } else {
-        Instant::now()
-    };
-    executor.for_each_timer(&mut |waiter, deadline| {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        add(waiter, WaitsFor::Timer { left });
-    });
-    for seen in all {
-        if let Some(waiter) = seen.joined_by {
-            let id = TaskId::new(seen.label.number);
-            let name = seen.label.name.as_deref().map(ToString::to_string);
-            add(waiter, WaitsFor::Task { id, name });
-        }
-    }
-    waits
+fn name(task: &LocalTask) -> Option<String> {
+    task.meta().name.map(str::to_string)
 }
 
 /// The peer and local address of a socket, if it has them.
@@ -466,17 +502,18 @@ fn addresses(registration: &Registration) -> [Option<SocketAddr>; 2] {
 }
 
 /// Adds to `waits` what is known only from the last poll.
-fn waits_of(seen: &TaskSnapshot, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
-    let kinds = [
-        (WaitReason::Group, WaitsFor::Group),
-        (WaitReason::RemoteTask, WaitsFor::RemoteTask),
-        (WaitReason::Promise, WaitsFor::Promise),
-        (WaitReason::Job, WaitsFor::Unblock),
-    ];
-    let kinds = kinds.into_iter().filter(|(kind, _)| seen.waits.has(*kind));
-    waits.extend(kinds.map(|(_, wait)| wait));
+fn waits_of(task: &LocalTask, mut waits: Vec<WaitsFor>) -> Vec<WaitsFor> {
+    let mut add = |reason, wait| {
+        if task.waits().has(reason) {
+            waits.push(wait);
+        }
+    };
+    add(WaitReason::Group, WaitsFor::Group);
+    add(WaitReason::RemoteTask, WaitsFor::RemoteTask);
+    add(WaitReason::Promise, WaitsFor::Promise);
+    add(WaitReason::Job, WaitsFor::Unblock);
     if waits.is_empty() {
-        waits.push(if seen.has_waker {
+        waits.push(if task.remote_count() > 0 {
             WaitsFor::Outside
         } else {
             WaitsFor::Nothing

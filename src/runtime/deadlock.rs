@@ -1,7 +1,7 @@
 //! The panic of `block_on` and `run` in a runtime that would hang for ever.
 
 use super::Runtime;
-use crate::inspect::info::dump;
+use crate::inspect::info::{Dump, dump_without_events};
 use crate::reactor::Reactor;
 
 /// The number of tasks that the message lists. Further tasks are counted.
@@ -42,17 +42,18 @@ impl Runtime {
     }
 
     fn report(&self) -> String {
-        let dump = dump(&self.executor);
+        let Dump { main, tasks } = dump_without_events(&self.executor);
         let mut text = String::from(
             "the runtime is stuck for certain: no task is ready, no timer is set, no task waits for \
              a socket or a job, no `Handle` is alive, and nothing holds a waker of the tasks that \
              are left",
         );
-        for task in dump.main.iter().chain(dump.tasks.iter().take(SHOWN)) {
+        let shown = &tasks[..tasks.len().min(SHOWN)];
+        for task in main.iter().chain(shown) {
             text += &format!("\n  {task}");
         }
-        if let Some(more @ 1..) = dump.tasks.len().checked_sub(SHOWN) {
-            text += &format!("\n  and {more} more");
+        if tasks.len() > SHOWN {
+            text += &format!("\n  and {} more", tasks.len() - SHOWN);
         }
         text
     }

@@ -17,7 +17,6 @@
 //! reactor in every turn, even while tasks are ready. A runtime with its own loop does not.
 
 use std::cell::OnceCell;
-use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -128,12 +127,4 @@ fn is_readable(reactor: &Reactor) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(reactor.poll_fd(), PollFlags::IN)];
     // If the poll fails, the next turn reports the error.
     poll(&mut fds, Some(&NOW)).map_or(true, |readable| readable > 0)
-}
-
-impl fmt::Debug for Guest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guest")
-            .field("is_guest", &self.is_guest())
-            .finish()
-    }
 }

@@ -9,7 +9,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use crate::executor::{self, Executor, ExternalRef, ProcessId};
+use crate::executor::{self, Executor, ExternalRef, OrphanedPanic, ProcessId};
 use crate::hooks::{TaskId, WaitReason};
 use crate::panics::{Panics, Payload, discard};
 use crate::sync::thread::{self, ThreadId};
@@ -112,15 +112,13 @@ impl Handle {
         T: Send + 'static,
     {
         let spawned_at = Location::caller();
-        let shared = Arc::new(RemoteTaskShared {
-            state: Mutex::new(RemoteTaskState {
-                result: None,
-                over: false,
-                cancelled: false,
-                wanted: true,
-                waker: None,
-            }),
-        });
+        let shared = Arc::new(Mutex::new(RemoteTaskState {
+            result: None,
+            over: false,
+            cancelled: false,
+            wanted: true,
+            waker: None,
+        }));
         let control = Arc::new(RemoteControl::new(self.external.next_task_id()));
         let completion = Completion {
             shared: Some(shared.clone()),
@@ -191,16 +189,12 @@ impl fmt::Debug for Handle {
 #[must_use = "dropping a task cancels it, and so does `let _ =`: call `.detach()` to let it run in \
               the background, or await it"]
 pub struct RemoteTask<T> {
-    shared: Arc<RemoteTaskShared<T>>,
+    shared: Arc<Mutex<RemoteTaskState<T>>>,
     control: Arc<RemoteControl>,
     remote: Remote,
     /// The thread of the runtime.
     thread: ThreadId,
     _external: ExternalRef,
-}
-
-struct RemoteTaskShared<T> {
-    state: Mutex<RemoteTaskState<T>>,
 }
 
 struct RemoteTaskState<T> {
@@ -230,7 +224,7 @@ impl<T> RemoteTask<T> {
     /// ```
     pub fn detach(self) {
         let result = {
-            let mut state = lock(&self.shared.state);
+            let mut state = lock(&self.shared);
             state.wanted = false;
             state.result.take()
         };
@@ -242,9 +236,8 @@ impl<T> RemoteTask<T> {
 
     /// Reports the panic of a task whose handle is gone.
     fn orphaned(&self, error: JoinError) {
-        let name = error.label().to_string();
-        if let Ok(payload) = error.try_into_panic() {
-            executor::orphaned(self.remote, name, payload);
+        if let Some(panic) = error.into_orphan() {
+            panic.send(self.remote);
         }
     }
 
@@ -308,7 +301,7 @@ impl<T> RemoteTask<T> {
     /// assert!(task.is_finished());
     /// ```
     pub fn is_finished(&self) -> bool {
-        lock(&self.shared.state).over
+        lock(&self.shared).over
     }
 
     /// Blocks this thread until the task has ended, and returns its output.
@@ -350,7 +343,7 @@ impl<T> Future for RemoteTask<T> {
         // The waker is cloned and dropped without the lock, since that is user code.
         let mut waker = Some(cx.waker().clone());
         let result = {
-            let mut state = lock(&self.shared.state);
+            let mut state = lock(&self.shared);
             let result = state.result.take();
             if result.is_none() {
                 assert!(
@@ -375,7 +368,7 @@ impl<T> Future for RemoteTask<T> {
 impl<T> Drop for RemoteTask<T> {
     fn drop(&mut self) {
         let (result, waker, abort, cancelled) = {
-            let mut state = lock(&self.shared.state);
+            let mut state = lock(&self.shared);
             // A detached task keeps running.
             let abort = !state.over && state.wanted;
             state.wanted = false;
@@ -408,7 +401,7 @@ impl<T> fmt::Debug for RemoteTask<T> {
 
 /// Completes the `RemoteTask`. If it is dropped before that, the task counts as cancelled.
 struct Completion<T> {
-    shared: Option<Arc<RemoteTaskShared<T>>>,
+    shared: Option<Arc<Mutex<RemoteTaskState<T>>>>,
     control: Weak<RemoteControl>,
     spawned_at: &'static Location<'static>,
 }
@@ -435,7 +428,7 @@ impl<T: Send + 'static> Completion<T> {
             panic = executor::cancel(&task.task());
         }
         if let Some(payload) = panic {
-            executor::orphaned(executor.remote(), task.label().to_string(), payload);
+            OrphanedPanic::new(task.label(), payload).send(executor.remote());
         }
     }
 }
@@ -457,12 +450,9 @@ impl<T> Completion<T> {
         let Some(shared) = self.shared.take() else {
             return;
         };
-        let result = result.map_err(|payload| {
-            let label = self.label();
-            JoinError::panicked(label, payload)
-        });
+        let result = result.map_err(|payload| JoinError::new(self.label(), Some(payload)));
         self.end();
-        match shared.complete(result, cancelled) {
+        match complete(&shared, result, cancelled) {
             // No handle is left: the runtime reports the panic.
             Some(Err(error)) => {
                 if let Ok(payload) = error.try_into_panic() {
@@ -523,35 +513,33 @@ impl<T> Drop for Completion<T> {
         if let Some(shared) = self.shared.take() {
             let label = self.label();
             self.end();
-            let unwanted = shared.complete(Err(JoinError::cancelled(label)), false);
+            let unwanted = complete(&shared, Err(JoinError::new(label, None)), false);
             drop(unwanted);
         }
     }
 }
 
-impl<T> RemoteTaskShared<T> {
-    /// Stores the result for the handle, and wakes the task that awaits it. Returns the result if
-    /// the handle is gone.
-    fn complete(
-        &self,
-        result: Result<T, JoinError>,
-        cancelled: bool,
-    ) -> Option<Result<T, JoinError>> {
-        let (unwanted, waker) = {
-            let mut state = lock(&self.state);
-            state.over = true;
-            let unwanted = if state.wanted {
-                state.result = Some(result);
-                state.cancelled = cancelled;
-                None
-            } else {
-                Some(result)
-            };
-            (unwanted, state.waker.take())
+/// Stores the result for the handle, and wakes the task that awaits it. Returns the result if the
+/// handle is gone.
+fn complete<T>(
+    shared: &Mutex<RemoteTaskState<T>>,
+    result: Result<T, JoinError>,
+    cancelled: bool,
+) -> Option<Result<T, JoinError>> {
+    let (unwanted, waker) = {
+        let mut state = lock(shared);
+        state.over = true;
+        let unwanted = if state.wanted {
+            state.result = Some(result);
+            state.cancelled = cancelled;
+            None
+        } else {
+            Some(result)
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        unwanted
+        (unwanted, state.waker.take())
+    };
+    if let Some(waker) = waker {
+        waker.wake();
     }
+    unwanted
 }

@@ -13,8 +13,8 @@ use pin_project_lite::pin_project;
 
 use super::join_set::cancel;
 use super::{JoinError, JoinSet, Task};
-use crate::executor;
-use crate::panics::{Panics, Payload};
+use crate::executor::OrphanedPanic;
+use crate::panics::Panics;
 
 /// A group of tasks that succeed or fail together.
 ///
@@ -250,33 +250,20 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
         self.group.is_closed.set(true);
         let tasks = self.group.set.tasks.take();
         // All are cancelled before the first wait, since the caller may be one of the tasks.
-        tasks.values().for_each(Task::cancel_now);
-        let mut first = ReportOnDrop(None);
-        for mut task in tasks.into_values() {
+        tasks.iter().for_each(Task::cancel_now);
+        let mut first = None;
+        for (_, mut task) in tasks.into_iter() {
             let Err(error) = poll_fn(|cx| task.poll_join(cx)).await else {
                 continue;
             };
-            let name = error.label().to_string();
-            if let Ok(payload) = error.try_into_panic() {
-                let panic = ReportOnDrop(Some((name, payload)));
-                if first.0.is_none() {
-                    first = panic;
-                }
+            // All panics but the first are reported.
+            let panic = error.into_orphan();
+            if first.is_none() {
+                first = panic;
             }
         }
-        if let Some((_, payload)) = first.0.take() {
+        if let Some(payload) = first.and_then(OrphanedPanic::take) {
             resume_unwind(payload);
-        }
-    }
-}
-
-/// The name of a task and the payload of its panic, which is reported unless it is taken.
-struct ReportOnDrop(Option<(String, Payload)>);
-
-impl Drop for ReportOnDrop {
-    fn drop(&mut self) {
-        if let Some((name, payload)) = self.0.take() {
-            executor::report_panic(&name, payload);
         }
     }
 }
@@ -361,12 +348,15 @@ impl<T, E> Group<T, E> {
             // The task is being cancelled itself.
             return;
         }
-        let tasks = self.set.tasks.take();
-        let (kept, cancelled) = tasks
-            .into_iter()
-            .partition(|(number, task)| *number == failed || task.is_finished());
-        self.set.tasks.replace(kept);
-        cancel(cancelled, panics);
+        let mut cancelled = Vec::new();
+        for (number, task) in self.set.tasks.take().into_iter() {
+            if number == failed || task.is_finished() {
+                self.set.tasks.borrow_mut().insert(number, task);
+            } else {
+                cancelled.push(task);
+            }
+        }
+        cancel(cancelled.into_iter(), panics);
     }
 }
 

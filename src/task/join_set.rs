@@ -1,7 +1,7 @@
 //! Sets of independent tasks. `TaskGroup` and `TaskTracker` are built on them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::Location;
@@ -53,9 +53,9 @@ use crate::task_cell::{WakeTarget, note};
 /// });
 /// ```
 pub struct JoinSet<T> {
-    /// The tasks whose result has not been taken, by number. They are numbered in the order in
-    /// which they are spawned.
-    pub(super) tasks: RefCell<BTreeMap<u64, Task<T>>>,
+    /// The tasks whose result has not been taken. They are numbered in the order in which they are
+    /// spawned.
+    pub(super) tasks: RefCell<Members<T>>,
     spawned: Cell<u64>,
     finished: Rc<Finished>,
 }
@@ -66,6 +66,61 @@ struct Finished {
     numbers: RefCell<VecDeque<u64>>,
     /// Waits for the next one.
     waiter: Cell<WakeTarget>,
+}
+
+/// The tasks of a set by number, in the order of their numbers. A `BTreeMap` would do, but it is
+/// compiled for each type of output, and is ten times as much code.
+pub(super) struct Members<T> {
+    /// A task that was removed leaves a gap. When there are more gaps than tasks, the gaps are
+    /// closed.
+    places: Vec<(u64, Option<Task<T>>)>,
+    len: usize,
+}
+
+impl<T> Members<T> {
+    fn find(&self, number: u64) -> Result<usize, usize> {
+        self.places.binary_search_by_key(&number, |place| place.0)
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&Task<T>> {
+        self.places[self.find(number).ok()?].1.as_ref()
+    }
+
+    /// The number is new, or that of a task that was removed.
+    pub(super) fn insert(&mut self, number: u64, task: Task<T>) {
+        self.len += 1;
+        match self.find(number) {
+            Ok(place) => self.places[place].1 = Some(task),
+            Err(place) => self.places.insert(place, (number, Some(task))),
+        }
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Task<T>> {
+        let place = self.find(number).ok()?;
+        let task = self.places[place].1.take()?;
+        self.len -= 1;
+        if self.places.len() / 2 > self.len {
+            self.places.retain(|place| place.1.is_some());
+            self.places.shrink_to(4 * self.len);
+        }
+        Some(task)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Task<T>> {
+        self.places.iter().filter_map(|place| place.1.as_ref())
+    }
+
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (u64, Task<T>)> {
+        let places = self.places.into_iter();
+        places.filter_map(|(number, task)| Some((number, task?)))
+    }
+}
+
+impl<T> Default for Members<T> {
+    fn default() -> Self {
+        let places = Vec::new();
+        Members { places, len: 0 }
+    }
 }
 
 impl<T: 'static> JoinSet<T> {
@@ -109,7 +164,9 @@ impl<T: 'static> JoinSet<T> {
     #[track_caller]
     pub fn spawn(&self, future: impl Future<Output = T> + 'static) -> AbortHandle {
         let number = self.spawn_numbered("`JoinSet::spawn`", future);
-        self.tasks.borrow()[&number].abort_handle()
+        let tasks = self.tasks.borrow();
+        let task = tasks.get(number).expect("it has just been spawned");
+        task.abort_handle()
     }
 
     /// As [`spawn`](JoinSet::spawn), and returns the number of the task in the set. `what` names the
@@ -140,8 +197,7 @@ impl<T: 'static> JoinSet<T> {
         let guard = guard(number);
         let future = Guarded { future, guard };
         let task = Task::new(executor.spawn(future, None, Location::caller()));
-        let old = self.tasks.borrow_mut().insert(number, task);
-        debug_assert!(old.is_none(), "numbers are not reused");
+        self.tasks.borrow_mut().insert(number, task);
         number
     }
 
@@ -217,7 +273,7 @@ impl<T: 'static> JoinSet<T> {
     /// ```
     pub fn abort_all(&self) {
         // No user code is called: a task's own waker only queues it.
-        self.tasks.borrow().values().for_each(Task::abort);
+        self.tasks.borrow().iter().for_each(Task::abort);
     }
 
     /// Aborts all tasks, and waits until they have been dropped. All results are dropped, too.
@@ -263,7 +319,9 @@ impl<T: 'static> JoinSet<T> {
         let waiter = self.finished.waiter.take();
         self.finished = Rc::default();
         self.finished.waiter.set(waiter);
-        self.tasks.take().into_values().for_each(Task::detach);
+        for (_, task) in self.tasks.take().into_iter() {
+            task.detach();
+        }
     }
 }
 
@@ -284,7 +342,7 @@ impl<T> JoinSet<T> {
     /// });
     /// ```
     pub fn len(&self) -> usize {
-        self.tasks.borrow().len()
+        self.tasks.borrow().len
     }
 
     /// Returns whether the set has no tasks.
@@ -329,7 +387,7 @@ impl<T> JoinSet<T> {
         loop {
             let number = self.finished.numbers.borrow_mut().pop_front()?;
             // A task that was cancelled by the set itself is not in it any more.
-            let task = self.tasks.borrow_mut().remove(&number);
+            let task = self.tasks.borrow_mut().remove(number);
             if let Some(task) = task {
                 return Some((number, task));
             }
@@ -343,13 +401,14 @@ impl<T> JoinSet<T> {
 
     /// Cancels the tasks, and removes them from the set.
     pub(super) fn cancel_all(&self, panics: &mut Panics) {
-        cancel(self.tasks.take(), panics);
+        let tasks = self.tasks.take().into_iter();
+        cancel(tasks.map(|(_, task)| task), panics);
     }
 }
 
 /// Drops futures, which runs user code: the caller must not hold a borrow.
-pub(super) fn cancel<T>(tasks: BTreeMap<u64, Task<T>>, panics: &mut Panics) {
-    for task in tasks.into_values() {
+pub(super) fn cancel<T>(tasks: impl Iterator<Item = Task<T>>, panics: &mut Panics) {
+    for task in tasks {
         panics.catch(|| drop(task));
     }
 }

@@ -209,7 +209,7 @@ impl Tracker {
         // A runtime that is being dropped has cancelled the task before it was in the set.
         let task_is_over = {
             let tasks = self.running.tasks.borrow();
-            tasks.get(&number).is_some_and(Task::is_finished)
+            tasks.get(number).is_some_and(Task::is_finished)
         };
         if task_is_over {
             self.forget(number);
@@ -218,7 +218,7 @@ impl Tracker {
 
     /// The future of the task has been dropped.
     fn forget(&self, number: u64) {
-        let task = self.running.tasks.borrow_mut().remove(&number);
+        let task = self.running.tasks.borrow_mut().remove(number);
         // What it panicked with is reported.
         if let Some(task) = task {
             task.detach();
@@ -226,12 +226,12 @@ impl Tracker {
         if !self.running.is_empty() {
             return;
         }
-        let take = std::mem::take::<WakeTarget>;
-        let waiters: Vec<_> = self.waiters.borrow_mut().iter_mut().map(take).collect();
-        let mut panics = Panics::default();
-        for waiter in waiters {
-            panics.catch(|| waiter.wake());
+        let mut waiters = Vec::new();
+        for waiter in self.waiters.borrow_mut().iter_mut() {
+            waiters.push(std::mem::take(waiter));
         }
+        let mut panics = Panics::default();
+        WakeTarget::wake_all(&mut waiters, &mut panics);
         panics.resume();
     }
 }

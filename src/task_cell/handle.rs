@@ -7,12 +7,6 @@ use super::label::TaskLabel;
 use super::state::State;
 use crate::panics::{Payload, discard};
 
-/// Why a task has no output.
-pub(crate) enum Failure {
-    Cancelled,
-    Panicked(Payload),
-}
-
 /// What a handle does with the output.
 pub(super) trait Joinable<T> {
     /// The output, if it is in place. Called on the executor's thread only [THREAD].
@@ -84,17 +78,17 @@ impl<T> JoinRef<T> {
         }
     }
 
-    /// The output, or why there is none. If the task is not over, has the waker woken at its
-    /// end.
+    /// The output, or what the task panicked with, or `None` if it was cancelled. If the task is
+    /// not over, has the waker woken at its end.
     #[inline]
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, Option<Payload>>> {
         let header = self.cell.header();
         if !header.is_over() && header.join(cx.waker()) {
             return Poll::Pending;
         }
         Poll::Ready(match self.cell.take_output() {
-            Some(result) => result.map_err(Failure::Panicked),
-            None => Err(Failure::Cancelled),
+            Some(result) => result.map_err(Some),
+            None => Err(None),
         })
     }
 }

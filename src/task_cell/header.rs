@@ -18,7 +18,7 @@ use super::state::{Ran, State};
 use super::wait_kinds::WaitKinds;
 use crate::hooks::{self, TaskId, TaskMeta, TaskRef, WaitReason};
 use crate::inbox::{Inbox, Notifier};
-use crate::panics::Payload;
+use crate::panics::{Panics, Payload};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread_local;
 
@@ -55,6 +55,7 @@ impl Remote {
         Remote { inbox, id }
     }
 
+    #[inline]
     pub(crate) fn id(self) -> u64 {
         self.id
     }
@@ -132,6 +133,7 @@ pub(super) struct Header {
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
 impl Header {
+    #[inline]
     pub(super) fn is_main(&self) -> bool {
         self.slot == NO_SLOT
     }
@@ -508,12 +510,6 @@ impl LocalTask {
     }
 }
 
-impl fmt::Debug for LocalTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LocalTask").field(&self.number()).finish()
-    }
-}
-
 /// A counted reference for any thread: it can wake the task, and mark it as aborted. The data of
 /// a waker is one.
 pub(crate) struct SharedTask(NonNull<Header>);
@@ -719,10 +715,8 @@ unsafe fn drop_waker(data: *const ()) {
 ///
 /// Mostly that is the task that is being polled, with its own waker. Then a reference that stays
 /// on the thread is enough: to clone and drop the waker would be two locked instructions.
-#[derive(Debug)]
 pub(crate) struct WakeTarget(Target);
 
-#[derive(Debug)]
 enum Target {
     /// `None` is nothing at all. Here, so that the whole is as large as a waker.
     Task(Option<LocalTask>),
@@ -774,6 +768,14 @@ impl WakeTarget {
             Target::Task(None) => {}
             Target::Waker(waker) => waker.wake(),
         }
+    }
+
+    /// Wakes all, in order, and empties the vector.
+    pub(crate) fn wake_all(targets: &mut Vec<WakeTarget>, panics: &mut Panics) {
+        for target in &mut *targets {
+            panics.catch(|| std::mem::take(target).wake());
+        }
+        targets.clear();
     }
 }
 

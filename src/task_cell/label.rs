@@ -29,11 +29,25 @@ impl TaskLabel {
 
 impl fmt::Display for TaskLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => write!(f, "task `{name}`")?,
-            None if self.number == 0 => write!(f, "a task that has not started")?,
-            None => write!(f, "task `task-{}`", TaskId::new(self.number))?,
+        let name = self.name.as_deref().map(|name| &**name);
+        match (name, self.number) {
+            (None, 0) => f.write_str("a task that has not started")?,
+            (name, number) => write_name(f, name, TaskId::new(number))?,
         }
         write!(f, " (spawned at {})", self.spawned_at)
     }
+}
+
+/// Writes how messages call a task: by its name, or by its number.
+pub(crate) fn write_name(
+    f: &mut fmt::Formatter<'_>,
+    name: Option<&str>,
+    id: TaskId,
+) -> fmt::Result {
+    f.write_str("task `")?;
+    match name {
+        Some(name) => f.write_str(name)?,
+        None => write!(f, "task-{id}")?,
+    }
+    f.write_str("`")
 }

@@ -14,7 +14,6 @@ use crate::sync::atomic::Ordering;
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Proves that its thread is that of the executor with its id: one per id, `!Send`, not `Clone`.
-#[derive(Debug)]
 pub(crate) struct Owner {
     remote: Remote,
     _not_send: PhantomData<*const ()>,

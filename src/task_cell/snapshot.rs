@@ -1,49 +1,34 @@
 //! What a task is doing at this moment, for `inspect`.
 
 use super::header::{LocalTask, WaiterId, with_polled};
-use super::label::TaskLabel;
 use super::state::State;
-use super::wait_kinds::WaitKinds;
-
-pub(crate) struct TaskSnapshot {
-    pub(crate) label: TaskLabel,
-    pub(crate) id: WaiterId,
-    /// Its key in the registry. Main has none.
-    pub(crate) slot: Option<usize>,
-    pub(crate) polls: u32,
-    pub(crate) is_polled: bool,
-    pub(crate) is_queued: bool,
-    /// The kinds of waits that its last poll came to.
-    pub(crate) waits: WaitKinds,
-    /// The task that awaits its end.
-    pub(crate) joined_by: Option<WaiterId>,
-    /// Whether something could still wake it.
-    pub(crate) has_waker: bool,
-}
 
 impl LocalTask {
-    /// `None` if it is over, or its future is being dropped.
-    pub(crate) fn snapshot(&self) -> Option<TaskSnapshot> {
+    /// Whether its future is in place, and is not being dropped.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.header().state.get(), State::Idle | State::Running)
+    }
+
+    pub(crate) fn polls(&self) -> u32 {
+        self.header().polls.get()
+    }
+
+    /// The state of main does not say this.
+    pub(crate) fn is_polled(&self) -> bool {
+        with_polled(|polled| std::ptr::eq(polled, self.header())) == Some(true)
+    }
+
+    pub(crate) fn is_queued(&self) -> bool {
+        self.header().queued.get()
+    }
+
+    /// The task that awaits its end.
+    pub(crate) fn joined_by(&self) -> Option<WaiterId> {
         let header = self.header();
-        // The state of main does not say whether it is being polled.
-        let is_polled = with_polled(|polled| std::ptr::eq(polled, header)) == Some(true);
-        if !matches!(header.state.get(), State::Idle | State::Running) {
-            return None;
-        }
         // Out and back: no user code runs in between.
         let joiner = header.joiner.take();
-        let joined_by = (!joiner.is_none()).then(|| header.joined_by.get());
+        let is_joined = !joiner.is_none();
         header.joiner.set(joiner);
-        Some(TaskSnapshot {
-            label: header.label(),
-            id: header.waiter_id(),
-            slot: self.slot(),
-            polls: header.polls.get(),
-            is_polled,
-            is_queued: header.queued.get(),
-            waits: header.waits.get(),
-            joined_by,
-            has_waker: is_polled || self.remote_count() > 0,
-        })
+        is_joined.then_some(header.joined_by.get())
     }
 }

@@ -7,11 +7,12 @@
 use crate::hooks::WaitReason;
 
 /// The kinds of waits that a poll has come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct WaitKinds(u8);
 
 const TIMER: u8 = 1 << 2;
 
+#[inline]
 const fn kind(reason: WaitReason) -> u8 {
     match reason {
         WaitReason::Read { .. } => 1,

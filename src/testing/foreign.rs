@@ -12,7 +12,6 @@ use crate::task_cell::LocalTask;
 ///
 /// A task that waits for a message of another task looks the same, except for that wake. So the
 /// clock is held for a limited time after each wake.
-#[derive(Debug)]
 pub(super) struct Foreign {
     tasks: RefCell<Vec<LocalTask>>,
     /// How long the clock is held after a wake.

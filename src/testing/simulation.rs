@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::schedule::{Schedule, SeededOrder};
@@ -43,7 +42,6 @@ impl SimulationSettings for SimulatedSettings {
 }
 
 /// The state of a simulated run.
-#[derive(Debug)]
 pub(super) struct Simulated {
     pub(super) clock: Option<VirtualClock>,
     pub(super) order: Option<SeededOrder>,
@@ -214,7 +212,7 @@ impl Builder {
     /// # drop(busy);
     /// ```
     pub fn budget_clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Builder {
-        self.settings.budget_clock = Some(BudgetClock(Arc::new(clock)));
+        self.settings.budget_clock = Some(BudgetClock(Box::new(clock)));
         self
     }
 

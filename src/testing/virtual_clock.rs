@@ -88,7 +88,6 @@ pub enum AutoAdvance {
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The state of a virtual clock, except for its current time.
-#[derive(Debug)]
 pub(super) struct VirtualClock {
     pub(super) auto_advance: AutoAdvance,
     /// How long to wait in real time when the runtime knows of no event that could still happen.

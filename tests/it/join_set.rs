@@ -222,6 +222,31 @@ fn a_panic_of_a_nested_set_is_a_result_at_each_level() {
 }
 
 #[test]
+fn tasks_are_aborted_in_the_order_of_their_spawns_after_most_of_a_set_has_finished() {
+    async_test(async || {
+        let log = Log::new();
+        let mut set = JoinSet::new();
+        for n in 0..300 {
+            if n % 100 == 50 {
+                set.spawn(hold(log.on_drop(n)));
+            } else {
+                set.spawn(async {});
+            }
+        }
+        for _ in 0..297 {
+            set.join_next().await.unwrap().unwrap();
+        }
+        for n in 300..303 {
+            set.spawn(hold(log.on_drop(n)));
+        }
+        assert_eq!(set.len(), 6);
+        yields(1).await;
+        set.shutdown().await;
+        log.assert(&[50, 150, 250, 300, 301, 302]);
+    });
+}
+
+#[test]
 fn join_next_that_is_dropped_loses_nothing() {
     async_test(async || {
         let mut set = JoinSet::new();
