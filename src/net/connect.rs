@@ -1,6 +1,7 @@
 //! Happy Eyeballs (RFC 8305): attempts to connect to several addresses run concurrently, each
 //! started a little later than the one before. The first to succeed is used.
 
+use std::fmt::Write;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -92,11 +93,11 @@ fn all_failed(failures: Failures) -> io::Error {
     let Some((_, last)) = failures.last() else {
         return io::Error::new(io::ErrorKind::InvalidInput, "no address was given");
     };
-    let attempts = failures
-        .iter()
-        .map(|(address, error)| format!("{address}: {error}"));
-    let attempts: Vec<String> = attempts.collect();
-    let text = format!("could not connect to {}", attempts.join(", nor to "));
+    let mut text = String::from("could not connect");
+    for (n, (address, error)) in failures.iter().enumerate() {
+        let to = if n == 0 { " to" } else { ", nor to" };
+        let _ = write!(text, "{to} {address}: {error}");
+    }
     io::Error::new(last.kind(), text)
 }
 
