@@ -34,6 +34,14 @@ pub(crate) use soloist::{Handle, Runtime, Task, block_on, spawn};
 /// and ends the whole process if it hangs.
 #[track_caller]
 pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
+    let result = watch(Box::new(|| Box::new(test())));
+    *result.downcast().expect("its type")
+}
+
+type Any = Box<dyn std::any::Any + Send>;
+
+/// Not generic: hundreds of copies of it would be half of the time in which the tests are built.
+fn watch(test: Box<dyn FnOnce() -> Any + Send>) -> Any {
     let (done, wait) = mpsc::channel();
     let name = thread::current().name().unwrap_or("test").to_string();
     let thread = thread::Builder::new()
@@ -59,7 +67,11 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
 /// As [`watchdog`], for a test that is the future of a [`soloist::block_on`].
 #[track_caller]
 pub(crate) fn async_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
-    watchdog(|| soloist::block_on(test()))
+    watchdog(|| {
+        // As a trait object, so that there is only one copy of `block_on`.
+        let test: Pin<Box<dyn Future<Output = R>>> = Box::pin(async { test().await });
+        soloist::block_on(test)
+    })
 }
 
 /// As [`watchdog`], for a test of a runtime.
