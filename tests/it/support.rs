@@ -34,14 +34,18 @@ pub(crate) use soloist::{Handle, Runtime, Task, block_on, spawn};
 /// and ends the whole process if it hangs.
 #[track_caller]
 pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
-    let result = watch(Box::new(|| Box::new(test())));
-    *result.downcast().expect("its type")
+    *watch(boxed(test)).downcast().expect("its type")
 }
 
 type Any = Box<dyn std::any::Any + Send>;
+type Boxed = Box<dyn FnOnce() -> Any + Send>;
 
-/// Not generic: hundreds of copies of it would be half of the time in which the tests are built.
-fn watch(test: Box<dyn FnOnce() -> Any + Send>) -> Any {
+/// As one type for all closures, since a copy of [`thread::spawn`] for each takes long to compile.
+fn boxed<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Boxed {
+    Box::new(|| Box::new(f()))
+}
+
+fn watch(test: Boxed) -> Any {
     let (done, wait) = mpsc::channel();
     let name = thread::current().name().unwrap_or("test").to_string();
     let thread = thread::Builder::new()
@@ -68,7 +72,7 @@ fn watch(test: Box<dyn FnOnce() -> Any + Send>) -> Any {
 #[track_caller]
 pub(crate) fn async_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
     watchdog(|| {
-        // As a trait object, so that there is only one copy of `block_on`.
+        // As a trait object, since a copy of `block_on` for each takes long to compile.
         let test: Pin<Box<dyn Future<Output = R>>> = Box::pin(async { test().await });
         soloist::block_on(test)
     })
@@ -519,9 +523,9 @@ pub(crate) fn refusing() -> (socket2::Socket, std::net::SocketAddr) {
 /// Runs `f` on another thread, and waits for its end.
 #[track_caller]
 pub(crate) fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
-    thread::spawn(f)
-        .join()
-        .expect("no panic on the other thread")
+    let result = thread::spawn(boxed(f)).join();
+    let result = result.expect("no panic on the other thread");
+    *result.downcast().expect("its type")
 }
 
 /// Runs `f` on another thread. The returned future is done when `f` is.
