@@ -118,6 +118,8 @@ pub(crate) fn in_child(name: &str, test: impl FnOnce()) -> Option<std::process::
     let child = std::process::Command::new(std::env::current_exe().expect("the test binary"))
         .args([name, "--exact", "--nocapture", "--include-ignored"])
         .env("SOLOIST_TEST_CHILD", name)
+        // A backtrace of a panic that is expected takes longer than the test.
+        .env("RUST_BACKTRACE", "0")
         .output()
         .expect("a child process");
     Some(child)

@@ -20,7 +20,10 @@ const A_WHILE: Duration = Duration::from_millis(30);
 /// As [`async_test`], under a virtual clock.
 #[track_caller]
 pub(crate) fn virtual_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
-    watchdog(|| testing::block_on(test()))
+    watchdog(|| {
+        let test: Pin<Box<dyn Future<Output = R>>> = Box::pin(async { test().await });
+        testing::block_on(test)
+    })
 }
 
 fn runtime(auto_advance: AutoAdvance) -> Runtime {
