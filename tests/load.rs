@@ -1,6 +1,6 @@
 //! Load and faults over real sockets, on loopback, bounded in time and count.
 //!
-//!     cargo test --release --test load                          # a taste of a few seconds
+//!     cargo test --release --test load                          # a taste of three seconds
 //!     cargo test --release --test load -- --full                # 10 minutes and more
 //!     cargo test --release --test load -- --full connections    # only this one
 //!     cargo test --release --test load -- --seconds 60 --connections 2000 connections
@@ -89,7 +89,10 @@ mod load {
             (given, _) => given,
         };
         settings.connections = or(settings.connections, 9000, 200);
-        settings.seconds = or(settings.seconds as usize, 600, 3) as u64;
+        settings.seconds = or(settings.seconds as usize, 600, 2) as u64;
+        if names.is_empty() && !settings.full {
+            return all_at_once();
+        }
         for (name, check) in CHECKS {
             if names.is_empty() || names.iter().any(|wanted| wanted == name) {
                 let start = Instant::now();
@@ -100,6 +103,20 @@ mod load {
                 );
             }
         }
+    }
+
+    /// Each in a process of its own: some of them look at the memory and the files of theirs.
+    fn all_at_once() {
+        let program = std::env::current_exe().expect("this program");
+        let start = |(name, _)| {
+            Command::new(&program)
+                .args(std::env::args().skip(1))
+                .arg(name)
+                .spawn()
+        };
+        let checks = CHECKS.map(|check| start(check).expect("a process"));
+        let failed = checks.map(|mut check| !check.wait().expect("its status").success());
+        assert!(!failed.contains(&true), "{failed:?}");
     }
 
     // The server: it sends back what comes.
@@ -396,7 +413,7 @@ mod load {
         let server = Server::start("serve");
         let ours = std::fs::read_dir("/proc/self/fd").expect("/proc").count();
         let time = Duration::from_secs(settings.seconds);
-        let pause = if settings.full { 3000 } else { 30 };
+        let pause = if settings.full { 3000 } else { 10 };
         let (tally, memory) = crowd(&server, settings.connections, time, pause);
         server.assert_all_closed();
         let left = std::fs::read_dir("/proc/self/fd").expect("/proc").count();
@@ -431,7 +448,7 @@ mod load {
     fn signals(settings: &Settings) -> String {
         let server = Server::start("serve-interrupted");
         let time = Duration::from_secs(if settings.full { 30 } else { 2 });
-        let (tally, _) = crowd(&server, 200, time, 20);
+        let (tally, _) = crowd(&server, 200, time, 10);
         server.assert_all_closed();
         format!(
             "{} sessions and {} bytes with a signal every millisecond for {} s",

@@ -306,6 +306,8 @@ fn differs_between_processes() {
 fn child(test: &str, seed: Option<&str>) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--include-ignored", "--nocapture"]);
+    // A backtrace of a panic that is expected takes longer than the test.
+    command.env("RUST_BACKTRACE", "0");
     match seed {
         Some(seed) => command.env("SOLOIST_SEED", seed),
         None => command.env_remove("SOLOIST_SEED"),

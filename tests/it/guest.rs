@@ -524,7 +524,7 @@ fn stop_and_abort_between_turns() {
 
 #[test]
 fn wakes_that_race_with_turns_are_never_lost() {
-    const WAKES: usize = 20_000;
+    const WAKES: usize = 10_000;
     with_guest(|runtime, seen| {
         let (send, receive) = mpsc::sync_channel::<Waker>(1);
         let thread = thread::spawn(move || {

@@ -106,7 +106,7 @@ fn a_socket_stays_with_its_host_in_any_task() {
 
 #[test]
 fn into_std_returns_the_socket_and_as_fd_a_placeholder() {
-    world_test(async |world| {
+    let test = async |world: World| {
         let before = open_fds();
         let (client, mut server) = pair(&world).await;
         let udp = bind_udp(&world.host("client"), "0.0.0.0:0").await;
@@ -125,7 +125,8 @@ fn into_std_returns_the_socket_and_as_fd_a_placeholder() {
         assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 5);
         drop((client, udp));
         assert_eq!(open_fds(), before);
-    });
+    };
+    in_own_process(move || world_test(test));
 }
 
 #[test]

@@ -122,7 +122,7 @@ async fn accept_without_fds<S>(mut accept: impl AsyncFnMut() -> io::Result<S>) {
         }
     };
     let watching = async {
-        assert_idle(300 * MS).await;
+        assert_idle(150 * MS).await;
         assert!((1..=10).contains(&errors.get()), "{} errors", errors.get());
         crate::sys::limit_fds(1000);
     };

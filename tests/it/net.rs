@@ -427,7 +427,7 @@ fn a_socket_that_moved_away_does_not_wake_its_first_thread() {
         comes.recv().unwrap();
         // The byte stays unread for a while.
         theirs.write_all(b"x").unwrap();
-        assert_idle(100 * MS).await;
+        assert_idle(50 * MS).await;
         go.send(()).unwrap();
         assert_eq!(soon(there).await, 1);
     });

@@ -692,7 +692,7 @@ fn a_value_that_is_not_send_can_be_passed_between_tasks() {
 /// The two halves meet in every order that the threads produce.
 #[test]
 fn set_drop_and_receive_race_on_three_threads() {
-    const ROUNDS: u64 = if cfg!(miri) { 50 } else { 10_000 };
+    const ROUNDS: u64 = if cfg!(miri) { 50 } else { 4_000 };
     const THREADS: usize = 3;
 
     /// The part of one receiver. Returns whether it got a value; `None` if it was dropped without a

@@ -101,23 +101,10 @@ fn a_handle_does_not_hold_the_clock_of_a_world() {
 }
 
 #[test]
-fn errors_and_deadlocks_fail_a_world() {
+fn an_error_fails_a_world() {
     watchdog(|| {
         let text = panic_of(|| testing::simulate(0..9, async |_| Err::<(), _>("no luck")));
         assert_eq!(text, "the test returned an error: \"no luck\"");
-        let text = panic_of(|| {
-            testing::simulate(0..9, |world| async move {
-                let host = world.host("host");
-                let receive = host.spawn(async {
-                    // It keeps a handle, and nothing is ever sent.
-                    let _handle = Handle::current();
-                    let socket = UdpSocket::bind("0.0.0.0:9").await?;
-                    socket.recv(&mut [0; 9]).await
-                });
-                receive.await.map(drop)
-            })
-        });
-        assert!(text.contains("the runtime is stuck"), "{text}");
     });
 }
 
@@ -348,6 +335,8 @@ fn child(test: &str, variables: &[(&str, &str)]) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([&format!("simulate::{test}"), "--exact"]);
     command.args(["--include-ignored", "--nocapture"]);
+    // A backtrace of a panic that is expected takes longer than the test.
+    command.env("RUST_BACKTRACE", "0");
     for variable in ["SOLOIST_SEED", "SOLOIST_FAULTS", "SOLOIST_TRACE"] {
         command.env_remove(variable);
     }

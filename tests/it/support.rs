@@ -34,6 +34,18 @@ pub(crate) use soloist::{Handle, Runtime, Task, block_on, spawn};
 /// and ends the whole process if it hangs.
 #[track_caller]
 pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
+    *watch(boxed(test)).downcast().expect("its type")
+}
+
+type Any = Box<dyn std::any::Any + Send>;
+type Boxed = Box<dyn FnOnce() -> Any + Send>;
+
+/// As one type for all closures, since a copy of [`thread::spawn`] for each takes long to compile.
+fn boxed<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Boxed {
+    Box::new(|| Box::new(f()))
+}
+
+fn watch(test: Boxed) -> Any {
     let (done, wait) = mpsc::channel();
     let name = thread::current().name().unwrap_or("test").to_string();
     let thread = thread::Builder::new()
@@ -59,7 +71,11 @@ pub(crate) fn watchdog<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'sta
 /// As [`watchdog`], for a test that is the future of a [`soloist::block_on`].
 #[track_caller]
 pub(crate) fn async_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
-    watchdog(|| soloist::block_on(test()))
+    watchdog(|| {
+        // As a trait object, since a copy of `block_on` for each takes long to compile.
+        let test: Pin<Box<dyn Future<Output = R>>> = Box::pin(async { test().await });
+        soloist::block_on(test)
+    })
 }
 
 /// As [`watchdog`], for a test of a runtime.
@@ -102,6 +118,8 @@ pub(crate) fn in_child(name: &str, test: impl FnOnce()) -> Option<std::process::
     let child = std::process::Command::new(std::env::current_exe().expect("the test binary"))
         .args([name, "--exact", "--nocapture", "--include-ignored"])
         .env("SOLOIST_TEST_CHILD", name)
+        // A backtrace of a panic that is expected takes longer than the test.
+        .env("RUST_BACKTRACE", "0")
         .output()
         .expect("a child process");
     Some(child)
@@ -507,9 +525,9 @@ pub(crate) fn refusing() -> (socket2::Socket, std::net::SocketAddr) {
 /// Runs `f` on another thread, and waits for its end.
 #[track_caller]
 pub(crate) fn elsewhere<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
-    thread::spawn(f)
-        .join()
-        .expect("no panic on the other thread")
+    let result = thread::spawn(boxed(f)).join();
+    let result = result.expect("no panic on the other thread");
+    *result.downcast().expect("its type")
 }
 
 /// Runs `f` on another thread. The returned future is done when `f` is.

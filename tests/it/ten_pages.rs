@@ -82,10 +82,10 @@ fn every_way_gets_all_pages() {
 #[test]
 fn every_way_gets_many_pages_with_few_workers() {
     watchdog(|| {
-        let output = ten_pages("--delay 1 --pages 200 --workers 3");
+        let output = ten_pages("--delay 1 --pages 50 --workers 3");
         let rows = rows(&output);
         assert_eq!(rows.len(), WAYS.len(), "{}", output.out);
-        assert_eq!(rows[1].processes, 201);
+        assert_eq!(rows[1].processes, 51);
         assert_eq!(rows[2].threads, 4);
     });
 }

@@ -200,7 +200,7 @@ fn call_while_it_goes_idle(calls: usize) {
 
 #[test]
 fn b82_a_call_that_races_with_going_idle_is_not_lost() {
-    call_while_it_goes_idle(20_000);
+    call_while_it_goes_idle(10_000);
 }
 
 #[test]

@@ -301,7 +301,7 @@ fn b09_a_poll_without_data_does_not_delay_the_next_reader() {
         }
         // The first of them, one with the sender's yield, one with the datagram.
         assert!(polls.get() <= 3 * 1000, "{} polls", polls.get());
-        assert_idle(100 * MS).await;
+        assert_idle(50 * MS).await;
     });
 }
 
@@ -326,7 +326,7 @@ fn b99_a_server_receives_on_after_a_reply_to_a_closed_socket() {
             assert_eq!((n, from), (1, client.local_addr().unwrap()));
         }
         fails_soon(server.recv_from(&mut [0; 8])).await;
-        assert_idle(100 * MS).await;
+        assert_idle(50 * MS).await;
     });
 }
 
@@ -358,7 +358,7 @@ fn b99_a_connected_socket_receives_on_after_a_refusal() {
             refused(socket.take_error().unwrap().expect("it was refused"));
             assert!(socket.take_error().unwrap().is_none());
         }
-        assert_idle(100 * MS).await;
+        assert_idle(50 * MS).await;
         let back = std::net::UdpSocket::bind(peer).unwrap();
         back.send_to(b"back", address).unwrap();
         loop {

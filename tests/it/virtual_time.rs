@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use soloist::io::{AsyncReadExt, AsyncWriteExt};
-use soloist::net::TcpStream;
+use soloist::net::{TcpStream, UdpSocket};
 use soloist::runtime::{AutoAdvance, Clock, Runtime};
 use soloist::stream::StreamExt;
 use soloist::testing;
@@ -20,7 +20,10 @@ const A_WHILE: Duration = Duration::from_millis(30);
 /// As [`async_test`], under a virtual clock.
 #[track_caller]
 pub(crate) fn virtual_test<R: Send + 'static>(test: impl AsyncFnOnce() -> R + Send + 'static) -> R {
-    watchdog(|| testing::block_on(test()))
+    watchdog(|| {
+        let test: Pin<Box<dyn Future<Output = R>>> = Box::pin(async { test().await });
+        testing::block_on(test)
+    })
 }
 
 fn runtime(auto_advance: AutoAdvance) -> Runtime {
@@ -503,37 +506,63 @@ fn nested_runtimes_have_clocks_of_their_own() {
 }
 
 #[test]
-fn a_deadlock_is_a_failure() {
+fn a_certain_deadlock_is_a_failure_at_once() {
     let text = watchdog(|| panic_of(|| testing::block_on(pending::<()>())));
     assert!(text.contains("the runtime is stuck"), "{text}");
-    // Its waker is kept, so the deadlock is not certain.
-    let deadlock = || {
-        testing::block_on(async {
-            let (_promise, promised) = soloist::promise::promise::<()>();
-            promised.await
-        })
-    };
-    let text = watchdog(move || panic_of(deadlock));
-    assert!(text.contains("the runtime is stuck"), "{text}");
-    assert!(text.contains("must hold a `Handle`"), "{text}");
 }
 
+/// A runtime in which nothing can happen waits for three seconds of real time. These waits are at
+/// the same time.
 #[test]
-fn no_deadlock_while_a_thread_holds_a_handle() {
-    virtual_test(async || {
-        let (promise, promised) = soloist::promise::promise();
-        let handle = Handle::current();
-        let (go, wait) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            let _handle = handle;
-            wait.recv().unwrap();
-            // Longer than a test waits when nothing can happen.
-            thread::sleep(3300 * MS);
-            promise.set(7).unwrap();
+fn a_deadlock_is_a_failure_unless_a_thread_holds_a_handle() {
+    let a_promise = || {
+        let text = panic_of(|| {
+            testing::block_on(async {
+                // Its waker is kept, so the deadlock is not certain.
+                let (_promise, promised) = soloist::promise::promise::<()>();
+                promised.await
+            })
         });
-        go.send(()).unwrap();
-        assert_eq!(promised.await, Ok(7));
-        thread.join().unwrap();
+        assert!(text.contains("the runtime is stuck"), "{text}");
+        assert!(text.contains("must hold a `Handle`"), "{text}");
+    };
+    let a_world = || {
+        let text = panic_of(|| {
+            testing::simulate(0..9, |world| async move {
+                let host = world.host("host");
+                let receive = host.spawn(async {
+                    // It keeps a handle, and nothing is ever sent.
+                    let _handle = Handle::current();
+                    let socket = UdpSocket::bind("0.0.0.0:9").await?;
+                    socket.recv(&mut [0; 9]).await
+                });
+                receive.await.map(drop)
+            })
+        });
+        assert!(text.contains("the runtime is stuck"), "{text}");
+    };
+    let no_deadlock = || {
+        testing::block_on(async {
+            let (promise, promised) = soloist::promise::promise();
+            let handle = Handle::current();
+            let (go, wait) = mpsc::channel();
+            let thread = thread::spawn(move || {
+                let _handle = handle;
+                wait.recv().unwrap();
+                thread::sleep(3300 * MS);
+                promise.set(7).unwrap();
+            });
+            go.send(()).unwrap();
+            assert_eq!(promised.await, Ok(7));
+            thread.join().unwrap();
+        });
+    };
+    watchdog(move || {
+        thread::scope(|scope| {
+            scope.spawn(a_promise);
+            scope.spawn(a_world);
+            scope.spawn(no_deadlock);
+        });
     });
 }
 
