@@ -190,7 +190,7 @@ impl Executor {
 /// Whether the executor that is entered on this thread runs a simulated world.
 #[cfg(feature = "blocking")]
 pub(crate) fn is_simulated() -> bool {
-    with(Executor::has_world) == Some(true)
+    with(|executor| executor.hosts().is_some()) == Some(true)
 }
 
 /// Calls `f` as if no executor were entered on this thread.

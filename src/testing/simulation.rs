@@ -1,13 +1,15 @@
 //! The settings of simulated runs, and [`Simulated`], the state of one.
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::schedule::{Schedule, SeededOrder};
 use super::virtual_clock::{AutoAdvance, Clock, VirtualClock};
-use crate::executor::{BudgetClock, Executor, Simulation, SimulationSettings};
+use super::world::WorldHosts;
+use crate::executor::{BudgetClock, Executor, Hosts, Simulation, SimulationSettings};
 use crate::runtime::Builder;
 use crate::schedule::Order;
 use crate::task_cell::LocalTask;
@@ -34,6 +36,7 @@ impl SimulationSettings for SimulatedSettings {
             clock: is_virtual
                 .then(|| VirtualClock::new(self.auto_advance, self.patience, self.world.is_some())),
             order: schedule.map(|schedule| SeededOrder::new(schedule, self.world)),
+            hosts: OnceCell::new(),
         })
     }
 
@@ -47,6 +50,8 @@ impl SimulationSettings for SimulatedSettings {
 pub(super) struct Simulated {
     pub(super) clock: Option<VirtualClock>,
     pub(super) order: Option<SeededOrder>,
+    /// Those of the simulated world, once there is one.
+    pub(super) hosts: OnceCell<WorldHosts>,
 }
 
 impl Simulated {
@@ -67,6 +72,11 @@ impl Simulated {
     }
 }
 
+/// The hosts of a runtime, if it runs a simulated world.
+pub(super) fn hosts_of(executor: &Executor) -> Option<&WorldHosts> {
+    Simulated::of(executor)?.hosts.get()
+}
+
 impl Simulation for Simulated {
     fn as_any(&self) -> &dyn Any {
         self
@@ -74,6 +84,10 @@ impl Simulation for Simulated {
 
     fn order(&self) -> Option<&dyn Order> {
         self.order.as_ref().map(|order| order as &dyn Order)
+    }
+
+    fn hosts(&self) -> Option<&dyn Hosts> {
+        self.hosts.get().map(|hosts| hosts as &dyn Hosts)
     }
 
     fn has_virtual_clock(&self) -> bool {

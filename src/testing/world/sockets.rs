@@ -15,6 +15,7 @@ use super::state::State;
 use crate::executor::{self, ProcessId};
 use crate::reactor::Direction;
 use crate::socket::Simulated;
+use crate::testing::simulation::hosts_of;
 
 /// Linux's limit.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
@@ -34,19 +35,20 @@ impl Process {
         let Some(executor) = executor::try_current() else {
             return Ok(None);
         };
-        let Some(network) = super::network_of(&executor) else {
+        let Some(hosts) = hosts_of(&executor) else {
             return Ok(None);
         };
-        let id = executor.current_process();
+        let id = executor.process(None);
         let Some(host) = id.host() else {
             return Err(io::Error::other(
                 "this task belongs to no host of its simulated world, so it has no network: spawn \
                  it with `Host::spawn`",
             ));
         };
-        if executor.is_process_over(id) {
+        if hosts.is_over(id) {
             return Err(crashed());
         }
+        let network = hosts.network.clone();
         Ok(Some(Process { network, id, host }))
     }
 

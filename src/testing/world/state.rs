@@ -138,7 +138,8 @@ impl State {
         self.by_name.get(name).copied()
     }
 
-    pub(super) fn add_host(&mut self, name: &str) {
+    /// Adds a host, and returns its index.
+    pub(super) fn add_host(&mut self, name: &str) -> usize {
         let index = self.hosts.len();
         // 10.0.0.1 and so on.
         let number = u32::try_from(index + 1).expect("fewer hosts than addresses");
@@ -154,6 +155,7 @@ impl State {
         self.by_name.insert(name.to_string(), index);
         self.by_address.insert(address, index);
         self.transcript.set_name(address, name);
+        index
     }
 
     pub(super) fn name(&self, host: usize) -> &str {
