@@ -130,6 +130,9 @@ impl Faults {
 
     /// Returns whether a fault happens, and records it if it does.
     pub(crate) fn happens(&self, kind: FaultKind, place: Place, probability: f64) -> bool {
+        if probability == 0.0 {
+            return false;
+        }
         let fault = Fault { kind, place };
         // The upper 53 bits: a number from 0 to 1, without 1.
         let number = (self.hash(fault) >> 11) as f64 / (1_u64 << 53) as f64;

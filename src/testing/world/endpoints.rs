@@ -1,37 +1,62 @@
 //! The sockets of the network, each with what has arrived for it.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use socket2::Type;
+
 use crate::executor::ProcessId;
 
-/// The key of a socket in its slab, and its number, which is never reused.
+/// A socket: its key in its slab, and its number, which is never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct SocketId {
     pub(super) key: usize,
     pub(super) number: u64,
+    /// Which end of a connection it is: 0 for the client, 1 for the server.
+    pub(super) end: usize,
+}
+
+impl SocketId {
+    /// The other end of the connection.
+    pub(super) fn peer(self) -> SocketId {
+        let end = 1 - self.end;
+        SocketId { end, ..self }
+    }
 }
 
 /// What Linux keeps beside each datagram that waits in a socket.
 pub(super) const OVERHEAD: usize = 256;
 
-pub(super) struct Listener {
+/// A socket that is bound to a port: a listener, or a UDP socket.
+pub(super) struct Bound {
+    pub(super) id: SocketId,
+    pub(super) kind: Type,
     pub(super) owner: ProcessId,
+    pub(super) host: usize,
     pub(super) address: SocketAddr,
     pub(super) only_v6: bool,
-    /// How many connections may wait to be accepted.
-    pub(super) room: usize,
     pub(super) ttl: u32,
-    pub(super) waiting: VecDeque<SocketId>,
-    pub(super) accepters: Vec<Waker>,
+    pub(super) readers: Vec<Waker>,
     /// Its process is over.
     pub(super) is_dead: bool,
+    /// The connections that wait to be accepted, and how many may.
+    pub(super) connections: VecDeque<SocketId>,
+    pub(super) room: usize,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// The size of the datagrams, with the overhead.
+    pub(super) bytes: usize,
+    pub(super) error: Option<ErrorKind>,
+    pub(super) broadcast: bool,
+    pub(super) multicast_loop_v4: bool,
+    pub(super) multicast_ttl_v4: u32,
 }
 
 pub(super) struct Connection {
+    /// That of the client.
     pub(super) id: SocketId,
     /// Its number among those of the two hosts.
     pub(super) ordinal: u64,
@@ -57,6 +82,13 @@ pub(super) struct Pipe {
     pub(super) stuck: Option<Instant>,
     pub(super) readers: Vec<Waker>,
     pub(super) writers: Vec<Waker>,
+    /// Its ends have shut it down for reading, and for writing.
+    pub(super) reads_no_more: bool,
+    pub(super) writes_no_more: bool,
+    /// How many segments were sent, and how often it was read from and written to.
+    pub(super) sent: u64,
+    pub(super) reads: u64,
+    pub(super) writes: u64,
 }
 
 pub(super) enum Segment {
@@ -100,17 +132,11 @@ pub(super) struct End {
     pub(super) phase: Phase,
     pub(super) reset: bool,
     /// What the next operation returns.
-    pub(super) error: Option<io::ErrorKind>,
-    pub(super) reads_no_more: bool,
-    pub(super) writes_no_more: bool,
+    pub(super) error: Option<ErrorKind>,
     /// Its handles have been dropped.
     pub(super) gone: bool,
     /// Its host has lost power: it answers whatever arrives with a reset.
     pub(super) forgotten: bool,
-    /// How many segments it has sent, and how often it was read from and written to.
-    pub(super) sent: u64,
-    pub(super) reads: u64,
-    pub(super) writes: u64,
     pub(super) nodelay: bool,
     pub(super) ttl: u32,
     pub(super) linger: Option<Duration>,
@@ -126,13 +152,8 @@ impl End {
             phase: Phase::Unconnected,
             reset: false,
             error: None,
-            reads_no_more: false,
-            writes_no_more: false,
             gone: false,
             forgotten: false,
-            sent: 0,
-            reads: 0,
-            writes: 0,
             nodelay: false,
             ttl: 64,
             linger: None,
@@ -140,8 +161,13 @@ impl End {
         }
     }
 
-    pub(super) fn takes_nothing(&self) -> bool {
-        self.gone || (self.reads_no_more && self.writes_no_more)
+    /// Returns an error if nothing can be sent or received.
+    pub(super) fn check_connected(&self) -> io::Result<()> {
+        match self.phase {
+            Phase::Unconnected => Err(ErrorKind::NotConnected.into()),
+            Phase::Connecting if !self.reset => Err(ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -162,9 +188,15 @@ impl Connection {
 
     pub(super) fn peer_addr(&self, end: usize) -> io::Result<SocketAddr> {
         if self.ends[end].phase != Phase::Connected || self.is_closed(end) {
-            return Err(io::ErrorKind::NotConnected.into());
+            return Err(ErrorKind::NotConnected.into());
         }
         Ok(self.peer(end))
+    }
+
+    /// Whether an end takes no more bytes.
+    pub(super) fn takes_nothing(&self, end: usize) -> bool {
+        let is_shut = self.pipes[1 - end].reads_no_more && self.pipes[end].writes_no_more;
+        self.ends[end].gone || is_shut
     }
 
     pub(super) fn can_read(&self, end: usize) -> bool {
@@ -174,19 +206,19 @@ impl Connection {
             Phase::Unconnected => true,
             Phase::Connected => {
                 let has_something = !pipe.arrived.is_empty() || pipe.ended;
-                has_something || side.error.is_some() || side.reset || side.reads_no_more
+                has_something || side.error.is_some() || side.reset || pipe.reads_no_more
             }
         }
     }
 
     pub(super) fn can_write(&self, end: usize, window: usize) -> bool {
-        let side = &self.ends[end];
+        let (side, pipe) = (&self.ends[end], &self.pipes[end]);
         match side.phase {
             Phase::Connecting => side.reset,
             Phase::Unconnected => true,
             Phase::Connected => {
-                let is_over = side.error.is_some() || side.reset || side.writes_no_more;
-                is_over || self.pipes[end].bytes < window
+                let is_over = side.error.is_some() || side.reset || pipe.writes_no_more;
+                is_over || pipe.bytes < window
             }
         }
     }
@@ -205,47 +237,22 @@ impl Connection {
     }
 
     /// The other side has reset the connection, or the network has given it up.
-    pub(super) fn reset(&mut self, end: usize, error: io::ErrorKind, woken: &mut Vec<Waker>) {
+    pub(super) fn reset(&mut self, end: usize, error: ErrorKind, woken: &mut Vec<Waker>) {
         if self.is_closed(end) {
             return;
         }
         let side = &mut self.ends[end];
         side.reset = true;
         side.error = Some(match error {
-            io::ErrorKind::ConnectionReset if side.phase == Phase::Connecting => {
-                io::ErrorKind::ConnectionRefused
+            ErrorKind::ConnectionReset if side.phase == Phase::Connecting => {
+                ErrorKind::ConnectionRefused
             }
             // Linux reports a broken pipe if the peer had ended its stream before the reset.
-            io::ErrorKind::ConnectionReset if self.pipes[1 - end].ended => {
-                io::ErrorKind::BrokenPipe
-            }
+            ErrorKind::ConnectionReset if self.pipes[1 - end].ended => ErrorKind::BrokenPipe,
             error => error,
         });
         self.wake_end(end, woken);
     }
-}
-
-impl Listener {
-    pub(super) fn can_accept(&self) -> bool {
-        self.is_dead || !self.waiting.is_empty()
-    }
-}
-
-pub(super) struct Udp {
-    pub(super) id: SocketId,
-    pub(super) owner: ProcessId,
-    pub(super) host: usize,
-    pub(super) local: SocketAddr,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) waiting: VecDeque<(SocketAddr, Vec<u8>)>,
-    pub(super) bytes: usize,
-    pub(super) error: Option<io::ErrorKind>,
-    pub(super) broadcast: bool,
-    pub(super) ttl: u32,
-    pub(super) multicast_loop_v4: bool,
-    pub(super) multicast_ttl_v4: u32,
-    pub(super) readers: Vec<Waker>,
-    pub(super) is_dead: bool,
 }
 
 /// A datagram under way. Compared only to order what happens at the same time, by a number.
@@ -258,13 +265,23 @@ pub(super) struct Datagram {
     pub(super) bytes: Vec<u8>,
 }
 
-impl Udp {
+impl Bound {
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
         self.error.take().map(io::Error::from)
     }
 
+    /// Whether there is something to accept or to receive.
     pub(super) fn can_receive(&self) -> bool {
-        !self.waiting.is_empty() || self.error.is_some() || self.is_dead
+        let is_empty = self.connections.is_empty() && self.datagrams.is_empty();
+        !is_empty || self.error.is_some() || self.is_dead
+    }
+
+    /// The error of an operation that finds nothing.
+    pub(super) fn nothing(&self) -> io::Error {
+        match self.is_dead {
+            true => crashed(),
+            false => ErrorKind::WouldBlock.into(),
+        }
     }
 
     /// Takes the next datagram, or copies it if `peek`. What does not fit in the buffer is lost.
@@ -276,17 +293,13 @@ impl Udp {
         if let Some(error) = self.take_error() {
             return Err(error);
         }
-        let Some((from, bytes)) = self.waiting.front() else {
-            return Err(match self.is_dead {
-                true => crashed(),
-                false => io::ErrorKind::WouldBlock.into(),
-            });
-        };
-        let (from, count) = (as_seen_by(self.local, *from), bytes.len().min(buf.len()));
+        let next = self.datagrams.front();
+        let (from, bytes) = next.ok_or_else(|| self.nothing())?;
+        let (from, count) = (as_seen_by(self.address, *from), bytes.len().min(buf.len()));
         buf[..count].copy_from_slice(&bytes[..count]);
         if !peek {
             self.bytes -= bytes.len() + OVERHEAD;
-            self.waiting.pop_front();
+            self.datagrams.pop_front();
         }
         Ok((count, from))
     }
@@ -330,11 +343,15 @@ macro_rules! errno {
 }
 pub(super) use errno;
 
-pub(super) fn address_in_use() -> io::Error {
-    errno!(ADDRINUSE, elsewhere: AddrInUse)
+/// `ip`, or another address if it is unspecified.
+pub(super) fn specified(ip: IpAddr, otherwise: IpAddr) -> IpAddr {
+    match ip.is_unspecified() {
+        true => otherwise,
+        false => ip,
+    }
 }
 
 /// What the socket belongs to is over.
 pub(super) fn crashed() -> io::Error {
-    io::Error::new(io::ErrorKind::NetworkDown, "the host has crashed")
+    io::Error::new(ErrorKind::NetworkDown, "the host has crashed")
 }

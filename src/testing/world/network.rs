@@ -103,8 +103,8 @@ impl State {
             match what {
                 Later::Request(id) => self.request_arrives(id),
                 Later::Repeat(id) => self.repeat_request(id),
-                Later::Segment(id, from) => self.segments_arrive(id, from),
-                Later::GiveUp(id, from) => self.give_up(id, from),
+                Later::Segment(from) => self.segments_arrive(from),
+                Later::GiveUp(from) => self.give_up(from),
                 Later::Datagram(datagram) => self.datagram_arrives(datagram),
                 Later::Unreachable(id) => self.datagram_is_refused(id),
             }

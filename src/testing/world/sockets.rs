@@ -1,7 +1,7 @@
 //! The sockets of a simulated host, with the methods of std's types. None of them blocks.
 
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Type};
 
-use super::endpoints::{Connection, End, Listener, SocketId, Udp, crashed, errno};
+use super::endpoints::{Bound, Connection, End, SocketId, crashed, errno};
 use super::network::Network;
 use super::state::State;
-use crate::executor::{self, ProcessId};
+use crate::executor::{self, Hosts, ProcessId};
 use crate::reactor::Direction;
 use crate::socket::Simulated;
 use crate::testing::simulation::hosts_of;
@@ -32,13 +32,11 @@ impl Process {
     /// The process of the task that runs. `None` outside of a simulated world, where the network is
     /// the system's.
     pub(crate) fn current() -> io::Result<Option<Process>> {
-        let Some(executor) = executor::try_current() else {
+        let executor = executor::try_current();
+        let Some(hosts) = executor.as_deref().and_then(hosts_of) else {
             return Ok(None);
         };
-        let Some(hosts) = hosts_of(&executor) else {
-            return Ok(None);
-        };
-        let id = executor.process(None);
+        let id = hosts.process(None);
         let Some(host) = id.host() else {
             return Err(io::Error::other(
                 "this task belongs to no host of its simulated world, so it has no network: spawn \
@@ -62,7 +60,7 @@ impl Process {
     }
 
     fn socket(&self, id: SocketId, kind: Type) -> SimulatedSocket {
-        SimulatedSocket::new(&self.network, self.host, id, kind)
+        SimulatedSocket::new(&self.network, id, kind)
     }
 
     /// `local` is the address to connect from.
@@ -71,17 +69,16 @@ impl Process {
         to: SocketAddr,
         local: Option<SocketAddr>,
     ) -> io::Result<TcpStream> {
-        let nowhere: IpAddr = match to.is_ipv6() {
-            true => Ipv6Addr::UNSPECIFIED.into(),
-            false => Ipv4Addr::UNSPECIFIED.into(),
-        };
-        let local = local.unwrap_or(SocketAddr::new(nowhere, 0));
+        let local = local.unwrap_or_else(|| match to.is_ipv6() {
+            true => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            false => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        });
         if local.is_ipv6() != to.is_ipv6() {
-            return Err(io::ErrorKind::InvalidInput.into());
+            return Err(ErrorKind::InvalidInput.into());
         }
         let open = |state: &mut State| state.new_connection(self.id, self.host, local);
         let socket = self.socket(self.network.with(open)?, Type::STREAM);
-        Ok(TcpStream { socket, end: 0 })
+        Ok(TcpStream { socket })
     }
 
     pub(crate) fn listen(
@@ -94,33 +91,41 @@ impl Process {
         if reuse_port {
             return Err(unsupported("`SO_REUSEPORT`"));
         }
-        let listen =
-            |state: &mut State| state.listen(self.id, self.host, address, backlog, only_v6);
-        let socket = self.socket(self.network.with(listen)?, Type::STREAM);
-        Ok(TcpListener { socket })
+        // Like Linux, which lets one more wait.
+        let room = usize::try_from(backlog).map_or(usize::MAX, |room| room.saturating_add(1));
+        self.bind(Type::STREAM, address, only_v6, room)
     }
 
     pub(crate) fn bind_udp(&self, address: SocketAddr) -> io::Result<UdpSocket> {
-        let bind = |state: &mut State| state.bind_udp(self.id, self.host, address);
-        let socket = self.socket(self.network.with(bind)?, Type::DGRAM);
-        Ok(UdpSocket { socket })
+        self.bind(Type::DGRAM, address, false, 0)
+    }
+
+    fn bind(
+        &self,
+        kind: Type,
+        address: SocketAddr,
+        only_v6: bool,
+        room: usize,
+    ) -> io::Result<BoundSocket> {
+        let owner = (self.id, self.host);
+        let bind = |state: &mut State| state.bind(owner, kind, address, only_v6, room);
+        let socket = self.socket(self.network.with(bind)?, kind);
+        Ok(BoundSocket { socket })
     }
 }
 
 /// What all sockets of a simulated host have.
 pub(crate) struct SimulatedSocket {
     network: Arc<Network>,
-    host: usize,
     id: SocketId,
     kind: Type,
     placeholder: OnceLock<socket2::Socket>,
 }
 
 impl SimulatedSocket {
-    fn new(network: &Arc<Network>, host: usize, id: SocketId, kind: Type) -> SimulatedSocket {
+    fn new(network: &Arc<Network>, id: SocketId, kind: Type) -> SimulatedSocket {
         SimulatedSocket {
             network: network.clone(),
-            host,
             id,
             kind,
             placeholder: OnceLock::new(),
@@ -183,17 +188,16 @@ macro_rules! options {
 /// One end of a connection.
 pub(crate) struct TcpStream {
     socket: SimulatedSocket,
-    end: usize,
 }
 
 impl TcpStream {
     fn with<R>(&self, f: impl FnOnce(&mut Connection, usize) -> R) -> R {
         self.socket
-            .with(|state, id| f(&mut state.connections[id.key], self.end))
+            .with(|state, id| f(&mut state.connections[id.key], id.end))
     }
 
     fn with_end<R>(&self, f: impl FnOnce(&mut End) -> R) -> R {
-        self.with(|connection, end| f(&mut connection.ends[end]))
+        self.socket.with(|state, id| f(state.end(id)))
     }
 
     /// The error says that it is in progress.
@@ -215,14 +219,12 @@ impl TcpStream {
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket
-            .with(|state, id| state.shutdown(id, self.end, how))
+        self.socket.with(|state, id| state.shutdown(id, how))
     }
 
     pub(crate) fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         let bufs = &mut [IoSliceMut::new(buf)];
-        self.socket
-            .with(|state, id| state.read(id, self.end, bufs, true))
+        self.socket.with(|state, id| state.read(id, bufs, true))
     }
 
     options! {
@@ -240,8 +242,7 @@ impl Read for &TcpStream {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.socket
-            .with(|state, id| state.read(id, self.end, bufs, false))
+        self.socket.with(|state, id| state.read(id, bufs, false))
     }
 }
 
@@ -251,8 +252,7 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.socket
-            .with(|state, id| state.write(id, self.end, bufs))
+        self.socket.with(|state, id| state.write(id, bufs))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -262,10 +262,10 @@ impl Write for &TcpStream {
 
 impl Simulated for TcpStream {
     fn poll_ready(&self, direction: Direction, waker: &Waker) -> Poll<()> {
-        let (id, end) = (self.socket.id, self.end);
+        let (id, end) = (self.socket.id, self.socket.id.end);
         let reads = direction == Direction::Read;
         self.socket.poll_ready(waker, |state| {
-            let window = state.window(id, end);
+            let window = state.window(id);
             let connection = &mut state.connections[id.key];
             let is_ready = match reads {
                 true => connection.can_read(end),
@@ -279,8 +279,8 @@ impl Simulated for TcpStream {
 impl Drop for TcpStream {
     fn drop(&mut self) {
         self.socket.with(|state, id| {
-            let linger = state.connections[id.key].ends[self.end].linger;
-            state.close(id, self.end, linger == Some(Duration::ZERO));
+            let linger = state.end(id).linger;
+            state.close(id, linger == Some(Duration::ZERO));
         });
     }
 }
@@ -294,72 +294,13 @@ impl fmt::Debug for TcpStream {
     }
 }
 
-pub(crate) struct TcpListener {
+/// A listener, or a UDP socket.
+pub(crate) struct BoundSocket {
     socket: SimulatedSocket,
 }
 
-impl TcpListener {
-    fn with<R>(&self, f: impl FnOnce(&mut Listener) -> R) -> R {
-        self.socket
-            .with(|state, id| f(&mut state.listeners[id.key]))
-    }
-
-    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let SimulatedSocket {
-            network,
-            host,
-            kind,
-            ..
-        } = &self.socket;
-        let (id, peer) = self.socket.with(State::accept)?;
-        let socket = SimulatedSocket::new(network, *host, id, *kind);
-        Ok((TcpStream { socket, end: 1 }, peer))
-    }
-
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.with(|listener| listener.address))
-    }
-
-    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(None)
-    }
-
-    options! {
-        with:
-        ttl, set_ttl: u32, check_ttl;
-    }
-}
-
-impl Simulated for TcpListener {
-    fn poll_ready(&self, direction: Direction, waker: &Waker) -> Poll<()> {
-        let key = self.socket.id.key;
-        self.socket.poll_ready(waker, |state| {
-            let listener = &mut state.listeners[key];
-            let is_ready = direction == Direction::Read && listener.can_accept();
-            (!is_ready).then_some(&mut listener.accepters)
-        })
-    }
-}
-
-impl Drop for TcpListener {
-    fn drop(&mut self) {
-        self.socket
-            .with(|state, id| state.close_listener(id, self.socket.host));
-    }
-}
-
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("TcpListener");
-        debug
-            .field("addr", &self.with(|listener| listener.address))
-            .finish()
-    }
-}
-
-pub(crate) struct UdpSocket {
-    socket: SimulatedSocket,
-}
+pub(crate) type TcpListener = BoundSocket;
+pub(crate) type UdpSocket = BoundSocket;
 
 /// Methods that a simulated network has not.
 macro_rules! unsupported {
@@ -370,9 +311,15 @@ macro_rules! unsupported {
     )*};
 }
 
-impl UdpSocket {
-    fn with<R>(&self, f: impl FnOnce(&mut Udp) -> R) -> R {
-        self.socket.with(|state, id| f(&mut state.udp[id.key]))
+impl BoundSocket {
+    fn with<R>(&self, f: impl FnOnce(&mut Bound) -> R) -> R {
+        self.socket.with(|state, id| f(&mut state.bound[id.key]))
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (id, peer) = self.socket.with(State::accept)?;
+        let socket = SimulatedSocket::new(&self.socket.network, id, self.socket.kind);
+        Ok((TcpStream { socket }, peer))
     }
 
     pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<()> {
@@ -380,13 +327,12 @@ impl UdpSocket {
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.with(|socket| socket.local))
+        Ok(self.with(|socket| socket.address))
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self
-            .with(|socket| socket.peer)
-            .ok_or(io::ErrorKind::NotConnected)?)
+        let peer = self.with(|socket| socket.peer);
+        Ok(peer.ok_or(ErrorKind::NotConnected)?)
     }
 
     pub(crate) fn send(&self, buf: &[u8]) -> io::Result<usize> {
@@ -416,7 +362,7 @@ impl UdpSocket {
     }
 
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.with(Udp::take_error))
+        Ok(self.with(Bound::take_error))
     }
 
     options! {
@@ -440,31 +386,37 @@ impl UdpSocket {
 
 fn unsupported(what: &str) -> io::Error {
     let text = format!("a simulated network has no {what}");
-    io::Error::new(io::ErrorKind::Unsupported, text)
+    io::Error::new(ErrorKind::Unsupported, text)
 }
 
-impl Simulated for UdpSocket {
+impl Simulated for BoundSocket {
     fn poll_ready(&self, direction: Direction, waker: &Waker) -> Poll<()> {
-        let key = self.socket.id.key;
+        let SimulatedSocket { id, kind, .. } = self.socket;
         self.socket.poll_ready(waker, |state| {
-            let socket = &mut state.udp[key];
-            // A send never blocks.
-            let is_ready = direction == Direction::Write || socket.can_receive();
+            let socket = &mut state.bound[id.key];
+            let is_ready = match direction {
+                Direction::Read => socket.can_receive(),
+                // A send never blocks.
+                Direction::Write => kind == Type::DGRAM,
+            };
             (!is_ready).then_some(&mut socket.readers)
         })
     }
 }
 
-impl Drop for UdpSocket {
+impl Drop for BoundSocket {
     fn drop(&mut self) {
-        self.socket.with(State::close_udp);
+        self.socket.with(State::close_bound);
     }
 }
 
-impl fmt::Debug for UdpSocket {
+impl fmt::Debug for BoundSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (addr, peer) = self.with(|socket| (socket.local, socket.peer));
-        let mut debug = f.debug_struct("UdpSocket");
+        let (addr, peer) = self.with(|socket| (socket.address, socket.peer));
+        let mut debug = f.debug_struct(match self.socket.kind {
+            Type::DGRAM => "UdpSocket",
+            _ => "TcpListener",
+        });
         debug.field("addr", &addr);
         if let Some(peer) = peer {
             debug.field("peer", &peer);
@@ -478,17 +430,17 @@ pub(crate) trait Placeholder: Simulated + 'static {
     fn socket(&self) -> &SimulatedSocket;
 }
 
-macro_rules! placeholders {
-    ($($type:ty),*) => {$(
-        impl Placeholder for $type {
-            fn socket(&self) -> &SimulatedSocket {
-                &self.socket
-            }
-        }
-    )*};
+impl Placeholder for TcpStream {
+    fn socket(&self) -> &SimulatedSocket {
+        &self.socket
+    }
 }
 
-placeholders!(TcpStream, TcpListener, UdpSocket);
+impl Placeholder for BoundSocket {
+    fn socket(&self) -> &SimulatedSocket {
+        &self.socket
+    }
+}
 
 fn check_ttl(ttl: u32) -> io::Result<()> {
     check((1..=255).contains(&ttl))
@@ -499,7 +451,6 @@ fn check_keepalive(time: Option<Duration>) -> io::Result<()> {
 }
 
 fn check(is_valid: bool) -> io::Result<()> {
-    is_valid
-        .then_some(())
-        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    let result = is_valid.then_some(()).ok_or(ErrorKind::InvalidInput);
+    Ok(result?)
 }

@@ -1,7 +1,7 @@
 //! The state of a network: its hosts, the links between them, and what is under way.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
+use socket2::Type;
 
-use super::endpoints::{Connection, Datagram, Listener, SocketId, Udp};
+use super::endpoints::{Bound, Connection, Datagram, SocketId, collide, errno};
 use super::links::Link;
 use crate::executor::ProcessId;
 use crate::executor::timers::{TimerKey, saturating_add};
@@ -23,17 +24,15 @@ pub(super) struct State {
     start: Instant,
     pub(super) now: Instant,
     pub(super) hosts: Vec<HostState>,
-    by_name: HashMap<String, usize>,
     by_address: HashMap<IpAddr, usize>,
     default: Link,
-    lines: HashMap<(usize, usize), Line>,
+    lines: BTreeMap<(usize, usize), Line>,
     /// What happens later, with a number that keeps the order of what happens at the same time.
     pub(super) later: BinaryHeap<Reverse<(Instant, u64, Later)>>,
     scheduled: u64,
     pub(super) timer: Option<(Instant, TimerKey)>,
     pub(super) connections: Slab<Connection>,
-    pub(super) listeners: Slab<Listener>,
-    pub(super) udp: Slab<Udp>,
+    pub(super) bound: Slab<Bound>,
     /// The next number of a socket.
     number: u64,
     /// To be woken when the lock is released.
@@ -45,9 +44,8 @@ pub(super) struct HostState {
     pub(super) address: IpAddr,
     pub(super) is_off: bool,
     next_port: u16,
-    /// The keys of the listeners and UDP sockets at each port.
-    pub(super) listeners: HashMap<u16, Vec<usize>>,
-    pub(super) udp: HashMap<u16, Vec<usize>>,
+    /// The ports of the listeners and UDP sockets, with their keys.
+    ports: BTreeSet<(u16, usize)>,
 }
 
 /// One direction of a link.
@@ -69,10 +67,10 @@ pub(super) enum Later {
     Request(SocketId),
     /// A request to connect has had no answer.
     Repeat(SocketId),
-    /// The first segment that one end of a connection has sent arrives.
-    Segment(SocketId, usize),
+    /// A segment that an end of a connection has sent arrives.
+    Segment(SocketId),
     /// Segments of one end have not arrived for a long time.
-    GiveUp(SocketId, usize),
+    GiveUp(SocketId),
     Datagram(Datagram),
     /// A datagram has found no socket.
     Unreachable(SocketId),
@@ -89,16 +87,14 @@ impl State {
             start: now,
             now,
             hosts: Vec::new(),
-            by_name: HashMap::new(),
             by_address: HashMap::new(),
             default: Link::new(),
-            lines: HashMap::new(),
+            lines: BTreeMap::new(),
             later: BinaryHeap::new(),
             scheduled: 0,
             timer: None,
             connections: Slab::new(),
-            listeners: Slab::new(),
-            udp: Slab::new(),
+            bound: Slab::new(),
             number: 0,
             woken: Vec::new(),
         }
@@ -109,9 +105,11 @@ impl State {
         self.later.push(Reverse((at, self.scheduled, what)));
     }
 
-    pub(super) fn next_number(&mut self) -> u64 {
+    /// The id of a new socket with this key.
+    pub(super) fn new_id(&mut self, key: usize) -> SocketId {
         self.number += 1;
-        self.number
+        let (number, end) = (self.number, 0);
+        SocketId { key, number, end }
     }
 
     pub(super) fn record(&self, kind: &'static str, from: SocketAddr, to: SocketAddr, len: usize) {
@@ -135,7 +133,7 @@ impl State {
 
     /// The host with this name, if there is one.
     pub(super) fn find_host(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied()
+        self.hosts.iter().position(|host| host.name == name)
     }
 
     /// Adds a host, and returns its index.
@@ -149,10 +147,8 @@ impl State {
             address,
             is_off: false,
             next_port: FIRST_PORT,
-            listeners: HashMap::new(),
-            udp: HashMap::new(),
+            ports: BTreeSet::new(),
         });
-        self.by_name.insert(name.to_string(), index);
         self.by_address.insert(address, index);
         self.transcript.set_name(address, name);
         index
@@ -164,11 +160,10 @@ impl State {
 
     /// What a name stands for on a host.
     pub(super) fn look_up(&self, name: &str) -> Option<IpAddr> {
-        match self.by_name.get(name) {
-            Some(host) => Some(self.hosts[*host].address),
-            None if name == "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
-            None => None,
+        if name == "localhost" {
+            return Some(Ipv4Addr::LOCALHOST.into());
         }
+        self.find_host(name).map(|host| self.hosts[host].address)
     }
 
     /// The host that an address leads to from a host. `None` if no host has it.
@@ -203,13 +198,81 @@ impl State {
 
     /// A port that nothing listens on and no UDP socket has.
     pub(super) fn free_port(&mut self, host: usize) -> u16 {
-        let host = &mut self.hosts[host];
         loop {
-            let port = host.next_port;
-            host.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
-            if !host.listeners.contains_key(&port) && !host.udp.contains_key(&port) {
+            let port = self.hosts[host].next_port;
+            self.hosts[host].next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
+            let mut others = self.hosts[host].ports.range((port, 0)..=(port, usize::MAX));
+            if others.next().is_none() {
                 return port;
             }
+        }
+    }
+
+    /// The keys of the listeners or UDP sockets at a port of a host that fit.
+    pub(super) fn at_port(
+        &self,
+        (host, port): (usize, u16),
+        kind: Type,
+        fits: impl Fn(&Bound) -> bool,
+    ) -> Vec<usize> {
+        let keys = self.hosts[host].ports.range((port, 0)..=(port, usize::MAX));
+        let keys = keys.map(|(_, key)| *key);
+        let fits = |key: &usize| self.bound[*key].kind == kind && fits(&self.bound[*key]);
+        keys.filter(fits).collect()
+    }
+
+    /// Makes a listener or a UDP socket. `room` is how many connections may wait to be accepted.
+    pub(super) fn bind(
+        &mut self,
+        (owner, host): (ProcessId, usize),
+        kind: Type,
+        mut address: SocketAddr,
+        only_v6: bool,
+        room: usize,
+    ) -> io::Result<SocketId> {
+        self.check_local(host, address.ip())?;
+        if address.port() == 0 {
+            address.set_port(self.free_port(host));
+        }
+        let others = self.at_port((host, address.port()), kind, |other| {
+            collide((address, only_v6), (other.address, other.only_v6))
+        });
+        if !others.is_empty() {
+            return Err(errno!(ADDRINUSE, elsewhere: AddrInUse));
+        }
+        let id = self.new_id(self.bound.vacant_key());
+        self.bound.insert(Bound {
+            id,
+            kind,
+            owner,
+            host,
+            address,
+            only_v6,
+            ttl: 64,
+            readers: Vec::new(),
+            is_dead: false,
+            connections: VecDeque::new(),
+            room,
+            peer: None,
+            datagrams: VecDeque::new(),
+            bytes: 0,
+            error: None,
+            broadcast: false,
+            multicast_loop_v4: true,
+            multicast_ttl_v4: 1,
+        });
+        self.hosts[host].ports.insert((address.port(), id.key));
+        Ok(id)
+    }
+
+    /// The last handle of a listener or a UDP socket was dropped.
+    pub(super) fn close_bound(&mut self, id: SocketId) {
+        let mut socket = self.bound.remove(id.key);
+        self.woken.append(&mut socket.readers);
+        let ports = &mut self.hosts[socket.host].ports;
+        ports.remove(&(socket.address.port(), id.key));
+        for connection in socket.connections {
+            self.close(connection, true);
         }
     }
 
@@ -218,10 +281,25 @@ impl State {
         let Some(host) = process.host() else { return };
         self.record_hosts(if silently { "power off" } else { "crash" }, host, host);
         self.hosts[host].is_off |= silently;
-        self.hosts[host].listeners.clear();
-        self.hosts[host].udp.clear();
-        self.end_udp(process);
-        self.end_tcp(process, silently);
+        self.hosts[host].ports.clear();
+        let mut waiting = Vec::new();
+        for kind in [Type::DGRAM, Type::STREAM] {
+            let is_owned = |socket: &Bound| socket.owner == process && socket.kind == kind;
+            for (_, socket) in self.bound.iter_mut().filter(|(_, it)| is_owned(it)) {
+                socket.is_dead = true;
+                socket.datagrams.clear();
+                waiting.extend(socket.connections.drain(..));
+                self.woken.append(&mut socket.readers);
+            }
+        }
+        for id in self.all_ends() {
+            if self.end(id).owner == process {
+                self.end_crashes(id, silently);
+            }
+        }
+        for id in waiting {
+            self.close(id, false);
+        }
     }
 
     /// A host that was off is on again.
@@ -319,7 +397,7 @@ impl State {
     }
 
     pub(super) fn is_lost(&self, hosts: (usize, usize), place: Place) -> bool {
-        let loss = self.link(hosts).loss;
-        loss > 0.0 && self.faults.happens(FaultKind::Loss, place, loss)
+        let link = self.link(hosts);
+        self.faults.happens(FaultKind::Loss, place, link.loss)
     }
 }
