@@ -4,7 +4,7 @@ use std::mem::take;
 
 use super::state::Executor;
 use crate::hooks::{self, WakeSource};
-use crate::panics::Panics;
+use crate::panics::{self, Panics};
 use crate::schedule::Order;
 use crate::sync::atomic::{Ordering, fence};
 use crate::task_cell::{LocalTask, MainTask, Message, SharedTask, WakeTarget};
@@ -122,7 +122,7 @@ impl Executor {
         if !deferred.wakes.is_empty() {
             let wakes = take(&mut deferred.wakes);
             drop(deferred);
-            wake_all(wakes);
+            panics::for_each(wakes, WakeTarget::wake);
         }
     }
 
@@ -200,14 +200,4 @@ impl Executor {
         fence(Ordering::Acquire);
         found.is_none() && !self.has_messages()
     }
-}
-
-/// Wakes all, and then resumes the first panic.
-#[cold]
-fn wake_all(targets: Vec<WakeTarget>) {
-    let mut panics = Panics::default();
-    for target in targets {
-        panics.catch(|| target.wake());
-    }
-    panics.resume();
 }

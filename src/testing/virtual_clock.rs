@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::foreign::Foreign;
 use crate::executor::Executor;
-use crate::panics::Panics;
+use crate::panics;
 use crate::reactor::Reactor;
 
 /// The clock that the timers of a runtime use, set by
@@ -207,7 +207,7 @@ impl VirtualClock {
                 }
                 Some(Jump::AsAsked(until)) => {
                     executor.advance_to(until);
-                    wake(self.take_reached(executor.now()));
+                    panics::for_each(self.take_reached(executor.now()), Waker::wake);
                 }
                 None => self.wait_in_real_time(executor, outside, held, wait)?,
             }
@@ -307,13 +307,4 @@ impl VirtualClock {
         }
         Ok(())
     }
-}
-
-/// Wakes all of them, and then resumes the first panic.
-fn wake(wakers: Vec<Waker>) {
-    let mut panics = Panics::default();
-    for waker in wakers {
-        panics.catch(|| waker.wake());
-    }
-    panics.resume();
 }

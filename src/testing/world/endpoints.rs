@@ -11,7 +11,7 @@ use socket2::Type;
 use crate::executor::ProcessId;
 
 /// A socket: its key in its slab, and its number, which is never reused.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct SocketId {
     pub(super) key: usize,
     pub(super) number: u64,
@@ -255,8 +255,8 @@ impl Connection {
     }
 }
 
-/// A datagram under way. Compared only to order what happens at the same time, by a number.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Clone)]
+/// A datagram under way.
+#[derive(Clone)]
 pub(super) struct Datagram {
     pub(super) sender: SocketId,
     pub(super) hosts: (usize, usize),
@@ -266,6 +266,38 @@ pub(super) struct Datagram {
 }
 
 impl Bound {
+    pub(super) fn new(kind: Type, owner: ProcessId, host: usize, address: SocketAddr) -> Bound {
+        Bound {
+            id: SocketId::default(),
+            kind,
+            owner,
+            host,
+            address,
+            only_v6: false,
+            ttl: 64,
+            readers: Vec::new(),
+            is_dead: false,
+            connections: VecDeque::new(),
+            room: 0,
+            peer: None,
+            datagrams: VecDeque::new(),
+            bytes: 0,
+            error: None,
+            broadcast: false,
+            multicast_loop_v4: true,
+            multicast_ttl_v4: 1,
+        }
+    }
+
+    /// Whether it receives what is sent to `ip` of its host.
+    pub(super) fn receives(&self, ip: IpAddr) -> bool {
+        match self.address.ip() {
+            own if !own.is_unspecified() => own.to_canonical() == ip.to_canonical(),
+            IpAddr::V4(_) => ip.to_canonical().is_ipv4(),
+            IpAddr::V6(_) => ip.is_ipv6() || !self.only_v6,
+        }
+    }
+
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
         self.error.take().map(io::Error::from)
     }
@@ -303,23 +335,6 @@ impl Bound {
         }
         Ok((count, from))
     }
-}
-
-/// Whether a socket at `address` receives what is sent to `ip` of its host.
-pub(super) fn receives(address: SocketAddr, only_v6: bool, ip: IpAddr) -> bool {
-    match address.ip() {
-        own if !own.is_unspecified() => own.to_canonical() == ip.to_canonical(),
-        IpAddr::V4(_) => ip.to_canonical().is_ipv4(),
-        IpAddr::V6(_) => ip.is_ipv6() || !only_v6,
-    }
-}
-
-/// Whether two sockets exclude each other.
-pub(super) fn collide(
-    (one, v6): (SocketAddr, bool),
-    (other, other_v6): (SocketAddr, bool),
-) -> bool {
-    receives(one, v6, other.ip()) || receives(other, other_v6, one.ip())
 }
 
 /// An address as a socket at `local` shows it. One for IPv6 also has connections of IPv4.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::network::Network;
 use crate::clock::{self, HostClock};
 use crate::executor::{self, Executor, Hosts, ProcessId};
-use crate::panics::Panics;
+use crate::panics;
 use crate::task_cell::LocalTask;
 
 impl ProcessId {
@@ -113,15 +113,12 @@ impl WorldHosts {
             host.is_paused = false;
             take(&mut host.parked)
         });
-        let mut panics = Panics::default();
-        for task in executor.live_tasks(|task| self.process(Some(task)) == process) {
-            panics.catch(|| {
-                if let Some(payload) = executor::cancel(&task) {
-                    executor.report_panic(&task.label(), payload);
-                }
-            });
-        }
-        panics.resume();
+        let tasks = executor.live_tasks(|task| self.process(Some(task)) == process);
+        panics::for_each(tasks, |task| {
+            if let Some(payload) = executor::cancel(&task) {
+                executor.report_panic(&task.label(), payload);
+            }
+        });
     }
 }
 

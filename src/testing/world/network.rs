@@ -1,13 +1,12 @@
 //! The network of a world: its state, and the timer for what happens next.
 
-use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use super::state::{Later, State};
 use crate::executor::{self, Executor};
-use crate::panics::Panics;
+use crate::panics;
 use crate::sync::{Mutex, lock};
 use crate::task_cell::{Message, Remote};
 use crate::testing::faults::Faults;
@@ -49,13 +48,13 @@ impl Network {
             self.set_timer(executor.as_deref(), &mut state);
             (result, std::mem::take(&mut state.woken))
         };
-        wake_all(woken);
+        panics::for_each(woken, Waker::wake);
         result
     }
 
     /// Sets the timer of the executor to the time at which something happens next.
     fn set_timer(self: &Arc<Self>, executor: Option<&Executor>, state: &mut State) {
-        let next = state.later.peek().map(|Reverse((at, ..))| *at);
+        let next = state.later.first_key_value().map(|((at, _), _)| *at);
         if next == state.timer.map(|(at, _)| at) {
             return;
         }
@@ -93,13 +92,7 @@ impl fmt::Debug for Network {
 
 impl State {
     fn catch_up(&mut self) {
-        while let Some(Reverse((at, ..))) = self.later.peek() {
-            if *at > self.now {
-                return;
-            }
-            let Some(Reverse((_, _, what))) = self.later.pop() else {
-                return;
-            };
+        while let Some(what) = self.take_due() {
             match what {
                 Later::Request(id) => self.request_arrives(id),
                 Later::Repeat(id) => self.repeat_request(id),
@@ -110,13 +103,8 @@ impl State {
             }
         }
     }
-}
-
-/// A panic of a waker does not keep the others from being woken.
-fn wake_all(wakers: Vec<Waker>) {
-    let mut panics = Panics::default();
-    for waker in wakers {
-        panics.catch(|| waker.wake());
+    fn take_due(&mut self) -> Option<Later> {
+        let next = self.later.first_entry()?;
+        (next.key().0 <= self.now).then(|| next.remove())
     }
-    panics.resume();
 }

@@ -59,10 +59,6 @@ impl Process {
         found.ok_or_else(|| io::Error::new(kind, text))
     }
 
-    fn socket(&self, id: SocketId, kind: Type) -> SimulatedSocket {
-        SimulatedSocket::new(&self.network, id, kind)
-    }
-
     /// `local` is the address to connect from.
     pub(crate) fn open_stream(
         &self,
@@ -77,7 +73,8 @@ impl Process {
             return Err(ErrorKind::InvalidInput.into());
         }
         let open = |state: &mut State| state.new_connection(self.id, self.host, local);
-        let socket = self.socket(self.network.with(open)?, Type::STREAM);
+        let id = self.network.with(open)?;
+        let socket = SimulatedSocket::new(&self.network, id, Type::STREAM);
         Ok(TcpStream { socket })
     }
 
@@ -91,25 +88,21 @@ impl Process {
         if reuse_port {
             return Err(unsupported("`SO_REUSEPORT`"));
         }
+        let mut listener = Bound::new(Type::STREAM, self.id, self.host, address);
+        listener.only_v6 = only_v6;
         // Like Linux, which lets one more wait.
-        let room = usize::try_from(backlog).map_or(usize::MAX, |room| room.saturating_add(1));
-        self.bind(Type::STREAM, address, only_v6, room)
+        listener.room = usize::try_from(backlog).map_or(usize::MAX, |room| room.saturating_add(1));
+        self.bind(listener)
     }
 
     pub(crate) fn bind_udp(&self, address: SocketAddr) -> io::Result<UdpSocket> {
-        self.bind(Type::DGRAM, address, false, 0)
+        self.bind(Bound::new(Type::DGRAM, self.id, self.host, address))
     }
 
-    fn bind(
-        &self,
-        kind: Type,
-        address: SocketAddr,
-        only_v6: bool,
-        room: usize,
-    ) -> io::Result<BoundSocket> {
-        let owner = (self.id, self.host);
-        let bind = |state: &mut State| state.bind(owner, kind, address, only_v6, room);
-        let socket = self.socket(self.network.with(bind)?, kind);
+    fn bind(&self, socket: Bound) -> io::Result<BoundSocket> {
+        let kind = socket.kind;
+        let id = self.network.with(|state| state.bind(socket))?;
+        let socket = SimulatedSocket::new(&self.network, id, kind);
         Ok(BoundSocket { socket })
     }
 }

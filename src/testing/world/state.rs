@@ -1,7 +1,6 @@
 //! The state of a network: its hosts, the links between them, and what is under way.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use socket2::Type;
 
-use super::endpoints::{Bound, Connection, Datagram, SocketId, collide, errno};
+use super::endpoints::{Bound, Connection, Datagram, SocketId, errno};
 use super::links::Link;
 use crate::executor::ProcessId;
 use crate::executor::timers::{TimerKey, saturating_add};
@@ -28,7 +27,7 @@ pub(super) struct State {
     default: Link,
     lines: BTreeMap<(usize, usize), Line>,
     /// What happens later, with a number that keeps the order of what happens at the same time.
-    pub(super) later: BinaryHeap<Reverse<(Instant, u64, Later)>>,
+    pub(super) later: BTreeMap<(Instant, u64), Later>,
     scheduled: u64,
     pub(super) timer: Option<(Instant, TimerKey)>,
     pub(super) connections: Slab<Connection>,
@@ -61,7 +60,6 @@ struct Line {
 }
 
 /// Something that happens later. Sockets that are gone by then are told apart by their number.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Later {
     /// A request to connect arrives.
     Request(SocketId),
@@ -90,7 +88,7 @@ impl State {
             by_address: HashMap::new(),
             default: Link::new(),
             lines: BTreeMap::new(),
-            later: BinaryHeap::new(),
+            later: BTreeMap::new(),
             scheduled: 0,
             timer: None,
             connections: Slab::new(),
@@ -102,7 +100,7 @@ impl State {
 
     pub(super) fn schedule(&mut self, at: Instant, what: Later) {
         self.scheduled += 1;
-        self.later.push(Reverse((at, self.scheduled, what)));
+        self.later.insert((at, self.scheduled), what);
     }
 
     /// The id of a new socket with this key.
@@ -221,47 +219,23 @@ impl State {
         keys.filter(fits).collect()
     }
 
-    /// Makes a listener or a UDP socket. `room` is how many connections may wait to be accepted.
-    pub(super) fn bind(
-        &mut self,
-        (owner, host): (ProcessId, usize),
-        kind: Type,
-        mut address: SocketAddr,
-        only_v6: bool,
-        room: usize,
-    ) -> io::Result<SocketId> {
-        self.check_local(host, address.ip())?;
-        if address.port() == 0 {
-            address.set_port(self.free_port(host));
+    /// Gives a socket its port.
+    pub(super) fn bind(&mut self, mut socket: Bound) -> io::Result<SocketId> {
+        let host = socket.host;
+        self.check_local(host, socket.address.ip())?;
+        if socket.address.port() == 0 {
+            socket.address.set_port(self.free_port(host));
         }
-        let others = self.at_port((host, address.port()), kind, |other| {
-            collide((address, only_v6), (other.address, other.only_v6))
+        let port = socket.address.port();
+        let others = self.at_port((host, port), socket.kind, |other| {
+            socket.receives(other.address.ip()) || other.receives(socket.address.ip())
         });
         if !others.is_empty() {
             return Err(errno!(ADDRINUSE, elsewhere: AddrInUse));
         }
         let id = self.new_id(self.bound.vacant_key());
-        self.bound.insert(Bound {
-            id,
-            kind,
-            owner,
-            host,
-            address,
-            only_v6,
-            ttl: 64,
-            readers: Vec::new(),
-            is_dead: false,
-            connections: VecDeque::new(),
-            room,
-            peer: None,
-            datagrams: VecDeque::new(),
-            bytes: 0,
-            error: None,
-            broadcast: false,
-            multicast_loop_v4: true,
-            multicast_ttl_v4: 1,
-        });
-        self.hosts[host].ports.insert((address.port(), id.key));
+        self.bound.insert(Bound { id, ..socket });
+        self.hosts[host].ports.insert((port, id.key));
         Ok(id)
     }
 

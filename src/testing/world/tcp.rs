@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::Type;
 
 use super::endpoints::{Connection, End, Phase, Segment, SocketId};
-use super::endpoints::{as_seen_by, receives, specified};
+use super::endpoints::{as_seen_by, specified};
 use super::state::{Later, State};
 use crate::executor::ProcessId;
 use crate::testing::faults::Place;
@@ -121,7 +121,7 @@ impl State {
             return;
         }
         let listeners = self.at_port((hosts.1, address.port()), Type::STREAM, |listener| {
-            receives(listener.address, listener.only_v6, address.ip())
+            listener.receives(address.ip())
         });
         let Some(&key) = listeners.first() else {
             return self.send(id.peer(), Segment::Reset);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::Type;
 
 use super::endpoints::{Bound, Datagram, OVERHEAD, SocketId};
-use super::endpoints::{as_seen_by, crashed, errno, receives, specified};
+use super::endpoints::{as_seen_by, crashed, errno, specified};
 use super::state::{Later, State};
 use crate::testing::faults::FaultKind;
 
@@ -124,7 +124,7 @@ impl State {
         let receives = |socket: &Bound| match socket.peer {
             Some(peer) if peer != from && as_seen_by(socket.address, from) != peer => false,
             _ if is_broadcast => socket.address.ip().is_unspecified(),
-            _ => receives(socket.address, false, to.ip()),
+            _ => socket.receives(to.ip()),
         };
         let receivers = self.at_port((peer, to.port()), Type::DGRAM, receives);
         if receivers.is_empty() && !is_broadcast {
