@@ -52,6 +52,6 @@ pub(crate) use self::current::{is_simulated, leave};
 pub(crate) use self::external::ExternalRef;
 pub(crate) use self::orphan::orphaned;
 #[cfg(feature = "testing")]
-pub(crate) use self::state::{BudgetClock, Hosts, Simulation, SimulationSettings};
+pub(crate) use self::state::{BudgetClock, Hosts, SimulatedClock, Simulation, SimulationSettings};
 pub(crate) use self::state::{Executor, ProcessId, Settings};
 pub(crate) use self::tasks::{Step, report_panic};

@@ -168,8 +168,8 @@ impl Executor {
             outer,
             outer_time: clock::replace(time),
         };
-        if let Some(simulation) = self.simulation() {
-            simulation.run_begins(self.has_messages());
+        if let Some(clock) = self.simulated_clock() {
+            clock.run_begins(self.has_messages());
         }
         f()
     }

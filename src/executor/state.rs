@@ -157,8 +157,12 @@ pub(crate) trait Simulation {
     /// `None` outside of a simulated world.
     fn hosts(&self) -> Option<&dyn Hosts>;
 
-    fn has_virtual_clock(&self) -> bool;
+    /// `None` for the system's clock.
+    fn clock(&self) -> Option<&dyn SimulatedClock>;
+}
 
+/// A virtual clock.
+pub(crate) trait SimulatedClock {
     /// Called when the runtime is entered.
     fn run_begins(&self, has_messages: bool);
 
@@ -169,7 +173,7 @@ pub(crate) trait Simulation {
     /// crate.
     fn woken_by_message(&self, task: &LocalTask);
 
-    /// With a virtual clock: called when no task is ready. Advances the clock, or waits.
+    /// Called when no task is ready. Advances the clock, or waits.
     fn visit(&self, executor: &Executor, wait: Option<Duration>) -> io::Result<()>;
 }
 
@@ -225,6 +229,11 @@ impl Executor {
     }
 
     #[inline(always)]
+    pub(crate) fn simulated_clock(&self) -> Option<&dyn SimulatedClock> {
+        self.simulation()?.clock()
+    }
+
+    #[inline(always)]
     pub(super) fn hosts(&self) -> Option<&dyn Hosts> {
         self.simulation()?.hosts()
     }
@@ -244,6 +253,6 @@ impl Executor {
 
     #[inline(always)]
     pub(crate) fn has_virtual_clock(&self) -> bool {
-        self.simulation().is_some_and(|run| run.has_virtual_clock())
+        self.simulated_clock().is_some()
     }
 }

@@ -2,17 +2,16 @@
 
 use std::any::Any;
 use std::cell::OnceCell;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::schedule::{Schedule, SeededOrder};
 use super::virtual_clock::{AutoAdvance, Clock, VirtualClock};
 use super::world::WorldHosts;
-use crate::executor::{BudgetClock, Executor, Hosts, Simulation, SimulationSettings};
+use crate::executor::{BudgetClock, Executor, Hosts};
+use crate::executor::{SimulatedClock, Simulation, SimulationSettings};
 use crate::runtime::Builder;
 use crate::schedule::Order;
-use crate::task_cell::LocalTask;
 
 #[derive(Debug, Default)]
 struct SimulatedSettings {
@@ -90,33 +89,10 @@ impl Simulation for Simulated {
         self.hosts.get().map(|hosts| hosts as &dyn Hosts)
     }
 
-    fn has_virtual_clock(&self) -> bool {
-        self.clock.is_some()
-    }
-
-    fn run_begins(&self, has_messages: bool) {
-        if let Some(clock) = &self.clock {
-            clock.foreign.run_begins(has_messages);
-        }
-    }
-
-    fn reads_inbox(&self) {
-        if let Some(clock) = &self.clock {
-            clock.foreign.reads_inbox();
-        }
-    }
-
-    fn woken_by_message(&self, task: &LocalTask) {
-        if let Some(clock) = &self.clock {
-            clock.foreign.woken(task);
-        }
-    }
-
-    fn visit(&self, executor: &Executor, wait: Option<Duration>) -> io::Result<()> {
-        match &self.clock {
-            Some(clock) => clock.visit(executor, wait),
-            None => Ok(()),
-        }
+    fn clock(&self) -> Option<&dyn SimulatedClock> {
+        self.clock
+            .as_ref()
+            .map(|clock| clock as &dyn SimulatedClock)
     }
 }
 

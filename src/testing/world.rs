@@ -323,7 +323,8 @@ impl Host {
     ///
     /// See [`World::host`].
     pub fn address(&self) -> IpAddr {
-        self.network.with(|state| state.hosts[self.index].address)
+        self.network
+            .with(|state| state.hosts[self.index].address.into())
     }
 
     /// Spawns a task on the host. If the host has lost power, this turns it on again.

@@ -40,7 +40,7 @@ pub(super) struct State {
 
 pub(super) struct HostState {
     name: String,
-    pub(super) address: IpAddr,
+    pub(super) address: Ipv4Addr,
     pub(super) is_off: bool,
     next_port: u16,
     /// The ports of the listeners and UDP sockets, with their keys.
@@ -123,7 +123,7 @@ impl State {
 
     /// Records something about two hosts, or about one.
     pub(super) fn record_hosts(&self, kind: &'static str, from: usize, to: usize) {
-        let [from, to] = [from, to].map(|host| SocketAddr::new(self.hosts[host].address, 0));
+        let [from, to] = [from, to].map(|host| (self.hosts[host].address, 0).into());
         self.record(kind, from, to, 0);
     }
 
@@ -139,7 +139,7 @@ impl State {
         let index = self.hosts.len();
         // 10.0.0.1 and so on.
         let number = u32::try_from(index + 1).expect("fewer hosts than addresses");
-        let address = IpAddr::V4(Ipv4Addr::from_bits((10 << 24) + number));
+        let address = Ipv4Addr::from_bits((10 << 24) + number);
         self.hosts.push(HostState {
             name: name.to_string(),
             address,
@@ -147,8 +147,8 @@ impl State {
             next_port: FIRST_PORT,
             ports: BTreeSet::new(),
         });
-        self.by_address.insert(address, index);
-        self.transcript.set_name(address, name);
+        self.by_address.insert(address.into(), index);
+        self.transcript.set_name(address.into(), name);
         index
     }
 
@@ -161,7 +161,8 @@ impl State {
         if name == "localhost" {
             return Some(Ipv4Addr::LOCALHOST.into());
         }
-        self.find_host(name).map(|host| self.hosts[host].address)
+        self.find_host(name)
+            .map(|host| self.hosts[host].address.into())
     }
 
     /// The host that an address leads to from a host. `None` if no host has it.
@@ -178,7 +179,7 @@ impl State {
         match to.to_canonical() {
             IpAddr::V4(to) if to.is_loopback() || to.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            IpAddr::V4(_) => self.hosts[from].address,
+            IpAddr::V4(_) => self.hosts[from].address.into(),
         }
     }
 
