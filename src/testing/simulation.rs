@@ -5,8 +5,9 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::foreign::Foreign;
 use super::schedule::{Schedule, SeededOrder};
-use super::virtual_clock::{AutoAdvance, Clock, VirtualClock};
+use super::virtual_clock::{AutoAdvance, Clock, PATIENCE, VirtualClock};
 use super::world::WorldHosts;
 use crate::executor::{BudgetClock, Executor, Hosts};
 use crate::executor::{SimulatedClock, Simulation, SimulationSettings};
@@ -31,9 +32,15 @@ impl SimulationSettings for SimulatedSettings {
         let is_virtual = self.clock == Clock::Virtual;
         // A virtual clock is for tests, so the order of their polls is recorded.
         let schedule = self.schedule.or(is_virtual.then_some(Schedule::Fifo));
+        let clock = || VirtualClock {
+            auto_advance: self.auto_advance,
+            patience: self.patience,
+            is_closed: self.world.is_some(),
+            foreign: Foreign::new(self.patience.unwrap_or(PATIENCE)),
+            ..VirtualClock::default()
+        };
         Box::new(Simulated {
-            clock: is_virtual
-                .then(|| VirtualClock::new(self.auto_advance, self.patience, self.world.is_some())),
+            clock: is_virtual.then(clock),
             order: schedule.map(|schedule| SeededOrder::new(schedule, self.world)),
             hosts: OnceCell::new(),
         })

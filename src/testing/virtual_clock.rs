@@ -91,35 +91,20 @@ pub enum AutoAdvance {
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The state of a virtual clock, except for its current time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct VirtualClock {
     pub(super) auto_advance: AutoAdvance,
     /// How long to wait in real time when the runtime knows of no event that could still happen.
     pub(super) patience: Option<Duration>,
     /// Whether a [`Handle`](crate::Handle) is known to stay on this thread.
-    is_closed: bool,
-    foreign: Foreign,
+    pub(super) is_closed: bool,
+    pub(super) foreign: Foreign,
     /// The calls of `advance` that have not completed, by their ids.
-    wanted: RefCell<BTreeMap<u64, (Instant, Option<Waker>)>>,
-    next_id: Cell<u64>,
+    pub(super) wanted: RefCell<BTreeMap<u64, (Instant, Option<Waker>)>>,
+    pub(super) next_id: Cell<u64>,
 }
 
 impl VirtualClock {
-    pub(super) fn new(
-        auto_advance: AutoAdvance,
-        patience: Option<Duration>,
-        is_closed: bool,
-    ) -> VirtualClock {
-        VirtualClock {
-            auto_advance,
-            patience,
-            is_closed,
-            foreign: Foreign::new(patience.unwrap_or(PATIENCE)),
-            wanted: RefCell::default(),
-            next_id: Cell::new(1),
-        }
-    }
-
     /// Requests that the clock advances to `until`, deadline by deadline. Returns the request's id.
     pub(super) fn want(&self, until: Instant) -> u64 {
         let id = self.next_id.get();
@@ -190,8 +175,12 @@ impl SimulatedClock for VirtualClock {
         executor.expire_timers();
         executor.deliver_events();
         if !executor.is_anything_ready() {
-            let held = self.held_by_others(executor, outside, wait);
-            match self.jump(executor, outside || held.is_some(), wait) {
+            let jump = self.jump(executor, outside, wait);
+            let may_hold = self.auto_advance == AutoAdvance::WhenNoIo && self.wanted().is_none();
+            let would_jump = jump.as_ref().filter(|_| may_hold);
+            // How long a task that waits for another crate holds the clock.
+            let held = would_jump.and_then(|_| self.foreign.holds());
+            match jump.filter(|_| held.is_none()) {
                 Some(Jump::ToTimer(deadline)) => {
                     executor.advance_to(deadline);
                     executor.expire_timers();
@@ -212,22 +201,6 @@ impl VirtualClock {
     fn is_anything_outside(&self, executor: &Executor) -> bool {
         executor.has_external() && !self.is_closed
             || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
-    }
-
-    /// Returns how long a task that waits for another crate holds the clock. `None` if the clock
-    /// would not jump anyway.
-    fn held_by_others(
-        &self,
-        executor: &Executor,
-        outside: bool,
-        wait: Option<Duration>,
-    ) -> Option<Duration> {
-        let would_jump = self.auto_advance == AutoAdvance::WhenNoIo
-            && !outside
-            && wait != Some(Duration::ZERO)
-            && self.wanted().is_none()
-            && executor.next_deadline().is_some();
-        would_jump.then(|| self.foreign.holds()).flatten()
     }
 
     fn jump(&self, executor: &Executor, outside: bool, wait: Option<Duration>) -> Option<Jump> {

@@ -24,7 +24,7 @@ use self::state::State;
 use super::faults::Faults;
 use super::simulation::{Simulated, hosts_of};
 use super::transcript::Transcript;
-use crate::executor::{self, Executor};
+use crate::executor;
 use crate::task::Task;
 
 /// The hosts and the network of a test that runs in [`simulate`](super::simulate).
@@ -139,7 +139,7 @@ impl World {
     /// });
     /// ```
     pub fn set_default(&self, link: Link) {
-        self.network.with(|state| state.set_default(link));
+        self.network.with(|state| state.default = link);
     }
 
     /// Cuts the connection between two hosts. Datagrams are lost. Bytes of streams are sent again
@@ -313,8 +313,8 @@ impl Host {
     ///
     /// See [`current`](Host::current).
     pub fn name(&self) -> String {
-        self.network
-            .with(|state| state.name(self.index).to_string())
+        let name = |state: &mut State| state.hosts[self.index].name.clone();
+        self.network.with(name)
     }
 
     /// Returns the address that other hosts reach this host at.
@@ -343,7 +343,8 @@ impl Host {
         F::Output: 'static,
     {
         let spawned_at = Location::caller();
-        self.with("`Host::spawn`", |executor, hosts| {
+        let executor = executor::current("`Host::spawn`");
+        self.with("`Host::spawn`", |hosts| {
             self.network.with(|state| state.power_on(self.index));
             let _entered = executor.enter_process(hosts.process_on(self.index));
             Task::new(executor.spawn(future, None, spawned_at))
@@ -387,9 +388,7 @@ impl Host {
     /// ```
     #[track_caller]
     pub fn crash(&self) {
-        self.with("`Host::crash`", |executor, hosts| {
-            hosts.end_process(self.index, false, executor);
-        });
+        self.with("`Host::crash`", |hosts| hosts.stop(self.index, false));
     }
 
     /// Ends all tasks of the host, like [`crash`](Host::crash), but other hosts do not notice: from
@@ -417,9 +416,7 @@ impl Host {
     /// ```
     #[track_caller]
     pub fn power_off(&self) {
-        self.with("`Host::power_off`", |executor, hosts| {
-            hosts.end_process(self.index, true, executor);
-        });
+        self.with("`Host::power_off`", |hosts| hosts.stop(self.index, true));
     }
 
     /// Stops polling the tasks of the host, until [`resume`](Host::resume) is called. Its sockets
@@ -448,7 +445,7 @@ impl Host {
     /// ```
     #[track_caller]
     pub fn pause(&self) {
-        self.with("`Host::pause`", |_, hosts| hosts.pause(self.index));
+        self.with("`Host::pause`", |hosts| hosts.pause(self.index));
     }
 
     /// Continues to poll the tasks of the host.
@@ -462,9 +459,7 @@ impl Host {
     /// See [`pause`](Host::pause).
     #[track_caller]
     pub fn resume(&self) {
-        self.with("`Host::resume`", |executor, hosts| {
-            hosts.resume(self.index, executor);
-        });
+        self.with("`Host::resume`", |hosts| hosts.resume(self.index));
     }
 
     /// Sets how fast the clock of the host runs: with 2, [`time::now`](crate::time::now) advances by
@@ -499,18 +494,18 @@ impl Host {
             rate.is_finite() && rate > 0.0,
             "{rate} is no rate of a clock: pass a number above 0"
         );
-        self.with("`Host::set_clock_rate`", |executor, hosts| {
-            hosts.set_clock(self.index, rate, executor);
+        self.with("`Host::set_clock_rate`", |hosts| {
+            hosts.set_clock(self.index, rate);
         });
     }
 
     /// `what` is named in the panic outside of the runtime of the world.
     #[track_caller]
-    fn with<R>(&self, what: &str, f: impl FnOnce(&Executor, &WorldHosts) -> R) -> R {
+    fn with<R>(&self, what: &str, f: impl FnOnce(&WorldHosts) -> R) -> R {
         let executor = executor::current(what);
         let hosts = hosts_of(&executor);
         match hosts.filter(|hosts| Arc::ptr_eq(&hosts.network, &self.network)) {
-            Some(hosts) => f(&executor, hosts),
+            Some(hosts) => f(hosts),
             None => panic!("{what} outside of the runtime that the host belongs to"),
         }
     }

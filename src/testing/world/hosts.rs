@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::network::Network;
 use crate::clock::{self, HostClock};
-use crate::executor::{self, Executor, Hosts, ProcessId};
+use crate::executor::{self, Hosts, ProcessId};
 use crate::panics;
 use crate::task_cell::LocalTask;
 
@@ -77,19 +77,19 @@ impl WorldHosts {
     }
 
     /// Tasks of the host are polled again.
-    pub(super) fn resume(&self, index: usize, executor: &Executor) {
+    pub(super) fn resume(&self, index: usize) {
         let network = &self.network;
         network.with(|state| state.record_hosts("resume", index, index));
         let parked = self.with_host(index, |host| {
             host.is_paused = false;
             take(&mut host.parked)
         });
-        executor.requeue(parked);
+        executor::current("`Host::resume`").requeue(parked);
     }
 
     /// Sets the rate of a host's clock. Its time goes on from what it is now.
-    pub(super) fn set_clock(&self, index: usize, rate: f64, executor: &Executor) {
-        let now = executor.now();
+    pub(super) fn set_clock(&self, index: usize, rate: f64) {
+        let now = clock::runtime_now();
         let clock = self.with_host(index, |host| {
             let local = host.clock.map_or(now, |clock| clock.local(now));
             host.clock = Some(HostClock::new(now, local, rate));
@@ -103,7 +103,7 @@ impl WorldHosts {
     /// Ends the process of a host: closes its sockets, and drops its tasks, the one that is being
     /// polled at the end of its poll. What they spawn meanwhile is dropped at once. `silently`:
     /// other hosts do not notice.
-    pub(super) fn end_process(&self, index: usize, silently: bool, executor: &Executor) {
+    pub(super) fn stop(&self, index: usize, silently: bool) {
         let process = self.process_on(index);
         let network = &self.network;
         network.with(|state| state.end_process(process, silently));
@@ -113,6 +113,7 @@ impl WorldHosts {
             host.is_paused = false;
             take(&mut host.parked)
         });
+        let executor = executor::current("`Host::crash`");
         let tasks = executor.live_tasks(|task| self.process(Some(task)) == process);
         panics::for_each(tasks, |task| {
             if let Some(payload) = executor::cancel(&task) {

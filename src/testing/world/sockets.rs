@@ -147,31 +147,29 @@ impl SimulatedSocket {
     ) -> Poll<()> {
         // It is cloned and dropped while the state is not locked.
         let mut waker = Some(waker.clone());
-        self.with(|state, _| match waiters(state) {
-            Some(waiters) => wait_in(waiters, &mut waker),
-            None => Poll::Ready(()),
+        self.network.with(|state| {
+            let Some(waiters) = waiters(state) else {
+                return Poll::Ready(());
+            };
+            let is_new = |waker: &mut Waker| !waiters.iter().any(|known| known.will_wake(waker));
+            let new = waker.take_if(is_new);
+            waiters.extend(new);
+            Poll::Pending
         })
     }
 }
 
-/// Adds a waker to a list, without duplicates.
-fn wait_in(list: &mut Vec<Waker>, waker: &mut Option<Waker>) -> Poll<()> {
-    let is_known = |waker: &Waker| list.iter().any(|known| known.will_wake(waker));
-    if let Some(waker) = waker.take_if(|waker| !is_known(waker)) {
-        list.push(waker);
-    }
-    Poll::Pending
-}
-
-/// `get` and `set` for options. Most have no effect.
+/// `get` and `set` for options. Most have no effect. `check` returns whether a value is valid.
 macro_rules! options {
-    ($with:ident: $($get:ident, $set:ident: $type:ty $(, $check:path)?;)*) => {$(
+    ($with:ident: $($get:ident, $set:ident: $type:ty $(, $check:expr)?;)*) => {$(
         pub(crate) fn $get(&self) -> io::Result<$type> {
             Ok(self.$with(|socket| socket.$get))
         }
 
         pub(crate) fn $set(&self, value: $type) -> io::Result<()> {
-            $($check(value)?;)?
+            $(if !$check(value) {
+                return Err(ErrorKind::InvalidInput.into());
+            })?
             self.$with(|socket| socket.$get = value);
             Ok(())
         }
@@ -224,8 +222,8 @@ impl TcpStream {
         with_end:
         nodelay, set_nodelay: bool;
         linger, set_linger: Option<Duration>;
-        keepalive_time, set_keepalive_time: Option<Duration>, check_keepalive;
-        ttl, set_ttl: u32, check_ttl;
+        keepalive_time, set_keepalive_time: Option<Duration>, is_keepalive;
+        ttl, set_ttl: u32, is_ttl;
     }
 }
 
@@ -363,7 +361,7 @@ impl BoundSocket {
         broadcast, set_broadcast: bool;
         multicast_loop_v4, set_multicast_loop_v4: bool;
         multicast_ttl_v4, set_multicast_ttl_v4: u32;
-        ttl, set_ttl: u32, check_ttl;
+        ttl, set_ttl: u32, is_ttl;
     }
 
     unsupported! {
@@ -435,15 +433,10 @@ impl Placeholder for BoundSocket {
     }
 }
 
-fn check_ttl(ttl: u32) -> io::Result<()> {
-    check((1..=255).contains(&ttl))
+fn is_ttl(ttl: u32) -> bool {
+    (1..=255).contains(&ttl)
 }
 
-fn check_keepalive(time: Option<Duration>) -> io::Result<()> {
-    check(time.is_none_or(|time| time <= LONGEST_KEEPALIVE))
-}
-
-fn check(is_valid: bool) -> io::Result<()> {
-    let result = is_valid.then_some(()).ok_or(ErrorKind::InvalidInput);
-    Ok(result?)
+fn is_keepalive(time: Option<Duration>) -> bool {
+    time.is_none_or(|time| time <= LONGEST_KEEPALIVE)
 }

@@ -24,22 +24,21 @@ pub(super) struct State {
     pub(super) now: Instant,
     pub(super) hosts: Vec<HostState>,
     by_address: HashMap<IpAddr, usize>,
-    default: Link,
+    pub(super) default: Link,
     lines: BTreeMap<(usize, usize), Line>,
     /// What happens later, with a number that keeps the order of what happens at the same time.
     pub(super) later: BTreeMap<(Instant, u64), Later>,
-    scheduled: u64,
     pub(super) timer: Option<(Instant, TimerKey)>,
     pub(super) connections: Slab<Connection>,
     pub(super) bound: Slab<Bound>,
-    /// The next number of a socket.
+    /// The last number of a socket, or of something that happens later.
     number: u64,
     /// To be woken when the lock is released.
     pub(super) woken: Vec<Waker>,
 }
 
 pub(super) struct HostState {
-    name: String,
+    pub(super) name: String,
     pub(super) address: Ipv4Addr,
     pub(super) is_off: bool,
     next_port: u16,
@@ -89,7 +88,6 @@ impl State {
             default: Link::new(),
             lines: BTreeMap::new(),
             later: BTreeMap::new(),
-            scheduled: 0,
             timer: None,
             connections: Slab::new(),
             bound: Slab::new(),
@@ -99,8 +97,8 @@ impl State {
     }
 
     pub(super) fn schedule(&mut self, at: Instant, what: Later) {
-        self.scheduled += 1;
-        self.later.insert((at, self.scheduled), what);
+        self.number += 1;
+        self.later.insert((at, self.number), what);
     }
 
     /// The id of a new socket with this key.
@@ -152,10 +150,6 @@ impl State {
         index
     }
 
-    pub(super) fn name(&self, host: usize) -> &str {
-        &self.hosts[host].name
-    }
-
     /// What a name stands for on a host.
     pub(super) fn look_up(&self, name: &str) -> Option<IpAddr> {
         if name == "localhost" {
@@ -191,7 +185,10 @@ impl State {
         }
         Err(io::Error::new(
             io::ErrorKind::AddrNotAvailable,
-            format!("the host `{}` does not have this address", self.name(host)),
+            format!(
+                "the host `{}` does not have this address",
+                self.hosts[host].name
+            ),
         ))
     }
 
@@ -289,10 +286,6 @@ impl State {
 
     fn line(&mut self, hosts: (usize, usize)) -> &mut Line {
         self.lines.entry(hosts).or_default()
-    }
-
-    pub(super) fn set_default(&mut self, link: Link) {
-        self.default = link;
     }
 
     pub(super) fn set_link(&mut self, one: usize, other: usize, link: Link) {
