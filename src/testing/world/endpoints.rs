@@ -199,28 +199,18 @@ impl Connection {
         self.ends[end].gone || is_shut
     }
 
-    pub(super) fn can_read(&self, end: usize) -> bool {
-        let (side, pipe) = (&self.ends[end], &self.pipes[1 - end]);
-        match side.phase {
-            Phase::Connecting => side.reset,
-            Phase::Unconnected => true,
-            Phase::Connected => {
-                let has_something = !pipe.arrived.is_empty() || pipe.ended;
-                has_something || side.error.is_some() || side.reset || pipe.reads_no_more
-            }
+    /// Whether a read (`reads`) or a write would not block.
+    pub(super) fn is_ready(&self, end: usize, reads: bool, window: usize) -> bool {
+        let side = &self.ends[end];
+        if side.reset || side.phase != Phase::Connected {
+            return side.reset || side.phase == Phase::Unconnected;
         }
-    }
-
-    pub(super) fn can_write(&self, end: usize, window: usize) -> bool {
-        let (side, pipe) = (&self.ends[end], &self.pipes[end]);
-        match side.phase {
-            Phase::Connecting => side.reset,
-            Phase::Unconnected => true,
-            Phase::Connected => {
-                let is_over = side.error.is_some() || side.reset || pipe.writes_no_more;
-                is_over || pipe.bytes < window
-            }
-        }
+        let (incoming, outgoing) = (&self.pipes[1 - end], &self.pipes[end]);
+        let can_transfer = match reads {
+            true => !incoming.arrived.is_empty() || incoming.ended || incoming.reads_no_more,
+            false => outgoing.writes_no_more || outgoing.bytes < window,
+        };
+        can_transfer || side.error.is_some()
     }
 
     /// The wakers of what waits to read or to write at an end.

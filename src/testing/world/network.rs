@@ -64,17 +64,12 @@ impl Network {
             let call = move || network.with(|_| ());
             return self.remote.send(Message::Call(Box::new(call)));
         };
-        let key = state.timer.take().map(|(_, key)| key);
-        let Some(next) = next else {
-            return key.into_iter().for_each(|key| executor.remove_timer(key));
-        };
-        let reset = key.and_then(|key| executor.reset_timer(key, next));
+        if let Some((_, key)) = state.timer.take() {
+            executor.remove_timer(key);
+        }
         // The waker is our own, so no user code runs here.
-        let key = reset.unwrap_or_else(|| {
-            let waker = Waker::from(self.clone());
-            executor.add_timer(next, 0, &waker)
-        });
-        state.timer = Some((next, key));
+        let add = |at| executor.add_timer(at, 0, &Waker::from(self.clone()));
+        state.timer = next.map(|at| (at, add(at)));
     }
 }
 

@@ -258,10 +258,7 @@ impl Simulated for TcpStream {
         self.socket.poll_ready(waker, |state| {
             let window = state.window(id);
             let connection = &mut state.connections[id.key];
-            let is_ready = match reads {
-                true => connection.can_read(end),
-                false => connection.can_write(end, window),
-            };
+            let is_ready = connection.is_ready(end, reads, window);
             (!is_ready).then(|| connection.waiters(end, reads))
         })
     }

@@ -14,7 +14,8 @@ use super::endpoints::{Bound, Connection, Datagram, SocketId, errno};
 use super::links::Link;
 use crate::executor::ProcessId;
 use crate::executor::timers::{TimerKey, saturating_add};
-use crate::testing::faults::{FaultKind, Faults, Place};
+use crate::testing::faults::FaultKind::{Jitter, Loss};
+use crate::testing::faults::{Faults, Place};
 use crate::testing::transcript::{Event, Transcript};
 
 pub(super) struct State {
@@ -358,7 +359,7 @@ impl State {
         let mut takes = link.latency;
         if !link.jitter.is_zero() {
             let most = u64::try_from(link.jitter.as_nanos()).unwrap_or(u64::MAX);
-            let jitter = self.faults.amount(FaultKind::Jitter, place, most);
+            let jitter = self.faults.amount(Jitter, place, most);
             takes += Duration::from_nanos(jitter);
         }
         saturating_add(sent, takes)
@@ -366,6 +367,6 @@ impl State {
 
     pub(super) fn is_lost(&self, hosts: (usize, usize), place: Place) -> bool {
         let link = self.link(hosts);
-        self.faults.happens(FaultKind::Loss, place, link.loss)
+        self.faults.happens(Loss, place, link.loss)
     }
 }

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use super::endpoints::{End, Phase, Pipe, Segment, SocketId};
 use super::state::State;
-use crate::testing::faults::FaultKind;
+use crate::testing::faults::FaultKind::{self, PartialRead, PartialWrite, Reset};
 
 /// The largest number of bytes that are sent at once.
 const SEGMENT: usize = 1460;
@@ -56,7 +56,7 @@ impl State {
         }
         pipe.reads += 1;
         let (reads, most) = (pipe.reads, room.min(arrived));
-        let count = self.part(FaultKind::PartialRead, id.peer(), reads, most);
+        let count = self.part(PartialRead, id.peer(), reads, most);
         let pipe = &mut self.connections[id.key].pipes[id.peer().end];
         let mut bytes = &pipe.arrived.make_contiguous()[..count];
         let count = bytes.read_vectored(bufs)?;
@@ -90,14 +90,14 @@ impl State {
         if most == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let count = self.part(FaultKind::PartialWrite, id, writes, most);
+        let count = self.part(PartialWrite, id, writes, most);
         let mut bytes = Vec::with_capacity(count);
         for buf in bufs {
             bytes.extend(buf.iter().take(count - bytes.len()));
         }
         for segment in bytes.chunks(SEGMENT) {
             let place = self.segment_place(id, self.connections[id.key].pipes[id.end].sent + 1);
-            if self.faults.happens(FaultKind::Reset, place, link.resets) {
+            if self.faults.happens(Reset, place, link.resets) {
                 self.send(id, Segment::Reset);
                 self.send(id.peer(), Segment::Reset);
                 // What comes after a reset is lost.

@@ -9,7 +9,7 @@ use socket2::Type;
 use super::endpoints::{Bound, Datagram, OVERHEAD, SocketId};
 use super::endpoints::{as_seen_by, crashed, errno, specified};
 use super::state::{Later, State};
-use crate::testing::faults::FaultKind;
+use crate::testing::faults::FaultKind::{Duplicate, Reorder};
 
 /// The largest datagram.
 const LARGEST: usize = 65_507;
@@ -95,17 +95,11 @@ impl State {
             return self.record("lost", from, to, size);
         }
         let mut at = self.arrival(hosts, size, place);
-        if self
-            .faults
-            .happens(FaultKind::Reorder, place, link.reordering)
-        {
+        if self.faults.happens(Reorder, place, link.reordering) {
             at += Duration::from_millis(10) + 2 * (link.latency + link.jitter);
             self.record("reordered", from, to, size);
         }
-        if self
-            .faults
-            .happens(FaultKind::Duplicate, place, link.duplicates)
-        {
+        if self.faults.happens(Duplicate, place, link.duplicates) {
             self.record("duplicated", from, to, size);
             let second = self.datagram_place(hosts);
             let at = self.arrival(hosts, size, second);
