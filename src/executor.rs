@@ -12,8 +12,7 @@
 //! * `tasks.rs`: the tasks, from the spawn to the end.
 //! * `queue.rs`: the ready queue, and what other threads have sent.
 //! * `deadlines.rs`: timers, and the clock.
-//! * `state.rs`: [`Executor`], what all of these work on, and the traits `Simulation` and `Hosts`, what a simulated
-//!   run changes.
+//! * `state.rs`: [`Executor`], what all of these work on, and `Simulation`, what a simulated run changes.
 //! * `registry.rs`: the tasks that have a future in place.
 //! * `park.rs`: going idle, on the thread or in the reactor.
 //! * `timers.rs`: the deadline heap.

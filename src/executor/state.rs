@@ -1,5 +1,6 @@
-//! [`Executor`]: what it consists of. Also [`Simulation`]: what a simulated run changes, and
-//! [`Hosts`], the hosts of a simulated world. `testing` implements both.
+//! [`Executor`]: what it consists of. Also [`Simulation`]: what a simulated run changes,
+//! which is the clock, the hosts that tasks belong to, and the order of what is ready at the same
+//! time. `testing` implements it.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
