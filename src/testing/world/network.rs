@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use super::state::{Later, State};
+use super::state::State;
 use crate::executor::{self, Executor};
 use crate::panics;
 use crate::sync::{Mutex, lock};
@@ -82,24 +82,5 @@ impl Wake for Network {
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Network").field(&self.remote).finish()
-    }
-}
-
-impl State {
-    fn catch_up(&mut self) {
-        while let Some(what) = self.take_due() {
-            match what {
-                Later::Request(id) => self.request_arrives(id),
-                Later::Repeat(id) => self.repeat_request(id),
-                Later::Segment(from) => self.segments_arrive(from),
-                Later::GiveUp(from) => self.give_up(from),
-                Later::Datagram(datagram) => self.datagram_arrives(datagram),
-                Later::Unreachable(id) => self.datagram_is_refused(id),
-            }
-        }
-    }
-    fn take_due(&mut self) -> Option<Later> {
-        let next = self.later.first_entry()?;
-        (next.key().0 <= self.now).then(|| next.remove())
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use socket2::Type;
 
-use super::endpoints::{Bound, Connection, Datagram, SocketId, errno};
+use super::endpoints::{Bound, Connection, SocketId, errno};
 use super::links::Link;
 use crate::executor::ProcessId;
 use crate::executor::timers::{TimerKey, saturating_add};
@@ -59,20 +59,8 @@ struct Line {
     connections: u64,
 }
 
-/// Something that happens later. Sockets that are gone by then are told apart by their number.
-pub(super) enum Later {
-    /// A request to connect arrives.
-    Request(SocketId),
-    /// A request to connect has had no answer.
-    Repeat(SocketId),
-    /// A segment that an end of a connection has sent arrives.
-    Segment(SocketId),
-    /// Segments of one end have not arrived for a long time.
-    GiveUp(SocketId),
-    Datagram(Datagram),
-    /// A datagram has found no socket.
-    Unreachable(SocketId),
-}
+/// Something that happens later. It looks whether its socket still exists.
+type Later = Box<dyn FnOnce(&mut State) + Send>;
 
 /// The first port of those that are chosen by the network.
 const FIRST_PORT: u16 = 49152;
@@ -97,9 +85,20 @@ impl State {
         }
     }
 
-    pub(super) fn schedule(&mut self, at: Instant, what: Later) {
+    pub(super) fn schedule(&mut self, at: Instant, f: impl FnOnce(&mut State) + Send + 'static) {
         self.number += 1;
-        self.later.insert((at, self.number), what);
+        self.later.insert((at, self.number), Box::new(f));
+    }
+
+    /// Makes everything happen that is due.
+    pub(super) fn catch_up(&mut self) {
+        while let Some(next) = self.later.first_entry() {
+            if next.key().0 > self.now {
+                return;
+            }
+            let happens = next.remove();
+            happens(self);
+        }
     }
 
     /// The id of a new socket with this key.

@@ -9,7 +9,7 @@ use socket2::Type;
 
 use super::endpoints::{Connection, End, Phase, Segment, SocketId};
 use super::endpoints::{as_seen_by, specified};
-use super::state::{Later, State};
+use super::state::State;
 use crate::executor::ProcessId;
 use crate::testing::faults::Place;
 
@@ -83,12 +83,13 @@ impl State {
             self.record_segment("lost", id, 0);
         } else {
             let at = self.arrival(hosts, 0, place);
-            self.schedule(at, Later::Request(id));
+            self.schedule(at, move |state| state.request_arrives(id));
         }
-        self.schedule(self.now + pause, Later::Repeat(id));
+        self.schedule(self.now + pause, move |state| state.repeat_request(id));
     }
 
-    pub(super) fn repeat_request(&mut self, id: SocketId) {
+    /// A request to connect has had no answer.
+    fn repeat_request(&mut self, id: SocketId) {
         let now = self.now;
         let Some(found) = self.find(id) else { return };
         let [client, server] = &found.ends;
@@ -100,7 +101,7 @@ impl State {
             self.reset_end(id, ErrorKind::TimedOut);
         } else if server.phase == Phase::Connected {
             let at = now + Duration::from_secs(1 << found.repeats);
-            self.schedule(at, Later::Repeat(id));
+            self.schedule(at, move |state| state.repeat_request(id));
         } else {
             self.request(id);
         }
@@ -110,7 +111,8 @@ impl State {
         self.connections[id.key].reset(id.end, error, &mut self.woken);
     }
 
-    pub(super) fn request_arrives(&mut self, id: SocketId) {
+    /// A request to connect arrives.
+    fn request_arrives(&mut self, id: SocketId) {
         let Some(found) = self.find(id) else { return };
         let [client, server] = &found.ends;
         if client.phase != Phase::Connecting || server.phase != Phase::Unconnected || client.reset {
@@ -172,7 +174,7 @@ impl State {
         let at = pipe.last.map_or(at, |last| last.max(at));
         pipe.last = Some(at);
         pipe.on_the_way.push_back((at, segment));
-        self.schedule(at, Later::Segment(from));
+        self.schedule(at, move |state| state.segments_arrive(from));
     }
 
     /// The place of the next segment that an end sends.
@@ -188,7 +190,7 @@ impl State {
         self.place(connection.hosts(from.end), connection.ordinal, message)
     }
 
-    pub(super) fn segments_arrive(&mut self, from: SocketId) {
+    fn segments_arrive(&mut self, from: SocketId) {
         while let Some(segment) = self.next_segment(from) {
             self.deliver(from, segment);
         }
@@ -210,7 +212,7 @@ impl State {
         // It is sent again until it arrives.
         if pipe.stuck.is_none() {
             pipe.stuck = Some(now);
-            self.schedule(now + GIVE_UP, Later::GiveUp(from));
+            self.schedule(now + GIVE_UP, move |state| state.give_up(from));
         }
         None
     }
@@ -258,7 +260,8 @@ impl State {
         }
     }
 
-    pub(super) fn give_up(&mut self, from: SocketId) {
+    /// Segments of an end have not arrived for a long time.
+    fn give_up(&mut self, from: SocketId) {
         let now = self.now;
         let Some(found) = self.find(from) else { return };
         let pipe = &mut found.pipes[from.end];

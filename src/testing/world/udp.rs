@@ -8,7 +8,7 @@ use socket2::Type;
 
 use super::endpoints::{Bound, Datagram, OVERHEAD, SocketId};
 use super::endpoints::{as_seen_by, crashed, errno, specified};
-use super::state::{Later, State};
+use super::state::State;
 use crate::testing::faults::FaultKind::{Duplicate, Reorder};
 
 /// The largest datagram.
@@ -103,12 +103,13 @@ impl State {
             self.record("duplicated", from, to, size);
             let second = self.datagram_place(hosts);
             let at = self.arrival(hosts, size, second);
-            self.schedule(at, Later::Datagram(datagram.clone()));
+            let twin = datagram.clone();
+            self.schedule(at, |state| state.datagram_arrives(twin));
         }
-        self.schedule(at, Later::Datagram(datagram));
+        self.schedule(at, |state| state.datagram_arrives(datagram));
     }
 
-    pub(super) fn datagram_arrives(&mut self, datagram: Datagram) {
+    fn datagram_arrives(&mut self, datagram: Datagram) {
         let (host, peer) = datagram.hosts;
         let (from, to, size) = (datagram.from, datagram.to, datagram.bytes.len());
         if self.is_blocked(datagram.hosts) {
@@ -124,7 +125,7 @@ impl State {
         if receivers.is_empty() && !is_broadcast {
             let place = self.datagram_place((peer, host));
             let at = self.arrival((peer, host), 0, place);
-            self.schedule(at, Later::Unreachable(datagram.sender));
+            self.schedule(at, move |state| state.datagram_is_refused(datagram.sender));
         }
         for key in receivers {
             let socket = &mut self.bound[key];
@@ -139,7 +140,7 @@ impl State {
     }
 
     /// Only a connected socket learns of it.
-    pub(super) fn datagram_is_refused(&mut self, id: SocketId) {
+    fn datagram_is_refused(&mut self, id: SocketId) {
         let socket = self.bound.get_mut(id.key).filter(|socket| socket.id == id);
         if let Some(socket) = socket.filter(|socket| socket.peer.is_some()) {
             socket.error = Some(ErrorKind::ConnectionRefused);
