@@ -62,7 +62,9 @@ pub(super) struct Connection {
     pub(super) ordinal: u64,
     /// How often the request was repeated.
     pub(super) repeats: u32,
-    /// That of the client, and that of the server.
+    /// Those of the client, and those of the server.
+    pub(super) hosts: [usize; 2],
+    pub(super) addresses: [SocketAddr; 2],
     pub(super) ends: [End; 2],
     /// What each end has sent.
     pub(super) pipes: [Pipe; 2],
@@ -118,17 +120,17 @@ impl Segment {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Phase {
+    #[default]
     Unconnected,
     Connecting,
     Connected,
 }
 
+#[derive(Default)]
 pub(super) struct End {
     pub(super) owner: ProcessId,
-    pub(super) host: usize,
-    pub(super) address: SocketAddr,
     pub(super) phase: Phase,
     pub(super) reset: bool,
     /// What the next operation returns.
@@ -144,20 +146,11 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(owner: ProcessId, host: usize, address: SocketAddr) -> End {
+    pub(super) fn new(owner: ProcessId) -> End {
         End {
             owner,
-            host,
-            address,
-            phase: Phase::Unconnected,
-            reset: false,
-            error: None,
-            gone: false,
-            forgotten: false,
-            nodelay: false,
             ttl: 64,
-            linger: None,
-            keepalive_time: None,
+            ..End::default()
         }
     }
 
@@ -174,7 +167,7 @@ impl End {
 impl Connection {
     /// The hosts of what an end sends: its own, and the other.
     pub(super) fn hosts(&self, from: usize) -> (usize, usize) {
-        (self.ends[from].host, self.ends[1 - from].host)
+        (self.hosts[from], self.hosts[1 - from])
     }
 
     /// Whether the connection is gone for an end: it was reset, or both directions have ended.
@@ -183,7 +176,7 @@ impl Connection {
     }
 
     pub(super) fn peer(&self, end: usize) -> SocketAddr {
-        as_seen_by(self.ends[end].address, self.ends[1 - end].address)
+        as_seen_by(self.addresses[end], self.addresses[1 - end])
     }
 
     pub(super) fn peer_addr(&self, end: usize) -> io::Result<SocketAddr> {

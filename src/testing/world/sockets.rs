@@ -198,7 +198,7 @@ impl TcpStream {
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.with_end(|end| end.address))
+        Ok(self.with(|connection, end| connection.addresses[end]))
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
@@ -276,7 +276,7 @@ impl Drop for TcpStream {
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (addr, peer) =
-            self.with(|connection, end| (connection.ends[end].address, connection.peer(end)));
+            self.with(|connection, end| (connection.addresses[end], connection.peer(end)));
         let mut debug = f.debug_struct("TcpStream");
         debug.field("addr", &addr).field("peer", &peer).finish()
     }

@@ -44,14 +44,17 @@ impl State {
             id,
             ordinal: 0,
             repeats: 0,
-            ends: [owner, ProcessId::default()].map(|owner| End::new(owner, host, local)),
+            hosts: [host; 2],
+            addresses: [local; 2],
+            ends: [owner, ProcessId::default()].map(End::new),
             pipes: Default::default(),
         });
         Ok(id)
     }
 
     pub(super) fn connect(&mut self, id: SocketId, to: SocketAddr) -> io::Result<()> {
-        let End { host, address, .. } = *self.end(id);
+        let connection = &self.connections[id.key];
+        let (host, address) = (connection.hosts[0], connection.addresses[0]);
         let peer = self
             .route(host, to.ip())
             .ok_or(ErrorKind::HostUnreachable)?;
@@ -63,12 +66,13 @@ impl State {
         let ordinal = self.number_connection(host, peer);
         let connection = &mut self.connections[id.key];
         connection.ordinal = ordinal;
-        let [client, server] = &mut connection.ends;
-        client.address = SocketAddr::new(specified(address.ip(), source), port);
-        client.phase = Phase::Connecting;
-        // Like the system, which connects to itself if the address is unspecified.
-        server.address = SocketAddr::new(specified(to.ip(), source), to.port());
-        server.host = peer;
+        connection.hosts[1] = peer;
+        connection.addresses = [
+            SocketAddr::new(specified(address.ip(), source), port),
+            // Like the system, which connects to itself if the address is unspecified.
+            SocketAddr::new(specified(to.ip(), source), to.port()),
+        ];
+        connection.ends[0].phase = Phase::Connecting;
         self.request(id);
         Ok(())
     }
@@ -118,7 +122,7 @@ impl State {
         if client.phase != Phase::Connecting || server.phase != Phase::Unconnected || client.reset {
             return;
         }
-        let (hosts, address) = (found.hosts(0), server.address);
+        let (hosts, address) = (found.hosts(0), found.addresses[1]);
         if self.is_blocked(hosts) {
             return;
         }
@@ -134,9 +138,10 @@ impl State {
         }
         listener.connections.push_back(id.peer());
         self.woken.append(&mut listener.readers);
-        let server = &mut self.connections[id.key].ends[1];
+        let connection = &mut self.connections[id.key];
+        connection.addresses[1] = as_seen_by(listener.address, address);
+        let server = &mut connection.ends[1];
         server.owner = listener.owner;
-        server.address = as_seen_by(listener.address, address);
         server.ttl = listener.ttl;
         server.phase = Phase::Connected;
         self.send(id.peer(), Segment::Accepted);
@@ -145,8 +150,8 @@ impl State {
     // ---- Segments ------------------------------------------------------------------------
 
     fn record_segment(&self, kind: &'static str, from: SocketId, len: usize) {
-        let [source, target] =
-            [from, from.peer()].map(|id| self.connections[id.key].ends[id.end].address);
+        let addresses = self.connections[from.key].addresses;
+        let (source, target) = (addresses[from.end], addresses[from.peer().end]);
         self.record(kind, source, target, len);
     }
 
