@@ -13,7 +13,6 @@
 //! * `queue.rs`: the ready queue, and what other threads have sent.
 //! * `deadlines.rs`: timers, and the clock.
 //! * `state.rs`: [`Executor`], what all of these work on, and `Simulation`, what a simulated run changes.
-//! * `processes.rs`, `hosts.rs`: the simulated hosts that tasks belong to.
 //! * `park.rs`: going idle, on the thread or in the reactor.
 //! * `timers.rs`: the deadline heap.
 //! * `budget.rs`: how much a poll may complete, and how long tasks run between two visits; yields.
@@ -33,15 +32,9 @@ pub(crate) mod budget;
 mod current;
 mod deadlines;
 mod external;
-#[cfg(feature = "testing")]
-mod hosts;
 mod lifecycle;
 mod orphan;
 mod park;
-#[cfg(feature = "testing")]
-mod processes;
-#[cfg(not(feature = "testing"))]
-mod processes_off;
 mod queue;
 mod state;
 mod tasks;
@@ -54,12 +47,8 @@ pub(crate) use self::current::{
 #[cfg(feature = "blocking")]
 pub(crate) use self::current::{is_simulated, leave};
 pub(crate) use self::external::ExternalRef;
-#[cfg(feature = "testing")]
-pub(crate) use self::hosts::ProcessId;
 pub(crate) use self::orphan::OrphanedPanic;
-#[cfg(not(feature = "testing"))]
-pub(crate) use self::processes_off::ProcessId;
 #[cfg(feature = "testing")]
-pub(crate) use self::state::{BudgetClock, Simulation, SimulationSettings};
-pub(crate) use self::state::{Executor, Settings};
+pub(crate) use self::state::{BudgetClock, Hosts, SimulatedClock, Simulation, SimulationSettings};
+pub(crate) use self::state::{Executor, ProcessId, Settings};
 pub(crate) use self::tasks::Step;

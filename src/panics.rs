@@ -47,6 +47,16 @@ impl Panics {
     }
 }
 
+/// Calls `f` with each item, also after a panic. The first panic is resumed at the end.
+#[cfg(any(feature = "process", feature = "testing"))]
+pub(crate) fn for_each<T>(items: impl IntoIterator<Item = T>, f: impl Fn(T)) {
+    let mut panics = Panics::default();
+    for item in items {
+        panics.catch(|| f(item));
+    }
+    panics.resume();
+}
+
 /// Drops a value of the user, and ignores a panic of its destructor: the panic hook has already
 /// reported it.
 pub(crate) fn discard<T>(value: T) {

@@ -568,12 +568,10 @@ impl Runtime {
     /// than `wait`.
     fn visit(&self, is_idle: bool, wait: Option<Duration>) -> io::Result<()> {
         let executor = &self.executor;
-        if let Some(simulation) = executor.simulation() {
-            if is_idle && simulation.has_virtual_clock() {
-                simulation.visit(executor, wait)?;
-                self.budget.visited(Instant::now());
-                return Ok(());
-            }
+        if let Some(clock) = executor.simulated_clock().filter(|_| is_idle) {
+            clock.visit(executor, wait)?;
+            self.budget.visited(Instant::now());
+            return Ok(());
         }
         executor.wait(if is_idle {
             self.until_next_timer(wait)

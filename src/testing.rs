@@ -154,29 +154,21 @@ fn builder() -> Builder {
 /// ```
 #[track_caller]
 pub fn advance(duration: Duration) -> impl Future<Output = ()> {
-    struct Request {
-        executor: Rc<Executor>,
-        id: u64,
-    }
-    impl Request {
-        fn clock(&self) -> &VirtualClock {
-            clock_of(&self.executor)
-        }
-    }
+    struct Request(Rc<Executor>, u64);
     impl Drop for Request {
         fn drop(&mut self) {
-            self.clock().remove(self.id);
+            clock_of(&self.0).remove(self.1);
         }
     }
     let executor = executor::current("`testing::advance`");
     let until = saturating_add(clock::runtime_now(), duration);
     let id = clock_of(&executor).want(until);
-    let request = Request { executor, id };
+    let request = Request(executor, id);
     poll_fn(move |cx| {
-        if request.clock().wait(request.id, cx.waker()) {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
+        let Request(executor, id) = &request;
+        match clock_of(executor).wait(*id, cx.waker()) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
         }
     })
 }

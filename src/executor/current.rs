@@ -173,8 +173,8 @@ impl Executor {
             outer,
             outer_time: clock::replace(time),
         };
-        if let Some(simulation) = self.simulation() {
-            simulation.run_begins(self.has_messages());
+        if let Some(clock) = self.simulated_clock() {
+            clock.run_begins(self.has_messages());
         }
         entered
     }
@@ -197,7 +197,7 @@ impl Executor {
 /// Whether the executor that is entered on this thread runs a simulated world.
 #[cfg(feature = "blocking")]
 pub(crate) fn is_simulated() -> bool {
-    with(Executor::has_world) == Some(true)
+    with(|executor| executor.hosts().is_some()) == Some(true)
 }
 
 /// Calls `f` as if no executor were entered on this thread.

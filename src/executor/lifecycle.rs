@@ -45,8 +45,6 @@ impl Executor {
             external: OnceCell::new(),
             external_waker_hint: Cell::new(0),
             simulation: settings.simulation.map(|settings| settings.build()),
-            #[cfg(feature = "testing")]
-            hosts: OnceCell::new(),
         });
         current::add(&executor);
         executor

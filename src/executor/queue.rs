@@ -37,9 +37,9 @@ impl Executor {
             Some(task) => {
                 self.counts.wakes_remote.add(1);
                 hooks::task_woken(|| task.meta());
-                if let Some(simulation) = self.simulation() {
+                if let Some(clock) = self.simulated_clock() {
                     if task.waits().are_external() {
-                        simulation.woken_by_message(&task);
+                        clock.woken_by_message(&task);
                     }
                 }
                 self.ready.borrow_mut().push_back(task);
@@ -146,8 +146,8 @@ impl Executor {
         let most = self.messages_left.get();
         self.remote.inbox().take(most, &mut messages);
         self.messages_left.set(most.saturating_sub(messages.len()));
-        if let Some(simulation) = self.simulation() {
-            simulation.reads_inbox();
+        if let Some(clock) = self.simulated_clock() {
+            clock.reads_inbox();
         }
         let mut panics = Panics::default();
         hooks::attribute_wakes(WakeSource::Inbox, || {

@@ -1,5 +1,6 @@
-//! [`Executor`]: what it consists of. Also [`Simulation`]: what a simulated run changes, which is the
-//! clock, and the order of what is ready at the same time. `testing` implements it.
+//! [`Executor`]: what it consists of. Also [`Simulation`]: what a simulated run changes,
+//! which is the clock, the hosts that tasks belong to, and the order of what is ready at the same
+//! time. `testing` implements it.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -86,9 +87,6 @@ pub(crate) struct Executor {
     /// Where in the registry the last search for a task that can still be woken ended.
     pub(super) external_waker_hint: Cell<usize>,
     pub(super) simulation: Option<Box<dyn Simulation>>,
-    /// If it runs a simulated world.
-    #[cfg(feature = "testing")]
-    pub(super) hosts: OnceCell<Box<super::hosts::Hosts>>,
 }
 
 /// What becomes ready at the end of the generation.
@@ -149,8 +147,15 @@ pub(crate) trait Simulation {
     /// `None` for first in, first out.
     fn order(&self) -> Option<&dyn Order>;
 
-    fn has_virtual_clock(&self) -> bool;
+    /// `None` outside of a simulated world.
+    fn hosts(&self) -> Option<&dyn Hosts>;
 
+    /// `None` for the system's clock.
+    fn clock(&self) -> Option<&dyn SimulatedClock>;
+}
+
+/// A virtual clock.
+pub(crate) trait SimulatedClock {
     /// Called when the runtime is entered.
     fn run_begins(&self, has_messages: bool);
 
@@ -161,8 +166,43 @@ pub(crate) trait Simulation {
     /// crate.
     fn woken_by_message(&self, task: &LocalTask);
 
-    /// With a virtual clock: called when no task is ready. Advances the clock, or waits.
+    /// Called when no task is ready. Advances the clock, or waits.
     fn visit(&self, executor: &Executor, wait: Option<Duration>) -> io::Result<()>;
+}
+
+/// The simulated hosts that the tasks of an executor belong to.
+pub(crate) trait Hosts {
+    /// The process of a task, or the one that runs.
+    fn process(&self, task: Option<&LocalTask>) -> ProcessId;
+
+    /// From now on this process runs. Returns the one that ran before.
+    fn enter(&self, process: ProcessId) -> ProcessId;
+
+    /// Called before a poll. Returns whether the host of the task is paused: then the task is not
+    /// polled, and queued again when the host is resumed.
+    fn keeps(&self, task: &LocalTask) -> bool;
+
+    /// A task is spawned, and joins the process that runs. Returns false if that is over: then the
+    /// task is dropped.
+    fn join(&self, task: &LocalTask) -> bool;
+}
+
+/// A process of a simulated host: what runs there from its first task, or from the first one after
+/// a crash, to the next crash. Consists of the index of the host, and how often it had crashed
+/// before. The default is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct ProcessId(#[cfg(feature = "testing")] pub(crate) Option<(usize, usize)>);
+
+/// Restores the process that ran before.
+pub(crate) struct Entered<'a>(Option<(&'a dyn Hosts, ProcessId)>);
+
+impl Drop for Entered<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some((hosts, before)) = self.0 {
+            hosts.enter(before);
+        }
+    }
 }
 
 impl Executor {
@@ -182,8 +222,30 @@ impl Executor {
     }
 
     #[inline(always)]
+    pub(crate) fn simulated_clock(&self) -> Option<&dyn SimulatedClock> {
+        self.simulation()?.clock()
+    }
+
+    #[inline(always)]
+    pub(super) fn hosts(&self) -> Option<&dyn Hosts> {
+        self.simulation()?.hosts()
+    }
+
+    /// The process of a task, or the one that runs.
+    #[inline(always)]
+    pub(crate) fn process(&self, task: Option<&LocalTask>) -> ProcessId {
+        let process = self.hosts().map(|hosts| hosts.process(task));
+        process.unwrap_or_default()
+    }
+
+    /// The process runs until the guard is dropped.
+    #[inline(always)]
+    pub(crate) fn enter_process(&self, process: ProcessId) -> Entered<'_> {
+        Entered(self.hosts().map(|hosts| (hosts, hosts.enter(process))))
+    }
+
+    #[inline(always)]
     pub(crate) fn has_virtual_clock(&self) -> bool {
-        self.simulation()
-            .is_some_and(|simulation| simulation.has_virtual_clock())
+        self.simulated_clock().is_some()
     }
 }

@@ -65,7 +65,8 @@ impl Executor {
 
     #[inline(always)]
     fn enqueue_new(&self, task: LocalTask) {
-        if !self.join_process(task.slot()) || self.is_closed.get() {
+        let is_late = self.hosts().is_some_and(|hosts| !hosts.join(&task));
+        if is_late || self.is_closed.get() {
             // There is a handle, which keeps what the destructor panics with.
             let panic = task.cancel();
             debug_assert!(panic.is_none());
@@ -118,9 +119,10 @@ impl Executor {
 
     #[inline(always)]
     fn run(&self, task: &LocalTask, main: &mut dyn FnMut() -> bool) -> Step {
-        let Some(_process) = self.begin_run(task) else {
+        if self.hosts().is_some_and(|hosts| hosts.keeps(task)) {
             return Step::Stale;
-        };
+        }
+        let _entered = self.enter_process(self.process(Some(task)));
         let (panic, was_polled) = match task.run() {
             Ran::Pending => {
                 self.counts.polls.add(1);
@@ -161,10 +163,23 @@ impl Executor {
     /// Drops the future of a task of this executor, which is entered and idle. Returns a panic
     /// that no handle can receive.
     pub(super) fn cancel(&self, task: &LocalTask) -> Option<Payload> {
-        let _process = self.begin_drop(task);
+        let _entered = self.enter_process(self.process(Some(task)));
         let panic = task.cancel();
         self.retire(task);
         panic
+    }
+
+    /// Queues tasks that `Hosts::keeps` has kept.
+    #[cfg(feature = "testing")]
+    pub(crate) fn requeue(&self, tasks: Vec<LocalTask>) {
+        self.ready.borrow_mut().extend(tasks);
+    }
+
+    /// The tasks that are not over and fit, in the order of the registry.
+    #[cfg(feature = "testing")]
+    pub(crate) fn live_tasks(&self, fits: impl Fn(&LocalTask) -> bool) -> Vec<LocalTask> {
+        let tasks = self.tasks.borrow();
+        tasks.iter().filter(|task| fits(task)).cloned().collect()
     }
 
     #[cold]
@@ -225,7 +240,7 @@ impl Executor {
 
     /// Handles the panic of a task without a handle: resumes it if that was asked for, or
     /// reports it. The second panic of a batch is always reported.
-    pub(super) fn report_panic(&self, task: &TaskLabel, payload: Payload) {
+    pub(crate) fn report_panic(&self, task: &TaskLabel, payload: Payload) {
         if self.propagate_panics && !self.is_panicking.get() {
             std::panic::resume_unwind(payload);
         }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
-use crate::panics::Panics;
+use crate::panics;
 use crate::signal::unix::{Signal, SignalKind, signal};
 
 thread_local! {
@@ -42,11 +42,7 @@ impl ChildWaiters {
 impl Wake for ChildWaiters {
     fn wake(self: Arc<Self>) {
         let waiters = self.with(std::mem::take);
-        let mut panics = Panics::default();
-        for waker in waiters.into_values() {
-            panics.catch(|| waker.wake());
-        }
-        panics.resume();
+        panics::for_each(waiters.into_values(), Waker::wake);
     }
 }
 

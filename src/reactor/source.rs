@@ -16,7 +16,7 @@ use super::slots::{MAX_GENERATION, POLL_ENTRY, Slot, Waiter, slot, slot_of};
 use crate::hooks::WaitReason;
 use crate::panics::Panics;
 use crate::sync::atomic::Ordering;
-use crate::task_cell::{WaiterId, note, polled_id};
+use crate::task_cell::{WaiterId, WakeTarget, note, polled_id};
 
 /// An I/O object and its registration. Sockets and `Async` consist of it.
 #[derive(Debug)]
@@ -249,14 +249,12 @@ impl Reactor {
             drop(new);
             return Ok(());
         }
-        let crowd = state.take_crowd(reactor.wait_count.get());
+        let mut crowd = state.take_crowd(reactor.wait_count.get());
         state.push(new);
         slot.update_waiting();
         drop(slot);
         let mut panics = Panics::default();
-        for target in crowd {
-            panics.catch(|| target.wake());
-        }
+        WakeTarget::wake_all(&mut crowd, &mut panics);
         panics.resume();
         Ok(())
     }

@@ -50,7 +50,7 @@ impl Handle {
             remote: executor.remote(),
             thread: thread::current().id(),
             external: executor.external(),
-            process: executor.current_process(),
+            process: executor.process(None),
         }
     }
 
@@ -420,8 +420,9 @@ impl<T: Send + 'static> Completion<T> {
             future: Some(async move { make().await }),
             completion: Some(self),
         };
-        let spawn = || executor.spawn_numbered(control.id().number(), future, None, spawned_at);
-        let task = executor.in_process(process, spawn);
+        let entered = executor.enter_process(process);
+        let task = executor.spawn_numbered(control.id().number(), future, None, spawned_at);
+        drop(entered);
         let is_aborted = control.begin(task.to_shared());
         let mut panic = task.release();
         if is_aborted {

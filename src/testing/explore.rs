@@ -210,20 +210,21 @@ impl Wanted {
     pub(super) fn from_environment() -> Option<Wanted> {
         let text = std::env::var_os(SEED)?;
         let text = text.to_string_lossy();
-        let (seed, hash) = match text.split_once('@') {
-            Some((seed, hash)) => (
-                seed.parse().ok(),
-                u64::from_str_radix(hash, 16).ok().map(Some),
-            ),
-            None => (text.parse().ok(), Some(None)),
+        let parse = || {
+            let (seed, hash) = match text.split_once('@') {
+                Some((seed, hash)) => (seed, Some(u64::from_str_radix(hash, 16).ok()?)),
+                None => (&*text, None),
+            };
+            let seed = seed.parse().ok()?;
+            Some(Wanted { seed, hash })
         };
-        match (seed, hash) {
-            (Some(seed), Some(hash)) => Some(Wanted { seed, hash }),
-            _ => panic!(
-                "`{SEED}={text}` is not a seed: set it to a number, or to the `number@hash` \
-                 that was printed"
-            ),
-        }
+        let wanted = parse();
+        assert!(
+            wanted.is_some(),
+            "`{SEED}={text}` is not a seed: set it to a number, or to the `number@hash` that was \
+             printed"
+        );
+        wanted
     }
 
     /// Reports the run of this seed, and resumes its panic.

@@ -1,8 +1,8 @@
 //! The faults of a simulated network: which happen, and to which message.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 
 use crate::sync::{Mutex, lock};
 use crate::testing::schedule::Random;
@@ -21,7 +21,7 @@ pub(crate) enum FaultKind {
 
 use FaultKind::*;
 
-/// The kinds with the names that they have in `SOLOIST_FAULTS`.
+/// The kinds in their order, with the names that they have in `SOLOIST_FAULTS`.
 pub(super) const KINDS: [(FaultKind, &str); 7] = [
     (Jitter, "jitter"),
     (Loss, "loss"),
@@ -35,36 +35,23 @@ pub(super) const KINDS: [(FaultKind, &str); 7] = [
 /// Where a fault can happen. Two decisions of one kind in a run have different places.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Place {
-    pub(crate) from: IpAddr,
-    pub(crate) to: IpAddr,
+    pub(crate) from: Ipv4Addr,
+    pub(crate) to: Ipv4Addr,
     /// The number of the connection between the two hosts, from 1 on. 0 for datagrams.
     pub(crate) connection: u64,
     /// The number of the message from `from` to `to`.
     pub(crate) message: u64,
 }
 
-/// A fault that has happened. Its text is `kind/from/to/connection/message`.
+/// A fault that has happened.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
     pub(crate) place: Place,
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place {
-            from,
-            to,
-            connection,
-            message,
-        } = self.place;
-        let kind = KINDS.iter().find(|(kind, _)| *kind == self.kind);
-        let kind = kind.map_or("", |(_, name)| name);
-        write!(f, "{kind}/{from}/{to}/{connection}/{message}")
-    }
-}
-
-/// The faults that may happen, each with the number of times that its amount is halved.
+/// The faults that may happen, each with the number of times that its amount is halved. Their text
+/// is `kind/from/to/connection/message/halvings`, and so on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Allowed(pub(crate) Vec<(Fault, u32)>);
 
@@ -79,7 +66,7 @@ impl Allowed {
 fn parse_fault(text: &str) -> Option<(Fault, u32)> {
     let mut parts = text.split('/');
     let name = parts.next()?;
-    let (kind, _) = KINDS.iter().find(|(_, known)| *known == name)?;
+    let (kind, _) = *KINDS.iter().find(|(_, known)| *known == name)?;
     let place = Place {
         from: parts.next()?.parse().ok()?,
         to: parts.next()?.parse().ok()?,
@@ -87,17 +74,18 @@ fn parse_fault(text: &str) -> Option<(Fault, u32)> {
         message: parts.next()?.parse().ok()?,
     };
     let halvings = parts.next().map_or(Some(0), |part| part.parse().ok())?;
-    parts
-        .next()
-        .is_none()
-        .then_some((Fault { kind: *kind, place }, halvings))
+    let is_whole = parts.next().is_none();
+    is_whole.then_some((Fault { kind, place }, halvings))
 }
 
 impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (fault, halvings)) in self.0.iter().enumerate() {
+        for (index, (Fault { kind, place }, halvings)) in self.0.iter().enumerate() {
             let separator = if index > 0 { "," } else { "" };
-            write!(f, "{separator}{fault}")?;
+            let (_, kind) = KINDS[*kind as usize];
+            let (from, to) = (place.from, place.to);
+            let (connection, message) = (place.connection, place.message);
+            write!(f, "{separator}{kind}/{from}/{to}/{connection}/{message}")?;
             if *halvings > 0 {
                 write!(f, "/{halvings}")?;
             }
@@ -130,6 +118,9 @@ impl Faults {
 
     /// Returns whether a fault happens, and records it if it does.
     pub(crate) fn happens(&self, kind: FaultKind, place: Place, probability: f64) -> bool {
+        if probability == 0.0 {
+            return false;
+        }
         let fault = Fault { kind, place };
         // The upper 53 bits: a number from 0 to 1, without 1.
         let number = (self.hash(fault) >> 11) as f64 / (1_u64 << 53) as f64;
@@ -152,11 +143,7 @@ impl Faults {
         // The upper half of the product: as uniform as 64 bits allow.
         let limit = u128::from(most) + 1;
         let amount = ((u128::from(self.hash(fault)) * limit) >> 64) as u64;
-        let amount = if kind == Jitter {
-            amount.checked_shr(halvings).unwrap_or(0)
-        } else {
-            amount
-        };
+        let amount = amount.checked_shr(halvings).unwrap_or(0);
         if amount != without {
             lock(&self.happened).push(fault);
         }
@@ -165,14 +152,10 @@ impl Faults {
 
     /// Returns the faults that have happened so far, in order.
     pub(crate) fn happened(&self) -> Allowed {
-        let mut faults = Allowed::default();
-        let mut known = std::collections::HashSet::new();
-        for fault in &*lock(&self.happened) {
-            if known.insert(*fault) {
-                faults.0.push((*fault, self.halvings(*fault).unwrap_or(0)));
-            }
-        }
-        faults
+        let (happened, mut known) = (lock(&self.happened), HashSet::new());
+        let first = happened.iter().filter(|fault| known.insert(**fault));
+        let halvings = |fault: &Fault| (*fault, self.halvings(*fault).unwrap_or(0));
+        Allowed(first.map(halvings).collect())
     }
 
     /// Returns how often the amount of a fault is halved, or `None` if it is not allowed.
@@ -184,25 +167,11 @@ impl Faults {
     }
 
     fn hash(&self, fault: Fault) -> u64 {
-        let Place {
-            from,
-            to,
-            connection,
-            message,
-        } = fault.place;
-        let parts = [fault.kind as u64, number(from), number(to), connection];
-        let mut hash = Random::new(self.seed).next();
-        for part in parts.into_iter().chain([message]) {
-            hash = Random::new(hash ^ part).next();
-        }
-        hash
+        let Fault { kind, place } = fault;
+        let [from, to] = [place.from, place.to].map(|address| address.to_bits().into());
+        let parts = [kind as u64, from, to, place.connection, place.message];
+        let first = Random::new(self.seed).next();
+        let mix = |hash: u64, part: u64| Random::new(hash ^ part).next();
+        parts.into_iter().fold(first, mix)
     }
-}
-
-fn number(address: IpAddr) -> u64 {
-    let address = match address {
-        IpAddr::V4(address) => return address.to_bits().into(),
-        IpAddr::V6(address) => address.to_bits(),
-    };
-    (address >> 64) as u64 ^ address as u64
 }

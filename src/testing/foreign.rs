@@ -12,6 +12,7 @@ use crate::task_cell::LocalTask;
 ///
 /// A task that waits for a message of another task looks the same, except for that wake. So the
 /// clock is held for a limited time after each wake.
+#[derive(Default)]
 pub(super) struct Foreign {
     tasks: RefCell<Vec<LocalTask>>,
     /// How long the clock is held after a wake.
@@ -30,12 +31,8 @@ pub(super) struct Foreign {
 impl Foreign {
     pub(super) fn new(patience: Duration) -> Foreign {
         Foreign {
-            tasks: RefCell::new(Vec::new()),
             patience,
-            left: Cell::new(Duration::ZERO),
-            unknown: Cell::new(false),
-            is_reading_unknown: Cell::new(false),
-            has_warned: Cell::new(false),
+            ..Foreign::default()
         }
     }
 

@@ -129,11 +129,8 @@ impl<'a> Shrink<'a> {
 
     fn drop_kinds(&mut self) {
         for (kind, _) in KINDS {
-            let faults = self.faults().iter();
-            let others: Vec<_> = faults
-                .filter(|(fault, _)| fault.kind != kind)
-                .copied()
-                .collect();
+            let mut others = self.faults().to_vec();
+            others.retain(|(fault, _)| fault.kind != kind);
             if others.len() < self.faults().len() {
                 self.try_faults(others);
             }
@@ -163,19 +160,16 @@ impl<'a> Shrink<'a> {
 
     fn halve_amounts(&mut self) {
         for index in 0..self.faults().len() {
-            loop {
-                let mut faults = self.faults().to_vec();
-                let fault = faults.get_mut(index);
-                let Some((_, halvings)) =
-                    fault.filter(|(fault, _)| fault.kind == FaultKind::Jitter)
-                else {
-                    break;
-                };
-                *halvings += 1;
-                if !self.try_faults(faults) {
-                    break;
-                }
-            }
+            while self.halve(index) {}
         }
+    }
+
+    fn halve(&mut self, index: usize) -> bool {
+        let mut faults = self.faults().to_vec();
+        match faults.get_mut(index) {
+            Some((fault, halvings)) if fault.kind == FaultKind::Jitter => *halvings += 1,
+            _ => return false,
+        }
+        self.try_faults(faults)
     }
 }

@@ -124,10 +124,9 @@ struct Simulation {
 impl Plan {
     fn runtime(&self, patience: Duration) -> Runtime {
         let now = Instant::now();
-        let schedule = if self.fifo {
-            Schedule::Fifo
-        } else {
-            Schedule::Shuffled(self.seed)
+        let schedule = match self.fifo {
+            true => Schedule::Fifo,
+            false => Schedule::Shuffled(self.seed),
         };
         let builder = builder().schedule(schedule).world(self.seed);
         // The real time that tasks take must not decide when timers are looked at.
@@ -184,11 +183,8 @@ fn investigate(
     let (plan, runs) = (shrink.plan, shrink.runs);
     let last = drawn(|| simulate(&plan, false));
     let needed = plan.allowed.as_ref().map_or(0, |faults| faults.0.len());
-    let order = if plan.fifo {
-        ", first in, first out"
-    } else {
-        ""
-    };
+    let order = plan.fifo.then_some(", first in, first out");
+    let order = order.unwrap_or_default();
     let unfinished = if is_whole { "" } else { " in the time for it" };
     stderr::write(format_args!(
         "soloist: seed {seed} fails with {needed} of its {all} faults{order} ({runs} runs{unfinished}):\n\n\
@@ -204,28 +200,22 @@ fn investigate(
 }
 
 /// Runs a world. If the environment names a file, what the tasks do is written to it as a page.
-#[cfg(feature = "trace")]
 fn drawn(simulate: impl FnOnce() -> Simulation) -> Simulation {
-    use crate::trace;
-    let Some(page) = std::env::var_os("SOLOIST_TRACE") else {
-        return simulate();
-    };
-    trace::start(100_000);
-    let simulation = simulate();
-    trace::stop();
-    let written = trace::save_html(&page);
-    let page = page.to_string_lossy();
-    match written {
-        Ok(()) => stderr::write(format_args!(
-            "soloist: {page} shows the tasks of this run\n"
-        )),
-        Err(error) => stderr::write(format_args!("soloist: cannot write {page}: {error}\n")),
+    #[cfg(feature = "trace")]
+    if let Some(page) = std::env::var_os("SOLOIST_TRACE") {
+        use crate::trace;
+        trace::start(100_000);
+        let simulation = simulate();
+        trace::stop();
+        let written = trace::save_html(&page);
+        let page = page.to_string_lossy();
+        let text = match written {
+            Ok(()) => format!("{page} shows the tasks of this run"),
+            Err(error) => format!("cannot write {page}: {error}"),
+        };
+        stderr::write(format_args!("soloist: {text}\n"));
+        return simulation;
     }
-    simulation
-}
-
-#[cfg(not(feature = "trace"))]
-fn drawn(simulate: impl FnOnce() -> Simulation) -> Simulation {
     simulate()
 }
 

@@ -1,15 +1,17 @@
 //! The settings of simulated runs, and [`Simulated`], the state of one.
 
 use std::any::Any;
-use std::io;
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
+use super::foreign::Foreign;
 use super::schedule::{Schedule, SeededOrder};
-use super::virtual_clock::{AutoAdvance, Clock, VirtualClock};
-use crate::executor::{BudgetClock, Executor, Simulation, SimulationSettings};
+use super::virtual_clock::{AutoAdvance, Clock, PATIENCE, VirtualClock};
+use super::world::WorldHosts;
+use crate::executor::{BudgetClock, Executor, Hosts};
+use crate::executor::{SimulatedClock, Simulation, SimulationSettings};
 use crate::runtime::Builder;
 use crate::schedule::Order;
-use crate::task_cell::LocalTask;
 
 #[derive(Debug, Default)]
 struct SimulatedSettings {
@@ -29,10 +31,17 @@ impl SimulationSettings for SimulatedSettings {
         let is_virtual = self.clock == Clock::Virtual;
         // A virtual clock is for tests, so the order of their polls is recorded.
         let schedule = self.schedule.or(is_virtual.then_some(Schedule::Fifo));
+        let clock = || VirtualClock {
+            auto_advance: self.auto_advance,
+            patience: self.patience,
+            is_closed: self.world.is_some(),
+            foreign: Foreign::new(self.patience.unwrap_or(PATIENCE)),
+            ..VirtualClock::default()
+        };
         Box::new(Simulated {
-            clock: is_virtual
-                .then(|| VirtualClock::new(self.auto_advance, self.patience, self.world.is_some())),
+            clock: is_virtual.then(clock),
             order: schedule.map(|schedule| SeededOrder::new(schedule, self.world)),
+            hosts: OnceCell::new(),
         })
     }
 
@@ -45,6 +54,8 @@ impl SimulationSettings for SimulatedSettings {
 pub(super) struct Simulated {
     pub(super) clock: Option<VirtualClock>,
     pub(super) order: Option<SeededOrder>,
+    /// Those of the simulated world, once there is one.
+    pub(super) hosts: OnceCell<WorldHosts>,
 }
 
 impl Simulated {
@@ -65,6 +76,11 @@ impl Simulated {
     }
 }
 
+/// The hosts of a runtime, if it runs a simulated world.
+pub(super) fn hosts_of(executor: &Executor) -> Option<&WorldHosts> {
+    Simulated::of(executor)?.hosts.get()
+}
+
 impl Simulation for Simulated {
     fn as_any(&self) -> &dyn Any {
         self
@@ -74,33 +90,14 @@ impl Simulation for Simulated {
         self.order.as_ref().map(|order| order as &dyn Order)
     }
 
-    fn has_virtual_clock(&self) -> bool {
-        self.clock.is_some()
+    fn hosts(&self) -> Option<&dyn Hosts> {
+        self.hosts.get().map(|hosts| hosts as &dyn Hosts)
     }
 
-    fn run_begins(&self, has_messages: bool) {
-        if let Some(clock) = &self.clock {
-            clock.foreign.run_begins(has_messages);
-        }
-    }
-
-    fn reads_inbox(&self) {
-        if let Some(clock) = &self.clock {
-            clock.foreign.reads_inbox();
-        }
-    }
-
-    fn woken_by_message(&self, task: &LocalTask) {
-        if let Some(clock) = &self.clock {
-            clock.foreign.woken(task);
-        }
-    }
-
-    fn visit(&self, executor: &Executor, wait: Option<Duration>) -> io::Result<()> {
-        match &self.clock {
-            Some(clock) => clock.visit(executor, wait),
-            None => Ok(()),
-        }
+    fn clock(&self) -> Option<&dyn SimulatedClock> {
+        self.clock
+            .as_ref()
+            .map(|clock| clock as &dyn SimulatedClock)
     }
 }
 

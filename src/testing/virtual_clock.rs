@@ -1,14 +1,17 @@
 //! A virtual clock, which is stopped while tasks run.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
+use std::mem::swap;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::foreign::Foreign;
-use crate::executor::Executor;
-use crate::panics::Panics;
+use crate::executor::{Executor, SimulatedClock};
+use crate::panics;
 use crate::reactor::Reactor;
+use crate::task_cell::LocalTask;
 
 /// The clock that the timers of a runtime use, set by
 /// [`Builder::clock`](crate::runtime::Builder::clock). Needs the feature `testing`.
@@ -88,92 +91,56 @@ pub enum AutoAdvance {
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The state of a virtual clock, except for its current time.
+#[derive(Default)]
 pub(super) struct VirtualClock {
     pub(super) auto_advance: AutoAdvance,
     /// How long to wait in real time when the runtime knows of no event that could still happen.
     pub(super) patience: Option<Duration>,
     /// Whether a [`Handle`](crate::Handle) is known to stay on this thread.
-    is_closed: bool,
+    pub(super) is_closed: bool,
     pub(super) foreign: Foreign,
-    /// The calls of `advance` that have not completed.
-    wanted: RefCell<Vec<ClockTarget>>,
-    next_id: Cell<u64>,
-}
-
-#[derive(Debug)]
-struct ClockTarget {
-    id: u64,
-    until: Instant,
-    waker: Option<Waker>,
+    /// The calls of `advance` that have not completed, by their ids.
+    pub(super) wanted: RefCell<BTreeMap<u64, (Instant, Option<Waker>)>>,
+    pub(super) next_id: Cell<u64>,
 }
 
 impl VirtualClock {
-    pub(super) fn new(
-        auto_advance: AutoAdvance,
-        patience: Option<Duration>,
-        is_closed: bool,
-    ) -> VirtualClock {
-        VirtualClock {
-            auto_advance,
-            patience,
-            is_closed,
-            foreign: Foreign::new(patience.unwrap_or(PATIENCE)),
-            wanted: RefCell::new(Vec::new()),
-            next_id: Cell::new(1),
-        }
-    }
-
     /// Requests that the clock advances to `until`, deadline by deadline. Returns the request's id.
     pub(super) fn want(&self, until: Instant) -> u64 {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
-        self.wanted.borrow_mut().push(ClockTarget {
-            id,
-            until,
-            waker: None,
-        });
+        self.wanted.borrow_mut().insert(id, (until, None));
         id
     }
 
     /// Registers the waker of a request. Returns false if the request is already complete.
     pub(super) fn wait(&self, id: u64, waker: &Waker) -> bool {
-        // The waker is cloned and dropped without a borrow, since that is user code.
-        let waker = waker.clone();
-        let old = {
-            let mut wanted = self.wanted.borrow_mut();
-            let Some(wanted) = wanted.iter_mut().find(|wanted| wanted.id == id) else {
-                return false;
-            };
-            wanted.waker.replace(waker)
-        };
-        drop(old);
-        true
+        // It is cloned, and the old one is dropped, without a borrow, since that is user code.
+        let mut waker = Some(waker.clone());
+        let mut wanted = self.wanted.borrow_mut();
+        let found = wanted.get_mut(&id);
+        found.map(|(_, old)| swap(old, &mut waker)).is_some()
     }
 
     /// Removes a request.
     pub(super) fn remove(&self, id: u64) {
-        let old = {
-            let mut wanted = self.wanted.borrow_mut();
-            let index = wanted.iter().position(|wanted| wanted.id == id);
-            index.map(|index| wanted.remove(index))
-        };
+        let old = self.wanted.borrow_mut().remove(&id);
         drop(old);
     }
 
     /// Returns the earliest instant that has been requested.
     pub(super) fn wanted(&self) -> Option<Instant> {
-        self.wanted.borrow().iter().map(|wanted| wanted.until).min()
+        let wanted = self.wanted.borrow();
+        wanted.values().map(|(until, _)| *until).min()
     }
 
     /// Removes the requests up to `now`, and returns their wakers in the order of the requests.
     pub(super) fn take_reached(&self, now: Instant) -> Vec<Waker> {
         let mut reached = Vec::new();
-        self.wanted.borrow_mut().retain_mut(|wanted| {
-            if wanted.until > now {
-                return true;
-            }
-            reached.extend(wanted.waker.take());
-            false
+        self.wanted.borrow_mut().retain(|_, (until, waker)| {
+            let is_reached = *until <= now;
+            reached.extend(waker.take_if(|_| is_reached));
+            !is_reached
         });
         reached
     }
@@ -186,10 +153,20 @@ enum Jump {
     AsAsked(Instant),
 }
 
-/// The visits of a runtime with a virtual clock.
-impl VirtualClock {
-    /// Called when no task is ready. Advances the clock, or waits in real time.
-    pub(super) fn visit(&self, executor: &Executor, wait: Option<Duration>) -> io::Result<()> {
+impl SimulatedClock for VirtualClock {
+    fn run_begins(&self, has_messages: bool) {
+        self.foreign.run_begins(has_messages);
+    }
+
+    fn reads_inbox(&self) {
+        self.foreign.reads_inbox();
+    }
+
+    fn woken_by_message(&self, task: &LocalTask) {
+        self.foreign.woken(task);
+    }
+
+    fn visit(&self, executor: &Executor, wait: Option<Duration>) -> io::Result<()> {
         // Read before the inbox: a handle that has been dropped may have left a message there.
         let outside = self.is_anything_outside(executor);
         executor.wait(Some(Duration::ZERO))?;
@@ -198,41 +175,32 @@ impl VirtualClock {
         executor.expire_timers();
         executor.deliver_events();
         if !executor.is_anything_ready() {
-            let held = self.held_by_others(executor, outside, wait);
-            match self.jump(executor, outside || held.is_some(), wait) {
+            let jump = self.jump(executor, outside, wait);
+            let may_hold = self.auto_advance == AutoAdvance::WhenNoIo && self.wanted().is_none();
+            let would_jump = jump.as_ref().filter(|_| may_hold);
+            // How long a task that waits for another crate holds the clock.
+            let held = would_jump.and_then(|_| self.foreign.holds());
+            match jump.filter(|_| held.is_none()) {
                 Some(Jump::ToTimer(deadline)) => {
                     executor.advance_to(deadline);
                     executor.expire_timers();
                 }
                 Some(Jump::AsAsked(until)) => {
                     executor.advance_to(until);
-                    wake(self.take_reached(executor.now()));
+                    panics::for_each(self.take_reached(executor.now()), Waker::wake);
                 }
                 None => self.wait_in_real_time(executor, outside, held, wait)?,
             }
         }
         Ok(())
     }
+}
 
+/// The visits of a runtime with a virtual clock.
+impl VirtualClock {
     fn is_anything_outside(&self, executor: &Executor) -> bool {
         executor.has_external() && !self.is_closed
             || Reactor::get().is_some_and(|reactor| reactor.is_awaited())
-    }
-
-    /// Returns how long a task that waits for another crate holds the clock. `None` if the clock
-    /// would not jump anyway.
-    fn held_by_others(
-        &self,
-        executor: &Executor,
-        outside: bool,
-        wait: Option<Duration>,
-    ) -> Option<Duration> {
-        let would_jump = self.auto_advance == AutoAdvance::WhenNoIo
-            && !outside
-            && wait != Some(Duration::ZERO)
-            && self.wanted().is_none()
-            && executor.next_deadline().is_some();
-        would_jump.then(|| self.foreign.holds()).flatten()
     }
 
     fn jump(&self, executor: &Executor, outside: bool, wait: Option<Duration>) -> Option<Jump> {
@@ -306,13 +274,4 @@ impl VirtualClock {
         }
         Ok(())
     }
-}
-
-/// Wakes all of them, and then resumes the first panic.
-fn wake(wakers: Vec<Waker>) {
-    let mut panics = Panics::default();
-    for waker in wakers {
-        panics.catch(|| waker.wake());
-    }
-    panics.resume();
 }

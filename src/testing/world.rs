@@ -1,6 +1,7 @@
 //! A simulated world: hosts with tasks of their own, and a network between them.
 
 mod endpoints;
+mod hosts;
 mod links;
 mod network;
 mod sockets;
@@ -13,16 +14,17 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::panic::Location;
-use std::rc::Rc;
 use std::sync::Arc;
 
+pub(super) use self::hosts::WorldHosts;
 pub use self::links::Link;
 use self::network::Network;
 pub(crate) use self::sockets::{Placeholder, Process, TcpListener, TcpStream, UdpSocket};
 use self::state::State;
 use super::faults::Faults;
+use super::simulation::{Simulated, hosts_of};
 use super::transcript::Transcript;
-use crate::executor::{self, Executor};
+use crate::executor;
 use crate::task::Task;
 
 /// The hosts and the network of a test that runs in [`simulate`](super::simulate).
@@ -58,18 +60,15 @@ pub struct World {
     seed: u64,
 }
 
-/// The network of an executor that runs a simulated world.
-fn network_of(executor: &Executor) -> Option<Arc<Network>> {
-    executor.world()?.downcast_ref::<Arc<Network>>().cloned()
-}
-
 impl World {
     /// Makes the world of the runtime that is entered. It has no hosts yet. From now on the tasks
     /// of the runtime cannot reach the system's network.
     pub(crate) fn new(seed: u64, faults: Arc<Faults>, transcript: Arc<Transcript>) -> World {
         let executor = executor::current("`World::new`");
         let network = Network::new(&executor, faults, transcript.clone());
-        executor.set_world(Box::new(network.clone()));
+        let simulated = Simulated::of(&executor).expect("`Builder::world` was called");
+        let hosts = WorldHosts::new(network.clone());
+        assert!(simulated.hosts.set(hosts).is_ok(), "it has no world yet");
         World {
             network,
             transcript,
@@ -106,8 +105,8 @@ impl World {
         let executor = executor::current("`World::host`");
         let find = |state: &mut State| state.find_host(name);
         let index = self.network.with(find).unwrap_or_else(|| {
-            self.network.with(|state| state.add_host(name));
-            executor.add_host()
+            let hosts = hosts_of(&executor).expect("the runtime has a world");
+            hosts.add(name)
         });
         Host {
             network: self.network.clone(),
@@ -140,7 +139,7 @@ impl World {
     /// });
     /// ```
     pub fn set_default(&self, link: Link) {
-        self.network.with(|state| state.set_default(link));
+        self.network.with(|state| state.default = link);
     }
 
     /// Cuts the connection between two hosts. Datagrams are lost. Bytes of streams are sent again
@@ -303,8 +302,8 @@ impl Host {
     /// ```
     pub fn current() -> Option<Host> {
         let executor = executor::try_current()?;
-        let index = executor.current_process().host()?;
-        let network = network_of(&executor)?;
+        let index = executor.process(None).host()?;
+        let network = hosts_of(&executor)?.network.clone();
         Some(Host { network, index })
     }
 
@@ -314,8 +313,8 @@ impl Host {
     ///
     /// See [`current`](Host::current).
     pub fn name(&self) -> String {
-        self.network
-            .with(|state| state.name(self.index).to_string())
+        let name = |state: &mut State| state.hosts[self.index].name.clone();
+        self.network.with(name)
     }
 
     /// Returns the address that other hosts reach this host at.
@@ -324,7 +323,8 @@ impl Host {
     ///
     /// See [`World::host`].
     pub fn address(&self) -> IpAddr {
-        self.network.with(|state| state.hosts[self.index].address)
+        self.network
+            .with(|state| state.hosts[self.index].address.into())
     }
 
     /// Spawns a task on the host. If the host has lost power, this turns it on again.
@@ -342,12 +342,13 @@ impl Host {
         F: Future + 'static,
         F::Output: 'static,
     {
-        let executor = self.executor("`Host::spawn`");
-        self.network.with(|state| state.power_on(self.index));
-        let process = executor.process_on(self.index);
         let spawned_at = Location::caller();
-        let spawn = || executor.spawn(future, None, spawned_at);
-        Task::new(executor.in_process(process, spawn))
+        let executor = executor::current("`Host::spawn`");
+        self.with("`Host::spawn`", |hosts| {
+            self.network.with(|state| state.power_on(self.index));
+            let _entered = executor.enter_process(hosts.process_on(self.index));
+            Task::new(executor.spawn(future, None, spawned_at))
+        })
     }
 
     /// Ends all tasks of the host, like a process that is killed. The host can be used again: spawn
@@ -387,7 +388,7 @@ impl Host {
     /// ```
     #[track_caller]
     pub fn crash(&self) {
-        self.stop("`Host::crash`", false);
+        self.with("`Host::crash`", |hosts| hosts.stop(self.index, false));
     }
 
     /// Ends all tasks of the host, like [`crash`](Host::crash), but other hosts do not notice: from
@@ -415,16 +416,7 @@ impl Host {
     /// ```
     #[track_caller]
     pub fn power_off(&self) {
-        self.stop("`Host::power_off`", true);
-    }
-
-    #[track_caller]
-    fn stop(&self, what: &str, silently: bool) {
-        let executor = self.executor(what);
-        let process = executor.process_on(self.index);
-        self.network
-            .with(|state| state.end_process(process, silently));
-        executor.end_process(self.index);
+        self.with("`Host::power_off`", |hosts| hosts.stop(self.index, true));
     }
 
     /// Stops polling the tasks of the host, until [`resume`](Host::resume) is called. Its sockets
@@ -453,9 +445,7 @@ impl Host {
     /// ```
     #[track_caller]
     pub fn pause(&self) {
-        self.executor("`Host::pause`").pause_host(self.index);
-        self.network
-            .with(|state| state.record_hosts("pause", self.index, self.index));
+        self.with("`Host::pause`", |hosts| hosts.pause(self.index));
     }
 
     /// Continues to poll the tasks of the host.
@@ -469,9 +459,7 @@ impl Host {
     /// See [`pause`](Host::pause).
     #[track_caller]
     pub fn resume(&self) {
-        self.network
-            .with(|state| state.record_hosts("resume", self.index, self.index));
-        self.executor("`Host::resume`").resume_host(self.index);
+        self.with("`Host::resume`", |hosts| hosts.resume(self.index));
     }
 
     /// Sets how fast the clock of the host runs: with 2, [`time::now`](crate::time::now) advances by
@@ -506,19 +494,20 @@ impl Host {
             rate.is_finite() && rate > 0.0,
             "{rate} is no rate of a clock: pass a number above 0"
         );
-        self.executor("`Host::set_clock_rate`")
-            .set_host_clock(self.index, rate);
+        self.with("`Host::set_clock_rate`", |hosts| {
+            hosts.set_clock(self.index, rate);
+        });
     }
 
+    /// `what` is named in the panic outside of the runtime of the world.
     #[track_caller]
-    fn executor(&self, what: &str) -> Rc<Executor> {
+    fn with<R>(&self, what: &str, f: impl FnOnce(&WorldHosts) -> R) -> R {
         let executor = executor::current(what);
-        let network = network_of(&executor);
-        assert!(
-            network.is_some_and(|network| Arc::ptr_eq(&network, &self.network)),
-            "{what} outside of the runtime that the host belongs to"
-        );
-        executor
+        let hosts = hosts_of(&executor);
+        match hosts.filter(|hosts| Arc::ptr_eq(&hosts.network, &self.network)) {
+            Some(hosts) => f(hosts),
+            None => panic!("{what} outside of the runtime that the host belongs to"),
+        }
     }
 }
 

@@ -1,46 +1,73 @@
 //! The sockets of the network, each with what has arrived for it.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use socket2::Type;
+
 use crate::executor::ProcessId;
 
-/// The key of a socket in its slab, and its number, which is never reused.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// Why a socket is there: only the drop of its last handle removes it.
+pub(super) const OPEN: &str = "the socket is open";
+
+/// A socket: its key in its slab, and its number, which is never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct SocketId {
     pub(super) key: usize,
     pub(super) number: u64,
+    /// Which end of a connection it is: 0 for the client, 1 for the server.
+    pub(super) end: usize,
+}
+
+impl SocketId {
+    /// The other end of the connection.
+    pub(super) fn peer(self) -> SocketId {
+        let end = 1 - self.end;
+        SocketId { end, ..self }
+    }
 }
 
 /// What Linux keeps beside each datagram that waits in a socket.
 pub(super) const OVERHEAD: usize = 256;
 
-/// What was to be removed is there, since only the end of its last handle removes it.
-pub(super) const OPEN: &str = "the socket is open";
-
-pub(super) struct Listener {
+/// A socket that is bound to a port: a listener, or a UDP socket.
+pub(super) struct Bound {
+    pub(super) id: SocketId,
+    pub(super) kind: Type,
     pub(super) owner: ProcessId,
+    pub(super) host: usize,
     pub(super) address: SocketAddr,
     pub(super) only_v6: bool,
-    /// How many connections may wait to be accepted.
-    pub(super) room: usize,
     pub(super) ttl: u32,
-    pub(super) waiting: VecDeque<SocketId>,
-    pub(super) accepters: Vec<Waker>,
+    pub(super) readers: Vec<Waker>,
     /// Its process is over.
     pub(super) is_dead: bool,
+    /// The connections that wait to be accepted, and how many may.
+    pub(super) connections: VecDeque<SocketId>,
+    pub(super) room: usize,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// The size of the datagrams, with the overhead.
+    pub(super) bytes: usize,
+    pub(super) error: Option<ErrorKind>,
+    pub(super) broadcast: bool,
+    pub(super) multicast_loop_v4: bool,
+    pub(super) multicast_ttl_v4: u32,
 }
 
 pub(super) struct Connection {
+    /// That of the client.
     pub(super) id: SocketId,
     /// Its number among those of the two hosts.
     pub(super) ordinal: u64,
     /// How often the request was repeated.
     pub(super) repeats: u32,
-    /// That of the client, and that of the server.
+    /// Those of the client, and those of the server.
+    pub(super) hosts: [usize; 2],
+    pub(super) addresses: [SocketAddr; 2],
     pub(super) ends: [End; 2],
     /// What each end has sent.
     pub(super) pipes: [Pipe; 2],
@@ -60,6 +87,13 @@ pub(super) struct Pipe {
     pub(super) stuck: Option<Instant>,
     pub(super) readers: Vec<Waker>,
     pub(super) writers: Vec<Waker>,
+    /// Its ends have shut it down for reading, and for writing.
+    pub(super) reads_no_more: bool,
+    pub(super) writes_no_more: bool,
+    /// How many segments were sent, and how often it was read from and written to.
+    pub(super) sent: u64,
+    pub(super) reads: u64,
+    pub(super) writes: u64,
 }
 
 pub(super) enum Segment {
@@ -89,31 +123,25 @@ impl Segment {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Phase {
+    #[default]
     Unconnected,
     Connecting,
     Connected,
 }
 
+#[derive(Default)]
 pub(super) struct End {
     pub(super) owner: ProcessId,
-    pub(super) host: usize,
-    pub(super) address: SocketAddr,
     pub(super) phase: Phase,
     pub(super) reset: bool,
     /// What the next operation returns.
-    pub(super) error: Option<io::ErrorKind>,
-    pub(super) reads_no_more: bool,
-    pub(super) writes_no_more: bool,
+    pub(super) error: Option<ErrorKind>,
     /// Its handles have been dropped.
     pub(super) gone: bool,
     /// Its host has lost power: it answers whatever arrives with a reset.
     pub(super) forgotten: bool,
-    /// How many segments it has sent, and how often it was read from and written to.
-    pub(super) sent: u64,
-    pub(super) reads: u64,
-    pub(super) writes: u64,
     pub(super) nodelay: bool,
     pub(super) ttl: u32,
     pub(super) linger: Option<Duration>,
@@ -121,37 +149,28 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(owner: ProcessId, host: usize, address: SocketAddr) -> End {
+    pub(super) fn new(owner: ProcessId) -> End {
         End {
             owner,
-            host,
-            address,
-            phase: Phase::Unconnected,
-            reset: false,
-            error: None,
-            reads_no_more: false,
-            writes_no_more: false,
-            gone: false,
-            forgotten: false,
-            sent: 0,
-            reads: 0,
-            writes: 0,
-            nodelay: false,
             ttl: 64,
-            linger: None,
-            keepalive_time: None,
+            ..End::default()
         }
     }
 
-    pub(super) fn takes_nothing(&self) -> bool {
-        self.gone || (self.reads_no_more && self.writes_no_more)
+    /// Returns an error if nothing can be sent or received.
+    pub(super) fn check_connected(&self) -> io::Result<()> {
+        match self.phase {
+            Phase::Unconnected => Err(ErrorKind::NotConnected.into()),
+            Phase::Connecting if !self.reset => Err(ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        }
     }
 }
 
 impl Connection {
     /// The hosts of what an end sends: its own, and the other.
     pub(super) fn hosts(&self, from: usize) -> (usize, usize) {
-        (self.ends[from].host, self.ends[1 - from].host)
+        (self.hosts[from], self.hosts[1 - from])
     }
 
     /// Whether the connection is gone for an end: it was reset, or both directions have ended.
@@ -160,38 +179,34 @@ impl Connection {
     }
 
     pub(super) fn peer(&self, end: usize) -> SocketAddr {
-        as_seen_by(self.ends[end].address, self.ends[1 - end].address)
+        as_seen_by(self.addresses[end], self.addresses[1 - end])
     }
 
     pub(super) fn peer_addr(&self, end: usize) -> io::Result<SocketAddr> {
         if self.ends[end].phase != Phase::Connected || self.is_closed(end) {
-            return Err(io::ErrorKind::NotConnected.into());
+            return Err(ErrorKind::NotConnected.into());
         }
         Ok(self.peer(end))
     }
 
-    pub(super) fn can_read(&self, end: usize) -> bool {
-        let (side, pipe) = (&self.ends[end], &self.pipes[1 - end]);
-        match side.phase {
-            Phase::Connecting => side.reset,
-            Phase::Unconnected => true,
-            Phase::Connected => {
-                let has_something = !pipe.arrived.is_empty() || pipe.ended;
-                has_something || side.error.is_some() || side.reset || side.reads_no_more
-            }
-        }
+    /// Whether an end takes no more bytes.
+    pub(super) fn takes_nothing(&self, end: usize) -> bool {
+        let is_shut = self.pipes[1 - end].reads_no_more && self.pipes[end].writes_no_more;
+        self.ends[end].gone || is_shut
     }
 
-    pub(super) fn can_write(&self, end: usize, window: usize) -> bool {
+    /// Whether a read (`reads`) or a write would not block.
+    pub(super) fn is_ready(&self, end: usize, reads: bool, window: usize) -> bool {
         let side = &self.ends[end];
-        match side.phase {
-            Phase::Connecting => side.reset,
-            Phase::Unconnected => true,
-            Phase::Connected => {
-                let is_over = side.error.is_some() || side.reset || side.writes_no_more;
-                is_over || self.pipes[end].bytes < window
-            }
+        if side.reset || side.phase != Phase::Connected {
+            return side.reset || side.phase == Phase::Unconnected;
         }
+        let (incoming, outgoing) = (&self.pipes[1 - end], &self.pipes[end]);
+        let can_transfer = match reads {
+            true => !incoming.arrived.is_empty() || incoming.ended || incoming.reads_no_more,
+            false => outgoing.writes_no_more || outgoing.bytes < window,
+        };
+        can_transfer || side.error.is_some()
     }
 
     /// The wakers of what waits to read or to write at an end.
@@ -208,51 +223,26 @@ impl Connection {
     }
 
     /// The other side has reset the connection, or the network has given it up.
-    pub(super) fn reset(&mut self, end: usize, error: io::ErrorKind, woken: &mut Vec<Waker>) {
+    pub(super) fn reset(&mut self, end: usize, error: ErrorKind, woken: &mut Vec<Waker>) {
         if self.is_closed(end) {
             return;
         }
         let side = &mut self.ends[end];
         side.reset = true;
         side.error = Some(match error {
-            io::ErrorKind::ConnectionReset if side.phase == Phase::Connecting => {
-                io::ErrorKind::ConnectionRefused
+            ErrorKind::ConnectionReset if side.phase == Phase::Connecting => {
+                ErrorKind::ConnectionRefused
             }
             // Linux reports a broken pipe if the peer had ended its stream before the reset.
-            io::ErrorKind::ConnectionReset if self.pipes[1 - end].ended => {
-                io::ErrorKind::BrokenPipe
-            }
+            ErrorKind::ConnectionReset if self.pipes[1 - end].ended => ErrorKind::BrokenPipe,
             error => error,
         });
         self.wake_end(end, woken);
     }
 }
 
-impl Listener {
-    pub(super) fn can_accept(&self) -> bool {
-        self.is_dead || !self.waiting.is_empty()
-    }
-}
-
-pub(super) struct Udp {
-    pub(super) id: SocketId,
-    pub(super) owner: ProcessId,
-    pub(super) host: usize,
-    pub(super) local: SocketAddr,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) waiting: VecDeque<(SocketAddr, Vec<u8>)>,
-    pub(super) bytes: usize,
-    pub(super) error: Option<io::ErrorKind>,
-    pub(super) broadcast: bool,
-    pub(super) ttl: u32,
-    pub(super) multicast_loop_v4: bool,
-    pub(super) multicast_ttl_v4: u32,
-    pub(super) readers: Vec<Waker>,
-    pub(super) is_dead: bool,
-}
-
-/// A datagram under way. Compared only to order what happens at the same time, by a number.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Clone)]
+/// A datagram under way.
+#[derive(Clone)]
 pub(super) struct Datagram {
     pub(super) sender: SocketId,
     pub(super) hosts: (usize, usize),
@@ -261,13 +251,55 @@ pub(super) struct Datagram {
     pub(super) bytes: Vec<u8>,
 }
 
-impl Udp {
+impl Bound {
+    pub(super) fn new(kind: Type, owner: ProcessId, host: usize, address: SocketAddr) -> Bound {
+        Bound {
+            id: SocketId::default(),
+            kind,
+            owner,
+            host,
+            address,
+            only_v6: false,
+            ttl: 64,
+            readers: Vec::new(),
+            is_dead: false,
+            connections: VecDeque::new(),
+            room: 0,
+            peer: None,
+            datagrams: VecDeque::new(),
+            bytes: 0,
+            error: None,
+            broadcast: false,
+            multicast_loop_v4: true,
+            multicast_ttl_v4: 1,
+        }
+    }
+
+    /// Whether it receives what is sent to `ip` of its host.
+    pub(super) fn receives(&self, ip: IpAddr) -> bool {
+        match self.address.ip() {
+            own if !own.is_unspecified() => own.to_canonical() == ip.to_canonical(),
+            IpAddr::V4(_) => ip.to_canonical().is_ipv4(),
+            IpAddr::V6(_) => ip.is_ipv6() || !self.only_v6,
+        }
+    }
+
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
         self.error.take().map(io::Error::from)
     }
 
+    /// Whether there is something to accept or to receive.
     pub(super) fn can_receive(&self) -> bool {
-        !self.waiting.is_empty() || self.error.is_some() || self.is_dead
+        let is_empty = self.connections.is_empty() && self.datagrams.is_empty();
+        !is_empty || self.error.is_some() || self.is_dead
+    }
+
+    /// The error of an operation that finds nothing.
+    pub(super) fn nothing(&self) -> io::Error {
+        match self.is_dead {
+            true => crashed(),
+            false => ErrorKind::WouldBlock.into(),
+        }
     }
 
     /// Takes the next datagram, or copies it if `peek`. What does not fit in the buffer is lost.
@@ -279,37 +311,16 @@ impl Udp {
         if let Some(error) = self.take_error() {
             return Err(error);
         }
-        let Some((from, bytes)) = self.waiting.front() else {
-            return Err(match self.is_dead {
-                true => crashed(),
-                false => io::ErrorKind::WouldBlock.into(),
-            });
-        };
-        let (from, count) = (as_seen_by(self.local, *from), bytes.len().min(buf.len()));
+        let next = self.datagrams.front();
+        let (from, bytes) = next.ok_or_else(|| self.nothing())?;
+        let (from, count) = (as_seen_by(self.address, *from), bytes.len().min(buf.len()));
         buf[..count].copy_from_slice(&bytes[..count]);
         if !peek {
             self.bytes -= bytes.len() + OVERHEAD;
-            self.waiting.pop_front();
+            self.datagrams.pop_front();
         }
         Ok((count, from))
     }
-}
-
-/// Whether a socket at `address` receives what is sent to `ip` of its host.
-pub(super) fn receives(address: SocketAddr, only_v6: bool, ip: IpAddr) -> bool {
-    match address.ip() {
-        own if !own.is_unspecified() => own.to_canonical() == ip.to_canonical(),
-        IpAddr::V4(_) => ip.to_canonical().is_ipv4(),
-        IpAddr::V6(_) => ip.is_ipv6() || !only_v6,
-    }
-}
-
-/// Whether two sockets exclude each other.
-pub(super) fn collide(
-    (one, v6): (SocketAddr, bool),
-    (other, other_v6): (SocketAddr, bool),
-) -> bool {
-    receives(one, v6, other.ip()) || receives(other, other_v6, one.ip())
 }
 
 /// An address as a socket at `local` shows it. One for IPv6 also has connections of IPv4.
@@ -333,11 +344,15 @@ macro_rules! errno {
 }
 pub(super) use errno;
 
-pub(super) fn address_in_use() -> io::Error {
-    errno!(ADDRINUSE, elsewhere: AddrInUse)
+/// `ip`, or another address if it is unspecified.
+pub(super) fn specified(ip: IpAddr, otherwise: IpAddr) -> IpAddr {
+    match ip.is_unspecified() {
+        true => otherwise,
+        false => ip,
+    }
 }
 
 /// What the socket belongs to is over.
 pub(super) fn crashed() -> io::Error {
-    io::Error::new(io::ErrorKind::NetworkDown, "the host has crashed")
+    io::Error::new(ErrorKind::NetworkDown, "the host has crashed")
 }

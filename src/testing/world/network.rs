@@ -1,13 +1,12 @@
 //! The network of a world: its state, and the timer for what happens next.
 
-use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use super::state::{Later, State};
+use super::state::State;
 use crate::executor::{self, Executor};
-use crate::panics::Panics;
+use crate::panics;
 use crate::sync::{Mutex, lock};
 use crate::task_cell::{Message, Remote};
 use crate::testing::faults::Faults;
@@ -49,13 +48,13 @@ impl Network {
             self.set_timer(executor.as_deref(), &mut state);
             (result, std::mem::take(&mut state.woken))
         };
-        wake_all(woken);
+        panics::for_each(woken, Waker::wake);
         result
     }
 
     /// Sets the timer of the executor to the time at which something happens next.
     fn set_timer(self: &Arc<Self>, executor: Option<&Executor>, state: &mut State) {
-        let next = state.later.peek().map(|Reverse((at, ..))| *at);
+        let next = state.later.first_key_value().map(|((at, _), _)| *at);
         if next == state.timer.map(|(at, _)| at) {
             return;
         }
@@ -65,17 +64,12 @@ impl Network {
             let call = move || network.with(|_| ());
             return self.remote.send(Message::Call(Box::new(call)));
         };
-        let key = state.timer.take().map(|(_, key)| key);
-        let Some(next) = next else {
-            return key.into_iter().for_each(|key| executor.remove_timer(key));
-        };
-        let reset = key.and_then(|key| executor.reset_timer(key, next));
+        if let Some((_, key)) = state.timer.take() {
+            executor.remove_timer(key);
+        }
         // The waker is our own, so no user code runs here.
-        let key = reset.unwrap_or_else(|| {
-            let waker = Waker::from(self.clone());
-            executor.add_timer(next, 0, &waker)
-        });
-        state.timer = Some((next, key));
+        let add = |at| executor.add_timer(at, 0, &Waker::from(self.clone()));
+        state.timer = next.map(|at| (at, add(at)));
     }
 }
 
@@ -89,34 +83,4 @@ impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Network").field(&self.remote).finish()
     }
-}
-
-impl State {
-    fn catch_up(&mut self) {
-        while let Some(Reverse((at, ..))) = self.later.peek() {
-            if *at > self.now {
-                return;
-            }
-            let Some(Reverse((_, _, what))) = self.later.pop() else {
-                return;
-            };
-            match what {
-                Later::Request(id) => self.request_arrives(id),
-                Later::Repeat(id) => self.repeat_request(id),
-                Later::Segment(id, from) => self.segments_arrive(id, from),
-                Later::GiveUp(id, from) => self.give_up(id, from),
-                Later::Datagram(datagram) => self.datagram_arrives(datagram),
-                Later::Unreachable(id) => self.datagram_is_refused(id),
-            }
-        }
-    }
-}
-
-/// A panic of a waker does not keep the others from being woken.
-fn wake_all(wakers: Vec<Waker>) {
-    let mut panics = Panics::default();
-    for waker in wakers {
-        panics.catch(|| waker.wake());
-    }
-    panics.resume();
 }

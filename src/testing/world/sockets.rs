@@ -1,7 +1,7 @@
 //! The sockets of a simulated host, with the methods of std's types. None of them blocks.
 
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use socket2::{Domain, Type};
 
-use super::endpoints::{Connection, End, Listener, SocketId, Udp, crashed, errno};
+use super::endpoints::{Bound, Connection, End, SocketId, crashed, errno};
 use super::network::Network;
 use super::state::State;
-use crate::executor::{self, ProcessId};
+use crate::executor::{self, Hosts, ProcessId};
 use crate::reactor::Direction;
 use crate::socket::Simulated;
+use crate::testing::simulation::hosts_of;
 
 /// Linux's limit.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
@@ -31,22 +32,21 @@ impl Process {
     /// The process of the task that runs. `None` outside of a simulated world, where the network is
     /// the system's.
     pub(crate) fn current() -> io::Result<Option<Process>> {
-        let Some(executor) = executor::try_current() else {
+        let executor = executor::try_current();
+        let Some(hosts) = executor.as_deref().and_then(hosts_of) else {
             return Ok(None);
         };
-        let Some(network) = super::network_of(&executor) else {
-            return Ok(None);
-        };
-        let id = executor.current_process();
+        let id = hosts.process(None);
         let Some(host) = id.host() else {
             return Err(io::Error::other(
                 "this task belongs to no host of its simulated world, so it has no network: spawn \
                  it with `Host::spawn`",
             ));
         };
-        if executor.is_process_over(id) {
+        if hosts.is_over(id) {
             return Err(crashed());
         }
+        let network = hosts.network.clone();
         Ok(Some(Process { network, id, host }))
     }
 
@@ -59,27 +59,23 @@ impl Process {
         found.ok_or_else(|| io::Error::new(kind, text))
     }
 
-    fn socket(&self, id: SocketId, kind: Type) -> SimulatedSocket {
-        SimulatedSocket::new(&self.network, self.host, id, kind)
-    }
-
     /// `local` is the address to connect from.
     pub(crate) fn open_stream(
         &self,
         to: SocketAddr,
         local: Option<SocketAddr>,
     ) -> io::Result<TcpStream> {
-        let nowhere: IpAddr = match to.is_ipv6() {
-            true => Ipv6Addr::UNSPECIFIED.into(),
-            false => Ipv4Addr::UNSPECIFIED.into(),
-        };
-        let local = local.unwrap_or(SocketAddr::new(nowhere, 0));
+        let local = local.unwrap_or_else(|| match to.is_ipv6() {
+            true => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            false => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        });
         if local.is_ipv6() != to.is_ipv6() {
-            return Err(io::ErrorKind::InvalidInput.into());
+            return Err(ErrorKind::InvalidInput.into());
         }
         let open = |state: &mut State| state.new_connection(self.id, self.host, local);
-        let socket = self.socket(self.network.with(open)?, Type::STREAM);
-        Ok(TcpStream { socket, end: 0 })
+        let id = self.network.with(open)?;
+        let socket = SimulatedSocket::new(&self.network, id, Type::STREAM);
+        Ok(TcpStream { socket })
     }
 
     pub(crate) fn listen(
@@ -92,33 +88,37 @@ impl Process {
         if reuse_port {
             return Err(unsupported("`SO_REUSEPORT`"));
         }
-        let listen =
-            |state: &mut State| state.listen(self.id, self.host, address, backlog, only_v6);
-        let socket = self.socket(self.network.with(listen)?, Type::STREAM);
-        Ok(TcpListener { socket })
+        let mut listener = Bound::new(Type::STREAM, self.id, self.host, address);
+        listener.only_v6 = only_v6;
+        // Like Linux, which lets one more wait.
+        listener.room = usize::try_from(backlog).map_or(usize::MAX, |room| room.saturating_add(1));
+        self.bind(listener)
     }
 
     pub(crate) fn bind_udp(&self, address: SocketAddr) -> io::Result<UdpSocket> {
-        let bind = |state: &mut State| state.bind_udp(self.id, self.host, address);
-        let socket = self.socket(self.network.with(bind)?, Type::DGRAM);
-        Ok(UdpSocket { socket })
+        self.bind(Bound::new(Type::DGRAM, self.id, self.host, address))
+    }
+
+    fn bind(&self, socket: Bound) -> io::Result<BoundSocket> {
+        let kind = socket.kind;
+        let id = self.network.with(|state| state.bind(socket))?;
+        let socket = SimulatedSocket::new(&self.network, id, kind);
+        Ok(BoundSocket { socket })
     }
 }
 
 /// What all sockets of a simulated host have.
 pub(crate) struct SimulatedSocket {
     network: Arc<Network>,
-    host: usize,
     id: SocketId,
     kind: Type,
     placeholder: OnceLock<socket2::Socket>,
 }
 
 impl SimulatedSocket {
-    fn new(network: &Arc<Network>, host: usize, id: SocketId, kind: Type) -> SimulatedSocket {
+    fn new(network: &Arc<Network>, id: SocketId, kind: Type) -> SimulatedSocket {
         SimulatedSocket {
             network: network.clone(),
-            host,
             id,
             kind,
             placeholder: OnceLock::new(),
@@ -147,31 +147,29 @@ impl SimulatedSocket {
     ) -> Poll<()> {
         // It is cloned and dropped while the state is not locked.
         let mut waker = Some(waker.clone());
-        self.with(|state, _| match waiters(state) {
-            Some(waiters) => wait_in(waiters, &mut waker),
-            None => Poll::Ready(()),
+        self.network.with(|state| {
+            let Some(waiters) = waiters(state) else {
+                return Poll::Ready(());
+            };
+            let is_new = |waker: &mut Waker| !waiters.iter().any(|known| known.will_wake(waker));
+            let new = waker.take_if(is_new);
+            waiters.extend(new);
+            Poll::Pending
         })
     }
 }
 
-/// Adds a waker to a list, without duplicates.
-fn wait_in(list: &mut Vec<Waker>, waker: &mut Option<Waker>) -> Poll<()> {
-    let is_known = |waker: &Waker| list.iter().any(|known| known.will_wake(waker));
-    if let Some(waker) = waker.take_if(|waker| !is_known(waker)) {
-        list.push(waker);
-    }
-    Poll::Pending
-}
-
-/// `get` and `set` for options. Most have no effect.
+/// `get` and `set` for options. Most have no effect. `check` returns whether a value is valid.
 macro_rules! options {
-    ($with:ident: $($get:ident, $set:ident: $type:ty $(, $check:path)?;)*) => {$(
+    ($with:ident: $($get:ident, $set:ident: $type:ty $(, $check:expr)?;)*) => {$(
         pub(crate) fn $get(&self) -> io::Result<$type> {
             Ok(self.$with(|socket| socket.$get))
         }
 
         pub(crate) fn $set(&self, value: $type) -> io::Result<()> {
-            $($check(value)?;)?
+            $(if !$check(value) {
+                return Err(ErrorKind::InvalidInput.into());
+            })?
             self.$with(|socket| socket.$get = value);
             Ok(())
         }
@@ -181,17 +179,16 @@ macro_rules! options {
 /// One end of a connection.
 pub(crate) struct TcpStream {
     socket: SimulatedSocket,
-    end: usize,
 }
 
 impl TcpStream {
     fn with<R>(&self, f: impl FnOnce(&mut Connection, usize) -> R) -> R {
         self.socket
-            .with(|state, id| f(&mut state.connections[id.key], self.end))
+            .with(|state, id| f(&mut state.connections[id.key], id.end))
     }
 
     fn with_end<R>(&self, f: impl FnOnce(&mut End) -> R) -> R {
-        self.with(|connection, end| f(&mut connection.ends[end]))
+        self.socket.with(|state, id| f(state.end(id)))
     }
 
     /// The error says that it is in progress.
@@ -201,7 +198,7 @@ impl TcpStream {
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.with_end(|end| end.address))
+        Ok(self.with(|connection, end| connection.addresses[end]))
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
@@ -213,22 +210,20 @@ impl TcpStream {
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket
-            .with(|state, id| state.shutdown(id, self.end, how))
+        self.socket.with(|state, id| state.shutdown(id, how))
     }
 
     pub(crate) fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         let bufs = &mut [IoSliceMut::new(buf)];
-        self.socket
-            .with(|state, id| state.read(id, self.end, bufs, true))
+        self.socket.with(|state, id| state.read(id, bufs, true))
     }
 
     options! {
         with_end:
         nodelay, set_nodelay: bool;
         linger, set_linger: Option<Duration>;
-        keepalive_time, set_keepalive_time: Option<Duration>, check_keepalive;
-        ttl, set_ttl: u32, check_ttl;
+        keepalive_time, set_keepalive_time: Option<Duration>, is_keepalive;
+        ttl, set_ttl: u32, is_ttl;
     }
 }
 
@@ -238,8 +233,7 @@ impl Read for &TcpStream {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.socket
-            .with(|state, id| state.read(id, self.end, bufs, false))
+        self.socket.with(|state, id| state.read(id, bufs, false))
     }
 }
 
@@ -249,8 +243,7 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.socket
-            .with(|state, id| state.write(id, self.end, bufs))
+        self.socket.with(|state, id| state.write(id, bufs))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -260,15 +253,12 @@ impl Write for &TcpStream {
 
 impl Simulated for TcpStream {
     fn poll_ready(&self, direction: Direction, waker: &Waker) -> Poll<()> {
-        let (id, end) = (self.socket.id, self.end);
+        let (id, end) = (self.socket.id, self.socket.id.end);
         let reads = direction == Direction::Read;
         self.socket.poll_ready(waker, |state| {
-            let window = state.window(id, end);
+            let window = state.window(id);
             let connection = &mut state.connections[id.key];
-            let is_ready = match reads {
-                true => connection.can_read(end),
-                false => connection.can_write(end, window),
-            };
+            let is_ready = connection.is_ready(end, reads, window);
             (!is_ready).then(|| connection.waiters(end, reads))
         })
     }
@@ -277,8 +267,8 @@ impl Simulated for TcpStream {
 impl Drop for TcpStream {
     fn drop(&mut self) {
         self.socket.with(|state, id| {
-            let linger = state.connections[id.key].ends[self.end].linger;
-            state.close(id, self.end, linger == Some(Duration::ZERO));
+            let linger = state.end(id).linger;
+            state.close(id, linger == Some(Duration::ZERO));
         });
     }
 }
@@ -286,78 +276,19 @@ impl Drop for TcpStream {
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (addr, peer) =
-            self.with(|connection, end| (connection.ends[end].address, connection.peer(end)));
+            self.with(|connection, end| (connection.addresses[end], connection.peer(end)));
         let mut debug = f.debug_struct("TcpStream");
         debug.field("addr", &addr).field("peer", &peer).finish()
     }
 }
 
-pub(crate) struct TcpListener {
+/// A listener, or a UDP socket.
+pub(crate) struct BoundSocket {
     socket: SimulatedSocket,
 }
 
-impl TcpListener {
-    fn with<R>(&self, f: impl FnOnce(&mut Listener) -> R) -> R {
-        self.socket
-            .with(|state, id| f(&mut state.listeners[id.key]))
-    }
-
-    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let SimulatedSocket {
-            network,
-            host,
-            kind,
-            ..
-        } = &self.socket;
-        let (id, peer) = self.socket.with(State::accept)?;
-        let socket = SimulatedSocket::new(network, *host, id, *kind);
-        Ok((TcpStream { socket, end: 1 }, peer))
-    }
-
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.with(|listener| listener.address))
-    }
-
-    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(None)
-    }
-
-    options! {
-        with:
-        ttl, set_ttl: u32, check_ttl;
-    }
-}
-
-impl Simulated for TcpListener {
-    fn poll_ready(&self, direction: Direction, waker: &Waker) -> Poll<()> {
-        let key = self.socket.id.key;
-        self.socket.poll_ready(waker, |state| {
-            let listener = &mut state.listeners[key];
-            let is_ready = direction == Direction::Read && listener.can_accept();
-            (!is_ready).then_some(&mut listener.accepters)
-        })
-    }
-}
-
-impl Drop for TcpListener {
-    fn drop(&mut self) {
-        self.socket
-            .with(|state, id| state.close_listener(id, self.socket.host));
-    }
-}
-
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("TcpListener");
-        debug
-            .field("addr", &self.with(|listener| listener.address))
-            .finish()
-    }
-}
-
-pub(crate) struct UdpSocket {
-    socket: SimulatedSocket,
-}
+pub(crate) type TcpListener = BoundSocket;
+pub(crate) type UdpSocket = BoundSocket;
 
 /// Methods that a simulated network has not.
 macro_rules! unsupported {
@@ -368,9 +299,15 @@ macro_rules! unsupported {
     )*};
 }
 
-impl UdpSocket {
-    fn with<R>(&self, f: impl FnOnce(&mut Udp) -> R) -> R {
-        self.socket.with(|state, id| f(&mut state.udp[id.key]))
+impl BoundSocket {
+    fn with<R>(&self, f: impl FnOnce(&mut Bound) -> R) -> R {
+        self.socket.with(|state, id| f(&mut state.bound[id.key]))
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (id, peer) = self.socket.with(State::accept)?;
+        let socket = SimulatedSocket::new(&self.socket.network, id, self.socket.kind);
+        Ok((TcpStream { socket }, peer))
     }
 
     pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<()> {
@@ -378,13 +315,12 @@ impl UdpSocket {
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.with(|socket| socket.local))
+        Ok(self.with(|socket| socket.address))
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self
-            .with(|socket| socket.peer)
-            .ok_or(io::ErrorKind::NotConnected)?)
+        let peer = self.with(|socket| socket.peer);
+        Ok(peer.ok_or(ErrorKind::NotConnected)?)
     }
 
     pub(crate) fn send(&self, buf: &[u8]) -> io::Result<usize> {
@@ -414,7 +350,7 @@ impl UdpSocket {
     }
 
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.with(Udp::take_error))
+        Ok(self.with(Bound::take_error))
     }
 
     options! {
@@ -422,7 +358,7 @@ impl UdpSocket {
         broadcast, set_broadcast: bool;
         multicast_loop_v4, set_multicast_loop_v4: bool;
         multicast_ttl_v4, set_multicast_ttl_v4: u32;
-        ttl, set_ttl: u32, check_ttl;
+        ttl, set_ttl: u32, is_ttl;
     }
 
     unsupported! {
@@ -438,31 +374,37 @@ impl UdpSocket {
 
 fn unsupported(what: &str) -> io::Error {
     let text = format!("a simulated network has no {what}");
-    io::Error::new(io::ErrorKind::Unsupported, text)
+    io::Error::new(ErrorKind::Unsupported, text)
 }
 
-impl Simulated for UdpSocket {
+impl Simulated for BoundSocket {
     fn poll_ready(&self, direction: Direction, waker: &Waker) -> Poll<()> {
-        let key = self.socket.id.key;
+        let SimulatedSocket { id, kind, .. } = self.socket;
         self.socket.poll_ready(waker, |state| {
-            let socket = &mut state.udp[key];
-            // A send never blocks.
-            let is_ready = direction == Direction::Write || socket.can_receive();
+            let socket = &mut state.bound[id.key];
+            let is_ready = match direction {
+                Direction::Read => socket.can_receive(),
+                // A send never blocks.
+                Direction::Write => kind == Type::DGRAM,
+            };
             (!is_ready).then_some(&mut socket.readers)
         })
     }
 }
 
-impl Drop for UdpSocket {
+impl Drop for BoundSocket {
     fn drop(&mut self) {
-        self.socket.with(State::close_udp);
+        self.socket.with(State::close_bound);
     }
 }
 
-impl fmt::Debug for UdpSocket {
+impl fmt::Debug for BoundSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (addr, peer) = self.with(|socket| (socket.local, socket.peer));
-        let mut debug = f.debug_struct("UdpSocket");
+        let (addr, peer) = self.with(|socket| (socket.address, socket.peer));
+        let mut debug = f.debug_struct(match self.socket.kind {
+            Type::DGRAM => "UdpSocket",
+            _ => "TcpListener",
+        });
         debug.field("addr", &addr);
         if let Some(peer) = peer {
             debug.field("peer", &peer);
@@ -476,28 +418,22 @@ pub(crate) trait Placeholder: Simulated + 'static {
     fn socket(&self) -> &SimulatedSocket;
 }
 
-macro_rules! placeholders {
-    ($($type:ty),*) => {$(
-        impl Placeholder for $type {
-            fn socket(&self) -> &SimulatedSocket {
-                &self.socket
-            }
-        }
-    )*};
+impl Placeholder for TcpStream {
+    fn socket(&self) -> &SimulatedSocket {
+        &self.socket
+    }
 }
 
-placeholders!(TcpStream, TcpListener, UdpSocket);
-
-fn check_ttl(ttl: u32) -> io::Result<()> {
-    check((1..=255).contains(&ttl))
+impl Placeholder for BoundSocket {
+    fn socket(&self) -> &SimulatedSocket {
+        &self.socket
+    }
 }
 
-fn check_keepalive(time: Option<Duration>) -> io::Result<()> {
-    check(time.is_none_or(|time| time <= LONGEST_KEEPALIVE))
+fn is_ttl(ttl: u32) -> bool {
+    (1..=255).contains(&ttl)
 }
 
-fn check(is_valid: bool) -> io::Result<()> {
-    is_valid
-        .then_some(())
-        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+fn is_keepalive(time: Option<Duration>) -> bool {
+    time.is_none_or(|time| time <= LONGEST_KEEPALIVE)
 }

@@ -1,19 +1,21 @@
 //! The state of a network: its hosts, the links between them, and what is under way.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::endpoints::{Connection, Datagram, Listener, SocketId, Udp};
+use socket2::Type;
+
+use super::endpoints::{Bound, Connection, OPEN, SocketId, errno};
 use super::links::Link;
 use crate::executor::ProcessId;
 use crate::executor::timers::{TimerKey, saturating_add};
 use crate::slab::Slab;
-use crate::testing::faults::{FaultKind, Faults, Place};
+use crate::testing::faults::FaultKind::{Jitter, Loss};
+use crate::testing::faults::{Faults, Place};
 use crate::testing::transcript::{Event, Transcript};
 
 pub(super) struct State {
@@ -22,31 +24,27 @@ pub(super) struct State {
     start: Instant,
     pub(super) now: Instant,
     pub(super) hosts: Vec<HostState>,
-    by_name: HashMap<String, usize>,
     by_address: HashMap<IpAddr, usize>,
-    default: Link,
-    lines: HashMap<(usize, usize), Line>,
+    pub(super) default: Link,
+    lines: BTreeMap<(usize, usize), Line>,
     /// What happens later, with a number that keeps the order of what happens at the same time.
-    pub(super) later: BinaryHeap<Reverse<(Instant, u64, Later)>>,
-    scheduled: u64,
+    pub(super) later: BTreeMap<(Instant, u64), Later>,
     pub(super) timer: Option<(Instant, TimerKey)>,
     pub(super) connections: Slab<Connection>,
-    pub(super) listeners: Slab<Listener>,
-    pub(super) udp: Slab<Udp>,
-    /// The next number of a socket.
+    pub(super) bound: Slab<Bound>,
+    /// The last number of a socket, or of something that happens later.
     number: u64,
     /// To be woken when the lock is released.
     pub(super) woken: Vec<Waker>,
 }
 
 pub(super) struct HostState {
-    name: String,
-    pub(super) address: IpAddr,
+    pub(super) name: String,
+    pub(super) address: Ipv4Addr,
     pub(super) is_off: bool,
     next_port: u16,
-    /// The keys of the listeners and UDP sockets at each port.
-    pub(super) listeners: HashMap<u16, Vec<usize>>,
-    pub(super) udp: HashMap<u16, Vec<usize>>,
+    /// The ports of the listeners and UDP sockets, with their keys.
+    ports: BTreeSet<(u16, usize)>,
 }
 
 /// One direction of a link.
@@ -61,21 +59,8 @@ struct Line {
     connections: u64,
 }
 
-/// Something that happens later. Sockets that are gone by then are told apart by their number.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Later {
-    /// A request to connect arrives.
-    Request(SocketId),
-    /// A request to connect has had no answer.
-    Repeat(SocketId),
-    /// The first segment that one end of a connection has sent arrives.
-    Segment(SocketId, usize),
-    /// Segments of one end have not arrived for a long time.
-    GiveUp(SocketId, usize),
-    Datagram(Datagram),
-    /// A datagram has found no socket.
-    Unreachable(SocketId),
-}
+/// Something that happens later. It looks whether its socket still exists.
+type Later = Box<dyn FnOnce(&mut State) + Send>;
 
 /// The first port of those that are chosen by the network.
 const FIRST_PORT: u16 = 49152;
@@ -88,29 +73,39 @@ impl State {
             start: now,
             now,
             hosts: Vec::new(),
-            by_name: HashMap::new(),
             by_address: HashMap::new(),
             default: Link::new(),
-            lines: HashMap::new(),
-            later: BinaryHeap::new(),
-            scheduled: 0,
+            lines: BTreeMap::new(),
+            later: BTreeMap::new(),
             timer: None,
             connections: Slab::default(),
-            listeners: Slab::default(),
-            udp: Slab::default(),
+            bound: Slab::default(),
             number: 0,
             woken: Vec::new(),
         }
     }
 
-    pub(super) fn schedule(&mut self, at: Instant, what: Later) {
-        self.scheduled += 1;
-        self.later.push(Reverse((at, self.scheduled, what)));
+    pub(super) fn schedule(&mut self, at: Instant, f: impl FnOnce(&mut State) + Send + 'static) {
+        self.number += 1;
+        self.later.insert((at, self.number), Box::new(f));
     }
 
-    pub(super) fn next_number(&mut self) -> u64 {
+    /// Makes everything happen that is due.
+    pub(super) fn catch_up(&mut self) {
+        while let Some(next) = self.later.first_entry() {
+            if next.key().0 > self.now {
+                return;
+            }
+            let happens = next.remove();
+            happens(self);
+        }
+    }
+
+    /// The id of a new socket with this key.
+    pub(super) fn new_id(&mut self, key: usize) -> SocketId {
         self.number += 1;
-        self.number
+        let (number, end) = (self.number, 0);
+        SocketId { key, number, end }
     }
 
     pub(super) fn record(&self, kind: &'static str, from: SocketAddr, to: SocketAddr, len: usize) {
@@ -126,7 +121,7 @@ impl State {
 
     /// Records something about two hosts, or about one.
     pub(super) fn record_hosts(&self, kind: &'static str, from: usize, to: usize) {
-        let [from, to] = [from, to].map(|host| SocketAddr::new(self.hosts[host].address, 0));
+        let [from, to] = [from, to].map(|host| (self.hosts[host].address, 0).into());
         self.record(kind, from, to, 0);
     }
 
@@ -134,38 +129,34 @@ impl State {
 
     /// The host with this name, if there is one.
     pub(super) fn find_host(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied()
+        self.hosts.iter().position(|host| host.name == name)
     }
 
-    pub(super) fn add_host(&mut self, name: &str) {
+    /// Adds a host, and returns its index.
+    pub(super) fn add_host(&mut self, name: &str) -> usize {
         let index = self.hosts.len();
         // 10.0.0.1 and so on.
         let number = u32::try_from(index + 1).expect("fewer hosts than addresses");
-        let address = IpAddr::V4(Ipv4Addr::from_bits((10 << 24) + number));
+        let address = Ipv4Addr::from_bits((10 << 24) + number);
         self.hosts.push(HostState {
             name: name.to_string(),
             address,
             is_off: false,
             next_port: FIRST_PORT,
-            listeners: HashMap::new(),
-            udp: HashMap::new(),
+            ports: BTreeSet::new(),
         });
-        self.by_name.insert(name.to_string(), index);
-        self.by_address.insert(address, index);
-        self.transcript.set_name(address, name);
-    }
-
-    pub(super) fn name(&self, host: usize) -> &str {
-        &self.hosts[host].name
+        self.by_address.insert(address.into(), index);
+        self.transcript.set_name(address.into(), name);
+        index
     }
 
     /// What a name stands for on a host.
     pub(super) fn look_up(&self, name: &str) -> Option<IpAddr> {
-        match self.by_name.get(name) {
-            Some(host) => Some(self.hosts[*host].address),
-            None if name == "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
-            None => None,
+        if name == "localhost" {
+            return Some(Ipv4Addr::LOCALHOST.into());
         }
+        self.find_host(name)
+            .map(|host| self.hosts[host].address.into())
     }
 
     /// The host that an address leads to from a host. `None` if no host has it.
@@ -182,7 +173,7 @@ impl State {
         match to.to_canonical() {
             IpAddr::V4(to) if to.is_loopback() || to.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            IpAddr::V4(_) => self.hosts[from].address,
+            IpAddr::V4(_) => self.hosts[from].address.into(),
         }
     }
 
@@ -194,19 +185,66 @@ impl State {
         }
         Err(io::Error::new(
             io::ErrorKind::AddrNotAvailable,
-            format!("the host `{}` does not have this address", self.name(host)),
+            format!(
+                "the host `{}` does not have this address",
+                self.hosts[host].name
+            ),
         ))
     }
 
     /// A port that nothing listens on and no UDP socket has.
     pub(super) fn free_port(&mut self, host: usize) -> u16 {
-        let host = &mut self.hosts[host];
         loop {
-            let port = host.next_port;
-            host.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
-            if !host.listeners.contains_key(&port) && !host.udp.contains_key(&port) {
+            let port = self.hosts[host].next_port;
+            self.hosts[host].next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
+            let mut others = self.hosts[host].ports.range((port, 0)..=(port, usize::MAX));
+            if others.next().is_none() {
                 return port;
             }
+        }
+    }
+
+    /// The keys of the listeners or UDP sockets at a port of a host that fit.
+    pub(super) fn at_port(
+        &self,
+        (host, port): (usize, u16),
+        kind: Type,
+        fits: impl Fn(&Bound) -> bool,
+    ) -> Vec<usize> {
+        let keys = self.hosts[host].ports.range((port, 0)..=(port, usize::MAX));
+        let keys = keys.map(|(_, key)| *key);
+        let fits = |key: &usize| self.bound[*key].kind == kind && fits(&self.bound[*key]);
+        keys.filter(fits).collect()
+    }
+
+    /// Gives a socket its port.
+    pub(super) fn bind(&mut self, mut socket: Bound) -> io::Result<SocketId> {
+        let host = socket.host;
+        self.check_local(host, socket.address.ip())?;
+        if socket.address.port() == 0 {
+            socket.address.set_port(self.free_port(host));
+        }
+        let port = socket.address.port();
+        let others = self.at_port((host, port), socket.kind, |other| {
+            socket.receives(other.address.ip()) || other.receives(socket.address.ip())
+        });
+        if !others.is_empty() {
+            return Err(errno!(ADDRINUSE, elsewhere: AddrInUse));
+        }
+        let id = self.new_id(self.bound.vacant_key());
+        self.bound.insert(Bound { id, ..socket });
+        self.hosts[host].ports.insert((port, id.key));
+        Ok(id)
+    }
+
+    /// The last handle of a listener or a UDP socket was dropped.
+    pub(super) fn close_bound(&mut self, id: SocketId) {
+        let mut socket = self.bound.remove(id.key).expect(OPEN);
+        self.woken.append(&mut socket.readers);
+        let ports = &mut self.hosts[socket.host].ports;
+        ports.remove(&(socket.address.port(), id.key));
+        for connection in socket.connections {
+            self.close(connection, true);
         }
     }
 
@@ -215,10 +253,25 @@ impl State {
         let Some(host) = process.host() else { return };
         self.record_hosts(if silently { "power off" } else { "crash" }, host, host);
         self.hosts[host].is_off |= silently;
-        self.hosts[host].listeners.clear();
-        self.hosts[host].udp.clear();
-        self.end_udp(process);
-        self.end_tcp(process, silently);
+        self.hosts[host].ports.clear();
+        let mut waiting = Vec::new();
+        for kind in [Type::DGRAM, Type::STREAM] {
+            let is_owned = |socket: &Bound| socket.owner == process && socket.kind == kind;
+            for socket in self.bound.iter_mut().filter(|it| is_owned(it)) {
+                socket.is_dead = true;
+                socket.datagrams.clear();
+                waiting.extend(socket.connections.drain(..));
+                self.woken.append(&mut socket.readers);
+            }
+        }
+        for id in self.all_ends() {
+            if self.end(id).owner == process {
+                self.end_crashes(id, silently);
+            }
+        }
+        for id in waiting {
+            self.close(id, false);
+        }
     }
 
     /// A host that was off is on again.
@@ -233,10 +286,6 @@ impl State {
 
     fn line(&mut self, hosts: (usize, usize)) -> &mut Line {
         self.lines.entry(hosts).or_default()
-    }
-
-    pub(super) fn set_default(&mut self, link: Link) {
-        self.default = link;
     }
 
     pub(super) fn set_link(&mut self, one: usize, other: usize, link: Link) {
@@ -309,14 +358,14 @@ impl State {
         let mut takes = link.latency;
         if !link.jitter.is_zero() {
             let most = u64::try_from(link.jitter.as_nanos()).unwrap_or(u64::MAX);
-            let jitter = self.faults.amount(FaultKind::Jitter, place, most);
+            let jitter = self.faults.amount(Jitter, place, most);
             takes += Duration::from_nanos(jitter);
         }
         saturating_add(sent, takes)
     }
 
     pub(super) fn is_lost(&self, hosts: (usize, usize), place: Place) -> bool {
-        let loss = self.link(hosts).loss;
-        loss > 0.0 && self.faults.happens(FaultKind::Loss, place, loss)
+        let link = self.link(hosts);
+        self.faults.happens(Loss, place, link.loss)
     }
 }

@@ -1,11 +1,15 @@
 //! How connections are made, and how segments reach the other end.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::mem::take;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::endpoints::{Connection, End, Phase, Segment, SocketId, as_seen_by};
-use super::state::{Later, State};
+use socket2::Type;
+
+use super::endpoints::{Connection, End, Phase, Segment, SocketId};
+use super::endpoints::{as_seen_by, specified};
+use super::state::State;
 use crate::executor::ProcessId;
 use crate::testing::faults::Place;
 
@@ -19,9 +23,10 @@ const REPEATS: u32 = 6;
 const GIVE_UP: Duration = Duration::from_millis(924_600);
 
 impl State {
-    pub(super) fn connection(&mut self, id: SocketId) -> Option<&mut Connection> {
+    /// A connection, if it still exists.
+    fn find(&mut self, id: SocketId) -> Option<&mut Connection> {
         let connection = self.connections.get_mut(id.key);
-        connection.filter(|connection| connection.id == id)
+        connection.filter(|connection| connection.id.number == id.number)
     }
 
     // ---- Connecting ----------------------------------------------------------------------
@@ -34,217 +39,208 @@ impl State {
         local: SocketAddr,
     ) -> io::Result<SocketId> {
         self.check_local(host, local.ip())?;
-        let end = || End::new(owner, host, local);
-        let id = SocketId {
-            key: self.connections.vacant_key(),
-            number: self.next_number(),
-        };
-        let mut ends = [end(), end()];
-        ends[1].owner = ProcessId::default();
+        let id = self.new_id(self.connections.vacant_key());
         self.connections.insert(Connection {
             id,
             ordinal: 0,
             repeats: 0,
-            ends,
+            hosts: [host; 2],
+            addresses: [local; 2],
+            ends: [owner, ProcessId::default()].map(End::new),
             pipes: Default::default(),
         });
         Ok(id)
     }
 
     pub(super) fn connect(&mut self, id: SocketId, to: SocketAddr) -> io::Result<()> {
-        let host = self.connections[id.key].ends[0].host;
-        let Some(peer) = self.route(host, to.ip()) else {
-            return Err(io::ErrorKind::HostUnreachable.into());
-        };
+        let connection = &self.connections[id.key];
+        let (host, address) = (connection.hosts[0], connection.addresses[0]);
+        let peer = self
+            .route(host, to.ip())
+            .ok_or(ErrorKind::HostUnreachable)?;
         let source = self.source(host, to.ip());
-        let bound = self.connections[id.key].ends[0].address;
-        let port = match bound.port() {
+        let port = match address.port() {
             0 => self.free_port(host),
             port => port,
-        };
-        let ip = if bound.ip().is_unspecified() {
-            source
-        } else {
-            bound.ip()
-        };
-        // Like the system, which connects to itself if the address is unspecified.
-        let target = if to.ip().is_unspecified() {
-            source
-        } else {
-            to.ip()
         };
         let ordinal = self.number_connection(host, peer);
         let connection = &mut self.connections[id.key];
         connection.ordinal = ordinal;
-        connection.ends[0].address = SocketAddr::new(ip, port);
+        connection.hosts[1] = peer;
+        connection.addresses = [
+            SocketAddr::new(specified(address.ip(), source), port),
+            // Like the system, which connects to itself if the address is unspecified.
+            SocketAddr::new(specified(to.ip(), source), to.port()),
+        ];
         connection.ends[0].phase = Phase::Connecting;
-        connection.ends[1].address = SocketAddr::new(target, to.port());
-        connection.ends[1].host = peer;
         self.request(id);
         Ok(())
     }
 
     /// Sends a request to connect.
     fn request(&mut self, id: SocketId) {
-        let connection = &self.connections[id.key];
-        let hosts = connection.hosts(0);
-        let [source, target] = [0, 1].map(|end| connection.ends[end].address);
-        let pause = Duration::from_secs(1 << connection.repeats);
-        let place = self.next_place(id, 0);
-        self.record("connect", source, target, 0);
+        let pause = Duration::from_secs(1 << self.connections[id.key].repeats);
+        let hosts = self.hosts_of(id);
+        let place = self.next_place(id);
+        self.record_segment("connect", id, 0);
         if self.is_lost(hosts, place) {
-            self.record("lost", source, target, 0);
+            self.record_segment("lost", id, 0);
         } else {
             let at = self.arrival(hosts, 0, place);
-            self.schedule(at, Later::Request(id));
+            self.schedule(at, move |state| state.request_arrives(id));
         }
-        self.schedule(self.now + pause, Later::Repeat(id));
+        self.schedule(self.now + pause, move |state| state.repeat_request(id));
     }
 
-    pub(super) fn repeat_request(&mut self, id: SocketId) {
-        let Some(connection) = self.connection(id) else {
-            return;
-        };
-        let client = &connection.ends[0];
+    /// A request to connect has had no answer.
+    fn repeat_request(&mut self, id: SocketId) {
+        let now = self.now;
+        let Some(found) = self.find(id) else { return };
+        let [client, server] = &found.ends;
         if client.phase != Phase::Connecting || client.gone || client.reset {
             return;
         }
-        let is_accepted = connection.ends[1].phase == Phase::Connected;
-        connection.repeats += 1;
-        let repeats = connection.repeats;
-        if repeats > REPEATS {
-            self.reset_end(id, 0, io::ErrorKind::TimedOut);
-        } else if is_accepted {
-            self.schedule(
-                self.now + Duration::from_secs(1 << repeats),
-                Later::Repeat(id),
-            );
+        found.repeats += 1;
+        if found.repeats > REPEATS {
+            self.reset_end(id, ErrorKind::TimedOut);
+        } else if server.phase == Phase::Connected {
+            let at = now + Duration::from_secs(1 << found.repeats);
+            self.schedule(at, move |state| state.repeat_request(id));
         } else {
             self.request(id);
         }
     }
 
-    pub(super) fn reset_end(&mut self, id: SocketId, end: usize, error: io::ErrorKind) {
-        self.connections[id.key].reset(end, error, &mut self.woken);
+    fn reset_end(&mut self, id: SocketId, error: ErrorKind) {
+        self.connections[id.key].reset(id.end, error, &mut self.woken);
     }
 
-    pub(super) fn request_arrives(&mut self, id: SocketId) {
-        let Some(connection) = self.connection(id) else {
-            return;
-        };
-        let [client, server] = &connection.ends;
+    /// A request to connect arrives.
+    fn request_arrives(&mut self, id: SocketId) {
+        let Some(found) = self.find(id) else { return };
+        let [client, server] = &found.ends;
         if client.phase != Phase::Connecting || server.phase != Phase::Unconnected || client.reset {
             return;
         }
-        let (hosts, address) = (connection.hosts(0), server.address);
+        let (hosts, address) = (found.hosts(0), found.addresses[1]);
         if self.is_blocked(hosts) {
             return;
         }
-        let Some(key) = self.find_listener(hosts.1, address) else {
-            return self.send(id, 1, Segment::Reset);
+        let listeners = self.at_port((hosts.1, address.port()), Type::STREAM, |listener| {
+            listener.receives(address.ip())
+        });
+        let Some(&key) = listeners.first() else {
+            return self.send(id.peer(), Segment::Reset);
         };
-        let listener = &mut self.listeners[key];
-        if listener.waiting.len() >= listener.room {
+        let listener = &mut self.bound[key];
+        if listener.connections.len() >= listener.room {
             return;
         }
-        listener.waiting.push_back(id);
-        self.woken.append(&mut listener.accepters);
-        let local = as_seen_by(listener.address, address);
-        let (owner, ttl) = (listener.owner, listener.ttl);
-        let server = &mut self.connections[id.key].ends[1];
-        server.owner = owner;
-        server.address = local;
-        server.ttl = ttl;
+        listener.connections.push_back(id.peer());
+        self.woken.append(&mut listener.readers);
+        let connection = &mut self.connections[id.key];
+        connection.addresses[1] = as_seen_by(listener.address, address);
+        let server = &mut connection.ends[1];
+        server.owner = listener.owner;
+        server.ttl = listener.ttl;
         server.phase = Phase::Connected;
-        self.send(id, 1, Segment::Accepted);
+        self.send(id.peer(), Segment::Accepted);
     }
 
     // ---- Segments ------------------------------------------------------------------------
 
-    pub(super) fn send(&mut self, id: SocketId, from: usize, segment: Segment) {
-        let connection = &mut self.connections[id.key];
-        connection.pipes[from].bytes += segment.len();
-        let addresses = [from, 1 - from].map(|end| connection.ends[end].address);
-        self.record(segment.kind(), addresses[0], addresses[1], segment.len());
-        self.transmit(id, from, segment);
+    fn record_segment(&self, kind: &'static str, from: SocketId, len: usize) {
+        let addresses = self.connections[from.key].addresses;
+        let (source, target) = (addresses[from.end], addresses[from.peer().end]);
+        self.record(kind, source, target, len);
+    }
+
+    pub(super) fn send(&mut self, from: SocketId, segment: Segment) {
+        self.pipe(from).bytes += segment.len();
+        self.record_segment(segment.kind(), from, segment.len());
+        self.transmit(from, segment);
     }
 
     /// A segment is under way. If it is lost, it is sent again.
-    fn transmit(&mut self, id: SocketId, from: usize, segment: Segment) {
+    fn transmit(&mut self, from: SocketId, segment: Segment) {
         let len = segment.len();
-        let mut place = self.next_place(id, from);
-        let hosts = self.connections[id.key].hosts(from);
+        let mut place = self.next_place(from);
+        let hosts = self.hosts_of(from);
         let mut at = self.arrival(hosts, len, place);
         let mut pause = RESEND;
         while pause < GIVE_UP && self.is_lost(hosts, place) {
-            let addresses = [from, 1 - from].map(|end| self.connections[id.key].ends[end].address);
-            self.record("lost", addresses[0], addresses[1], len);
+            self.record_segment("lost", from, len);
             at += pause;
             pause *= 2;
-            place = self.next_place(id, from);
+            place = self.next_place(from);
         }
-        let pipe = &mut self.connections[id.key].pipes[from];
+        let pipe = self.pipe(from);
         // No segment overtakes another.
         let at = pipe.last.map_or(at, |last| last.max(at));
         pipe.last = Some(at);
         pipe.on_the_way.push_back((at, segment));
-        self.schedule(at, Later::Segment(id, from));
+        self.schedule(at, move |state| state.segments_arrive(from));
     }
 
     /// The place of the next segment that an end sends.
-    pub(super) fn next_place(&mut self, id: SocketId, from: usize) -> Place {
-        let connection = &mut self.connections[id.key];
-        let sent = &mut connection.ends[from].sent;
+    fn next_place(&mut self, from: SocketId) -> Place {
+        let sent = &mut self.pipe(from).sent;
         *sent += 1;
         let message = *sent;
-        let (hosts, ordinal) = (connection.hosts(from), connection.ordinal);
-        self.place(hosts, ordinal, message)
+        self.segment_place(from, message)
     }
 
-    pub(super) fn segments_arrive(&mut self, id: SocketId, from: usize) {
-        let now = self.now;
-        loop {
-            let Some(connection) = self.connection(id) else {
-                return;
-            };
-            let pipe = &connection.pipes[from];
-            if pipe.on_the_way.front().is_none_or(|(at, _)| *at > now) {
-                return;
-            }
-            let hosts = connection.hosts(from);
-            let is_blocked = self.is_blocked(hosts);
-            let pipe = &mut self.connections[id.key].pipes[from];
-            if is_blocked {
-                // It is sent again until it arrives.
-                if pipe.stuck.is_none() {
-                    pipe.stuck = Some(now);
-                    self.schedule(now + GIVE_UP, Later::GiveUp(id, from));
-                }
-                return;
-            }
-            pipe.stuck = None;
-            let Some((_, segment)) = pipe.on_the_way.pop_front() else {
-                return;
-            };
-            self.deliver(id, from, segment);
+    pub(super) fn segment_place(&self, from: SocketId, message: u64) -> Place {
+        let connection = &self.connections[from.key];
+        self.place(connection.hosts(from.end), connection.ordinal, message)
+    }
+
+    fn segments_arrive(&mut self, from: SocketId) {
+        while let Some(segment) = self.next_segment(from) {
+            self.deliver(from, segment);
         }
     }
 
-    fn deliver(&mut self, id: SocketId, from: usize, segment: Segment) {
-        let to = 1 - from;
-        let connection = &mut self.connections[id.key];
-        let (pipe, end) = (&mut connection.pipes[from], &mut connection.ends[to]);
+    /// Takes a segment that arrives now.
+    fn next_segment(&mut self, from: SocketId) -> Option<Segment> {
+        let now = self.now;
+        let found = self.find(from)?;
+        let hosts = found.hosts(from.end);
+        let next = found.pipes[from.end].on_the_way.front();
+        next.filter(|(at, _)| *at <= now)?;
+        let is_blocked = self.is_blocked(hosts);
+        let pipe = self.pipe(from);
+        if !is_blocked {
+            pipe.stuck = None;
+            return Some(pipe.on_the_way.pop_front()?.1);
+        }
+        // It is sent again until it arrives.
+        if pipe.stuck.is_none() {
+            pipe.stuck = Some(now);
+            self.schedule(now + GIVE_UP, move |state| state.give_up(from));
+        }
+        None
+    }
+
+    fn deliver(&mut self, from: SocketId, segment: Segment) {
+        let to = from.peer();
+        let connection = &mut self.connections[to.key];
+        let takes_nothing = connection.takes_nothing(to.end);
+        let (pipe, end) = (
+            &mut connection.pipes[from.end],
+            &mut connection.ends[to.end],
+        );
         match segment {
             // The client has given up.
-            Segment::Accepted if end.reset => self.send(id, to, Segment::Reset),
+            Segment::Accepted if end.reset => self.send(to, Segment::Reset),
             Segment::Accepted => {
                 end.phase = Phase::Connected;
-                connection.wake_end(to, &mut self.woken);
+                connection.wake_end(to.end, &mut self.woken);
             }
-            Segment::Reset => connection.reset(to, io::ErrorKind::ConnectionReset, &mut self.woken),
+            Segment::Reset => self.reset_end(to, ErrorKind::ConnectionReset),
             Segment::Bytes(_) | Segment::End if end.forgotten => {
                 end.forgotten = false;
-                self.send(id, to, Segment::Reset);
+                self.send(to, Segment::Reset);
             }
             // What comes after a reset is lost.
             Segment::Bytes(bytes) if end.reset => {
@@ -252,10 +248,10 @@ impl State {
                 self.woken.append(&mut pipe.writers);
             }
             // Like Linux, which resets both sides if the receiver has shut down both directions.
-            Segment::Bytes(bytes) if end.takes_nothing() => {
+            Segment::Bytes(bytes) if takes_nothing => {
                 pipe.bytes -= bytes.len();
-                self.reset_end(id, to, io::ErrorKind::ConnectionReset);
-                self.send(id, to, Segment::Reset);
+                self.reset_end(to, ErrorKind::ConnectionReset);
+                self.send(to, Segment::Reset);
             }
             Segment::Bytes(bytes) => {
                 pipe.arrived.extend(bytes);
@@ -269,32 +265,29 @@ impl State {
         }
     }
 
-    pub(super) fn give_up(&mut self, id: SocketId, from: usize) {
+    /// Segments of an end have not arrived for a long time.
+    fn give_up(&mut self, from: SocketId) {
         let now = self.now;
-        let Some(connection) = self.connection(id) else {
-            return;
-        };
-        let pipe = &mut connection.pipes[from];
+        let Some(found) = self.find(from) else { return };
+        let pipe = &mut found.pipes[from.end];
         if pipe.stuck.is_some_and(|since| since + GIVE_UP <= now) {
             pipe.on_the_way.clear();
-            self.reset_end(id, from, io::ErrorKind::TimedOut);
+            self.reset_end(from, ErrorKind::TimedOut);
         }
     }
 
     /// Something is reachable again: what was held back is sent again.
     pub(super) fn resend_held(&mut self) {
-        let ids: Vec<SocketId> = self.connections.iter().map(|known| known.id).collect();
-        for (id, from) in ids.into_iter().flat_map(|id| [(id, 0), (id, 1)]) {
-            let connection = &self.connections[id.key];
-            let hosts = connection.hosts(from);
-            if connection.pipes[from].stuck.is_none() || self.is_blocked(hosts) {
+        for from in self.all_ends() {
+            let is_blocked = self.is_blocked(self.hosts_of(from));
+            let pipe = self.pipe(from);
+            if pipe.stuck.is_none() || is_blocked {
                 continue;
             }
-            let pipe = &mut self.connections[id.key].pipes[from];
             pipe.stuck = None;
             pipe.last = None;
-            for (_, segment) in std::mem::take(&mut pipe.on_the_way) {
-                self.transmit(id, from, segment);
+            for (_, segment) in take(&mut pipe.on_the_way) {
+                self.transmit(from, segment);
             }
         }
     }
