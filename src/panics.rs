@@ -48,7 +48,7 @@ impl Panics {
 }
 
 /// Calls `f` with each item, also after a panic. The first panic is resumed at the end.
-#[cfg(any(feature = "process", feature = "testing"))]
+#[cfg(any(all(unix, feature = "process"), feature = "testing"))]
 pub(crate) fn for_each<T>(items: impl IntoIterator<Item = T>, f: impl Fn(T)) {
     let mut panics = Panics::default();
     for item in items {
