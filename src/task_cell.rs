@@ -4,7 +4,8 @@
 //! # Files
 //!
 //! * `header.rs`: the header, and the references to a cell: [`LocalTask`], [`SharedTask`],
-//!   wakers, [`WakeTarget`].
+//!   wakers.
+//! * `wake_target.rs`: [`WakeTarget`], what waits for a timer or a source.
 //! * `counts.rs`: the two reference counts.
 //! * `cell.rs`: the stage with the future or the output, how a cell is made, and the transitions
 //!   below.
@@ -95,13 +96,15 @@ mod owner;
 mod snapshot;
 mod state;
 mod wait_kinds;
+mod wake_target;
 
 pub(crate) use self::cell::MainTask;
 pub(crate) use self::handle::JoinRef;
 pub(crate) use self::header::{
-    LocalTask, Message, Remote, SharedTask, TaskScheduler, WaiterId, WakeTarget, is_polling, note,
-    polled_id, polled_task,
+    LocalTask, Message, Remote, SharedTask, TaskScheduler, WaiterId, is_polling, note, polled_id,
+    polled_task,
 };
 pub(crate) use self::label::{Name, TaskLabel, write_name};
 pub(crate) use self::owner::Owner;
 pub(crate) use self::state::Ran;
+pub(crate) use self::wake_target::WakeTarget;

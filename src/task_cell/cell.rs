@@ -119,7 +119,6 @@ fn allocate<B: Body, S: TaskScheduler>(
             name,
             spawned_at,
             joiner: Cell::default(),
-            joined_by: Cell::new(0),
             polls: Cell::new(0),
             slot,
             refs: RefCounts::new(),

@@ -1,5 +1,5 @@
 //! The header of a cell, and everything that refers to a cell: [`LocalTask`] on the executor's
-//! thread, [`SharedTask`] and wakers on any, and [`WakeTarget`].
+//! thread, and [`SharedTask`] and wakers on any.
 
 #![expect(unsafe_code, reason = "counted pointers to cells, and their waker")]
 
@@ -18,7 +18,7 @@ use super::state::{Ran, State};
 use super::wait_kinds::WaitKinds;
 use crate::hooks::{self, TaskId, TaskMeta, TaskRef, WaitReason};
 use crate::inbox::{Inbox, Notifier};
-use crate::panics::{Panics, Payload};
+use crate::panics::Payload;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread_local;
 
@@ -104,9 +104,7 @@ pub(super) struct Header {
     pub(super) name: Name,
     pub(super) spawned_at: &'static Location<'static>,
     /// What awaits the end of the task. Empty when the cell is DONE or GONE [JOINER]. [THREAD]
-    pub(super) joiner: Cell<WakeTarget>,
-    /// The task that awaits the end, for people to read. [THREAD]
-    pub(super) joined_by: Cell<WaiterId>,
+    pub(super) joiner: Cell<Joiner>,
     /// How often it was polled. [THREAD]
     pub(super) polls: Cell<u32>,
     /// Its key in the registry. Main has none.
@@ -213,20 +211,62 @@ impl Header {
         // The slot is empty meanwhile, and the state is read again: to clone or drop a waker
         // may call user code.
         let old = self.joiner.take();
-        let new = if old.will_wake(waker) {
+        let mut new = if old.will_wake(waker) {
             old
         } else {
             drop(old);
-            WakeTarget::new(waker)
+            Joiner::new(waker)
         };
         if self.is_over() {
             return false;
         }
-        self.joined_by.set(note(WaitReason::Task(self.task_ref())));
-        let old = self.joiner.replace(new);
-        debug_assert!(old.is_none() || !self.is_over());
-        drop(old);
+        let id = note(WaitReason::Task(self.task_ref()));
+        if let Joiner::Other(other) = &mut new {
+            other.1 = id;
+        }
+        drop(self.joiner.replace(new));
         !self.is_over()
+    }
+}
+
+/// What awaits the end of a task.
+pub(super) enum Joiner {
+    /// A task that waits with its own waker, or nothing.
+    Task(Option<LocalTask>),
+    /// Another waker, and the task that was polled when it came, for people to read.
+    Other(Box<(Waker, WaiterId)>),
+}
+
+impl Default for Joiner {
+    #[inline]
+    fn default() -> Joiner {
+        Joiner::Task(None)
+    }
+}
+
+impl Joiner {
+    /// It may clone the waker, which is user code.
+    #[inline]
+    fn new(waker: &Waker) -> Joiner {
+        match polled_task(waker) {
+            Some(task) => Joiner::Task(Some(task)),
+            None => Joiner::Other(Box::new((waker.clone(), 0))),
+        }
+    }
+
+    #[inline]
+    fn will_wake(&self, waker: &Waker) -> bool {
+        match self {
+            Joiner::Task(task) => task.as_ref().is_some_and(|task| task.will_wake(waker)),
+            Joiner::Other(other) => other.0.will_wake(waker),
+        }
+    }
+
+    pub(super) fn waiter_id(&self) -> Option<WaiterId> {
+        match self {
+            Joiner::Task(task) => task.as_ref().map(LocalTask::waiter_id),
+            Joiner::Other(other) => Some(other.1),
+        }
     }
 }
 
@@ -436,7 +476,11 @@ impl LocalTask {
     /// Wakes what awaits the end of the task. It may be user code.
     #[inline]
     pub(crate) fn wake_joiner(&self) {
-        self.header().joiner.take().wake();
+        match self.header().joiner.take() {
+            Joiner::Task(None) => {}
+            Joiner::Task(Some(task)) => task.wake(),
+            Joiner::Other(other) => other.0.wake(),
+        }
     }
 
     /// Wakes it. That may be user code.
@@ -709,82 +753,6 @@ unsafe fn wake_by_ref(data: *const ()) {
 unsafe fn drop_waker(data: *const ()) {
     // SAFETY: `data` is that of a waker of ours, which gives its reference away.
     drop(unsafe { SharedTask::from_data(data) });
-}
-
-/// What is to be woken: by the end of a task, a timer, or a source.
-///
-/// Mostly that is the task that is being polled, with its own waker. Then a reference that stays
-/// on the thread is enough: to clone and drop the waker would be two locked instructions.
-pub(crate) struct WakeTarget(Target);
-
-enum Target {
-    /// `None` is nothing at all. Here, so that the whole is as large as a waker.
-    Task(Option<LocalTask>),
-    Waker(Waker),
-}
-
-impl WakeTarget {
-    /// What `waker` wakes. It may clone the waker, which is user code.
-    #[inline]
-    pub(crate) fn new(waker: &Waker) -> WakeTarget {
-        WakeTarget(match polled_task(waker) {
-            Some(task) => Target::Task(Some(task)),
-            None => Target::Waker(waker.clone()),
-        })
-    }
-
-    #[inline]
-    pub(crate) fn task(task: LocalTask) -> WakeTarget {
-        WakeTarget(Target::Task(Some(task)))
-    }
-
-    pub(crate) fn is_none(&self) -> bool {
-        matches!(self.0, Target::Task(None))
-    }
-
-    /// Whether it wakes the same as `waker`.
-    #[inline]
-    pub(crate) fn will_wake(&self, waker: &Waker) -> bool {
-        match &self.0 {
-            Target::Task(Some(task)) => task.will_wake(waker),
-            Target::Task(None) => false,
-            Target::Waker(own) => own.will_wake(waker),
-        }
-    }
-
-    /// The task, if it is one.
-    pub(crate) fn into_task(self) -> Result<LocalTask, WakeTarget> {
-        match self.0 {
-            Target::Task(Some(task)) => Ok(task),
-            other => Err(WakeTarget(other)),
-        }
-    }
-
-    /// Wakes it. That may be user code.
-    #[inline]
-    pub(crate) fn wake(self) {
-        match self.0 {
-            Target::Task(Some(task)) => task.wake(),
-            Target::Task(None) => {}
-            Target::Waker(waker) => waker.wake(),
-        }
-    }
-
-    /// Wakes all, in order, and empties the vector.
-    pub(crate) fn wake_all(targets: &mut Vec<WakeTarget>, panics: &mut Panics) {
-        for target in &mut *targets {
-            panics.catch(|| std::mem::take(target).wake());
-        }
-        targets.clear();
-    }
-}
-
-impl Default for WakeTarget {
-    /// Nothing.
-    #[inline]
-    fn default() -> WakeTarget {
-        WakeTarget(Target::Task(None))
-    }
 }
 
 /// A reference to the cell that is being polled on this thread, if `waker` is its own.

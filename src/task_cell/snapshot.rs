@@ -27,8 +27,8 @@ impl LocalTask {
         let header = self.header();
         // Out and back: no user code runs in between.
         let joiner = header.joiner.take();
-        let is_joined = !joiner.is_none();
+        let waiter = joiner.waiter_id();
         header.joiner.set(joiner);
-        is_joined.then_some(header.joined_by.get())
+        waiter
     }
 }
