@@ -3,28 +3,44 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::place::{cores, here, on_cores, program};
 use crate::results::Results;
 use crate::runtimes::{Outcome, Runtime};
 use crate::server::{Server, finish};
 
-/// The runtimes with a program `hello/NAME.rs`, which listens, accepts, connects, spawns and sleeps, and the
-/// dependencies of that program.
-const HELLOS: &[(&str, &str)] = &[
-    ("soloist", "soloist = { path = \"SOLOIST\" }"),
+/// The first rows: with the default features of soloist.
+const DEFAULT: &str = "hello";
+/// The same without them.
+const MINIMAL: &str = "hello, no default features";
+
+/// The runtimes with a program `hello/NAME.rs`, which listens, accepts, connects, spawns and
+/// sleeps, the dependencies of that program, and the rows that a build of it belongs to.
+const HELLOS: &[(&str, &str, &[&str])] = &[
+    ("soloist", "soloist = { path = \"SOLOIST\" }", &[DEFAULT]),
     (
         "tokio",
         "tokio = { version = \"1\", features = [\"io-util\", \"net\", \"rt\", \"time\"] }",
+        &[DEFAULT, MINIMAL],
     ),
-    ("smol", "smol = \"2\""),
-    ("monoio", "monoio = \"0.2\""),
+    (
+        "soloist",
+        "soloist = { path = \"SOLOIST\", default-features = false }",
+        &[MINIMAL],
+    ),
+    ("smol", "smol = \"2\"", &[DEFAULT]),
+    ("monoio", "monoio = \"0.2\"", &[DEFAULT]),
     (
         "compio",
         "compio = { version = \"0.19\", features = [\"io\", \"net\", \"time\"] }",
+        &[DEFAULT],
     ),
-    ("glommio", "glommio = \"0.9\"\nfutures-lite = \"2\""),
+    (
+        "glommio",
+        "glommio = \"0.9\"\nfutures-lite = \"2\"",
+        &[DEFAULT],
+    ),
 ];
 
 pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
@@ -36,14 +52,13 @@ pub fn run(runtimes: &[Runtime], rounds: usize) -> Results {
             keep(&mut results, runtime, idle(runtime));
         }
     }
-    // At most three builds, since they take long and vary little.
-    for round in 1..=rounds.min(3) {
-        for (name, dependencies) in HELLOS {
+    for round in 1..=rounds {
+        for (name, dependencies, rows) in HELLOS {
             let Some(runtime) = runtimes.iter().find(|runtime| runtime.name == *name) else {
                 continue;
             };
             eprintln!("footprint: build {round} of hello on {name}");
-            keep(&mut results, runtime, hello(name, dependencies));
+            keep(&mut results, runtime, hello(name, dependencies, rows));
         }
     }
     results
@@ -77,15 +92,20 @@ fn idle(runtime: &Runtime) -> Outcome {
 
 // ---- builds ----------------------------------------------------------------------
 
-fn hello(name: &str, dependencies: &str) -> Outcome {
+fn hello(name: &str, dependencies: &str, rows: &[&str]) -> Outcome {
     let directory =
         std::env::temp_dir().join(format!("soloist-bench-hello-{}", std::process::id()));
-    let outcome = hello_in(&directory, name, dependencies);
+    let outcome = hello_in(&directory, name, dependencies, rows);
     let _ = fs::remove_dir_all(&directory);
     outcome.unwrap_or_else(|error| Outcome::failed(format!("failed: {error}")))
 }
 
-fn hello_in(directory: &Path, name: &str, dependencies: &str) -> Result<Outcome, String> {
+fn hello_in(
+    directory: &Path,
+    name: &str,
+    dependencies: &str,
+    rows: &[&str],
+) -> Result<Outcome, String> {
     let text = |error: std::io::Error| error.to_string();
     let root = here().parent().expect("the crate's directory");
     let dependencies = dependencies.replace("SOLOIST", &root.to_string_lossy());
@@ -108,13 +128,15 @@ fn hello_in(directory: &Path, name: &str, dependencies: &str) -> Result<Outcome,
         command.env("CARGO_TARGET_DIR", directory.join("target"));
         command
     };
-    let run = |arguments: &[&str]| -> Result<Duration, String> {
+    // The elapsed time and the CPU time.
+    let run = |arguments: &[&str]| -> Result<(Duration, Duration), String> {
         let before = children_time();
+        let start = Instant::now();
         let status = cargo(arguments)
             .stdout(Stdio::null())
             .status()
             .map_err(text)?;
-        let time = children_time() - before;
+        let time = (start.elapsed(), children_time() - before);
         status
             .success()
             .then_some(time)
@@ -140,14 +162,15 @@ fn hello_in(directory: &Path, name: &str, dependencies: &str) -> Result<Outcome,
     let again = run(&build)?;
     let values = [
         // Without the program itself.
-        ("hello: crates in the tree", crates.len() as f64 - 1.0),
-        ("hello: cold build, CPU", cold.as_secs_f64()),
-        ("hello: incremental build, CPU", again.as_secs_f64()),
-        ("hello: stripped size", size as f64 / 1024.0),
+        ("crates in the tree", crates.len() as f64 - 1.0),
+        ("cold build", cold.0.as_secs_f64()),
+        ("cold build, CPU", cold.1.as_secs_f64()),
+        ("incremental build", again.0.as_secs_f64()),
+        ("stripped size", size as f64 / 1024.0),
     ];
-    let values = values.map(|(name, value)| (name.to_string(), value));
+    let named = |row: &&str| values.map(|(name, value)| (format!("{row}: {name}"), value));
     Ok(Outcome {
-        values: values.into(),
+        values: rows.iter().flat_map(named).collect(),
         refused: None,
     })
 }

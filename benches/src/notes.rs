@@ -57,7 +57,8 @@ const ABOUT: &[(&str, &str)] = &[
         "footprint",
         "\"hello\" is a program that listens, accepts, connects, spawns and sleeps. It is built \
          in release mode and stripped, with the default features of each runtime or those that \
-         it needs. Build times are CPU seconds of cargo and the compilers. The memory of an \
+         it needs. Builds use all cores: the table has the elapsed time, and the CPU seconds of cargo and \
+         the compilers. The memory of an \
          empty runtime is that of the process, including the pages of code that have run. An \
          empty runtime of soloist adds no page, and one of tokio adds four.\n\n",
     ),
@@ -82,14 +83,14 @@ const WHY: &[(&str, &str)] = &[
     (
         "block_on of a ready future",
         "if nothing else is ready, the future of `block_on` is polled at once, without the \
-         queue. That takes 254 instructions, counted by callgrind, and took 472 at first. The \
+         queue. That takes 237 instructions, counted by callgrind, and took 472 at first. The \
          rest enters and leaves the runtime, so that spawned code finds it. Most of the gain had \
          another reason: a value that was passed through three functions was read in pieces of \
          another size than it had been written, which stalls the processor.",
     ),
     (
         "new runtime, block_on, drop",
-        "1,476 instructions, counted by callgrind, and 2,370 at first. The executor and the cell \
+        "1,640 instructions, counted by callgrind, and 2,370 at first. The executor and the cell \
          of the `block_on` are allocated. The inbox for other threads is reused from an earlier \
          runtime, and is opened and closed. Reusing the other memory as well took 1,139 \
          instructions, but it needed additional invariants, which safe programs violated.",
@@ -99,7 +100,7 @@ const WHY: &[(&str, &str)] = &[
         "glommio polls the new task inside `spawn`. If the task completes at once, it is never \
          queued, and no task waits or is woken. soloist never polls a task inside `spawn`. So \
          spawning and awaiting includes a push, a pop, a registered waiter, a wake, and a second \
-         poll of the waiting task: 910 instructions, counted by callgrind, and 1,054 before. A \
+         poll of the waiting task: 1,000 instructions, counted by callgrind. A \
          sixth of them are `malloc` and `free`. Reusing the memory of the last cell saved 6 ns, \
          but made 1,000,000 tasks a seventh slower, because the allocator then returns memory in \
          another order. So it is not reused.",
@@ -107,8 +108,10 @@ const WHY: &[(&str, &str)] = &[
     (
         "100,000 spawned",
         "the memory that does not fit into the caches is the cell of a task, which takes 112 \
-         bytes with its allocation, and 8 bytes each in the registry and in the queue. These are \
-         128 bytes, and were 168 before.",
+         bytes with its allocation, and 8 bytes each in the registry and in the queue. Half of the \
+         time depends on the allocator: after the rows above, glibc returns the memory of the \
+         100,000 cells to the system after each repetition. In a program that does nothing else, a \
+         task takes 47 ns.",
     ),
     (
         "1,000,000 tasks",
@@ -183,35 +186,34 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "hello: cold build",
-        "with a timer around each compiler, the dependencies alone take 12 s, which is more than \
-         the goal: rustix 4.4 s (with five features that polling needs), and libc, socket2 and \
-         futures-lite 0.8 s each. Only features that polling or blocking need are enabled, and \
-         without default features the build is only 1.6 s shorter. soloist takes 7.2 s, as tokio \
-         does, and the program 1.0 s (1.2 s with tokio). These were 9.4 and 1.5 s before. The \
-         in-memory network is now compiled for tests only, which saves 1.4 s. The description of \
-         tasks no longer uses maps and sorts of std, which saves 1.0 s. Rare branches of `async \
-         fn`s are boxed, which moves 0.5 s from the build of each program to that of the crate.",
+        "see the row without default features. The thread pool for host names adds eight crates \
+         and 0.8 s.",
     ),
     (
-        "hello: stripped size",
+        "hello, no default features: cold build",
+        "on two cores the build waits for the dependencies. One core compiles rustix, which polling \
+         needs, and the other one everything else. So soloist begins after 2.9 s, where tokio begins \
+         after 1.2 s. soloist itself takes 3.4 s (tokio 3.8 s), and the program 0.5 s, as with \
+         tokio. To reach the goal, soloist would have to be compiled in 1.9 s. What was compiled \
+         again for each type of socket and task is compiled once now: 100,000 lines of LLVM's \
+         intermediate code instead of 136,000.",
+    ),
+    (
+        "hello, no default features: stripped size",
         "335 KiB are a `main` that prints a line, which contains std with its backtraces and is \
-         the same for all runtimes. The default feature `blocking`, the thread pool for host \
-         names, adds 35. The tables for unwinding add 60, because panics of tasks are caught and \
-         everything is dropped in order. The largest part that could be removed has been \
-         removed: the description of the tasks of a `block_on` that is stuck took 71 KB of code, \
-         most of it B-trees, a merge sort and floating-point formatting. It now takes 25 KB, so \
-         the file is 52 KiB smaller. Code for a virtual clock is only included if one is used, \
-         and connecting uses simpler lists, which saves 12 KiB. Compiling the common parts of \
-         all socket types once saved nothing here. The rest is spread over about 650 functions, \
-         of which the largest has 4 KB.",
+         the same for all runtimes. The tables for unwinding add 50, because panics of tasks are \
+         caught and everything is dropped in order. It was 628 KiB before operations of sockets \
+         were compiled once for all types, and before the description of tasks, for the panic of a \
+         `block_on` that is stuck, did without maps and sorts of std. The rest is spread over about \
+         600 functions, of which the largest has 6 KB.",
     ),
     (
         "bytes per idle connection",
-        "560 before. The source takes 192 of them. The object that its clones share takes 48. \
-         The data for the reactor and other threads takes 80 (96 before, with its key stored \
-         twice). Its slot takes 64 (120 before, with a waker for each direction and names for \
-         rare waiters). The rest is the cell of the task with its future, and a buffer of 16 \
-         bytes, for which the allocator takes 32.",
+        "535 before. The future of the benchmark and its buffer take 160 of them, and the rest of \
+         the task's cell 96. The object that clones of the socket share takes 48. The data for the \
+         reactor and other threads takes 64, and so does the slot of the reactor. (It took 112 \
+         while it kept a waker for each direction instead of a reference to the task.) To have the \
+         first two in one allocation would save 32 bytes, but then a slot could keep a socket open.",
     ),
     (
         "echo, 64 connections, buffer 1 KiB",

@@ -83,9 +83,15 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     #[rustfmt::skip]
     rows.extend([
         row("footprint", "hello: crates in the tree", "", &[]),
-        row("footprint", "hello: cold build, CPU", "s", &[(0.8, One("tokio"))]),
-        row("footprint", "hello: incremental build, CPU", "s", &[]),
-        row("footprint", "hello: stripped size", "KiB", &[(430.0, Absolute)]),
+        row("footprint", "hello: cold build", "s", &[(1.1, One("tokio"))]),
+        row("footprint", "hello: cold build, CPU", "s", &[]),
+        row("footprint", "hello: incremental build", "s", &[(1.0, One("tokio"))]),
+        row("footprint", "hello: stripped size", "KiB", &[]),
+        row("footprint", "hello, no default features: crates in the tree", "", &[(14.0, Absolute)]),
+        row("footprint", "hello, no default features: cold build", "s", &[(0.95, One("tokio"))]),
+        row("footprint", "hello, no default features: cold build, CPU", "s", &[]),
+        row("footprint", "hello, no default features: incremental build", "s", &[(1.0, One("tokio"))]),
+        row("footprint", "hello, no default features: stripped size", "KiB", &[(540.0, Absolute)]),
         row("footprint", "bytes per idle connection", "B", &[(400.0, Absolute)]),
         row("footprint", "empty runtime: memory", "KiB", &[]),
         row("footprint", "empty runtime: file descriptors", "", &[]),
