@@ -43,7 +43,7 @@
 //! # Waiters
 //!
 //! All `poll_*` calls share one entry id of a direction, since they cannot take a waiter back. Each
-//! `ReadinessFuture` has an id of its own, and removes its waiter when it is dropped. An event
+//! `ReadinessWait` has an id of its own, and removes its waiter when it is dropped. An event
 //! wakes and removes all waiters of its directions.
 //!
 //! # Threads
