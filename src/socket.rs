@@ -57,7 +57,6 @@ impl<T: AsRaw + 'static> Socket<T> {
     }
 
     /// Adds it to the poller now instead of at the first wait.
-    #[cfg(unix)]
     pub(crate) fn add(&self) -> io::Result<()> {
         match self.as_any().place {
             Place::System(registration) => registration.add_now(),

@@ -96,7 +96,6 @@ fn adopt(registration: &Registration, unique: bool, exclusive: bool) -> io::Resu
 
 impl Registration {
     /// Adds the fd to the poller now, which fails if it cannot be polled.
-    #[cfg(unix)]
     pub(crate) fn add_now(self: &Arc<Self>) -> io::Result<()> {
         let reactor = Reactor::get_or_new()?;
         reactor.armed_slot(self, Direction::Read).map(|_| ())
