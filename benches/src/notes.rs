@@ -190,6 +190,10 @@ const WHY: &[(&str, &str)] = &[
          and 0.8 s.",
     ),
     (
+        "hello: incremental build",
+        "within the spread of the rounds.",
+    ),
+    (
         "hello, no default features: cold build",
         "on two cores the build waits for the dependencies. One core compiles rustix, which polling \
          needs, and the other one everything else. So soloist begins after 2.9 s, where tokio begins \
