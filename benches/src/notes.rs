@@ -60,7 +60,9 @@ const ABOUT: &[(&str, &str)] = &[
          it needs. Builds use all cores: the table has the elapsed time, and the CPU seconds of cargo and \
          the compilers. The memory of an \
          empty runtime is that of the process, including the pages of code that have run. An \
-         empty runtime of soloist adds no page, and one of tokio adds four.\n\n",
+         empty runtime of soloist adds no page, and one of tokio adds four.\n\nIn a fresh clone with \
+         a cached registry, on 2026-11-27: `cargo run --release --example fetch` takes 9.9 s (goal: \
+         15), and the test command of the README 69 s (goal: 75).\n\n",
     ),
     (
         "scale",

@@ -194,9 +194,9 @@ pub(crate) trait Hosts {
 pub(crate) struct ProcessId(#[cfg(feature = "testing")] pub(crate) Option<(usize, usize)>);
 
 /// Restores the process that ran before.
-pub(crate) struct Entered<'a>(Option<(&'a dyn Hosts, ProcessId)>);
+pub(crate) struct EnteredProcess<'a>(Option<(&'a dyn Hosts, ProcessId)>);
 
-impl Drop for Entered<'_> {
+impl Drop for EnteredProcess<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         if let Some((hosts, before)) = self.0 {
@@ -240,8 +240,8 @@ impl Executor {
 
     /// The process runs until the guard is dropped.
     #[inline(always)]
-    pub(crate) fn enter_process(&self, process: ProcessId) -> Entered<'_> {
-        Entered(self.hosts().map(|hosts| (hosts, hosts.enter(process))))
+    pub(crate) fn enter_process(&self, process: ProcessId) -> EnteredProcess<'_> {
+        EnteredProcess(self.hosts().map(|hosts| (hosts, hosts.enter(process))))
     }
 
     #[inline(always)]

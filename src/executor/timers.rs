@@ -31,7 +31,7 @@ pub(crate) fn saturating_add(from: Instant, after: Duration) -> Instant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerKey(u32);
 
-/// The timers of one runtime. `W` is who is to be woken.
+/// The timers of one runtime. `W` is what is to be woken.
 pub(crate) struct Timers<W> {
     /// Deadlines are nanoseconds after this.
     base: Instant,
@@ -49,7 +49,7 @@ struct Entry<W> {
     /// of the slot.
     place: u32,
     /// Which task waits, for people to read.
-    who: u32,
+    waiter: u32,
     /// It decides between equal deadlines. Not in the node: it is seldom asked for.
     sequence: u64,
     waker: Option<W>,
@@ -73,7 +73,7 @@ impl<W> Timers<W> {
     }
 
     /// Has `waker` woken at `deadline`. One that is too far off is no deadline.
-    pub(crate) fn insert(&mut self, deadline: Instant, who: u32, waker: W) -> TimerKey {
+    pub(crate) fn insert(&mut self, deadline: Instant, waiter: u32, waker: W) -> TimerKey {
         let after = deadline.saturating_duration_since(self.base);
         let is_set = after < NEVER;
         let key = self.entries.insert(Entry {
@@ -82,7 +82,7 @@ impl<W> Timers<W> {
             } else {
                 UNSET
             },
-            who,
+            waiter,
             sequence: self.sequence,
             waker: Some(waker),
         });
@@ -135,29 +135,29 @@ impl<W> Timers<W> {
 
     /// Sets another waker. Returns what the caller is to drop.
     #[must_use]
-    pub(crate) fn set_target(&mut self, key: TimerKey, who: u32, waker: W) -> Option<W> {
+    pub(crate) fn set_target(&mut self, key: TimerKey, waiter: u32, waker: W) -> Option<W> {
         match self.entries.get_mut(key.0 as usize) {
             Some(entry) => {
-                entry.who = who;
+                entry.waiter = waiter;
                 entry.waker.replace(waker)
             }
             None => Some(waker),
         }
     }
 
-    /// Shows who waits, and until when; `None` for what is too far off.
+    /// Calls `f` with each task that waits, and until when: `None` if that is too far off.
     pub(crate) fn for_each_wait(&self, f: &mut dyn FnMut(u32, Option<Instant>)) {
         for entry in self.entries.iter() {
             match entry.place {
                 FIRED => {}
-                UNSET => f(entry.who, None),
+                UNSET => f(entry.waiter, None),
                 place => {
                     let node = match place & FRESH {
                         0 => &self.heap[place as usize],
                         _ => &self.fresh[(place & !FRESH) as usize],
                     };
                     let when = Duration::from_nanos(node.when);
-                    f(entry.who, Some(self.base + when));
+                    f(entry.waiter, Some(self.base + when));
                 }
             }
         }
@@ -167,7 +167,7 @@ impl<W> Timers<W> {
     pub(crate) fn waiter_id(&self, key: TimerKey) -> u32 {
         self.entries
             .get(key.0 as usize)
-            .map_or(0, |entry| entry.who)
+            .map_or(0, |entry| entry.waiter)
     }
 
     /// Whether there is one that never fires, unless it is set anew.
@@ -544,7 +544,7 @@ mod tests {
                     }
                 }
             }
-            // Not each time: whoever asks puts the new ones into the heap.
+            // Not each time: asking puts the new ones into the heap.
             if self.order % 4 == 0 {
                 let first = self.oracle.keys().next();
                 let first = first.map(|(when, _)| self.base + Duration::from_nanos(*when));

@@ -409,6 +409,10 @@ impl ReadinessWait {
     ) -> Poll<io::Result<()>> {
         socket.check(false)?;
         let direction = self.direction;
+        #[cfg_attr(
+            not(feature = "testing"),
+            expect(clippy::infallible_destructuring_match, reason = "one variant")
+        )]
         let registration = match socket.place {
             Place::System(registration) => registration,
             #[cfg(feature = "testing")]

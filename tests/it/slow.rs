@@ -19,16 +19,16 @@ fn said<F: Future<Output = ()>>(from: Duration, test: F) -> Vec<String> {
 
 #[test]
 fn a_slow_poll_names_the_task() {
-    let said = said(50 * MS, async {
+    let said = said(200 * MS, async {
         let slow = Builder::new().name("blocks").spawn(async {
             yield_now().await;
-            thread::sleep(60 * MS);
+            thread::sleep(210 * MS);
             yield_now().await;
         });
-        let over = spawn(async { thread::sleep(60 * MS) });
+        let over = spawn(async { thread::sleep(210 * MS) });
         slow.await;
         over.await;
-        thread::sleep(60 * MS);
+        thread::sleep(210 * MS);
     });
     // On a busy machine other polls may be slow, too.
     let has = |start: &str, end: &str| {
@@ -81,8 +81,8 @@ fn many_short_polls_are_reported_as_a_slow_turn() {
 
 #[test]
 fn waiting_is_not_reported_as_slow() {
-    let said = said(300 * MS, async {
-        spawn(async { sleep(310 * MS).await }).await;
+    let said = said(500 * MS, async {
+        spawn(async { sleep(600 * MS).await }).await;
     });
     assert_eq!(said, [""; 0]);
 }

@@ -240,7 +240,8 @@ async fn check(place: Place, number: usize, settle: Settle) -> Option<Result<(),
             tasks: Vec::new(),
         };
         result = in_time(name, script.run(steps)).await;
-        if result.is_ok() || matches!(place, Place::World(..)) {
+        let is_taken = |text: &String| text.contains("AddrInUse");
+        if matches!(place, Place::World(..)) || !result.as_ref().is_err_and(is_taken) {
             break;
         }
     }
