@@ -382,7 +382,7 @@ macro_rules! futures_io {
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let write = || std::io::Write::write_vectored(&mut self.socket.get_ref(), bufs);
-                let len = bufs.iter().map(|buf| buf.len()).sum();
+                let len = $crate::socket::len(bufs);
                 let socket = self.socket.as_any();
                 socket.poll_write(cx, $exclusive, len, write)
             }

@@ -17,7 +17,7 @@
 //!
 //! # From a read that would block to the wake
 //!
-//! 1. `Socket::poll_read` tries the read if the source counts as ready. The read would block,
+//! 1. `AnySocket::poll_read` tries the read if the source counts as ready. The read would block,
 //!    which clears the readiness.
 //! 2. [`Reactor::wait_polled`] adds the task to the source's slot. The general case is a function
 //!    of its own: there is no slot yet, the direction is not armed, another task waits, too, or the

@@ -5,7 +5,7 @@ mod any;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
@@ -73,6 +73,11 @@ pub(crate) const MAX_BUFFERS: usize = 1024;
 /// How many bytes one read into these buffers can return.
 pub(crate) fn room(bufs: &[IoSliceMut<'_>]) -> usize {
     bufs.iter().take(MAX_BUFFERS).map(|buf| buf.len()).sum()
+}
+
+/// How many bytes are in these buffers.
+pub(crate) fn len(bufs: &[IoSlice<'_>]) -> usize {
+    bufs.iter().map(|buf| buf.len()).sum()
 }
 
 /// Sets nonblocking mode.

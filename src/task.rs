@@ -32,6 +32,7 @@ mod abort;
 mod group;
 mod join_set;
 mod local;
+mod members;
 mod tracker;
 
 use std::fmt;

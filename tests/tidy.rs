@@ -245,6 +245,36 @@ fn every_line_of_the_tables_for_newcomers_is_compiled() {
     }
 }
 
+/// `name` (`file.rs`): the file exists, and contains the name.
+#[test]
+fn the_code_that_the_documentation_names_exists() {
+    let sources = sources();
+    let mut checked = 0;
+    for document in ["ARCHITECTURE.md", "docs/a-wake-up.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        // Every second part is code, also around and inside of fenced blocks.
+        let parts: Vec<&str> = text.split('`').collect();
+        for (index, file) in parts.iter().enumerate().skip(2) {
+            let file = file.strip_prefix("src/").unwrap_or(file);
+            if parts[index - 1] != " (" || !file.ends_with(".rs") || !file.contains('/') {
+                continue;
+            }
+            let code = sources.get(file);
+            let code = code.unwrap_or_else(|| panic!("{document}: there is no src/{file}"));
+            for name in parts[index - 2].split("::") {
+                let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+                assert!(
+                    name.ends_with(".rs") || words.any(|word| word == name),
+                    "{document}: `{}` is not in src/{file}",
+                    parts[index - 2]
+                );
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 20, "only {checked} names were found");
+}
+
 #[test]
 fn the_pictures_in_the_documentation_are_those_in_the_files() {
     for (name, kind) in [("wake-up", "svg"), ("ten-pages", "png")] {

@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Poll};
 use socket2::SockRef;
 
 use crate::io::{AsyncWrite, futures_io};
-use crate::socket::{Socket, set_nonblocking};
+use crate::socket::{self, Socket, set_nonblocking};
 
 /// The pipe to a child's standard input. Dropping or closing it ends the input.
 ///
@@ -95,7 +95,7 @@ impl AsyncWrite for ChildStdin {
     ) -> Poll<io::Result<usize>> {
         let socket = self.socket()?;
         let write = || socket.get_ref().write_vectored(bufs);
-        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let len = socket::len(bufs);
         socket.as_any().poll_write(cx, true, len, write)
     }
 

@@ -1,8 +1,8 @@
-//! Other threads against a whole runtime, in every interleaving that loom finds: the
-//! crate's own code, from the atomics in `cell.rs` and the mutex in `ready.rs` up to
-//! `block_on`. A wake-up that is lost is a deadlock, which loom reports.
+//! Other threads against a whole runtime, in every interleaving that loom finds: the crate's own
+//! code, from the atomics in `task_cell/` and the mutex in `inbox.rs` up to `block_on`. A wake-up
+//! that is lost is a deadlock, which loom reports.
 //!
-//! What hangs on the counts of std's `Arc` loom does not see, and time does not pass.
+//! loom does not see the counts of std's `Arc`, and time does not pass.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -11,8 +11,8 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::join_set::cancel;
-use super::{JoinError, JoinSet, Task};
+use super::members::cancel;
+use super::{JoinError, JoinSet};
 use crate::executor::OrphanedPanic;
 use crate::panics::Panics;
 
@@ -248,11 +248,11 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     /// ```
     pub async fn cancel(self) {
         self.group.is_closed.set(true);
-        let tasks = self.group.set.tasks.take();
+        let tasks = self.group.set.members().take();
         // All are cancelled before the first wait, since the caller may be one of the tasks.
-        tasks.iter().for_each(Task::cancel_now);
+        let tasks: Vec<_> = tasks.inspect(|(_, task)| task.cancel_now()).collect();
         let mut first = None;
-        for (_, mut task) in tasks.into_iter() {
+        for (_, mut task) in tasks {
             let Err(error) = poll_fn(|cx| task.poll_join(cx)).await else {
                 continue;
             };
@@ -278,7 +278,7 @@ impl<T, E> Drop for TaskGroup<T, E> {
     fn drop(&mut self) {
         self.group.is_closed.set(true);
         let mut panics = Panics::default();
-        self.group.set.cancel_all(&mut panics);
+        self.group.set.members().cancel_all(&mut panics);
         panics.resume();
     }
 }
@@ -318,7 +318,7 @@ impl<T: 'static, E: 'static> Group<T, E> {
         let child = Member {
             future: Some(future),
             group: Rc::downgrade(self),
-            number: self.set.next_number(),
+            number: self.set.members().next_number(),
         };
         self.set.spawn_numbered("`TaskGroup::spawn`", child);
     }
@@ -349,9 +349,9 @@ impl<T, E> Group<T, E> {
             return;
         }
         let mut cancelled = Vec::new();
-        for (number, task) in self.set.tasks.take().into_iter() {
+        for (number, task) in self.set.members().take() {
             if number == failed || task.is_finished() {
-                self.set.tasks.borrow_mut().insert(number, task);
+                self.set.members().insert(number, task);
             } else {
                 cancelled.push(task);
             }

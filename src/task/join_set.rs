@@ -1,19 +1,17 @@
-//! Sets of independent tasks. `TaskGroup` and `TaskTracker` are built on them.
+//! Sets of independent tasks. `TaskGroup` is built on them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use futures_lite::Stream;
-use pin_project_lite::pin_project;
 
+use super::members::Members;
 use super::{AbortHandle, JoinError, Task};
-use crate::executor;
 use crate::hooks::WaitReason;
 use crate::panics::Panics;
 use crate::task_cell::{WakeTarget, note};
@@ -53,10 +51,8 @@ use crate::task_cell::{WakeTarget, note};
 /// });
 /// ```
 pub struct JoinSet<T> {
-    /// The tasks whose result has not been taken. They are numbered in the order in which they are
-    /// spawned.
-    pub(super) tasks: RefCell<Members<T>>,
-    spawned: Cell<u64>,
+    /// The tasks whose result has not been taken.
+    members: Members<T>,
     finished: Rc<Finished>,
 }
 
@@ -66,61 +62,6 @@ struct Finished {
     numbers: RefCell<VecDeque<u64>>,
     /// Waits for the next one.
     waiter: Cell<WakeTarget>,
-}
-
-/// The tasks of a set by number, in the order of their numbers. A `BTreeMap` would do, but it is
-/// compiled for each type of output, and is ten times as much code.
-pub(super) struct Members<T> {
-    /// A task that was removed leaves a gap. When there are more gaps than tasks, the gaps are
-    /// closed.
-    places: Vec<(u64, Option<Task<T>>)>,
-    len: usize,
-}
-
-impl<T> Members<T> {
-    fn find(&self, number: u64) -> Result<usize, usize> {
-        self.places.binary_search_by_key(&number, |place| place.0)
-    }
-
-    pub(super) fn get(&self, number: u64) -> Option<&Task<T>> {
-        self.places[self.find(number).ok()?].1.as_ref()
-    }
-
-    /// The number is new, or that of a task that was removed.
-    pub(super) fn insert(&mut self, number: u64, task: Task<T>) {
-        self.len += 1;
-        match self.find(number) {
-            Ok(place) => self.places[place].1 = Some(task),
-            Err(place) => self.places.insert(place, (number, Some(task))),
-        }
-    }
-
-    pub(super) fn remove(&mut self, number: u64) -> Option<Task<T>> {
-        let place = self.find(number).ok()?;
-        let task = self.places[place].1.take()?;
-        self.len -= 1;
-        if self.places.len() / 2 > self.len {
-            self.places.retain(|place| place.1.is_some());
-            self.places.shrink_to(4 * self.len);
-        }
-        Some(task)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Task<T>> {
-        self.places.iter().filter_map(|place| place.1.as_ref())
-    }
-
-    pub(super) fn into_iter(self) -> impl Iterator<Item = (u64, Task<T>)> {
-        let places = self.places.into_iter();
-        places.filter_map(|(number, task)| Some((number, task?)))
-    }
-}
-
-impl<T> Default for Members<T> {
-    fn default() -> Self {
-        let places = Vec::new();
-        Members { places, len: 0 }
-    }
 }
 
 impl<T: 'static> JoinSet<T> {
@@ -134,8 +75,7 @@ impl<T: 'static> JoinSet<T> {
     /// ```
     pub fn new() -> JoinSet<T> {
         JoinSet {
-            tasks: RefCell::default(),
-            spawned: Cell::new(0),
+            members: Members::default(),
             finished: Rc::default(),
         }
     }
@@ -164,9 +104,8 @@ impl<T: 'static> JoinSet<T> {
     #[track_caller]
     pub fn spawn(&self, future: impl Future<Output = T> + 'static) -> AbortHandle {
         let number = self.spawn_numbered("`JoinSet::spawn`", future);
-        let tasks = self.tasks.borrow();
-        let task = tasks.get(number).expect("it has just been spawned");
-        task.abort_handle()
+        let handle = self.members.get(number, Task::abort_handle);
+        handle.expect("it has just been spawned")
     }
 
     /// As [`spawn`](JoinSet::spawn), and returns the number of the task in the set. `what` names the
@@ -177,28 +116,11 @@ impl<T: 'static> JoinSet<T> {
         what: &str,
         future: impl Future<Output = T> + 'static,
     ) -> u64 {
-        self.spawn_guarded(what, future, |number| NotifyOnDrop {
+        let notify = |number| NotifyOnDrop {
             finished: self.finished.clone(),
             number,
-        })
-    }
-
-    /// Spawns a task with a guard, which is dropped after the future.
-    #[track_caller]
-    pub(super) fn spawn_guarded<G: 'static>(
-        &self,
-        what: &str,
-        future: impl Future<Output = T> + 'static,
-        guard: impl FnOnce(u64) -> G,
-    ) -> u64 {
-        let executor = executor::current(what);
-        let number = self.next_number();
-        self.spawned.set(number + 1);
-        let guard = guard(number);
-        let future = Guarded { future, guard };
-        let task = Task::new(executor.spawn(future, None, Location::caller()));
-        self.tasks.borrow_mut().insert(number, task);
-        number
+        };
+        self.members.spawn(what, future, notify)
     }
 
     /// Waits for the next task to finish, and returns its result. Returns `None` if the set has no
@@ -272,8 +194,7 @@ impl<T: 'static> JoinSet<T> {
     /// });
     /// ```
     pub fn abort_all(&self) {
-        // No user code is called: a task's own waker only queues it.
-        self.tasks.borrow().iter().for_each(Task::abort);
+        self.members.abort_all();
     }
 
     /// Aborts all tasks, and waits until they have been dropped. All results are dropped, too.
@@ -319,7 +240,7 @@ impl<T: 'static> JoinSet<T> {
         let waiter = self.finished.waiter.take();
         self.finished = Rc::default();
         self.finished.waiter.set(waiter);
-        for (_, task) in self.tasks.take().into_iter() {
+        for (_, task) in self.members.take() {
             task.detach();
         }
     }
@@ -342,7 +263,7 @@ impl<T> JoinSet<T> {
     /// });
     /// ```
     pub fn len(&self) -> usize {
-        self.tasks.borrow().len
+        self.members.len()
     }
 
     /// Returns whether the set has no tasks.
@@ -354,9 +275,8 @@ impl<T> JoinSet<T> {
         self.len() == 0
     }
 
-    /// The number of the next task that is spawned.
-    pub(super) fn next_number(&self) -> u64 {
-        self.spawned.get()
+    pub(super) fn members(&self) -> &Members<T> {
+        &self.members
     }
 
     /// As [`join_next`](JoinSet::join_next), with the number of the task.
@@ -387,43 +307,21 @@ impl<T> JoinSet<T> {
         loop {
             let number = self.finished.numbers.borrow_mut().pop_front()?;
             // A task that was cancelled by the set itself is not in it any more.
-            let task = self.tasks.borrow_mut().remove(number);
-            if let Some(task) = task {
+            if let Some(task) = self.members.remove(number) {
                 return Some((number, task));
             }
         }
     }
 
     fn put_back(&self, number: u64, task: Task<T>) {
-        self.tasks.borrow_mut().insert(number, task);
+        self.members.insert(number, task);
         self.finished.numbers.borrow_mut().push_back(number);
-    }
-
-    /// Cancels the tasks, and removes them from the set.
-    pub(super) fn cancel_all(&self, panics: &mut Panics) {
-        let tasks = self.tasks.take().into_iter();
-        cancel(tasks.map(|(_, task)| task), panics);
-    }
-}
-
-/// Drops futures, which runs user code: the caller must not hold a borrow.
-pub(super) fn cancel<T>(tasks: impl Iterator<Item = Task<T>>, panics: &mut Panics) {
-    for task in tasks {
-        panics.catch(|| drop(task));
     }
 }
 
 impl<T: 'static> Default for JoinSet<T> {
     fn default() -> Self {
         JoinSet::new()
-    }
-}
-
-impl<T> Drop for JoinSet<T> {
-    fn drop(&mut self) {
-        let mut panics = Panics::default();
-        self.cancel_all(&mut panics);
-        panics.resume();
     }
 }
 
@@ -441,23 +339,6 @@ impl<T> fmt::Debug for JoinSet<T> {
         f.debug_struct("JoinSet")
             .field("len", &self.len())
             .finish_non_exhaustive()
-    }
-}
-
-pin_project! {
-    /// The future of a task of a set. The guard is dropped last, for whatever reason.
-    struct Guarded<F, G> {
-        #[pin]
-        future: F,
-        guard: G,
-    }
-}
-
-impl<F: Future, G> Future for Guarded<F, G> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
-        self.project().future.poll(cx)
     }
 }
 

@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context as TaskContext, Poll};
 
-use super::{JoinSet, Task};
+use super::Task;
+use super::members::Members;
 use crate::hooks::WaitReason;
 use crate::panics::Panics;
 use crate::slab::Slab;
@@ -70,7 +71,7 @@ pub struct TrackerSpawner {
 
 #[derive(Default)]
 struct Tracker {
-    running: JoinSet<()>,
+    running: Members<()>,
     /// An entry for each `wait_idle`, which is empty once it has been woken.
     waiters: RefCell<Slab<WakeTarget>>,
 }
@@ -200,30 +201,24 @@ impl TrackerSpawner {
 impl Tracker {
     #[track_caller]
     fn spawn(self: &Rc<Self>, future: impl Future<Output = ()> + 'static) {
-        let number = self
-            .running
-            .spawn_guarded("`TaskTracker::spawn`", future, |number| ForgetOnDrop {
-                tracker: Rc::downgrade(self),
-                number,
-            });
-        // A runtime that is being dropped has cancelled the task before it was in the set.
-        let task_is_over = {
-            let tasks = self.running.tasks.borrow();
-            tasks.get(number).is_some_and(Task::is_finished)
+        let forget = |number| ForgetOnDrop {
+            tracker: Rc::downgrade(self),
+            number,
         };
-        if task_is_over {
+        let number = self.running.spawn("`TaskTracker::spawn`", future, forget);
+        // A runtime that is being dropped has cancelled the task before it was in the tracker.
+        if self.running.get(number, Task::is_finished) == Some(true) {
             self.forget(number);
         }
     }
 
     /// The future of the task has been dropped.
     fn forget(&self, number: u64) {
-        let task = self.running.tasks.borrow_mut().remove(number);
         // What it panicked with is reported.
-        if let Some(task) = task {
+        if let Some(task) = self.running.remove(number) {
             task.detach();
         }
-        if !self.running.is_empty() {
+        if self.running.len() > 0 {
             return;
         }
         let mut waiters = Vec::new();
@@ -260,7 +255,7 @@ impl Future for WaitIdle<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
-        if self.tracker.running.is_empty() {
+        if self.tracker.running.len() == 0 {
             return Poll::Ready(());
         }
         let waiter = WakeTarget::new(cx.waker());
