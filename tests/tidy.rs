@@ -255,10 +255,10 @@ fn the_code_that_the_documentation_names_exists() {
         // Every second part is code, also around and inside of fenced blocks.
         let parts: Vec<&str> = text.split('`').collect();
         for (index, file) in parts.iter().enumerate().skip(2) {
-            let file = file.strip_prefix("src/").unwrap_or(file);
             if parts[index - 1] != " (" || !file.ends_with(".rs") || !file.contains('/') {
                 continue;
             }
+            let file = file.strip_prefix("src/").unwrap_or(file);
             let code = sources.get(file);
             let code = code.unwrap_or_else(|| panic!("{document}: there is no src/{file}"));
             for name in parts[index - 2].split("::") {
