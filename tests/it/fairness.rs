@@ -509,7 +509,7 @@ mod mixed {
                 }
             });
             let (client, _server) = echo();
-            while accepted.get() < 500 {
+            loop {
                 let before = (accepted.get(), polls());
                 ping(&client).await;
                 let accepts = accepted.get() - before.0;
@@ -518,6 +518,11 @@ mod mixed {
                 assert!(polls <= 2 * 128 + 20, "{polls} polls during a ping");
                 let most = 32 * polls;
                 assert!(accepts <= most, "{accepts} accepts in {polls} polls");
+                // How many are accepted depends on the system: some of them drop a connection that
+                // is reset while it waits.
+                if accepts == 0 && flood.is_finished() {
+                    break;
+                }
             }
             flood.join().unwrap();
         });
