@@ -821,6 +821,10 @@ async fn waits_tries_and_reads_share_a_stream() {
 
 /// A system reads only so many buffers in one call: the rest is not a short read.
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "Windows takes any number of buffers, and reports bytes that were read meanwhile"
+)]
 fn a_read_into_more_buffers_than_the_system_takes_does_not_lose_the_rest() {
     async_test(async || {
         use futures_lite::AsyncReadExt;
