@@ -29,9 +29,6 @@ SKIPPED=(
     bad_input::addresses_that_cannot_be_used
     # Any keepalive time is accepted, and leaving a group without joining it is another error.
     bad_input::options_that_the_system_refuses
-    # polling keeps what belongs to a socket that is deleted until its next wait.
-    sockets_that_move_to_other_threads_leave_nothing_behind
-    sockets_that_other_threads_drop_are_freed_by_a_thread_that_never_waits
     # Too slow. Every socket call is two or three requests to the server process of Wine; a page of
     # ten_pages takes 63 requests, or 0.1 s on a busy machine. These tests exceed their timeouts.
     wakes::b10_what_comes_right_after_a_read_that_would_block_is_reported
