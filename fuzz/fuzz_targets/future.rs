@@ -581,10 +581,12 @@ impl Drop for Program {
             return;
         }
         record.panicked.set(true);
-        if let (Some(planned), false) = (payload.downcast_ref::<Planned>(), record.over.get()) {
-            // The child counts from here on.
-            planned.heard.store(false, Ordering::SeqCst);
-            record.to_be_told.replace(Some(planned.heard.clone()));
+        // What it passes on, of a task of a runtime that it owned, is its own panic from here on.
+        hear(&payload);
+        let own = planned_panic();
+        if payload.is::<Planned>() && !record.over.get() {
+            record.to_be_told.replace(Some(own.heard.clone()));
+            resume_unwind(Box::new(own));
         }
         resume_unwind(payload);
     }
