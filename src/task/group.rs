@@ -21,7 +21,7 @@ use crate::panics::Panics;
 /// When a task returns an error or panics, all other tasks of the group are cancelled at once,
 /// even if no task waits for the group. Results of tasks that had finished before can still be
 /// received with [`next`](TaskGroup::next). If the destructor of a cancelled task panics, the panic
-/// is reported like that of a [detached](Task::detach) task.
+/// is reported like that of a [detached](super::Task::detach) task.
 ///
 /// Dropping the group cancels all its tasks, so no task outlives the group.
 ///
@@ -227,7 +227,7 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     /// # Panics
     ///
     /// Resumes the first panic of a task or its destructor, after all tasks have been dropped.
-    /// Further panics are reported like those of [detached](Task::detach) tasks.
+    /// Further panics are reported like those of [detached](super::Task::detach) tasks.
     ///
     /// # Cancel safety
     ///

@@ -17,7 +17,7 @@ use crate::task_cell::{WakeTarget, note};
 /// Keeps track of running tasks, such as the connections of a server, until they have finished.
 ///
 /// A task that has finished leaves nothing behind. If it panicked, that is reported as for a
-/// [detached](Task::detach) task. To receive results, use a [`JoinSet`].
+/// [detached](Task::detach) task. To receive results, use a [`JoinSet`](super::JoinSet).
 ///
 /// Dropping the tracker cancels all its tasks. Tasks can spawn siblings through a
 /// [`TrackerSpawner`].
