@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use soloist::task::{Builder, JoinSet};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::with_default;
+use tracing::subscriber::{Interest, set_global_default, with_default};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::support::*;
@@ -106,11 +106,47 @@ impl Subscriber for Recorder {
     }
 }
 
+/// The subscriber of all other threads. While there is only one subscriber, tracing lets the thread
+/// that comes first to a span decide for all threads whether the span is enabled. With this one there
+/// are two, and each thread is asked.
+struct Undecided;
+
+impl Subscriber for Undecided {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        false
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        unreachable!("no span is enabled")
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// Calls `f` with a subscriber of this thread.
+fn with_subscriber<R>(subscriber: impl Subscriber + Send + Sync, f: impl FnOnce() -> R) -> R {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| set_global_default(Undecided).expect("it is the first"));
+    with_default(subscriber, f)
+}
+
 /// As [`async_test`], with a recorder.
 fn recorded<R: Send + 'static>(test: impl AsyncFnOnce(Recorder) -> R + Send + 'static) -> R {
     watchdog(|| {
         let recorder = Recorder::default();
-        with_default(recorder.clone(), || block_on(test(recorder)))
+        with_subscriber(recorder.clone(), || block_on(test(recorder)))
     })
 }
 
@@ -249,7 +285,7 @@ fn a_subscriber_may_spawn_a_task() {
     }
 
     runtime_test(|runtime| {
-        with_default(Spawning, || {
+        with_subscriber(Spawning, || {
             runtime.block_on(async { spawn(async {}).await });
             runtime.run();
         });
@@ -261,7 +297,7 @@ fn a_subscriber_may_spawn_a_task() {
 fn a_warning_is_an_event() {
     watchdog(|| {
         let recorder = Recorder::default();
-        with_default(recorder.clone(), || {
+        with_subscriber(recorder.clone(), || {
             let runtime = Runtime::builder().warn_slow(MS).build();
             let task = Builder::new().name("busy");
             runtime.block_on(async { task.spawn(async { compute_for(2 * MS) }).await });
