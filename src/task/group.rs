@@ -248,9 +248,11 @@ impl<T: 'static, E: 'static> TaskGroup<T, E> {
     /// ```
     pub async fn cancel(self) {
         self.group.is_closed.set(true);
-        let tasks = self.group.set.members().take();
+        let tasks: Vec<_> = self.group.set.members().take().collect();
         // All are cancelled before the first wait, since the caller may be one of the tasks.
-        let tasks: Vec<_> = tasks.inspect(|(_, task)| task.cancel_now()).collect();
+        for (_, task) in &tasks {
+            task.cancel_now();
+        }
         let mut first = None;
         for (_, mut task) in tasks {
             let Err(error) = poll_fn(|cx| task.poll_join(cx)).await else {
